@@ -1,0 +1,30 @@
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+
+.PHONY: demo test check test-gpu bench clean
+
+$(VENV)/.installed: pyproject.toml constraints.txt
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[models,dev]"
+	touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/supsup demo --out demo
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest tests
+
+check: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+test-gpu: $(VENV)/.installed
+	$(BIN)/python -m pytest tests -m gpu
+
+bench: $(VENV)/.installed
+	$(BIN)/python -m pytest benchmarks
+
+clean:
+	rm -rf demo runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

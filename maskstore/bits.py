@@ -1,0 +1,81 @@
+"""Packed bits: the one place that knows how mask bits lie in memory.
+
+Bit i of a layer's C-order tensor is bit i mod 8 (least significant first) of byte i div 8. Each layer starts at a
+64-bit word, words are little-endian, padding bits are zero.
+"""
+
+from typing import Any
+
+import numpy as np
+from bitarray import bitarray
+from bitarray.util import count_xor
+from numpy.typing import NDArray
+
+from maskstore.errors import MaskValueError
+
+
+def as_bool(array: Any, what: str = "mask") -> NDArray[np.bool_]:
+    """A C-contiguous bool array of the same shape; values other than 0 and 1 are a MaskValueError.
+
+    Takes bool, integer and float arrays, and anything numpy converts (torch CPU tensors too).
+    """
+    values = np.asarray(array)
+    if values.dtype == np.bool_:
+        return np.ascontiguousarray(values).reshape(values.shape)
+    if values.dtype.kind not in "iuf":
+        raise MaskValueError(f"{what}: expected bool or 0/1 numbers, found dtype {values.dtype}")
+    ones = values == 1
+    if not np.all(ones | (values == 0)):
+        bad = values[~(ones | (values == 0))].flat[0]
+        raise MaskValueError(f"{what}: expected values 0 and 1, found {bad}")
+    return np.ascontiguousarray(ones).reshape(values.shape)
+
+
+def pack(dense: NDArray[np.bool_]) -> NDArray[np.uint64]:
+    """Pack a bool array of any shape into `(ceil(size / 64),)` little-endian uint64 words."""
+    words = np.zeros((dense.size + 63) // 64, dtype="<u8")
+    packed = np.packbits(dense.reshape(-1), bitorder="little")
+    words.view(np.uint8)[: packed.size] = packed
+    return words.astype(np.uint64, copy=False)
+
+
+def unpack(words: NDArray[np.uint64], size: int) -> NDArray[np.bool_]:
+    """The first `size` bits of packed words, as a bool array of shape `(size,)`."""
+    return np.unpackbits(as_bytes(words), count=size, bitorder="little").view(np.bool_)
+
+
+def as_bytes(words: NDArray[np.uint64]) -> NDArray[np.uint8]:
+    """Packed words as bytes, in file order (a view on little-endian machines)."""
+    return np.ascontiguousarray(words).astype("<u8", copy=False).view(np.uint8)
+
+
+def from_bytes(data: bytes | memoryview, size: int) -> NDArray[np.uint64]:
+    """Words from exactly ceil(size / 8) packed bytes; MaskValueError on another length or non-zero padding."""
+    if len(data) != (size + 7) // 8:
+        raise MaskValueError(f"packed bits: expected {(size + 7) // 8} bytes for {size} bits, found {len(data)}")
+    words = np.zeros((size + 63) // 64, dtype="<u8")
+    words.view(np.uint8)[: len(data)] = np.frombuffer(data, dtype=np.uint8)
+    words = words.astype(np.uint64, copy=False)
+    check_padding(words, size)
+    return words
+
+
+def check_padding(words: NDArray[np.uint64], size: int, what: str = "packed bits") -> None:
+    """MaskValueError unless every bit of the last word beyond `size` is zero."""
+    if size % 64 and int(words[-1]) >> (size % 64):
+        raise MaskValueError(f"{what}: expected zero padding after bit {size}, found set bits")
+
+
+def bit_view(words: NDArray[np.uint64]) -> bitarray:
+    """A `bitarray` (little-endian) that shares memory with packed words; read-only if they are."""
+    return bitarray(buffer=memoryview(as_bytes(words)), endian="little")
+
+
+def popcount(words: NDArray[np.uint64]) -> int:
+    """Number of set bits."""
+    return bit_view(words).count() if words.size else 0
+
+
+def hamming(a: NDArray[np.uint64], b: NDArray[np.uint64]) -> int:
+    """Number of bits in which two packed arrays of the same length differ."""
+    return int(count_xor(bit_view(a), bit_view(b))) if a.size else 0

@@ -1,0 +1,88 @@
+"""Every error that maskstore raises on purpose.
+
+Each inherits from `MaskStoreError`, and from the builtin that a caller would expect, so that both
+`except MaskStoreError` and, say, `except KeyError` work. Messages are one line: what was expected, what was found.
+"""
+
+
+class MaskStoreError(Exception):
+    """Base class of all errors raised by maskstore."""
+
+    def __str__(self) -> str:  # KeyError would print the repr of its message
+        return str(self.args[0]) if self.args else ""
+
+
+class SpecError(MaskStoreError, ValueError):
+    """A mask, array or gradient does not fit the layers that a `MaskSpec` declares."""
+
+
+class MaskValueError(MaskStoreError, ValueError):
+    """A value that should be a mask bit is not 0 or 1, or padding bits are not zero."""
+
+
+class LayerNotFoundError(MaskStoreError, KeyError):
+    """No layer of that name in the spec."""
+
+
+class TaskNotFoundError(MaskStoreError, KeyError):
+    """No mask of that name in the bank or matrix."""
+
+
+class TaskExistsError(MaskStoreError, KeyError):
+    """A mask of that name is stored already, and overwriting was not asked for."""
+
+
+class UnknownCodecError(MaskStoreError, LookupError):
+    """A codec id that this version does not know."""
+
+
+class UnknownPriorError(MaskStoreError, LookupError):
+    """A prior id that this version does not know."""
+
+
+class CodecError(MaskStoreError, ValueError):
+    """A codec or prior was configured with values it does not take, or cannot code this mask."""
+
+
+class CorruptError(MaskStoreError, ValueError):
+    """Stored bytes are not what was written: a checksum, a length or a coder's end state is wrong."""
+
+
+class NotABankError(MaskStoreError, ValueError):
+    """The file is not a mask bank."""
+
+
+class FormatVersionError(MaskStoreError, ValueError):
+    """The bank was written by a newer format version than this one reads."""
+
+
+class BankNotFoundError(MaskStoreError, FileNotFoundError):
+    """No bank at that path."""
+
+
+class BankExistsError(MaskStoreError, FileExistsError):
+    """A file is already at the path where a bank was to be created."""
+
+
+class BankReadOnlyError(MaskStoreError, PermissionError):
+    """A change was asked of a bank that was opened for reading or lies where one cannot write."""
+
+
+class BankBusyError(MaskStoreError, TimeoutError):
+    """Another writer held the bank for longer than the timeout."""
+
+
+class BankFullError(MaskStoreError, OSError):
+    """The disk, or the limit set on the file's size, is full; nothing of the last change was kept."""
+
+
+class BankIOError(MaskStoreError, OSError):
+    """The operating system refused to read or write the bank."""
+
+
+class BankClosedError(MaskStoreError, ValueError):
+    """The bank was closed."""
+
+
+class BankThreadError(MaskStoreError, RuntimeError):
+    """A writing bank was used from another thread or process than the one that opened it."""

@@ -1,0 +1,26 @@
+"""The few hot loops over packed masks, twice: `reference` (numpy, obvious) and `cpu` (Numba, fast).
+
+`load(Kernel.NUMBA)` imports Numba on first use only, so that `import maskstore` stays quick. Both modules offer the
+same functions with the same arguments; a property test holds them equal.
+"""
+
+from enum import Enum
+from types import ModuleType
+
+
+class Kernel(Enum):
+    """Which implementation of the hot loops to use."""
+
+    REFERENCE = "reference"
+    NUMBA = "numba"
+
+
+def load(kernel: Kernel = Kernel.NUMBA) -> ModuleType:
+    """The module that implements a kernel choice."""
+    if kernel is Kernel.REFERENCE:
+        from maskstore.kernels import reference
+
+        return reference
+    from maskstore.kernels import cpu
+
+    return cpu

@@ -1,0 +1,140 @@
+"""The hot loops in Numba, with two vector primitives written as LLVM IR.
+
+A masked vector add is one instruction where the processor has mask registers, but neither numpy nor Numba's own
+vectoriser finds it. `_masked_sum` and `_masked_axpy` spell it out in portable vector IR: 16 bits of a packed word become
+a `<16 x i1>` that selects between 16 floats and zero. LLVM turns this into AVX-512 mask registers, AVX2 blends or NEON
+code. There is no reassociation, so a result depends on the code here alone, not on the processor.
+"""
+
+from concurrent.futures import ThreadPoolExecutor
+from os import cpu_count
+from typing import Any
+
+import numpy as np
+from llvmlite import ir
+from numba import njit, types
+from numba.core import cgutils
+from numba.extending import intrinsic
+from numpy.typing import NDArray
+
+LANES = 16
+_GROUPS = 64 // LANES  # vectors a word
+_DOT_BLOCK = 1024  # words whose float32 partial sums are then added in float64
+_AXPY_BLOCK = 64  # words whose 4096 floats stay in the first-level cache while all rows pass over them
+_SMALL_WORDS = 1 << 15  # below this many words a thread costs more than it saves
+
+
+def _vector_pointer(builder: Any, data: Any, index: Any) -> Any:
+    pointer = builder.gep(data, [index])
+    return builder.bitcast(pointer, ir.VectorType(ir.FloatType(), LANES).as_pointer())
+
+
+def _bit_mask(builder: Any, word: Any, group: int) -> Any:
+    shifted = builder.lshr(word, ir.Constant(ir.IntType(64), group * LANES))
+    return builder.bitcast(builder.trunc(shifted, ir.IntType(LANES)), ir.VectorType(ir.IntType(1), LANES))
+
+
+@intrinsic
+def _masked_sum(typing_context, words, g, start, stop):  # type: ignore[no-untyped-def]
+    """float32 sum of g[64 w + b] over the set bits b of words[w], for start <= w < stop."""
+    signature = types.float32(words, g, types.intp, types.intp)
+
+    def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        word_data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        g_data = context.make_array(signature.args[1])(context, builder, arguments[1]).data
+        vector = ir.VectorType(ir.FloatType(), LANES)
+        zero = ir.Constant(vector, [0.0] * LANES)
+        sums = [cgutils.alloca_once_value(builder, zero) for _ in range(_GROUPS)]
+        one = ir.Constant(arguments[2].type, 1)
+        with cgutils.for_range_slice(builder, arguments[2], arguments[3], one) as (index, _):
+            word = builder.load(builder.gep(word_data, [index]))
+            first = builder.mul(index, ir.Constant(index.type, 64))
+            for group in range(_GROUPS):
+                at = builder.add(first, ir.Constant(index.type, group * LANES))
+                values = builder.load(_vector_pointer(builder, g_data, at))
+                values.align = 4
+                chosen = builder.select(_bit_mask(builder, word, group), values, zero)
+                builder.store(builder.fadd(builder.load(sums[group]), chosen), sums[group])
+        a, b, c, d = (builder.load(total) for total in sums)
+        total = builder.fadd(builder.fadd(a, b), builder.fadd(c, d))
+        result = ir.Constant(ir.FloatType(), 0.0)
+        for lane in range(LANES):
+            result = builder.fadd(result, builder.extract_element(total, ir.Constant(ir.IntType(32), lane)))
+        return result
+
+    return signature, codegen
+
+
+@intrinsic
+def _masked_axpy(typing_context, words, out, start, stop, alpha):  # type: ignore[no-untyped-def]
+    """out[64 w + b] += alpha for the set bits b of words[w], for start <= w < stop."""
+    signature = types.void(words, out, types.intp, types.intp, types.float32)
+
+    def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        word_data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
+        out_data = context.make_array(signature.args[1])(context, builder, arguments[1]).data
+        vector = ir.VectorType(ir.FloatType(), LANES)
+        zero = ir.Constant(vector, [0.0] * LANES)
+        splat = ir.Constant(vector, ir.Undefined)
+        for lane in range(LANES):
+            splat = builder.insert_element(splat, arguments[4], ir.Constant(ir.IntType(32), lane))
+        one = ir.Constant(arguments[2].type, 1)
+        with cgutils.for_range_slice(builder, arguments[2], arguments[3], one) as (index, _):
+            word = builder.load(builder.gep(word_data, [index]))
+            first = builder.mul(index, ir.Constant(index.type, 64))
+            for group in range(_GROUPS):
+                at = builder.add(first, ir.Constant(index.type, group * LANES))
+                pointer = _vector_pointer(builder, out_data, at)
+                values = builder.load(pointer)
+                values.align = 4
+                chosen = builder.select(_bit_mask(builder, word, group), splat, zero)
+                store = builder.store(builder.fadd(values, chosen), pointer)
+                store.align = 4
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
+@njit(cache=True, nogil=True)
+def _dot_rows(rows, g, out, first, last):  # type: ignore[no-untyped-def]
+    words = rows.shape[1]
+    for row in range(first, last):
+        total = 0.0
+        packed = rows[row]
+        for start in range(0, words, _DOT_BLOCK):
+            total += _masked_sum(packed, g, start, min(start + _DOT_BLOCK, words))
+        out[row] = total
+
+
+@njit(cache=True, nogil=True)
+def _weighted_sum_words(rows, alpha, out, first, last):  # type: ignore[no-untyped-def]
+    for start in range(first, last, _AXPY_BLOCK):
+        stop = min(start + _AXPY_BLOCK, last)
+        for row in range(rows.shape[0]):
+            if alpha[row] != 0.0:
+                _masked_axpy(rows[row], out, start, stop, alpha[row])
+
+
+def _in_threads(kernel: Any, count: int, work: int, step: int, *arguments: Any) -> None:
+    """Run `kernel(*arguments, first, last)` over range(count) on all cores, in pieces that are multiples of `step`."""
+    threads = min(cpu_count() or 1, max(1, work // _SMALL_WORDS), max(1, count // step))
+    if threads == 1:
+        kernel(*arguments, 0, count)
+        return
+    edges = [round(count * i / threads / step) * step for i in range(threads)] + [count]
+    with ThreadPoolExecutor(threads) as pool:
+        list(pool.map(lambda piece: kernel(*arguments, *piece), zip(edges[:-1], edges[1:], strict=True)))
+
+
+def dot(rows: NDArray[np.uint64], g: NDArray[np.float32]) -> NDArray[np.float32]:
+    """As `reference.dot`; float32 within blocks of 65 536 bits, float64 across them."""
+    out = np.empty(rows.shape[0], dtype=np.float32)
+    _in_threads(_dot_rows, rows.shape[0], rows.size, 1, np.ascontiguousarray(rows), np.ascontiguousarray(g), out)
+    return out
+
+
+def weighted_sum(rows: NDArray[np.uint64], alpha: NDArray[np.float32]) -> NDArray[np.float32]:
+    """As `reference.weighted_sum`; float32 sums in row order."""
+    out = np.zeros(rows.shape[1] * 64, dtype=np.float32)
+    _in_threads(_weighted_sum_words, rows.shape[1], rows.size, _AXPY_BLOCK, np.ascontiguousarray(rows), alpha, out)
+    return out

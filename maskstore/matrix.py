@@ -1,0 +1,165 @@
+"""`MaskMatrix`: k masks of one spec as packed, 64-bit aligned rows, and the arithmetic inference needs on them.
+
+Flat arrays (gradients in, weighted sums out) are float32 over all layers in spec order, without padding.
+"""
+
+from collections.abc import Iterable, Sequence
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from maskstore import kernels
+from maskstore.errors import SpecError, TaskExistsError, TaskNotFoundError
+from maskstore.kernels import Kernel
+from maskstore.mask import Mask
+from maskstore.spec import MaskSpec
+
+_TILE_BITS = 1 << 14  # columns unpacked at a time by `dot_many`
+
+
+class MaskMatrix:
+    """k packed masks with names; grows by `append`, never changes a row.
+
+    Memory is `8 * spec.words` bytes a mask (and up to as much again while growing). The sum of all rows is kept up to
+    date as masks arrive, so `counts()` and the mean mask cost nothing at inference.
+    """
+
+    def __init__(self, spec: MaskSpec, masks: Iterable[Mask] = (), names: Sequence[str] | None = None) -> None:
+        masks = list(masks)
+        if names is None:
+            names = [str(i) for i in range(len(masks))]
+        if len(names) != len(masks):
+            raise SpecError(f"mask matrix: expected {len(masks)} names, found {len(names)}")
+        self.spec = spec
+        self._rows = np.zeros((len(masks), spec.words), dtype=np.uint64)
+        self._names: list[str] = []
+        self._index: dict[str, int] = {}
+        self._counts: NDArray[np.int32] | None = None
+        for name, mask in zip(names, masks, strict=True):
+            self.append(name, mask)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Task names, in row order."""
+        return tuple(self._names)
+
+    @property
+    def rows(self) -> NDArray[np.uint64]:
+        """Packed rows, shape `(k, spec.words)`, uint64, read-only view."""
+        view = self._rows[: len(self._names)]
+        view.flags.writeable = False
+        return view
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the packed rows."""
+        return len(self._names) * self.spec.words * 8
+
+    def __len__(self) -> int:
+        return len(self._names)
+
+    def __getitem__(self, task: int | str) -> Mask:
+        """The mask of a row, by position or by name."""
+        index = self.index(task) if isinstance(task, str) else range(len(self))[task]
+        return Mask(self.spec, self.rows[index].copy())
+
+    def index(self, name: str) -> int:
+        """The row of a task name; TaskNotFoundError if there is none."""
+        try:
+            return self._index[name]
+        except KeyError:
+            raise TaskNotFoundError(f"task {name!r}: expected one of {len(self)} tasks of this matrix") from None
+
+    def append(self, name: str, mask: Mask) -> None:
+        """Add a mask as the last row."""
+        if mask.spec != self.spec:
+            raise SpecError(f"mask {name!r}: expected the matrix's spec {self.spec!r}, found {mask.spec!r}")
+        if name in self._index:
+            raise TaskExistsError(f"task {name!r}: expected a new name, found it in row {self._index[name]}")
+        count = len(self._names)
+        if count == len(self._rows):
+            grown = np.zeros((max(4, count + count // 2), self.spec.words), dtype=np.uint64)
+            grown[:count] = self._rows[:count]
+            self._rows = grown
+        self._rows[count] = mask.words
+        self._index[name] = count
+        self._names.append(name)
+        if self._counts is not None:
+            self._counts += mask.flat()
+
+    def select(self, tasks: Sequence[int | str]) -> "MaskMatrix":
+        """A new matrix of these rows, in this order."""
+        chosen = [self.index(task) if isinstance(task, str) else range(len(self))[task] for task in tasks]
+        result = MaskMatrix(self.spec)
+        result._rows = self._rows[chosen]
+        result._names = [self._names[i] for i in chosen]
+        result._index = {name: i for i, name in enumerate(result._names)}
+        if len(result._index) != len(chosen):
+            raise TaskExistsError("select: expected distinct rows, found one twice")
+        return result
+
+    def dot(self, g: ArrayLike, *, kernel: Kernel = Kernel.NUMBA) -> NDArray[np.float32]:
+        """Inner product of every mask with a flat float32 array `(spec.bits,)` -> `(k,)` float32."""
+        flat = np.asarray(g, dtype=np.float32)
+        if flat.shape != (self.spec.bits,):
+            raise SpecError(f"dot: expected a flat array of shape ({self.spec.bits},), found {flat.shape}")
+        result: NDArray[np.float32] = kernels.load(kernel).dot(self.rows, self._aligned(flat))
+        return result
+
+    def dot_many(self, G: ArrayLike) -> NDArray[np.float32]:
+        """Inner products with many flat arrays at once: `(b, spec.bits)` -> `(b, k)` float32.
+
+        Rows are unpacked a tile of columns at a time and multiplied by BLAS; no float copy of all masks ever exists.
+        """
+        many = np.asarray(G, dtype=np.float32)
+        if many.ndim != 2 or many.shape[1] != self.spec.bits:
+            raise SpecError(f"dot_many: expected an array of shape (b, {self.spec.bits}), found {many.shape}")
+        total = np.zeros((many.shape[0], len(self)), dtype=np.float32)
+        row_bytes = self.rows.astype("<u8", copy=False).view(np.uint8)
+        for layer in self.spec:
+            first_byte = layer.word_start * 8
+            for start in range(0, layer.size, _TILE_BITS):
+                stop = min(start + _TILE_BITS, layer.size)
+                packed = row_bytes[:, first_byte + start // 8 : first_byte + (stop + 7) // 8]
+                tile = np.unpackbits(packed, axis=1, count=stop - start, bitorder="little").astype(np.float32)
+                total += many[:, layer.flat_start + start : layer.flat_start + stop] @ tile.T
+        return total
+
+    def weighted_sum(self, alpha: ArrayLike, *, kernel: Kernel = Kernel.NUMBA) -> NDArray[np.float32]:
+        """Sum of alpha_i times mask i, flat over all layers: `(k,)` -> `(spec.bits,)` float32."""
+        weights = np.ascontiguousarray(alpha, dtype=np.float32)
+        if weights.shape != (len(self),):
+            raise SpecError(f"weighted_sum: expected {len(self)} weights, found shape {weights.shape}")
+        return self._without_padding(kernels.load(kernel).weighted_sum(self.rows, weights))
+
+    def counts(self) -> NDArray[np.int32]:
+        """In how many masks each bit is set, flat `(spec.bits,)`, int32, read-only; computed once, then kept up."""
+        if self._counts is None:
+            # float32 sums of ones are exact below 2**24 rows, which would be terabytes of masks
+            self._counts = self.weighted_sum(np.ones(len(self), dtype=np.float32)).astype(np.int32)
+        view = self._counts.view()
+        view.flags.writeable = False
+        return view
+
+    def mean(self) -> NDArray[np.float32]:
+        """The mean mask, flat `(spec.bits,)`, float32 in [0, 1]."""
+        if not len(self):
+            raise SpecError("mean: expected at least one mask, found an empty matrix")
+        return self.counts().astype(np.float32) / np.float32(len(self))
+
+    def __repr__(self) -> str:
+        return f"MaskMatrix({len(self)} masks x {self.spec.bits} bits, {self.nbytes} bytes)"
+
+    def _aligned(self, flat: NDArray[np.float32]) -> NDArray[np.float32]:
+        if self.spec.bits == self.spec.words * 64:
+            return flat
+        padded = np.zeros(self.spec.words * 64, dtype=np.float32)
+        for layer in self.spec:
+            start = layer.word_start * 64
+            padded[start : start + layer.size] = flat[layer.flat]
+        return padded
+
+    def _without_padding(self, padded: NDArray[np.float32]) -> NDArray[np.float32]:
+        if self.spec.bits == self.spec.words * 64:
+            return padded
+        return np.concatenate([padded[layer.word_start * 64 :][: layer.size] for layer in self.spec])

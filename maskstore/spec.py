@@ -1,0 +1,165 @@
+"""`MaskSpec`: which layers a mask covers, in which order, with which shapes."""
+
+import hashlib
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from math import prod
+from types import MappingProxyType
+from typing import Any, Self
+
+from maskstore.errors import LayerNotFoundError, SpecError
+
+MAX_LAYERS = 100_000
+MAX_LAYER_BITS = 1 << 33  # one mask is one SQLite blob, and a blob holds at most 10**9 bytes
+MAX_DIMENSIONS = 8
+MAX_NAME_LENGTH = 512
+
+
+@dataclass(frozen=True, slots=True)
+class LayerSpec:
+    """One layer of a mask: where its bits lie among all bits, unpadded (flat) and packed (words)."""
+
+    name: str
+    shape: tuple[int, ...]
+    size: int
+    """Number of mask bits, the product of `shape`."""
+    flat_start: int
+    """Index of this layer's first bit in the flat order over all layers, without padding."""
+    word_start: int
+    """Index of this layer's first 64-bit word in a packed mask."""
+
+    @property
+    def words(self) -> int:
+        """Number of 64-bit words."""
+        return (self.size + 63) // 64
+
+    @property
+    def bytes(self) -> int:
+        """Number of bytes that hold bits, ceil(size / 8)."""
+        return (self.size + 7) // 8
+
+    @property
+    def flat(self) -> slice:
+        """This layer's slice of a flat array over all layers."""
+        return slice(self.flat_start, self.flat_start + self.size)
+
+    @property
+    def packed(self) -> slice:
+        """This layer's slice of a packed mask's words."""
+        return slice(self.word_start, self.word_start + self.words)
+
+
+class MaskSpec:
+    """Ordered layer names and shapes of a mask; immutable and hashable.
+
+    `MaskSpec({"fc1": (300, 784), "fc2": (100, 300)})`; shapes are `(out, in)` for linear layers and
+    `(out, in, kernel...)` for convolutions. Two specs are equal when names, order and shapes are.
+    """
+
+    layers: tuple[LayerSpec, ...]
+
+    def __init__(self, shapes: Mapping[str, Sequence[int]]) -> None:
+        if not shapes:
+            raise SpecError("a mask spec: expected at least one layer, found none")
+        if len(shapes) > MAX_LAYERS:
+            raise SpecError(f"a mask spec: expected at most {MAX_LAYERS} layers, found {len(shapes)}")
+        layers, flat, word = [], 0, 0
+        for name, dims in shapes.items():
+            shape = _checked_shape(name, dims)
+            layer = LayerSpec(name, shape, prod(shape), flat, word)
+            layers.append(layer)
+            flat += layer.size
+            word += layer.words
+        self.layers = tuple(layers)
+        self._index = {layer.name: i for i, layer in enumerate(layers)}
+
+    @classmethod
+    def of(cls, arrays: Mapping[str, Any]) -> Self:
+        """The spec of a dict of arrays (anything with a `shape`)."""
+        return cls({name: tuple(array.shape) for name, array in arrays.items()})
+
+    @classmethod
+    def from_json(cls, text: str) -> Self:
+        """Read what `to_json` wrote; SpecError on anything else."""
+        try:
+            pairs = json.loads(text)
+            shapes = {name: tuple(shape) for name, shape in pairs}
+            if len(shapes) != len(pairs):
+                raise SpecError("a mask spec: expected distinct layer names, found one twice")
+        except (ValueError, TypeError, RecursionError) as error:
+            raise SpecError(f"a mask spec: expected JSON [[name, [size, ...]], ...], found {text[:80]!r}") from error
+        return cls(shapes)
+
+    def to_json(self) -> str:
+        """Canonical JSON: `[["fc1",[300,784]],["fc2",[100,300]]]`."""
+        return json.dumps([[layer.name, list(layer.shape)] for layer in self.layers], separators=(",", ":"))
+
+    @cached_property
+    def shapes(self) -> Mapping[str, tuple[int, ...]]:
+        """Ordered mapping of layer name to shape."""
+        return MappingProxyType({layer.name: layer.shape for layer in self.layers})
+
+    @cached_property
+    def bits(self) -> int:
+        """Total number of mask bits over all layers, without padding."""
+        return sum(layer.size for layer in self.layers)
+
+    @cached_property
+    def words(self) -> int:
+        """Number of 64-bit words of a packed mask; each layer starts at a word."""
+        return sum(layer.words for layer in self.layers)
+
+    @cached_property
+    def fingerprint(self) -> str:
+        """32 hex digits: BLAKE2b-128 of the canonical JSON."""
+        return hashlib.blake2b(self.to_json().encode(), digest_size=16).hexdigest()
+
+    def __getitem__(self, name: str) -> LayerSpec:
+        return self.layers[self.index(name)]
+
+    def index(self, name: str) -> int:
+        """Position of a layer in the order; LayerNotFoundError if there is none of that name."""
+        try:
+            return self._index[name]
+        except KeyError:
+            known = ", ".join(list(self._index)[:8]) + (", ..." if len(self._index) > 8 else "")
+            raise LayerNotFoundError(f"layer {name!r}: expected one of {known}") from None
+
+    def __iter__(self) -> Iterator[LayerSpec]:
+        return iter(self.layers)
+
+    def __len__(self) -> int:
+        return len(self.layers)
+
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, MaskSpec):
+            return NotImplemented
+        return self.layers == other.layers
+
+    def __hash__(self) -> int:
+        return hash(self.layers)
+
+    def __repr__(self) -> str:
+        inside = ", ".join(f"{layer.name!r}: {layer.shape}" for layer in self.layers[:6])
+        return f"MaskSpec({{{inside}{', ...' if len(self.layers) > 6 else ''}}})"
+
+
+def _checked_shape(name: object, dims: Sequence[int]) -> tuple[int, ...]:
+    if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME_LENGTH or "\0" in name:
+        raise SpecError(f"a layer's name: expected 1 to {MAX_NAME_LENGTH} characters without NUL, found {name!r:.80}")
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        raise SpecError(f"a layer's name: expected valid Unicode, found {name!r:.80}") from None
+    shape = tuple(dims)
+    if len(shape) > MAX_DIMENSIONS:
+        raise SpecError(f"layer {name!r}: expected at most {MAX_DIMENSIONS} dimensions, found {len(shape)}")
+    for size in shape:
+        if isinstance(size, bool) or not hasattr(size, "__index__") or size < 0:
+            raise SpecError(f"layer {name!r}: expected a shape of integers >= 0, found {shape!r:.80}")
+    shape = tuple(int(size) for size in shape)
+    if prod(shape) > MAX_LAYER_BITS:
+        raise SpecError(f"layer {name!r}: expected at most 2**33 bits, found shape {shape}")
+    return shape

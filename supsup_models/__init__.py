@@ -1,0 +1,1 @@
+"""Supermasks in Superposition on seeded, frozen networks."""
