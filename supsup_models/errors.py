@@ -1,0 +1,40 @@
+"""Every error that supsup_models raises on purpose.
+
+Each inherits from `SupSupError`, and from the builtin that a caller would expect, so that both `except SupSupError`
+and, say, `except ValueError` work. Messages are one line: what was expected, what was found.
+"""
+
+
+class SupSupError(Exception):
+    """Base class of all errors raised by supsup_models."""
+
+    def __str__(self) -> str:  # KeyError would print the repr of its message
+        return str(self.args[0]) if self.args else ""
+
+
+class DataNotFoundError(SupSupError, FileNotFoundError):
+    """A data set is in none of the places where it was looked for."""
+
+
+class DataFormatError(SupSupError, ValueError):
+    """A data file is damaged, cut short, of another format, or belongs to another data set."""
+
+
+class DownloadError(SupSupError, OSError):
+    """A data set could not be downloaded, or what came is not the data set."""
+
+
+class UnknownStreamError(SupSupError, ValueError):
+    """No stream of tasks of that name."""
+
+
+class UnknownDataSetError(SupSupError, ValueError):
+    """No data set of that name."""
+
+
+class StreamLengthError(SupSupError, ValueError):
+    """More tasks, or fewer, were asked for than a stream can give."""
+
+
+class TaskDataError(SupSupError, ValueError):
+    """Images and labels do not make a task: a wrong shape or type, NaN, a label out of range, or nothing at all."""
