@@ -12,6 +12,9 @@ from maskstore.philox import Role, random_permutation
 class Images(Protocol):
     """One split of one task, as `supsup_models.data` gives it."""
 
+    def __len__(self) -> int:
+        """Number of images n."""
+
     @property
     def labels(self) -> Any:
         """Labels `(n,)`, integers."""
@@ -29,7 +32,7 @@ def unlabelled_batches(split: Images, batch: int, *, seed: int) -> Batches:
 
     The result gives images only: what recovery is handed can tell it neither labels nor the task.
     """
-    order = torch.from_numpy(random_permutation(seed, Role.SAMPLE, len(split.labels)))
+    order = torch.from_numpy(random_permutation(seed, Role.SAMPLE, len(split)))
     position = 0
 
     def draw() -> Tensor:

@@ -48,6 +48,9 @@ class Relabelled:
     split: Images
     names: tuple[int, ...]
 
+    def __len__(self) -> int:
+        return len(self.split)
+
     @property
     def labels(self) -> Tensor:
         """Labels `(n,)`, int64, in the stream's numbering."""
@@ -99,7 +102,9 @@ def recover_stream(
         test = Relabelled(tasks[index].test, tasks[index].global_labels)
         # two draws of the same batches: the look-up sees what recovery saw, no more
         start = mean_state(masks)
-        recovery = recover_mask(model, memory, unlabelled_batches(test, batch, seed=seed + index), recipe, initial=start)
+        recovery = recover_mask(
+            model, memory, unlabelled_batches(test, batch, seed=seed + index), recipe, initial=start
+        )
         plain = nearest_mask(model, masks, unlabelled_batches(test, batch, seed=seed + index), recovery.steps)
         judged = judge(index, masks, recovery, plain)
         found.append(judged)

@@ -84,9 +84,7 @@ def test_mean_field_at_low_temperature_finds_the_pattern() -> None:
     network.store(patterns)
     soft = mean_field(network, 0.3 * patterns, beta=8.0, steps=20)
     assert torch.equal(soft.sign(), patterns)
-    hot = mean_field(
-        network, 0.3 * patterns, beta=0.2, steps=60
-    )  # too hot to remember
+    hot = mean_field(network, 0.3 * patterns, beta=0.2, steps=60)  # too hot to remember
     assert float(hot.abs().max()) < 0.05
 
 
