@@ -1,0 +1,85 @@
+"""`.npy` and `.npz` files from strangers: never unpickled, and nothing is allocated that the file does not hold.
+
+numpy's own reader allocates what the header claims before it looks at the data, and its `.npz` mapping confuses the
+members `a.npy` and `a.npy.npy`; hence this one.
+"""
+
+import zipfile
+from math import prod
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskstore.errors import ForeignFileError
+
+_MAX_HEADER = 10_000
+_DEFLATE_RATIO = 1040  # deflate cannot shrink further than 1032 : 1
+
+
+def read_npy(stream: IO[bytes], size: int, what: str) -> NDArray[Any]:
+    """One array of bools, integers or floats from a stream of exactly `size` bytes; ForeignFileError otherwise."""
+    try:
+        version = np.lib.format.read_magic(stream)
+        if version not in ((1, 0), (2, 0)):
+            raise ForeignFileError(f"{what}: expected .npy version 1 or 2, found {version}")
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read_header(stream, max_header_size=_MAX_HEADER)
+    except ForeignFileError:
+        raise
+    except Exception as error:  # the header is evaluated as Python literals, which fails in many ways
+        raise ForeignFileError(f"{what}: expected an .npy header, found: {_line(error)}") from None
+    if dtype.hasobject:
+        raise ForeignFileError(f"{what}: expected numbers, found Python objects, which only unpickling could read")
+    if dtype.kind not in "biuf":
+        raise ForeignFileError(f"{what}: expected bools, integers or floats, found dtype {dtype}")
+    found = size - stream.tell()
+    if any(n < 0 for n in shape) or prod(shape) * dtype.itemsize != found:
+        raise ForeignFileError(f"{what}: expected the bytes of a {dtype} array of shape {shape}, found {found} bytes")
+    data = stream.read(found)
+    if len(data) != found:
+        raise ForeignFileError(f"{what}: expected {found} bytes of data, found {len(data)}")
+    return np.frombuffer(data, dtype=dtype).reshape(shape, order="F" if fortran else "C")
+
+
+def read_npy_file(path: Path) -> NDArray[Any]:
+    """The array of an .npy file."""
+    with path.open("rb") as file:
+        return read_npy(file, path.stat().st_size, str(path))
+
+
+def read_npz_file(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of an .npz file by member name, in file order; ForeignFileError for anything but plain arrays."""
+    arrays: dict[str, NDArray[Any]] = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            _check_members(members, path)
+            for member in members:
+                with archive.open(member) as stream:
+                    name = member.filename.removesuffix(".npy")
+                    arrays[name] = read_npy(stream, member.file_size, f"{path}, array {name!r:.80}")
+    except ForeignFileError:
+        raise
+    except Exception as error:  # zipfile and zlib raise half a dozen types on damaged files
+        raise ForeignFileError(f"{path}: expected an .npz file, found: {_line(error)}") from None
+    return arrays
+
+
+def _check_members(members: list[zipfile.ZipInfo], path: Path) -> None:
+    names = [member.filename for member in members]
+    if len(set(names)) != len(names):
+        raise ForeignFileError(f"{path}: expected distinct arrays, found one name twice")
+    for member in members:
+        if not member.filename.endswith(".npy"):
+            raise ForeignFileError(f"{path}: expected only .npy members, found {member.filename!r:.80}")
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ForeignFileError(f"{path}: expected stored or deflated members, found {member.filename!r:.80}")
+    total, limit = sum(member.file_size for member in members), _DEFLATE_RATIO * path.stat().st_size
+    if total > limit:
+        raise ForeignFileError(f"{path}: expected members of at most {limit} bytes together, found {total} claimed")
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__
