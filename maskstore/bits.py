@@ -68,7 +68,7 @@ def check_padding(words: NDArray[np.uint64], size: int, what: str = "packed bits
 
 def bit_view(words: NDArray[np.uint64]) -> bitarray:
     """A `bitarray` (little-endian) that shares memory with packed words; read-only if they are."""
-    return bitarray(buffer=memoryview(as_bytes(words)), endian="little")
+    return bitarray(buffer=as_bytes(words).data, endian="little")
 
 
 def popcount(words: NDArray[np.uint64]) -> int:

@@ -1,12 +1,13 @@
 """The hot loops in Numba, with two vector primitives written as LLVM IR.
 
 A masked vector add is one instruction where the processor has mask registers, but neither numpy nor Numba's own
-vectoriser finds it. `_masked_sum` and `_masked_axpy` spell it out in portable vector IR: 16 bits of a packed word become
-a `<16 x i1>` that selects between 16 floats and zero. LLVM turns this into AVX-512 mask registers, AVX2 blends or NEON
-code. There is no reassociation, so a result depends on the code here alone, not on the processor.
+vectoriser finds it. `_masked_sum` and `_masked_axpy` spell it out in portable vector IR: 16 bits of a packed word
+become a `<16 x i1>` that selects between 16 floats and zero. LLVM turns this into AVX-512 mask registers, AVX2 blends
+or NEON code. There is no reassociation, so a result depends on the code here alone, not on the processor.
 """
 
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from os import cpu_count
 from typing import Any
 
@@ -35,11 +36,11 @@ def _bit_mask(builder: Any, word: Any, group: int) -> Any:
 
 
 @intrinsic
-def _masked_sum(typing_context, words, g, start, stop):  # type: ignore[no-untyped-def]
+def _masked_sum(typing_context, words, g, start, stop):
     """float32 sum of g[64 w + b] over the set bits b of words[w], for start <= w < stop."""
     signature = types.float32(words, g, types.intp, types.intp)
 
-    def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, arguments):
         word_data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
         g_data = context.make_array(signature.args[1])(context, builder, arguments[1]).data
         vector = ir.VectorType(ir.FloatType(), LANES)
@@ -66,11 +67,11 @@ def _masked_sum(typing_context, words, g, start, stop):  # type: ignore[no-untyp
 
 
 @intrinsic
-def _masked_axpy(typing_context, words, out, start, stop, alpha):  # type: ignore[no-untyped-def]
+def _masked_axpy(typing_context, words, out, start, stop, alpha):
     """out[64 w + b] += alpha for the set bits b of words[w], for start <= w < stop."""
     signature = types.void(words, out, types.intp, types.intp, types.float32)
 
-    def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, arguments):
         word_data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
         out_data = context.make_array(signature.args[1])(context, builder, arguments[1]).data
         vector = ir.VectorType(ir.FloatType(), LANES)
@@ -96,7 +97,7 @@ def _masked_axpy(typing_context, words, out, start, stop, alpha):  # type: ignor
 
 
 @njit(cache=True, nogil=True)
-def _dot_rows(rows, g, out, first, last):  # type: ignore[no-untyped-def]
+def _dot_rows(rows, g, out, first, last):
     words = rows.shape[1]
     for row in range(first, last):
         total = 0.0
@@ -107,7 +108,7 @@ def _dot_rows(rows, g, out, first, last):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _weighted_sum_words(rows, alpha, out, first, last):  # type: ignore[no-untyped-def]
+def _weighted_sum_words(rows, alpha, out, first, last):
     for start in range(first, last, _AXPY_BLOCK):
         stop = min(start + _AXPY_BLOCK, last)
         for row in range(rows.shape[0]):
@@ -123,7 +124,7 @@ def _in_threads(kernel: Any, count: int, work: int, step: int, *arguments: Any) 
         return
     edges = [round(count * i / threads / step) * step for i in range(threads)] + [count]
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(lambda piece: kernel(*arguments, *piece), zip(edges[:-1], edges[1:], strict=True)))
+        list(pool.map(lambda piece: kernel(*arguments, *piece), pairwise(edges)))
 
 
 def dot(rows: NDArray[np.uint64], g: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -137,4 +138,22 @@ def weighted_sum(rows: NDArray[np.uint64], alpha: NDArray[np.float32]) -> NDArra
     """As `reference.weighted_sum`; float32 sums in row order."""
     out = np.zeros(rows.shape[1] * 64, dtype=np.float32)
     _in_threads(_weighted_sum_words, rows.shape[1], rows.size, _AXPY_BLOCK, np.ascontiguousarray(rows), alpha, out)
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _score_contexts(scores, signs, out):
+    for i in range(out.size):
+        u = np.uint32(scores[i >> 1] >> np.uint64(32 * (i & 1)))
+        positive = u >> np.uint32(31)
+        # |2u + 1 - 2**32| grows with u above the middle and with ~u below it: fold both onto 31 bits
+        magnitude = (u if positive else ~u) & np.uint32(0x7FFFFFFF)
+        weight = (signs[i >> 6] >> np.uint64(i & 63)) & np.uint64(1)
+        out[i] = (magnitude >> np.uint32(25)) << np.uint32(2) | positive << np.uint32(1) | np.uint32(weight)
+
+
+def score_contexts(scores: NDArray[np.uint64], signs: NDArray[np.uint64], size: int) -> NDArray[np.uint8]:
+    """As `reference.score_contexts`."""
+    out = np.empty(size, dtype=np.uint8)
+    _score_contexts(scores, signs, out)
     return out
