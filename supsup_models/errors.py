@@ -1,7 +1,7 @@
 """Every error that supsup_models raises on purpose.
 
-Each inherits from `SupSupError`, and from the builtin that a caller would expect. Messages are one line: what was
-expected, what was found.
+Each inherits from `SupSupError`, and from the builtin that a caller would expect, so that both `except SupSupError`
+and, say, `except ValueError` work. Messages are one line: what was expected, what was found.
 """
 
 
@@ -12,29 +12,65 @@ class SupSupError(Exception):
         return str(self.args[0]) if self.args else ""
 
 
-class UnknownNameError(SupSupError, LookupError):
-    """No stream, model, recipe, scenario, method or objective of that name."""
+class DataNotFoundError(SupSupError, FileNotFoundError):
+    """A data set is in none of the places where it was looked for."""
+
+
+class DataFormatError(SupSupError, ValueError):
+    """A data file is damaged, cut short, of another format, or belongs to another data set."""
+
+
+class DownloadError(SupSupError, OSError):
+    """A data set could not be downloaded, or what came is not the data set."""
+
+
+class UnknownStreamError(SupSupError, ValueError):
+    """No stream of tasks of that name."""
+
+
+class UnknownDataSetError(SupSupError, ValueError):
+    """No data set of that name."""
+
+
+class StreamLengthError(SupSupError, ValueError):
+    """More tasks, or fewer, were asked for than a stream can give."""
+
+
+class TaskDataError(SupSupError, ValueError):
+    """Images and labels do not make a task: a wrong shape or type, NaN, a label out of range, or nothing at all."""
+
+
+class UnknownNameError(SupSupError, ValueError):
+    """No model, recipe, scenario, inference method or objective of that name."""
 
 
 class NetworkError(SupSupError, ValueError):
-    """A network was asked for with sizes it cannot have."""
+    """A network was asked for with sizes it cannot have, or a recipe does not fit the network."""
 
 
 class ShapeError(SupSupError, ValueError):
-    """Images, labels or a mask do not fit the network they were given to."""
+    """Images, labels or masks do not fit the network they were given to."""
 
 
-class DataValueError(SupSupError, ValueError):
-    """Images hold NaN or infinity, or labels lie outside the classes."""
+class ImageValueError(SupSupError, ValueError):
+    """Images hold NaN or infinity."""
+
+
+class LabelValueError(SupSupError, ValueError):
+    """Labels lie outside the network's classes."""
 
 
 class InferenceError(SupSupError, ValueError):
-    """Task inference was asked for something that cannot be answered."""
+    """Task inference or an evaluation was asked for something that has no answer."""
 
 
 class RunError(SupSupError, ValueError):
-    """A run's folder does not hold what its record says, or holds another run."""
+    """A run's folder holds no run, a damaged one, or one with other arguments."""
+
+
+class RunBusyError(SupSupError, RuntimeError):
+    """Another process is training in this run's folder."""
 
 
 class DeviceError(SupSupError, RuntimeError):
-    """The device asked for is not there."""
+    """The device that was asked for is not there."""

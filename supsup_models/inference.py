@@ -58,7 +58,7 @@ def infer_task(
     method: "one-shot" (a single gradient at the mean mask), "binary" (halves the candidates by the median of the
     gradient until one is left) or "exhaustive" (every mask's own cost). objective: "H" or "G".
 
-    Raises ShapeError or DataValueError for images that do not fit, InferenceError for an empty matrix or for G without
+    Raises ShapeError or ImageValueError for images that do not fit, InferenceError for an empty matrix or for G without
     superfluous outputs, UnknownNameError for other methods and objectives.
     """
     infer = choose("inference method", method, _METHODS)

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from maskstore import Mask
 from maskstore.philox import Role, random_permutation
-from supsup_models.errors import DataValueError, NetworkError, ShapeError
+from supsup_models.errors import ImageValueError, NetworkError, ShapeError
 from supsup_models.networks import MaskedNetwork
 from supsup_models.recipes import Recipe
 from supsup_models.stepping import Stepping, make_stepper
@@ -54,7 +54,7 @@ def batch_order(seed: int, task: int, images: int, steps: int, batch_size: int) 
 def checked_images(images: Any, model: MaskedNetwork) -> Tensor:
     """Images as a tensor `(b, inputs)` of the network's dtype on its device.
 
-    Raises ShapeError for another shape or none at all, DataValueError for NaN or infinity.
+    Raises ShapeError for another shape or none at all, ImageValueError for NaN or infinity.
     """
     tensor = torch.as_tensor(images)
     if tensor.ndim != 2 or tensor.shape[1] != model.inputs or not len(tensor):
@@ -63,21 +63,21 @@ def checked_images(images: Any, model: MaskedNetwork) -> Tensor:
     # one cheap pass says whether a slower look is needed: a sum is finite unless a term is not (or it overflows)
     if not torch.isfinite(tensor.sum()) and not torch.isfinite(tensor).all():
         bad = int((~torch.isfinite(tensor).all(dim=1)).nonzero()[0])
-        raise DataValueError(f"images: expected finite values, found NaN or infinity in image {bad}")
+        raise ImageValueError(f"images: expected finite values, found NaN or infinity in image {bad}")
     return tensor
 
 
 def checked_labels(labels: Any, images: Tensor, classes: int) -> Tensor:
     """Labels as an int64 tensor `(b,)` beside their images.
 
-    Raises ShapeError for another shape, DataValueError for labels outside [0, classes).
+    Raises ShapeError for another shape, ImageValueError for labels outside [0, classes).
     """
     array = np.asarray(labels)
     if array.shape != images.shape[:1] or array.dtype.kind not in "iu":
         raise ShapeError(f"labels: expected {len(images)} integers, found {array.dtype} of shape {array.shape}")
     if array.min() < 0 or array.max() >= classes:
         bad = int(array[(array < 0) | (array >= classes)][0])
-        raise DataValueError(f"labels: expected values in [0, {classes}), found {bad}")
+        raise ImageValueError(f"labels: expected values in [0, {classes}), found {bad}")
     return torch.from_numpy(array.astype(np.int64)).to(images.device)
 
 
@@ -96,7 +96,7 @@ def train_task(
     Everything random (initial scores, batch order) comes from `model.seed` and the task's number. The whole data set
     is moved to the network's device once. `on_step(step, loss)` is called every 50 steps.
 
-    Raises ShapeError or DataValueError for data that does not fit, NetworkError if the recipe asks for another
+    Raises ShapeError or ImageValueError for data that does not fit, NetworkError if the recipe asks for another
     `weight_gain` than the network has.
     """
     start = perf_counter()

@@ -1,0 +1,74 @@
+"""Checks on images and labels that a caller hands in: what is wrong is said once, by name, before any training."""
+
+import numpy as np
+import torch
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
+
+from supsup_models.data.tasks import Split
+from supsup_models.errors import TaskDataError
+
+_MAX_CLASSES = 1 << 16  # a label far out is a mistake, and must not size an output layer
+
+
+def make_split(images: ArrayLike, labels: ArrayLike, where: str, *, mean: float, std: float) -> Split:
+    """A `Split` over copies of `images` (n, ...) and integer `labels` (n,); `where` names them in messages.
+
+    uint8 images are divided by 255 first; all others are taken as float32, as they are. Then (x - mean) / std. Raises
+    `TaskDataError` for wrong shapes or types, NaN or infinite values, negative labels, or no images at all.
+    """
+    pixels, values = _check_images(images, where), _check_labels(labels, where)
+    if len(pixels) != len(values):
+        raise TaskDataError(f"{where}: expected as many labels as images, found {len(values)} and {len(pixels)}")
+    divisor = std * (255.0 if pixels.dtype == np.uint8 else 1.0)
+    tensor = torch.from_numpy(pixels)
+    return Split(
+        labels=torch.from_numpy(values),
+        pixels=lambda: tensor,
+        inputs=pixels.shape[1],
+        scale=1.0 / divisor,
+        shift=-mean / std,
+    )
+
+
+def _check_images(images: ArrayLike, where: str) -> NDArray[np.generic]:
+    array = _as_array(images, f"{where} images")
+    if array.ndim < 2:
+        raise TaskDataError(f"{where} images: expected shape (n, inputs) or (n, height, width), found {array.shape}")
+    if array.size == 0:
+        raise TaskDataError(f"{where} images: expected at least one image, found shape {array.shape}")
+    if array.dtype.kind not in "buif":
+        raise TaskDataError(f"{where} images: expected numbers, found {array.dtype}")
+    flat = array.reshape(len(array), -1)
+    if array.dtype == np.uint8:
+        return flat.copy()  # later writes to the caller's array do not change the task
+    with np.errstate(over="ignore"):  # what does not fit float32 becomes infinite, and is refused below
+        floats = flat.astype(np.float32, order="C", copy=True)
+    bad = ~np.isfinite(floats).all(axis=1)
+    if bad.any():
+        first = int(bad.argmax())
+        value = floats[first][~np.isfinite(floats[first])][0]
+        raise TaskDataError(f"{where} images: expected finite float32 values, found {value} in image {first}")
+    return floats
+
+
+def _check_labels(labels: ArrayLike, where: str) -> NDArray[np.int64]:
+    array = _as_array(labels, f"{where} labels")
+    if array.ndim != 1:
+        raise TaskDataError(f"{where} labels: expected shape (n,), found {array.shape}")
+    if array.dtype.kind not in "iu":
+        raise TaskDataError(f"{where} labels: expected integers, found {array.dtype}")
+    if array.size and (array.min() < 0 or array.max() >= _MAX_CLASSES):
+        worst = array.min() if array.min() < 0 else array.max()
+        raise TaskDataError(f"{where} labels: expected class numbers in range({_MAX_CLASSES}), found {worst}")
+    return array.astype(np.int64, copy=True)
+
+
+def _as_array(values: ArrayLike, where: str) -> NDArray[np.generic]:
+    if isinstance(values, Tensor):
+        tensor = values.detach().cpu()
+        values = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()  # numpy has no bfloat16
+    try:
+        return np.asarray(values)
+    except ValueError:  # nested lists of unequal lengths
+        raise TaskDataError(f"{where}: expected an array, found rows of unequal lengths") from None

@@ -1,0 +1,98 @@
+"""What a task of a stream is: labelled images for training and for testing, served in batches."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import final
+
+import torch
+from torch import Tensor
+
+_CHUNK = 1024  # rows; keeps the float copies that a permutation needs within the cache
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Split:
+    """Labelled images of one task, kept in memory.
+
+    `labels` (n,), int64, are task-local: in range(classes), whatever the data set calls them. The images are not a copy
+    of their own: `pixels()` gives the (N, inputs) uint8 or float32 images that all tasks share, `rows` (n,) says which
+    of them are this task's (None: all), `columns` (inputs,) in which order their pixels come (None: as stored), and a
+    pixel's value is `pixel * scale + shift`.
+    """
+
+    labels: Tensor
+    pixels: Callable[[], Tensor]
+    inputs: int
+    scale: float = 1.0
+    shift: float = 0.0
+    rows: Tensor | None = None
+    columns: Tensor | None = None
+
+    def __len__(self) -> int:
+        return self.labels.shape[0]
+
+    def images(self, indices: Tensor | slice) -> Tensor:
+        """The images `indices` of this split, (b, inputs), float32, normalised; a new tensor each time.
+
+        `indices` is a slice or an int64 tensor (b,) with values in range(len(self)), on the device of the split; others
+        raise `IndexError` (on a CUDA device, torch's own device-side error). An image comes out bit for bit the same
+        whichever batch it is asked for in.
+        """
+        pixels = self.pixels()
+        if isinstance(indices, slice):
+            chosen = None if self.rows is None else self.rows[indices]
+            if chosen is None:
+                pixels = pixels[indices]
+        else:
+            chosen = indices if self.rows is None else self.rows.index_select(0, indices)
+        count = pixels.shape[0] if chosen is None else chosen.shape[0]
+        out = torch.empty(count, self.inputs, device=pixels.device)
+        for start in range(0, count, _CHUNK):
+            part = out[start : start + _CHUNK]
+            source = pixels[start : start + _CHUNK]
+            if chosen is not None:
+                source = pixels.index_select(0, chosen[start : start + _CHUNK])
+            if self.columns is None:
+                part.copy_(source)
+                self._normalise(part)
+            else:
+                # Normalised before it is permuted: torch gathers columns of float32 four times faster than of uint8.
+                floats = self._normalise(source.to(torch.float32, copy=True))
+                torch.index_select(floats, 1, self.columns, out=part)
+        return out
+
+    def to(self, device: torch.device | str) -> "Split":
+        """The same split with its labels and images on `device`, so that batches are made there."""
+        pixels = self.pixels().to(device)
+        return Split(
+            labels=self.labels.to(device),
+            pixels=lambda: pixels,
+            inputs=self.inputs,
+            scale=self.scale,
+            shift=self.shift,
+            rows=None if self.rows is None else self.rows.to(device),
+            columns=None if self.columns is None else self.columns.to(device),
+        )
+
+    def _normalise(self, values: Tensor) -> Tensor:
+        if self.scale == 1.0 and self.shift == 0.0:
+            return values
+        return values.mul_(self.scale).add_(self.shift)
+
+
+@final
+@dataclass(frozen=True, eq=False)
+class Task:
+    """One task of a stream.
+
+    `index` is its place in the stream, `name` the name under which its mask is stored, `classes` how many classes it
+    has. `global_labels[i]` is what the data set calls the class whose task-local label is i.
+    """
+
+    index: int
+    name: str
+    classes: int
+    train: Split
+    test: Split
+    global_labels: tuple[int, ...]

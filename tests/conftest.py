@@ -1,0 +1,27 @@
+"""What all tests share: which ones this machine can run, and one Hypothesis profile."""
+
+import os
+
+import pytest
+from hypothesis import settings
+
+# The same examples in every run: a failure in CI is a failure here. No deadline: shared machines are slow at times.
+settings.register_profile("maskstore", derandomize=True, deadline=None)
+settings.load_profile("maskstore")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Skips, with the reason, what needs data or a device that is not there."""
+    if not os.environ.get("MASKSTORE_DATA"):
+        skip = pytest.mark.skip(reason="needs the MNIST files: set MASKSTORE_DATA to the folder that holds them")
+        for item in items:
+            if item.get_closest_marker("mnist"):
+                item.add_marker(skip)
+
+    needing_gpu = [item for item in items if item.get_closest_marker("gpu")]
+    if needing_gpu:
+        import torch  # only here: most test runs of the numpy level should not pay for it
+
+        if not torch.cuda.is_available():
+            for item in needing_gpu:
+                item.add_marker(pytest.mark.skip(reason="needs a CUDA device: torch.cuda.is_available() is false"))

@@ -1,0 +1,66 @@
+"""Names of streams: complete, forgiving in what they suggest, and free of torch."""
+
+import subprocess
+import sys
+
+import pytest
+
+from supsup_models.data import data_set_names, parse_stream_name, stream_names
+from supsup_models.data.names import check_data_set_name
+from supsup_models.errors import SupSupError, UnknownDataSetError, UnknownStreamError
+
+
+def test_every_kind_over_every_data_set() -> None:
+    assert len(stream_names()) == 9
+    assert {parse_stream_name(name)[1] for name in stream_names()} == set(data_set_names())
+    assert parse_stream_name("split-fashion-mnist") == ("split", "fashion-mnist")
+
+
+@pytest.mark.parametrize(
+    ("typo", "meant"),
+    [
+        ("permuted-mnst", "permuted-mnist"),
+        ("Permuted_MNIST", "permuted-mnist"),
+        ("rotate-digits", "rotated-digits"),
+        ("splitmnist", "split-mnist"),
+        ("permuted fashion mnist", "permuted-fashion-mnist"),
+    ],
+)
+def test_a_typo_is_answered_with_the_nearest_name_and_all_names(typo: str, meant: str) -> None:
+    with pytest.raises(UnknownStreamError, match=f"did you mean '{meant}'") as caught:
+        parse_stream_name(typo)
+    assert all(name in str(caught.value) for name in stream_names())
+    assert "\n" not in str(caught.value)
+    assert isinstance(caught.value, SupSupError)
+    assert isinstance(caught.value, ValueError)
+
+
+def test_a_name_like_no_other_gets_the_list_alone() -> None:
+    with pytest.raises(UnknownStreamError, match=r"found 'xyzzy'; known: permuted-digits") as caught:
+        parse_stream_name("xyzzy")
+    assert "did you mean" not in str(caught.value)
+    with pytest.raises(UnknownDataSetError, match="did you mean 'mnist'"):
+        check_data_set_name("minst")
+
+
+def _loads_torch(statement: str) -> bool:
+    code = f"import sys; {statement}; sys.exit(42 if 'torch' in sys.modules else 0)"
+    return_code = subprocess.run([sys.executable, "-c", code], check=False).returncode
+    assert return_code in (0, 42)
+    return return_code == 42
+
+
+def test_listing_streams_loads_no_torch() -> None:
+    assert not _loads_torch("from supsup_models.data import stream_names, parse_stream_name; stream_names()")
+
+
+def test_opening_streams_does_load_torch() -> None:  # so the test above can fail
+    assert _loads_torch("from supsup_models.data import open_stream")
+
+
+def test_the_package_knows_its_names_and_no_others() -> None:
+    import supsup_models.data as package
+
+    assert all(getattr(package, name) is not None for name in package.__all__)
+    with pytest.raises(AttributeError, match="no attribute 'open_steam'"):
+        _ = package.open_steam
