@@ -77,9 +77,7 @@ def infer_task(
     return Guess(int(scores.argmax()), scores)
 
 
-def _one_shot(
-    model: MaskedNetwork, matrix: MaskMatrix, images: Tensor, objective: Objective
-) -> NDArray[np.float32]:
+def _one_shot(model: MaskedNetwork, matrix: MaskMatrix, images: Tensor, objective: Objective) -> NDArray[np.float32]:
     derivative = mask_derivatives(model, mean_weights(model, matrix), images, objective)
     # minus before the dot, so that the one rule about directions is applied to what torch computed
     return matrix.dot(preference(derivative).float().cpu().numpy())
@@ -93,9 +91,7 @@ def _one_shot_each(model: MaskedNetwork, matrix: MaskMatrix, images: Tensor, obj
     return preference(image_derivatives(model, UnpackedLayer(model, matrix), traced, listed, len(matrix)))
 
 
-def _exhaustive(
-    model: MaskedNetwork, matrix: MaskMatrix, images: Tensor, objective: Objective
-) -> NDArray[np.float32]:
+def _exhaustive(model: MaskedNetwork, matrix: MaskMatrix, images: Tensor, objective: Objective) -> NDArray[np.float32]:
     return _exhaustive_each(model, matrix, images, objective).mean(dim=0).float().cpu().numpy()
 
 
@@ -103,7 +99,7 @@ def _exhaustive_each(model: MaskedNetwork, matrix: MaskMatrix, images: Tensor, o
     unpacked = UnpackedLayer(model, matrix)
     scores = images.new_empty(len(images), len(matrix))
     for mask in range(len(matrix)):
-        logits = model.run(images, lambda index, a, mask=mask: model.layers[index].apply(a, unpacked(mask, index)))
+        logits = model.run(images, unpacked.linear(mask))
         scores[:, mask] = preference(objective.cost(logits))
     return scores
 
@@ -137,9 +133,7 @@ def _place(result: Tensor, scores: Tensor, candidates: Tensor, dropped: Tensor, 
     result[:] = torch.where(dropped, round_number + fraction, result)
 
 
-def _binary(
-    model: MaskedNetwork, matrix: MaskMatrix, images: Tensor, objective: Objective
-) -> NDArray[np.float32]:
+def _binary(model: MaskedNetwork, matrix: MaskMatrix, images: Tensor, objective: Objective) -> NDArray[np.float32]:
     names = matrix.names
     candidates = torch.ones(1, len(matrix), dtype=torch.bool)
     result = torch.zeros(1, len(matrix))

@@ -1,4 +1,4 @@
-"""Progress for people: on standard error, a bar on a terminal once work has taken two seconds, plain lines elsewhere."""
+"""Progress on standard error: a bar on a terminal once work has taken two seconds, plain lines elsewhere."""
 
 import sys
 from time import perf_counter

@@ -29,7 +29,7 @@ class Recipe:
     schedule: Literal["constant", "cosine"] = "constant"
     batch_size: int = 128
     weight_gain: float = 1.0
-    """Frozen weights are ± weight_gain * sqrt(2 / fan_in); a property of the network, so all tasks of a bank share it."""
+    """Frozen weights are ± weight_gain * sqrt(2 / fan_in): a property of the network, so one for all tasks of a bank."""
 
     def learning_rate(self, step: int, steps: int) -> float:
         """The rate of step number `step` of `steps`, from 0."""
@@ -39,5 +39,13 @@ class Recipe:
 
 
 RECIPES: Mapping[str, Recipe] = MappingProxyType(
-    {recipe.name: recipe for recipe in (Recipe("paper"), Recipe("default"))}
+    {
+        recipe.name: recipe
+        for recipe in (
+            Recipe("paper"),
+            # More accurate than the paper's (95.4 against 93.7 % on permuted MNIST) with task inference intact: larger
+            # steps that die out, but weights no larger, since those cost one-shot inference its signal.
+            Recipe("default", RMSProp(4e-4), schedule="cosine"),
+        )
+    }
 )

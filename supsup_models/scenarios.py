@@ -20,7 +20,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from maskstore import MaskMatrix
+from maskstore import Mask, MaskMatrix
 from maskstore.philox import Role, random_permutation
 from supsup_models.errors import InferenceError
 from supsup_models.inference import infer_task
@@ -88,9 +88,22 @@ def classify(model: MaskedNetwork, matrix: MaskMatrix, images: Tensor, tasks: ND
     return result
 
 
-def labels_of(model: MaskedNetwork, probabilities: Tensor) -> NDArray[np.int64]:
-    """The likeliest of the real classes, `(b, outputs)` -> `(b,)`; superfluous outputs are never an answer."""
-    return probabilities[:, : model.classes].argmax(dim=1).cpu().numpy()
+def labels_of(model: MaskedNetwork, outputs: Tensor) -> NDArray[np.int64]:
+    """The likeliest real class from logits or probabilities, `(b, outputs)` -> `(b,)`; never a superfluous output."""
+    labels: NDArray[np.int64] = outputs[:, : model.classes].argmax(dim=1).cpu().numpy()
+    return labels
+
+
+def mask_accuracy(model: MaskedNetwork, mask: Mask, data: LabelledImages) -> float:
+    """Fraction of images that get the right label under a given mask."""
+    weights = model.masked_weights(mask)
+    labels = np.asarray(data.labels)
+    right = 0
+    with torch.no_grad():
+        for indices in _chunks(np.arange(len(labels)), 1):
+            images = data.images(torch.from_numpy(indices)).to(model.weights)
+            right += int((labels_of(model, model.run_with(images, weights)) == labels[indices]).sum())
+    return right / len(labels)
 
 
 def answer(

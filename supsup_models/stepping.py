@@ -53,7 +53,7 @@ class AutogradStepper(Stepper):
         with torch.enable_grad():
             logits = self._model.run_with(images, self._model.weights * threshold(self.scores))
             loss = F.cross_entropy(logits, labels)
-            loss.backward()  # type: ignore[no-untyped-call]
+            loss.backward()
         self._optimiser.step()
         return loss.detach()
 

@@ -73,10 +73,15 @@ class UnpackedLayer:
     """W_l * M_l^i for one (i, l) at a time, in buffers that are reused: valid until the next call."""
 
     def __init__(self, model: MaskedNetwork, matrix: MaskMatrix) -> None:
+        self._layers = model.layers
         self._rows = matrix.rows
         self._spec = matrix.spec.layers
         self._weights = model.layer_weights(model.weights)
         self._buffers = model.layer_weights(torch.empty_like(model.weights))
+
+    def linear(self, mask: int) -> LayerFunction:
+        """The layers' outputs under one mask, for `MaskedNetwork.run`."""
+        return lambda index, activation: self._layers[index].apply(activation, self(mask, index))
 
     def __call__(self, mask: int, layer: int) -> Tensor:
         spec, buffer = self._spec[layer], self._buffers[layer]

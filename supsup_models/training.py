@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from dataclasses import dataclass
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 import numpy as np
 import torch
@@ -12,21 +12,26 @@ from torch import Tensor
 
 from maskstore import Mask
 from maskstore.philox import Role, random_permutation
-from supsup_models.errors import ImageValueError, NetworkError, ShapeError
+from supsup_models.errors import ImageValueError, LabelValueError, NetworkError, ShapeError
 from supsup_models.networks import MaskedNetwork
 from supsup_models.recipes import Recipe
 from supsup_models.stepping import Stepping, make_stepper
+
+_BLOCK = 8  # batches made at a time: enough to make many at once, few enough to stay in the cache
 
 
 class LabelledImages(Protocol):
     """What training and evaluation need of a data set; `supsup_models.data` offers it, and so can you."""
 
     @property
-    def labels(self) -> NDArray[np.int64]:
+    def labels(self) -> Tensor:
         """`(n,)` int64."""
 
-    def images(self, indices: Any) -> NDArray[np.float32]:
-        """The images at these indices (an index array or a slice), `(b, inputs)` float32."""
+    def images(self, indices: Tensor | slice) -> Tensor:
+        """The images at these indices (an int64 tensor or a slice), `(b, inputs)` float32."""
+
+    def to(self, device: torch.device) -> Self:
+        """The same data on a device, where `images` then takes its indices and gives its images."""
 
 
 @dataclass(frozen=True)
@@ -67,18 +72,18 @@ def checked_images(images: Any, model: MaskedNetwork) -> Tensor:
     return tensor
 
 
-def checked_labels(labels: Any, images: Tensor, classes: int) -> Tensor:
-    """Labels as an int64 tensor `(b,)` beside their images.
+def checked_labels(labels: Any, classes: int) -> Tensor:
+    """Labels as an int64 tensor `(n,)`.
 
-    Raises ShapeError for another shape, ImageValueError for labels outside [0, classes).
+    Raises ShapeError for another shape or none at all, LabelValueError for labels outside [0, classes).
     """
-    array = np.asarray(labels)
-    if array.shape != images.shape[:1] or array.dtype.kind not in "iu":
-        raise ShapeError(f"labels: expected {len(images)} integers, found {array.dtype} of shape {array.shape}")
-    if array.min() < 0 or array.max() >= classes:
-        bad = int(array[(array < 0) | (array >= classes)][0])
-        raise ImageValueError(f"labels: expected values in [0, {classes}), found {bad}")
-    return torch.from_numpy(array.astype(np.int64)).to(images.device)
+    tensor = torch.as_tensor(labels)
+    if tensor.ndim != 1 or not len(tensor) or tensor.is_floating_point():
+        raise ShapeError(f"labels: expected integers of shape (n,), found {tensor.dtype} of {tuple(tensor.shape)}")
+    wrong = (tensor < 0) | (tensor >= classes)
+    if wrong.any():
+        raise LabelValueError(f"labels: expected values in [0, {classes}), found {int(tensor[wrong][0])}")
+    return tensor.to(torch.int64)
 
 
 def train_task(
@@ -93,27 +98,32 @@ def train_task(
 ) -> TrainedTask:
     """Train a mask for one task over `steps` batches.
 
-    Everything random (initial scores, batch order) comes from `model.seed` and the task's number. The whole data set
-    is moved to the network's device once. `on_step(step, loss)` is called every 50 steps.
+    Everything random (initial scores, batch order) comes from `model.seed` and the task's number. The data set stays in
+    memory, on the network's device, and gives images a few batches at a time. `on_step(step, loss)` is called every 50
+    steps.
 
-    Raises ShapeError or ImageValueError for data that does not fit, NetworkError if the recipe asks for another
-    `weight_gain` than the network has.
+    Raises ShapeError, ImageValueError or LabelValueError for data that does not fit, before a step is taken from it;
+    NetworkError if the recipe asks for another `weight_gain` than the network has.
     """
     start = perf_counter()
     if recipe.weight_gain != model.weight_gain:
         raise NetworkError(
             f"recipe {recipe.name!r}: expected a network of weight_gain {recipe.weight_gain}, found {model.weight_gain}"
         )
-    images = checked_images(data.images(slice(None)), model)
-    labels = checked_labels(data.labels, images, model.classes)
-    order = torch.from_numpy(batch_order(model.seed, task, len(images), steps, recipe.batch_size)).to(images.device)
+    if steps < 1:
+        raise NetworkError(f"training: expected at least 1 batch, found {steps}")
+    data = data.to(model.device)
+    labels = checked_labels(data.labels, model.classes)
+    order = torch.from_numpy(batch_order(model.seed, task, len(labels), steps, recipe.batch_size)).to(model.device)
     stepper = make_stepper(stepping, model, model.initial_scores(task), recipe.optimiser)
-    batch_labels = labels[order]
-    loss = torch.full((), float("nan"))
-    for step in range(steps):
-        batch = images.index_select(0, order[step])
-        loss = stepper.step(batch, batch_labels[step], recipe.learning_rate(step, steps))
-        if on_step is not None and (step + 1) % 50 == 0:
-            on_step(step + 1, float(loss))
+    for first in range(0, steps, _BLOCK):
+        block = order[first : first + _BLOCK]
+        images = checked_images(data.images(block.reshape(-1)), model).view(*block.shape, model.inputs)
+        block_labels = labels[block]
+        for offset in range(len(block)):
+            step = first + offset
+            loss = stepper.step(images[offset], block_labels[offset], recipe.learning_rate(step, steps))
+            if on_step is not None and (step + 1) % 50 == 0:
+                on_step(step + 1, float(loss))
     mask = Mask.from_flat((stepper.scores.detach() >= 0).cpu().numpy(), model.spec)
     return TrainedTask(mask, float(loss), perf_counter() - start)
