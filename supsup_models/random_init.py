@@ -30,7 +30,7 @@ def weight_sign(seed: int, layer: int, shape: tuple[int, ...]) -> Tensor:
 
 
 def weights(seed: int, layer: int, shape: tuple[int, ...], gain: float = 1.0) -> Tensor:
-    """A layer's frozen weights, float32 of `shape`: ± gain * c, with the signed Kaiming constant c = sqrt(2 / fan_in)."""
+    """A layer's frozen weights, float32 of `shape`: ± gain * c, c = sqrt(2 / fan_in) (signed Kaiming)."""
     return weight_sign(seed, layer, shape) * float(np.float32(gain * sqrt(2.0 / fan_in(shape))))
 
 

@@ -29,7 +29,7 @@ class Recipe:
     schedule: Literal["constant", "cosine"] = "constant"
     batch_size: int = 128
     weight_gain: float = 1.0
-    """Frozen weights are ± weight_gain * sqrt(2 / fan_in): a property of the network, so one for all tasks of a bank."""
+    """Frozen weights are ± weight_gain * sqrt(2 / fan_in): a property of the network, the same for all tasks."""
 
     def learning_rate(self, step: int, steps: int) -> float:
         """The rate of step number `step` of `steps`, from 0."""
