@@ -6,7 +6,7 @@ import pytest
 from hypothesis import settings
 
 # The same examples in every run: a failure in CI is a failure here. No deadline: shared machines are slow at times.
-settings.register_profile("maskstore", derandomize=True, deadline=None)
+settings.register_profile("maskstore", derandomize=True, deadline=None, max_examples=50)
 settings.load_profile("maskstore")
 
 

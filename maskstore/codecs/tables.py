@@ -11,7 +11,6 @@ from functools import cache
 import numpy as np
 from numpy.typing import NDArray
 
-from maskstore.codecs import rans
 from maskstore.errors import CorruptError
 
 POINTS = 177
@@ -39,6 +38,8 @@ def fit(counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], float]:
 
     Returns the points, `(entries,)` int64, and the total cost in bits of table and mask together.
     """
+    from maskstore.codecs import rans  # Numba is imported where it is used, so that `import maskstore` stays quick
+
     costs = counts.astype(np.float64) @ _point_costs()
     return rans.best_walk(costs, float(_FIRST_BITS))
 

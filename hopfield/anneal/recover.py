@@ -1,0 +1,101 @@
+"""`recover`: find the stored pattern that a model is sure of, from the model's entropy alone.
+
+The memory is used through `energy` and `field` only, the model through one function from a soft mask to a scalar. No
+label and no task name gets in here.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Protocol
+
+import torch
+from torch import Tensor
+
+from hopfield import patterns as pt
+from hopfield.errors import PatternError
+
+Entropy = Callable[[Tensor], Tensor]
+"""A differentiable function from a soft mask `(d,)` in [0, 1] to a scalar; it may draw other data at each call."""
+
+
+class RecoverableMemory(Protocol):
+    """All that recovery may use of a memory."""
+
+    @property
+    def dim(self) -> int:
+        """Number of neurons d."""
+
+    @property
+    def device(self) -> torch.device:
+        """Where fields are computed."""
+
+    def energy(self, state: Any) -> Tensor:
+        """Energy of a state."""
+
+    def field(self, state: Any) -> Tensor:
+        """Local field of every neuron."""
+
+
+@dataclass
+class Trace:
+    """What happened at each step; lists of equal length."""
+
+    entropy: list[float] = field(default_factory=list)
+    """The entropy at the step's soft mask, in the entropy's own unit (nats for the usual one)."""
+    states: list[Tensor] = field(default_factory=list)
+    """Bits of the step's state, bool `(d,)`: whole states, so that Hamming distances can be plotted afterwards."""
+
+    def add(self, entropy: float, state: Tensor) -> None:
+        """Note one step: the entropy found, and the state after it."""
+        self.entropy.append(entropy)
+        self.states.append(pt.to_bits(state).cpu())
+
+
+@dataclass(frozen=True)
+class Recovery:
+    """The answer of `recover`."""
+
+    pattern: Tensor
+    """The recovered pattern, -1/+1, `(d,)`."""
+    trace: Trace
+    """Entropy and state at every step."""
+    converged: bool
+    """Whether `pattern` is a fixed point of the memory."""
+    steps: int
+    """How often the entropy was evaluated (each time on one batch of data), everything counted."""
+
+
+class Recipe(ABC):
+    """How energy and entropy are brought together; a frozen dataclass."""
+
+    @abstractmethod
+    def run(self, memory: RecoverableMemory, entropy: Entropy, initial: Tensor, trace: Trace) -> Tensor:
+        """The recovered state, -1/+1, `(d,)`, from the soft state `initial` `(d,)` in [-1, 1]."""
+
+
+def recover(memory: RecoverableMemory, entropy: Entropy, recipe: Recipe, *, initial: Any = None) -> Recovery:
+    """Recover the stored pattern under which `entropy` is low.
+
+    `initial` is the state to start from, `(d,)` in [-1, 1]; the mean of the stored patterns is a good one. Without it
+    every neuron is undecided (0, a soft mask of one half).
+    """
+    start = torch.zeros(memory.dim) if initial is None else initial
+    start = pt.as_state(start, memory.dim, device=memory.device)
+    if start.ndim != 1:
+        raise PatternError(f"initial state: expected shape ({memory.dim},), found {tuple(start.shape)}")
+    trace = Trace()
+    state = recipe.run(memory, entropy, start, trace)
+    converged = bool((pt.signs_or(memory.field(state), state) == state).all())
+    return Recovery(state, trace, converged, len(trace.entropy))
+
+
+def entropy_gradient(entropy: Entropy, mask: Tensor) -> tuple[float, Tensor]:
+    """The entropy of a soft mask and its gradient `(d,)`; PatternError if either is not finite."""
+    mask = mask.detach().requires_grad_()
+    with torch.enable_grad():
+        value = entropy(mask)
+        (gradient,) = torch.autograd.grad(value, mask)
+    if not bool(torch.isfinite(gradient).all()) or not bool(torch.isfinite(value)):
+        raise PatternError("entropy: expected a finite value and gradient, found NaN or infinity")
+    return value.item(), gradient

@@ -1,0 +1,45 @@
+"""Every error and warning that hopfield raises on purpose.
+
+Each error inherits from `HopfieldError` and from the builtin that a caller would expect. Messages are one line: what
+was expected, what was found.
+"""
+
+
+class HopfieldError(Exception):
+    """Base class of all errors raised by hopfield."""
+
+
+class PatternError(HopfieldError, ValueError):
+    """A pattern, cue or state holds values it must not: not bool or -1/+1, or not finite."""
+
+
+class DimensionError(HopfieldError, ValueError):
+    """A pattern, cue or state has another number of neurons than the memory."""
+
+
+class RuleError(HopfieldError, ValueError):
+    """A rule, memory, schedule or recipe was configured with values it does not take."""
+
+
+class EmptyMemoryError(HopfieldError, LookupError):
+    """The memory holds no pattern yet."""
+
+
+class NoEnergyError(HopfieldError, TypeError):
+    """Couplings that are not symmetric have no energy."""
+
+
+class ForgetError(HopfieldError, TypeError):
+    """This rule cannot take a pattern out again, or the pattern was never stored."""
+
+
+class StoreError(HopfieldError, ValueError):
+    """A pattern could not be stored as the rule promises (its learning did not converge)."""
+
+
+class MemoryFileError(HopfieldError, ValueError):
+    """A file is not a saved memory, is damaged, or holds another kind of memory."""
+
+
+class CapacityWarning(UserWarning):
+    """A store is about to take the memory beyond the load that its rule holds."""

@@ -1,0 +1,125 @@
+"""Patterns and states: mask bits <-> spins of -1 and +1, and the measures between them.
+
+A mask bit 1 is the spin +1, a bit 0 the spin -1. Patterns are float32 tensors of shape `(k, d)`: k patterns of d
+neurons. States and cues may lie anywhere between the spins.
+"""
+
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hopfield.errors import DimensionError, PatternError
+from maskstore import MaskMatrix, bits
+
+
+def as_patterns(patterns: Any, dim: int | None = None, *, device: torch.device | str | None = None) -> Tensor:
+    """Patterns as a float32 tensor of -1 and +1, shape `(k, d)`; a single pattern `(d,)` becomes `(1, d)`.
+
+    Takes bool or -1/+1 tensors and arrays, and a `MaskMatrix` (its bits over all layers, without padding).
+    Raises PatternError for other values (0/1 numbers are ambiguous, so convert them to bool first) and DimensionError
+    for another number of neurons than `dim`.
+    """
+    if isinstance(patterns, MaskMatrix):
+        signs = from_matrix(patterns)
+    else:
+        values = _tensor(patterns, "patterns")
+        if values.dtype == torch.bool:
+            signs = values.to(torch.float32) * 2 - 1
+        else:
+            wrong = values.abs() != 1
+            if bool(wrong.any()):
+                found = values[wrong].flatten()[0].item()
+                raise PatternError(f"patterns: expected bool or values -1 and +1, found {found}")
+            signs = values.to(torch.float32)
+    signs = signs.unsqueeze(0) if signs.ndim == 1 else signs
+    if signs.ndim != 2 or (dim is not None and signs.shape[1] != dim):
+        raise DimensionError(f"patterns: expected shape (k, {dim or 'd'}), found {tuple(signs.shape)}")
+    return signs if device is None else signs.to(device)
+
+
+def as_state(state: Any, dim: int, *, device: torch.device | str | None = None) -> Tensor:
+    """A real-valued state or cue as a float32 tensor `(d,)` or `(b, d)`; bool counts as -1/+1.
+
+    Raises DimensionError for another number of neurons and PatternError for NaN or infinite values.
+    """
+    values = _tensor(state, "state")
+    values = values.to(torch.float32) * 2 - 1 if values.dtype == torch.bool else values.to(torch.float32)
+    if values.ndim not in (1, 2) or values.shape[-1] != dim:
+        raise DimensionError(f"state: expected shape ({dim},) or (b, {dim}), found {tuple(values.shape)}")
+    if not bool(torch.isfinite(values).all()):
+        raise PatternError("state: expected finite values, found NaN or infinity")
+    return values if device is None else values.to(device)
+
+
+def from_matrix(matrix: MaskMatrix) -> Tensor:
+    """All masks of a matrix as patterns of -1 and +1, `(k, spec.bits)` float32, layers in spec order."""
+    rows = [matrix[i].flat() for i in range(len(matrix))]
+    dense = np.stack(rows) if rows else np.zeros((0, matrix.spec.bits), dtype=np.bool_)
+    return torch.from_numpy(dense).to(torch.float32) * 2 - 1
+
+
+def to_bits(states: Tensor) -> Tensor:
+    """Mask bits of states: True where the spin is positive; same shape, bool."""
+    return states > 0
+
+
+def to_soft_mask(state: Tensor) -> Tensor:
+    """Spins in [-1, 1] as a soft mask in [0, 1]; same shape."""
+    return (state + 1) / 2
+
+
+def signs_or(field: Tensor, state: Tensor) -> Tensor:
+    """Sign of the field as -1/+1; where the field is exactly 0 the neuron keeps its state."""
+    return torch.where(field > 0, 1.0, torch.where(field < 0, -1.0, state))
+
+
+def pack(patterns: Tensor) -> np.ndarray:
+    """Patterns `(k, d)` as packed bits `(k, ceil(d / 64))`, uint64, bit order as in `maskstore.bits`."""
+    dense = to_bits(patterns).cpu().numpy()
+    rows = [bits.pack(row) for row in dense]
+    return np.stack(rows) if rows else np.zeros((0, (patterns.shape[1] + 63) // 64), dtype=np.uint64)
+
+
+def unpack(words: np.ndarray, dim: int) -> Tensor:
+    """Packed bits `(k, ceil(d / 64))` as patterns of -1 and +1, `(k, d)` float32."""
+    dense = [bits.unpack(row, dim) for row in words]
+    stacked = np.stack(dense) if dense else np.zeros((0, dim), dtype=np.bool_)
+    return torch.from_numpy(stacked).to(torch.float32) * 2 - 1
+
+
+def activity(patterns: Tensor) -> float:
+    """Mean spin over all patterns and neurons, in [-1, 1]; 0 for unbiased patterns, nan for none."""
+    return float(patterns.mean(dtype=torch.float64))
+
+
+def overlap(a: Tensor, b: Tensor) -> Tensor:
+    """Overlaps `m = a . b / d` in [-1, 1]: `(n, d)` with `(k, d)` -> `(n, k)`; a single `(d,)` drops its dimension."""
+    return torch.matmul(a, b.T if b.ndim == 2 else b) / a.shape[-1]
+
+
+def hamming(a: Tensor, b: Tensor) -> Tensor:
+    """Number of neurons whose signs differ, over the last dimension; integer tensor, broadcast over the others."""
+    return (to_bits(a) != to_bits(b)).sum(-1)
+
+
+def flip(patterns: Tensor, fraction: float, generator: torch.Generator) -> Tensor:
+    """A copy with exactly `round(fraction * d)` neurons of each pattern flipped, chosen at random; `(k, d)`."""
+    count = round(fraction * patterns.shape[1])
+    order = torch.rand(patterns.shape, generator=generator).argsort(dim=1)
+    signs = torch.ones(patterns.shape)
+    signs.scatter_(1, order[:, :count], -1.0)
+    return patterns * signs.to(patterns.device)
+
+
+def random_patterns(count: int, dim: int, generator: torch.Generator, *, mean: float = 0.0) -> Tensor:
+    """Independent random patterns of -1 and +1 with expected activity `mean`, `(count, dim)` float32."""
+    return (torch.rand((count, dim), generator=generator) < (1 + mean) / 2).to(torch.float32) * 2 - 1
+
+
+def _tensor(values: Any, what: str) -> Tensor:
+    try:
+        return values.detach() if isinstance(values, Tensor) else torch.as_tensor(np.asarray(values))
+    except (TypeError, ValueError) as error:
+        raise PatternError(f"{what}: expected a tensor or array of numbers, found {type(values).__name__}") from error

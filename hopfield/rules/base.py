@@ -1,0 +1,44 @@
+"""What a learning rule is: how patterns become couplings."""
+
+from abc import ABC, abstractmethod
+from dataclasses import asdict
+from typing import Any, ClassVar
+
+from torch import Tensor
+
+
+class Rule(ABC):
+    """A learning rule; a frozen dataclass whose fields are its settings.
+
+    A rule works on the whole matrix Ψ with its diagonal; memories apply Ψ with the diagonal set to zero. Patterns come
+    as float tensors `(k, d)`, minus the memory's centre. Rules with `needs_patterns` learn from all patterns each time,
+    so the memory keeps those (packed, one bit a neuron).
+    """
+
+    id: ClassVar[str]
+    needs_patterns: ClassVar[bool] = False
+    can_forget: ClassVar[bool] = False
+
+    @property
+    @abstractmethod
+    def symmetric(self) -> bool:
+        """Whether Ψ is symmetric, so that an energy exists."""
+
+    @abstractmethod
+    def learn(self, matrix: Tensor, new: Tensor, earlier: Tensor | None) -> Tensor:
+        """Couplings `(d, d)` after storing `new` `(k, d)` on top of `matrix`; `matrix` may be changed in place.
+
+        `earlier` are the patterns stored before, `(n, d)`, for rules with `needs_patterns`, else None.
+        """
+
+    @abstractmethod
+    def unlearn(self, matrix: Tensor, old: Tensor) -> Tensor:
+        """Couplings after taking stored patterns `old` `(k, d)` out again; ForgetError where that is impossible."""
+
+    @abstractmethod
+    def limit(self, dim: int) -> float:
+        """How many random patterns d neurons hold by the rule's theory; the source is in the class's text."""
+
+    def settings(self) -> dict[str, Any]:
+        """JSON-able `{"id": ..., field: value, ...}`; `rules.from_settings` reads it."""
+        return {"id": self.id, **asdict(self)}  # type: ignore[call-overload]

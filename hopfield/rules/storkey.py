@@ -1,0 +1,63 @@
+"""The Storkey rules: the published one, and the first-order form that the paper's code uses."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar, Literal
+
+import torch
+from torch import Tensor
+
+from hopfield.errors import ForgetError, RuleError
+from hopfield.rules.base import Rule
+
+
+@dataclass(frozen=True)
+class Storkey(Rule):
+    """Each pattern is stored less what the memory knows of it already, through its field `h = Ψ z`.
+
+    - `"first-order"`: `Ψ += (1/d) (z zᵀ - I - z hᵀ - h zᵀ)`, as the code of Wortsman et al. (NeurIPS 2020) does it.
+      Patterns enter through their Gram matrix alone, so there is a dual form.
+    - `"local-field"`: `Ψ_ij += (1/d) (z_i z_j - z_i h_ji - h_ij z_j)` with `h_ij = h_i - Ψ_ij z_j`, the field at i
+      without the influence of i and j (Storkey and Valabregue, "The basins of attraction of a new Hopfield learning
+      rule", Neural Networks 1999); in matrix form `z zᵀ - z hᵀ - h zᵀ + 2 Ψ`, diagonal kept at zero.
+
+    Holds about `d / sqrt(2 ln d)` patterns (Storkey and Valabregue 1999). Incremental; the order matters, so a pattern
+    cannot be taken out exactly.
+    """
+
+    variant: Literal["first-order", "local-field"] = "first-order"
+
+    id: ClassVar[str] = "storkey"
+
+    def __post_init__(self) -> None:
+        if self.variant not in ("first-order", "local-field"):
+            raise RuleError(f"Storkey: expected variant 'first-order' or 'local-field', found {self.variant!r}")
+
+    @property
+    def symmetric(self) -> bool:
+        """Always."""
+        return True
+
+    def learn(self, matrix: Tensor, new: Tensor, earlier: Tensor | None) -> Tensor:
+        """See `Rule.learn`; patterns are stored in order."""
+        dim = matrix.shape[0]
+        for z in new:
+            h = matrix @ z
+            if self.variant == "local-field":
+                matrix.mul_(1 + 2 / dim)
+            # z zᵀ - z hᵀ - h zᵀ = (z - h)(z - h)ᵀ - h hᵀ: two rank-one updates, which stay exactly symmetric
+            left, right = torch.stack([z - h, -h], dim=1), torch.stack([z - h, h])
+            matrix.addmm_(left, right, alpha=1 / dim)
+            if self.variant == "local-field":
+                matrix.fill_diagonal_(0)
+            else:
+                matrix.diagonal().sub_(1 / dim)
+        return matrix
+
+    def unlearn(self, matrix: Tensor, old: Tensor) -> Tensor:
+        """Impossible: what a pattern added depended on the patterns before it."""
+        raise ForgetError("Storkey: expected a rule that can forget (Hebbian, or a dual memory), found an ordered one")
+
+    def limit(self, dim: int) -> float:
+        """`d / sqrt(2 ln d)`, patterns."""
+        return dim / math.sqrt(2 * math.log(max(dim, 2)))

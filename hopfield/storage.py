@@ -1,0 +1,117 @@
+"""Saved memories: one .npz file with a JSON header, written atomically, read without pickle.
+
+The file is a zip of .npy arrays; `header` is a uint8 array of UTF-8 JSON: `format`, `version`, `kind` (the class),
+`arrays` (name -> [dtype, shape]) and the kind's own fields. Sizes are checked against the header before anything is
+unpacked, so a small file cannot ask for much memory.
+"""
+
+import json
+import os
+import tempfile
+import zipfile
+from collections.abc import Callable
+from math import prod
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+
+from hopfield.errors import HopfieldError, MemoryFileError
+
+FORMAT = "hopfield-memory"
+VERSION = 1
+_HEADER_LIMIT = 1 << 20
+_NPY_PREAMBLE = 4096
+_DTYPES = ("float32", "float64", "int8", "int32", "int64", "uint8", "uint64")
+
+T = TypeVar("T")
+M = TypeVar("M")
+_KINDS: dict[str, Any] = {}
+
+
+def write(path: Path, kind: str, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    """Write a memory so that `path` holds either the old file or all of the new one."""
+    described = {name: [array.dtype.name, list(array.shape)] for name, array in arrays.items()}
+    text = json.dumps({"format": FORMAT, "version": VERSION, "kind": kind, "arrays": described, **header})
+    head = np.frombuffer(text.encode(), dtype=np.uint8)
+    descriptor, temporary = tempfile.mkstemp(dir=path.parent, prefix=path.name, suffix=".tmp")
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            np.savez(file, allow_pickle=False, header=head, **arrays)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(temporary, path)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def read(path: Path, kind: str | None = None) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
+    """Header and arrays of a saved memory; MemoryFileError unless it is one, and of `kind` where that is given."""
+    if not path.exists():
+        raise MemoryFileError(f"{path}: expected a saved memory, found no file")
+    try:
+        with zipfile.ZipFile(path) as archive:
+            sizes = {info.filename: info.file_size for info in archive.infolist()}
+        if not 0 < sizes.get("header.npy", 0) <= _HEADER_LIMIT:
+            raise MemoryFileError(f"{path}: expected a saved memory, found no header of its size")
+        with np.load(path, allow_pickle=False) as file:
+            header = json.loads(file["header"].tobytes())
+            _check_header(path, header, kind, sizes)
+            arrays = {name: file[name] for name in header["arrays"]}
+    except HopfieldError:
+        raise
+    except (OSError, ValueError, KeyError, TypeError, EOFError, zipfile.BadZipFile, NotImplementedError) as error:
+        raise MemoryFileError(f"{path}: expected a saved memory, found a damaged or foreign file ({error})") from error
+    for name, (dtype, shape) in header["arrays"].items():
+        array = arrays[name]
+        if array.dtype.name != dtype or list(array.shape) != shape:
+            raise MemoryFileError(
+                f"{path}: array {name!r}: expected {dtype} {shape}, found {array.dtype} {array.shape}"
+            )
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise MemoryFileError(f"{path}: array {name!r}: expected finite values, found NaN or infinity")
+    return header, arrays
+
+
+def register(cls: type[M]) -> type[M]:
+    """Class decorator: make a kind of memory known to `kind`, under its class name."""
+    _KINDS[cls.__name__] = cls
+    return cls
+
+
+def kind(name: str) -> Any:
+    """The class of a kind of memory; MemoryFileError for an unknown one."""
+    if name not in _KINDS:
+        raise MemoryFileError(f"kind of memory: expected one of {', '.join(_KINDS)}, found {name!r:.60}")
+    return _KINDS[name]
+
+
+def load_memory(path: str | Path) -> Any:
+    """A saved memory of whichever kind; MemoryFileError if the file is none."""
+    header, arrays = read(Path(path))
+    return checked(path, lambda: kind(header["kind"])._restore(header, arrays))
+
+
+def checked(path: str | Path, rebuild: Callable[[], T]) -> T:
+    """Run a rebuild, turning its complaints about wrong fields into a MemoryFileError that names the file."""
+    try:
+        return rebuild()
+    except MemoryFileError:
+        raise
+    except (KeyError, TypeError, ValueError, RuntimeError, IndexError) as error:
+        raise MemoryFileError(f"{path}: expected the fields of a saved memory, found {error}") from error
+
+
+def _check_header(path: Path, header: Any, kind: str | None, sizes: dict[str, int]) -> None:
+    if not isinstance(header, dict) or header.get("format") != FORMAT:
+        raise MemoryFileError(f"{path}: expected format {FORMAT!r}, found another")
+    if header["version"] != VERSION:
+        raise MemoryFileError(f"{path}: expected format version {VERSION}, found {header['version']}")
+    if kind is not None and header["kind"] != kind:
+        raise MemoryFileError(f"{path}: expected a {kind}, found a {header['kind']}")
+    for name, (dtype, shape) in header["arrays"].items():
+        if dtype not in _DTYPES:
+            raise MemoryFileError(f"{path}: array {name!r}: expected a dtype of {_DTYPES}, found {dtype!r:.40}")
+        if sizes.get(f"{name}.npy", 0) > prod(shape) * np.dtype(dtype).itemsize + _NPY_PREAMBLE:
+            raise MemoryFileError(f"{path}: array {name!r}: expected {dtype} {shape}, found more bytes")

@@ -1,0 +1,115 @@
+"""HopSupSup over a stream of tasks: train neuron masks, store them, recover each from its unlabelled test images."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+import torch
+from torch import Tensor
+
+from hopfield import Memory, Recipe
+from hopfield import patterns as pt
+from maskstore import Mask, MaskMatrix
+from supsup_models.hopsupsup.data import Images, unlabelled_batches
+from supsup_models.hopsupsup.network import NeuronMaskedNetwork
+from supsup_models.hopsupsup.recovery import (
+    TaskRecovery,
+    judge,
+    mean_state,
+    nearest_mask,
+    recover_mask,
+)
+from supsup_models.hopsupsup.training import NeuronTraining, accuracy, train_neuron_mask
+
+Progress = Callable[[str, int, int], None]
+"""Told what is being done, how many tasks are done, and of how many."""
+
+
+class TaskData(Protocol):
+    """What is needed of a task of a stream."""
+
+    @property
+    def train(self) -> Images:
+        """Labelled images for training."""
+
+    @property
+    def test(self) -> Images:
+        """Labelled images for testing."""
+
+    @property
+    def global_labels(self) -> tuple[int, ...]:
+        """The output that stands for each task-local label."""
+
+
+@dataclass(frozen=True)
+class Relabelled:
+    """A split whose labels are those of the whole stream, so that tasks of other classes use other outputs."""
+
+    split: Images
+    names: tuple[int, ...]
+
+    def __len__(self) -> int:
+        return len(self.split)
+
+    @property
+    def labels(self) -> Tensor:
+        """Labels `(n,)`, int64, in the stream's numbering."""
+        return torch.tensor(self.names)[torch.as_tensor(self.split.labels, dtype=torch.int64)]
+
+    def images(self, indices: Tensor) -> Tensor:
+        """Images of these indices, `(b, inputs)`."""
+        return torch.as_tensor(self.split.images(indices), dtype=torch.float32)
+
+
+def train_stream(
+    model: NeuronMaskedNetwork, tasks: Sequence[TaskData], settings: NeuronTraining, *, seed: int, progress: Progress
+) -> MaskMatrix:
+    """A neuron mask for every task, named "task-0", "task-1", ..."""
+    masks = MaskMatrix(model.spec)
+    for index in range(len(tasks)):
+        task = tasks[index]
+        mask = train_neuron_mask(model, Relabelled(task.train, task.global_labels), settings, seed=seed + index)
+        masks.append(f"task-{index}", mask)
+        progress("training", index + 1, len(tasks))
+    return masks
+
+
+@dataclass(frozen=True)
+class StreamRecovery:
+    """Every task's recovery, and the accuracies beside it."""
+
+    tasks: tuple[TaskRecovery, ...]
+    accuracy: tuple[float, ...]
+    """Test accuracy under each recovered mask."""
+    true_accuracy: tuple[float, ...]
+    """Test accuracy under each true mask."""
+
+
+def recover_stream(
+    model: NeuronMaskedNetwork,
+    masks: MaskMatrix,
+    memory: Memory,
+    tasks: Sequence[TaskData],
+    recipe: Recipe,
+    *,
+    batch: int,
+    seed: int,
+    progress: Progress,
+) -> StreamRecovery:
+    """Recover the mask of every task from batches of its unlabelled test images, then judge it with the labels."""
+    found, under_found, under_true = [], [], []
+    for index in range(len(masks)):
+        test = Relabelled(tasks[index].test, tasks[index].global_labels)
+        # two draws of the same batches: the look-up sees what recovery saw, no more
+        start = mean_state(masks)
+        recovery = recover_mask(
+            model, memory, unlabelled_batches(test, batch, seed=seed + index), recipe, initial=start
+        )
+        plain = nearest_mask(model, masks, unlabelled_batches(test, batch, seed=seed + index), recovery.steps)
+        judged = judge(index, masks, recovery, plain)
+        found.append(judged)
+        under_true.append(accuracy(model, test, masks[index]))
+        given = Mask.from_flat(pt.to_bits(recovery.pattern).cpu().numpy(), masks.spec)
+        under_found.append(under_true[-1] if judged.exact else accuracy(model, test, given))
+        progress("recovering", index + 1, len(masks))
+    return StreamRecovery(tuple(found), tuple(under_found), tuple(under_true))
