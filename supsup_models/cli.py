@@ -7,17 +7,26 @@ import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 from maskstore import console
 from maskstore.errors import MaskStoreError
-from supsup_models.errors import StreamLengthError, SupSupError, UnknownNameError, UnknownStreamError
+from supsup_models.commands.recover import recover as recover_masks
+from supsup_models.errors import (
+    InferenceError,
+    NetworkError,
+    StreamLengthError,
+    SupSupError,
+    UnknownNameError,
+    UnknownStreamError,
+)
 
 app = typer.Typer(
-    help="Supermasks in Superposition: train, eval, infer, demo. Errors are one line; --debug shows tracebacks.",
+    help="Supermasks in Superposition, and masks recovered by memory. Errors are one line; --debug shows tracebacks.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
@@ -39,7 +48,12 @@ def main() -> None:
     """Entry point of the `supsup` command."""
     # torch's threads otherwise spin while they wait, which on a busy machine makes small steps a hundred times slower
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    sys.exit(console.run("supsup", app, (SupSupError, MaskStoreError), sys.argv[1:]))
+    sys.exit(run_command(sys.argv[1:]))
+
+
+def run_command(arguments: list[str]) -> int:
+    """Run `supsup` with these arguments; returns its exit code."""
+    return console.run("supsup", app, (SupSupError, MaskStoreError), arguments)
 
 
 def _example(*lines: str) -> str:
@@ -47,11 +61,11 @@ def _example(*lines: str) -> str:
 
 
 @contextmanager
-def _names_checked() -> Iterator[None]:
-    """Names and numbers that no stream, model or recipe has are wrong usage, not failures."""
+def _usage_checked() -> Iterator[None]:
+    """Names that nothing has, and numbers that do not go together, are wrong usage, not failures."""
     try:
         yield
-    except (UnknownNameError, UnknownStreamError, StreamLengthError) as error:
+    except (InferenceError, NetworkError, StreamLengthError, UnknownNameError, UnknownStreamError) as error:
         raise console.UsageError(str(error)) from error
 
 
@@ -69,7 +83,7 @@ def train(
     outputs: Annotated[int, typer.Option(help="Outputs, superfluous ones included.", min=1)] = 100,
     batches: Annotated[int, typer.Option(help="Training steps a task.", min=1)] = 1000,
     recipe: Annotated[str, typer.Option(help="default (ours) or paper (as published).")] = "default",
-    seed: Annotated[int, typer.Option(help="Seed of weights, scores, permutations and batches.", min=0)] = 0,
+    seed: Annotated[int, typer.Option(help="Seed of weights, scores, pixels, batches.", min=0, max=2**64 - 1)] = 0,
     data: Data = None,
     download: Download = False,
     device: Device = "auto",
@@ -78,7 +92,7 @@ def train(
     """Train a mask for every task of a stream; run again with the same arguments, it goes on where it stopped."""
     from supsup_models.runs import RunConfig, bank_path
 
-    with _names_checked():
+    with _usage_checked():
         from supsup_models.data.names import parse_stream_name
 
         parse_stream_name(stream)
@@ -122,7 +136,7 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Judge a run on its test images in a scenario; for GNs and GNu the tasks are inferred from the images alone."""
-    with _names_checked():
+    with _usage_checked():
         from supsup_models.commands.evaluate import evaluate_run
         from supsup_models.scenarios import Inference
 
@@ -153,7 +167,7 @@ def infer(
     """Task, label and confidence for unlabelled images, each image its own task unless --one-task is given."""
     from dataclasses import asdict
 
-    with _names_checked():
+    with _usage_checked():
         from supsup_models.commands.infer import infer_file
 
         found = infer_file(run, images, method=method, objective=objective, one_task=one_task, device=device)
@@ -166,13 +180,27 @@ def infer(
         print(f"image {number}: {each.task}, label {each.label}, confidence {each.confidence:.3f}")
 
 
+@app.command(epilog=_example("supsup recover --data DIR", "supsup recover --stream split-digits --width 256 --json"))
+@wraps(recover_masks)
+def recover(**options: Any) -> None:
+    with _usage_checked():
+        from hopfield.errors import HopfieldError, RuleError
+
+        try:
+            recover_masks(**options)
+        except RuleError as error:
+            raise console.UsageError(str(error)) from error
+        except HopfieldError as error:
+            raise SupSupError(str(error)) from error
+
+
 @app.command(epilog=_example("supsup demo --out demo"))
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the run; emptied of an earlier demo's run.")] = Path("demo"),
     as_json: AsJson = False,
 ) -> None:
     """The tour, on embedded data, in under a minute: train, store, infer."""
-    with _names_checked():
+    with _usage_checked():
         from supsup_models.commands.demo import run_demo
 
         result = run_demo(out)

@@ -66,7 +66,7 @@ def train(
     model = make_network(record, where)
     folder.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(folder / "train.lock", timeout=0):
+        with FileLock(folder / ".train.lock", timeout=0):
             return _train(model, stream, recipe, record, folder, reporter)
     except Timeout:
         raise RunBusyError(f"{folder}: expected no other training here, found one at work") from None
