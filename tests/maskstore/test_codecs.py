@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-import rans_reference
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+import rans_reference
 from maskstore import Mask, MaskSpec
 from maskstore.codecs import Ans, Auto, Codec, EncodedLayer, Raw, Zstd, rans, tables
 from maskstore.codecs.auto import encode_mask, size_of
