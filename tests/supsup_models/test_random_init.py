@@ -24,7 +24,16 @@ def test_golden_weights() -> None:
 def test_golden_scores() -> None:
     scores = random_init.initial_scores(7, 1, SHAPE, task=3)
     assert scores.dtype == torch.float32
-    expected = [-0.144332215, 0.180406153, -0.0791074112, -0.0335345715, -0.333027571, 0.324011803, -0.324728251, 0.269574583]
+    expected = [
+        -0.144332215,
+        0.180406153,
+        -0.0791074112,
+        -0.0335345715,
+        -0.333027571,
+        0.324011803,
+        -0.324728251,
+        0.269574583,
+    ]
     assert torch.equal(scores[0], torch.tensor(expected))
 
 
