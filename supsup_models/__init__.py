@@ -5,10 +5,10 @@ ImportError that says what to install.
 """
 
 from importlib import import_module
-from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any
 
 from supsup_models.errors import SupSupError
+from supsup_models.requirements import torch_needed
 
 if TYPE_CHECKING:
     from supsup_models.data.streams import TaskStream, open_stream
@@ -50,6 +50,5 @@ _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 def __getattr__(name: str) -> Any:
     if name not in _HOME_OF:
         raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
-    if find_spec("torch") is None:
-        raise ImportError('supsup_models needs torch: pip install "maskstore[models]"')
-    return getattr(import_module(_HOME_OF[name]), name)
+    with torch_needed():
+        return getattr(import_module(_HOME_OF[name]), name)

@@ -24,6 +24,7 @@ from supsup_models.errors import (
     UnknownNameError,
     UnknownStreamError,
 )
+from supsup_models.requirements import torch_needed
 
 app = typer.Typer(
     help="Supermasks in Superposition, and masks recovered by memory. Errors are one line; --debug shows tracebacks.",
@@ -64,7 +65,8 @@ def _example(*lines: str) -> str:
 def _usage_checked() -> Iterator[None]:
     """Names that nothing has, and numbers that do not go together, are wrong usage, not failures."""
     try:
-        yield
+        with torch_needed():
+            yield
     except (InferenceError, NetworkError, StreamLengthError, UnknownNameError, UnknownStreamError) as error:
         raise console.UsageError(str(error)) from error
 
