@@ -134,13 +134,12 @@ def _place(result: Tensor, scores: Tensor, candidates: Tensor, dropped: Tensor, 
 
 
 def _binary(model: MaskedNetwork, matrix: MaskMatrix, images: Tensor, objective: Objective) -> NDArray[np.float32]:
-    names = matrix.names
     candidates = torch.ones(1, len(matrix), dtype=torch.bool)
     result = torch.zeros(1, len(matrix))
     round_number = 0
     while int(candidates.sum()) > 1:
         rows = candidates[0].nonzero()[:, 0]
-        chosen = matrix if round_number == 0 else matrix.select([names[row] for row in rows.tolist()])
+        chosen = matrix if round_number == 0 else matrix.select(rows.tolist())
         scores = torch.full((1, len(matrix)), torch.nan)
         scores[0, rows] = torch.from_numpy(_one_shot(model, chosen, images, objective))
         kept = median_split(scores, candidates)

@@ -43,9 +43,10 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         recipe.name: recipe
         for recipe in (
             Recipe("paper"),
-            # More accurate than the paper's (95.4 against 93.7 % on permuted MNIST) with task inference intact: larger
-            # steps that die out, but weights no larger, since those cost one-shot inference its signal.
-            Recipe("default", RMSProp(4e-4), schedule="cosine"),
+            # On ten permuted-MNIST tasks 95.6 % at 0.41 bits a parameter, where the paper's gives 93.7 % at 0.41, and
+            # one-shot H still finds 99.8 % of the tasks from one image. Weights at 1.3 c save bits and lose tasks
+            # (0.32 bits, 99.5 %), at 1.41 c more of both (0.30 bits, 96 %).
+            Recipe("default", RMSProp(3e-4), schedule="cosine", weight_gain=1.2),
         )
     }
 )
