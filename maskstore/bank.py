@@ -163,15 +163,16 @@ class MaskBank:
         return bits.unpack(words, found.size).reshape(found.shape)
 
     def task_meta(self, name: str) -> dict[str, Any]:
-        """The metadata stored beside a mask."""
-        return self.info(name).meta
+        """The metadata stored beside a mask; its checksum is checked."""
+        meta: dict[str, Any] = record.parse_json(self.record(name).meta)
+        return meta
 
     def extras(self, name: str) -> dict[str, NDArray[Any]]:
         """The arrays stored beside a mask, such as normalisation statistics."""
         return record.decode_extras(self.record(name).extras, name)
 
     def info(self, name: str) -> MaskInfo:
-        """Metadata, codec, prior and sizes of a mask, without decoding it."""
+        """Metadata, codec, prior and sizes of a mask, for listings: neither decoded nor checked."""
         for info in self._infos("WHERE name=?", (name,)):
             return info
         raise self._missing(name)
@@ -301,7 +302,7 @@ class MaskBank:
     @contextmanager
     def transaction(self) -> Iterator[None]:
         """All changes in the block together: either every one is stored, when the block ends, or none."""
-        with self._file.changing():
+        with self._file.transaction():
             yield
 
     def _insert(self, link: sqlite3.Connection, row: Record, overwrite: bool) -> None:

@@ -62,9 +62,9 @@ class BankFile:
         if self.writable and self._owner[0] == os.getpid():
             self._check_owner()
             with self._locked():
-                link = self._connection()
-                link.execute(f"PRAGMA busy_timeout={_CLOSING_TIMEOUT_MS}")
-                link.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                with self.reading() as link:
+                    link.execute(f"PRAGMA busy_timeout={_CLOSING_TIMEOUT_MS}")
+                    link.execute("PRAGMA wal_checkpoint(TRUNCATE)")
                 self._close_connections()
         self.closed = True
         self._close_connections()
@@ -84,26 +84,35 @@ class BankFile:
             yield self._connection()
 
     @contextmanager
-    def changing(self) -> Iterator[sqlite3.Connection]:
-        """A transaction under the writers' lock; inside another one, a part of that one."""
+    def transaction(self) -> Iterator[None]:
+        """A transaction under the writers' lock; inside another one, a part of that one.
+
+        Only our own statements have their errors named: what the block raises passes as it is, after a rollback.
+        """
         self.check_writable()
         if self._in_transaction:
-            with connection.named_errors(self.path):
-                yield self._connection()
+            yield
             return
         with self._locked():
-            link = self._connection()
-            link.execute("BEGIN IMMEDIATE")
+            with self.reading() as link:
+                link.execute("BEGIN IMMEDIATE")
             self._in_transaction = True
             try:
-                yield link
-                link.execute("COMMIT")
+                yield
+                with self.reading() as link:
+                    link.execute("COMMIT")
             except BaseException:
                 if link.in_transaction:
                     link.execute("ROLLBACK")
                 raise
             finally:
                 self._in_transaction = False
+
+    @contextmanager
+    def changing(self) -> Iterator[sqlite3.Connection]:
+        """A transaction for statements of our own."""
+        with self.transaction(), self.reading() as link:
+            yield link
 
     def check_writable(self) -> None:
         """BankClosedError, BankReadOnlyError or BankThreadError unless this thread may write."""
@@ -150,10 +159,10 @@ class BankFile:
                 raise BankBusyError(
                     f"{self.path}: expected the bank within {self._timeout:g} s, found another writer holding it"
                 ) from None
-            try:
-                yield
-            finally:
-                self._lock.release()
+        try:
+            yield
+        finally:
+            self._lock.release()
 
 
 def _head_checksum(head: Mapping[str, str]) -> str:

@@ -41,6 +41,8 @@ def named_errors(path: Path) -> Iterator[None]:
         yield
     except sqlite3.Error as error:
         raise _named(error, path) from error
+    except UnicodeDecodeError as error:  # SQLite quotes damaged text in its messages, and the driver decodes those
+        raise CorruptError(f"{path}: expected an intact bank, found damaged text in it") from error
     except OSError as error:
         if isinstance(error, MaskStoreError):
             raise
@@ -144,6 +146,8 @@ def connect(path: Path, *, writable: bool, timeout: float) -> sqlite3.Connection
             uri += "?immutable=1"
         connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=timeout, check_same_thread=False)
         try:
+            # damaged text must become a failed checksum, not a decoding error in the middle of a query
+            connection.text_factory = lambda data: data.decode("utf-8", "replace")
             connection.execute("PRAGMA trusted_schema=OFF")
             connection.execute("PRAGMA cell_size_check=ON")
             connection.execute("PRAGMA mmap_size=0")  # a file truncated under a map would end the process

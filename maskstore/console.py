@@ -58,7 +58,7 @@ def run(program: str, app: Callable[..., Any], failures: tuple[type[Exception], 
     try:
         result = app(args=arguments, prog_name=program, standalone_mode=False)
     except typer.Exit as stop:
-        return int(stop.exit_code)
+        result = stop.exit_code
     except (typer.Abort, KeyboardInterrupt):
         note(f"{program}: interrupted")
         return INTERRUPTED
@@ -77,4 +77,6 @@ def run(program: str, app: Callable[..., Any], failures: tuple[type[Exception], 
         text = " ".join(str(error).split()) or type(error).__name__
         note(f"{program}: {text}")
         return FAILED
+    if result == INTERRUPTED:  # Typer turns Ctrl-C into this code before we see it
+        note(f"{program}: interrupted")
     return int(result) if isinstance(result, int) else DONE

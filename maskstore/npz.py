@@ -20,9 +20,10 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
     if not path.is_file():
         raise BankNotFoundError(f"{path}: expected an .npz file, found none")
     try:
-        with np.load(path, allow_pickle=False) as archive:
-            if not isinstance(archive, np.lib.npyio.NpzFile):
-                raise SpecError(f"{path}: expected an .npz file with an array a layer, found a single array")
+        archive = np.load(path, allow_pickle=False)
+        if not isinstance(archive, np.lib.npyio.NpzFile):
+            raise SpecError(f"{path}: expected an .npz file with an array a layer, found a single array")
+        with archive:
             return {name: archive[name] for name in archive.files}
     except SpecError:
         raise

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from maskstore import kernels
 from maskstore.errors import CodecError, UnknownPriorError
-from maskstore.philox import Role, random_packed_bits, random_words
+from maskstore.philox import Role, address_key, random_packed_bits
 from maskstore.spec import MaskSpec
 
 
@@ -82,8 +82,8 @@ class SeededScores(Prior):
     def contexts(self, spec: MaskSpec, index: int) -> Contexts:
         """64 levels of |score|, 4 classes of signs."""
         size = spec.layers[index].size
-        scores = random_words(self.seed, Role.SCORE, (size + 1) // 2, layer=index, stream=self.task)
         signs = random_packed_bits(self.seed, Role.WEIGHT_SIGN, size, layer=index)
+        scores = address_key(self.seed, Role.SCORE, index, self.task)
         ids: NDArray[np.uint8] = kernels.load().score_contexts(scores, signs, size)
         return Contexts(ids, levels=self.LEVELS, classes=4)
 

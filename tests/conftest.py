@@ -2,6 +2,9 @@
 
 import os
 
+# Before torch is imported: its threads otherwise spin while they wait, which starves small steps on a busy machine.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
 import pytest
 from hypothesis import settings
 

@@ -5,6 +5,7 @@ significant bit first; `extras/ROW/NAME` are the tasks' extra arrays.
 """
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -34,20 +35,20 @@ HEADER = "maskstore"
 _LAYOUT_VERSION = 1
 
 
-def write_safetensors(source: MaskSource, path: Path, *, overwrite: bool = False) -> None:
+def write_safetensors(source: MaskSource, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
     """Write all masks of a bank or shard; BankExistsError if there is a file and `overwrite` is not set."""
     from safetensors.numpy import save_file
 
     arrays, header = to_arrays(source)
-    with replacing(path, overwrite=overwrite) as scratch:
+    with replacing(Path(path), overwrite=overwrite) as scratch:
         save_file(arrays, str(scratch), metadata={HEADER: header})
 
 
-def write_npz(source: MaskSource, path: Path, *, overwrite: bool = False) -> None:
+def write_npz(source: MaskSource, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
     """The same arrays as a compressed .npz; the header is the array `maskstore`, its UTF-8 bytes."""
     arrays, header = to_arrays(source)
     arrays[HEADER] = np.frombuffer(header.encode(), dtype=np.uint8)
-    with replacing(path, overwrite=overwrite) as scratch, scratch.open("wb") as file:
+    with replacing(Path(path), overwrite=overwrite) as scratch, scratch.open("wb") as file:
         # numpy's stubs take the first name for the flag allow_pickle; none of ours is called that
         np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
 

@@ -1,5 +1,6 @@
 """`read_masks`: any foreign file of masks. The container is told by content, the layout by what is in it."""
 
+import os
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -14,13 +15,13 @@ from maskstore.interop.shard_format import MAGIC
 _START = 512
 
 
-def read_masks(path: Path, options: ReadOptions | None = None) -> ForeignMasks:
+def read_masks(path: str | os.PathLike[str], options: ReadOptions | None = None) -> ForeignMasks:
     """All masks of a file that another program wrote, packed.
 
     Torch files are read under `weights_only`; nothing is ever unpickled otherwise. ForeignFileError names what was
     found in a file that cannot be read, ImportOptionError what must be said about one that could be.
     """
-    options = options or ReadOptions()
+    options, path = options or ReadOptions(), Path(path)
     with named_errors(path):
         container = container_of(path)
         try:

@@ -19,12 +19,13 @@ def weighted_sum(rows: NDArray[np.uint64], alpha: NDArray[np.float32]) -> NDArra
     return (alpha.astype(np.float64) @ unpack_rows(rows).astype(np.float64)).astype(np.float32)
 
 
-def score_contexts(scores: NDArray[np.uint64], signs: NDArray[np.uint64], size: int) -> NDArray[np.uint8]:
-    """Contexts of the `SeededScores` prior from raw random words: 4 * bin + 2 * (score > 0) + (weight > 0).
+def score_contexts(key: tuple[int, int], signs: NDArray[np.uint64], size: int) -> NDArray[np.uint8]:
+    """Contexts of the `SeededScores` prior: 4 * bin + 2 * (score > 0) + (weight > 0), `(size,)` uint8.
 
-    `scores` holds two 32-bit integers a word, low half first; `signs` is packed like a mask layer; -> `(size,)` uint8.
+    `key` is the address of the scores' random stream (`philox.address_key`), `signs` is packed like a mask layer.
     """
-    u = scores.astype("<u8", copy=False).view("<u4")[:size].astype(np.int64)
+    words = np.random.Philox(key=np.array(key, dtype=np.uint64)).random_raw((size + 1) // 2)
+    u = np.asarray(words, dtype="<u8").view("<u4")[:size].astype(np.int64)
     positive = u >= 2**31
     magnitude = np.where(positive, u - 2**31, 2**31 - 1 - u)
     weight = np.unpackbits(signs.astype("<u8", copy=False).view(np.uint8), count=size, bitorder="little")

@@ -43,13 +43,11 @@ def test_kernels_equal_their_references_on_long_rows(words):
     np.testing.assert_allclose(fast.weighted_sum(rows, alpha), reference.weighted_sum(rows, alpha), atol=1e-4)
 
 
-@given(st.integers(0, 300), seeds)
-def test_score_contexts_equal_their_reference(size, seed):
-    rng = np.random.default_rng(seed)
-    scores = rng.integers(0, 2**64, size=(size + 1) // 2, dtype=np.uint64)
-    signs = rng.integers(0, 2**64, size=(size + 63) // 64, dtype=np.uint64)
+@given(st.integers(0, 300), st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1)), seeds)
+def test_score_contexts_equal_their_reference(size, key, seed):
+    signs = np.random.default_rng(seed).integers(0, 2**64, size=(size + 63) // 64, dtype=np.uint64)
     fast, reference = load(Kernel.NUMBA), load(Kernel.REFERENCE)
-    assert fast.score_contexts(scores, signs, size).tolist() == reference.score_contexts(scores, signs, size).tolist()
+    assert fast.score_contexts(key, signs, size).tolist() == reference.score_contexts(key, signs, size).tolist()
 
 
 @given(specs(), seeds)
