@@ -13,7 +13,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskstore import bits
+from maskstore import bits, npz
+from maskstore.atomic import replacing
 from maskstore.codecs.base import Codec
 from maskstore.errors import (
     CodecError,
@@ -23,7 +24,6 @@ from maskstore.errors import (
     UnknownCodecError,
     UnknownPriorError,
 )
-from maskstore.interop.atomic import replacing
 from maskstore.interop.foreign import Arrays, ForeignMasks, ForeignTask, ReadOptions
 from maskstore.interop.reading import MaskSource
 from maskstore.mask import Mask
@@ -48,9 +48,7 @@ def write_npz(source: MaskSource, path: str | os.PathLike[str], *, overwrite: bo
     """The same arrays as a compressed .npz; the header is the array `maskstore`, its UTF-8 bytes."""
     arrays, header = to_arrays(source)
     arrays[HEADER] = np.frombuffer(header.encode(), dtype=np.uint8)
-    with replacing(Path(path), overwrite=overwrite) as scratch, scratch.open("wb") as file:
-        # numpy's stubs take the first name for the flag allow_pickle; none of ours is called that
-        np.savez_compressed(file, **arrays)  # type: ignore[arg-type]
+    npz.write_npz(Path(path), arrays, overwrite=overwrite)
 
 
 def to_arrays(source: MaskSource) -> tuple[dict[str, NDArray[Any]], str]:
@@ -119,6 +117,7 @@ def from_arrays(arrays: Arrays, header: Any, path: Path, options: ReadOptions) -
             spec = MaskSpec.from_json(json.dumps(pairs))
         case _:
             raise ForeignFileError(f"{path}: expected the header of an exported bank, found none or another")
+    _check_rows(arrays, spec, len(tasks), path)
     expected = {f"masks/{layer.name}" for layer in spec}
     read = []
     for i, task in enumerate(tasks):
@@ -132,7 +131,7 @@ def from_arrays(arrays: Arrays, header: Any, path: Path, options: ReadOptions) -
             }:
                 extras = _extras(arrays, i, keys, path)
                 expected |= {f"extras/{i}/{key}" for key in extras}
-                mask = _row(arrays, spec, i, len(tasks), path)
+                mask = _row(arrays, spec, i, path)
                 read.append(ForeignTask(name, mask, own, extras, _codec(codec), _prior(prior)))
             case _:
                 raise ForeignFileError(f"{path}: expected name, meta, codec, prior and extras of row {i}, found others")
@@ -144,16 +143,22 @@ def from_arrays(arrays: Arrays, header: Any, path: Path, options: ReadOptions) -
     return ForeignMasks("maskstore", spec, tuple(named), meta)
 
 
-def _row(arrays: Arrays, spec: MaskSpec, row: int, count: int, path: Path) -> Mask:
-    words = np.empty(spec.words, dtype=np.uint64)
+def _check_rows(arrays: Arrays, spec: MaskSpec, count: int, path: Path) -> None:
+    """Every layer's rows are there: after this a mask is no larger than what the file holds."""
     for layer in spec:
         packed = arrays.get(f"masks/{layer.name}")
         found = "none" if packed is None else f"{packed.dtype} of shape {packed.shape}"
         if packed is None or packed.dtype != np.uint8 or packed.shape != (count, layer.bytes):
-            raise ForeignFileError(f"{path}, masks/{layer.name}: expected uint8 of shape "
-                                   f"{(count, layer.bytes)}, found {found}")  # fmt: skip
+            raise ForeignFileError(
+                f"{path}, masks/{layer.name}: expected uint8 of shape {(count, layer.bytes)}, found {found}"
+            )
+
+
+def _row(arrays: Arrays, spec: MaskSpec, row: int, path: Path) -> Mask:
+    words = np.empty(spec.words, dtype=np.uint64)
+    for layer in spec:
         try:
-            words[layer.packed] = bits.from_bytes(packed[row].tobytes(), layer.size)
+            words[layer.packed] = bits.from_bytes(arrays[f"masks/{layer.name}"][row].tobytes(), layer.size)
         except MaskValueError as error:
             raise ForeignFileError(f"{path}, masks/{layer.name}, row {row}: {error}") from None
     words.flags.writeable = False

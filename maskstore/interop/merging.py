@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from maskstore import record
+from maskstore.atomic import publish
 from maskstore.bank import MaskBank
 from maskstore.connection import named_errors
 from maskstore.errors import SpecError, TaskExistsError, TaskNotFoundError
-from maskstore.interop.atomic import publish
 from maskstore.interop.foreign import ForeignMasks
 from maskstore.interop.reading import open_source
 from maskstore.record import Record

@@ -15,10 +15,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskstore import record
+from maskstore.atomic import replacing
 from maskstore.bank import MaskInfo
 from maskstore.errors import BankClosedError, BankIOError, CorruptError, MaskStoreError, TaskNotFoundError
 from maskstore.interop import shard_format
-from maskstore.interop.atomic import replacing
 from maskstore.interop.ranges import is_url, open_ranges
 from maskstore.interop.reading import MaskSource
 from maskstore.interop.shard_format import FOOTER_BYTES, MAGIC, Entry

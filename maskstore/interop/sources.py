@@ -6,9 +6,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from maskstore import npz
 from maskstore.connection import named_errors
 from maskstore.errors import BankNotFoundError, ForeignFileError, ImportOptionError, SpecError
-from maskstore.interop import exchange, layouts, npy, supsup, torchfiles
+from maskstore.interop import exchange, layouts, supsup, torchfiles
 from maskstore.interop.foreign import Arrays, ForeignMasks, ReadOptions
 from maskstore.interop.shard_format import MAGIC
 
@@ -103,7 +104,7 @@ def _nested_arrays(tree: Mapping[Any, Any], path: Path) -> dict[str, dict[str, A
 
 
 def _read_npz(path: Path, options: ReadOptions) -> ForeignMasks:
-    arrays = npy.read_npz_file(path)
+    arrays = npz.read_npz(path)
     if options.layout == "maskstore" or (options.layout == "auto" and exchange.HEADER in arrays):
         return exchange.from_arrays(arrays, exchange.header_of(arrays, path), path, options)
     return _read_named(arrays, path, options)
@@ -112,7 +113,7 @@ def _read_npz(path: Path, options: ReadOptions) -> ForeignMasks:
 def _read_npy(path: Path, options: ReadOptions) -> ForeignMasks:
     if options.layout not in ("auto", "tall-masks"):
         raise ImportOptionError(f"{path}: expected --format tall-masks for an .npy file, found {options.layout}")
-    return layouts.read_vectors(layouts.rows_of(npy.read_npy_file(path), path), path, options)
+    return layouts.read_vectors(layouts.rows_of(npz.read_npy_file(path), path), path, options)
 
 
 def _read_safetensors(path: Path, options: ReadOptions) -> ForeignMasks:
