@@ -13,6 +13,7 @@ from maskstore.connection import named_errors
 from maskstore.errors import SpecError, TaskExistsError, TaskNotFoundError
 from maskstore.interop.foreign import ForeignMasks
 from maskstore.interop.reading import open_source
+from maskstore.mask import Mask
 from maskstore.record import Record
 from maskstore.spec import MaskSpec
 
@@ -43,17 +44,19 @@ def store(masks: ForeignMasks, path: Path, *, codec: str | None, overwrite: bool
     `codec` None keeps the codec that a task names, or "auto". TaskExistsError lists names that are taken.
     """
     names = [task.name for task in masks.tasks]
-    taken = _twice(names)
-    if path.exists() and not overwrite:
+    taken, spec = _twice(names), masks.spec
+    if path.exists():
         with MaskBank.open(path) as bank:
-            taken += [name for name in names if name in bank]
+            taken += [name for name in names if name in bank and not overwrite]
+            if dict(bank.spec.shapes) == dict(spec.shapes):
+                spec = bank.spec  # the same layers; a file may hold them in another order
     _refuse(taken)
     meta = {"imported": {"layout": masks.layout, **masks.meta}} if masks.layout != "maskstore" else masks.meta
-    with filling(path, masks.spec, meta) as bank:
+    with filling(path, spec, meta) as bank:
         for task in masks.tasks:
             bank.put(
                 task.name,
-                task.mask,
+                task.mask if spec == masks.spec else Mask.from_dense(task.mask.dense(), spec),
                 meta=task.meta,
                 extras=task.extras,
                 codec=codec or task.codec or "auto",

@@ -190,6 +190,14 @@ def test_import_and_export_commands(banks, command):
         assert _rows(banks / f"{suffix}.bank") == _rows(banks / "s.bank")
 
 
+def test_an_import_into_a_bank_takes_its_order_of_layers(banks, command):
+    with MaskBank.open(banks / "a.bank") as bank:
+        np.savez(banks / "m.npz", **dict(reversed(bank["task-1"].dense().items())))
+    assert command("import", banks / "m.npz", banks / "a.bank", "--name", "again")[0] == 0
+    with MaskBank.open(banks / "a.bank") as bank:
+        assert bank["again"] == bank["task-1"]
+
+
 def test_usage_errors_and_data_errors(banks, command):
     np.save(banks / "v.npy", np.packbits(np.ones(9, dtype=bool)))
     (banks / "shapes.json").write_text('{"a": [3, 3]}')
