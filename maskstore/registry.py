@@ -6,11 +6,13 @@ from collections.abc import Mapping
 from maskstore.codecs.ans import Ans
 from maskstore.codecs.auto import Auto
 from maskstore.codecs.base import Codec
+from maskstore.codecs.gap import Gap
+from maskstore.codecs.mix import Mix
 from maskstore.codecs.raw import Raw
 from maskstore.codecs.zstd import Zstd
 from maskstore.errors import CodecError, UnknownCodecError
 
-_CODECS: dict[str, type[Codec]] = {codec.id: codec for codec in (Raw, Zstd, Ans, Auto)}
+_CODECS: dict[str, type[Codec]] = {codec.id: codec for codec in (Raw, Zstd, Gap, Ans, Mix, Auto)}
 
 
 def codec_ids() -> tuple[str, ...]:
