@@ -24,9 +24,9 @@ class Contexts:
     """The context of every bit of one layer: a point on a grid of ordered levels x unordered classes.
 
     `ids[i] = level * classes + class`, shape `(size,)`, uint8. Neighbouring levels are expected to have similar
-    probabilities, so a codec may merge them; classes are only labels. `levels` is a power of two. `directions` has +1 or
-    -1 for each class (default: all +1): influences shared by a row or a column push bits whose classes differ in it
-    opposite ways.
+    probabilities, so a codec may merge them; classes are only labels. `levels` is a power of two. `directions` has +1
+    or -1 for each class (default: all +1): an influence that bits of a row or a column share pushes bits of classes
+    with opposite directions opposite ways.
     """
 
     ids: NDArray[np.uint8]

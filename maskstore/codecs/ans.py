@@ -63,6 +63,14 @@ class Ans(Codec):
         return words
 
 
+def estimate_bits(words: NDArray[np.uint64], known: Contexts) -> float:
+    """What `Ans` would need for a layer of at least one bit, in bits; within a few bytes of what it then takes."""
+    from maskstore.codecs import rans
+
+    _, _, total = tables.choose(rans.count(known.ids, words, known.levels * known.classes), known)
+    return total + 8 + 32 * (7 if known.ids.size >= _MANY_BITS else 2)
+
+
 def _probabilities(points: NDArray[np.int64], shift: int, known: Contexts) -> NDArray[np.uint32]:
     """P(1) of every context id in units of 2**-16, shape `(levels * classes,)` uint32."""
     return tables.point_probabilities()[tables.spread(points, shift, known)]

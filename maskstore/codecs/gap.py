@@ -1,8 +1,8 @@
 """`gap`: the runs of zeros between ones; both its bytes and its time grow with the ones, not with the length.
 
 Side information: a LEB128 integer 2 * count + flipped, then, if count > 0, one byte: the binary digits of the longest
-gap. `flipped` is 1 where the zeros are the rarer kind and are coded instead. Payload: the gaps' digits through the range
-coder. See `docs/format-codecs.md`, "Codec gap".
+gap. `flipped` is 1 where the zeros are the rarer kind and are coded instead. Payload: the gaps' digits through the
+range coder. See `docs/format-codecs.md`, "Codec gap".
 """
 
 from dataclasses import dataclass

@@ -1,9 +1,8 @@
 """The Numba loops of the `gap` codec: runs of zeros between ones, digit by digit, through the range coder.
 
-The binary digits of a geometric variable are independent, and digit j is 1 with probability q**(2**j) / (1 + q**(2**j))
-where q is the probability of a zero (Steutel and Thiemann, "On the independence of integer and fractional parts",
-Statistica Neerlandica 43, 1989, for the exponential case). So the digits' probabilities start at what the density says,
-and each then follows what it sees, which catches gaps that are not geometric.
+Among independent bits a gap g has a probability proportional to q**g, q being that of a zero: a product over the binary
+digits of g, which are thus independent, digit j being 1 with probability q**(2**j) / (1 + q**(2**j)). So the digits'
+probabilities start at what the density says, and each then follows what it sees, which catches gaps of other kinds.
 """
 
 import numpy as np
@@ -122,7 +121,7 @@ def positions(words: NDArray[np.uint64], size: int, count: int, flipped: bool) -
 
 
 def starting_odds(size: int, count: int, digits: int) -> NDArray[np.int64]:
-    """P(digit = 1) in units of 2**-28 for gaps between `count` ones among `size` bits, `(digits, 2)`; integers alone."""
+    """P(digit = 1) in units of 2**-28 for gaps between `count` ones among `size` bits, `(digits, 2)`."""
     power = ((size - count) << 32) // size  # q**(2**j) in units of 2**-32
     odds = []
     for _ in range(digits):

@@ -2,7 +2,7 @@
 
 Side information: one byte `turned << 4 | shift`, then the probability table of the `ans` codec, which gives each
 context's lean. Payload: the range coder's bytes. The layer is a matrix of its first size x all others; `turned` says
-that it is coded column by column. See `docs/format-codecs.md`, "Codec mix", and `maskstore.codecs.mixing` for the model.
+that it is coded column by column. See `docs/format-codecs.md`, "Codec mix"; `maskstore.codecs.mixing` has the model.
 """
 
 from dataclasses import dataclass

@@ -2,11 +2,11 @@
 
 A layer is a matrix. What training changed in it has low rank: a score drifts by a sum over few factors of (something of
 its row) x (something of its column), against or along the sign of its weight. The model learns these factors while it
-codes: a Bayesian logistic factorisation by assumed-density filtering (Stern, Herbrich and Graepel, "Matchbox", WWW 2009)
-whose first-order form fits in integers. Each row starts from the mean of the rows so far, learns while its bits pass,
-and when it is complete the columns learn from it. The prediction then goes, with the rates at which the row, the column
-and the context went against expectation, through an online logistic mixer and an adaptive map (Mahoney, "Adaptive
-weighing of context models for lossless data compression", 2005).
+codes: a Bayesian logistic factorisation by assumed-density filtering (Stern, Herbrich and Graepel, "Matchbox", WWW
+2009) whose first-order form fits in integers. Each row starts from the mean of the rows so far and learns while its
+bits pass; when it is complete, the columns learn from it. The prediction then goes, with the rates at which the row,
+the column and the context went against expectation, through an online logistic mixer and an adaptive map (Mahoney,
+"Adaptive weighing of context models for lossless data compression", 2005).
 
 Numbers: log-odds in units of 2**-12; probabilities, factors and variances of log-odds in 2**-16; variances of factors
 in 2**-24; weights and the gain in 2**-20. Shifts round towards minus infinity. `docs/format-codecs.md`, "Codec mix".
@@ -210,7 +210,11 @@ def rank_of(rows: int, columns: int) -> int:
 
 
 def _arguments(
-    ids: NDArray[np.uint8], leans: NDArray[np.int64], directions: NDArray[np.int64], shape: tuple[int, int], turned: bool
+    ids: NDArray[np.uint8],
+    leans: NDArray[np.int64],
+    directions: NDArray[np.int64],
+    shape: tuple[int, int],
+    turned: bool,
 ) -> tuple[object, ...]:
     rows, columns = shape[::-1] if turned else shape
     steps = (1, rows) if turned else (columns, 1)

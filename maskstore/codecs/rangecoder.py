@@ -94,7 +94,7 @@ def decode_bit(code, width, at, data, ones):
     """A bit that is 1 with probability `ones` / 65536: (bit, code, width, at)."""
     bound = (width >> np.uint64(16)) * np.uint64(ones)
     bit = np.int64(code < bound)
-    zero = np.uint64(bit) - np.uint64(1)  # all ones for a 0; the processor cannot guess a bit, so nothing branches on it
+    zero = np.uint64(bit) - np.uint64(1)  # all ones for a 0; no processor can guess a bit, so nothing branches on it
     code -= bound & zero
     width = bound ^ ((bound ^ (width - bound)) & zero)
     if width < _NARROW:
