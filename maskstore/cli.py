@@ -140,7 +140,7 @@ def put(
     task: TaskName,
     source: Annotated[Path, typer.Argument(metavar="FILE.npz", help="One array of 0/1 a layer.", show_default=False)],
     meta: Annotated[str, typer.Option(help="JSON object to store beside the mask.")] = "{}",
-    codec: Annotated[str, typer.Option(help="auto, ans, zstd or raw.")] = "auto",
+    codec: Annotated[str, typer.Option(help="auto, max (slowest, smallest), ans, mix, gap, zstd or raw.")] = "auto",
     prior: Annotated[str, typer.Option(help="JSON object: what is known about the mask.")] = '{"id": "uniform"}',
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a mask of this name.")] = False,
     create: Annotated[bool, typer.Option("--create", help="Create the bank if there is none.")] = False,
@@ -153,7 +153,7 @@ def put(
     from maskstore.npz import read_npz
     from maskstore.priors import prior_from_config
 
-    console.choice("--codec", codec, registry.codec_ids())
+    console.choice("--codec", codec, registry.codec_names())
     try:
         known = prior_from_config(_json_object("--prior", prior))
     except (CodecError, UnknownPriorError) as error:
