@@ -129,8 +129,8 @@ class _Tried:
         self.states.append(state)
         self.entropies.append(entropy)
         self.counts.append(1)
-        # The whole state, not its deviation from the centre: deviations from a mean sum to zero, so that the last pattern
-        # would lie in the span of the others. Taken out twice, for orthogonality in float32.
+        # The whole state, not its deviation from the centre: deviations from a mean sum to zero, so that the last
+        # pattern would lie in the span of the others. Taken out twice, for orthogonality in float32.
         direction = self.without(self.without(state))
         length = direction.norm()
         if length > 1e-3 * math.sqrt(len(direction)):
