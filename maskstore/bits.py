@@ -33,10 +33,10 @@ def as_bool(array: Any, what: str = "mask") -> NDArray[np.bool_]:
 
 def pack(dense: NDArray[np.bool_]) -> NDArray[np.uint64]:
     """Pack a bool array of any shape into `(ceil(size / 64),)` little-endian uint64 words."""
-    words = np.zeros((dense.size + 63) // 64, dtype="<u8")
     packed = np.packbits(dense.reshape(-1), bitorder="little")
-    words.view(np.uint8)[: packed.size] = packed
-    return words.astype(np.uint64, copy=False)
+    if packed.size % 8:  # only here is a copy needed: elsewhere the bytes are whole words already
+        packed = np.concatenate([packed, np.zeros(-packed.size % 8, dtype=np.uint8)])
+    return packed.view("<u8").astype(np.uint64, copy=False)
 
 
 def unpack(words: NDArray[np.uint64], size: int) -> NDArray[np.bool_]:
@@ -68,7 +68,7 @@ def check_padding(words: NDArray[np.uint64], size: int, what: str = "packed bits
 
 def bit_view(words: NDArray[np.uint64]) -> bitarray:
     """A `bitarray` (little-endian) that shares memory with packed words; read-only if they are."""
-    return bitarray(buffer=memoryview(as_bytes(words)), endian="little")
+    return bitarray(buffer=as_bytes(words).data, endian="little")
 
 
 def popcount(words: NDArray[np.uint64]) -> int:

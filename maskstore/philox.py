@@ -31,12 +31,12 @@ class Role(IntEnum):
 _LIMITS = (("seed", 64), ("role", 8), ("layer", 24), ("stream", 32))
 
 
-def _generator(seed: int, role: int, layer: int, stream: int, first_block: int) -> np.random.Philox:
+def address_key(seed: int, role: int, layer: int, stream: int) -> tuple[int, int]:
+    """The cipher's key for an address; CodecError for a part that is out of range."""
     for (name, bits), value in zip(_LIMITS, (seed, role, layer, stream), strict=True):
         if not 0 <= value < 1 << bits:
             raise CodecError(f"{name} of a random stream: expected an integer in [0, 2**{bits}), found {value}")
-    key = np.array([seed, role << 56 | layer << 32 | stream], dtype=np.uint64)
-    return np.random.Philox(key=key, counter=first_block)
+    return seed, role << 56 | layer << 32 | stream
 
 
 def random_words(
@@ -44,7 +44,8 @@ def random_words(
 ) -> NDArray[np.uint64]:
     """`count` raw 64-bit words of a stream, from word `start`; shape `(count,)`, dtype uint64."""
     skip = start % 4
-    raw = _generator(seed, role, layer, stream, start // 4).random_raw(count + skip)
+    key = np.array(address_key(seed, role, layer, stream), dtype=np.uint64)
+    raw = np.random.Philox(key=key, counter=start // 4).random_raw(count + skip)
     return np.asarray(raw, dtype=np.uint64)[skip:]
 
 

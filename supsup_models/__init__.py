@@ -1,1 +1,54 @@
-"""Supermasks in Superposition on seeded, frozen networks."""
+"""Supermasks in Superposition on seeded, frozen networks (Wortsman et al., NeurIPS 2020).
+
+Importing the package is cheap; torch is imported when the first of these names is used, and without it that is one
+ImportError that says what to install.
+"""
+
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+from supsup_models.errors import SupSupError
+from supsup_models.requirements import torch_needed
+
+if TYPE_CHECKING:
+    from supsup_models.data.streams import TaskStream, open_stream
+    from supsup_models.inference import Guess, infer_task
+    from supsup_models.networks import ARCHITECTURES, MaskedNetwork
+    from supsup_models.recipes import RECIPES, Recipe, RMSProp
+    from supsup_models.scenarios import Evaluation, Inference, evaluate
+    from supsup_models.training import TrainedTask, train_task
+
+__all__ = [
+    "ARCHITECTURES",
+    "RECIPES",
+    "Evaluation",
+    "Guess",
+    "Inference",
+    "MaskedNetwork",
+    "RMSProp",
+    "Recipe",
+    "SupSupError",
+    "TaskStream",
+    "TrainedTask",
+    "evaluate",
+    "infer_task",
+    "open_stream",
+    "train_task",
+]
+
+_HOMES = {
+    "supsup_models.data.streams": ("TaskStream", "open_stream"),
+    "supsup_models.inference": ("Guess", "infer_task"),
+    "supsup_models.networks": ("ARCHITECTURES", "MaskedNetwork"),
+    "supsup_models.recipes": ("RECIPES", "RMSProp", "Recipe"),
+    "supsup_models.scenarios": ("Evaluation", "Inference", "evaluate"),
+    "supsup_models.training": ("TrainedTask", "train_task"),
+}
+_HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOME_OF:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    with torch_needed():
+        return getattr(import_module(_HOME_OF[name]), name)

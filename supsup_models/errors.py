@@ -38,3 +38,39 @@ class StreamLengthError(SupSupError, ValueError):
 
 class TaskDataError(SupSupError, ValueError):
     """Images and labels do not make a task: a wrong shape or type, NaN, a label out of range, or nothing at all."""
+
+
+class UnknownNameError(SupSupError, ValueError):
+    """No model, recipe, scenario, inference method or objective of that name."""
+
+
+class NetworkError(SupSupError, ValueError):
+    """A network was asked for with sizes it cannot have, or a recipe does not fit the network."""
+
+
+class ShapeError(SupSupError, ValueError):
+    """Images, labels or masks do not fit the network they were given to."""
+
+
+class ImageValueError(SupSupError, ValueError):
+    """Images hold NaN or infinity."""
+
+
+class LabelValueError(SupSupError, ValueError):
+    """Labels lie outside the network's classes."""
+
+
+class InferenceError(SupSupError, ValueError):
+    """Task inference or an evaluation was asked for something that has no answer."""
+
+
+class RunError(SupSupError, ValueError):
+    """A run's folder holds no run, a damaged one, or one with other arguments."""
+
+
+class RunBusyError(SupSupError, RuntimeError):
+    """Another process is training in this run's folder."""
+
+
+class DeviceError(SupSupError, RuntimeError):
+    """The device that was asked for is not there."""

@@ -1,12 +1,13 @@
 """The hot loops in Numba, with two vector primitives written as LLVM IR.
 
 A masked vector add is one instruction where the processor has mask registers, but neither numpy nor Numba's own
-vectoriser finds it. `_masked_sum` and `_masked_axpy` spell it out in portable vector IR: 16 bits of a packed word become
-a `<16 x i1>` that selects between 16 floats and zero. LLVM turns this into AVX-512 mask registers, AVX2 blends or NEON
-code. There is no reassociation, so a result depends on the code here alone, not on the processor.
+vectoriser finds it. `_masked_sum` and `_masked_axpy` spell it out in portable vector IR: 16 bits of a packed word
+become a `<16 x i1>` that selects between 16 floats and zero. LLVM turns this into AVX-512 mask registers, AVX2 blends
+or NEON code. There is no reassociation, so a result depends on the code here alone, not on the processor.
 """
 
 from concurrent.futures import ThreadPoolExecutor
+from itertools import pairwise
 from os import cpu_count
 from typing import Any
 
@@ -21,6 +22,9 @@ LANES = 16
 _GROUPS = 64 // LANES  # vectors a word
 _DOT_BLOCK = 1024  # words whose float32 partial sums are then added in float64
 _AXPY_BLOCK = 64  # words whose 4096 floats stay in the first-level cache while all rows pass over them
+# the constants of Philox4x64 (Salmon et al. 2011)
+PHILOX_M0, PHILOX_M1 = 0xD2E7470EE14C6C93, 0xCA5A826395121157
+PHILOX_W0, PHILOX_W1 = 0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B
 _SMALL_WORDS = 1 << 15  # below this many words a thread costs more than it saves
 
 
@@ -35,11 +39,11 @@ def _bit_mask(builder: Any, word: Any, group: int) -> Any:
 
 
 @intrinsic
-def _masked_sum(typing_context, words, g, start, stop):  # type: ignore[no-untyped-def]
+def _masked_sum(typing_context, words, g, start, stop):
     """float32 sum of g[64 w + b] over the set bits b of words[w], for start <= w < stop."""
     signature = types.float32(words, g, types.intp, types.intp)
 
-    def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, arguments):
         word_data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
         g_data = context.make_array(signature.args[1])(context, builder, arguments[1]).data
         vector = ir.VectorType(ir.FloatType(), LANES)
@@ -66,11 +70,11 @@ def _masked_sum(typing_context, words, g, start, stop):  # type: ignore[no-untyp
 
 
 @intrinsic
-def _masked_axpy(typing_context, words, out, start, stop, alpha):  # type: ignore[no-untyped-def]
+def _masked_axpy(typing_context, words, out, start, stop, alpha):
     """out[64 w + b] += alpha for the set bits b of words[w], for start <= w < stop."""
     signature = types.void(words, out, types.intp, types.intp, types.float32)
 
-    def codegen(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def codegen(context, builder, signature, arguments):
         word_data = context.make_array(signature.args[0])(context, builder, arguments[0]).data
         out_data = context.make_array(signature.args[1])(context, builder, arguments[1]).data
         vector = ir.VectorType(ir.FloatType(), LANES)
@@ -96,7 +100,7 @@ def _masked_axpy(typing_context, words, out, start, stop, alpha):  # type: ignor
 
 
 @njit(cache=True, nogil=True)
-def _dot_rows(rows, g, out, first, last):  # type: ignore[no-untyped-def]
+def _dot_rows(rows, g, out, first, last):
     words = rows.shape[1]
     for row in range(first, last):
         total = 0.0
@@ -107,7 +111,7 @@ def _dot_rows(rows, g, out, first, last):  # type: ignore[no-untyped-def]
 
 
 @njit(cache=True, nogil=True)
-def _weighted_sum_words(rows, alpha, out, first, last):  # type: ignore[no-untyped-def]
+def _weighted_sum_words(rows, alpha, out, first, last):
     for start in range(first, last, _AXPY_BLOCK):
         stop = min(start + _AXPY_BLOCK, last)
         for row in range(rows.shape[0]):
@@ -123,7 +127,7 @@ def _in_threads(kernel: Any, count: int, work: int, step: int, *arguments: Any) 
         return
     edges = [round(count * i / threads / step) * step for i in range(threads)] + [count]
     with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(lambda piece: kernel(*arguments, *piece), zip(edges[:-1], edges[1:], strict=True)))
+        list(pool.map(lambda piece: kernel(*arguments, *piece), pairwise(edges)))
 
 
 def dot(rows: NDArray[np.uint64], g: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -137,4 +141,51 @@ def weighted_sum(rows: NDArray[np.uint64], alpha: NDArray[np.float32]) -> NDArra
     """As `reference.weighted_sum`; float32 sums in row order."""
     out = np.zeros(rows.shape[1] * 64, dtype=np.float32)
     _in_threads(_weighted_sum_words, rows.shape[1], rows.size, _AXPY_BLOCK, np.ascontiguousarray(rows), alpha, out)
+    return out
+
+
+@intrinsic
+def _high_product(typing_context, a, b):
+    """The upper 64 bits of a 64 x 64 bit product."""
+    signature = types.uint64(types.uint64, types.uint64)
+
+    def codegen(context, builder, signature, arguments):
+        wide = ir.IntType(128)
+        product = builder.mul(builder.zext(arguments[0], wide), builder.zext(arguments[1], wide))
+        return builder.trunc(builder.lshr(product, ir.Constant(wide, 64)), ir.IntType(64))
+
+    return signature, codegen
+
+
+@njit(inline="always")
+def _score_context(u, weight):
+    positive = u >> np.uint32(31)
+    # |2u + 1 - 2**32| grows with u above the middle and with ~u below it: fold both onto 31 bits
+    magnitude = (u if positive else ~u) & np.uint32(0x7FFFFFFF)
+    return (magnitude >> np.uint32(25)) << np.uint32(2) | positive << np.uint32(1) | np.uint32(weight)
+
+
+@njit(cache=True, nogil=True)
+def _score_contexts(key0, key1, signs, out):
+    words = np.empty(4, dtype=np.uint64)
+    for block in range((out.size + 7) // 8):
+        c0, c1, c2, c3 = np.uint64(block + 1), np.uint64(0), np.uint64(0), np.uint64(0)
+        k0, k1 = key0, key1
+        for _ in range(10):
+            high0, high1 = _high_product(c0, np.uint64(PHILOX_M0)), _high_product(c2, np.uint64(PHILOX_M1))
+            low0, low1 = c0 * np.uint64(PHILOX_M0), c2 * np.uint64(PHILOX_M1)
+            c0, c1, c2, c3 = high1 ^ c1 ^ k0, low1, high0 ^ c3 ^ k1, low0
+            k0, k1 = k0 + np.uint64(PHILOX_W0), k1 + np.uint64(PHILOX_W1)
+        words[0], words[1], words[2], words[3] = c0, c1, c2, c3
+        first = 8 * block
+        byte = signs[first >> 6] >> np.uint64(first & 63)
+        for j in range(min(8, out.size - first)):
+            u = np.uint32(words[j >> 1] >> np.uint64(32 * (j & 1)))
+            out[first + j] = _score_context(u, (byte >> np.uint64(j)) & np.uint64(1))
+
+
+def score_contexts(key: tuple[int, int], signs: NDArray[np.uint64], size: int) -> NDArray[np.uint8]:
+    """As `reference.score_contexts`; the random words are made and used in registers, never stored."""
+    out = np.empty(size, dtype=np.uint8)
+    _score_contexts(np.uint64(key[0]), np.uint64(key[1]), signs, out)
     return out

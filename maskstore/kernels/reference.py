@@ -17,3 +17,16 @@ def dot(rows: NDArray[np.uint64], g: NDArray[np.float32]) -> NDArray[np.float32]
 def weighted_sum(rows: NDArray[np.uint64], alpha: NDArray[np.float32]) -> NDArray[np.float32]:
     """Sum of the rows' bits weighted by `alpha`: `(k, words)`, `(k,)` -> `(64 * words,)` float32."""
     return (alpha.astype(np.float64) @ unpack_rows(rows).astype(np.float64)).astype(np.float32)
+
+
+def score_contexts(key: tuple[int, int], signs: NDArray[np.uint64], size: int) -> NDArray[np.uint8]:
+    """Contexts of the `SeededScores` prior: 4 * bin + 2 * (score > 0) + (weight > 0), `(size,)` uint8.
+
+    `key` is the address of the scores' random stream (`philox.address_key`), `signs` is packed like a mask layer.
+    """
+    words = np.random.Philox(key=np.array(key, dtype=np.uint64)).random_raw((size + 1) // 2)
+    u = np.asarray(words, dtype="<u8").view("<u4")[:size].astype(np.int64)
+    positive = u >= 2**31
+    magnitude = np.where(positive, u - 2**31, 2**31 - 1 - u)
+    weight = np.unpackbits(signs.astype("<u8", copy=False).view(np.uint8), count=size, bitorder="little")
+    return (4 * (magnitude >> 25) + 2 * positive + weight).astype(np.uint8)

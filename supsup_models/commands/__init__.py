@@ -1,1 +1,1 @@
-"""The functions behind the commands of `supsup`, one file each."""
+"""What each `supsup` command does, one file a command, without its options (those are in `supsup_models.cli`)."""

@@ -1,0 +1,170 @@
+"""`BankFile`: one open bank file: its head, its connections, its transactions and the lock between writers."""
+
+import hashlib
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Self
+
+from maskstore import connection
+from maskstore.errors import (
+    BankBusyError,
+    BankClosedError,
+    BankReadOnlyError,
+    BankThreadError,
+    CorruptError,
+)
+
+_CLOSING_TIMEOUT_MS = 1000  # how long a closing writer waits for readers before it leaves the log for the next one
+
+
+class BankFile:
+    """An open bank file. `head` holds the texts stored about the whole bank."""
+
+    def __init__(self, path: Path, *, writable: bool, timeout: float) -> None:
+        self.path = path
+        self.writable = writable
+        self.closed = False
+        self._timeout = timeout
+        self._owner = (os.getpid(), threading.get_ident())
+        self._connections: dict[tuple[int, int], sqlite3.Connection] = {}
+        self._in_transaction = False
+        self._lock: Any = None
+        try:
+            if writable:
+                with connection.named_errors(path):
+                    connection.check_header(path)  # before a lock file is made beside something that is no bank
+                from filelock import FileLock
+
+                self._lock = FileLock(f"{path}.lock", timeout=timeout)
+                with self._locked():
+                    self.head = self.read_head()
+            else:
+                self.head = self.read_head()
+        except BaseException:
+            self.closed = True
+            self._close_connections()
+            raise
+
+    @classmethod
+    def create(cls, path: Path, page_size: int, head: Mapping[str, str], *, timeout: float) -> Self:
+        """Make an empty bank file, whole or not at all, and open it for writing."""
+        connection.create_file(path, page_size, {**head, "checksum": _head_checksum(head)})
+        return cls(path, writable=True, timeout=timeout)
+
+    def close(self) -> None:
+        """Close; a writer first folds its write-ahead log into the file. Closing twice is fine."""
+        if self.closed:
+            return
+        if self.writable and self._owner[0] == os.getpid():
+            self._check_owner()
+            with self._locked():
+                with self.reading() as link:
+                    link.execute(f"PRAGMA busy_timeout={_CLOSING_TIMEOUT_MS}")
+                    link.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+                self._close_connections()
+        self.closed = True
+        self._close_connections()
+
+    def read_head(self) -> dict[str, str]:
+        """The bank's head, its checksum checked and left out."""
+        with self.reading() as link:
+            head = dict(link.execute("SELECT key,value FROM head"))
+        if set(head) != {"checksum", "created_by", "meta", "spec"} or head.pop("checksum") != _head_checksum(head):
+            raise CorruptError(f"{self.path}: expected the bank's head as it was written, found other bytes")
+        return head
+
+    @contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """This thread's connection; SQLite's errors become ours."""
+        with connection.named_errors(self.path):
+            yield self._connection()
+
+    @contextmanager
+    def transaction(self) -> Iterator[None]:
+        """A transaction under the writers' lock; inside another one, a part of that one.
+
+        Only our own statements have their errors named: what the block raises passes as it is, after a rollback.
+        """
+        self.check_writable()
+        if self._in_transaction:
+            yield
+            return
+        with self._locked():
+            with self.reading() as link:
+                link.execute("BEGIN IMMEDIATE")
+            self._in_transaction = True
+            try:
+                yield
+                with self.reading() as link:
+                    link.execute("COMMIT")
+            except BaseException:
+                if link.in_transaction:
+                    link.execute("ROLLBACK")
+                raise
+            finally:
+                self._in_transaction = False
+
+    @contextmanager
+    def changing(self) -> Iterator[sqlite3.Connection]:
+        """A transaction for statements of our own."""
+        with self.transaction(), self.reading() as link:
+            yield link
+
+    def check_writable(self) -> None:
+        """BankClosedError, BankReadOnlyError or BankThreadError unless this thread may write."""
+        if self.closed:
+            raise BankClosedError(f"{self.path}: expected an open bank, found it closed")
+        if not self.writable:
+            raise BankReadOnlyError(f'{self.path}: expected a bank opened with mode "a", found it opened for reading')
+        self._check_owner()
+
+    def _check_owner(self) -> None:
+        if (os.getpid(), threading.get_ident()) != self._owner:
+            raise BankThreadError(
+                f"{self.path}: expected a writing bank to stay in the thread and process that opened it, found another"
+            )
+
+    def _connection(self) -> sqlite3.Connection:
+        if self.closed:
+            raise BankClosedError(f"{self.path}: expected an open bank, found it closed")
+        if self.writable:
+            self._check_owner()
+        key = (os.getpid(), threading.get_ident())
+        link = self._connections.get(key)
+        if link is None:
+            link = connection.connect(self.path, writable=self.writable, timeout=self._timeout)
+            self._connections[key] = link
+        return link
+
+    def _close_connections(self) -> None:
+        # a connection that another process opened, before a fork, is left alone: closing it here would drop its locks
+        for (process, _), link in list(self._connections.items()):
+            if process == os.getpid():
+                link.close()
+        self._connections.clear()
+
+    @contextmanager
+    def _locked(self) -> Iterator[None]:
+        """The sidecar lock that writers hold around every transaction, checkpoint and close."""
+        from filelock import Timeout
+
+        with connection.named_errors(self.path):
+            try:
+                self._lock.acquire()
+            except Timeout:
+                raise BankBusyError(
+                    f"{self.path}: expected the bank within {self._timeout:g} s, found another writer holding it"
+                ) from None
+        try:
+            yield
+        finally:
+            self._lock.release()
+
+
+def _head_checksum(head: Mapping[str, str]) -> str:
+    text = "".join(f"{len(key.encode())}:{key}{len(head[key].encode())}:{head[key]}" for key in sorted(head))
+    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()

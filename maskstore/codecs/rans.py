@@ -1,0 +1,175 @@
+"""A binary rANS coder in Numba: integer arithmetic only, probabilities from a table by context.
+
+Duda, "Asymmetric numeral systems", arXiv 1311.2540; the range variant with 64-bit states in [2**32, 2**64), 32-bit
+renormalisation and 16-bit probabilities. Bit i goes through lane i mod `lanes`; all lanes share one stream of words, in
+the order in which the decoder needs them. `rans_reference` says the same with Python integers.
+"""
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+LOW = 1 << 32
+PRECISION = 16
+_WINDOW = 31  # steps of a walk that are searched; longer ones cost 13 bits and more and can be made of two
+
+
+@njit(cache=True, nogil=True)
+def _encode(ids, words, p1, lanes, out):
+    """Fill `out` (uint32) from its end; returns the first index used, or -1 if `out` is too small."""
+    low = np.uint64(1) << np.uint64(32)
+    states = np.full(lanes, low, dtype=np.uint64)
+    at = out.size
+    for i in range(ids.size - 1, -1, -1):
+        ones = np.uint64(p1[ids[i]])
+        bit = (words[i >> 6] >> np.uint64(i & 63)) & np.uint64(1)
+        frequency = ones if bit else np.uint64(65536) - ones
+        start = np.uint64(0) if bit else ones
+        lane = i % lanes
+        x = states[lane]
+        if x >= frequency << np.uint64(48):
+            at -= 1
+            if at < 0:
+                return -1
+            out[at] = np.uint32(x & np.uint64(0xFFFFFFFF))
+            x >>= np.uint64(32)
+        quotient = x // frequency
+        states[lane] = (quotient << np.uint64(16)) + (x - quotient * frequency) + start
+    for lane in range(lanes - 1, -1, -1):
+        at -= 2
+        if at < 0:
+            return -1
+        out[at] = np.uint32(states[lane] & np.uint64(0xFFFFFFFF))
+        out[at + 1] = np.uint32(states[lane] >> np.uint64(32))
+    return at
+
+
+@njit(inline="always")
+def _step(x, ones):
+    low = x & np.uint64(0xFFFF)
+    bit = low < ones
+    frequency = ones if bit else np.uint64(65536) - ones
+    start = np.uint64(0) if bit else ones
+    return frequency * (x >> np.uint64(16)) + low - start, np.uint64(bit)
+
+
+@njit(inline="always")
+def _refill(x, stream, at):
+    if x < np.uint64(0x100000000):
+        # past the end the decoder runs on zeros; the caller sees from `at` that the stream was too short
+        word = np.uint64(stream[at]) if at < stream.size else np.uint64(0)
+        return (x << np.uint64(32)) | word, at + 1
+    return x, at
+
+
+@njit(cache=True, nogil=True)
+def _decode(ids, p1, lanes, stream, out):
+    """Decode into packed words (zeroed); returns whether all words were used and every lane ended where it began."""
+    size = ids.size
+    at = 2 * lanes
+    if stream.size < at:
+        return False
+    low = np.uint64(1) << np.uint64(32)
+    states = np.empty(lanes, dtype=np.uint64)
+    for lane in range(lanes):
+        states[lane] = np.uint64(stream[2 * lane]) | np.uint64(stream[2 * lane + 1]) << np.uint64(32)
+        if states[lane] < low:
+            return False
+    i = 0
+    if lanes == 4:
+        # four independent chains in registers: the processor works on them side by side
+        x0, x1, x2, x3 = states[0], states[1], states[2], states[3]
+        while i + 4 <= size:
+            x0, b0 = _step(x0, np.uint64(p1[ids[i]]))
+            x1, b1 = _step(x1, np.uint64(p1[ids[i + 1]]))
+            x2, b2 = _step(x2, np.uint64(p1[ids[i + 2]]))
+            x3, b3 = _step(x3, np.uint64(p1[ids[i + 3]]))
+            x0, at = _refill(x0, stream, at)
+            x1, at = _refill(x1, stream, at)
+            x2, at = _refill(x2, stream, at)
+            x3, at = _refill(x3, stream, at)
+            nibble = b0 | b1 << np.uint64(1) | b2 << np.uint64(2) | b3 << np.uint64(3)
+            out[i >> 6] |= nibble << np.uint64(i & 63)
+            i += 4
+        states[0], states[1], states[2], states[3] = x0, x1, x2, x3
+    elif lanes == 1:
+        x = states[0]
+        while i < size:
+            x, bit = _step(x, np.uint64(p1[ids[i]]))
+            x, at = _refill(x, stream, at)
+            out[i >> 6] |= bit << np.uint64(i & 63)
+            i += 1
+        states[0] = x
+    while i < size:
+        lane = i % lanes
+        x, bit = _step(states[lane], np.uint64(p1[ids[i]]))
+        states[lane], at = _refill(x, stream, at)
+        out[i >> 6] |= bit << np.uint64(i & 63)
+        i += 1
+    return at == stream.size and bool(np.all(states == low))
+
+
+@njit(cache=True, nogil=True)
+def _count(ids, words, out):
+    for i in range(ids.size):
+        out[ids[i], (words[i >> 6] >> np.uint64(i & 63)) & np.uint64(1)] += 1
+
+
+@njit(cache=True, nogil=True)
+def _best_walk(costs, first_bits, window):
+    entries, points = costs.shape
+    back = np.zeros((entries, points), dtype=np.int16)
+    total = costs[0] + first_bits
+    for entry in range(1, entries):
+        grown = np.empty(points)
+        for j in range(points):
+            best, best_i = total[j] + 1.0, j
+            reach, step_bits = 1, 3.0  # steps of 1 cost 3 bits, of 2-3 five, of 4-7 seven, ...
+            for step in range(1, window + 1):
+                if step > reach:
+                    reach, step_bits = 2 * reach + 1, step_bits + 2.0
+                if j >= step and total[j - step] + step_bits < best:
+                    best, best_i = total[j - step] + step_bits, j - step
+                if j + step < points and total[j + step] + step_bits < best:
+                    best, best_i = total[j + step] + step_bits, j + step
+            grown[j] = best + costs[entry, j]
+            back[entry, j] = best_i
+        total = grown
+    walk = np.empty(entries, dtype=np.int64)
+    walk[-1] = np.argmin(total)
+    for entry in range(entries - 1, 0, -1):
+        walk[entry - 1] = back[entry, walk[entry]]
+    return walk, total.min()
+
+
+def encode(
+    ids: NDArray[np.uint8], words: NDArray[np.uint64], p1: NDArray[np.uint32], lanes: int, cost_bits: float
+) -> bytes:
+    """Code the bits `words` with P(1) = p1[ids] / 2**16; `cost_bits` is their ideal cost, for the output's size."""
+    room = int(cost_bits / 32 * 1.01) + 2 * lanes + 64
+    while True:
+        out = np.empty(room, dtype="<u4")
+        first = _encode(ids, words, p1, lanes, out)
+        if first >= 0:
+            return out[first:].tobytes()
+        room *= 2
+
+
+def decode(
+    ids: NDArray[np.uint8], p1: NDArray[np.uint32], lanes: int, stream: NDArray[np.uint32], out: NDArray[np.uint64]
+) -> bool:
+    """Decode into `out` (zeroed, packed); whether the stream ended exactly where its encoder began."""
+    return bool(_decode(ids, p1, lanes, stream, out))
+
+
+def count(ids: NDArray[np.uint8], words: NDArray[np.uint64], contexts: int) -> NDArray[np.int64]:
+    """Zeros and ones seen in each context, shape `(contexts, 2)`."""
+    out = np.zeros((contexts, 2), dtype=np.int64)
+    _count(ids, words, out)
+    return out
+
+
+def best_walk(costs: NDArray[np.float64], first_bits: float) -> tuple[NDArray[np.int64], float]:
+    """Cheapest walk over the points (columns), one point an entry (row), with exp-Golomb costs for the steps."""
+    walk, total = _best_walk(costs, first_bits, _WINDOW)
+    return walk, float(total)

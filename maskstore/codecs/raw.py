@@ -1,0 +1,37 @@
+"""`raw`: the packed bits as they are, ceil(size / 8) bytes."""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskstore import bits
+from maskstore.codecs.base import Codec, ContextSource, EncodedLayer
+from maskstore.errors import CorruptError, MaskValueError
+from maskstore.spec import LayerSpec
+
+
+@dataclass(frozen=True)
+class Raw(Codec):
+    """Bit-packing, one bit a parameter: never smaller, always the fastest."""
+
+    id: ClassVar[str] = "raw"
+
+    def encode_layer(self, words: NDArray[np.uint64], layer: LayerSpec, contexts: ContextSource) -> EncodedLayer:
+        """The layer's packed bytes."""
+        return EncodedLayer(b"", bits.as_bytes(words)[: layer.bytes].tobytes())
+
+    def decode_layer(self, coded: EncodedLayer, layer: LayerSpec, contexts: ContextSource) -> NDArray[np.uint64]:
+        """Words from the packed bytes."""
+        return words_from_bytes(coded.payload, coded.side, layer)
+
+
+def words_from_bytes(packed: bytes, side: bytes, layer: LayerSpec) -> NDArray[np.uint64]:
+    """Packed words of a layer from its bytes, for codecs that have no side information."""
+    if side:
+        raise CorruptError(f"layer {layer.name!r}: expected no side information, found {len(side)} bytes")
+    try:
+        return bits.from_bytes(packed, layer.size)
+    except MaskValueError as error:
+        raise CorruptError(f"layer {layer.name!r}: {error}") from None

@@ -1,0 +1,189 @@
+"""How a bank file is opened: SQLite settings, schema, locks between processes, and what its errors are called.
+
+`docs/format.md`, "The file", is normative for the ids, the schema and the settings.
+"""
+
+import os
+import sqlite3
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from maskstore.errors import (
+    BankBusyError,
+    BankExistsError,
+    BankFullError,
+    BankIOError,
+    BankNotFoundError,
+    BankReadOnlyError,
+    CorruptError,
+    FormatVersionError,
+    MaskStoreError,
+    NotABankError,
+)
+
+APPLICATION_ID = 0x4D534B42  # "MSKB"
+FORMAT_VERSION = 1
+_HEADER_BYTES = 100
+_SQLITE_MAGIC = b"SQLite format 3\0"
+SCHEMA = (
+    "CREATE TABLE head(key TEXT PRIMARY KEY,value TEXT NOT NULL)STRICT,WITHOUT ROWID",
+    "CREATE TABLE masks(id INTEGER PRIMARY KEY,name TEXT NOT NULL UNIQUE,meta TEXT NOT NULL,codec TEXT NOT NULL,"
+    "prior TEXT NOT NULL,checksum BLOB NOT NULL,extras BLOB NOT NULL,data BLOB NOT NULL)STRICT",
+)
+
+
+@contextmanager
+def named_errors(path: Path) -> Iterator[None]:
+    """Turn SQLite's and the operating system's errors about a bank into ours."""
+    try:
+        yield
+    except sqlite3.Error as error:
+        raise _named(error, path) from error
+    except UnicodeDecodeError as error:  # SQLite quotes damaged text in its messages, and the driver decodes those
+        raise CorruptError(f"{path}: expected an intact bank, found damaged text in it") from error
+    except OSError as error:
+        if isinstance(error, MaskStoreError):
+            raise
+        raise _named_os(error, path) from error
+
+
+def _named(error: sqlite3.Error, path: Path) -> MaskStoreError:
+    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
+    if code == sqlite3.SQLITE_FULL:
+        return BankFullError(f"{path}: expected room to write, found the disk or the file's size limit full")
+    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
+        return BankBusyError(f"{path}: expected the bank to be free, found another writer holding it")
+    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH):
+        return BankReadOnlyError(f"{path}: expected a bank that can be written, found it read-only")
+    if code == sqlite3.SQLITE_NOTADB:
+        return NotABankError(f"{path}: expected a mask bank, found a file of another kind")
+    if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN):
+        return BankIOError(f"{path}: expected the system to read or write the bank, found: {error}")
+    return CorruptError(f"{path}: expected an intact bank, found: {error}")
+
+
+def _named_os(error: OSError, path: Path) -> MaskStoreError:
+    if isinstance(error, FileNotFoundError):
+        return BankNotFoundError(f"{path}: expected an existing folder and bank, found none")
+    if isinstance(error, FileExistsError):
+        return BankExistsError(f"{path}: expected no file at this path, found one")
+    if isinstance(error, PermissionError):
+        return BankReadOnlyError(f"{path}: expected permission to write there, found none")
+    if error.errno in (28, 122, 27):  # ENOSPC, EDQUOT, EFBIG
+        return BankFullError(f"{path}: expected room to write, found: {error.strerror}")
+    return BankIOError(f"{path}: expected the system to read or write the bank, found: {error.strerror or error}")
+
+
+def create_file(path: Path, page_size: int, head: dict[str, str]) -> None:
+    """Create an empty bank at `path`, whole or not at all; BankExistsError if anything is there already."""
+    with named_errors(path):
+        handle, scratch = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".new", dir=path.parent)
+        os.close(handle)
+        try:
+            connection = sqlite3.connect(scratch, isolation_level=None)
+            try:
+                for pragma in (f"page_size={page_size}", "journal_mode=MEMORY", "synchronous=FULL"):
+                    connection.execute(f"PRAGMA {pragma}")
+                connection.execute("BEGIN EXCLUSIVE")
+                connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+                connection.execute(f"PRAGMA user_version={FORMAT_VERSION}")
+                for statement in SCHEMA:
+                    connection.execute(statement)
+                connection.executemany("INSERT INTO head VALUES(?,?)", head.items())
+                connection.execute("COMMIT")
+                connection.execute("PRAGMA journal_mode=WAL")
+            finally:
+                connection.close()
+            os.chmod(scratch, 0o666 & ~_umask())
+            _publish(scratch, path)
+        finally:
+            for leftover in (scratch, scratch + "-wal", scratch + "-shm"):
+                Path(leftover).unlink(missing_ok=True)
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
+
+
+def _publish(scratch: str, path: Path) -> None:
+    """Give the finished file its name, never replacing another."""
+    try:
+        os.link(scratch, path)
+    except FileExistsError:
+        raise
+    except OSError:  # a file system without hard links: reserve the name, then replace the reservation
+        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+        os.replace(scratch, path)
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a new name in a folder durable, where the system lets a folder be synced."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+
+
+def connect(path: Path, *, writable: bool, timeout: float) -> sqlite3.Connection:
+    """Open an existing bank; every file that is not one is refused by name before SQLite acts on its content."""
+    with named_errors(path):
+        check_header(path)
+        uri = path.absolute().as_uri()
+        if writable:
+            if not os.access(path, os.W_OK) or not os.access(path.parent, os.W_OK):
+                raise BankReadOnlyError(f"{path}: expected permission to write there, found none")
+            uri += "?mode=rw"
+        elif os.access(path.parent, os.W_OK) or _has_content(Path(f"{path}-wal")):
+            uri += "?mode=ro"
+        else:  # nobody who could write here is at work, and SQLite could not make its shared-memory file
+            uri += "?immutable=1"
+        connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=timeout, check_same_thread=False)
+        try:
+            # damaged text must become a failed checksum, not a decoding error in the middle of a query
+            connection.text_factory = lambda data: data.decode("utf-8", "replace")
+            connection.execute("PRAGMA trusted_schema=OFF")
+            connection.execute("PRAGMA cell_size_check=ON")
+            connection.execute("PRAGMA mmap_size=0")  # a file truncated under a map would end the process
+            _check_identity(connection, path)
+            if writable:
+                connection.execute("PRAGMA journal_mode=WAL")
+                connection.execute("PRAGMA synchronous=FULL")
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+
+def _has_content(log: Path) -> bool:
+    return log.exists() and log.stat().st_size > 0
+
+
+def check_header(path: Path) -> None:
+    """BankNotFoundError or NotABankError unless the file begins like an SQLite file."""
+    if not path.exists():
+        raise BankNotFoundError(f"{path}: expected a mask bank, found no file")
+    if not path.is_file():
+        raise NotABankError(f"{path}: expected a mask bank, found a folder or device")
+    with path.open("rb") as file:
+        header = file.read(_HEADER_BYTES)
+    if len(header) < _HEADER_BYTES or not header.startswith(_SQLITE_MAGIC):
+        raise NotABankError(f"{path}: expected a mask bank, found a file of another kind ({path.stat().st_size} bytes)")
+
+
+def _check_identity(connection: sqlite3.Connection, path: Path) -> None:
+    (application,) = connection.execute("PRAGMA application_id").fetchone()
+    if application != APPLICATION_ID:
+        raise NotABankError(f"{path}: expected a mask bank, found an SQLite file of another application")
+    (version,) = connection.execute("PRAGMA user_version").fetchone()
+    if version != FORMAT_VERSION:
+        raise FormatVersionError(f"{path}: expected format version 1 to {FORMAT_VERSION}, found {version}")
+    found = connection.execute("SELECT type,sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY rowid").fetchall()
+    if tuple(found) != tuple(("table", statement) for statement in SCHEMA):
+        raise CorruptError(f"{path}: expected the tables of format version {version}, found others")

@@ -1,0 +1,82 @@
+"""What the command lines share: exit codes, one-line errors, `--debug`; JSON on standard output, prose on the other.
+
+Exit codes: 0 done, 1 the data or the check failed, 2 wrong usage, 130 interrupted.
+"""
+
+import difflib
+import json
+import sys
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
+
+DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+class UsageError(Exception):
+    """Arguments that parse but do not make sense; ends a command with exit code 2."""
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """A hint such as `, did you mean 'raw'?`, or nothing if no known word is near."""
+    close = difflib.get_close_matches(word, list(known), n=1, cutoff=0.5)
+    return f", did you mean {close[0]!r}?" if close else ""
+
+
+def choice(what: str, word: str, known: Iterable[str]) -> str:
+    """The word if it is known; otherwise a UsageError that names the nearest."""
+    words = list(known)
+    if word not in words:
+        raise UsageError(f"{what}: expected one of {', '.join(words)}, found {word!r}{nearest(word, words)}")
+    return word
+
+
+def print_json(value: Mapping[str, Any]) -> None:
+    """One JSON object on standard output."""
+    sys.stdout.write(json.dumps(value, indent=2, allow_nan=False) + "\n")
+    sys.stdout.flush()
+
+
+def note(text: str) -> None:
+    """A line for the person, on standard error."""
+    sys.stderr.write(text + "\n")
+    sys.stderr.flush()
+
+
+def run(program: str, app: Callable[..., Any], failures: tuple[type[Exception], ...], arguments: list[str]) -> int:
+    """Run a Typer app and return its exit code.
+
+    `failures` are the packages' own errors: one line on standard error and exit code 1. With `--debug` anywhere among
+    the arguments every error shows its traceback.
+    """
+    import typer
+
+    # Typer ships Click under its own name in some releases and depends on it in others; this is its class in both
+    bad_arguments: type[Exception] = typer.BadParameter.__mro__[2]
+    expected: tuple[type[Exception], ...] = (*failures, OSError, ImportError, MemoryError)
+    debug = "--debug" in arguments
+    arguments = [argument for argument in arguments if argument != "--debug"]
+    try:
+        result = app(args=arguments, prog_name=program, standalone_mode=False)
+    except typer.Exit as stop:
+        result = stop.exit_code
+    except (typer.Abort, KeyboardInterrupt):
+        note(f"{program}: interrupted")
+        return INTERRUPTED
+    except (bad_arguments, UsageError) as error:
+        if debug:
+            raise
+        describe = getattr(error, "format_message", error.__str__)
+        note(f"{program}: {describe()}")
+        return USAGE
+    except BrokenPipeError:
+        sys.stderr.close()  # whoever read our output has gone; the interpreter must not complain about it on exit
+        return FAILED
+    except expected as error:
+        if debug:
+            raise
+        text = " ".join(str(error).split()) or type(error).__name__
+        note(f"{program}: {text}")
+        return FAILED
+    if result == INTERRUPTED:  # Typer turns Ctrl-C into this code before we see it
+        note(f"{program}: interrupted")
+    return int(result) if isinstance(result, int) else DONE

@@ -1,0 +1,212 @@
+"""The `supsup` command. Options and printing are here; what a command does is in `supsup_models.commands`.
+
+torch, numba and scikit-learn are imported inside the commands only, so that `--help` answers at once.
+"""
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from maskstore import console
+from maskstore.errors import MaskStoreError
+from supsup_models.commands.recover import recover as recover_masks
+from supsup_models.errors import (
+    InferenceError,
+    NetworkError,
+    StreamLengthError,
+    SupSupError,
+    UnknownNameError,
+    UnknownStreamError,
+)
+from supsup_models.requirements import torch_needed
+
+app = typer.Typer(
+    help="Supermasks in Superposition, and masks recovered by memory. Errors are one line; --debug shows tracebacks.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+
+RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A folder made by `supsup train`.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
+Method = Annotated[str, typer.Option("--infer", help="one-shot, binary or exhaustive.")]
+Objective = Annotated[str, typer.Option(help="H (entropy) or G (superfluous outputs).")]
+Data = Annotated[
+    Path | None, typer.Option(help="Folder with the four IDX files, or one that holds mnist/ or fashion-mnist/.")
+]
+Download = Annotated[bool, typer.Option("--download", help="Fetch the data set if it is not found.")]
+
+
+def main() -> None:
+    """Entry point of the `supsup` command."""
+    # torch's threads otherwise spin while they wait, which on a busy machine makes small steps a hundred times slower
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    sys.exit(run_command(sys.argv[1:]))
+
+
+def run_command(arguments: list[str]) -> int:
+    """Run `supsup` with these arguments; returns its exit code."""
+    return console.run("supsup", app, (SupSupError, MaskStoreError), arguments)
+
+
+def _example(*lines: str) -> str:
+    return "Examples:\n\n" + "\n\n".join(f"  {line}" for line in lines)
+
+
+@contextmanager
+def _usage_checked() -> Iterator[None]:
+    """Names that nothing has, and numbers that do not go together, are wrong usage, not failures."""
+    try:
+        with torch_needed():
+            yield
+    except (InferenceError, NetworkError, StreamLengthError, UnknownNameError, UnknownStreamError) as error:
+        raise console.UsageError(str(error)) from error
+
+
+@app.command(
+    epilog=_example(
+        "supsup train --stream permuted-digits --tasks 5 --batches 200 --out run",
+        "supsup train --stream permuted-mnist --tasks 10 --recipe paper --data DIR --out run",
+    )
+)
+def train(
+    out: Annotated[Path, typer.Option(help="The run's folder; an unfinished run there goes on.", show_default=False)],
+    stream: Annotated[str, typer.Option(help="permuted-, rotated- or split- digits, mnist or fashion-mnist.")],
+    tasks: Annotated[int, typer.Option(help="Number of tasks.", min=1)] = 10,
+    model: Annotated[str, typer.Option(help="lenet-300-100 or fc-1024-1024.")] = "lenet-300-100",
+    outputs: Annotated[int, typer.Option(help="Outputs, superfluous ones included.", min=1)] = 100,
+    batches: Annotated[int, typer.Option(help="Training steps a task.", min=1)] = 1000,
+    recipe: Annotated[str, typer.Option(help="default (ours) or paper (as published).")] = "default",
+    seed: Annotated[int, typer.Option(help="Seed of weights, scores, pixels, batches.", min=0, max=2**64 - 1)] = 0,
+    data: Data = None,
+    download: Download = False,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Train a mask for every task of a stream; run again with the same arguments, it goes on where it stopped."""
+    from supsup_models.runs import RunConfig, bank_path
+
+    with _usage_checked():
+        from supsup_models.data.names import parse_stream_name
+
+        parse_stream_name(stream)
+        from supsup_models.commands import train as command
+
+        config = RunConfig(stream, tasks, model, outputs, batches, recipe, seed)
+        trained = command.train(config, out, data=data, download=download, device=device)
+    if as_json:
+        console.print_json(
+            {
+                "run": str(out),
+                "bank": str(bank_path(out)),
+                "tasks": len(trained.record.tasks),
+                "new_tasks": trained.new_tasks,
+                "accuracy": trained.accuracy,
+                "per_task": list(trained.record.tasks),
+            }
+        )
+    else:
+        print(f"{len(trained.record.tasks)} tasks, {trained.new_tasks} of them new, in {bank_path(out)}")
+        print(f"mean accuracy {trained.accuracy:.4f}, each task under its own mask")
+
+
+@app.command(
+    "eval",
+    epilog=_example(
+        "supsup eval run --scenario GNu --infer one-shot --objective H --images 1 --json",
+        "supsup eval run --scenario GNs --infer binary --images 16 --limit 1000",
+    ),
+)
+def evaluate(
+    run: RunFolder,
+    scenario: Annotated[str, typer.Option(help="GG, GNs or GNu.")] = "GNu",
+    method: Method = "one-shot",
+    objective: Objective = "H",
+    images: Annotated[int, typer.Option(help="Images of one task that share an inference.", min=1)] = 1,
+    limit: Annotated[int | None, typer.Option(help="Judge only so many inferences, evenly over tasks.", min=1)] = None,
+    data: Data = None,
+    download: Download = False,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Judge a run on its test images in a scenario; for GNs and GNu the tasks are inferred from the images alone."""
+    with _usage_checked():
+        from supsup_models.commands.evaluate import evaluate_run
+        from supsup_models.scenarios import Inference
+
+        inference = Inference(method, objective, images)
+        found = evaluate_run(run, scenario, inference, limit=limit, data=data, download=download, device=device)
+    if as_json:
+        console.print_json(found.to_json())
+        return
+    for task in found.per_task:
+        print(f"{task.task}: accuracy {task.accuracy:.4f}, task found {task.task_accuracy:.4f}")
+    sample = "" if found.interval is None else f" (95 % interval {found.interval[0]:.4f} to {found.interval[1]:.4f})"
+    print(f"{scenario}, {found.tasks} tasks: accuracy {found.accuracy:.4f}{sample}")
+    print(f"task found {found.task_accuracy:.4f}, {1e3 * found.seconds_per_inference:.3f} ms an inference")
+
+
+@app.command(epilog=_example("supsup infer run images.npy --json", "supsup infer run images.npy --one-task"))
+def infer(
+    run: RunFolder,
+    images: Annotated[
+        Path, typer.Argument(metavar="IMAGES.npy", help="(n, inputs) or (n, h, w), uint8 or float.", show_default=False)
+    ],
+    method: Method = "one-shot",
+    objective: Objective = "H",
+    one_task: Annotated[bool, typer.Option("--one-task", help="All images are of one task.")] = False,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Task, label and confidence for unlabelled images, each image its own task unless --one-task is given."""
+    from dataclasses import asdict
+
+    with _usage_checked():
+        from supsup_models.commands.infer import infer_file
+
+        found = infer_file(run, images, method=method, objective=objective, one_task=one_task, device=device)
+    console.note(f"normalisation: {found.normalisation}")
+    if as_json:
+        answers = [asdict(answer) for answer in found.answers]
+        console.print_json({"images": len(answers), "normalisation": found.normalisation, "answers": answers})
+        return
+    for number, each in enumerate(found.answers):
+        print(f"image {number}: {each.task}, label {each.label}, confidence {each.confidence:.3f}")
+
+
+@app.command(epilog=_example("supsup recover --data DIR", "supsup recover --stream split-digits --width 256 --json"))
+@wraps(recover_masks)
+def recover(**options: Any) -> None:
+    with _usage_checked():
+        from hopfield.errors import HopfieldError, RuleError
+
+        try:
+            recover_masks(**options)
+        except RuleError as error:
+            raise console.UsageError(str(error)) from error
+        except HopfieldError as error:
+            raise SupSupError(str(error)) from error
+
+
+@app.command(epilog=_example("supsup demo --out demo"))
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the run; emptied of an earlier demo's run.")] = Path("demo"),
+    as_json: AsJson = False,
+) -> None:
+    """The tour, on embedded data, in under a minute: train, store, infer."""
+    with _usage_checked():
+        from supsup_models.commands.demo import run_demo
+
+        result = run_demo(out)
+    if as_json:
+        console.print_json(result.to_json())
+    else:
+        result.print()

@@ -1,0 +1,120 @@
+"""`supsup demo`: the tour on embedded data. Train, store, then name the task of images that nobody labelled."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from maskstore import MaskBank
+from maskstore.accounting import account
+from maskstore.philox import Role, random_permutation
+from supsup_models.commands.infer import infer_file
+from supsup_models.commands.train import train
+from supsup_models.data.streams import open_stream
+from supsup_models.errors import RunError
+from supsup_models.runs import RunConfig, RunRecord, bank_path, record_path
+
+CONFIG = RunConfig(
+    stream="permuted-digits", tasks=5, model="lenet-300-100", outputs=100, batches=500, recipe="default", seed=0
+)
+IMAGES = 100
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """The figures of the tour; fractions, bits and seconds."""
+
+    folder: str
+    tasks: int
+    accuracy: float
+    parameters: int
+    file_bytes: int
+    packed_bytes: int
+    bits_per_parameter: float
+    unlabelled_images: int
+    tasks_inferred: float
+    labels_right: float
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return asdict(self)
+
+    def print(self) -> None:
+        """The closing table, and where the files are."""
+        folder = Path(self.folder)
+        table = Table(title=f"{CONFIG.stream}, {self.tasks} tasks, {self.parameters:,} weights that are never stored")
+        table.add_column("what")
+        table.add_column("result", justify="right")
+        table.add_row("accuracy, task given", f"{self.accuracy:.1%}")
+        table.add_row("masks, plainly packed", f"{self.packed_bytes:,} bytes, 1.000 bits a parameter")
+        table.add_row(
+            "masks, coded, the whole file", f"{self.file_bytes:,} bytes, {self.bits_per_parameter:.3f} bits a parameter"
+        )
+        table.add_row(f"task found, {self.unlabelled_images} unlabelled images", f"{self.tasks_inferred:.1%}")
+        table.add_row("label and task right", f"{self.labels_right:.1%}")
+        table.add_row("time", f"{self.seconds:.1f} s")
+        console = Console()
+        console.print(table)
+        console.print("files:", highlight=False)
+        for name, what in (
+            ("masks.bank", "the masks; look into it with `maskstore stats` and `maskstore ls`"),
+            ("run.json", "how they were made"),
+            ("unlabelled.npy", "the images; ask again with `supsup infer`"),
+        ):
+            console.print(f"  {folder / name}: {what}", highlight=False, markup=False, soft_wrap=True)
+
+
+def run_demo(folder: Path) -> DemoResult:
+    """The whole tour in `folder`, which may hold an earlier demo, but no other run (RunError)."""
+    start = perf_counter()
+    _forget_earlier_demo(folder)
+    trained = train(CONFIG, folder)
+    truth, labels = _write_unlabelled_images(folder / "unlabelled.npy")
+    answers = infer_file(folder, folder / "unlabelled.npy").answers
+    right_task = np.array([answer.task == true for answer, true in zip(answers, truth, strict=True)])
+    right_label = np.array([answer.label for answer in answers]) == labels
+    with MaskBank.open(bank_path(folder)) as bank:
+        stored = account(bank)
+    return DemoResult(
+        folder=str(folder),
+        tasks=stored.tasks,
+        accuracy=trained.accuracy,
+        parameters=stored.parameters,
+        file_bytes=stored.file_bytes,
+        packed_bytes=stored.tasks * -(-stored.parameters // 8),
+        bits_per_parameter=8 * stored.file_bytes / (stored.tasks * stored.parameters),
+        unlabelled_images=len(answers),
+        tasks_inferred=float(right_task.mean()),
+        labels_right=float((right_task & right_label).mean()),
+        seconds=perf_counter() - start,
+    )
+
+
+def _forget_earlier_demo(folder: Path) -> None:
+    """Remove the run of an earlier demo, so that this one trains; any other run is left alone, with a RunError."""
+    if not record_path(folder).exists():
+        return
+    if RunRecord.read(folder).config != CONFIG:
+        raise RunError(f"{folder}: expected an empty folder or an earlier demo, found another run")
+    bank_path(folder).unlink(missing_ok=True)
+    record_path(folder).unlink()
+
+
+def _write_unlabelled_images(file: Path) -> tuple[list[str], np.ndarray]:
+    """Test images of all tasks, mixed, into a `.npy` file; returns the truth, which the file does not hold."""
+    stream = open_stream(CONFIG.stream, tasks=CONFIG.tasks, seed=CONFIG.seed)
+    order = torch.from_numpy(random_permutation(CONFIG.seed, Role.SAMPLE, len(stream[0].test.labels))[:IMAGES])
+    images, names, labels = [], [], []
+    for position, index in enumerate(order):
+        task = stream[position % len(stream)]
+        images.append(task.test.images(index.reshape(1)))
+        names.append(task.name)
+        labels.append(int(task.test.labels[index]))
+    np.save(file, torch.cat(images).numpy(), allow_pickle=False)
+    return names, np.array(labels)

@@ -1,0 +1,49 @@
+"""`supsup eval`: judge a run in a scenario."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from supsup_models.commands.loaded import load_run
+from supsup_models.devices import pick_device
+from supsup_models.errors import RunError
+from supsup_models.inference import METHODS
+from supsup_models.names import check
+from supsup_models.objectives import OBJECTIVES
+from supsup_models.progress import Reporter
+from supsup_models.scenarios import SCENARIOS, Evaluation, Inference, TaskResult, evaluate
+
+
+def evaluate_run(
+    folder: Path,
+    scenario: str,
+    inference: Inference,
+    *,
+    limit: int | None = None,
+    data: Path | None = None,
+    download: bool = False,
+    device: str = "auto",
+    reporter: Callable[[str, int], Reporter] = Reporter,
+) -> Evaluation:
+    """Judge every task of a run that was finished, on its test images.
+
+    Raises UnknownNameError for other scenarios, methods and objectives, RunError for a folder without a finished task.
+    """
+    check("scenario", scenario, SCENARIOS)
+    check("inference method", inference.method, METHODS)
+    check("objective", inference.objective, OBJECTIVES)
+    run = load_run(folder, pick_device(device))
+    stream = run.stream(data, download)
+    tasks = [task for task in stream if task.name in run.matrix.names]
+    if not tasks:
+        raise RunError(f"{folder}: expected masks of the stream's tasks, found {', '.join(run.matrix.names[:4])}")
+    with reporter("evaluating", len(tasks)) as report:
+        done = 0
+
+        def on_task(result: TaskResult) -> None:
+            nonlocal done
+            done += 1
+            report.at(done)
+
+        return evaluate(
+            run.model, run.matrix, tasks, scenario, inference, limit=limit, seed=run.record.config.seed, on_task=on_task
+        )

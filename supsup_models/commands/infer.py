@@ -1,0 +1,95 @@
+"""`supsup infer`: task, label and confidence of images that nobody labelled."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from supsup_models.commands.loaded import load_run
+from supsup_models.devices import pick_device
+from supsup_models.errors import ShapeError
+from supsup_models.inference import METHODS, infer_task
+from supsup_models.names import check
+from supsup_models.objectives import OBJECTIVES
+from supsup_models.runs import RunRecord
+from supsup_models.scenarios import classify, labels_of
+from supsup_models.training import checked_images
+
+
+@dataclass(frozen=True)
+class Answer:
+    """For one image: the inferred task's name, the label, and the softmax of that label under the task's mask."""
+
+    task: str
+    label: int
+    confidence: float
+
+
+@dataclass(frozen=True)
+class Answers:
+    """One answer an image, and how their pixels were read."""
+
+    normalisation: str
+    answers: tuple[Answer, ...]
+
+
+def infer_file(
+    folder: Path,
+    file: Path,
+    *,
+    method: str = "one-shot",
+    objective: str = "H",
+    one_task: bool = False,
+    device: str = "auto",
+) -> Answers:
+    """Answer for every image of a `.npy` file, `(n, inputs)` or `(n, height, width)`, uint8 or float.
+
+    `one_task` says that all images are of one task, which is then inferred from all of them together.
+
+    Raises ShapeError and ImageValueError for images that do not fit, RunError for a folder without a finished task.
+    """
+    check("inference method", method, METHODS)
+    check("objective", objective, OBJECTIVES)
+    run = load_run(folder, pick_device(device))
+    pixels, normalisation = normalised(read_images(file), run.record)
+    images = checked_images(pixels, run.model)
+    guess = infer_task(run.model, run.matrix, images, method, objective, per_image=not one_task)
+    tasks = np.broadcast_to(np.asarray(guess.task), len(images))
+    probabilities = classify(run.model, run.matrix, images, tasks)
+    labels = labels_of(run.model, probabilities)
+    confidence = probabilities[torch.arange(len(images)), torch.from_numpy(labels)].tolist()
+    names = run.matrix.names
+    return Answers(
+        normalisation,
+        tuple(
+            Answer(names[task], label, sure)
+            for task, label, sure in zip(tasks.tolist(), labels.tolist(), confidence, strict=True)
+        ),
+    )
+
+
+def read_images(file: Path) -> NDArray[np.generic]:
+    """A `.npy` array of two or more dimensions, flattened to `(n, inputs)`; ShapeError for anything else."""
+    try:
+        array = np.load(file, allow_pickle=False)
+    except FileNotFoundError:
+        raise ShapeError(f"{file}: expected a .npy file of images, found no file") from None
+    except (ValueError, EOFError) as error:
+        raise ShapeError(f"{file}: expected a .npy file of images, found something else ({error})") from None
+    if not isinstance(array, np.ndarray) or array.ndim < 2 or not len(array):
+        found = f"shape {array.shape}" if isinstance(array, np.ndarray) else "several arrays"
+        raise ShapeError(f"{file}: expected one array of shape (n, inputs) or (n, height, width), found {found}")
+    if array.dtype != np.uint8 and array.dtype.kind != "f":
+        raise ShapeError(f"{file}: expected uint8 or float pixels, found {array.dtype}")
+    return array.reshape(len(array), -1)
+
+
+def normalised(images: NDArray[np.generic], record: RunRecord) -> tuple[NDArray[np.float32], str]:
+    """Images as the network takes them, float32, and one line that says what was done."""
+    if images.dtype != np.uint8:
+        return images.astype(np.float32), "none: float pixels are taken as normalised already"
+    scale, shift = record.pixels["scale"], record.pixels["shift"]
+    text = f"uint8 pixels are normalised like the training images: pixel * {scale:.6g} + {shift:.6g}"
+    return images.astype(np.float32) * np.float32(scale) + np.float32(shift), text

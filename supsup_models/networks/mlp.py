@@ -1,0 +1,45 @@
+"""The fully connected networks of the MNIST experiments."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from itertools import pairwise
+from types import MappingProxyType
+
+import torch
+from torch import Tensor
+
+from supsup_models.layers import LinearLayer
+
+LayerFunction = Callable[[int, Tensor], Tensor]
+"""Gives layer l's linear output for its input: `linear(l, activation)`."""
+
+
+@dataclass(frozen=True)
+class MultilayerPerceptron:
+    """Linear layers without bias, ReLU between them."""
+
+    name: str
+    hidden: tuple[int, ...]
+
+    def layers(self, inputs: int, outputs: int) -> tuple[LinearLayer, ...]:
+        """The layers for images of `inputs` values and `outputs` logits: fc1, fc2, ..."""
+        sizes = pairwise((inputs, *self.hidden, outputs))
+        return tuple(LinearLayer(f"fc{l}", (to, of)) for l, (of, to) in enumerate(sizes, start=1))  # noqa: E741
+
+    def run(self, images: Tensor, linear: LayerFunction) -> Tensor:
+        """Logits `(b, outputs)` of images `(b, inputs)`, where `linear` says what each layer's linear output is."""
+        activation = images
+        for index in range(len(self.hidden)):
+            activation = torch.relu(linear(index, activation))
+        return linear(len(self.hidden), activation)
+
+
+ARCHITECTURES: Mapping[str, MultilayerPerceptron] = MappingProxyType(
+    {
+        architecture.name: architecture
+        for architecture in (
+            MultilayerPerceptron("lenet-300-100", (300, 100)),
+            MultilayerPerceptron("fc-1024-1024", (1024, 1024)),
+        )
+    }
+)

@@ -1,0 +1,49 @@
+"""Progress on standard error: a bar on a terminal once work has taken two seconds, plain lines elsewhere."""
+
+import sys
+from time import perf_counter
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+_PATIENCE = 2.0  # seconds of work before a bar appears
+
+
+class Reporter:
+    """Reports `total` pieces of work. Use as a context manager; standard output is left alone."""
+
+    def __init__(self, title: str, total: int) -> None:
+        self._title, self._total = title, total
+        self._console = Console(stderr=True, highlight=False)
+        self._bar: Progress | None = None
+        self._start = perf_counter()
+
+    def at(self, done: float) -> None:
+        """So many of the pieces are done, fractions included."""
+        if not self._console.is_terminal or perf_counter() - self._start < _PATIENCE:
+            return
+        if self._bar is None:
+            columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"))
+            self._bar = Progress(*columns, TimeRemainingColumn(), console=self._console, transient=True)
+            self._bar.add_task(self._title, total=self._total)
+            self._bar.start()
+        self._bar.update(self._bar.task_ids[0], completed=done)
+
+    def line(self, text: str) -> None:
+        """A line that stays, above the bar if there is one."""
+        if self._bar is not None:
+            self._bar.console.print(text, markup=False)
+        else:
+            sys.stderr.write(text + "\n")
+            sys.stderr.flush()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self._bar is not None:
+            self._bar.stop()

@@ -1,0 +1,93 @@
+"""A run's folder: `masks.bank`, the finished tasks' masks, and `run.json`, the record of how they were made.
+
+The bank is the truth about which tasks are finished; the record repeats their figures for people and for other tools.
+It is replaced atomically, so a reader never sees half of one. Imports no torch.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any, Self
+
+from supsup_models.errors import RunError
+
+FORMAT = 1
+
+
+@dataclass(frozen=True)
+class RunConfig:
+    """The arguments that make a run what it is; two runs with the same ones have the same masks."""
+
+    stream: str
+    tasks: int
+    model: str
+    outputs: int
+    batches: int
+    recipe: str
+    seed: int
+
+    def difference(self, other: "RunConfig") -> str:
+        """One phrase that says in what another configuration differs, or nothing."""
+        mine, theirs = asdict(self), asdict(other)
+        return ", ".join(f"{name} {mine[name]} (not {theirs[name]})" for name in mine if mine[name] != theirs[name])
+
+
+@dataclass(frozen=True)
+class RunRecord:
+    """What `run.json` holds.
+
+    `network` are the arguments of `MaskedNetwork` beside the architecture; `stream` is the stream's own record;
+    `pixels` are the scale and shift that take a uint8 pixel to the network's input; `tasks` one dict of figures for
+    each finished task.
+    """
+
+    config: RunConfig
+    network: Mapping[str, Any]
+    stream: Mapping[str, Any]
+    pixels: Mapping[str, float]
+    versions: Mapping[str, str]
+    device: str
+    tasks: tuple[Mapping[str, Any], ...] = ()
+
+    def write(self, folder: Path) -> None:
+        """Replace `folder/run.json`."""
+        path = record_path(folder)
+        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        text = json.dumps({"format": FORMAT, **asdict(self)}, indent=2, allow_nan=False) + "\n"
+        try:
+            with temporary.open("w") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            temporary.replace(path)
+        finally:
+            temporary.unlink(missing_ok=True)
+
+    @classmethod
+    def read(cls, folder: Path) -> Self:
+        """The record of a run; RunError if there is none, or it is not one that this version writes."""
+        path = record_path(folder)
+        try:
+            content = json.loads(path.read_text())
+            if content["format"] != FORMAT:
+                raise RunError(f"{path}: expected a run record of format {FORMAT}, found format {content['format']}")
+            values = {field.name: content[field.name] for field in fields(cls)}
+            return cls(**{**values, "config": RunConfig(**content["config"]), "tasks": tuple(content["tasks"])})
+        except FileNotFoundError:
+            raise RunError(f"{folder}: expected a run made by `supsup train`, found no run.json") from None
+        except (ValueError, KeyError, TypeError) as error:
+            if isinstance(error, RunError):
+                raise
+            raise RunError(f"{path}: expected a run record, found something else ({error})") from error
+
+
+def record_path(folder: Path) -> Path:
+    """Where a run's record lies."""
+    return folder / "run.json"
+
+
+def bank_path(folder: Path) -> Path:
+    """Where a run's masks lie."""
+    return folder / "masks.bank"

@@ -1,0 +1,209 @@
+"""Evaluation in the scenarios GG, GNs and GNu of Wortsman et al. 2020, table 1.
+
+| scenario | task identity at inference | an answer counts when |
+|---|---|---|
+| GG  | given | the label is right |
+| GNs | not given, labels shared | the label is right |
+| GNu | not given, labels not shared | label and task are right |
+
+`answer` makes predictions and sees images only; `evaluate` alone holds labels and true tasks, and compares.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from math import sqrt
+from time import perf_counter
+from typing import Any, Protocol
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from maskstore import Mask, MaskMatrix
+from maskstore.philox import Role, random_permutation
+from supsup_models.errors import InferenceError
+from supsup_models.inference import infer_task
+from supsup_models.names import check
+from supsup_models.networks import MaskedNetwork
+from supsup_models.training import LabelledImages
+
+SCENARIOS = ("GG", "GNs", "GNu")
+_CHUNK = 2048  # images taken from a data set and judged at a time
+
+
+class EvaluatedTask(Protocol):
+    """What evaluation needs of a task: the name its mask is stored under, and test images."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def test(self) -> LabelledImages: ...
+
+
+@dataclass(frozen=True)
+class Inference:
+    """How tasks are inferred: `images` consecutive test images of one task share an inference."""
+
+    method: str = "one-shot"
+    objective: str = "H"
+    images: int = 1
+
+
+@dataclass(frozen=True)
+class TaskResult:
+    """Fractions of one task's judged images whose answer counts, and whose task was found."""
+
+    task: str
+    accuracy: float
+    task_accuracy: float
+    images: int
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """Means over tasks; `interval` is the 95 % Wilson interval of `accuracy` where only a sample was judged."""
+
+    scenario: str
+    tasks: int
+    accuracy: float
+    task_accuracy: float
+    seconds_per_inference: float
+    per_task: tuple[TaskResult, ...]
+    inferences: int
+    interval: tuple[float, float] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready; the keys are part of the interface."""
+        return asdict(self)
+
+
+def classify(model: MaskedNetwork, matrix: MaskMatrix, images: Tensor, tasks: NDArray[np.int64]) -> Tensor:
+    """Softmax `(b, outputs)` of each image under the mask of its own row of the matrix, `tasks` `(b,)`."""
+    result = images.new_empty(len(images), model.outputs)
+    with torch.no_grad():
+        for task in np.unique(tasks):
+            chosen = torch.from_numpy(np.flatnonzero(tasks == task)).to(images.device)
+            result[chosen] = torch.softmax(model(images[chosen], matrix[int(task)]), dim=1)
+    return result
+
+
+def labels_of(model: MaskedNetwork, outputs: Tensor) -> NDArray[np.int64]:
+    """The likeliest real class from logits or probabilities, `(b, outputs)` -> `(b,)`; never a superfluous output."""
+    labels: NDArray[np.int64] = outputs[:, : model.classes].argmax(dim=1).cpu().numpy()
+    return labels
+
+
+def mask_accuracy(model: MaskedNetwork, mask: Mask, data: LabelledImages) -> float:
+    """Fraction of images that get the right label under a given mask."""
+    weights = model.masked_weights(mask)
+    labels = np.asarray(data.labels)
+    right = 0
+    with torch.no_grad():
+        for indices in _chunks(np.arange(len(labels)), 1):
+            images = data.images(torch.from_numpy(indices)).to(model.weights)
+            right += int((labels_of(model, model.run_with(images, weights)) == labels[indices]).sum())
+    return right / len(labels)
+
+
+def answer(
+    model: MaskedNetwork, matrix: MaskMatrix, images: Tensor, inference: Inference
+) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Inferred rows of the matrix and labels, `(b,)` each, of unlabelled images, grouped in the order they come."""
+    if inference.images == 1:
+        guess = infer_task(model, matrix, images, inference.method, inference.objective, per_image=True)
+        tasks = np.asarray(guess.task)
+    else:
+        groups = images.split(inference.images)
+        guesses = [infer_task(model, matrix, group, inference.method, inference.objective).task for group in groups]
+        tasks = np.repeat(np.asarray(guesses, dtype=np.int64), [len(group) for group in groups])
+    return tasks, labels_of(model, classify(model, matrix, images, tasks))
+
+
+def evaluate(
+    model: MaskedNetwork,
+    matrix: MaskMatrix,
+    tasks: Sequence[EvaluatedTask],
+    scenario: str,
+    inference: Inference = Inference(),
+    *,
+    limit: int | None = None,
+    seed: int = 0,
+    on_task: Callable[[TaskResult], None] | None = None,
+) -> Evaluation:
+    """Judge the test images of every task. `matrix` holds a mask under each task's name (and may hold more).
+
+    `limit` judges that many inferences only, a sample drawn by `seed`, as many of each task as of any other.
+
+    Raises UnknownNameError for other scenarios, methods or objectives, TaskNotFoundError for a task without a mask,
+    InferenceError for a group size or limit below 1.
+    """
+    check("scenario", scenario, SCENARIOS)
+    if inference.images < 1 or (limit is not None and limit < len(tasks)):
+        raise InferenceError(
+            f"evaluation: expected at least 1 image an inference and a limit of at least {len(tasks)}, one a task, "
+            f"found {inference.images} images and limit {limit}"
+        )
+    rows = [matrix.index(task.name) for task in tasks]
+    results, seconds, inferences, right, judged_images = [], 0.0, 0, 0, 0
+    for number, (row, task) in enumerate(zip(rows, tasks, strict=True)):
+        sample = _sample(len(task.test.labels), inference.images, _share(limit, len(tasks), number), seed, number)
+        answered, inferred = 0, 0
+        for judged in _chunks(sample, inference.images):
+            images = task.test.images(torch.from_numpy(judged)).to(model.weights)
+            start = perf_counter()
+            if scenario == "GG":
+                found = np.full(len(judged), row)
+                labels = labels_of(model, classify(model, matrix, images, found))
+            else:
+                found, labels = answer(model, matrix, images, inference)
+            seconds += perf_counter() - start
+            inferences += -(-len(judged) // inference.images)
+            # From here on the truth is known.
+            right_label = labels == np.asarray(task.test.labels)[judged]
+            right_task = found == row
+            answered += int((right_label & right_task if scenario == "GNu" else right_label).sum())
+            inferred += int(right_task.sum())
+        count = len(sample)
+        results.append(TaskResult(task.name, answered / count, inferred / count, count))
+        right, judged_images = right + answered, judged_images + count
+        if on_task is not None:
+            on_task(results[-1])
+    return Evaluation(
+        scenario=scenario,
+        tasks=len(tasks),
+        accuracy=float(np.mean([result.accuracy for result in results])),
+        task_accuracy=float(np.mean([result.task_accuracy for result in results])),
+        seconds_per_inference=seconds / inferences,
+        per_task=tuple(results),
+        inferences=inferences,
+        # images of one inference are right or wrong together, so an interval may count inferences only
+        interval=None if limit is None else wilson(right / judged_images, inferences),
+    )
+
+
+def wilson(fraction: float, count: int, z: float = 1.959964) -> tuple[float, float]:
+    """The Wilson score interval of a fraction seen in `count` independent trials; z = 1.96 gives 95 %."""
+    centre = fraction + z * z / (2 * count)
+    spread = z * sqrt(fraction * (1 - fraction) / count + z * z / (4 * count * count))
+    scale = 1 + z * z / count
+    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
+
+
+def _share(limit: int | None, tasks: int, number: int) -> int | None:
+    return None if limit is None else limit // tasks + (number < limit % tasks)
+
+
+def _sample(images: int, group: int, limit: int | None, seed: int, task: int) -> NDArray[np.int64]:
+    """Indices of the images to judge: all, or `limit` whole groups of consecutive images, drawn without replacement."""
+    groups = -(-images // group)
+    if limit is None or limit >= groups:
+        return np.arange(images)
+    chosen = np.sort(random_permutation(seed, Role.SAMPLE, groups, stream=task)[:limit])
+    indices = (chosen[:, None] * group + np.arange(group)).reshape(-1)
+    return indices[indices < images]
+
+
+def _chunks(indices: NDArray[np.int64], group: int) -> list[NDArray[np.int64]]:
+    size = max(1, _CHUNK // group) * group
+    return [indices[start : start + size] for start in range(0, len(indices), size)]

@@ -1,0 +1,154 @@
+"""The forward pass under a weighted sum of masks, and derivatives by each mask's weight, with the masks packed.
+
+Given masks M^1..M^k, p(alpha) = f(x, W * sum_i alpha_i M^i) (Wortsman et al. 2020, equation 3). Layers are linear in
+their weights, so with g = dL/d(sum_i alpha_i W M^i) for the whole batch
+
+    dL/dalpha_i = <g * W, M^i>                                    one packed dot product for all masks,
+
+and for each image b by itself, with a_l its input and delta_l the gradient at the output of layer l,
+
+    dL_b/dalpha_i = sum_l <delta_l[b], linear(a_l[b], W_l M_l^i)>   one pass over the layers for each mask.
+
+At most one mask is unpacked at a time.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from maskstore import MaskMatrix, bits
+from supsup_models.networks import MaskedNetwork
+from supsup_models.networks.mlp import LayerFunction
+from supsup_models.objectives import Objective
+
+
+def mean_weights(model: MaskedNetwork, matrix: MaskMatrix) -> Tensor:
+    """Effective weights at alpha = 1/k, flat `(spec.bits,)`."""
+    return torch.from_numpy(matrix.mean()).to(model.weights).mul_(model.weights)
+
+
+def mask_derivatives(model: MaskedNetwork, flat_weights: Tensor, images: Tensor, objective: Objective) -> Tensor:
+    """g * W: the derivative of the batch's mean cost by every bit of a mask, flat `(spec.bits,)`.
+
+    `flat_weights` are the effective weights of the superposition; `matrix.dot` of the result is dL/dalpha.
+    """
+    by_layer = [weight.detach().requires_grad_() for weight in model.layer_weights(flat_weights)]
+    with torch.enable_grad():
+        logits = model.run(images, lambda index, a: model.layers[index].apply(a, by_layer[index]))
+        gradients = torch.autograd.grad(objective.cost(logits).mean(), by_layer)
+    return torch.cat([gradient.reshape(-1) for gradient in gradients]).mul_(model.weights)
+
+
+@dataclass(frozen=True)
+class LayerTrace:
+    """One layer in one pass: its input `(b, in)`, and the gradient of each image's cost at its output `(b, out)`."""
+
+    activation: Tensor
+    delta: Tensor
+
+
+def trace(model: MaskedNetwork, images: Tensor, linear: LayerFunction, objective: Objective) -> list[LayerTrace]:
+    """Forward and backward of every image's own cost, with `linear` as the layers' outputs."""
+    inputs: list[Tensor] = []
+    outputs: list[Tensor] = []
+
+    def recorded(index: int, activation: Tensor) -> Tensor:
+        output = linear(index, activation)
+        if not output.requires_grad:  # the first layer: neither images nor frozen weights want a gradient
+            output.requires_grad_()
+        inputs.append(activation.detach())
+        outputs.append(output)
+        return output
+
+    with torch.enable_grad():
+        logits = model.run(images, recorded)
+        # images do not mix, so the gradient of the sum is each image's own
+        deltas = torch.autograd.grad(objective.cost(logits).sum(), outputs)
+    return [LayerTrace(activation, delta) for activation, delta in zip(inputs, deltas, strict=True)]
+
+
+class UnpackedLayer:
+    """W_l * M_l^i for one (i, l) at a time, in buffers that are reused: valid until the next call."""
+
+    def __init__(self, model: MaskedNetwork, matrix: MaskMatrix) -> None:
+        self._layers = model.layers
+        self._rows = matrix.rows
+        self._spec = matrix.spec.layers
+        self._weights = model.layer_weights(model.weights)
+        self._buffers = model.layer_weights(torch.empty_like(model.weights))
+
+    def linear(self, mask: int) -> LayerFunction:
+        """The layers' outputs under one mask, for `MaskedNetwork.run`."""
+        return lambda index, activation: self._layers[index].apply(activation, self(mask, index))
+
+    def __call__(self, mask: int, layer: int) -> Tensor:
+        spec, buffer = self._spec[layer], self._buffers[layer]
+        unpacked = torch.from_numpy(bits.unpack(self._rows[mask, spec.packed], spec.size).view("u1"))
+        return buffer.copy_(unpacked.view(spec.shape)).mul_(self._weights[layer])
+
+
+class CandidateMean:
+    """Layer outputs where each image has its own set of candidate masks, weighted alike.
+
+    `candidates` is `(b, k)` bool, at least one in each row. Used as a network's `linear`:
+    output[b] = mean over the candidates i of image b of linear(a[b], W_l M_l^i).
+    """
+
+    def __init__(self, model: MaskedNetwork, unpacked: UnpackedLayer, candidates: Tensor) -> None:
+        self._model = model
+        self._unpacked = unpacked
+        self._share = candidates.sum(dim=1, keepdim=True).to(model.weights.dtype).reciprocal_()  # (b, 1)
+        self.images_of = [
+            (mask, candidates[:, mask].nonzero().squeeze(1)) for mask in candidates.any(dim=0).nonzero()[:, 0].tolist()
+        ]
+
+    def __call__(self, index: int, activation: Tensor) -> Tensor:
+        output: Tensor = _CandidateMeanFunction.apply(activation, self, index)
+        return output
+
+    def forward(self, index: int, activation: Tensor) -> Tensor:
+        layer = self._model.layers[index]
+        output = activation.new_zeros(len(activation), layer.shape[0])
+        for mask, images in self.images_of:
+            output.index_add_(0, images, layer.apply(activation[images], self._unpacked(mask, index)))
+        return output.mul_(self._share)
+
+    def backward(self, index: int, delta: Tensor) -> Tensor:
+        layer = self._model.layers[index]
+        delta = delta * self._share
+        result = delta.new_zeros(len(delta), layer.shape[1])
+        for mask, images in self.images_of:
+            result.index_add_(0, images, layer.transposed(delta[images], self._unpacked(mask, index)))
+        return result
+
+
+class _CandidateMeanFunction(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, activation: Tensor, linear: CandidateMean, index: int) -> Tensor:
+        ctx.linear, ctx.index = linear, index
+        return linear.forward(index, activation)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Any) -> Any:
+        return ctx.linear.backward(ctx.index, gradients[0]), None, None
+
+
+def image_derivatives(
+    model: MaskedNetwork, unpacked: UnpackedLayer, traced: list[LayerTrace], images_of: list[tuple[int, Tensor]], k: int
+) -> Tensor:
+    """dL_b/dalpha_i for each image b and each mask i it is listed under, `(b, k)`; NaN where it is not.
+
+    `images_of` gives pairs of a mask's row and the indices of the images that consider it.
+    """
+    result = traced[0].delta.new_full((len(traced[0].delta), k), float("nan"))
+    for mask, images in images_of:
+        everyone = len(images) == len(result)
+        total = result.new_zeros(len(images))
+        for index, at in enumerate(traced):
+            activation, delta = (at.activation, at.delta) if everyone else (at.activation[images], at.delta[images])
+            output = model.layers[index].apply(activation, unpacked(mask, index))
+            total += (delta * output).flatten(1).sum(dim=1)
+        result[images, mask] = total
+    return result

@@ -1,0 +1,129 @@
+"""Training one task: only its scores are floats, only its mask is kept."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from time import perf_counter
+from typing import Any, Protocol, Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from maskstore import Mask
+from maskstore.philox import Role, random_permutation
+from supsup_models.errors import ImageValueError, LabelValueError, NetworkError, ShapeError
+from supsup_models.networks import MaskedNetwork
+from supsup_models.recipes import Recipe
+from supsup_models.stepping import Stepping, make_stepper
+
+_BLOCK = 8  # batches made at a time: enough to make many at once, few enough to stay in the cache
+
+
+class LabelledImages(Protocol):
+    """What training and evaluation need of a data set; `supsup_models.data` offers it, and so can you."""
+
+    @property
+    def labels(self) -> Tensor:
+        """`(n,)` int64."""
+
+    def images(self, indices: Tensor | slice) -> Tensor:
+        """The images at these indices (an int64 tensor or a slice), `(b, inputs)` float32."""
+
+    def to(self, device: torch.device) -> Self:
+        """The same data on a device, where `images` then takes its indices and gives its images."""
+
+
+@dataclass(frozen=True)
+class TrainedTask:
+    """What training a task gives: the packed mask, the mean cross-entropy of the last batches, and the time."""
+
+    mask: Mask
+    loss: float
+    seconds: float
+
+
+def batch_order(seed: int, task: int, images: int, steps: int, batch_size: int) -> NDArray[np.int64]:
+    """Image indices of every batch, `(steps, batch_size)` int64: epoch after epoch of seeded permutations, end to end.
+
+    Epoch e of a task is the permutation at (seed, BATCH_ORDER, layer=e, stream=task).
+    """
+    needed = steps * batch_size
+    epochs = [
+        random_permutation(seed, Role.BATCH_ORDER, images, layer=epoch, stream=task)
+        for epoch in range(-(-needed // images))
+    ]
+    return np.concatenate(epochs)[:needed].reshape(steps, batch_size)
+
+
+def checked_images(images: Any, model: MaskedNetwork) -> Tensor:
+    """Images as a tensor `(b, inputs)` of the network's dtype on its device.
+
+    Raises ShapeError for another shape or none at all, ImageValueError for NaN or infinity.
+    """
+    tensor = torch.as_tensor(images)
+    if tensor.ndim != 2 or tensor.shape[1] != model.inputs or not len(tensor):
+        raise ShapeError(f"images: expected shape (b, {model.inputs}) with b >= 1, found {tuple(tensor.shape)}")
+    tensor = tensor.to(model.weights)
+    # one cheap pass says whether a slower look is needed: a sum is finite unless a term is not (or it overflows)
+    if not torch.isfinite(tensor.sum()) and not torch.isfinite(tensor).all():
+        bad = int((~torch.isfinite(tensor).all(dim=1)).nonzero()[0])
+        raise ImageValueError(f"images: expected finite values, found NaN or infinity in image {bad}")
+    return tensor
+
+
+def checked_labels(labels: Any, classes: int) -> Tensor:
+    """Labels as an int64 tensor `(n,)`.
+
+    Raises ShapeError for another shape or none at all, LabelValueError for labels outside [0, classes).
+    """
+    tensor = torch.as_tensor(labels)
+    if tensor.ndim != 1 or not len(tensor) or tensor.is_floating_point():
+        raise ShapeError(f"labels: expected integers of shape (n,), found {tensor.dtype} of {tuple(tensor.shape)}")
+    wrong = (tensor < 0) | (tensor >= classes)
+    if wrong.any():
+        raise LabelValueError(f"labels: expected values in [0, {classes}), found {int(tensor[wrong][0])}")
+    return tensor.to(torch.int64)
+
+
+def train_task(
+    model: MaskedNetwork,
+    data: LabelledImages,
+    recipe: Recipe,
+    *,
+    task: int,
+    steps: int,
+    stepping: Stepping = Stepping.FUSED,
+    on_step: Callable[[int, float], None] | None = None,
+) -> TrainedTask:
+    """Train a mask for one task over `steps` batches.
+
+    Everything random (initial scores, batch order) comes from `model.seed` and the task's number. The data set stays in
+    memory, on the network's device, and gives images a few batches at a time. `on_step(step, loss)` is called every 50
+    steps.
+
+    Raises ShapeError, ImageValueError or LabelValueError for data that does not fit, before a step is taken from it;
+    NetworkError if the recipe asks for another `weight_gain` than the network has.
+    """
+    start = perf_counter()
+    if recipe.weight_gain != model.weight_gain:
+        raise NetworkError(
+            f"recipe {recipe.name!r}: expected a network of weight_gain {recipe.weight_gain}, found {model.weight_gain}"
+        )
+    if steps < 1:
+        raise NetworkError(f"training: expected at least 1 batch, found {steps}")
+    data = data.to(model.device)
+    labels = checked_labels(data.labels, model.classes)
+    order = torch.from_numpy(batch_order(model.seed, task, len(labels), steps, recipe.batch_size)).to(model.device)
+    stepper = make_stepper(stepping, model, model.initial_scores(task), recipe.optimiser)
+    for first in range(0, steps, _BLOCK):
+        block = order[first : first + _BLOCK]
+        images = checked_images(data.images(block.reshape(-1)), model).view(*block.shape, model.inputs)
+        block_labels = labels[block]
+        for offset in range(len(block)):
+            step = first + offset
+            loss = stepper.step(images[offset], block_labels[offset], recipe.learning_rate(step, steps))
+            if on_step is not None and (step + 1) % 50 == 0:
+                on_step(step + 1, float(loss))
+    mask = Mask.from_flat((stepper.scores.detach() >= 0).cpu().numpy(), model.spec)
+    return TrainedTask(mask, float(loss), perf_counter() - start)

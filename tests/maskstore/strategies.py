@@ -1,0 +1,34 @@
+"""What the maskstore tests draw: specs, masks, priors."""
+
+import numpy as np
+from hypothesis import strategies as st
+
+from maskstore import Mask, MaskSpec
+from maskstore.priors import Prior, SeededScores, Uniform
+
+names = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=12)
+shapes = st.lists(st.integers(0, 12), min_size=0, max_size=3).map(tuple)
+densities = st.sampled_from([0.0, 0.005, 0.03, 0.1, 0.5, 0.9, 1.0])
+
+
+def specs(max_layers: int = 4) -> st.SearchStrategy[MaskSpec]:
+    """Specs with odd sizes, empty layers and scalars among them."""
+    return st.dictionaries(names, shapes, min_size=1, max_size=max_layers).map(MaskSpec)
+
+
+@st.composite
+def masks(draw: st.DrawFn, spec: MaskSpec | None = None) -> Mask:
+    """A mask of any density."""
+    spec = spec or draw(specs())
+    return random_mask(spec, draw(densities), draw(st.integers(0, 2**32 - 1)))
+
+
+def random_mask(spec: MaskSpec, density: float, seed: int) -> Mask:
+    """Independent bits."""
+    return Mask.from_flat(np.random.default_rng(seed).random(spec.bits) < density, spec)
+
+
+priors: st.SearchStrategy[Prior] = st.one_of(
+    st.just(Uniform()),
+    st.builds(SeededScores, seed=st.integers(0, 2**64 - 1), task=st.integers(0, 2**32 - 1)),
+)
