@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from maskstore import console
+from maskstore import commands_io, console
 from maskstore.errors import MaskStoreError
 
 app = typer.Typer(
-    help="Mask banks: stats, verify, ls, get, put, rm. Errors are one line; --debug shows tracebacks.",
+    help="Mask banks: look into them, check them, bring masks in and out. Errors are one line; --debug has tracebacks.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
@@ -26,6 +26,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on s
 def main() -> None:
     """Entry point of the `maskstore` command."""
     sys.exit(console.run("maskstore", app, (MaskStoreError,), sys.argv[1:]))
+
+
+commands_io.register(app)
 
 
 def _example(*lines: str) -> str:
