@@ -1,4 +1,4 @@
-"""`supsup demo`: the tour on embedded data. Train, store, name the task of unlabelled images, get masks back by memory."""
+"""`supsup demo`: the tour on embedded data. Train, store, name the task of unlabelled images, get masks from memory."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
