@@ -23,7 +23,6 @@ _COUNT = struct.Struct("<I")
 _STORED, _ZSTD = 0, 1
 _MAX_RATIO, _FREE_BYTES = 64, 1 << 20  # an index of n stored bytes is at most 64 n + 1 MiB
 _LEVEL = 12
-MAX_MASK_BITS = 1 << 36  # 8 GiB packed
 
 
 @dataclass(frozen=True)
@@ -130,8 +129,8 @@ def decode_index(stored: bytes, footer: Footer, where: str) -> Index:
         spec, meta = MaskSpec.from_json(take.text()), parse_json(take.text())
     except SpecError as error:
         raise CorruptError(f"{where}: {error}") from None
-    if not isinstance(meta, dict) or spec.bits > MAX_MASK_BITS:
-        raise CorruptError(f"{where}: expected metadata as an object and at most {MAX_MASK_BITS} bits, found others")
+    if not isinstance(meta, dict):
+        raise CorruptError(f"{where}: expected metadata as an object, found another value")
     (count,) = take.numbers(_COUNT)
     entries: list[Entry] = []
     at, last, names = len(MAGIC), None, set()
