@@ -1,8 +1,9 @@
 """How many weights each layer of an edge-popup network keeps: uniform, Erdős-Rényi and Erdős-Rényi-kernel budgets.
 
-ER: Mocanu et al., Nature Communications 2018. A layer's density is ε (n_in + n_out) / (n_in n_out), so that small layers
-are denser. ERK: Evci et al., "Rigging the lottery", ICML 2020; the same with the kernel's sizes among the terms and the
-factors. Wortsman et al. 2020 use ER with every layer's density capped at one half, where a layer has most subnetworks.
+ER: Mocanu et al., Nature Communications 2018. A layer's density is ε (n_in + n_out) / (n_in n_out), so that small
+layers are denser. ERK: Evci et al., "Rigging the lottery", ICML 2020; the same with the kernel's sizes among the terms
+and the factors. Wortsman et al. 2020 use ER with every layer's density capped at one half, where a layer has most
+subnetworks.
 
 A layer's shape is `(out, in)` or `(out, in, kernel...)`.
 """

@@ -53,8 +53,7 @@ class AutogradStepper(Stepper):
             group["lr"] = learning_rate
         self._optimiser.zero_grad()
         with torch.enable_grad(), self._model.training_mode(self._steps):
-            effective = self._model.weights * self._model.subnet(self.scores)
-            logits = self._model.run_with(images, effective, self.statistics)
+            logits = self._model.run_with(images, self._model.effective_weights(self.scores), self.statistics)
             loss = F.cross_entropy(logits, labels)
             loss.backward()
         self._optimiser.step()

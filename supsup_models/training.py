@@ -47,7 +47,7 @@ class TrainedTask:
     loss: float
     seconds: float
     extras: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
-    prior: Prior = Uniform()
+    prior: Prior = field(default_factory=Uniform)
 
 
 def batch_order(seed: int, task: int, images: int, steps: int, batch_size: int) -> NDArray[np.int64]:

@@ -10,11 +10,11 @@ from supsup_models.errors import ConversionError
 
 _MULTIPLIED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
 _IN_PROJECTIONS = ("in_proj_weight", "q_proj_weight", "k_proj_weight", "v_proj_weight")
-_NORMALISATIONS = (
+TRACKING_NORMALISATIONS = (  # those that may keep running statistics
     *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
     *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
-    *(nn.LayerNorm, nn.GroupNorm, nn.RMSNorm),
 )
+_NORMALISATIONS = (*TRACKING_NORMALISATIONS, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 _MASKABLE = "a Linear, Conv1d, Conv2d, Conv3d or MultiheadAttention, or with embeddings=True an Embedding"
 
 

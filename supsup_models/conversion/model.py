@@ -95,11 +95,11 @@ class ConvertedModel(MaskedModel):
     # -- running --------------------------------------------------------------------------------------------------
 
     def forward(self, x: Any, mask: AnyMask = None, *args: Any, extras: Extras = None, **kwargs: Any) -> Any:
-        """The module's output for `x` under a mask and its task's statistics, a packed `Mask` or a dict of bool tensors.
+        """The module's output for `x` under a mask, a packed `Mask` or a dict of bool tensors.
 
-        `extras` are what training gave and the bank keeps (`bank.extras(name)`); without them, normalisation layers
-        use the statistics of the batch. Without a mask, that of the innermost `apply_mask` around the call; outside of
-        one, the full network. Raises SpecError or ShapeError for masks and extras of another network.
+        `extras` are the task's statistics, which training gave and the bank keeps (`bank.extras(name)`); without them,
+        normalisation layers use the statistics of the batch. With neither, those of the innermost `apply_mask` around
+        the call; outside of one, the full network. Raises SpecError or ShapeError for those of another network.
         """
         if mask is None and extras is None:
             for applied in _APPLIED.get():

@@ -12,26 +12,22 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from supsup_models.conversion.layers import joined
+from supsup_models.conversion.layers import TRACKING_NORMALISATIONS, joined
 from supsup_models.errors import ConversionError, ShapeError
 
 _TRACKED = ("running_mean", "running_var")
 _COUNT = "num_batches_tracked"
-_Normalisation = (
-    *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
-    *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
-)
 
 
 def take_out(module: nn.Module, skipped: frozenset[str], keep: bool) -> dict[str, Tensor]:
     """Empty the statistics' buffers of all layers that track any, and return what a task starts from, by buffer name.
 
-    Those are the buffers' values if `keep`, zero means and unit variances if not; the count of batches is left out, as torch needs it only where the average is
-    cumulative (momentum None), which is a ConversionError.
+    Those are the buffers' values if `keep`, zero means and unit variances if not. torch needs the count of batches only
+    where the average is cumulative (momentum None); such a layer is a ConversionError.
     """
     taken: dict[str, Tensor] = {}
     for path, owner in module.named_modules():
-        if path in skipped or not isinstance(owner, _Normalisation) or not owner.track_running_stats:
+        if path in skipped or not isinstance(owner, TRACKING_NORMALISATIONS) or not owner.track_running_stats:
             continue
         if owner.momentum is None:
             raise ConversionError(

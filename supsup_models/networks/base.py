@@ -16,7 +16,10 @@ AnyMask = Mask | Mapping[str, Tensor] | None
 Extras = Mapping[str, Any] | None
 """Per-task arrays that belong to a mask, by name: the running statistics of normalisation layers. None: none."""
 
-_JITTER = 0.1  # share of a transferred score that is the task's own random one: it decides between equal weights
+# Share of a transferred score that is the task's own random one; it decides between weights that the mean holds equal.
+# On rotated digits, a small ResNet, 30 steps a task, accuracies of tasks 1 to 3 were 63, 48, 39 % at 0.02; 66, 53, 47 %
+# at 0.1; 85, 86, 83 % at 0.3; 77, 82, 79 % at 0.5; and without transfer 76, 66, 68 %.
+_OWN_SHARE = 0.3
 
 
 class MaskedModel(nn.Module, ABC):
@@ -59,7 +62,7 @@ class MaskedModel(nn.Module, ABC):
 
     @abstractmethod
     def run_layers(self, images: Tensor, weights: Sequence[Tensor], extras: Extras = None) -> Tensor:
-        """Logits `(b, outputs)` of images `(b, inputs)` under given effective weights, one tensor a layer of the spec."""
+        """Logits `(b, outputs)` of images `(b, inputs)` under given effective weights, one tensor a layer."""
 
     def run_with(self, images: Tensor, flat_weights: Tensor, extras: Extras = None) -> Tensor:
         """Logits `(b, outputs)` under given effective weights, flat `(spec.bits,)`."""
@@ -81,6 +84,10 @@ class MaskedModel(nn.Module, ABC):
     def mean_scores(self, mean: Tensor, scale: Tensor) -> Tensor:
         """Scores that stand for a mean mask in [0, 1], at most `scale` large: flat `(spec.bits,)` each."""
 
+    def effective_weights(self, scores: Tensor) -> Tensor:
+        """W times the mask that scores choose, flat `(spec.bits,)`, with a gradient straight through to the scores."""
+        return self.weights * self.subnet(scores)
+
     def mask_of(self, scores: Tensor) -> Mask:
         """The packed mask that flat scores choose."""
         return Mask.from_flat(self.subnet(scores.detach()).bool().cpu().numpy(), self.spec)
@@ -88,7 +95,7 @@ class MaskedModel(nn.Module, ABC):
     def transfer_scores(self, mean: Any, task: int) -> Tensor:
         """Scores that start a task from the mean of earlier masks, `mean` `(spec.bits,)` in [0, 1].
 
-        As large as the initial scores of their layer, with a tenth of the task's own random ones mixed in, so that no
+        As large as the initial scores of their layer, with a share of the task's own random ones mixed in, so that no
         two weights are equal (Wortsman et al. 2020, section 4.1, "Transfer"; the scale and the mixture are ours).
         Raises ShapeError for another shape.
         """
@@ -97,7 +104,7 @@ class MaskedModel(nn.Module, ABC):
             raise ShapeError(f"mean mask: expected shape {tuple(self.weights.shape)}, found {tuple(tensor.shape)}")
         own = self.initial_scores(task)
         scale = torch.cat([layer.abs().max().expand(layer.numel()) for layer in self.layer_weights(own)])
-        return self.mean_scores(tensor, scale).mul_(1.0 - _JITTER).add_(own, alpha=_JITTER)
+        return self.mean_scores(tensor, scale).mul_(1.0 - _OWN_SHARE).add_(own, alpha=_OWN_SHARE)
 
     def initial_statistics(self) -> dict[str, Tensor]:
         """Fresh per-task statistics, which `run_layers` updates in place in training mode; none by default."""

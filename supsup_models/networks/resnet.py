@@ -1,7 +1,7 @@
 """Residual networks as plain torch modules, to be put through `convert`.
 
-He et al., "Deep residual learning for image recognition", CVPR 2016. Parameters are named as in torchvision, so that its
-state dicts load; in bottlenecks the 3 x 3 convolution has the stride, as there.
+He et al., "Deep residual learning for image recognition", CVPR 2016. Parameters are named as in torchvision, so that
+its state dicts load; in bottlenecks the 3 x 3 convolution has the stride, as there.
 """
 
 from collections.abc import Mapping, Sequence
