@@ -21,7 +21,9 @@ def export_onnx(
     """
     missing = [name for name in ("onnx", "onnxscript") if find_spec(name) is None]
     if missing:
-        raise ExportError(f"ONNX export: expected the packages onnx and onnxscript: pip install {' '.join(missing)}")
+        raise ExportError(
+            f"ONNX export: expected onnx and onnxscript, found no {missing[0]}; pip install onnx onnxscript gets them"
+        )
     module = model.export(mask, extras).eval()
     with torch.no_grad():
         torch.onnx.export(module, (example,), Path(path), dynamo=True, external_data=False, verbose=False)

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from maskstore import Mask, MaskSpec
+from maskstore import Mask, MaskSpec, bits
 from maskstore.priors import Prior
 from supsup_models.errors import NetworkError, ShapeError
 
@@ -57,8 +57,11 @@ class MaskedModel(nn.Module, ABC):
             mask = Mask.from_dense({name: layer.detach().cpu() for name, layer in mask.items()}, self.spec)
         elif mask.spec != self.spec:
             raise ShapeError(f"mask: expected the layers of {self.spec!r}, found {mask.spec!r}")
-        bits = torch.from_numpy(mask.flat()).to(self.device)
-        return bits.to(self.weights.dtype).mul_(self.weights)
+        result = torch.empty_like(self.weights)
+        for layer in self.spec:  # one layer's bits at a time, which stay in the cache
+            unpacked = bits.unpack(mask.words[layer.packed], layer.size).view("u1")
+            result[layer.flat].copy_(torch.from_numpy(unpacked)).mul_(self.weights[layer.flat])
+        return result
 
     @abstractmethod
     def run_layers(self, images: Tensor, weights: Sequence[Tensor], extras: Extras = None) -> Tensor:
