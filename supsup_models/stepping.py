@@ -120,6 +120,6 @@ def make_stepper(stepping: Stepping, model: MaskedModel, scores: Tensor, optimis
 
     `AUTOGRAD` also where nobody wrote a fused one: for converted networks, and for Adam.
     """
-    if stepping is Stepping.FUSED and isinstance(model, MaskedNetwork) and isinstance(optimiser, RMSProp):
+    if stepping is not Stepping.AUTOGRAD and isinstance(model, MaskedNetwork) and isinstance(optimiser, RMSProp):
         return FusedStepper(model, scores, optimiser)
     return AutogradStepper(model, scores, optimiser)

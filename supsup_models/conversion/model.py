@@ -17,7 +17,7 @@ from maskstore.priors import Prior, SeededScores, Uniform
 from supsup_models import random_init
 from supsup_models.conversion import statistics
 from supsup_models.conversion.layers import MaskedParameter
-from supsup_models.errors import ConversionError
+from supsup_models.errors import ConversionError, DeviceError, ShapeError
 from supsup_models.networks.base import AnyMask, Extras, MaskedModel
 from supsup_models.sparsity import kept_weights
 from supsup_models.subnet import edge_popup, threshold
@@ -99,7 +99,8 @@ class ConvertedModel(MaskedModel):
 
         `extras` are the task's statistics, which training gave and the bank keeps (`bank.extras(name)`); without them,
         normalisation layers use the statistics of the batch. With neither, those of the innermost `apply_mask` around
-        the call; outside of one, the full network. Raises SpecError or ShapeError for those of another network.
+        the call; outside of one, the full network. Raises SpecError or ShapeError for those of another network, and
+        ShapeError or DeviceError for images of another shape or on another device.
         """
         if mask is None and extras is None:
             for applied in _APPLIED.get():
@@ -130,9 +131,21 @@ class ConvertedModel(MaskedModel):
         tensors = {name: weight for names, weight in zip(self._names, weights, strict=True) for name in names}
         if extras is not None:
             tensors |= statistics.checked(extras, self._starts())
-        if self.conversion.image_shape is not None and isinstance(x, Tensor) and x.ndim == 2:
-            x = x.reshape(len(x), *self.conversion.image_shape)
+        if isinstance(x, Tensor):
+            x = self._shaped(x)
         return functional_call(self.module, tensors, (x, *args), kwargs)
+
+    def _shaped(self, x: Tensor) -> Tensor:
+        """Images in the module's own shape. DeviceError or ShapeError for those it cannot take."""
+        if x.device != self.device:
+            raise DeviceError(f"images: expected them on {self.device}, where the weights are, found {x.device}")
+        shape = self.conversion.image_shape
+        if shape is None or tuple(x.shape[1:]) == shape:
+            return x
+        if x.ndim != 2 or x.shape[1] != prod(shape):
+            either = f"(b, {prod(shape)}) or (b, {', '.join(map(str, shape))})"
+            raise ShapeError(f"images: expected shape {either}, found {tuple(x.shape)}")
+        return x.reshape(len(x), *shape)
 
     # -- training -------------------------------------------------------------------------------------------------
 

@@ -120,6 +120,17 @@ def test_adam_steps_any_network() -> None:
     assert not trained.extras
 
 
+@pytest.mark.gpu
+def test_converted_networks_train_on_cuda() -> None:
+    task = open_stream("split-digits", tasks=1)[0]
+    model = small_resnet(2).to("cuda")
+    trained = train_task(model, task.train, RECIPE, task=0, steps=30)
+    assert trained.mask.density == pytest.approx(0.32, abs=1e-3)
+    on_host = small_resnet(2)
+    for network in (model, on_host):
+        assert mask_accuracy(network, trained.mask, task.test, trained.extras) > 0.9
+
+
 def test_bad_tasks_are_refused() -> None:
     model = convert(nn.Sequential(nn.Linear(4, 3)), image_shape=(4,))
     recipe = Recipe("r", RMSProp(), batch_size=2)
