@@ -306,7 +306,7 @@ class MaskBank:
             yield
 
     def vacuum(self) -> None:
-        """Give the pages that removed or replaced masks left free back to the file system. Not inside `transaction`."""
+        """Give free pages back to the file system; BankBusyError inside `transaction`."""
         self._file.vacuum()
 
     def _insert(self, link: sqlite3.Connection, row: Record, overwrite: bool) -> None:

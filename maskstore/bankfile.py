@@ -115,8 +115,10 @@ class BankFile:
             yield link
 
     def vacuum(self) -> None:
-        """Rewrite the file without free pages, under the writers' lock; not inside a transaction."""
+        """Rewrite the file without free pages, under the writers' lock; BankBusyError inside a transaction."""
         self.check_writable()
+        if self._in_transaction:
+            raise BankBusyError(f"{self.path}: expected no transaction at work, found one")
         with self._locked():
             self._connection().execute("VACUUM")
 

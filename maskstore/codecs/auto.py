@@ -25,6 +25,8 @@ LayerContexts = Callable[[int], Contexts]
 
 LEVELS = ("fast", "max")
 _SAMPLE_WORDS = 1 << 13
+_SPARSE = 64  # with fewer rarer bits than one in so many gap decodes faster than ans, with more slower;
+_WORTH = 1.005  # then it has to save this much
 _NEAR = 1.1  # how much more than the best so far a sample may promise and still be looked into,
 _SLACK = 1024  # and these bits, since small masks are quickly tried
 
@@ -50,7 +52,8 @@ class Auto(Codec):
         contexts = cache(lambda index: prior.contexts(mask.spec, index))  # dear to make, and used twice
         estimates: list[tuple[float, Codec]] = [(_raw_bits(mask), Raw()), (_ans_bits(mask, contexts), Ans())]
         if _gap_ratio(mask) * mask.spec.bits < _NEAR * min(bound for bound, _ in estimates) + _SLACK:
-            estimates.append((_gap_bits(mask), Gap()))
+            slow = _SPARSE * min(mask.ones, mask.spec.bits - mask.ones) > mask.spec.bits
+            estimates.append((_gap_bits(mask) * (_WORTH if slow else 1), Gap()))
         expected, likely = min(estimates, key=lambda estimate: estimate[0])
         tried: list[Codec] = [likely]
         if _zstd_ratio(mask) * mask.spec.bits < _NEAR * expected + _SLACK:

@@ -154,3 +154,8 @@ def test_the_command(bank, capsys, monkeypatch):
     assert "0 of 10 masks smaller" in err
     assert run("compact", bank, "--level", "mx")[0] == 2
     assert run("compact", bank.with_name("none.bank"))[0] == 1
+
+
+def test_pages_are_not_given_back_in_the_middle_of_a_transaction(bank):
+    with MaskBank.open(bank, "a") as opened, opened.transaction(), pytest.raises(BankBusyError, match="transaction"):
+        opened.vacuum()
