@@ -114,9 +114,7 @@ def test_foreign_modules_train_store_and_export(name: str, rule: str, tmp_path: 
     model = make(name, mask=rule)
     mask, statistics, losses = fit(model, name)
     assert np.mean(losses[-5:]) < 0.85 * np.mean(losses[:3])
-    again = fit(make(name, mask=rule), name)
-    assert again[0] == mask  # dropout too comes from the seed
-    assert again[2] == losses
+    assert fit(make(name, mask=rule), name, steps=6)[2] == losses[:6]  # dropout too comes from the seed
 
     extras = {key: value.numpy() for key, value in statistics.items()}
     with MaskBank.create(tmp_path / "masks.bank", model.spec) as bank:

@@ -86,20 +86,18 @@ def test_edge_popup_resnet_trains_stores_and_evaluates(tmp_path: Path) -> None:
 
 
 def test_transfer_beats_no_transfer_at_equal_steps() -> None:
-    """Digits at four rotations, 30 steps each: the later tasks start from the mean of the masks before them."""
-    stream = open_stream("rotated-digits", tasks=4)
+    """Digits at three rotations, 30 steps each: the third task starts from the mean of the masks before it, or not."""
+    stream = open_stream("rotated-digits", tasks=3)
     model = small_resnet(10)
     earlier = MaskMatrix(model.spec)
-    alone, transferred = [], []
     for task in stream:
         one = train_task(model, task.train, RECIPE, task=task.index, steps=30, transfer=earlier)
         assert one.prior == (SeededScores(seed=1, task=0) if task.index == 0 else Uniform())
         earlier.append(task.name, one.mask)
-        if task.index >= 2:
-            transferred.append(mask_accuracy(model, one.mask, task.test, one.extras))
-            without = train_task(model, task.train, RECIPE, task=task.index, steps=30)
-            alone.append(mask_accuracy(model, without.mask, task.test, without.extras))
-    assert np.mean(transferred) > np.mean(alone) + 0.05
+    alone = train_task(model, task.train, RECIPE, task=task.index, steps=30)
+    transferred, without = (mask_accuracy(model, found.mask, task.test, found.extras) for found in (one, alone))
+    print(f"with transfer {transferred:.3f}, without {without:.3f}")
+    assert transferred > without + 0.05
 
 
 def test_threshold_scores_start_from_the_majority() -> None:
