@@ -73,12 +73,7 @@ def infer_task(
     tensor = checked_images(images, model)
     with torch.no_grad():
         if per_image:
-            if isinstance(model, MaskedNetwork):
-                chunks = [infer.each(model, matrix, chunk, cost) for chunk in tensor.split(_CHUNK)]
-                each = torch.cat(chunks).float().cpu().numpy()
-            else:
-                _check_images_do_not_mix(model)
-                each = np.stack([infer.batch(model, matrix, image, cost) for image in tensor.split(1)])
+            each = _scores_of_each(infer, model, matrix, tensor, cost)
             return Guess(each.argmax(axis=1).astype(np.int64, copy=False), each)
         scores = infer.batch(model, matrix, tensor, cost)
     return Guess(int(scores.argmax()), scores)
@@ -96,14 +91,6 @@ def _one_shot_each(model: MaskedNetwork, matrix: MaskMatrix, images: Tensor, obj
     traced = trace(model, images, lambda index, a: model.layers[index].apply(a, by_layer[index]), objective)
     listed = [(mask, everyone) for mask in range(len(matrix))]
     return preference(image_derivatives(model, UnpackedLayer(model, matrix), traced, listed, len(matrix)))
-
-
-def _check_images_do_not_mix(model: MaskedModel) -> None:
-    if model.initial_statistics():
-        raise InferenceError(
-            "per-image inference: expected a network that treats each image by itself, found batch statistics in "
-            f"{next(iter(model.initial_statistics()))!r}; infer the task of whole batches"
-        )
 
 
 def _exhaustive(model: MaskedModel, matrix: MaskMatrix, images: Tensor, objective: Objective) -> NDArray[np.float32]:
@@ -210,3 +197,19 @@ _METHODS = {
     "exhaustive": _Method(_exhaustive, _exhaustive_each),
 }
 METHODS = tuple(_METHODS)
+
+
+def _scores_of_each(
+    infer: _Method, model: MaskedModel, matrix: MaskMatrix, images: Tensor, objective: Objective
+) -> NDArray[np.float32]:
+    """Preferences `(b, k)`: by a method's own way for images, or where that does not know the network one at a time."""
+    if isinstance(model, MaskedNetwork):
+        chunks = [infer.each(model, matrix, chunk, objective) for chunk in images.split(_CHUNK)]
+        return torch.cat(chunks).float().cpu().numpy()
+    mixing = next(iter(model.initial_statistics()), None)
+    if mixing is not None:
+        raise InferenceError(
+            "per-image inference: expected a network that treats each image by itself, found batch statistics in "
+            f"{mixing!r}; infer the task of whole batches"
+        )
+    return np.stack([infer.batch(model, matrix, image, objective) for image in images.split(1)])
