@@ -287,6 +287,7 @@ class MaskBank:
     def put_record(self, row: Record, *, overwrite: bool = False) -> None:
         """Store a row as another bank of the same spec holds it, without coding anew."""
         row.check()
+        _check_name(row.name)
         with self._file.changing() as link:
             self._insert(link, row, overwrite)
 

@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from maskstore import console
+from maskstore import commands_io, console
 from maskstore.errors import MaskStoreError
 
 app = typer.Typer(
-    help="Mask banks: stats, verify, ls, get, put, rm. Errors are one line; --debug shows tracebacks.",
+    help="Mask banks: look into them, check them, bring masks in and out. Errors are one line; --debug has tracebacks.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
@@ -26,6 +26,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on s
 def main() -> None:
     """Entry point of the `maskstore` command."""
     sys.exit(console.run("maskstore", app, (MaskStoreError,), sys.argv[1:]))
+
+
+commands_io.register(app)
 
 
 def _example(*lines: str) -> str:
@@ -137,7 +140,7 @@ def put(
     task: TaskName,
     source: Annotated[Path, typer.Argument(metavar="FILE.npz", help="One array of 0/1 a layer.", show_default=False)],
     meta: Annotated[str, typer.Option(help="JSON object to store beside the mask.")] = "{}",
-    codec: Annotated[str, typer.Option(help="auto, ans, zstd or raw.")] = "auto",
+    codec: Annotated[str, typer.Option(help="auto, max (slowest, smallest), ans, mix, gap, zstd or raw.")] = "auto",
     prior: Annotated[str, typer.Option(help="JSON object: what is known about the mask.")] = '{"id": "uniform"}',
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a mask of this name.")] = False,
     create: Annotated[bool, typer.Option("--create", help="Create the bank if there is none.")] = False,
@@ -150,7 +153,7 @@ def put(
     from maskstore.npz import read_npz
     from maskstore.priors import prior_from_config
 
-    console.choice("--codec", codec, registry.codec_ids())
+    console.choice("--codec", codec, registry.codec_names())
     try:
         known = prior_from_config(_json_object("--prior", prior))
     except (CodecError, UnknownPriorError) as error:
