@@ -13,10 +13,11 @@ from supsup_models.requirements import torch_needed
 if TYPE_CHECKING:
     from supsup_models.data.streams import TaskStream, open_stream
     from supsup_models.inference import Guess, infer_task
+    from supsup_models.many import train_many
     from supsup_models.networks import ARCHITECTURES, MaskedNetwork
     from supsup_models.recipes import RECIPES, Recipe, RMSProp
     from supsup_models.scenarios import Evaluation, Inference, evaluate
-    from supsup_models.training import TrainedTask, train_task
+    from supsup_models.training import NumberedTask, TrainedTask, train_task
 
 __all__ = [
     "ARCHITECTURES",
@@ -25,6 +26,7 @@ __all__ = [
     "Guess",
     "Inference",
     "MaskedNetwork",
+    "NumberedTask",
     "RMSProp",
     "Recipe",
     "SupSupError",
@@ -33,16 +35,18 @@ __all__ = [
     "evaluate",
     "infer_task",
     "open_stream",
+    "train_many",
     "train_task",
 ]
 
 _HOMES = {
     "supsup_models.data.streams": ("TaskStream", "open_stream"),
     "supsup_models.inference": ("Guess", "infer_task"),
+    "supsup_models.many": ("train_many",),
     "supsup_models.networks": ("ARCHITECTURES", "MaskedNetwork"),
     "supsup_models.recipes": ("RECIPES", "RMSProp", "Recipe"),
     "supsup_models.scenarios": ("Evaluation", "Inference", "evaluate"),
-    "supsup_models.training": ("TrainedTask", "train_task"),
+    "supsup_models.training": ("NumberedTask", "TrainedTask", "train_task"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

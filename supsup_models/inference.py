@@ -20,10 +20,13 @@ from supsup_models.networks import MaskedNetwork
 from supsup_models.objectives import Objective, make_objective, preference
 from supsup_models.superposition import (
     CandidateMean,
+    LayerTrace,
     UnpackedLayer,
     image_derivatives,
     mask_derivatives,
     mean_weights,
+    on_packed_bits,
+    packed_image_derivatives,
     trace,
 )
 from supsup_models.training import checked_images
@@ -83,10 +86,16 @@ def _one_shot(model: MaskedNetwork, matrix: MaskMatrix, images: Tensor, objectiv
     return matrix.dot(preference(derivative).float().cpu().numpy())
 
 
-def _one_shot_each(model: MaskedNetwork, matrix: MaskMatrix, images: Tensor, objective: Objective) -> Tensor:
-    everyone = torch.arange(len(images), device=images.device)
+def _trace_mean(model: MaskedNetwork, matrix: MaskMatrix, images: Tensor, objective: Objective) -> list[LayerTrace]:
     by_layer = model.layer_weights(mean_weights(model, matrix))
-    traced = trace(model, images, lambda index, a: model.layers[index].apply(a, by_layer[index]), objective)
+    return trace(model, images, lambda index, a: model.layers[index].apply(a, by_layer[index]), objective)
+
+
+def _one_shot_each(model: MaskedNetwork, matrix: MaskMatrix, images: Tensor, objective: Objective) -> Tensor:
+    traced = _trace_mean(model, matrix, images, objective)
+    if on_packed_bits(model):
+        return preference(packed_image_derivatives(model, matrix, traced))
+    everyone = torch.arange(len(images), device=images.device)
     listed = [(mask, everyone) for mask in range(len(matrix))]
     return preference(image_derivatives(model, UnpackedLayer(model, matrix), traced, listed, len(matrix)))
 

@@ -36,10 +36,7 @@ def tasks_at_once(model: MaskedNetwork, batch_size: int, together: Together) -> 
     """T, from free memory: half of it may be taken by scores and activations. At least 1."""
     activations = batch_size * (model.inputs + sum(layer.shape[0] for layer in model.layers))
     needed = 4 * (_FLOATS_A_SCORE * model.spec.bits + 4 * activations)
-    if model.device.type == "cuda":
-        free = torch.cuda.mem_get_info(model.device)[0]
-    else:
-        free = _free_memory()
+    free = torch.cuda.mem_get_info(model.device)[0] if model.device.type == "cuda" else _free_memory()
     wanted = _MOST_STACKED if together is Together.STACKED else os.cpu_count() or 1
     return max(1, min(wanted, int(free * _MEMORY_SHARE) // needed))
 
@@ -65,8 +62,8 @@ def train_many(
     """Train a mask for each task over `steps` batches, `at_once` of them side by side; yields them in order.
 
     `together` is by default STACKED on a GPU and CORES elsewhere; `at_once` comes from memory and cores
-    (`tasks_at_once`); `stepping` as in `train_task`, CORES only. `on_step(number, step, loss)` is called every 50 steps,
-    with CORES from the thread that trains. Closing the iterator stops the training.
+    (`tasks_at_once`); `stepping` as in `train_task`, with CORES only. `on_step(number, step, loss)` is called every 50
+    steps, with CORES from the thread that trains. Closing the iterator stops the training.
 
     Raises what `train_task` raises, when the task's turn comes.
     """
@@ -100,7 +97,14 @@ def _on_cores(
                 on_step(task.number, step, loss)
 
         return train_task(
-            model, task.data, recipe, task=task.number, steps=steps, stepping=stepping, on_step=at_step, stop=stop.is_set
+            model,
+            task.data,
+            recipe,
+            task=task.number,
+            steps=steps,
+            stepping=stepping,
+            on_step=at_step,
+            stop=stop.is_set,
         )
 
     # Not more futures than twice the workers: a finished mask waits in memory until it is asked for.

@@ -1,4 +1,4 @@
-"""T training steps as one: the scores of T tasks stacked, every product a batched one. For devices that T tasks fill."""
+"""T training steps as one, for devices that T tasks fill: their scores stacked, every product a batched one."""
 
 from collections.abc import Callable, Iterator, Sequence
 from time import perf_counter

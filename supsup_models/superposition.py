@@ -9,7 +9,7 @@ and for each image b by itself, with a_l its input and delta_l the gradient at t
 
     dL_b/dalpha_i = sum_l <delta_l[b], linear(a_l[b], W_l M_l^i)>   one pass over the layers for each mask.
 
-At most one mask is unpacked at a time.
+At most one mask is unpacked at a time, and none where `MaskMatrix.outer_dots` takes the sum straight from the bits.
 """
 
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from maskstore import MaskMatrix, bits
+from maskstore.kernels import has_lookup
 from supsup_models.networks import MaskedNetwork
 from supsup_models.networks.mlp import LayerFunction
 from supsup_models.objectives import Objective
@@ -133,6 +134,21 @@ class _CandidateMeanFunction(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
         return ctx.linear.backward(ctx.index, gradients[0]), None, None
+
+
+def on_packed_bits(model: MaskedNetwork) -> bool:
+    """Whether derivatives for each image are best taken straight from the packed bits: float32 on a CPU that can."""
+    return model.device.type == "cpu" and model.weights.dtype == torch.float32 and has_lookup()
+
+
+def packed_image_derivatives(model: MaskedNetwork, matrix: MaskMatrix, traced: list[LayerTrace]) -> Tensor:
+    """dL_b/dalpha_i for each image b and every mask i, `(b, k)`, without unpacking a mask; see `on_packed_bits`."""
+    total = traced[0].delta.new_zeros(len(traced[0].delta), len(matrix))
+    for layer, weights, at in zip(matrix.spec, model.layer_weights(model.weights), traced, strict=True):
+        total += torch.from_numpy(
+            matrix.outer_dots(layer.name, weights.numpy(), at.delta.numpy(), at.activation.numpy())
+        )
+    return total
 
 
 def image_derivatives(

@@ -35,7 +35,7 @@ _INTS = ir.VectorType(_I32, LANES)
 @cache
 def available() -> bool:
     """Whether the processor has AVX-512, and Numba compiles for it rather than for another that was asked for."""
-    if config.CPU_NAME or config.CPU_FEATURES:
+    if config.CPU_NAME or config.CPU_FEATURES:  # type: ignore[attr-defined]
         return False
     return bool(llvmlite.binding.get_host_cpu_features().get("avx512f", False))
 
@@ -172,7 +172,7 @@ def _add_chunk(typing_context, values, at, indices, index_at, groups, sums, sums
 
 @njit(cache=True, nogil=True)
 def dot_rows(rows, g, out, first, last):
-    """out[i] = sum of g over the set bits of rows[i], first <= i < last; at least 16 rows, float64 `out`.
+    """out[i] = sum of g over the set bits of rows[i], first <= i < last, at least 16 of them; float64 `out`.
 
     The words beyond the last whole block of 8 are left to the caller. Float32 within tiles of 4096 bits.
     """

@@ -22,7 +22,9 @@ def gather(
     """
     for indices, size in ((rows, len(pixels)), (columns, pixels.shape[1])):
         if indices.size and not (indices.min() >= 0 and indices.max() < size):
-            raise IndexError(f"index out of range: expected values in [0, {size}), found {indices.min()} to {indices.max()}")
+            raise IndexError(
+                f"index out of range: expected values in [0, {size}), found {indices.min()} to {indices.max()}"
+            )
     out = np.empty((rows.size, columns.size), dtype=np.float32)
     _gather(pixels, rows, columns, values, out)
     return out

@@ -2,8 +2,9 @@
 
     q = dL/d(W M) * W;  v = alpha v + (1 - alpha) q²;  s = s - lr q / (sqrt(v) + eps);  W M = W [s >= 0]
 
-Torch needs eight passes for this, and one core with this loop is faster than two with those. With this many arrays Numba's own vectoriser gives up (it must prove that none
-overlaps another), so the loop's body is written as LLVM vector IR, without reassociation.
+Torch needs eight passes for this, and one core with this loop is faster than two with those. With this many arrays
+Numba's own vectoriser gives up (it must prove that none overlaps another), so the loop's body is written as LLVM vector
+IR, without reassociation.
 """
 
 from typing import Any
@@ -77,9 +78,7 @@ def _update_vectors(typing_context, gradient, weights, scores, square, effective
                 g = _load(builder, gradient, at)
             w = _load(builder, weights, at)
             q = builder.fmul(g, w)
-            v = builder.fadd(
-                builder.fmul(alpha, _load(builder, square, at)), builder.fmul(beta, builder.fmul(q, q))
-            )
+            v = builder.fadd(builder.fmul(alpha, _load(builder, square, at)), builder.fmul(beta, builder.fmul(q, q)))
             _store(builder, v, square, at)
             step = builder.fdiv(q, builder.fadd(builder.call(sqrt, [v]), eps))
             s = builder.fsub(_load(builder, scores, at), builder.fmul(rate, step))

@@ -74,6 +74,8 @@ def test_bad_use_is_named():
         matrix.dot(np.zeros(6))
     with pytest.raises(SpecError, match="2 weights"):
         matrix.weighted_sum([1.0])
+    with pytest.raises(SpecError, match="two dimensions"):
+        matrix.outer_dots("a", np.zeros((1, 5)), np.zeros((2, 1)), np.zeros((2, 5)))
     with pytest.raises(SpecError, match=r"\(b, 5\)"):
         matrix.dot_many(np.zeros(5))
     with pytest.raises(TaskNotFoundError):
