@@ -132,6 +132,7 @@ class MaskMatrix:
         weights: ArrayLike,
         left: ArrayLike,
         right: ArrayLike,
+        chosen: ArrayLike | None = None,
         *,
         kernel: Kernel = Kernel.NUMBA,
     ) -> NDArray[np.float32]:
@@ -139,7 +140,8 @@ class MaskMatrix:
 
         The flat array of image b would be the outer product of its row of `left` `(B, o)` and of `right` `(B, n)`
         times `weights` `(o, n)`; it is never made. Float32 in and out, `(B, k)`; zeros in `left` cost nothing. Fast on
-        processors with AVX-512; on others the layer is unpacked a mask at a time.
+        processors with AVX-512; on others the layer is unpacked a mask at a time. With `chosen`, int64 `(B, m)`, each
+        image meets only its own rows of the matrix, and the result is `(B, m)`.
         """
         at = self.spec[layer]
         w, a, b = (np.asarray(array, dtype=np.float32) for array in (weights, left, right))
@@ -148,8 +150,21 @@ class MaskMatrix:
                 f"outer_dots: expected layer {layer!r} of two dimensions, weights {at.shape}, left (B, o) and right "
                 f"(B, n), found weights {w.shape}, left {a.shape}, right {b.shape}"
             )
+        first_bit = at.word_start * 64
+        if chosen is not None:
+            pairs = np.asarray(chosen, dtype=np.int64)
+            if (
+                pairs.ndim != 2
+                or len(pairs) != len(a)
+                or (pairs.size and not 0 <= pairs.min() <= pairs.max() < len(self))
+            ):
+                raise SpecError(f"outer_dots: expected chosen rows (B, m) below {len(self)}, found shape {pairs.shape}")
+            if kernel is Kernel.NUMBA:
+                found = kernels.load(kernel).outer_pairs(self.rows, first_bit, w, a, b, pairs)
+                return cast(NDArray[np.float32], found)
+            return np.take_along_axis(self.outer_dots(layer, w, a, b, kernel=kernel), pairs, axis=1)
         if kernel is Kernel.NUMBA and kernels.has_lookup():
-            return cast(NDArray[np.float32], kernels.load(kernel).outer_dots(self.rows, at.word_start * 64, w, a, b))
+            return cast(NDArray[np.float32], kernels.load(kernel).outer_dots(self.rows, first_bit, w, a, b))
         out = np.empty((len(a), len(self)), dtype=np.float32)
         for row in range(len(self)):
             masked = bits.unpack(self.rows[row, at.packed], at.size).reshape(at.shape) * w

@@ -1,4 +1,4 @@
-"""Which task do these images belong to? One-shot, binary and exhaustive inference over packed masks.
+"""Which task do these images belong to? One-shot, short-list, binary and exhaustive inference over packed masks.
 
 Wortsman et al. 2020, section 3.3 and algorithms 1 and 2. Nothing here ever sees a label or a true task, and the answer
 does not depend on the order of the tasks (exact ties aside: they go to the earlier one).
@@ -27,10 +27,15 @@ from supsup_models.superposition import (
     mean_weights,
     on_packed_bits,
     packed_image_derivatives,
+    sketched_image_derivatives,
     trace,
 )
 from supsup_models.training import checked_images
 
+SHORT_LIST = 4  # masks for which short-list computes the exact score
+SKETCH_SHARE = (
+    0.125  # of the first layer's neurons; with 250 tasks the best mask was among its first four in 512 of 512
+)
 _CHUNK = 1024  # images that per-image inference works on at a time
 
 
@@ -41,7 +46,7 @@ class Guess:
     For a batch as a whole `task` is an int and `scores` `(k,)`; per image `task` is `(b,)` int64 and `scores` `(b, k)`.
     Scores are float32, higher is more likely, and `task` is their argmax. Their scale belongs to the method: minus
     dL/dalpha for one-shot, minus the cost for exhaustive; for binary the number of rounds a mask survived, plus its
-    rank among those dropped with it as a fraction below 1.
+    rank among those dropped with it as a fraction below 1; for short-list -inf where a mask was not on an image's list.
     """
 
     task: int | NDArray[np.int64]
@@ -59,7 +64,8 @@ def infer_task(
     """Infer the task of unlabelled images `(b, inputs)`, one for the whole batch or one for each image.
 
     method: "one-shot" (a single gradient at the mean mask), "binary" (halves the candidates by the median of the
-    gradient until one is left) or "exhaustive" (every mask's own cost). objective: "H" or "G".
+    gradient until one is left), "exhaustive" (every mask's own cost) or "short-list" (one-shot for the few masks that a
+    sketch of its scores prefers; several times faster per image, and the same for a batch). objective: "H" or "G".
 
     Raises ShapeError or ImageValueError for images that do not fit, InferenceError for an empty matrix or for G without
     superfluous outputs, UnknownNameError for other methods and objectives.
@@ -98,6 +104,28 @@ def _one_shot_each(model: MaskedNetwork, matrix: MaskMatrix, images: Tensor, obj
     everyone = torch.arange(len(images), device=images.device)
     listed = [(mask, everyone) for mask in range(len(matrix))]
     return preference(image_derivatives(model, UnpackedLayer(model, matrix), traced, listed, len(matrix)))
+
+
+def short_list(
+    model: MaskedNetwork,
+    matrix: MaskMatrix,
+    images: Tensor,
+    objective: Objective,
+    *,
+    length: int = SHORT_LIST,
+    share: float = SKETCH_SHARE,
+) -> Tensor:
+    """One-shot preferences `(b, k)` of the `length` masks that look best to a sketch for each image; -inf for others.
+
+    The sketch sees the first layer through the `share` of its neurons with the largest gradient.
+    """
+    if not on_packed_bits(model):  # a pass over the bits is not the cheap part there
+        return _one_shot_each(model, matrix, images, objective)
+    traced = _trace_mean(model, matrix, images, objective)
+    sketch = preference(sketched_image_derivatives(model, matrix, traced, share))
+    listed = sketch.topk(min(length, len(matrix)), dim=1).indices.sort(dim=1).values
+    exact = preference(packed_image_derivatives(model, matrix, traced, listed))
+    return torch.full_like(sketch, -torch.inf).scatter_(1, listed, exact)
 
 
 def _exhaustive(model: MaskedNetwork, matrix: MaskMatrix, images: Tensor, objective: Objective) -> NDArray[np.float32]:
@@ -199,5 +227,6 @@ _METHODS = {
     "one-shot": _Method(_one_shot, _one_shot_each),
     "binary": _Method(_binary, _binary_each),
     "exhaustive": _Method(_exhaustive, _exhaustive_each),
+    "short-list": _Method(_one_shot, short_list),  # for a batch as a whole one packed dot is cheaper than a list
 }
 METHODS = tuple(_METHODS)

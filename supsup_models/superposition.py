@@ -141,14 +141,36 @@ def on_packed_bits(model: MaskedNetwork) -> bool:
     return model.device.type == "cpu" and model.weights.dtype == torch.float32 and has_lookup()
 
 
-def packed_image_derivatives(model: MaskedNetwork, matrix: MaskMatrix, traced: list[LayerTrace]) -> Tensor:
-    """dL_b/dalpha_i for each image b and every mask i, `(b, k)`, without unpacking a mask; see `on_packed_bits`."""
-    total = traced[0].delta.new_zeros(len(traced[0].delta), len(matrix))
+def packed_image_derivatives(
+    model: MaskedNetwork, matrix: MaskMatrix, traced: list[LayerTrace], chosen: Tensor | None = None
+) -> Tensor:
+    """dL_b/dalpha_i for each image b and every mask i, `(b, k)`, without unpacking a mask; see `on_packed_bits`.
+
+    With `chosen`, int64 `(b, m)`, only for the masks chosen for each image, `(b, m)`.
+    """
+    rows = None if chosen is None else chosen.numpy()
+    total = traced[0].delta.new_zeros(len(traced[0].delta), len(matrix) if chosen is None else chosen.shape[1])
     for layer, weights, at in zip(matrix.spec, model.layer_weights(model.weights), traced, strict=True):
-        total += torch.from_numpy(
-            matrix.outer_dots(layer.name, weights.numpy(), at.delta.numpy(), at.activation.numpy())
-        )
+        found = matrix.outer_dots(layer.name, weights.numpy(), at.delta.numpy(), at.activation.numpy(), rows)
+        total += torch.from_numpy(found)
     return total
+
+
+def sketched_image_derivatives(
+    model: MaskedNetwork, matrix: MaskMatrix, traced: list[LayerTrace], share: float
+) -> Tensor:
+    """A cheap guess at `packed_image_derivatives`, `(b, k)`: the first layer's part through its strongest neurons.
+
+    The first layer holds most bits and most of the signal; of its neurons only the `share` with the largest gradient
+    counts, chosen for each image.
+    """
+    at = traced[0]
+    kept = max(1, round(share * at.delta.shape[1]))
+    neurons = at.delta.abs().topk(kept, dim=1).indices
+    delta = torch.zeros_like(at.delta).scatter_(1, neurons, at.delta.gather(1, neurons))
+    weights = model.layer_weights(model.weights)[0]
+    first = matrix.spec.layers[0].name
+    return torch.from_numpy(matrix.outer_dots(first, weights.numpy(), delta.numpy(), at.activation.numpy()))
 
 
 def image_derivatives(

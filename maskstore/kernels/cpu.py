@@ -164,6 +164,48 @@ def outer_dots(
     return out
 
 
+@njit(cache=True, nogil=True)
+def _outer_pairs(rows, first_bit, weights, left, right, chosen, out, first, last):
+    neurons, size = weights.shape
+    words = (size + 63) // 64
+    values = np.zeros(64 * words, dtype=np.float32)
+    aligned = np.empty(words, dtype=np.uint64)
+    for image in range(first, last):
+        for neuron in range(neurons):
+            scale = left[image, neuron]
+            if scale == 0.0:
+                continue
+            for j in range(size):
+                values[j] = scale * weights[neuron, j] * right[image, j]
+            word, shift = (first_bit + neuron * size) >> 6, np.uint64((first_bit + neuron * size) & 63)
+            back = np.uint64(64) - shift
+            both = min(words, rows.shape[1] - word - 1) if shift else 0  # words with a neighbour to take bits from
+            for place in range(chosen.shape[1]):
+                row = chosen[image, place]
+                # what lies beyond the neuron's bits meets zeros in `values`
+                for i in range(both):
+                    aligned[i] = rows[row, word + i] >> shift | rows[row, word + i + 1] << back
+                for i in range(both, words):
+                    aligned[i] = rows[row, word + i] >> shift
+                out[image, place] += _masked_sum(aligned, values, 0, words)
+
+
+def outer_pairs(
+    rows: NDArray[np.uint64],
+    first_bit: int,
+    weights: NDArray[np.float32],
+    left: NDArray[np.float32],
+    right: NDArray[np.float32],
+    chosen: NDArray[np.int64],
+) -> NDArray[np.float32]:
+    """`reference.outer_dots` of each image with its own masks only: chosen `(B, n)` rows -> `(B, n)`, in float32."""
+    out = np.zeros(chosen.shape, dtype=np.float32)
+    arrays = (np.ascontiguousarray(array) for array in (weights, left, right, chosen))
+    work = chosen.size * weights.size // 64
+    _in_threads(_outer_pairs, len(left), work, 1, np.ascontiguousarray(rows), first_bit, *arrays, out)
+    return out
+
+
 def weighted_sum(rows: NDArray[np.uint64], alpha: NDArray[np.float32]) -> NDArray[np.float32]:
     """As `reference.weighted_sum`; float32 sums in row order."""
     out = np.zeros(rows.shape[1] * 64, dtype=np.float32)

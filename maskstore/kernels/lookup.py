@@ -198,20 +198,59 @@ def dot_rows(rows, g, out, first, last):
             row = start + LANES
 
 
+@intrinsic
+def _turn_block(typing_context, words, at, stride, shift, indices, index_at, width):
+    """indices[index_at + width * c + i] = the c-th 32 bits of mask i, for 16 masks and 16 times 32 bits.
+
+    Mask i's bits start `shift` < 64 bits into words[at + stride * i]; 9 words of it are read.
+    """
+    signature = types.void(words, types.intp, types.intp, types.uint64, indices, types.intp, types.intp)
+
+    def codegen(context, builder, signature, arguments):
+        word_data = _data(context, builder, signature.args[0], arguments[0])
+        index_data = _data(context, builder, signature.args[4], arguments[4])
+        _, at, stride, shift, _, index_at, width = arguments
+        longs = ir.VectorType(ir.IntType(64), BLOCK_WORDS)
+        lanes = ir.VectorType(_I32, BLOCK_WORDS)
+        funnel = builder.module.globals.get("llvm.fshr.v8i64") or ir.Function(
+            builder.module, ir.FunctionType(longs, [longs] * 3), "llvm.fshr.v8i64"
+        )
+        first = builder.insert_element(ir.Constant(longs, ir.Undefined), shift, ir.Constant(_I32, 0))
+        shifts = builder.shuffle_vector(first, first, ir.Constant(lanes, [0] * BLOCK_WORDS))
+        rows = []
+        for row in range(LANES):
+            start = builder.add(at, builder.mul(stride, ir.Constant(stride.type, row)))
+            low, high = (_load(builder, word_data, _offset(builder, start, by), longs) for by in (0, 1))
+            rows.append(builder.bitcast(builder.call(funnel, [high, low, shifts]), _INTS))
+        for chunk, turned in enumerate(_transposed(builder, rows)):
+            where = builder.add(index_at, builder.mul(width, ir.Constant(width.type, chunk)))
+            builder.store(turned, _vector_at(builder, index_data, where, _INTS)).align = 4
+        return context.get_dummy_value()
+
+    return signature, codegen
+
+
 @njit(cache=True, nogil=True)
-def _bits_of_neuron(rows, first_row, count, first_bit, size, indices, width):
-    """indices[width * c + i] = the 32 bits from first_bit + 32 c of row first_row + i < count; zero beyond `size`."""
-    for i in range(count):
-        for chunk in range((size + 31) // 32):
-            bit = first_bit + 32 * chunk
-            word, shift = bit >> 6, np.uint64(bit & 63)
-            bits = rows[first_row + i, word] >> shift
-            wanted = min(32, size - 32 * chunk)
-            if (bit & 63) + wanted > 64:
-                bits |= rows[first_row + i, word + 1] << (np.uint64(64) - shift)
-            if wanted < 32:
-                bits &= (np.uint64(1) << np.uint64(wanted)) - np.uint64(1)
-            indices[width * chunk + i] = np.uint32(bits & np.uint64(0xFFFFFFFF))
+def _bits_of_neuron(flat, words, first_row, count, first_bit, chunks, indices, width):
+    """indices[width * c + i] = the 32 bits from first_bit + 32 c of row first_row + i, for i < count.
+
+    What lies beyond the neuron's own bits is not cleared: it meets zeros. `indices` has room for whole blocks.
+    """
+    word, shift = first_bit >> 6, np.uint64(first_bit & 63)
+    for start in range(0, count, LANES):
+        for block in range(0, chunks, 2 * BLOCK_WORDS):
+            at = (first_row + start) * words + word + block // 2
+            if start + LANES <= count and at + (LANES - 1) * words + BLOCK_WORDS + 1 <= flat.size:
+                _turn_block(flat, at, words, shift, indices, block * width + start, width)
+                continue
+            for i in range(start, min(start + LANES, count)):  # the last rows: nothing may be read beyond them
+                for chunk in range(block, min(block + 2 * BLOCK_WORDS, chunks), 2):
+                    place = (first_row + i) * words + word + chunk // 2
+                    bits = flat[place] >> shift
+                    if shift and place + 1 < flat.size:
+                        bits |= flat[place + 1] << (np.uint64(64) - shift)
+                    indices[width * chunk + i] = np.uint32(bits & np.uint64(0xFFFFFFFF))
+                    indices[width * (chunk + 1) + i] = np.uint32(bits >> np.uint64(32))
 
 
 @njit(cache=True, nogil=True)
@@ -224,14 +263,16 @@ def outer_images(rows, first_bit, weights, left, right, out, first, last):
     neurons, size = weights.shape
     chunks = (size + 31) // 32
     values = np.zeros(32 * chunks, dtype=np.float32)
+    room = -(-chunks // (2 * BLOCK_WORDS)) * 2 * BLOCK_WORDS
+    flat = rows.reshape(-1)
     for first_row in range(0, rows.shape[0], MASK_TILE):
         here = min(MASK_TILE, rows.shape[0] - first_row)
         groups = (here + LANES - 1) // LANES
         width = groups * LANES
-        indices = np.zeros(chunks * width, dtype=np.uint32)
+        indices = np.zeros(room * width, dtype=np.uint32)
         sums = np.zeros((last - first) * width, dtype=np.float32)
         for neuron in range(neurons):
-            _bits_of_neuron(rows, first_row, here, first_bit + neuron * size, size, indices, width)
+            _bits_of_neuron(flat, rows.shape[1], first_row, here, first_bit + neuron * size, chunks, indices, width)
             for image in range(first, last):
                 scale = left[image, neuron]
                 if scale == 0.0:
