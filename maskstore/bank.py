@@ -305,6 +305,10 @@ class MaskBank:
         with self._file.transaction():
             yield
 
+    def vacuum(self) -> None:
+        """Give the pages that removed or replaced masks left free back to the file system. Not inside `transaction`."""
+        self._file.vacuum()
+
     def _insert(self, link: sqlite3.Connection, row: Record, overwrite: bool) -> None:
         found = link.execute("SELECT id FROM masks WHERE name=?", (row.name,)).fetchone()
         if found is not None and not overwrite:

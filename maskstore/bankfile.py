@@ -114,6 +114,12 @@ class BankFile:
         with self.transaction(), self.reading() as link:
             yield link
 
+    def vacuum(self) -> None:
+        """Rewrite the file without free pages, under the writers' lock; not inside a transaction."""
+        self.check_writable()
+        with self._locked():
+            self._connection().execute("VACUUM")
+
     def check_writable(self) -> None:
         """BankClosedError, BankReadOnlyError or BankThreadError unless this thread may write."""
         if self.closed:

@@ -1,4 +1,4 @@
-"""The `maskstore` command: look into banks, check them, take masks out and put masks in."""
+"""The `maskstore` command: look into banks, check them, take masks out, put masks in, make them smaller."""
 
 import json
 import sys
@@ -180,6 +180,45 @@ def rm(bank: BankPath, tasks: Annotated[list[str], typer.Argument(metavar="TASK.
         for task in tasks:
             opened.delete(task)
     console.note(f"{bank}: {len(tasks)} removed; their pages are used again by the next masks")
+
+
+@app.command(epilog=_example("maskstore compact tasks.bank", "maskstore compact tasks.bank --level fast --json"))
+def compact(
+    bank: BankPath,
+    level: Annotated[str, typer.Option(help="max tries every codec and takes minutes; fast is the default of put.")] = (
+        "max"
+    ),
+    as_json: AsJson = False,
+) -> None:
+    """Code every mask anew in as few bytes as possible, check each bit, and only then change the bank."""
+    from time import monotonic
+
+    from maskstore.codecs.auto import LEVELS
+    from maskstore.compact import compact as compact_bank
+
+    console.choice("--level", level, LEVELS)
+    told = monotonic()
+
+    def progress(done: int, of: int) -> None:
+        nonlocal told
+        if monotonic() - told > 2:
+            told = monotonic()
+            console.note(f"{bank}: {100 * done // of} % coded and checked")
+
+    found = compact_bank(bank, level=level, on_mask=progress)
+    if as_json:
+        console.print_json(
+            {
+                "tasks": found.masks,
+                "recoded": found.recoded,
+                "bytes_before": found.bytes_before,
+                "bytes_after": found.bytes_after,
+            }
+        )
+    else:
+        console.note(
+            f"{bank}: {found.recoded} of {found.masks} masks smaller, {found.bytes_before} -> {found.bytes_after} bytes"
+        )
 
 
 def _json_object(option: str, text: str) -> dict[str, Any]:

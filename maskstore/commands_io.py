@@ -73,13 +73,13 @@ def import_masks(
     from maskstore.interop.foreign import LAYOUTS, ReadOptions, read_shapes
     from maskstore.interop.merging import store
     from maskstore.interop.sources import read_masks
-    from maskstore.registry import codec_ids
+    from maskstore.registry import codec_names
 
     console.choice("--format", layout, LAYOUTS)
     console.choice("--bit-order", bit_order, ("big", "little"))
     console.choice("--vector-order", vector_order, ("sorted", "given"))
     if codec is not None:
-        console.choice("--codec", codec, codec_ids())
+        console.choice("--codec", codec, codec_names())
     try:
         options = ReadOptions(
             layout=layout,

@@ -24,8 +24,9 @@ LayerContexts = Callable[[int], Contexts]
 """The contexts of a layer, by its index."""
 
 LEVELS = ("fast", "max")
-_SAMPLE_BYTES = 1 << 16
-_SPARSE = 8  # gap is considered where at most one bit in so many is of the rarer kind
+_SAMPLE_WORDS = 1 << 13
+_NEAR = 1.1  # how much more than the best so far a sample may promise and still be looked into,
+_SLACK = 1024  # and these bits, since small masks are quickly tried
 
 
 @dataclass(frozen=True)
@@ -48,11 +49,11 @@ class Auto(Codec):
         """The chosen codec, and the mask's layers coded by it."""
         contexts = cache(lambda index: prior.contexts(mask.spec, index))  # dear to make, and used twice
         estimates: list[tuple[float, Codec]] = [(_raw_bits(mask), Raw()), (_ans_bits(mask, contexts), Ans())]
-        if _SPARSE * min(mask.ones, mask.spec.bits - mask.ones) <= mask.spec.bits:
+        if _gap_ratio(mask) * mask.spec.bits < _NEAR * min(bound for bound, _ in estimates) + _SLACK:
             estimates.append((_gap_bits(mask), Gap()))
         expected, likely = min(estimates, key=lambda estimate: estimate[0])
         tried: list[Codec] = [likely]
-        if _zstd_ratio(mask) * mask.spec.bits < 1.1 * expected:
+        if _zstd_ratio(mask) * mask.spec.bits < _NEAR * expected + _SLACK:
             tried.append(Zstd())
         if self.level == "max":
             tried.append(Mix())
@@ -102,10 +103,20 @@ def _gap_bits(mask: Mask) -> float:
 
 
 def _zstd_ratio(mask: Mask) -> float:
-    """Compressed size of a sample from the middle of the mask, as a fraction of its packed size."""
+    """Compressed size of a sample, as a fraction of its packed size."""
     import zstandard
 
-    packed = bits.as_bytes(mask.words)
-    start = max(0, (packed.size - _SAMPLE_BYTES) // 2)
-    sample = packed[start : start + _SAMPLE_BYTES].tobytes()
+    sample = bits.as_bytes(_sample(mask)).tobytes()
     return len(zstandard.ZstdCompressor(level=3).compress(sample)) / max(1, len(sample))
+
+
+def _gap_ratio(mask: Mask) -> float:
+    """What gap would need for a sample, as a fraction of its packed size."""
+    sample = _sample(mask)
+    return gap.estimate_bits(sample, 64 * sample.size) / max(1, 64 * sample.size)
+
+
+def _sample(mask: Mask) -> NDArray[np.uint64]:
+    """Words from the middle of the mask, 64 KiB of them if there are so many."""
+    start = max(0, (mask.words.size - _SAMPLE_WORDS) // 2)
+    return mask.words[start : start + _SAMPLE_WORDS]

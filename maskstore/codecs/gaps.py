@@ -5,6 +5,8 @@ digits of g, which are thus independent, digit j being 1 with probability q**(2*
 probabilities start at what the density says, and each then follows what it sees, which catches gaps of other kinds.
 """
 
+from math import lgamma, log
+
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
@@ -68,7 +70,7 @@ def _encode(positions, digits, plain, odds, out):
         above = 0
         for digit in range(digits - 1, -1, -1):
             bit = (gap >> digit) & 1
-            if digit < plain:
+            if above and digit < plain:
                 low, width, at = encode_bit(low, width, at, out, bit, 32768)
             else:
                 low, width, at = encode_bit(low, width, at, out, bit, _ones(odds, digit, above))
@@ -86,7 +88,7 @@ def _decode(data, count, size, digits, plain, odds, words):
         gap = np.int64(0)
         above = 0
         for digit in range(digits - 1, -1, -1):
-            if digit < plain:
+            if above and digit < plain:
                 bit, code, width, at = decode_bit(code, width, at, data, 32768)
             else:
                 bit, code, width, at = decode_bit(code, width, at, data, _ones(odds, digit, above))
@@ -101,16 +103,17 @@ def _decode(data, count, size, digits, plain, odds, words):
 
 
 @njit(cache=True, nogil=True)
-def _count(positions, digits, out):
+def _count(positions, digits, plain, out):
     last = np.int64(-1)
     for position in positions:
         gap = position - last - 1
         last = position
         above = 0
         for digit in range(digits - 1, -1, -1):
-            bit = (gap >> digit) & 1
-            out[digit, above, bit] += 1
-            above |= bit
+            if not (above and digit < plain):
+                bit = (gap >> digit) & 1
+                out[digit, above, bit] += 1
+                above |= bit
 
 
 def positions(words: NDArray[np.uint64], size: int, count: int, flipped: bool) -> NDArray[np.int64]:
@@ -131,7 +134,7 @@ def starting_odds(size: int, count: int, digits: int) -> NDArray[np.int64]:
 
 
 def plain_digits(size: int, count: int) -> int:
-    """How many of the lowest digits are as good as fair coins (q**(2**j) > 15/16) and are coded as such."""
+    """How many of the lowest digits, below a set one, pass for fair coins (q**(2**j) > 15/16) and are coded as such."""
     power, digits = ((size - count) << 32) // size, 0
     while power > 15 << 28 and digits < MAX_DIGITS:
         power, digits = power * power >> 32, digits + 1
@@ -156,8 +159,22 @@ def decode(payload: bytes, count: int, size: int, digits: int, words: NDArray[np
     return bool(_decode(data, count, size, digits, plain, starting_odds(size, count, digits), words))
 
 
-def count_digits(where: NDArray[np.int64], digits: int) -> NDArray[np.int64]:
-    """How often each digit was 0 and 1, without and with a set digit above it: `(digits, 2, 2)`."""
-    out = np.zeros((digits, 2, 2), dtype=np.int64)
-    _count(where, digits, out)
-    return out
+def estimate_bits(where: NDArray[np.int64], size: int, digits: int) -> float:
+    """Bits that `encode` would need, without coding.
+
+    A probability that starts as 32 observations would and then counts along pays for a sequence what a beta prior
+    says: log B(a, b) - log B(a + ones, b + zeros).
+    """
+    if not digits:
+        return 0.0
+    plain = plain_digits(size, where.size)
+    seen = np.zeros((digits, 2, 2), dtype=np.int64)
+    _count(where, digits, plain, seen)
+    coins = sum(where.size - int(seen[digit, 0].sum()) for digit in range(min(plain, digits)))
+    start = np.clip(starting_odds(size, where.size, digits)[..., None] / 2.0**28, 2.0**-16, 1 - 2.0**-16)
+    prior = _START * np.concatenate([1 - start, start], axis=2).reshape(-1, 2)
+    return coins + sum(_log2_beta(*a) - _log2_beta(*b) for a, b in zip(prior, prior + seen.reshape(-1, 2), strict=True))
+
+
+def _log2_beta(a: float, b: float) -> float:
+    return (lgamma(a) + lgamma(b) - lgamma(a + b)) / log(2)

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from maskstore.codecs import rangecoder
 from maskstore.codecs.rangecoder import decode_bit, encode_bit
 
-MAX_RANK = 16
+MAX_RANK = 24
 ODDS_LIMIT = 47103  # 11.5: there a probability is within 2**-16 of 0 or 1
 _BUCKETS = 12  # of |lean|, one log-odds wide each
 _INPUTS = 5
@@ -100,7 +100,7 @@ def _run(decoding, words, ids, leans, directions, rows, columns, row_step, colum
     width, at = rangecoder.WHOLE, np.int64(8 if decoding else 0)
 
     column = _start_columns(columns, rank)
-    column_variance = np.full((columns, rank), 20000000, dtype=np.int32)
+    column_variance = np.full((columns, rank), 30000000, dtype=np.int32)
     row = np.zeros(rank, dtype=np.int32)
     row_variance = np.zeros(rank, dtype=np.int32)
     moves, other_moves = np.zeros(rank, dtype=np.int32), np.zeros(rank, dtype=np.int32)
@@ -124,7 +124,7 @@ def _run(decoding, words, ids, leans, directions, rows, columns, row_step, colum
 
     for r in range(rows):
         for j in range(rank):
-            row[j] = row_sum[j] // (r + 5)
+            row[j] = row_sum[j] // (r + 3)
             row_variance[j] = 10000000
         row_against = against
         for c in range(columns):
@@ -168,7 +168,7 @@ def _run(decoding, words, ids, leans, directions, rows, columns, row_step, colum
 
             right = bit if sign > 0 else 1 - bit
             error = (right << 16) - expected
-            speed = 17 if seen < 65536 else 19
+            speed = 16 if seen < 65536 else 19
             for k in range(_INPUTS):
                 change = (x[k] * error + (1 << (speed - 1))) >> speed
                 by_bucket[bucket, k] = _clip(by_bucket[bucket, k] + change, 1 << 24)

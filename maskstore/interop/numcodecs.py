@@ -28,7 +28,7 @@ _HEAD = struct.Struct("<BBIQI")  # version, bytes of codec JSON, bytes of side i
 class MaskstoreCodec(Codec):
     """Codes buffers whose bytes are all 0 or 1, such as arrays of bool; other bytes are a MaskValueError.
 
-    `codec` is the id of a maskstore codec; "auto" keeps the smallest for each chunk, and the chunk says which it was.
+    `codec` is a maskstore codec by name; "auto" keeps the smallest for each chunk, and the chunk says which it was.
     """
 
     codec_id: ClassVar[str] = "maskstore"

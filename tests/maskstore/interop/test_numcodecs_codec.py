@@ -20,7 +20,7 @@ from maskstore.errors import CorruptError, MaskStoreError, MaskValueError, Unkno
 from maskstore.interop.numcodecs import _HEAD, MaskstoreCodec
 
 register_codec(MaskstoreCodec)  # what the entry point does where the package is installed
-CODECS = [MaskstoreCodec(), *(MaskstoreCodec(codec=codec) for codec in ("raw", "zstd", "ans"))]
+CODECS = [MaskstoreCodec(), *(MaskstoreCodec(codec=codec) for codec in ("raw", "zstd", "ans", "gap", "mix", "max"))]
 _rng = np.random.default_rng(0)
 ARRAYS = [
     *(_rng.random(n) < 0.5 for n in range(18)),
