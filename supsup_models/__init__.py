@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from supsup_models.networks import ARCHITECTURES, MaskedNetwork
     from supsup_models.recipes import RECIPES, Recipe, RMSProp
     from supsup_models.scenarios import Evaluation, Inference, evaluate
+    from supsup_models.serving import MaskServer, serve
     from supsup_models.training import NumberedTask, TrainedTask, train_task
 
 __all__ = [
@@ -25,6 +26,7 @@ __all__ = [
     "Evaluation",
     "Guess",
     "Inference",
+    "MaskServer",
     "MaskedNetwork",
     "NumberedTask",
     "RMSProp",
@@ -35,6 +37,7 @@ __all__ = [
     "evaluate",
     "infer_task",
     "open_stream",
+    "serve",
     "train_many",
     "train_task",
 ]
@@ -46,6 +49,7 @@ _HOMES = {
     "supsup_models.networks": ("ARCHITECTURES", "MaskedNetwork"),
     "supsup_models.recipes": ("RECIPES", "RMSProp", "Recipe"),
     "supsup_models.scenarios": ("Evaluation", "Inference", "evaluate"),
+    "supsup_models.serving": ("MaskServer", "serve"),
     "supsup_models.training": ("NumberedTask", "TrainedTask", "train_task"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -33,9 +33,7 @@ from supsup_models.superposition import (
 from supsup_models.training import checked_images
 
 SHORT_LIST = 4  # masks for which short-list computes the exact score
-SKETCH_SHARE = (
-    0.125  # of the first layer's neurons; with 250 tasks the best mask was among its first four in 512 of 512
-)
+SKETCH_SHARE = 0.1  # of the first layer's neurons: of 250 tasks the best is on the list for 99.7 % of images
 _CHUNK = 1024  # images that per-image inference works on at a time
 
 

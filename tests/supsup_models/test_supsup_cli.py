@@ -81,7 +81,7 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(
             raise KeyboardInterrupt
         return train_task(*arguments, task=task, **options)
 
-    monkeypatch.setattr("supsup_models.commands.train.train_task", interrupted)
+    monkeypatch.setattr("supsup_models.many.train_task", interrupted)
     assert run_command([*TRAIN, "--out", str(folder)]) == 130
     assert capsys.readouterr().err.splitlines()[-1] == "supsup: interrupted"
     monkeypatch.undo()
