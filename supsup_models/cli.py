@@ -66,7 +66,10 @@ def _usage_checked() -> Iterator[None]:
     """Names that nothing has, and numbers that do not go together, are wrong usage, not failures."""
     try:
         with torch_needed():
-            yield
+            from maskstore.compiling import announced  # only here: it imports Numba
+
+            with announced(console.note):
+                yield
     except (InferenceError, NetworkError, StreamLengthError, UnknownNameError, UnknownStreamError) as error:
         raise console.UsageError(str(error)) from error
 

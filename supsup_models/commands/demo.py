@@ -12,6 +12,7 @@ from rich.table import Table
 
 from maskstore import MaskBank
 from maskstore.accounting import account
+from maskstore.compiling import warm
 from maskstore.philox import Role, random_permutation
 from supsup_models.commands.infer import infer_file
 from supsup_models.commands.train import train
@@ -74,6 +75,7 @@ def run_demo(folder: Path) -> DemoResult:
     """The whole tour in `folder`, which may hold an earlier demo, but no other run (RunError)."""
     start = perf_counter()
     _forget_earlier_demo(folder)
+    warm()  # whoever tries the library next does not wait for a compiler
     trained = train(CONFIG, folder)
     truth, labels = _write_unlabelled_images(folder / "unlabelled.npy")
     answers = infer_file(folder, folder / "unlabelled.npy").answers
