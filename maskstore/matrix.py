@@ -4,11 +4,12 @@ Flat arrays (gradients in, weighted sums out) are float32 over all layers in spe
 """
 
 from collections.abc import Iterable, Sequence
+from typing import cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from maskstore import kernels
+from maskstore import bits, kernels
 from maskstore.errors import SpecError, TaskExistsError, TaskNotFoundError
 from maskstore.kernels import Kernel
 from maskstore.mask import Mask
@@ -124,6 +125,51 @@ class MaskMatrix:
                 tile = np.unpackbits(packed, axis=1, count=stop - start, bitorder="little").astype(np.float32)
                 total += many[:, layer.flat_start + start : layer.flat_start + stop] @ tile.T
         return total
+
+    def outer_dots(
+        self,
+        layer: str,
+        weights: ArrayLike,
+        left: ArrayLike,
+        right: ArrayLike,
+        chosen: ArrayLike | None = None,
+        *,
+        kernel: Kernel = Kernel.NUMBA,
+    ) -> NDArray[np.float32]:
+        """out[b, i] = left[b] @ (weights * mask i of a layer `(o, n)`) @ right[b]: a dot product per image and mask.
+
+        The flat array of image b would be the outer product of its row of `left` `(B, o)` and of `right` `(B, n)`
+        times `weights` `(o, n)`; it is never made. Float32 in and out, `(B, k)`; zeros in `left` cost nothing. Fast on
+        processors with AVX-512; on others the layer is unpacked a mask at a time. With `chosen`, int64 `(B, m)`, each
+        image meets only its own rows of the matrix, and the result is `(B, m)`.
+        """
+        at = self.spec[layer]
+        w, a, b = (np.asarray(array, dtype=np.float32) for array in (weights, left, right))
+        if w.ndim != 2 or w.shape != at.shape or a.shape != (len(a), w.shape[0]) or b.shape != (len(a), w.shape[1]):
+            raise SpecError(
+                f"outer_dots: expected layer {layer!r} of two dimensions, weights {at.shape}, left (B, o) and right "
+                f"(B, n), found weights {w.shape}, left {a.shape}, right {b.shape}"
+            )
+        first_bit = at.word_start * 64
+        if chosen is not None:
+            pairs = np.asarray(chosen, dtype=np.int64)
+            if (
+                pairs.ndim != 2
+                or len(pairs) != len(a)
+                or (pairs.size and not 0 <= pairs.min() <= pairs.max() < len(self))
+            ):
+                raise SpecError(f"outer_dots: expected chosen rows (B, m) below {len(self)}, found shape {pairs.shape}")
+            if kernel is Kernel.NUMBA:
+                found = kernels.load(kernel).outer_pairs(self.rows, first_bit, w, a, b, pairs)
+                return cast(NDArray[np.float32], found)
+            return np.take_along_axis(self.outer_dots(layer, w, a, b, kernel=kernel), pairs, axis=1)
+        if kernel is Kernel.NUMBA and kernels.has_lookup():
+            return cast(NDArray[np.float32], kernels.load(kernel).outer_dots(self.rows, first_bit, w, a, b))
+        out = np.empty((len(a), len(self)), dtype=np.float32)
+        for row in range(len(self)):
+            masked = bits.unpack(self.rows[row, at.packed], at.size).reshape(at.shape) * w
+            out[:, row] = np.einsum("bo,bo->b", a, b @ masked.T)
+        return out
 
     def weighted_sum(self, alpha: ArrayLike, *, kernel: Kernel = Kernel.NUMBA) -> NDArray[np.float32]:
         """Sum of alpha_i times mask i, flat over all layers: `(k,)` -> `(spec.bits,)` float32."""

@@ -14,11 +14,13 @@ if TYPE_CHECKING:
     from supsup_models.conversion import ConvertedModel, convert, export_onnx, mask_spec
     from supsup_models.data.streams import TaskStream, open_stream
     from supsup_models.inference import Guess, infer_task
+    from supsup_models.many import train_many
     from supsup_models.networks import ARCHITECTURES, RESNETS, MaskedModel, MaskedNetwork, resnet_18_20, resnet_50
     from supsup_models.recipes import EDGE_POPUP, RECIPES, Adam, Recipe, RMSProp
     from supsup_models.scenarios import Evaluation, Inference, evaluate, mask_accuracy
+    from supsup_models.serving import MaskServer, serve
     from supsup_models.sparsity import erdos_renyi, layer_densities, mask_densities
-    from supsup_models.training import TrainedTask, train_task
+    from supsup_models.training import NumberedTask, TrainedTask, train_task
 
 __all__ = [
     "ARCHITECTURES",
@@ -30,8 +32,10 @@ __all__ = [
     "Evaluation",
     "Guess",
     "Inference",
+    "MaskServer",
     "MaskedModel",
     "MaskedNetwork",
+    "NumberedTask",
     "RMSProp",
     "Recipe",
     "SupSupError",
@@ -49,6 +53,8 @@ __all__ = [
     "open_stream",
     "resnet_18_20",
     "resnet_50",
+    "serve",
+    "train_many",
     "train_task",
 ]
 
@@ -56,11 +62,13 @@ _HOMES = {
     "supsup_models.conversion": ("ConvertedModel", "convert", "export_onnx", "mask_spec"),
     "supsup_models.data.streams": ("TaskStream", "open_stream"),
     "supsup_models.inference": ("Guess", "infer_task"),
+    "supsup_models.many": ("train_many",),
     "supsup_models.networks": ("ARCHITECTURES", "RESNETS", "MaskedModel", "MaskedNetwork", "resnet_18_20", "resnet_50"),
     "supsup_models.recipes": ("EDGE_POPUP", "RECIPES", "Adam", "RMSProp", "Recipe"),
     "supsup_models.scenarios": ("Evaluation", "Inference", "evaluate", "mask_accuracy"),
+    "supsup_models.serving": ("MaskServer", "serve"),
     "supsup_models.sparsity": ("erdos_renyi", "layer_densities", "mask_densities"),
-    "supsup_models.training": ("TrainedTask", "train_task"),
+    "supsup_models.training": ("NumberedTask", "TrainedTask", "train_task"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -37,7 +37,7 @@ app = typer.Typer(
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A folder made by `supsup train`.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Method = Annotated[str, typer.Option("--infer", help="one-shot, binary or exhaustive.")]
+Method = Annotated[str, typer.Option("--infer", help="one-shot, short-list, binary or exhaustive.")]
 Objective = Annotated[str, typer.Option(help="H (entropy) or G (superfluous outputs).")]
 Data = Annotated[
     Path | None, typer.Option(help="Folder with the four IDX files, or one that holds mnist/ or fashion-mnist/.")
@@ -62,13 +62,22 @@ def _example(*lines: str) -> str:
 
 
 @contextmanager
-def _usage_checked() -> Iterator[None]:
+def _names_checked() -> Iterator[None]:
     """Names that nothing has, and numbers that do not go together, are wrong usage, not failures."""
     try:
-        with torch_needed():
-            yield
+        yield
     except (InferenceError, NetworkError, StreamLengthError, UnknownNameError, UnknownStreamError) as error:
         raise console.UsageError(str(error)) from error
+
+
+@contextmanager
+def _usage_checked() -> Iterator[None]:
+    """As `_names_checked`, for a command's work: says what to install without torch, and when kernels are compiled."""
+    with _names_checked(), torch_needed():
+        from maskstore.compiling import announced  # only here: it imports Numba
+
+        with announced(console.note):
+            yield
 
 
 @app.command(
@@ -83,7 +92,7 @@ def train(
     tasks: Annotated[int, typer.Option(help="Number of tasks.", min=1)] = 10,
     model: Annotated[str, typer.Option(help="lenet-300-100 or fc-1024-1024.")] = "lenet-300-100",
     outputs: Annotated[int, typer.Option(help="Outputs, superfluous ones included.", min=1)] = 100,
-    batches: Annotated[int, typer.Option(help="Training steps a task.", min=1)] = 1000,
+    batches: Annotated[int, typer.Option(help="Training steps a task.", min=1, max=1_000_000)] = 1000,
     recipe: Annotated[str, typer.Option(help="default (ours) or paper (as published).")] = "default",
     seed: Annotated[int, typer.Option(help="Seed of weights, scores, pixels, batches.", min=0, max=2**64 - 1)] = 0,
     data: Data = None,
@@ -94,10 +103,11 @@ def train(
     """Train a mask for every task of a stream; run again with the same arguments, it goes on where it stopped."""
     from supsup_models.runs import RunConfig, bank_path
 
-    with _usage_checked():
+    with _names_checked():
         from supsup_models.data.names import parse_stream_name
 
         parse_stream_name(stream)
+    with _usage_checked():
         from supsup_models.commands import train as command
 
         config = RunConfig(stream, tasks, model, outputs, batches, recipe, seed)
@@ -130,7 +140,7 @@ def evaluate(
     scenario: Annotated[str, typer.Option(help="GG, GNs or GNu.")] = "GNu",
     method: Method = "one-shot",
     objective: Objective = "H",
-    images: Annotated[int, typer.Option(help="Images of one task that share an inference.", min=1)] = 1,
+    images: Annotated[int, typer.Option(help="Images of one task that share an inference.", min=1, max=1_000_000)] = 1,
     limit: Annotated[int | None, typer.Option(help="Judge only so many inferences, evenly over tasks.", min=1)] = None,
     data: Data = None,
     download: Download = False,

@@ -76,6 +76,10 @@ class InferenceError(SupSupError, ValueError):
     """Task inference or an evaluation was asked for something that has no answer."""
 
 
+class TrainingStopped(SupSupError, RuntimeError):  # noqa: N818
+    """Training ended early because its caller asked it to."""
+
+
 class RunError(SupSupError, ValueError):
     """A run's folder holds no run, a damaged one, or one with other arguments."""
 

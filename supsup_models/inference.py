@@ -1,4 +1,4 @@
-"""Which task do these images belong to? One-shot, binary and exhaustive inference over packed masks.
+"""Which task do these images belong to? One-shot, short-list, binary and exhaustive inference over packed masks.
 
 Wortsman et al. 2020, section 3.3 and algorithms 1 and 2. Nothing here ever sees a label or a true task, and the answer
 does not depend on the order of the tasks (exact ties aside: they go to the earlier one).
@@ -14,20 +14,26 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskstore import MaskMatrix
-from supsup_models.errors import InferenceError, ShapeError
+from supsup_models.errors import ImageValueError, InferenceError, ShapeError
 from supsup_models.names import choose
 from supsup_models.networks import MaskedModel, MaskedNetwork
 from supsup_models.objectives import Objective, make_objective, preference
 from supsup_models.superposition import (
     CandidateMean,
+    LayerTrace,
     UnpackedLayer,
     image_derivatives,
     mask_derivatives,
     mean_weights,
+    on_packed_bits,
+    packed_image_derivatives,
+    sketched_image_derivatives,
     trace,
 )
 from supsup_models.training import checked_images
 
+SHORT_LIST = 4  # masks for which short-list computes the exact score
+SKETCH_SHARE = 0.1  # of the first layer's neurons: of 250 tasks the best is on the list for 99.7 % of images
 _CHUNK = 1024  # images that per-image inference works on at a time
 
 
@@ -38,7 +44,7 @@ class Guess:
     For a batch as a whole `task` is an int and `scores` `(k,)`; per image `task` is `(b,)` int64 and `scores` `(b, k)`.
     Scores are float32, higher is more likely, and `task` is their argmax. Their scale belongs to the method: minus
     dL/dalpha for one-shot, minus the cost for exhaustive; for binary the number of rounds a mask survived, plus its
-    rank among those dropped with it as a fraction below 1.
+    rank among those dropped with it as a fraction below 1; for short-list -inf where a mask was not on an image's list.
     """
 
     task: int | NDArray[np.int64]
@@ -56,7 +62,8 @@ def infer_task(
     """Infer the task of unlabelled images `(b, inputs)`, one for the whole batch or one for each image.
 
     method: "one-shot" (a single gradient at the mean mask), "binary" (halves the candidates by the median of the
-    gradient until one is left) or "exhaustive" (every mask's own cost). objective: "H" or "G".
+    gradient until one is left), "exhaustive" (every mask's own cost) or "short-list" (one-shot for the few masks that a
+    sketch of its scores prefers; several times faster per image, and the same for a batch). objective: "H" or "G".
 
     A converted network is asked image by image where `per_image`; one whose normalisation mixes the images of a batch
     cannot be (InferenceError).
@@ -70,13 +77,22 @@ def infer_task(
         raise InferenceError("task inference: expected at least one mask, found none")
     if matrix.spec != model.spec:
         raise ShapeError(f"masks: expected the layers of {model.spec!r}, found {matrix.spec!r}")
-    tensor = checked_images(images, model)
-    with torch.no_grad():
+    # gradients are needed here, so a caller's inference mode is left for a while, and its tensors are copied out of it
+    with torch.inference_mode(False), torch.no_grad():
+        tensor = checked_images(images, model)
+        tensor = tensor.clone() if tensor.is_inference() else tensor
         if per_image:
-            each = _scores_of_each(infer, model, matrix, tensor, cost)
+            each = _finite(_scores_of_each(infer, model, matrix, tensor, cost))
             return Guess(each.argmax(axis=1).astype(np.int64, copy=False), each)
-        scores = infer.batch(model, matrix, tensor, cost)
+        scores = _finite(infer.batch(model, matrix, tensor, cost))
     return Guess(int(scores.argmax()), scores)
+
+
+def _finite(scores: NDArray[np.float32]) -> NDArray[np.float32]:
+    """ImageValueError for scores that are not numbers: the images are too large for the network's arithmetic."""
+    if np.isnan(scores).any():
+        raise ImageValueError("images: expected values that the network can compute with, found NaN in its answers")
+    return scores
 
 
 def _one_shot(model: MaskedModel, matrix: MaskMatrix, images: Tensor, objective: Objective) -> NDArray[np.float32]:
@@ -85,12 +101,40 @@ def _one_shot(model: MaskedModel, matrix: MaskMatrix, images: Tensor, objective:
     return matrix.dot(preference(derivative).float().cpu().numpy())
 
 
-def _one_shot_each(model: MaskedNetwork, matrix: MaskMatrix, images: Tensor, objective: Objective) -> Tensor:
-    everyone = torch.arange(len(images), device=images.device)
+def _trace_mean(model: MaskedNetwork, matrix: MaskMatrix, images: Tensor, objective: Objective) -> list[LayerTrace]:
     by_layer = model.layer_weights(mean_weights(model, matrix))
-    traced = trace(model, images, lambda index, a: model.layers[index].apply(a, by_layer[index]), objective)
+    return trace(model, images, lambda index, a: model.layers[index].apply(a, by_layer[index]), objective)
+
+
+def _one_shot_each(model: MaskedNetwork, matrix: MaskMatrix, images: Tensor, objective: Objective) -> Tensor:
+    traced = _trace_mean(model, matrix, images, objective)
+    if on_packed_bits(model):
+        return preference(packed_image_derivatives(model, matrix, traced))
+    everyone = torch.arange(len(images), device=images.device)
     listed = [(mask, everyone) for mask in range(len(matrix))]
     return preference(image_derivatives(model, UnpackedLayer(model, matrix), traced, listed, len(matrix)))
+
+
+def short_list(
+    model: MaskedNetwork,
+    matrix: MaskMatrix,
+    images: Tensor,
+    objective: Objective,
+    *,
+    length: int = SHORT_LIST,
+    share: float = SKETCH_SHARE,
+) -> Tensor:
+    """One-shot preferences `(b, k)` of the `length` masks that look best to a sketch for each image; -inf for others.
+
+    The sketch sees the first layer through the `share` of its neurons with the largest gradient.
+    """
+    if not on_packed_bits(model):  # a pass over the bits is not the cheap part there
+        return _one_shot_each(model, matrix, images, objective)
+    traced = _trace_mean(model, matrix, images, objective)
+    sketch = preference(sketched_image_derivatives(model, matrix, traced, share))
+    listed = sketch.topk(min(length, len(matrix)), dim=1).indices.sort(dim=1).values
+    exact = preference(packed_image_derivatives(model, matrix, traced, listed))
+    return torch.full_like(sketch, -torch.inf).scatter_(1, listed, exact)
 
 
 def _exhaustive(model: MaskedModel, matrix: MaskMatrix, images: Tensor, objective: Objective) -> NDArray[np.float32]:
@@ -195,6 +239,7 @@ _METHODS = {
     "one-shot": _Method(_one_shot, _one_shot_each),
     "binary": _Method(_binary, _binary_each),
     "exhaustive": _Method(_exhaustive, _exhaustive_each),
+    "short-list": _Method(_one_shot, short_list),  # for a batch as a whole one packed dot is cheaper than a list
 }
 METHODS = tuple(_METHODS)
 

@@ -11,6 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self
 
+from maskstore.connection import side_files
 from supsup_models.errors import RunError
 
 FORMAT = 1
@@ -74,6 +75,7 @@ class RunRecord:
             if content["format"] != FORMAT:
                 raise RunError(f"{path}: expected a run record of format {FORMAT}, found format {content['format']}")
             values = {field.name: content[field.name] for field in fields(cls)}
+            _check_kinds(content)
             return cls(**{**values, "config": RunConfig(**content["config"]), "tasks": tuple(content["tasks"])})
         except FileNotFoundError:
             raise RunError(f"{folder}: expected a run made by `supsup train`, found no run.json") from None
@@ -81,6 +83,24 @@ class RunRecord:
             if isinstance(error, RunError):
                 raise
             raise RunError(f"{path}: expected a run record, found something else ({error})") from error
+
+
+def _check_kinds(content: Mapping[str, Any]) -> None:
+    """TypeError unless the values that others rely on are of their kinds."""
+    for field in fields(RunConfig):
+        value = content["config"][field.name]
+        if type(value) is not field.type:
+            raise TypeError(f"{field.name}: expected {field.type}, found {value!r:.40}")
+    network = {"inputs": int, "outputs": int, "classes": int, "weight_gain": float}
+    pixels = {"scale": float, "shift": float}
+    for part, expected in (("network", network), ("pixels", pixels)):
+        if not isinstance(content[part], Mapping) or set(content[part]) != set(expected):
+            raise TypeError(f"{part}: expected {', '.join(expected)}, found {content[part]!r:.60}")
+        for name, kind in expected.items():
+            if type(content[part][name]) not in (kind, int):
+                raise TypeError(f"{part}.{name}: expected {kind.__name__}, found {content[part][name]!r:.40}")
+    if not isinstance(content["stream"], Mapping) or not all(isinstance(task, Mapping) for task in content["tasks"]):
+        raise TypeError("stream, tasks: expected objects, found others")
 
 
 def record_path(folder: Path) -> Path:
@@ -91,3 +111,10 @@ def record_path(folder: Path) -> Path:
 def bank_path(folder: Path) -> Path:
     """Where a run's masks lie."""
     return folder / "masks.bank"
+
+
+def remove_run(folder: Path) -> None:
+    """Delete a run's masks and record, and what SQLite keeps beside the masks; nobody may be training there."""
+    path = bank_path(folder)
+    for each in (path, *side_files(path), record_path(folder)):
+        each.unlink(missing_ok=True)

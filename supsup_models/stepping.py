@@ -4,7 +4,10 @@
 `FusedStepper` is what runs: the same arithmetic for multilayer perceptrons by hand, in place, over one flat buffer for
 all layers, in as few passes as possible, and without the gradient of the images. A test holds them equal.
 
-Both keep the effective weights W * M, `flat` over all layers, in step with their scores.
+In bfloat16 (where the processor multiplies it in hardware, four times faster) the masked weights are still exact. They
+are ±c with one c a layer, and without biases ReLU lets the c of all layers pass to the end as one factor of the logits:
+the products see only -1, 0 and +1. What is rounded are activations and deltas, to 8 bits. Scores and RMSProp's state
+stay float32.
 """
 
 from abc import ABC, abstractmethod
@@ -14,8 +17,11 @@ from types import MappingProxyType
 
 import torch
 import torch.nn.functional as F
+from llvmlite.binding import get_host_cpu_features
 from torch import Tensor
 
+from supsup_models.errors import NetworkError
+from supsup_models.kernels import rmsprop
 from supsup_models.networks import MaskedModel, MaskedNetwork
 from supsup_models.recipes import Optimiser, RMSProp
 
@@ -24,6 +30,7 @@ class Stepping(Enum):
     """Which implementation of a training step to use."""
 
     FUSED = "fused"
+    BFLOAT16 = "bfloat16"
     AUTOGRAD = "autograd"
 
 
@@ -68,51 +75,94 @@ def _torch_optimiser(scores: Tensor, config: Optimiser) -> torch.optim.Optimizer
 
 
 class FusedStepper(Stepper):
-    """Forward, backward and RMSProp for a multilayer perceptron, by hand."""
+    """Forward, backward and RMSProp for a multilayer perceptron, by hand.
 
-    def __init__(self, model: MaskedNetwork, scores: Tensor, optimiser: RMSProp) -> None:
-        self.scores = scores.clone()
-        self._weights = model.weights
+    `half` computes products in bfloat16; NetworkError if the network's weights are not ±c in every layer.
+    """
+
+    def __init__(self, model: MaskedNetwork, scores: Tensor, optimiser: RMSProp, *, half: bool = False) -> None:
         self._optimiser = optimiser
-        self._square_average = torch.zeros_like(scores)
-        self._gradient = torch.empty_like(scores)
-        self._scratch = torch.empty_like(scores)
-        self._effective = torch.empty_like(scores)
-        self._layers = model.layer_weights(self._effective)
-        self._layer_gradients = model.layer_weights(self._gradient)
-        self._refresh()
+        self._half = half
+        dtype = torch.bfloat16 if half else scores.dtype
+        size = scores.numel()
+        room = rmsprop.padded(size)
+        self._weights, self._scores = scores.new_zeros(room), scores.new_zeros(room)
+        self._square_average = scores.new_zeros(room)
+        self._gradient = scores.new_zeros(room, dtype=dtype)
+        self._effective = scores.new_zeros(room, dtype=dtype)
+        self._layers = model.layer_weights(self._effective[:size])
+        self._layer_gradients = model.layer_weights(self._gradient[:size])
+        self.scores = self._scores[:size]
+        self.scores.copy_(scores)
+        self._logit_scale = _common_scale(model) if half else 1.0
+        self._weights[:size] = model.weights.sign() if half else model.weights
+        self._compiled = scores.device.type == "cpu" and scores.dtype == torch.float32
+        # comparing into a float buffer is several times faster than into bool and multiplying by that
+        torch.ge(self._scores, 0, out=self._effective).mul_(self._weights)
 
     @torch.no_grad()
     def step(self, images: Tensor, labels: Tensor, learning_rate: float) -> Tensor:
-        activations = [images]
+        activations = [images.to(self._effective.dtype)]
         for weight in self._layers[:-1]:
             activations.append(torch.mm(activations[-1], weight.t()).relu_())
-        log_probabilities = torch.log_softmax(torch.mm(activations[-1], self._layers[-1].t()), dim=1)
+        logits = torch.mm(activations[-1], self._layers[-1].t())
+        if self._half:
+            logits = logits.float().mul_(self._logit_scale)
+        log_probabilities = torch.log_softmax(logits, dim=1)
         chosen = labels.unsqueeze(1)
         loss = -log_probabilities.gather(1, chosen).mean()
 
         # d loss / d logits = (softmax - one hot) / b, then back through each layer
         batch = images.shape[0]
         delta = log_probabilities.exp_().scatter_add_(1, chosen, log_probabilities.new_full((batch, 1), -1.0))
-        delta.div_(batch)
+        delta = delta.mul_(self._logit_scale / batch).to(self._effective.dtype)
         for index in range(len(self._layers) - 1, -1, -1):
             torch.mm(delta.t(), activations[index], out=self._layer_gradients[index])
             if index:
-                delta = torch.mm(delta, self._layers[index]).mul_(activations[index] > 0)
+                through = torch.mm(delta, self._layers[index])
+                delta = torch.ops.aten.threshold_backward(through, activations[index], 0)
         self._update(learning_rate)
         return loss
 
     def _update(self, learning_rate: float) -> None:
-        gradient = self._gradient.mul_(self._weights)  # straight through: dL/ds = dL/dM = dL/d(W M) * W
-        alpha = self._optimiser.alpha
+        alpha, eps = self._optimiser.alpha, self._optimiser.eps
+        if self._compiled:
+            half = torch.uint16 if self._half else torch.float32
+            rmsprop.update(
+                self._gradient.view(half).numpy(),
+                self._weights.numpy(),
+                self._scores.numpy(),
+                self._square_average.numpy(),
+                self._effective.view(half).numpy(),
+                learning_rate=learning_rate,
+                alpha=alpha,
+                eps=eps,
+            )
+            return
+        # straight through: dL/ds = dL/dM = dL/d(W M) * W
+        gradient = self._gradient.to(self._scores.dtype) * self._weights
         self._square_average.mul_(alpha).addcmul_(gradient, gradient, value=1.0 - alpha)
-        torch.sqrt(self._square_average, out=self._scratch).add_(self._optimiser.eps)
-        self.scores.addcdiv_(gradient, self._scratch, value=-learning_rate)
-        self._refresh()
+        self._scores.addcdiv_(gradient, torch.sqrt(self._square_average).add_(eps), value=-learning_rate)
+        torch.ge(self._scores, 0, out=self._effective).mul_(self._weights)
 
-    def _refresh(self) -> None:
-        # comparing into a float buffer is several times faster than into bool and multiplying by that
-        torch.ge(self.scores, 0, out=self._effective).mul_(self._weights)
+
+def _common_scale(model: MaskedNetwork) -> float:
+    """The product over layers of c, where all weights of a layer are ±c."""
+    product = 1.0
+    for weight in model.layer_weights(model.weights):
+        c = float(weight.reshape(-1)[0].abs()) if weight.numel() else 1.0
+        if not bool((weight.abs() == c).all()):
+            raise NetworkError("bfloat16 training: expected weights ±c with one c a layer, found others")
+        product *= c
+    return product
+
+
+def fastest(model: MaskedModel) -> Stepping:
+    """bfloat16 for float32 networks on processors with instructions for it, float32 elsewhere."""
+    known = get_host_cpu_features()
+    bfloat16 = known.get("amx-bf16", False) or known.get("avx512bf16", False)
+    here = model.device.type == "cpu" and model.weights.dtype == torch.float32
+    return Stepping.BFLOAT16 if bfloat16 and here else Stepping.FUSED
 
 
 def make_stepper(stepping: Stepping, model: MaskedModel, scores: Tensor, optimiser: Optimiser) -> Stepper:
@@ -121,5 +171,5 @@ def make_stepper(stepping: Stepping, model: MaskedModel, scores: Tensor, optimis
     `AUTOGRAD` also where nobody wrote a fused one: for converted networks, and for Adam.
     """
     if stepping is not Stepping.AUTOGRAD and isinstance(model, MaskedNetwork) and isinstance(optimiser, RMSProp):
-        return FusedStepper(model, scores, optimiser)
+        return FusedStepper(model, scores, optimiser, half=stepping is Stepping.BFLOAT16)
     return AutogradStepper(model, scores, optimiser)

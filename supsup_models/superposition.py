@@ -9,7 +9,7 @@ and for each image b by itself, with a_l its input and delta_l the gradient at t
 
     dL_b/dalpha_i = sum_l <delta_l[b], linear(a_l[b], W_l M_l^i)>   one pass over the layers for each mask.
 
-At most one mask is unpacked at a time.
+At most one mask is unpacked at a time, and none where `MaskMatrix.outer_dots` takes the sum straight from the bits.
 """
 
 from dataclasses import dataclass
@@ -19,6 +19,7 @@ import torch
 from torch import Tensor
 
 from maskstore import MaskMatrix, bits
+from maskstore.kernels import has_lookup
 from supsup_models.networks import MaskedModel, MaskedNetwork
 from supsup_models.networks.mlp import LayerFunction
 from supsup_models.objectives import Objective
@@ -133,6 +134,43 @@ class _CandidateMeanFunction(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
         return ctx.linear.backward(ctx.index, gradients[0]), None, None
+
+
+def on_packed_bits(model: MaskedNetwork) -> bool:
+    """Whether derivatives for each image are best taken straight from the packed bits: float32 on a CPU that can."""
+    return model.device.type == "cpu" and model.weights.dtype == torch.float32 and has_lookup()
+
+
+def packed_image_derivatives(
+    model: MaskedNetwork, matrix: MaskMatrix, traced: list[LayerTrace], chosen: Tensor | None = None
+) -> Tensor:
+    """dL_b/dalpha_i for each image b and every mask i, `(b, k)`, without unpacking a mask; see `on_packed_bits`.
+
+    With `chosen`, int64 `(b, m)`, only for the masks chosen for each image, `(b, m)`.
+    """
+    rows = None if chosen is None else chosen.numpy()
+    total = traced[0].delta.new_zeros(len(traced[0].delta), len(matrix) if chosen is None else chosen.shape[1])
+    for layer, weights, at in zip(matrix.spec, model.layer_weights(model.weights), traced, strict=True):
+        found = matrix.outer_dots(layer.name, weights.numpy(), at.delta.numpy(), at.activation.numpy(), rows)
+        total += torch.from_numpy(found)
+    return total
+
+
+def sketched_image_derivatives(
+    model: MaskedNetwork, matrix: MaskMatrix, traced: list[LayerTrace], share: float
+) -> Tensor:
+    """A cheap guess at `packed_image_derivatives`, `(b, k)`: the first layer's part through its strongest neurons.
+
+    The first layer holds most bits and most of the signal; of its neurons only the `share` with the largest gradient
+    counts, chosen for each image.
+    """
+    at = traced[0]
+    kept = max(1, round(share * at.delta.shape[1]))
+    neurons = at.delta.abs().topk(kept, dim=1).indices
+    delta = torch.zeros_like(at.delta).scatter_(1, neurons, at.delta.gather(1, neurons))
+    weights = model.layer_weights(model.weights)[0]
+    first = matrix.spec.layers[0].name
+    return torch.from_numpy(matrix.outer_dots(first, weights.numpy(), delta.numpy(), at.activation.numpy()))
 
 
 def image_derivatives(

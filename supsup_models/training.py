@@ -13,12 +13,13 @@ from torch import Tensor
 from maskstore import Mask, MaskMatrix
 from maskstore.philox import Role, random_permutation
 from maskstore.priors import Prior, Uniform
-from supsup_models.errors import ImageValueError, LabelValueError, NetworkError, ShapeError
+from supsup_models.errors import ImageValueError, LabelValueError, NetworkError, ShapeError, TrainingStopped
 from supsup_models.networks import MaskedModel
 from supsup_models.recipes import Recipe
-from supsup_models.stepping import Stepping, make_stepper
+from supsup_models.stepping import Stepping, fastest, make_stepper
 
-_BLOCK = 8  # batches made at a time: enough to make many at once, few enough to stay in the cache
+REPORT = 50  # batches between two reports
+BLOCK = 8  # batches made at a time: enough to make many at once, few enough to stay in the cache
 
 
 class LabelledImages(Protocol):
@@ -33,6 +34,14 @@ class LabelledImages(Protocol):
 
     def to(self, device: torch.device) -> Self:
         """The same data on a device, where `images` then takes its indices and gives its images."""
+
+
+@dataclass(frozen=True)
+class NumberedTask:
+    """A task to train: its number, which seeds its initial scores and batches, and its images."""
+
+    number: int
+    data: LabelledImages
 
 
 @dataclass(frozen=True)
@@ -100,42 +109,43 @@ def train_task(
     *,
     task: int,
     steps: int,
-    stepping: Stepping = Stepping.FUSED,
+    stepping: Stepping | None = None,
     transfer: MaskMatrix | None = None,
     on_step: Callable[[int, float], None] | None = None,
+    stop: Callable[[], bool] | None = None,
 ) -> TrainedTask:
     """Train a mask for one task over `steps` batches.
 
     Everything random (initial scores, batch order) comes from `model.seed` and the task's number. The data set stays in
-    memory, on the network's device, and gives images a few batches at a time. `on_step(step, loss)` is called every 50
-    steps. With `transfer`, the scores start from the mean of those masks instead (no mask in it: as without).
+    memory, on the network's device, and gives images a few batches at a time. `stepping` is by default the fastest that
+    the processor offers (`stepping.fastest`). `on_step(step, loss)` is called every 50 steps; `stop()` is asked as
+    often, and training ends with TrainingStopped once it says so. With `transfer`, the scores start from the mean of
+    those masks instead (no mask in it: as without).
 
     Raises ShapeError, ImageValueError or LabelValueError for data that does not fit, before a step is taken from it;
     NetworkError if the recipe asks for another `weight_gain` than the network has, or the network takes no images.
     """
     start = perf_counter()
-    if recipe.weight_gain != model.weight_gain:
-        raise NetworkError(
-            f"recipe {recipe.name!r}: expected a network of weight_gain {recipe.weight_gain}, found {model.weight_gain}"
-        )
-    if steps < 1:
-        raise NetworkError(f"training: expected at least 1 batch, found {steps}")
+    check_recipe(model, recipe, steps)
     model.check_takes_images()
     data = data.to(model.device)
     labels = checked_labels(data.labels, model.classes)
     order = torch.from_numpy(batch_order(model.seed, task, len(labels), steps, recipe.batch_size)).to(model.device)
     earlier = transfer if transfer is not None and len(transfer) else None
     scores = model.initial_scores(task) if earlier is None else model.transfer_scores(earlier.mean(), task)
-    stepper = make_stepper(stepping, model, scores, recipe.optimiser)
-    for first in range(0, steps, _BLOCK):
-        block = order[first : first + _BLOCK]
+    stepper = make_stepper(stepping or fastest(model), model, scores, recipe.optimiser)
+    for first in range(0, steps, BLOCK):
+        block = order[first : first + BLOCK]
         images = checked_images(data.images(block.reshape(-1)), model).view(*block.shape, model.inputs)
         block_labels = labels[block]
         for offset in range(len(block)):
             step = first + offset
             loss = stepper.step(images[offset], block_labels[offset], recipe.learning_rate(step, steps))
-            if on_step is not None and (step + 1) % 50 == 0:
-                on_step(step + 1, float(loss))
+            if (step + 1) % REPORT == 0:
+                if on_step is not None:
+                    on_step(step + 1, float(loss))
+                if stop is not None and stop():
+                    raise TrainingStopped(f"task {task}: stopped after {step + 1} of {steps} batches")
     return TrainedTask(
         model.mask_of(stepper.scores),
         float(loss),
@@ -143,3 +153,13 @@ def train_task(
         extras={name: values.float().cpu().numpy() for name, values in stepper.statistics.items()},
         prior=model.prior(task) if earlier is None else Uniform(),
     )
+
+
+def check_recipe(model: MaskedModel, recipe: Recipe, steps: int) -> None:
+    """NetworkError if the recipe asks for another `weight_gain` than the network has, or there is nothing to do."""
+    if recipe.weight_gain != model.weight_gain:
+        raise NetworkError(
+            f"recipe {recipe.name!r}: expected a network of weight_gain {recipe.weight_gain}, found {model.weight_gain}"
+        )
+    if steps < 1:
+        raise NetworkError(f"training: expected at least 1 batch, found {steps}")

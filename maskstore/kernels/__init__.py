@@ -24,3 +24,10 @@ def load(kernel: Kernel = Kernel.NUMBA) -> ModuleType:
     from maskstore.kernels import cpu
 
     return cpu
+
+
+def has_lookup() -> bool:
+    """Whether this processor sums by table lookup, which makes `outer_dots` worth calling for many masks."""
+    from maskstore.kernels import lookup
+
+    return lookup.available()

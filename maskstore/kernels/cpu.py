@@ -6,9 +6,9 @@ become a `<16 x i1>` that selects between 16 floats and zero. LLVM turns this in
 or NEON code. There is no reassociation, so a result depends on the code here alone, not on the processor.
 """
 
-from concurrent.futures import ThreadPoolExecutor
 from itertools import pairwise
 from os import cpu_count
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -17,6 +17,8 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
+
+from maskstore.kernels import lookup
 
 LANES = 16
 _GROUPS = 64 // LANES  # vectors a word
@@ -100,14 +102,13 @@ def _masked_axpy(typing_context, words, out, start, stop, alpha):
 
 
 @njit(cache=True, nogil=True)
-def _dot_rows(rows, g, out, first, last):
+def _dot_rows(rows, g, out, skip, first, last):
+    """Add to `out` (float64) what the words from `skip` on give."""
     words = rows.shape[1]
     for row in range(first, last):
-        total = 0.0
         packed = rows[row]
-        for start in range(0, words, _DOT_BLOCK):
-            total += _masked_sum(packed, g, start, min(start + _DOT_BLOCK, words))
-        out[row] = total
+        for start in range(skip, words, _DOT_BLOCK):
+            out[row] += _masked_sum(packed, g, start, min(start + _DOT_BLOCK, words))
 
 
 @njit(cache=True, nogil=True)
@@ -122,18 +123,86 @@ def _weighted_sum_words(rows, alpha, out, first, last):
 def _in_threads(kernel: Any, count: int, work: int, step: int, *arguments: Any) -> None:
     """Run `kernel(*arguments, first, last)` over range(count) on all cores, in pieces that are multiples of `step`."""
     threads = min(cpu_count() or 1, max(1, work // _SMALL_WORDS), max(1, count // step))
-    if threads == 1:
-        kernel(*arguments, 0, count)
-        return
     edges = [round(count * i / threads / step) * step for i in range(threads)] + [count]
-    with ThreadPoolExecutor(threads) as pool:
-        list(pool.map(lambda piece: kernel(*arguments, *piece), pairwise(edges)))
+    pieces = list(pairwise(edges))
+    helpers = [Thread(target=kernel, args=(*arguments, *piece)) for piece in pieces[1:]]
+    for helper in helpers:
+        helper.start()
+    kernel(*arguments, *pieces[0])  # the caller's own thread takes a piece: one thread fewer to start
+    for helper in helpers:
+        helper.join()
 
 
 def dot(rows: NDArray[np.uint64], g: NDArray[np.float32]) -> NDArray[np.float32]:
-    """As `reference.dot`; float32 within blocks of 65 536 bits, float64 across them."""
-    out = np.empty(rows.shape[0], dtype=np.float32)
-    _in_threads(_dot_rows, rows.shape[0], rows.size, 1, np.ascontiguousarray(rows), np.ascontiguousarray(g), out)
+    """As `reference.dot`; float32 within blocks of at most 65 536 bits, float64 across them.
+
+    By table lookup where the processor can and there are enough rows to share a table, by masked adds elsewhere.
+    """
+    rows, g = np.ascontiguousarray(rows), np.ascontiguousarray(g)
+    out = np.zeros(rows.shape[0], dtype=np.float64)
+    skip = 0
+    if lookup.available() and rows.shape[0] >= lookup.LANES:
+        skip = rows.shape[1] // lookup.BLOCK_WORDS * lookup.BLOCK_WORDS
+        _in_threads(lookup.dot_rows, rows.shape[0], rows.size, lookup.LANES, rows, g, out)
+    if skip < rows.shape[1]:
+        _in_threads(_dot_rows, rows.shape[0], rows.shape[0] * (rows.shape[1] - skip), 1, rows, g, out, skip)
+    return out.astype(np.float32)
+
+
+def outer_dots(
+    rows: NDArray[np.uint64],
+    first_bit: int,
+    weights: NDArray[np.float32],
+    left: NDArray[np.float32],
+    right: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """As `reference.outer_dots`, in float32; what `left` has as zero costs nothing. Needs `lookup.available()`."""
+    out = np.zeros((len(left), rows.shape[0]), dtype=np.float32)
+    arrays = (np.ascontiguousarray(array) for array in (weights, left, right))
+    work = len(left) * rows.shape[0] * weights.size // 64
+    _in_threads(lookup.outer_images, len(left), work, 1, np.ascontiguousarray(rows), first_bit, *arrays, out)
+    return out
+
+
+@njit(cache=True, nogil=True)
+def _outer_pairs(rows, first_bit, weights, left, right, chosen, out, first, last):
+    neurons, size = weights.shape
+    words = (size + 63) // 64
+    values = np.zeros(64 * words, dtype=np.float32)
+    aligned = np.empty(words, dtype=np.uint64)
+    for image in range(first, last):
+        for neuron in range(neurons):
+            scale = left[image, neuron]
+            if scale == 0.0:
+                continue
+            for j in range(size):
+                values[j] = scale * weights[neuron, j] * right[image, j]
+            word, shift = (first_bit + neuron * size) >> 6, np.uint64((first_bit + neuron * size) & 63)
+            back = np.uint64(64) - shift
+            both = min(words, rows.shape[1] - word - 1) if shift else 0  # words with a neighbour to take bits from
+            for place in range(chosen.shape[1]):
+                row = chosen[image, place]
+                # what lies beyond the neuron's bits meets zeros in `values`
+                for i in range(both):
+                    aligned[i] = rows[row, word + i] >> shift | rows[row, word + i + 1] << back
+                for i in range(both, words):
+                    aligned[i] = rows[row, word + i] >> shift
+                out[image, place] += _masked_sum(aligned, values, 0, words)
+
+
+def outer_pairs(
+    rows: NDArray[np.uint64],
+    first_bit: int,
+    weights: NDArray[np.float32],
+    left: NDArray[np.float32],
+    right: NDArray[np.float32],
+    chosen: NDArray[np.int64],
+) -> NDArray[np.float32]:
+    """`reference.outer_dots` of each image with its own masks only: chosen `(B, n)` rows -> `(B, n)`, in float32."""
+    out = np.zeros(chosen.shape, dtype=np.float32)
+    arrays = (np.ascontiguousarray(array) for array in (weights, left, right, chosen))
+    work = chosen.size * weights.size // 64
+    _in_threads(_outer_pairs, len(left), work, 1, np.ascontiguousarray(rows), first_bit, *arrays, out)
     return out
 
 

@@ -14,6 +14,23 @@ def dot(rows: NDArray[np.uint64], g: NDArray[np.float32]) -> NDArray[np.float32]
     return (unpack_rows(rows).astype(np.float64) @ g.astype(np.float64)).astype(np.float32)
 
 
+def outer_dots(
+    rows: NDArray[np.uint64],
+    first_bit: int,
+    weights: NDArray[np.float32],
+    left: NDArray[np.float32],
+    right: NDArray[np.float32],
+) -> NDArray[np.float32]:
+    """out[b, i] = left[b] @ (weights * M^i) @ right[b]; M^i are row i's bits from `first_bit` on, in weights' shape.
+
+    rows `(k, words)`, weights `(o, n)`, left `(B, o)`, right `(B, n)` -> `(B, k)` float32.
+    """
+    dense = unpack_rows(rows)[:, first_bit : first_bit + weights.size].reshape(-1, *weights.shape)
+    masked = dense * weights.astype(np.float64)
+    result: NDArray[np.float32] = np.einsum("bo,kon,bn->bk", left, masked, right, optimize=True).astype(np.float32)
+    return result
+
+
 def weighted_sum(rows: NDArray[np.uint64], alpha: NDArray[np.float32]) -> NDArray[np.float32]:
     """Sum of the rows' bits weighted by `alpha`: `(k, words)`, `(k,)` -> `(64 * words,)` float32."""
     return (alpha.astype(np.float64) @ unpack_rows(rows).astype(np.float64)).astype(np.float32)

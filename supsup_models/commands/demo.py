@@ -13,15 +13,15 @@ from rich.table import Table
 from hopfield import MeanFieldRecipe, PseudoInverse
 from maskstore import MaskBank
 from maskstore.accounting import account
+from maskstore.compiling import warm
 from maskstore.philox import Role, random_permutation
 from supsup_models.commands.infer import infer_file
 from supsup_models.commands.train import train
 from supsup_models.data.streams import open_stream
-from supsup_models.errors import RunError
 from supsup_models.hopsupsup import NeuronMaskedNetwork, NeuronTraining, memory_per_layer
 from supsup_models.hopsupsup.stream import StreamRecovery, recover_stream, train_stream
 from supsup_models.progress import Reporter
-from supsup_models.runs import RunConfig, RunRecord, bank_path, record_path
+from supsup_models.runs import RunConfig, bank_path
 
 CONFIG = RunConfig(
     stream="permuted-digits", tasks=5, model="lenet-300-100", outputs=100, batches=500, recipe="default", seed=0
@@ -86,8 +86,8 @@ class DemoResult:
 def run_demo(folder: Path) -> DemoResult:
     """The whole tour in `folder`, which may hold an earlier demo, but no other run (RunError)."""
     start = perf_counter()
-    _forget_earlier_demo(folder)
-    trained = train(CONFIG, folder)
+    warm()  # whoever tries the library next does not wait for a compiler
+    trained = train(CONFIG, folder, restart=True)
     truth, labels = _write_unlabelled_images(folder / "unlabelled.npy")
     answers = infer_file(folder, folder / "unlabelled.npy").answers
     right_task = np.array([answer.task == true for answer, true in zip(answers, truth, strict=True)])
@@ -128,16 +128,6 @@ def _recover_from_memory() -> StreamRecovery:
         return recover_stream(
             model, masks, memory, stream, MeanFieldRecipe(), batch=64, seed=CONFIG.seed, progress=progress
         )
-
-
-def _forget_earlier_demo(folder: Path) -> None:
-    """Remove the run of an earlier demo, so that this one trains; any other run is left alone, with a RunError."""
-    if not record_path(folder).exists():
-        return
-    if RunRecord.read(folder).config != CONFIG:
-        raise RunError(f"{folder}: expected an empty folder or an earlier demo, found another run")
-    bank_path(folder).unlink(missing_ok=True)
-    record_path(folder).unlink()
 
 
 def _write_unlabelled_images(file: Path) -> tuple[list[str], np.ndarray]:

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from tokenize import TokenError
+from zipfile import BadZipFile
 
 import numpy as np
 import torch
@@ -76,7 +78,7 @@ def read_images(file: Path) -> NDArray[np.generic]:
         array = np.load(file, allow_pickle=False)
     except FileNotFoundError:
         raise ShapeError(f"{file}: expected a .npy file of images, found no file") from None
-    except (ValueError, EOFError) as error:
+    except (ValueError, EOFError, BadZipFile, TokenError, SyntaxError, IsADirectoryError) as error:
         raise ShapeError(f"{file}: expected a .npy file of images, found something else ({error})") from None
     if not isinstance(array, np.ndarray) or array.ndim < 2 or not len(array):
         found = f"shape {array.shape}" if isinstance(array, np.ndarray) else "several arrays"
@@ -89,7 +91,8 @@ def read_images(file: Path) -> NDArray[np.generic]:
 def normalised(images: NDArray[np.generic], record: RunRecord) -> tuple[NDArray[np.float32], str]:
     """Images as the network takes them, float32, and one line that says what was done."""
     if images.dtype != np.uint8:
-        return images.astype(np.float32), "none: float pixels are taken as normalised already"
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, which is refused by name
+            return images.astype(np.float32), "none: float pixels are taken as normalised already"
     scale, shift = record.pixels["scale"], record.pixels["shift"]
     text = f"uint8 pixels are normalised like the training images: pixel * {scale:.6g} + {shift:.6g}"
     return images.astype(np.float32) * np.float32(scale) + np.float32(shift), text

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -38,14 +39,36 @@ def load_run(folder: Path, device: torch.device) -> LoadedRun:
     record = RunRecord.read(folder)
     if not bank_path(folder).exists():
         raise RunError(f"{folder}: expected masks in masks.bank, found no such file; no task was finished")
-    with MaskBank.open(bank_path(folder)) as bank:
-        matrix = bank.matrix()
     model = make_network(record, device)
-    if matrix.spec != model.spec:
-        raise RunError(f"{bank_path(folder)}: expected masks of {model.spec!r}, found {matrix.spec!r}")
+    with MaskBank.open(bank_path(folder)) as bank:
+        check_bank(bank, model)
+        matrix = bank.matrix()
     if not len(matrix):
         raise RunError(f"{bank_path(folder)}: expected at least one mask, found none")
     return LoadedRun(record, model, matrix)
+
+
+def bank_meta(model: MaskedNetwork) -> dict[str, Any]:
+    """What a run's bank says about its network: with this and the masks, the model is whole."""
+    return {
+        "model": model.architecture.name,
+        "inputs": model.inputs,
+        "outputs": model.outputs,
+        "classes": model.classes,
+        "weight_gain": model.weight_gain,
+        "seed": model.seed,
+    }
+
+
+def check_bank(bank: MaskBank, model: MaskedNetwork) -> None:
+    """RunError unless a bank's masks are of this network, seed included."""
+    if bank.spec != model.spec:
+        raise RunError(f"{bank.path}: expected masks of {model.spec!r}, found {bank.spec!r}")
+    expected = bank_meta(model)
+    wrong = [f"{name} {bank.meta.get(name)!r} (not {expected[name]!r})" for name in expected
+             if bank.meta.get(name) != expected[name]]  # fmt: skip
+    if wrong:
+        raise RunError(f"{bank.path}: expected the masks of this run's network, found those of {', '.join(wrong)}")
 
 
 def check_same_stream(record: RunRecord, stream: TaskStream) -> None:

@@ -1,4 +1,4 @@
-"""`supsup train`: train a stream's tasks one by one, and go on where an earlier call stopped."""
+"""`supsup train`: train a stream's tasks, and go on where an earlier call stopped."""
 
 import platform
 from collections.abc import Callable
@@ -13,18 +13,19 @@ from filelock import FileLock, Timeout
 import maskstore
 from maskstore import MaskBank
 from maskstore.priors import SeededScores
-from supsup_models.commands.loaded import check_same_stream, make_network
+from supsup_models.commands.loaded import bank_meta, check_bank, check_same_stream, make_network
 from supsup_models.data.streams import TaskStream, open_stream
 from supsup_models.data.tasks import Task
 from supsup_models.devices import pick_device
 from supsup_models.errors import NetworkError, RunBusyError, RunError
+from supsup_models.many import train_many
 from supsup_models.names import choose
 from supsup_models.networks import ARCHITECTURES, MaskedNetwork
 from supsup_models.progress import Reporter
 from supsup_models.recipes import RECIPES, Recipe
-from supsup_models.runs import RunConfig, RunRecord, bank_path, record_path
+from supsup_models.runs import RunConfig, RunRecord, bank_path, record_path, remove_run
 from supsup_models.scenarios import mask_accuracy
-from supsup_models.training import train_task
+from supsup_models.training import NumberedTask, TrainedTask
 
 
 @dataclass(frozen=True)
@@ -48,8 +49,12 @@ def train(
     download: bool = False,
     device: str = "auto",
     reporter: Callable[[str, int], Reporter] = Reporter,
+    restart: bool = False,
 ) -> Trained:
-    """Train the tasks of `config` that `folder` does not hold yet; each is on the disk before the next one starts.
+    """Train the tasks of `config` that `folder` does not hold yet; several side by side, each on the disk as soon as
+    it and those before it are done.
+
+    `restart` first removes what an earlier run with the same arguments left there.
 
     Raises UnknownNameError and the streams' errors for arguments that make no sense, RunError if the folder holds
     another run, RunBusyError if another process is training there.
@@ -67,6 +72,8 @@ def train(
     folder.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(folder / ".train.lock", timeout=0):
+            if restart:
+                remove_run(folder)
             return _train(model, stream, recipe, record, folder, reporter)
     except Timeout:
         raise RunBusyError(f"{folder}: expected no other training here, found one at work") from None
@@ -87,10 +94,12 @@ def _train(
     with _open_bank(folder, model) as bank, reporter("training", len(stream)) as report:
         finished = [{"name": info.name, **info.meta} for info in bank.infos()]
         replace(record, tasks=tuple(finished)).write(folder)
-        for task in stream:
-            if task.name in bank:
-                continue
-            figures = _train_one(model, task, recipe, record.config.batches, bank, report)
+        missing = [task for task in stream if task.name not in bank]
+        progress = _Progress(report, len(finished), record.config.batches)
+        numbered = [NumberedTask(task.index, task.train) for task in missing]
+        results = train_many(model, numbered, recipe, steps=record.config.batches, on_step=progress.on_step)
+        for task, trained in zip(missing, results, strict=True):
+            figures = _keep(model, task, trained, bank)
             finished.append({"name": task.name, **figures})
             new_tasks += 1
             replace(record, tasks=tuple(finished)).write(folder)
@@ -101,18 +110,26 @@ def _train(
     return Trained(replace(record, tasks=tuple(finished)), new_tasks)
 
 
-def _train_one(
-    model: MaskedNetwork, task: Task, recipe: Recipe, batches: int, bank: MaskBank, report: Reporter
-) -> dict[str, Any]:
-    def on_step(step: int, loss: float) -> None:
-        report.at(task.index + step / batches)
+class _Progress:
+    """Adds up what the tasks in training have done; called from the threads that train."""
 
-    trained = train_task(model, task.train, recipe, task=task.index, steps=batches, on_step=on_step)
+    def __init__(self, report: Reporter, finished: int, batches: int) -> None:
+        self._report, self._finished, self._batches = report, finished, batches
+        self._done: dict[int, float] = {}
+
+    def on_step(self, number: int, step: int, loss: float) -> None:
+        self._done[number] = step / self._batches
+        self._report.at(self._finished + sum(self._done.copy().values()))
+
+
+def _keep(model: MaskedNetwork, task: Task, trained: TrainedTask, bank: MaskBank) -> dict[str, Any]:
+    """Judge a trained mask and put it into the bank; returns its figures."""
     figures = {
         "accuracy": mask_accuracy(model, trained.mask, task.test),
-        "loss": trained.loss,
-        "seconds": trained.seconds,
-        "density": trained.mask.density,
+        # these are stored with every mask: digits that mean nothing would only cost bytes
+        "loss": float(f"{trained.loss:.4g}"),
+        "seconds": float(f"{trained.seconds:.3g}"),
+        "density": float(f"{trained.mask.density:.4g}"),
     }
     bank.put(task.name, trained.mask, meta=figures, prior=SeededScores(seed=model.seed, task=task.index))
     return figures
@@ -121,11 +138,13 @@ def _train_one(
 def _open_bank(folder: Path, model: MaskedNetwork) -> MaskBank:
     path = bank_path(folder)
     if not path.exists():
-        return MaskBank.create(path, model.spec, meta={"seed": model.seed, "network": str(model)})
+        return MaskBank.create(path, model.spec, meta=bank_meta(model))
     bank = MaskBank.open(path, "a")
-    if bank.spec != model.spec:
+    try:
+        check_bank(bank, model)
+    except RunError:
         bank.close()
-        raise RunError(f"{path}: expected masks of {model.spec!r}, found {bank.spec!r}")
+        raise
     return bank
 
 

@@ -74,6 +74,8 @@ def test_bad_use_is_named():
         matrix.dot(np.zeros(6))
     with pytest.raises(SpecError, match="2 weights"):
         matrix.weighted_sum([1.0])
+    with pytest.raises(SpecError, match="two dimensions"):
+        matrix.outer_dots("a", np.zeros((1, 5)), np.zeros((2, 1)), np.zeros((2, 5)))
     with pytest.raises(SpecError, match=r"\(b, 5\)"):
         matrix.dot_many(np.zeros(5))
     with pytest.raises(TaskNotFoundError):
@@ -88,3 +90,18 @@ def test_bad_use_is_named():
         matrix[2]
     with pytest.raises(ValueError, match="read-only"):
         matrix.rows[0, 0] = 1
+
+
+@pytest.mark.parametrize("shape", [(5, 31), (3, 32), (4, 33), (2, 64), (3, 100), (1, 129)])
+def test_outer_dots_of_chosen_rows_are_entries_of_all(shape):
+    spec = MaskSpec({"first": (3,), "layer": shape})
+    matrix = _matrix(spec, 21, 3)
+    rng = np.random.default_rng(1)
+    arrays = [rng.standard_normal(size).astype(np.float32) for size in (shape, (6, shape[0]), (6, shape[1]))]
+    chosen = rng.integers(0, 21, size=(6, 5))
+    expected = np.take_along_axis(matrix.outer_dots("layer", *arrays, kernel=Kernel.REFERENCE), chosen, axis=1)
+    for kernel in Kernel:
+        found = matrix.outer_dots("layer", *arrays, chosen, kernel=kernel)
+        np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
+    with pytest.raises(SpecError, match="below 21"):
+        matrix.outer_dots("layer", *arrays, np.full((6, 1), 21))

@@ -81,7 +81,7 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(
             raise KeyboardInterrupt
         return train_task(*arguments, task=task, **options)
 
-    monkeypatch.setattr("supsup_models.commands.train.train_task", interrupted)
+    monkeypatch.setattr("supsup_models.many.train_task", interrupted)
     assert run_command([*TRAIN, "--out", str(folder)]) == 130
     assert capsys.readouterr().err.splitlines()[-1] == "supsup: interrupted"
     monkeypatch.undo()
@@ -260,7 +260,7 @@ def test_demo_needs_nothing_and_can_be_repeated(tmp_path: Path, capsys: pytest.C
 def test_demo_leaves_another_run_alone(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     before = (run_folder / "masks.bank").read_bytes()
     assert run_command(["demo", "--out", str(run_folder)]) == 1
-    assert "found another run" in error_of(capsys)
+    assert "expected the arguments that this run was started with" in error_of(capsys)
     assert (run_folder / "masks.bank").read_bytes() == before
 
 

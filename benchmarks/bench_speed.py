@@ -1,0 +1,260 @@
+"""Speed against plain dense torch, side by side: `pytest benchmarks/ -k speed`.
+
+Shared machines are noisy, so nothing here compares with a time from elsewhere: contenders take turns within one run,
+and what counts is the ratio of their medians. Targets are printed beside the figures; asserted is what holds with a
+margin on two busy cores. The rows that need MNIST are skipped without MASKSTORE_DATA.
+"""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from threading import Thread
+from time import perf_counter
+
+import numpy as np
+import pytest
+import torch
+from numba import njit
+
+sys.path.insert(0, str(Path(__file__).parent))
+from dense_one_shot import dense_one_shot, dense_stack, random_matrix
+
+from maskstore import MaskBank
+from maskstore.kernels import has_lookup
+from maskstore.priors import SeededScores
+from supsup_models import RECIPES, MaskedNetwork, NumberedTask, infer_task, open_stream, serve, train_many, train_task
+from supsup_models.scenarios import mask_accuracy
+from supsup_models.stepping import Stepping, fastest
+from supsup_models.superposition import UnpackedLayer
+
+
+@dataclass
+class Table:
+    """The rows that the benchmarks add; printed once, at the end."""
+
+    rows: list[tuple[str, str, str]] = field(default_factory=list)
+
+    def add(self, what: str, figure: str, target: str) -> None:
+        self.rows.append((what, figure, target))
+
+
+@pytest.fixture(scope="module")
+def table(request: pytest.FixtureRequest) -> Iterator[Table]:
+    result = Table()
+    yield result
+    reporter = request.config.pluginmanager.getplugin("terminalreporter")
+    widths = [max(len(row[i]) for row in [*result.rows, ("", "measured", "target")]) for i in range(3)]
+    lines = [("what", "measured", "target"), tuple("-" * width for width in widths), *result.rows]
+    with request.config.pluginmanager.getplugin("capturemanager").global_and_fixture_disabled():
+        reporter.write_line("")
+        for line in lines:
+            reporter.write_line("  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip())
+
+
+@pytest.fixture(scope="module")
+def model() -> MaskedNetwork:
+    return MaskedNetwork("lenet-300-100", inputs=784, outputs=100, classes=10, seed=0)
+
+
+def medians(contenders: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Median seconds of each contender; they take turns, after one call each that does not count."""
+    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    for turn in range(rounds + 1):
+        for name, run in contenders.items():
+            start = perf_counter()
+            run()
+            if turn:
+                seconds[name].append(perf_counter() - start)
+    return {name: float(np.median(taken)) for name, taken in seconds.items()}
+
+
+@njit(nogil=True)
+def _read(words, total):
+    result = np.uint64(0)
+    for word in words:
+        result ^= word
+    total[0] = result
+
+
+def read_all(words: np.ndarray) -> None:
+    """Read an array once, all cores together."""
+    pieces = np.array_split(words, os.cpu_count() or 1)
+    threads = [Thread(target=_read, args=(piece, np.empty(1, dtype=np.uint64))) for piece in pieces]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+
+def test_one_shot_inference(table: Table, model: MaskedNetwork) -> None:
+    k = 1000
+    matrix, images = random_matrix(model.spec, k), torch.randn(128, 784)
+    stack = dense_stack(matrix)
+    expected = dense_one_shot(model, stack, images)
+    scores = infer_task(model, matrix, images).scores
+    np.testing.assert_allclose(scores, expected, rtol=1e-2, atol=1e-3 * float(expected.abs().max()))
+    big = np.zeros(1 << 25, dtype=np.uint64)
+    big[::512] = 1  # every page its own, not all the one page of zeros
+    g = np.random.default_rng(0).standard_normal(model.spec.bits).astype(np.float32)
+    taken = medians(
+        {
+            "packed": lambda: infer_task(model, matrix, images),
+            "dot": lambda: matrix.dot(g),
+            "read": lambda: read_all(big),
+            "dense": lambda: dense_one_shot(model, stack, images),
+            "product": lambda: dense_one_shot(model, stack, images, product=True),
+        },
+        rounds=7,
+    )
+    product, dense = taken["product"] / taken["packed"], taken["dense"] / taken["packed"]
+    table.add(
+        f"one-shot, batch 128, k = {k}, against (alpha * stack).sum(0), the published form",
+        f"{product:.0f} x ({1e3 * taken['packed']:.1f} against {1e3 * taken['product']:.0f} ms)",
+        ">= 200 x",
+    )
+    table.add(
+        f"one-shot, batch 128, k = {k}, against alpha @ stack, the best dense form",
+        f"{dense:.0f} x ({1e3 * taken['packed']:.1f} against {1e3 * taken['dense']:.0f} ms)",
+        ">= 200 x",
+    )
+    bandwidth, packed = big.nbytes / taken["read"], matrix.nbytes / taken["dot"]
+    table.add(
+        f"packed dot, {k} x {model.spec.bits} bits, share of the read bandwidth",
+        f"{packed / bandwidth:.2f} ({packed / 1e9:.1f} of {bandwidth / 1e9:.1f} GB/s, {1e3 * taken['dot']:.1f} ms)",
+        ">= 0.25",
+    )
+    assert product > 60
+    assert dense > 8
+    assert packed / bandwidth > 0.15 or not has_lookup()
+
+
+def test_memory_of_one_shot_inference(table: Table) -> None:
+    program = Path(__file__).with_name("peak_memory.py")
+    grown = {
+        kind: int(subprocess.run([sys.executable, program, kind, "1000"], capture_output=True, check=True).stdout)
+        for kind in ("packed", "dense")
+    }
+    ratio = grown["dense"] / grown["packed"]
+    table.add(
+        "memory of it, growth above libraries and network, against alpha @ stack",
+        f"1/{ratio:.0f} ({grown['packed'] / 1e6:.0f} against {grown['dense'] / 1e6:.0f} MB)",
+        "<= 1/25",
+    )
+    assert ratio > 20
+
+
+def test_per_image_inference(table: Table, model: MaskedNetwork) -> None:
+    k = 250
+    matrix, images = random_matrix(model.spec, k), torch.randn(128, 784)
+    unpacked = UnpackedLayer(model, matrix)
+
+    def forward_passes() -> None:
+        with torch.no_grad():
+            for mask in range(k):
+                model.run(images, unpacked.linear(mask))
+
+    taken = medians(
+        {
+            "exact": lambda: infer_task(model, matrix, images, per_image=True),
+            "listed": lambda: infer_task(model, matrix, images, "short-list", per_image=True),
+            "forward": forward_passes,
+        },
+        rounds=9,
+    )
+    exact, listed = taken["forward"] / taken["exact"], taken["forward"] / taken["listed"]
+    what = f"per image, 128 images, k = {k}, against k forward passes"
+    spent = f"against {1e3 * taken['forward']:.0f} ms"
+    table.add(f"{what}: exact", f"{exact:.1f} x ({1e3 * taken['exact']:.0f} {spent})", ">= 2 x")
+    table.add(f"{what}: short-list", f"{listed:.1f} x ({1e3 * taken['listed']:.0f} {spent})", ">= 10 x")
+    assert exact > 1.5 or not has_lookup()
+    assert listed > 4 or not has_lookup()
+
+
+@pytest.mark.mnist
+def test_short_list_finds_the_same_tasks(table: Table, model: MaskedNetwork) -> None:
+    """250 tasks, trained for 100 batches each: enough for masks that one image can be told by."""
+    k = 250
+    stream = open_stream("permuted-mnist", tasks=k)
+    tasks = [NumberedTask(task.index, task.train) for task in stream]
+    matrix = random_matrix(model.spec, 0)
+    for number, trained in enumerate(train_many(model, tasks, RECIPES["paper"], steps=100)):
+        matrix.append(f"task-{number}", trained.mask)
+    true = np.repeat(np.arange(k), 4)
+    images = torch.cat([task.test.images(slice(8, 12)) for task in stream])
+    found = {
+        method: np.mean(infer_task(model, matrix, images, method, per_image=True).task == true)
+        for method in ("one-shot", "short-list")
+    }
+    table.add(
+        f"task accuracy of the short-list against exact scores, {len(true)} images, {k} trained tasks",
+        f"{found['short-list']:.3f} against {found['one-shot']:.3f}",
+        "the same",
+    )
+    assert found["short-list"] >= found["one-shot"] - 0.01
+
+
+@pytest.mark.mnist
+def test_training(table: Table, model: MaskedNetwork) -> None:
+    stream, recipe, steps = open_stream("permuted-mnist", tasks=5), RECIPES["paper"], 250
+
+    def train(stepping: Stepping) -> Callable[[], object]:
+        return lambda: train_task(model, stream[1].train, recipe, task=1, steps=steps, stepping=stepping)
+
+    four = [NumberedTask(task.index, task.train) for task in stream[:4]]
+    taken = medians(
+        {
+            "fast": train(fastest(model)),
+            "fused": train(Stepping.FUSED),
+            "plain": train(Stepping.AUTOGRAD),
+            "many": lambda: list(train_many(model, four, recipe, steps=steps)),
+        },
+        rounds=5,
+    )
+    full = train_task(model, stream[2].train, recipe, task=2, steps=1000)
+    accuracy = mask_accuracy(model, full.mask, stream[2].test)
+    plain = train_task(model, stream[2].train, recipe, task=2, steps=1000, stepping=Stepping.AUTOGRAD)
+    against = mask_accuracy(model, plain.mask, stream[2].test)
+    fast, fused, many = (taken[name] / taken["plain"] for name in ("fast", "fused", "many"))
+    table.add(
+        f"training, {fastest(model).value}, against autograd and torch.optim",
+        f"{fast:.2f} ({4 * taken['fast']:.2f} against {4 * taken['plain']:.2f} s for 1000 batches)",
+        "<= 0.55, <= 1.6 s",
+    )
+    table.add("training in float32, one pass over the scores", f"{fused:.2f}", "<= 0.55")
+    table.add("training four tasks by train_many, a task", f"{many / 4:.2f} ({taken['many']:.2f} s)", "<= 0.55")
+    table.add("accuracy of it, against autograd's", f"{accuracy:.4f} against {against:.4f}", "the same, >= 0.935")
+    assert fast < 0.65
+    assert accuracy > max(0.93, against - 0.01)
+
+
+def test_mask_switch(table: Table, model: MaskedNetwork, tmp_path: Path) -> None:
+    """Masks with a tenth of their bits flipped from the seeded start, coded by what the bank chooses itself."""
+    rng = np.random.default_rng(0)
+    with MaskBank.create(tmp_path / "masks.bank", model.spec) as bank:
+        for task in range(8):
+            flat = (model.initial_scores(task) >= 0).numpy() ^ (rng.random(model.spec.bits) < 0.1)
+            dense = {layer.name: flat[layer.flat].reshape(layer.shape) for layer in model.spec}
+            bank.put(f"task-{task}", dense, prior=SeededScores(seed=model.seed, task=task))
+    with MaskBank.open(tmp_path / "masks.bank") as bank:
+        cold, warm, packed = (
+            serve(model, bank, cache_bytes=0),
+            serve(model, bank),
+            serve(model, bank.matrix(), cache_bytes=0),
+        )
+        turns = iter(range(10**6))
+        taken = medians(
+            {
+                "coded": lambda: cold.weights(f"task-{next(turns) % 8}"),
+                "packed": lambda: packed.weights(f"task-{next(turns) % 8}"),
+                "cached": lambda: warm.weights("task-0"),
+            },
+            rounds=101,
+        )
+    what = "mask switch, LeNet"
+    table.add(f"{what}: coded masks of a warm bank, seeded prior", f"{1e3 * taken['coded']:.2f} ms", "<= 1 ms")
+    table.add(f"{what}: packed masks in memory", f"{1e3 * taken['packed']:.2f} ms", "<= 1 ms")
+    table.add(f"{what}: in the cache", f"{1e6 * taken['cached']:.1f} us", "<= 1 ms")
+    assert taken["packed"] < 5e-3

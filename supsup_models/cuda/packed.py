@@ -1,0 +1,95 @@
+"""`PackedRows`: the masks of a `MaskMatrix`, packed, on a device, with the two products that inference needs there."""
+
+from importlib.util import find_spec
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from maskstore import MaskMatrix, MaskSpec
+from supsup_models.errors import ShapeError
+
+_ROWS, _WORDS, _SPAN = 16, 64, 8  # a tile of the dot product, and the tiles that one program walks
+_SUM_WORDS = 32
+_TILE_WORDS = 1 << 10  # words that the torch fallback unpacks at a time
+
+
+class PackedRows:
+    """k packed masks on a device: `8 * spec.words` bytes a mask, and nothing else that grows with k.
+
+    Flat tensors are float32 over all layers in spec order, without padding, on the same device.
+    """
+
+    def __init__(self, spec: MaskSpec, rows: Tensor) -> None:
+        self.spec = spec
+        self._rows = rows  # (k, 2 * spec.words) int32
+        starts = [torch.arange(layer.size) + 64 * layer.word_start for layer in spec]
+        self._padded_place = torch.cat(starts).to(rows.device)  # where each flat value lies among the padded bits
+
+    @classmethod
+    def of(cls, matrix: MaskMatrix, device: torch.device | str) -> "PackedRows":
+        """The masks of a matrix, copied to a device."""
+        words = np.ascontiguousarray(matrix.rows).astype("<u8", copy=False).view("<i4")
+        return cls(matrix.spec, torch.from_numpy(words.copy()).to(device))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def dot(self, g: Tensor, *, triton: bool | None = None) -> Tensor:
+        """Inner product of every mask with a flat tensor `(spec.bits,)` -> `(k,)`.
+
+        `triton` says whether to use the Triton kernel; by default where there is a GPU and the package.
+        """
+        if g.shape != (self.spec.bits,):
+            raise ShapeError(f"dot: expected a flat tensor of shape ({self.spec.bits},), found {tuple(g.shape)}")
+        padded = g.new_zeros(64 * self.spec.words, dtype=torch.float32)
+        padded[self._padded_place] = g.float()
+        if self._use_triton(triton):
+            return _triton_dot(self._rows, padded)
+        total = padded.new_zeros(len(self))
+        for start in range(0, self._rows.shape[1], _TILE_WORDS):
+            bits = _unpacked(self._rows[:, start : start + _TILE_WORDS])
+            total += bits @ padded[32 * start : 32 * start + bits.shape[1]]
+        return total
+
+    def weighted_sum(self, alpha: Tensor, *, triton: bool | None = None) -> Tensor:
+        """Sum of alpha_i times mask i: `(k,)` -> flat `(spec.bits,)`; `triton` as in `dot`."""
+        if alpha.shape != (len(self),):
+            raise ShapeError(f"weighted_sum: expected {len(self)} weights, found shape {tuple(alpha.shape)}")
+        alpha = alpha.float().contiguous()
+        if self._use_triton(triton):
+            padded = _triton_weighted_sum(self._rows, alpha)
+        else:
+            tiles = self._rows.split(_TILE_WORDS, dim=1)
+            padded = torch.cat([alpha @ _unpacked(tile) for tile in tiles])
+        return padded[self._padded_place]
+
+    def _use_triton(self, wanted: bool | None) -> bool:
+        return self._rows.is_cuda and find_spec("triton") is not None if wanted is None else wanted
+
+
+def _unpacked(words: Tensor) -> Tensor:
+    """int32 `(k, w)` -> float32 bits `(k, 32 w)`."""
+    bits = (words.unsqueeze(2) >> torch.arange(32, dtype=torch.int32, device=words.device)) & 1
+    return bits.view(len(words), 32 * words.shape[1]).float()
+
+
+def _triton_dot(rows: Tensor, padded: Tensor) -> Tensor:
+    from supsup_models.cuda.kernels import dot_kernel
+
+    k, words = rows.shape
+    spans = max(1, -(-words // (_WORDS * _SPAN)))
+    partial = padded.new_zeros(spans, k)
+    if k and words:
+        dot_kernel[(-(-k // _ROWS), spans)](rows, padded, partial, k, words, ROWS=_ROWS, WORDS=_WORDS, SPAN=_SPAN)
+    return partial.sum(dim=0)  # in a fixed order, unlike atomic adds
+
+
+def _triton_weighted_sum(rows: Tensor, alpha: Tensor) -> Tensor:
+    from supsup_models.cuda.kernels import weighted_sum_kernel
+
+    k, words = rows.shape
+    out = alpha.new_zeros(32 * words)
+    if k and words:
+        weighted_sum_kernel[(-(-words // _SUM_WORDS),)](rows, alpha, out, k, words, WORDS=_SUM_WORDS)
+    return out
