@@ -11,7 +11,9 @@ from supsup_models.errors import SupSupError
 from supsup_models.requirements import torch_needed
 
 if TYPE_CHECKING:
+    from supsup_models.allocation import AllocationConfig, Allocator
     from supsup_models.data.streams import TaskStream, open_stream
+    from supsup_models.identity_free import IdentityFreeLearner
     from supsup_models.inference import Guess, infer_task
     from supsup_models.networks import ARCHITECTURES, MaskedNetwork
     from supsup_models.recipes import RECIPES, Recipe, RMSProp
@@ -21,8 +23,11 @@ if TYPE_CHECKING:
 __all__ = [
     "ARCHITECTURES",
     "RECIPES",
+    "AllocationConfig",
+    "Allocator",
     "Evaluation",
     "Guess",
+    "IdentityFreeLearner",
     "Inference",
     "MaskedNetwork",
     "RMSProp",
@@ -37,7 +42,9 @@ __all__ = [
 ]
 
 _HOMES = {
+    "supsup_models.allocation": ("AllocationConfig", "Allocator"),
     "supsup_models.data.streams": ("TaskStream", "open_stream"),
+    "supsup_models.identity_free": ("IdentityFreeLearner",),
     "supsup_models.inference": ("Guess", "infer_task"),
     "supsup_models.networks": ("ARCHITECTURES", "MaskedNetwork"),
     "supsup_models.recipes": ("RECIPES", "RMSProp", "Recipe"),

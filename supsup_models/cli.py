@@ -86,6 +86,9 @@ def train(
     batches: Annotated[int, typer.Option(help="Training steps a task.", min=1)] = 1000,
     recipe: Annotated[str, typer.Option(help="default (ours) or paper (as published).")] = "default",
     seed: Annotated[int, typer.Option(help="Seed of weights, scores, pixels, batches.", min=0, max=2**64 - 1)] = 0,
+    scenario: Annotated[
+        str, typer.Option(help="NNs trains without task identity; GG, GNs and GNu train alike.")
+    ] = "GG",
     data: Data = None,
     download: Download = False,
     device: Device = "auto",
@@ -96,17 +99,26 @@ def train(
 
     with _usage_checked():
         from supsup_models.data.names import parse_stream_name
+        from supsup_models.names import check
+        from supsup_models.scenarios import SCENARIOS
 
         parse_stream_name(stream)
+        check("scenario", scenario, SCENARIOS)
         from supsup_models.commands import train as command
 
-        config = RunConfig(stream, tasks, model, outputs, batches, recipe, seed)
+        config = RunConfig(stream, tasks, model, outputs, batches, recipe, seed, task_identity=scenario != "NNs")
         trained = command.train(config, out, data=data, download=download, device=device)
-    if as_json:
+    place = {"run": str(out), "bank": str(bank_path(out))}
+    if not config.task_identity:
+        masks = list(trained.record.tasks)
+        if as_json:
+            console.print_json({**place, "masks": len(masks), "new_masks": trained.new_tasks, "per_mask": masks})
+        else:
+            print(f"{len(masks)} masks, {trained.new_tasks} of them new, in {bank_path(out)}")
+    elif as_json:
         console.print_json(
             {
-                "run": str(out),
-                "bank": str(bank_path(out)),
+                **place,
                 "tasks": len(trained.record.tasks),
                 "new_tasks": trained.new_tasks,
                 "accuracy": trained.accuracy,
@@ -127,7 +139,7 @@ def train(
 )
 def evaluate(
     run: RunFolder,
-    scenario: Annotated[str, typer.Option(help="GG, GNs or GNu.")] = "GNu",
+    scenario: Annotated[str, typer.Option(help="GG, GNs or GNu; NNs for a run trained so.")] = "GNu",
     method: Method = "one-shot",
     objective: Objective = "H",
     images: Annotated[int, typer.Option(help="Images of one task that share an inference.", min=1)] = 1,

@@ -18,7 +18,10 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class RunConfig:
-    """The arguments that make a run what it is; two runs with the same ones have the same masks."""
+    """The arguments that make a run what it is; two runs with the same ones have the same masks.
+
+    Without `task_identity` (scenario NNs) a mask is not a task's: masks are allocated as the data calls for them.
+    """
 
     stream: str
     tasks: int
@@ -27,6 +30,7 @@ class RunConfig:
     batches: int
     recipe: str
     seed: int
+    task_identity: bool = True
 
     def difference(self, other: "RunConfig") -> str:
         """One phrase that says in what another configuration differs, or nothing."""

@@ -14,6 +14,7 @@ import maskstore
 from maskstore import MaskBank
 from maskstore.priors import SeededScores
 from supsup_models.commands.loaded import check_same_stream, make_network
+from supsup_models.commands.without_identity import train_without_identity
 from supsup_models.data.streams import TaskStream, open_stream
 from supsup_models.data.tasks import Task
 from supsup_models.devices import pick_device
@@ -29,14 +30,14 @@ from supsup_models.training import train_task
 
 @dataclass(frozen=True)
 class Trained:
-    """What a call of `train` did: the record of the whole run, and how many of its tasks were new."""
+    """What a call of `train` did: the record of the whole run, and how many of its tasks (NNs: masks) were new."""
 
     record: RunRecord
     new_tasks: int
 
     @property
     def accuracy(self) -> float:
-        """Mean test accuracy over tasks, each under its own mask (GG)."""
+        """Mean test accuracy over tasks, each under its own mask (GG); of no meaning without task identity."""
         return float(np.mean([task["accuracy"] for task in self.record.tasks]))
 
 
@@ -83,6 +84,9 @@ def _train(
     if record_path(folder).exists():  # looked at again, now that nobody else can write it
         record = _check_same_config(folder, record.config)
         check_same_stream(record, stream)
+    if not record.config.task_identity:
+        with _open_bank(folder, model) as bank:
+            return Trained(*train_without_identity(model, stream, recipe, record, folder, bank, reporter))
     new_tasks = 0
     with _open_bank(folder, model) as bank, reporter("training", len(stream)) as report:
         finished = [{"name": info.name, **info.meta} for info in bank.infos()]
