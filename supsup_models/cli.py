@@ -37,7 +37,7 @@ app = typer.Typer(
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A folder made by `supsup train`.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Method = Annotated[str, typer.Option("--infer", help="one-shot, binary or exhaustive.")]
+Method = Annotated[str, typer.Option("--infer", help="one-shot, binary, exhaustive or gradient.")]
 Objective = Annotated[str, typer.Option(help="H (entropy) or G (superfluous outputs).")]
 Data = Annotated[
     Path | None, typer.Option(help="Folder with the four IDX files, or one that holds mnist/ or fashion-mnist/.")

@@ -1,4 +1,4 @@
-"""Which task do these images belong to? One-shot, binary and exhaustive inference over packed masks.
+"""Which task do these images belong to? One-shot, binary, exhaustive and gradient inference over packed masks.
 
 Wortsman et al. 2020, section 3.3 and algorithms 1 and 2. Nothing here ever sees a label or a true task, and the answer
 does not depend on the order of the tasks (exact ties aside: they go to the earlier one).
@@ -15,11 +15,12 @@ from torch import Tensor
 
 from maskstore import MaskMatrix
 from supsup_models.errors import InferenceError, ShapeError
+from supsup_models.gradient_inference import descend, descend_each
 from supsup_models.names import choose
 from supsup_models.networks import MaskedNetwork
 from supsup_models.objectives import Objective, make_objective, preference
 from supsup_models.superposition import (
-    CandidateMean,
+    Mixture,
     UnpackedLayer,
     image_derivatives,
     mask_derivatives,
@@ -38,7 +39,7 @@ class Guess:
     For a batch as a whole `task` is an int and `scores` `(k,)`; per image `task` is `(b,)` int64 and `scores` `(b, k)`.
     Scores are float32, higher is more likely, and `task` is their argmax. Their scale belongs to the method: minus
     dL/dalpha for one-shot, minus the cost for exhaustive; for binary the number of rounds a mask survived, plus its
-    rank among those dropped with it as a fraction below 1.
+    rank among those dropped with it as a fraction below 1; for gradient the logarithm of alpha, up to a constant.
     """
 
     task: int | NDArray[np.int64]
@@ -56,7 +57,8 @@ def infer_task(
     """Infer the task of unlabelled images `(b, inputs)`, one for the whole batch or one for each image.
 
     method: "one-shot" (a single gradient at the mean mask), "binary" (halves the candidates by the median of the
-    gradient until one is left) or "exhaustive" (every mask's own cost). objective: "H" or "G".
+    gradient until one is left), "exhaustive" (every mask's own cost) or "gradient" (descends on the masks' weights).
+    objective: "H" or "G".
 
     Raises ShapeError or ImageValueError for images that do not fit, InferenceError for an empty matrix or for G without
     superfluous outputs, UnknownNameError for other methods and objectives.
@@ -163,7 +165,8 @@ def _binary_each(model: MaskedNetwork, matrix: MaskMatrix, images: Tensor, objec
         if round_number == 0:
             scores = _one_shot_each(model, matrix, images, objective)
         else:
-            mixed = CandidateMean(model, unpacked, candidates[undecided])
+            chosen = candidates[undecided].to(images.dtype)
+            mixed = Mixture(model, unpacked, chosen / chosen.sum(dim=1, keepdim=True))
             traced = trace(model, images[undecided], mixed, objective)
             scores = preference(image_derivatives(model, unpacked, traced, mixed.images_of, k))
         before = candidates[undecided]
@@ -190,5 +193,6 @@ _METHODS = {
     "one-shot": _Method(_one_shot, _one_shot_each),
     "binary": _Method(_binary, _binary_each),
     "exhaustive": _Method(_exhaustive, _exhaustive_each),
+    "gradient": _Method(descend, descend_each),
 }
 METHODS = tuple(_METHODS)
