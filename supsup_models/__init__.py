@@ -12,6 +12,7 @@ from supsup_models.requirements import torch_needed
 
 if TYPE_CHECKING:
     from supsup_models.allocation import AllocationConfig, Allocator
+    from supsup_models.calibration import Calibration
     from supsup_models.data.streams import TaskStream, open_stream
     from supsup_models.identity_free import IdentityFreeLearner
     from supsup_models.inference import Guess, infer_task
@@ -25,6 +26,7 @@ __all__ = [
     "RECIPES",
     "AllocationConfig",
     "Allocator",
+    "Calibration",
     "Evaluation",
     "Guess",
     "IdentityFreeLearner",
@@ -43,6 +45,7 @@ __all__ = [
 
 _HOMES = {
     "supsup_models.allocation": ("AllocationConfig", "Allocator"),
+    "supsup_models.calibration": ("Calibration",),
     "supsup_models.data.streams": ("TaskStream", "open_stream"),
     "supsup_models.identity_free": ("IdentityFreeLearner",),
     "supsup_models.inference": ("Guess", "infer_task"),

@@ -99,10 +99,11 @@ def train(
 
     with _usage_checked():
         from supsup_models.data.names import parse_stream_name
+
+        parse_stream_name(stream)  # before anything that loads torch
         from supsup_models.names import check
         from supsup_models.scenarios import SCENARIOS
 
-        parse_stream_name(stream)
         check("scenario", scenario, SCENARIOS)
         from supsup_models.commands import train as command
 
@@ -191,7 +192,9 @@ def infer(
         console.print_json({"images": len(answers), "normalisation": found.normalisation, "answers": answers})
         return
     for number, each in enumerate(found.answers):
-        print(f"image {number}: {each.task}, label {each.label}, confidence {each.confidence:.3f}")
+        sureness = "" if each.task_confidence is None else f", task confidence {each.task_confidence:.3f}"
+        task = f"none of these tasks (nearest {each.task})" if each.none_of_these else each.task
+        print(f"image {number}: {task}, label {each.label}, confidence {each.confidence:.3f}{sureness}")
 
 
 @app.command(epilog=_example("supsup recover --data DIR", "supsup recover --stream split-digits --width 256 --json"))

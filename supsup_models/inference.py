@@ -5,7 +5,7 @@ does not depend on the order of the tasks (exact ties aside: they go to the earl
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskstore import MaskMatrix
+from supsup_models.calibration import Calibration
 from supsup_models.errors import InferenceError, ShapeError
 from supsup_models.gradient_inference import descend, descend_each
 from supsup_models.names import choose
@@ -44,6 +45,8 @@ class Guess:
 
     task: int | NDArray[np.int64]
     scores: NDArray[np.float32]
+    confidence: float | NDArray[np.float32] | None = None
+    """With a calibration: the fraction of the task's own images that look less like it; below 0.01, none of these."""
 
 
 def infer_task(
@@ -53,12 +56,13 @@ def infer_task(
     method: str = "one-shot",
     objective: str = "H",
     per_image: bool = False,
+    calibration: Calibration | None = None,
 ) -> Guess:
     """Infer the task of unlabelled images `(b, inputs)`, one for the whole batch or one for each image.
 
     method: "one-shot" (a single gradient at the mean mask), "binary" (halves the candidates by the median of the
     gradient until one is left), "exhaustive" (every mask's own cost) or "gradient" (descends on the masks' weights).
-    objective: "H" or "G".
+    objective: "H" or "G". With a `calibration` the guess says how sure it is.
 
     Raises ShapeError or ImageValueError for images that do not fit, InferenceError for an empty matrix or for G without
     superfluous outputs, UnknownNameError for other methods and objectives.
@@ -74,9 +78,13 @@ def infer_task(
         if per_image:
             chunks = [infer.each(model, matrix, chunk, cost) for chunk in tensor.split(_CHUNK)]
             each = torch.cat(chunks).float().cpu().numpy()
-            return Guess(each.argmax(axis=1).astype(np.int64, copy=False), each)
-        scores = infer.batch(model, matrix, tensor, cost)
-    return Guess(int(scores.argmax()), scores)
+            guess = Guess(each.argmax(axis=1).astype(np.int64, copy=False), each)
+        else:
+            scores = infer.batch(model, matrix, tensor, cost)
+            guess = Guess(int(scores.argmax()), scores)
+    if calibration is None:
+        return guess
+    return replace(guess, confidence=calibration.confidence(model, matrix, tensor, guess.task))
 
 
 def _one_shot(model: MaskedNetwork, matrix: MaskMatrix, images: Tensor, objective: Objective) -> NDArray[np.float32]:

@@ -1,5 +1,7 @@
 """A run's folder: `masks.bank`, the finished tasks' masks, and `run.json`, the record of how they were made.
 
+`calibration.json`, written when all tasks are finished, says how sure to be of a guess; nothing else needs it.
+
 The bank is the truth about which tasks are finished; the record repeats their figures for people and for other tools.
 It is replaced atomically, so a reader never sees half of one. Imports no torch.
 """
@@ -95,3 +97,8 @@ def record_path(folder: Path) -> Path:
 def bank_path(folder: Path) -> Path:
     """Where a run's masks lie."""
     return folder / "masks.bank"
+
+
+def calibration_path(folder: Path) -> Path:
+    """Where a finished run's calibration lies."""
+    return folder / "calibration.json"

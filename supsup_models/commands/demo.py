@@ -17,7 +17,7 @@ from supsup_models.commands.infer import infer_file
 from supsup_models.commands.train import train
 from supsup_models.data.streams import open_stream
 from supsup_models.errors import RunError
-from supsup_models.runs import RunConfig, RunRecord, bank_path, record_path
+from supsup_models.runs import RunConfig, RunRecord, bank_path, calibration_path, record_path
 
 CONFIG = RunConfig(
     stream="permuted-digits", tasks=5, model="lenet-300-100", outputs=100, batches=500, recipe="default", seed=0
@@ -103,6 +103,7 @@ def _forget_earlier_demo(folder: Path) -> None:
     if RunRecord.read(folder).config != CONFIG:
         raise RunError(f"{folder}: expected an empty folder or an earlier demo, found another run")
     bank_path(folder).unlink(missing_ok=True)
+    calibration_path(folder).unlink(missing_ok=True)
     record_path(folder).unlink()
 
 

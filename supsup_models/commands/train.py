@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 import maskstore
 from maskstore import MaskBank
 from maskstore.priors import SeededScores
+from supsup_models.calibration import Calibration
 from supsup_models.commands.loaded import check_same_stream, make_network
 from supsup_models.commands.without_identity import train_without_identity
 from supsup_models.data.streams import TaskStream, open_stream
@@ -23,9 +24,11 @@ from supsup_models.names import choose
 from supsup_models.networks import ARCHITECTURES, MaskedNetwork
 from supsup_models.progress import Reporter
 from supsup_models.recipes import RECIPES, Recipe
-from supsup_models.runs import RunConfig, RunRecord, bank_path, record_path
+from supsup_models.runs import RunConfig, RunRecord, bank_path, calibration_path, record_path
 from supsup_models.scenarios import mask_accuracy
 from supsup_models.training import train_task
+
+_CALIBRATION_IMAGES = 512  # of each task's test images, whose labels are not looked at
 
 
 @dataclass(frozen=True)
@@ -102,6 +105,9 @@ def _train(
                 f"{task.name} ({len(finished)} of {len(stream)}): "
                 f"accuracy {figures['accuracy']:.4f}, trained in {figures['seconds']:.1f} s"
             )
+        if new_tasks or not calibration_path(folder).exists():
+            own = {task.name: task.test.images(slice(0, _CALIBRATION_IMAGES)).to(model.weights) for task in stream}
+            Calibration.fit(model, bank.matrix(), own).write(calibration_path(folder))
     return Trained(replace(record, tasks=tuple(finished)), new_tasks)
 
 
