@@ -27,10 +27,11 @@ from supsup_models.superposition import mask_derivatives
 class AllocationConfig:
     """How masks are chosen, allocated and merged when nobody names the task.
 
-    `verify=False` is the published test by itself. `tolerance` is how far entropy may be on the way from a mask's own
-    level (0) to that of an untrained mask (1) for images to count as its own; `agreement` is the fraction of images
-    that two masks must label alike to be merged, `buffer` how many recent unlabelled batches that is judged on, and
-    `shortlist` how many masks are compared with the one that is put away.
+    `verify=False` is the published test by itself, every `check_every` batches; with it, a few images of every batch
+    are also watched, and the test is made at once when they stop looking like the mask's own. `tolerance` is how far
+    entropy may be on the way from a mask's own level (0) to that of an untrained mask (1) for images to count as its
+    own; `agreement` is the fraction of images that two masks must label alike to be merged, `buffer` how many recent
+    unlabelled batches that is judged on, and `shortlist` how many masks are compared with the one that is put away.
     """
 
     check_every: int = 100

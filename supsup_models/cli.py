@@ -225,3 +225,46 @@ def demo(
         console.print_json(result.to_json())
     else:
         result.print()
+
+
+@app.command(
+    epilog=_example(
+        "supsup reproduce --list",
+        "supsup reproduce nns-permuted-lenet-20 --data DIR --json",
+        "supsup reproduce permuted-lenet-250 --quick",
+    )
+)
+def reproduce(
+    experiment: Annotated[str | None, typer.Argument(help="Its name; see --list.", show_default=False)] = None,
+    out: Annotated[Path, typer.Option(help="Folder for results and trained runs.")] = Path("reproduced"),
+    quick: Annotated[bool, typer.Option("--quick", help="A small version on embedded data.")] = False,
+    list_all: Annotated[bool, typer.Option("--list", help="Name all experiments.")] = False,
+    data: Data = None,
+    download: Download = False,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Run a published experiment end to end: our figures beside the published ones. Goes on where it stopped."""
+    from supsup_models.experiments.names import EXPERIMENT_NAMES
+
+    if not list_all:
+        console.choice("experiment", experiment or "nothing", EXPERIMENT_NAMES)
+    with _usage_checked():
+        from supsup_models.commands import reproduce as command
+        from supsup_models.experiments.experiment import Context
+
+        if list_all:
+            known = command.listing()
+            if as_json:
+                console.print_json({"experiments": known})
+            else:
+                print("\n".join(f"{each['name']}: {each['title']}" for each in known))
+            return
+        context = Context(out, quick, data, download, device)
+        result, path = command.reproduce(str(experiment), context)
+    if as_json:
+        console.print_json(result)
+    else:
+        command.print_result(result, path)
+    if result["reached"] is False:
+        raise typer.Exit(console.FAILED)

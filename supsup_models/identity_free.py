@@ -1,13 +1,15 @@
 """Learning from a stream of batches that never says which task a batch is from, nor when it changes (scenario NNs).
 
-Every `check_every` batches the `Allocator` looks at the batch's images, before anything is learned from them, and says
-which mask to go on with. A mask that is left is **put away**: compared with the others on its own last images, and
-merged where one of the two is superfluous. Labels reach the training step and nothing else.
+Every `check_every` batches, and when a few images of a batch look unusual, the `Allocator` looks at the batch's images,
+before anything is learned from them, and says which mask to go on with. A mask that is left is **put away**: compared
+with the others on its own last images, and merged where one of the two is superfluous. Labels reach the training step
+and nothing else.
 """
 
 from collections import deque
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
+from math import log
 
 import numpy as np
 import torch
@@ -18,9 +20,13 @@ from supsup_models.allocation import AllocationConfig, Allocator, Candidate, mas
 from supsup_models.errors import NetworkError
 from supsup_models.merging import find_twin
 from supsup_models.networks import MaskedNetwork
+from supsup_models.objectives import Entropy
 from supsup_models.recipes import Recipe
 from supsup_models.stepping import Stepper, Stepping, make_stepper
 from supsup_models.training import checked_images, checked_labels
+
+_WATCHED = 32  # images of a batch
+_MEMORY = 8  # batches that the usual entropy is averaged over
 
 
 @dataclass(frozen=True)
@@ -84,6 +90,7 @@ class IdentityFreeLearner:
         self._recent: deque[Tensor] = deque(maxlen=config.buffer)  # images only
         self._matrix = self._packed()
         self._untrained: Mask | None = None
+        self._usual = self._ceiling = 0.0  # entropy of the watched images: lately, and the most that it can be
 
     def observe(self, images: Tensor, labels: Tensor) -> float:
         """Learn from one batch, images `(b, inputs)` and labels `(b,)`; returns its cross-entropy before the step.
@@ -92,7 +99,7 @@ class IdentityFreeLearner:
         """
         images = checked_images(images, self.model)
         labels = checked_labels(labels, self.model.classes).to(images.device)
-        if self._stepper is None or self.batch % self._config.check_every == 0:
+        if self._stepper is None or self.batch % self._config.check_every == 0 or self._looks_unusual(images):
             self._choose(images)
         assert self._stepper is not None
         # The stream has no known end, so a rate cannot be scheduled towards it.
@@ -128,6 +135,22 @@ class IdentityFreeLearner:
             self._matrix = self._packed()
             self._start(name, known.number, known.batches, self._scores_of(known))
 
+    def _looks_unusual(self, images: Tensor) -> bool:
+        """Whether a few of the images are much less certain than those before them; cheap enough for every batch.
+
+        Without it a task that ends between two checks would have the next one trained into its mask until the second.
+        """
+        if not self._config.verify or self._stepper is None:
+            return False
+        with torch.no_grad():
+            effective = self.model.weights * (self._stepper.scores.detach() >= 0)
+            found = float(Entropy().cost(self.model.run_with(images[:_WATCHED], effective)).mean())
+        rise = (found - self._usual) / max(self._ceiling - self._usual, 1e-6)
+        if rise > self._config.tolerance and self._usual < (1 - self._config.tolerance) * self._ceiling:
+            return True
+        self._usual += (found - self._usual) / _MEMORY
+        return False
+
     def _ask(self, current: Candidate | None, images: Tensor) -> int | None:
         levels = [known.level for known in self.known.values()]
         return self._allocator.choose(self._matrix, levels, current, self._untrained_mask(), images).row
@@ -137,6 +160,8 @@ class IdentityFreeLearner:
         self._stepper = make_stepper(Stepping.FUSED, self.model, scores, self._recipe.optimiser)
         self._recent.clear()
         self._untrained = None
+        # as uncertain as can be, until a few batches have said otherwise
+        self._usual = self._ceiling = log(self.model.outputs)
 
     def _put_away(self) -> None:
         mask = self._mask()

@@ -85,6 +85,12 @@ def test_every_task_gets_one_mask_and_a_task_that_comes_back_its_old_one(
     assert chosen_masks(model, learner, stream) == ["mask-0", "mask-1", "mask-2"]
 
 
+def test_tasks_may_change_between_checks(model: MaskedNetwork, stream: TaskStream) -> None:
+    learner, changes = learn(model, stream, [0, 1, 2], AllocationConfig(check_every=40))
+    assert [change.batch for change in changes] == [75, 150, 225]
+    assert chosen_masks(model, learner, stream) == ["mask-0", "mask-1", "mask-2"]
+
+
 def test_the_order_of_tasks_changes_the_numbers_only(model: MaskedNetwork, stream: TaskStream) -> None:
     learner, _ = learn(model, stream, [2, 0, 1])
     assert chosen_masks(model, learner, stream) == ["mask-1", "mask-2", "mask-0"]
