@@ -5,33 +5,54 @@ try:
 except ImportError as error:
     raise ImportError('hopfield needs torch, which is not installed: pip install "maskstore[models]"') from error
 
-from hopfield.anneal import Entropy, PaperRecipe, Recipe, Recovery, Trace, recover
+from hopfield.anneal import (
+    Entropy,
+    MeanFieldRecipe,
+    PaperRecipe,
+    Recipe,
+    Recovery,
+    SearchRecipe,
+    Trace,
+    recover,
+)
 from hopfield.blocks import BlockMemory
+from hopfield.dual import DualMemory
 from hopfield.dynamics import Relaxed, Update, mean_field, relax
-from hopfield.errors import CapacityWarning, HopfieldError
+from hopfield.errors import CapacityWarning, HopfieldError, LearningWarning
 from hopfield.memory import Memory
+from hopfield.modern import DenseAssociativeMemory
 from hopfield.network import HopfieldNetwork
-from hopfield.rules import Hebbian, Rule, Storkey
+from hopfield.quantize import QuantizedNetwork, quantized_bytes
+from hopfield.rules import Hebbian, Perceptron, PseudoInverse, Rule, Storkey
 from hopfield.storage import load_memory
 
 __all__ = [
     "BlockMemory",
     "CapacityWarning",
+    "DenseAssociativeMemory",
+    "DualMemory",
     "Entropy",
     "Hebbian",
     "HopfieldError",
     "HopfieldNetwork",
+    "LearningWarning",
+    "MeanFieldRecipe",
     "Memory",
     "PaperRecipe",
+    "Perceptron",
+    "PseudoInverse",
+    "QuantizedNetwork",
     "Recipe",
     "Recovery",
     "Relaxed",
     "Rule",
+    "SearchRecipe",
     "Storkey",
     "Trace",
     "Update",
     "load_memory",
     "mean_field",
+    "quantized_bytes",
     "recover",
     "relax",
 ]

@@ -43,3 +43,7 @@ class MemoryFileError(HopfieldError, ValueError):
 
 class CapacityWarning(UserWarning):
     """A store is about to take the memory beyond the load that its rule holds."""
+
+
+class LearningWarning(UserWarning):
+    """A rule stopped before every pattern was learnt; the couplings hold what it had reached."""

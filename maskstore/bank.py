@@ -287,6 +287,7 @@ class MaskBank:
     def put_record(self, row: Record, *, overwrite: bool = False) -> None:
         """Store a row as another bank of the same spec holds it, without coding anew."""
         row.check()
+        _check_name(row.name)
         with self._file.changing() as link:
             self._insert(link, row, overwrite)
 
@@ -303,6 +304,10 @@ class MaskBank:
         """All changes in the block together: either every one is stored, when the block ends, or none."""
         with self._file.transaction():
             yield
+
+    def vacuum(self) -> None:
+        """Give free pages back to the file system; BankBusyError inside `transaction`."""
+        self._file.vacuum()
 
     def _insert(self, link: sqlite3.Connection, row: Record, overwrite: bool) -> None:
         found = link.execute("SELECT id FROM masks WHERE name=?", (row.name,)).fetchone()

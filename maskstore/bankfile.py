@@ -114,6 +114,14 @@ class BankFile:
         with self.transaction(), self.reading() as link:
             yield link
 
+    def vacuum(self) -> None:
+        """Rewrite the file without free pages, under the writers' lock; BankBusyError inside a transaction."""
+        self.check_writable()
+        if self._in_transaction:
+            raise BankBusyError(f"{self.path}: expected no transaction at work, found one")
+        with self._locked():
+            self._connection().execute("VACUUM")
+
     def check_writable(self) -> None:
         """BankClosedError, BankReadOnlyError or BankThreadError unless this thread may write."""
         if self.closed:

@@ -1,4 +1,4 @@
-"""The `maskstore` command: look into banks, check them, take masks out and put masks in."""
+"""The `maskstore` command: look into banks, check them, take masks out, put masks in, make them smaller."""
 
 import json
 import sys
@@ -7,11 +7,11 @@ from typing import Annotated, Any
 
 import typer
 
-from maskstore import console
+from maskstore import commands_io, console
 from maskstore.errors import MaskStoreError
 
 app = typer.Typer(
-    help="Mask banks: stats, verify, ls, get, put, rm. Errors are one line; --debug shows tracebacks.",
+    help="Mask banks: look into them, check them, bring masks in and out. Errors are one line; --debug has tracebacks.",
     no_args_is_help=True,
     add_completion=False,
     rich_markup_mode="rich",
@@ -26,6 +26,9 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on s
 def main() -> None:
     """Entry point of the `maskstore` command."""
     sys.exit(console.run("maskstore", app, (MaskStoreError,), sys.argv[1:]))
+
+
+commands_io.register(app)
 
 
 def _example(*lines: str) -> str:
@@ -137,7 +140,7 @@ def put(
     task: TaskName,
     source: Annotated[Path, typer.Argument(metavar="FILE.npz", help="One array of 0/1 a layer.", show_default=False)],
     meta: Annotated[str, typer.Option(help="JSON object to store beside the mask.")] = "{}",
-    codec: Annotated[str, typer.Option(help="auto, ans, zstd or raw.")] = "auto",
+    codec: Annotated[str, typer.Option(help="auto, max (slowest, smallest), ans, mix, gap, zstd or raw.")] = "auto",
     prior: Annotated[str, typer.Option(help="JSON object: what is known about the mask.")] = '{"id": "uniform"}',
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a mask of this name.")] = False,
     create: Annotated[bool, typer.Option("--create", help="Create the bank if there is none.")] = False,
@@ -150,7 +153,7 @@ def put(
     from maskstore.npz import read_npz
     from maskstore.priors import prior_from_config
 
-    console.choice("--codec", codec, registry.codec_ids())
+    console.choice("--codec", codec, registry.codec_names())
     try:
         known = prior_from_config(_json_object("--prior", prior))
     except (CodecError, UnknownPriorError) as error:
@@ -177,6 +180,45 @@ def rm(bank: BankPath, tasks: Annotated[list[str], typer.Argument(metavar="TASK.
         for task in tasks:
             opened.delete(task)
     console.note(f"{bank}: {len(tasks)} removed; their pages are used again by the next masks")
+
+
+@app.command(epilog=_example("maskstore compact tasks.bank", "maskstore compact tasks.bank --level fast --json"))
+def compact(
+    bank: BankPath,
+    level: Annotated[str, typer.Option(help="max tries every codec and takes minutes; fast is the default of put.")] = (
+        "max"
+    ),
+    as_json: AsJson = False,
+) -> None:
+    """Code every mask anew in as few bytes as possible, check each bit, and only then change the bank."""
+    from time import monotonic
+
+    from maskstore.codecs.auto import LEVELS
+    from maskstore.compact import compact as compact_bank
+
+    console.choice("--level", level, LEVELS)
+    told = monotonic()
+
+    def progress(done: int, of: int) -> None:
+        nonlocal told
+        if monotonic() - told > 2:
+            told = monotonic()
+            console.note(f"{bank}: {100 * done // of} % coded and checked")
+
+    found = compact_bank(bank, level=level, on_mask=progress)
+    if as_json:
+        console.print_json(
+            {
+                "tasks": found.masks,
+                "recoded": found.recoded,
+                "bytes_before": found.bytes_before,
+                "bytes_after": found.bytes_after,
+            }
+        )
+    else:
+        console.note(
+            f"{bank}: {found.recoded} of {found.masks} masks smaller, {found.bytes_before} -> {found.bytes_after} bytes"
+        )
 
 
 def _json_object(option: str, text: str) -> dict[str, Any]:

@@ -56,6 +56,14 @@ class FormatVersionError(MaskStoreError, ValueError):
     """The bank was written by a newer format version than this one reads."""
 
 
+class ForeignFileError(MaskStoreError, ValueError):
+    """A file of another program holds no masks in a layout known here, or could only be read by running its code."""
+
+
+class ImportOptionError(MaskStoreError, ValueError):
+    """What the caller said about a foreign file is missing or contradicts it: shapes, layout, bit order, names."""
+
+
 class BankNotFoundError(MaskStoreError, FileNotFoundError):
     """No bank at that path."""
 

@@ -24,12 +24,15 @@ class Contexts:
     """The context of every bit of one layer: a point on a grid of ordered levels x unordered classes.
 
     `ids[i] = level * classes + class`, shape `(size,)`, uint8. Neighbouring levels are expected to have similar
-    probabilities, so a codec may merge them; classes are only labels. `levels` is a power of two.
+    probabilities, so a codec may merge them; classes are only labels. `levels` is a power of two. `directions` has +1
+    or -1 for each class (default: all +1): an influence that bits of a row or a column share pushes bits of classes
+    with opposite directions opposite ways.
     """
 
     ids: NDArray[np.uint8]
     levels: int
     classes: int
+    directions: tuple[int, ...] = ()
 
 
 class Prior(ABC):
@@ -80,12 +83,12 @@ class SeededScores(Prior):
                                  f"found {value!r:.40}")  # fmt: skip
 
     def contexts(self, spec: MaskSpec, index: int) -> Contexts:
-        """64 levels of |score|, 4 classes of signs."""
+        """64 levels of |score|, 4 classes of signs; gradients push a score along or against its weight's sign."""
         size = spec.layers[index].size
         signs = random_packed_bits(self.seed, Role.WEIGHT_SIGN, size, layer=index)
         scores = address_key(self.seed, Role.SCORE, index, self.task)
         ids: NDArray[np.uint8] = kernels.load().score_contexts(scores, signs, size)
-        return Contexts(ids, levels=self.LEVELS, classes=4)
+        return Contexts(ids, levels=self.LEVELS, classes=4, directions=(-1, 1, -1, 1))
 
 
 _PRIORS: dict[str, type[Prior]] = {prior.id: prior for prior in (Uniform, SeededScores)}

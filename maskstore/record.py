@@ -87,12 +87,13 @@ def sealed(record: Record, id: int) -> Record:
 def decode_mask(record: Record, spec: MaskSpec) -> Mask:
     """All layers of a record."""
     entries = read_table(record.data, spec, record.name, len(record.data))
-    words = np.empty(spec.words, dtype=np.uint64)
-    start = table_bytes(spec)
+    # layer by layer into a list: a hostile spec must fail at its first layer, before memory for all of them is taken
+    layers, start = [np.zeros(0, dtype=np.uint64)], table_bytes(spec)
     for index, (side, payload, _) in enumerate(entries):
         chunk = record.data[start : start + side + payload]
-        words[spec.layers[index].packed] = decode_layer(record, spec, index, entries[index], chunk)
+        layers.append(decode_layer(record, spec, index, entries[index], chunk))
         start += side + payload
+    words = np.concatenate(layers)
     words.flags.writeable = False
     return Mask(spec, words)
 

@@ -6,11 +6,22 @@ from collections.abc import Mapping
 from maskstore.codecs.ans import Ans
 from maskstore.codecs.auto import Auto
 from maskstore.codecs.base import Codec
+from maskstore.codecs.gap import Gap
+from maskstore.codecs.mix import Mix
 from maskstore.codecs.raw import Raw
 from maskstore.codecs.zstd import Zstd
 from maskstore.errors import CodecError, UnknownCodecError
 
-_CODECS: dict[str, type[Codec]] = {codec.id: codec for codec in (Raw, Zstd, Ans, Auto)}
+_CODECS: dict[str, type[Codec]] = {codec.id: codec for codec in (Raw, Zstd, Gap, Ans, Mix, Auto)}
+
+
+SHORTHANDS: dict[str, Codec] = {"max": Auto(level="max")}
+"""Names that stand for a codec with certain settings, for use where a codec is asked for in one word."""
+
+
+def codec_names() -> tuple[str, ...]:
+    """What `get_codec` takes: the ids of all codecs this version knows, and the shorthands."""
+    return (*_CODECS, *SHORTHANDS)
 
 
 def codec_ids() -> tuple[str, ...]:
@@ -19,8 +30,10 @@ def codec_ids() -> tuple[str, ...]:
 
 
 def get_codec(codec: str | Codec) -> Codec:
-    """A codec from its id (with default settings), or the codec itself; UnknownCodecError for another id."""
-    return codec if isinstance(codec, Codec) else codec_from_config({"id": codec})
+    """A codec from its id (with default settings) or shorthand, or the codec itself; UnknownCodecError for others."""
+    if isinstance(codec, Codec):
+        return codec
+    return SHORTHANDS.get(codec) or codec_from_config({"id": codec})
 
 
 def codec_to_json(codec: Codec) -> str:

@@ -13,6 +13,7 @@ from maskstore.errors import LayerNotFoundError, SpecError
 
 MAX_LAYERS = 100_000
 MAX_LAYER_BITS = 1 << 33  # one mask is one SQLite blob, and a blob holds at most 10**9 bytes
+MAX_BITS = 1 << 36  # over all layers: 8 GiB packed
 MAX_DIMENSIONS = 8
 MAX_NAME_LENGTH = 512
 
@@ -72,6 +73,8 @@ class MaskSpec:
             layers.append(layer)
             flat += layer.size
             word += layer.words
+        if flat > MAX_BITS:
+            raise SpecError(f"a mask spec: expected at most 2**36 bits in all, found {flat}")
         self.layers = tuple(layers)
         self._index = {layer.name: i for i, layer in enumerate(layers)}
 

@@ -45,6 +45,8 @@ class Trace:
     """The entropy at the step's soft mask, in the entropy's own unit (nats for the usual one)."""
     states: list[Tensor] = field(default_factory=list)
     """Bits of the step's state, bool `(d,)`: whole states, so that Hamming distances can be plotted afterwards."""
+    confidence: float | None = None
+    """What the recipe thinks of its answer, in [0, 1]; None if it has no opinion."""
 
     def add(self, entropy: float, state: Tensor) -> None:
         """Note one step: the entropy found, and the state after it."""
@@ -64,6 +66,8 @@ class Recovery:
     """Whether `pattern` is a fixed point of the memory."""
     steps: int
     """How often the entropy was evaluated (each time on one batch of data), everything counted."""
+    confidence: float | None
+    """The recipe's own opinion that a stored pattern fits the data, in [0, 1]; None if the recipe has none."""
 
 
 class Recipe(ABC):
@@ -87,7 +91,7 @@ def recover(memory: RecoverableMemory, entropy: Entropy, recipe: Recipe, *, init
     trace = Trace()
     state = recipe.run(memory, entropy, start, trace)
     converged = bool((pt.signs_or(memory.field(state), state) == state).all())
-    return Recovery(state, trace, converged, len(trace.entropy))
+    return Recovery(state, trace, converged, len(trace.entropy), trace.confidence)
 
 
 def entropy_gradient(entropy: Entropy, mask: Tensor) -> tuple[float, Tensor]:

@@ -6,7 +6,9 @@ An id stands for one byte format for ever: bytes written under an id by any vers
 from maskstore.codecs.ans import Ans
 from maskstore.codecs.auto import Auto
 from maskstore.codecs.base import Codec, EncodedLayer
+from maskstore.codecs.gap import Gap
+from maskstore.codecs.mix import Mix
 from maskstore.codecs.raw import Raw
 from maskstore.codecs.zstd import Zstd
 
-__all__ = ["Ans", "Auto", "Codec", "EncodedLayer", "Raw", "Zstd"]
+__all__ = ["Ans", "Auto", "Codec", "EncodedLayer", "Gap", "Mix", "Raw", "Zstd"]

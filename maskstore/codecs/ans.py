@@ -34,7 +34,7 @@ class Ans(Codec):
 
         known = contexts()
         counts = rans.count(known.ids, words, known.levels * known.classes)
-        shift, points, bits = _choose_table(counts, known)
+        shift, points, bits = tables.choose(counts, known)
         lanes = 4 if layer.size >= _MANY_BITS else 1
         payload = rans.encode(known.ids, words, _probabilities(points, shift, known), lanes, bits)
         return EncodedLayer(bytes([(lanes.bit_length() - 1) << 4 | shift]) + tables.write(points), payload)
@@ -56,30 +56,21 @@ class Ans(Codec):
 
         known = contexts()
         shift = coded.side[0] & 15
-        if known.levels >> shift == 0:
-            raise CorruptError(
-                f"layer {layer.name!r}: expected to merge at most {known.levels} levels, found 2**{shift}"
-            )
-        points = tables.read(coded.side[1:], (known.levels >> shift) * known.classes)
+        points = tables.read_merged(coded.side[1:], shift, known)
         stream = np.frombuffer(coded.payload, dtype="<u4").astype(np.uint32, copy=False)
         if not rans.decode(known.ids, _probabilities(points, shift, known), 1 << (coded.side[0] >> 4), stream, words):
             raise CorruptError(f"layer {layer.name!r}: expected the coder to end in its start state, found another")
         return words
 
 
-def _choose_table(counts: NDArray[np.int64], known: Contexts) -> tuple[int, NDArray[np.int64], float]:
-    """The merging of levels and the walk with the fewest bits in total: (shift, points, bits)."""
-    best: tuple[int, NDArray[np.int64], float] | None = None
-    for shift in range(known.levels.bit_length()):
-        merged = counts.reshape(known.levels >> shift, 1 << shift, known.classes, 2).sum(axis=1)
-        points, bits = tables.fit(merged.transpose(1, 0, 2).reshape(-1, 2))
-        if best is None or bits < best[2]:
-            best = (shift, points, bits)
-    assert best is not None
-    return best
+def estimate_bits(words: NDArray[np.uint64], known: Contexts) -> float:
+    """What `Ans` would need for a layer of at least one bit, in bits; within a few bytes of what it then takes."""
+    from maskstore.codecs import rans
+
+    _, _, total = tables.choose(rans.count(known.ids, words, known.levels * known.classes), known)
+    return total + 8 + 32 * (7 if known.ids.size >= _MANY_BITS else 2)
 
 
 def _probabilities(points: NDArray[np.int64], shift: int, known: Contexts) -> NDArray[np.uint32]:
-    """P(1) of every unmerged context id in units of 2**-16, shape `(levels * classes,)` uint32."""
-    by_class = tables.point_probabilities()[points].reshape(known.classes, known.levels >> shift)
-    return np.ascontiguousarray(np.repeat(by_class, 1 << shift, axis=1).T).reshape(-1)
+    """P(1) of every context id in units of 2**-16, shape `(levels * classes,)` uint32."""
+    return tables.point_probabilities()[tables.spread(points, shift, known)]

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 LOW = 1 << 32
 PRECISION = 16
-_WINDOW = 31  # steps of a walk that are searched; longer ones cost 13 bits and more and can be made of two
+_BANDS = 5  # steps of a walk up to 2**5 - 1 are searched; longer ones cost 13 bits and more and can be made of two
 
 
 @njit(cache=True, nogil=True)
@@ -116,25 +116,42 @@ def _count(ids, words, out):
 
 
 @njit(cache=True, nogil=True)
-def _best_walk(costs, first_bits, window):
+def _nearest_minimum(values, sources, distance, out_values, out_sources):
+    """The smallest of the values at each place and `distance` to its left and right, and where it came from."""
+    points = values.size
+    for j in range(points):
+        best, source = values[j], sources[j]
+        if j >= distance and values[j - distance] < best:
+            best, source = values[j - distance], sources[j - distance]
+        if j + distance < points and values[j + distance] < best:
+            best, source = values[j + distance], sources[j + distance]
+        out_values[j], out_sources[j] = best, source
+
+
+@njit(cache=True, nogil=True)
+def _best_walk(costs, first_bits, bands):
     entries, points = costs.shape
     back = np.zeros((entries, points), dtype=np.int16)
     total = costs[0] + first_bits
+    here = np.arange(points).astype(np.int16)
+    near, near_source = np.empty(points), np.empty(points, dtype=np.int16)
+    wide, wide_source = np.empty(points), np.empty(points, dtype=np.int16)
     for entry in range(1, entries):
-        grown = np.empty(points)
-        for j in range(points):
-            best, best_i = total[j] + 1.0, j
-            reach, step_bits = 1, 3.0  # steps of 1 cost 3 bits, of 2-3 five, of 4-7 seven, ...
-            for step in range(1, window + 1):
-                if step > reach:
-                    reach, step_bits = 2 * reach + 1, step_bits + 2.0
-                if j >= step and total[j - step] + step_bits < best:
-                    best, best_i = total[j - step] + step_bits, j - step
-                if j + step < points and total[j + step] + step_bits < best:
-                    best, best_i = total[j + step] + step_bits, j + step
-            grown[j] = best + costs[entry, j]
-            back[entry, j] = best_i
-        total = grown
+        grown, came = total + 1.0, back[entry]
+        came[:] = here
+        # Steps of 1 cost 3 bits, of 2-3 five, of 4-7 seven, ... The best of all steps up to 2**n - 1 is the best of
+        # three windows of steps up to 2**(n-1) - 1; the shorter steps do no harm, they were offered more cheaply.
+        near[:] = total
+        near_source[:] = here
+        distance, step_bits = 1, 3.0
+        for _ in range(bands):
+            _nearest_minimum(near, near_source, distance, wide, wide_source)
+            for j in range(points):
+                if wide[j] + step_bits < grown[j]:
+                    grown[j], came[j] = wide[j] + step_bits, wide_source[j]
+            near, near_source, wide, wide_source = wide, wide_source, near, near_source
+            distance, step_bits = 2 * distance, step_bits + 2.0
+        total = grown + costs[entry]
     walk = np.empty(entries, dtype=np.int64)
     walk[-1] = np.argmin(total)
     for entry in range(entries - 1, 0, -1):
@@ -171,5 +188,5 @@ def count(ids: NDArray[np.uint8], words: NDArray[np.uint64], contexts: int) -> N
 
 def best_walk(costs: NDArray[np.float64], first_bits: float) -> tuple[NDArray[np.int64], float]:
     """Cheapest walk over the points (columns), one point an entry (row), with exp-Golomb costs for the steps."""
-    walk, total = _best_walk(costs, first_bits, _WINDOW)
+    walk, total = _best_walk(costs, first_bits, _BANDS)
     return walk, float(total)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskstore.errors import CorruptError
+from maskstore.priors import Contexts
 
 POINTS = 177
 _FIRST_BITS = 8  # the walk's first point is stored as it is
@@ -42,6 +43,27 @@ def fit(counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], float]:
 
     costs = counts.astype(np.float64) @ _point_costs()
     return rans.best_walk(costs, float(_FIRST_BITS))
+
+
+def choose(counts: NDArray[np.int64], known: Contexts) -> tuple[int, NDArray[np.int64], float]:
+    """The merging of levels and the walk with the fewest bits in total: (shift, points, bits).
+
+    `counts`, shape `(levels * classes, 2)`: zeros and ones seen in each context.
+    """
+    best: tuple[int, NDArray[np.int64], float] | None = None
+    for shift in range(known.levels.bit_length()):
+        merged = counts.reshape(known.levels >> shift, 1 << shift, known.classes, 2).sum(axis=1)
+        points, bits = fit(merged.transpose(1, 0, 2).reshape(-1, 2))
+        if best is None or bits < best[2]:
+            best = (shift, points, bits)
+    assert best is not None
+    return best
+
+
+def spread(points: NDArray[np.int64], shift: int, known: Contexts) -> NDArray[np.int64]:
+    """The point of every context id, shape `(levels * classes,)`, from a walk over merged levels."""
+    by_class = points.reshape(known.classes, known.levels >> shift)
+    return np.ascontiguousarray(np.repeat(by_class, 1 << shift, axis=1).T).reshape(-1)
 
 
 def write(points: NDArray[np.int64]) -> bytes:
@@ -82,3 +104,10 @@ def read(data: bytes, entries: int) -> NDArray[np.int64]:
     if min(points) < 0 or max(points) >= POINTS or len(bits) - at > 7 or any(bits[at:]):
         raise CorruptError(f"probability table: expected points in 0..{POINTS - 1} and zero padding, found neither")
     return np.array(points, dtype=np.int64)
+
+
+def read_merged(data: bytes, shift: int, known: Contexts) -> NDArray[np.int64]:
+    """`read` for contexts whose levels are merged by 2**shift; CorruptError if there are not so many levels."""
+    if known.levels >> shift == 0:
+        raise CorruptError(f"probability table: expected to merge at most {known.levels} levels, found 2**{shift}")
+    return read(data, (known.levels >> shift) * known.classes)

@@ -1,4 +1,4 @@
-"""`supsup demo`: the tour on embedded data. Train, store, then name the task of images that nobody labelled."""
+"""`supsup demo`: the tour on embedded data. Train, store, name the task of unlabelled images, get masks from memory."""
 
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -10,6 +10,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from hopfield import MeanFieldRecipe, PseudoInverse
 from maskstore import MaskBank
 from maskstore.accounting import account
 from maskstore.philox import Role, random_permutation
@@ -17,12 +18,16 @@ from supsup_models.commands.infer import infer_file
 from supsup_models.commands.train import train
 from supsup_models.data.streams import open_stream
 from supsup_models.errors import RunError
+from supsup_models.hopsupsup import NeuronMaskedNetwork, NeuronTraining, memory_per_layer
+from supsup_models.hopsupsup.stream import StreamRecovery, recover_stream, train_stream
+from supsup_models.progress import Reporter
 from supsup_models.runs import RunConfig, RunRecord, bank_path, calibration_path, record_path
 
 CONFIG = RunConfig(
     stream="permuted-digits", tasks=5, model="lenet-300-100", outputs=100, batches=500, recipe="default", seed=0
 )
 IMAGES = 100
+RECOVERED_STREAM, RECOVERED_WIDTH = "split-digits", 1024
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,10 @@ class DemoResult:
     unlabelled_images: int
     tasks_inferred: float
     labels_right: float
+    recovered: int
+    """Neuron masks of the split stream's tasks that the Hopfield network gave back bit for bit."""
+    recoverable: int
+    recovery_batches: int
     seconds: float
 
     def to_json(self) -> dict[str, Any]:
@@ -58,6 +67,10 @@ class DemoResult:
         )
         table.add_row(f"task found, {self.unlabelled_images} unlabelled images", f"{self.tasks_inferred:.1%}")
         table.add_row("label and task right", f"{self.labels_right:.1%}")
+        table.add_row(
+            f"masks back from a Hopfield network, {self.recovery_batches} unlabelled batches each",
+            f"{self.recovered} of {self.recoverable} exact",
+        )
         table.add_row("time", f"{self.seconds:.1f} s")
         console = Console()
         console.print(table)
@@ -81,6 +94,7 @@ def run_demo(folder: Path) -> DemoResult:
     right_label = np.array([answer.label for answer in answers]) == labels
     with MaskBank.open(bank_path(folder)) as bank:
         stored = account(bank)
+    recovered = _recover_from_memory()
     return DemoResult(
         folder=str(folder),
         tasks=stored.tasks,
@@ -92,8 +106,28 @@ def run_demo(folder: Path) -> DemoResult:
         unlabelled_images=len(answers),
         tasks_inferred=float(right_task.mean()),
         labels_right=float((right_task & right_label).mean()),
+        recovered=sum(task.exact for task in recovered.tasks),
+        recoverable=len(recovered.tasks),
+        recovery_batches=max(task.steps for task in recovered.tasks),
         seconds=perf_counter() - start,
     )
+
+
+def _recover_from_memory() -> StreamRecovery:
+    """Neuron masks of five two-class tasks, stored as attractors and given back from unlabelled images of each task."""
+    stream = open_stream(RECOVERED_STREAM, seed=CONFIG.seed)
+    outputs = 1 + max(label for task in stream for label in task.global_labels)
+    model = NeuronMaskedNetwork((stream.inputs, RECOVERED_WIDTH, RECOVERED_WIDTH, outputs), seed=CONFIG.seed)
+    with Reporter("recovering", 2 * len(stream)) as report:
+
+        def progress(what: str, done: int, total: int) -> None:
+            report.at(done if what == "training" else total + done)
+
+        masks = train_stream(model, stream, NeuronTraining(), seed=CONFIG.seed, progress=progress)
+        memory = memory_per_layer(masks, PseudoInverse())
+        return recover_stream(
+            model, masks, memory, stream, MeanFieldRecipe(), batch=64, seed=CONFIG.seed, progress=progress
+        )
 
 
 def _forget_earlier_demo(folder: Path) -> None:

@@ -117,6 +117,7 @@ def test_specs_round_trip_and_tile_the_flat_order(shape_by_name):
         {"a": (1 << 20, 1 << 20)},
         {"\ud800": (1,)},
         {"a": (True,)},
+        {str(i): (1 << 33,) for i in range(9)},
     ],
 )
 def test_bad_specs_are_refused(shapes_by_name):

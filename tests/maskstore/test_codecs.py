@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 import rans_reference
 from maskstore import Mask, MaskSpec
-from maskstore.codecs import Ans, Auto, Codec, EncodedLayer, Raw, Zstd, rans, tables
+from maskstore.codecs import Ans, Auto, Codec, EncodedLayer, Gap, Mix, Raw, Zstd, rans, tables
 from maskstore.codecs.auto import encode_mask, size_of
 from maskstore.errors import CodecError, CorruptError, UnknownCodecError, UnknownPriorError
 from maskstore.philox import Role, random_uniform
@@ -20,7 +20,7 @@ from maskstore.priors import Prior, SeededScores, Uniform, prior_from_config
 from maskstore.registry import codec_from_config, codec_ids, codec_to_json, get_codec
 from strategies import masks, priors, random_mask
 
-CODECS: list[Codec] = [Raw(), Zstd(), Zstd(level=1), Ans()]
+CODECS: list[Codec] = [Raw(), Zstd(), Zstd(level=1), Gap(), Ans(), Mix()]
 
 
 def decode(codec: Codec, coded: list[EncodedLayer], spec: MaskSpec, prior: Prior) -> Mask:

@@ -1,0 +1,79 @@
+"""`mix`: everything a mask tells about itself while it is decoded; the slowest codec, and the one with the fewest bits.
+
+Side information: one byte `turned << 4 | shift`, then the probability table of the `ans` codec, which gives each
+context's lean. Payload: the range coder's bytes. The layer is a matrix of its first size x all others; `turned` says
+that it is coded column by column. See `docs/format-codecs.md`, "Codec mix"; `maskstore.codecs.mixing` has the model.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskstore.codecs import tables
+from maskstore.codecs.base import Codec, ContextSource, EncodedLayer
+from maskstore.errors import CorruptError
+from maskstore.priors import Contexts
+from maskstore.spec import LayerSpec
+
+
+@dataclass(frozen=True)
+class Mix(Codec):
+    """Adaptive coding: the prior's contexts, rows, columns and learned factors, mixed bit by bit."""
+
+    id: ClassVar[str] = "mix"
+
+    def encode_layer(self, words: NDArray[np.uint64], layer: LayerSpec, contexts: ContextSource) -> EncodedLayer:
+        """Code the layer both ways round and keep the shorter."""
+        if layer.size == 0:
+            return EncodedLayer(b"", b"")
+        from maskstore.codecs import mixing, rans
+
+        known = contexts()
+        shift, points, _ = tables.choose(rans.count(known.ids, words, known.levels * known.classes), known)
+        leans, directions = _leans(points, shift, known), _directions(known)
+        ways = [
+            (mixing.encode(words, known.ids, leans, directions, _matrix(layer), turned), turned)
+            for turned in ([False, True] if min(_matrix(layer)) > 1 else [False])
+        ]
+        payload, turned = min(ways, key=lambda way: len(way[0]))
+        return EncodedLayer(bytes([turned << 4 | shift]) + tables.write(points), payload)
+
+    def decode_layer(self, coded: EncodedLayer, layer: LayerSpec, contexts: ContextSource) -> NDArray[np.uint64]:
+        """The range coder must end inside its interval with every byte used, or the bytes are corrupt."""
+        words = np.zeros(layer.words, dtype=np.uint64)
+        if layer.size == 0:
+            if coded.side or coded.payload:
+                raise CorruptError(f"layer {layer.name!r}: expected no bytes for no bits, found some")
+            return words
+        if not coded.side or coded.side[0] >> 5:
+            raise CorruptError(f"layer {layer.name!r}: expected the side information of mix, found other bytes")
+        from maskstore.codecs import mixing, rangecoder
+
+        if rangecoder.fewest_bytes(layer.size) > len(coded.payload):
+            raise CorruptError(f"layer {layer.name!r}: expected more than {len(coded.payload)} bytes "
+                               f"for {layer.size} bits")  # fmt: skip
+        known = contexts()
+        shift, turned = coded.side[0] & 15, bool(coded.side[0] >> 4)
+        points = tables.read_merged(coded.side[1:], shift, known)
+        leans, directions = _leans(points, shift, known), _directions(known)
+        if not mixing.decode(coded.payload, known.ids, leans, directions, _matrix(layer), turned, words):
+            raise CorruptError(f"layer {layer.name!r}: expected the coder to end in its interval, found it elsewhere")
+        return words
+
+
+def _matrix(layer: LayerSpec) -> tuple[int, int]:
+    """(rows, columns) of a layer: its first size and the product of the others; one row if it has one dimension."""
+    rows = layer.shape[0] if len(layer.shape) > 1 else 1
+    return rows, layer.size // rows
+
+
+def _leans(points: NDArray[np.int64], shift: int, known: Contexts) -> NDArray[np.int64]:
+    """Log-odds of a 1 in every context in units of 2**-12, shape `(levels * classes,)`."""
+    return (tables.spread(points, shift, known) - tables.POINTS // 2) * 512
+
+
+def _directions(known: Contexts) -> NDArray[np.int64]:
+    """+1 or -1 for every context, shape `(levels * classes,)`."""
+    return np.tile(np.array(known.directions or (1,) * known.classes, dtype=np.int64), known.levels)

@@ -1,0 +1,97 @@
+"""`compact`: code the masks of a bank anew in fewer bytes, all or none, with every bit checked before it counts.
+
+All happens inside the bank's own file, as one transaction under the writers' lock followed by SQLite's VACUUM. A second
+file put in the old one's place would be as atomic for who opens the bank afterwards, but whoever had it open would go
+on with the file that is gone, and what they then write would be lost (SQLite, "How to corrupt an SQLite database
+file", section 2.4). Here readers keep what they see until the change is complete, and a process that ends early, even
+by a power cut, leaves the bank as it was.
+"""
+
+import os
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from maskstore import record
+from maskstore.bank import MaskBank
+from maskstore.codecs.auto import Auto
+from maskstore.errors import CorruptError
+from maskstore.mask import Mask
+from maskstore.priors import prior_from_config
+from maskstore.record import Record
+from maskstore.spec import MaskSpec
+
+
+@dataclass(frozen=True)
+class Compaction:
+    """What a compaction did."""
+
+    masks: int
+    recoded: int
+    """Masks that now take fewer bytes; the others keep theirs."""
+    bytes_before: int
+    bytes_after: int
+
+
+def compact(
+    path: str | os.PathLike[str],
+    *,
+    level: str = "max",
+    timeout: float = 60.0,
+    on_mask: Callable[[int, int], None] | None = None,
+) -> Compaction:
+    """Code every mask anew by `Auto(level=level)`, keep what is smaller, check all of it, and give back free pages.
+
+    Other writers wait meanwhile, readers do not. `on_mask(done, of)` is called as masks are coded and then checked, so
+    that `of` is twice their number. CodecError for an unknown level, CorruptError if a mask did not come back as it
+    was; the bank then is as before.
+    """
+    codec = Auto(level=level)
+    bank_path = Path(path)
+    with MaskBank.open(bank_path, "a", timeout=timeout) as bank:
+        bytes_before = bank_path.stat().st_size
+        with bank.transaction():
+            total, recoded = len(bank), 0
+            for done, (_, new) in enumerate(bank.map_records(lambda row: _recoded(row, bank.spec, codec)), 1):
+                if new is not None:
+                    bank.put_record(new, overwrite=True)
+                    recoded += 1
+                _tell(on_mask, done, 2 * total)
+            if recoded:
+                _check(bank_path, bank, lambda done: _tell(on_mask, total + done, 2 * total))
+        bank.vacuum()
+    return Compaction(total, recoded, bytes_before, bank_path.stat().st_size)
+
+
+def _recoded(row: Record, spec: MaskSpec, codec: Auto) -> Record | None:
+    """The row in fewer bytes, under its id and with its checksum; None if there is no such."""
+    mask = record.decode_mask(row, spec)
+    prior = prior_from_config(record.parse_json(row.prior))
+    coded = record.encode_record(row.name, mask, codec, prior, {}, {})
+    if len(coded.data) + len(coded.codec) >= len(row.data) + len(row.codec):
+        return None
+    return record.sealed(replace(row, codec=coded.codec, data=coded.data), row.id)
+
+
+def _check(path: Path, bank: MaskBank, on_mask: Callable[[int], None]) -> None:
+    """Every row of `bank`, as its transaction has it, against the rows that others still see in the file."""
+
+    def content(row: Record) -> tuple[int, str, str, str, bytes, Mask]:
+        return row.id, row.name, row.meta, row.prior, row.extras, record.decode_mask(row, bank.spec)
+
+    with MaskBank.open(path) as before:
+        pairs = zip(before.map_records(content), bank.map_records(content), strict=True)
+        try:
+            for done, ((old, expected), (_, found)) in enumerate(pairs, 1):
+                if found != expected:
+                    raise CorruptError(f"mask {old.name!r}: expected to read back what was stored, found other bits")
+                on_mask(done)
+        except ValueError as error:
+            if isinstance(error, CorruptError):
+                raise
+            raise CorruptError(f"{path}: expected as many masks as before, found another number") from None
+
+
+def _tell(on_mask: Callable[[int, int], None] | None, done: int, of: int) -> None:
+    if on_mask is not None:
+        on_mask(done, of)

@@ -1,0 +1,20 @@
+"""Masks of other programs in, masks for other programs out; shards for object stores.
+
+Each optional dependency (torch, safetensors, fsspec, numcodecs) is imported inside the functions that need it.
+"""
+
+from maskstore.interop.exchange import write_npz, write_safetensors
+from maskstore.interop.foreign import ForeignMasks, ForeignTask, ReadOptions
+from maskstore.interop.shard import ShardReader, write_shard
+from maskstore.interop.sources import read_masks
+
+__all__ = [
+    "ForeignMasks",
+    "ForeignTask",
+    "ReadOptions",
+    "ShardReader",
+    "read_masks",
+    "write_npz",
+    "write_safetensors",
+    "write_shard",
+]

@@ -1,0 +1,193 @@
+"""Banks as safetensors or `.npz`: one packed array a layer, a row a task, and a JSON header that brings back the rest.
+
+`docs/interop.md`, "The exchange layout", is normative. `masks/LAYER` is uint8 of shape `(tasks, ceil(size / 8))`, least
+significant bit first; `extras/ROW/NAME` are the tasks' extra arrays.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskstore import bits, npz
+from maskstore.atomic import replacing
+from maskstore.codecs.base import Codec
+from maskstore.errors import (
+    CodecError,
+    ForeignFileError,
+    MaskStoreError,
+    MaskValueError,
+    UnknownCodecError,
+    UnknownPriorError,
+)
+from maskstore.interop.foreign import Arrays, ForeignMasks, ForeignTask, ReadOptions
+from maskstore.interop.reading import MaskSource
+from maskstore.mask import Mask
+from maskstore.priors import Prior, prior_from_config
+from maskstore.registry import codec_from_config
+from maskstore.spec import MaskSpec
+
+HEADER = "maskstore"
+_LAYOUT_VERSION = 1
+
+
+def write_safetensors(source: MaskSource, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Write all masks of a bank or shard; BankExistsError if there is a file and `overwrite` is not set."""
+    from safetensors.numpy import save_file
+
+    arrays, header = to_arrays(source)
+    with replacing(Path(path), overwrite=overwrite) as scratch:
+        save_file(arrays, str(scratch), metadata={HEADER: header})
+
+
+def write_npz(source: MaskSource, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """The same arrays as a compressed .npz; the header is the array `maskstore`, its UTF-8 bytes."""
+    arrays, header = to_arrays(source)
+    arrays[HEADER] = np.frombuffer(header.encode(), dtype=np.uint8)
+    npz.write_npz(Path(path), arrays, overwrite=overwrite)
+
+
+def to_arrays(source: MaskSource) -> tuple[dict[str, NDArray[Any]], str]:
+    """The arrays of all masks and the JSON header."""
+    spec, count = source.spec, len(source)
+    rows = {layer.name: np.empty((count, layer.bytes), dtype=np.uint8) for layer in spec}
+    arrays: dict[str, NDArray[Any]] = {f"masks/{name}": row for name, row in rows.items()}
+    tasks = []
+    for i, (name, mask) in enumerate(source.masks()):
+        if i == count:
+            raise MaskStoreError(f"task {name!r}: expected {count} masks, found more (is another program writing?)")
+        for layer in spec:
+            rows[layer.name][i] = mask.packed(layer.name)
+        info = source.info(name)
+        extras = source.extras(name) if info.extras_bytes else {}
+        arrays.update({f"extras/{i}/{key}": value for key, value in extras.items()})
+        tasks.append(
+            {"name": name, "meta": info.meta, "codec": info.codec, "prior": info.prior, "extras": list(extras)}
+        )
+    if len(tasks) != count:
+        raise MaskStoreError(f"export: expected {count} masks, found {len(tasks)} (is another program writing?)")
+    header = {
+        "layout": _LAYOUT_VERSION,
+        "bit_order": "little",
+        "spec": [[layer.name, list(layer.shape)] for layer in spec],
+        "meta": source.meta,
+        "tasks": tasks,
+    }
+    return arrays, json.dumps(header, separators=(",", ":"), ensure_ascii=False)
+
+
+def load_safetensors(path: Path) -> tuple[dict[str, NDArray[Any]], Any]:
+    """The arrays of a safetensors file, and its JSON header if this package wrote it (else None)."""
+    try:
+        from safetensors import safe_open
+    except ImportError:
+        raise ForeignFileError(f"{path}: expected safetensors to be installed, found none "
+                               '(pip install "maskstore[interop]")') from None  # fmt: skip
+    try:
+        with safe_open(str(path), framework="numpy") as file:
+            text = (file.metadata() or {}).get(HEADER)
+            # tensors lie in the file by size of their type and name, and are given in that order
+            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 -- not a mapping
+    except Exception as error:  # its own error for bad files; numpy's for types that numpy lacks
+        found = " ".join(str(error).split())[:160]
+        raise ForeignFileError(f"{path}: expected a safetensors file of numpy types, found: {found}") from None
+    return arrays, None if text is None else _parsed(text, path)
+
+
+def header_of(arrays: Arrays, path: Path) -> Any:
+    """The JSON header among the arrays of an .npz; None if there is none."""
+    array = arrays.get(HEADER)
+    if array is None:
+        return None
+    if array.dtype != np.uint8 or array.ndim != 1:
+        raise ForeignFileError(f"{path}: expected a header of bytes, found {array.dtype} of shape {array.shape}")
+    return _parsed(array.tobytes(), path)
+
+
+def from_arrays(arrays: Arrays, header: Any, path: Path, options: ReadOptions) -> ForeignMasks:
+    """The masks that `to_arrays` was given, each with the codec and prior it was stored under."""
+    match header:
+        case {"layout": int(version)} if version != _LAYOUT_VERSION:
+            raise ForeignFileError(f"{path}: expected exchange layout 1 to {_LAYOUT_VERSION}, found {version}")
+        case {"layout": 1, "bit_order": "little", "spec": list(pairs), "meta": dict(meta), "tasks": list(tasks)}:
+            spec = MaskSpec.from_json(json.dumps(pairs))
+        case _:
+            raise ForeignFileError(f"{path}: expected the header of an exported bank, found none or another")
+    _check_rows(arrays, spec, len(tasks), path)
+    expected = {f"masks/{layer.name}" for layer in spec}
+    read = []
+    for i, task in enumerate(tasks):
+        match task:
+            case {
+                "name": str(name),
+                "meta": dict(own),
+                "codec": dict(codec),
+                "prior": dict(prior),
+                "extras": list(keys),
+            }:
+                extras = _extras(arrays, i, keys, path)
+                expected |= {f"extras/{i}/{key}" for key in extras}
+                mask = _row(arrays, spec, i, path)
+                read.append(ForeignTask(name, mask, own, extras, _codec(codec), _prior(prior)))
+            case _:
+                raise ForeignFileError(f"{path}: expected name, meta, codec, prior and extras of row {i}, found others")
+    unknown = set(arrays) - expected - {HEADER}
+    if unknown:
+        raise ForeignFileError(f"{path}: expected only the header's arrays, found {sorted(unknown)[:4]}")
+    names = options.task_names([task.name for task in read], path.stem)
+    named = (ForeignTask(**{**task.__dict__, "name": name}) for task, name in zip(read, names, strict=True))
+    return ForeignMasks("maskstore", spec, tuple(named), meta)
+
+
+def _check_rows(arrays: Arrays, spec: MaskSpec, count: int, path: Path) -> None:
+    """Every layer's rows are there: after this a mask is no larger than what the file holds."""
+    for layer in spec:
+        packed = arrays.get(f"masks/{layer.name}")
+        found = "none" if packed is None else f"{packed.dtype} of shape {packed.shape}"
+        if packed is None or packed.dtype != np.uint8 or packed.shape != (count, layer.bytes):
+            raise ForeignFileError(
+                f"{path}, masks/{layer.name}: expected uint8 of shape {(count, layer.bytes)}, found {found}"
+            )
+
+
+def _row(arrays: Arrays, spec: MaskSpec, row: int, path: Path) -> Mask:
+    words = np.empty(spec.words, dtype=np.uint64)
+    for layer in spec:
+        try:
+            words[layer.packed] = bits.from_bytes(arrays[f"masks/{layer.name}"][row].tobytes(), layer.size)
+        except MaskValueError as error:
+            raise ForeignFileError(f"{path}, masks/{layer.name}, row {row}: {error}") from None
+    words.flags.writeable = False
+    return Mask(spec, words)
+
+
+def _extras(arrays: Arrays, row: int, keys: list[Any], path: Path) -> dict[str, NDArray[Any]]:
+    missing = [key for key in keys if f"extras/{row}/{key}" not in arrays]
+    if missing or not all(isinstance(key, str) for key in keys):
+        raise ForeignFileError(f"{path}: expected the extra arrays of row {row}, found none named {missing[:4]}")
+    return {key: arrays[f"extras/{row}/{key}"] for key in keys}
+
+
+def _codec(config: Mapping[str, Any]) -> Codec | None:
+    try:
+        return codec_from_config(config)
+    except (CodecError, UnknownCodecError):  # the bits do not depend on it
+        return None
+
+
+def _prior(config: Mapping[str, Any]) -> Prior | None:
+    try:
+        return prior_from_config(config)
+    except (CodecError, UnknownPriorError):
+        return None
+
+
+def _parsed(text: str | bytes, path: Path) -> Any:
+    try:
+        return json.loads(text)
+    except (ValueError, RecursionError):
+        raise ForeignFileError(f"{path}: expected a JSON header, found {text[:40]!r}") from None

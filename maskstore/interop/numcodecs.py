@@ -1,0 +1,107 @@
+"""The Numcodecs codec "maskstore": Zarr arrays of bool in the entropy coders of this package.
+
+`docs/interop.md`, "Numcodecs", is normative for the bytes of a chunk.
+"""
+
+import struct
+import zlib
+from typing import Any, ClassVar, Self
+
+import numpy as np
+from numcodecs.abc import Codec
+from numcodecs.compat import ensure_ndarray, ndarray_copy
+from numpy.typing import NDArray
+
+from maskstore import bits, registry
+from maskstore.codecs.auto import Auto, encode_mask
+from maskstore.codecs.base import EncodedLayer
+from maskstore.errors import CorruptError, MaskStoreError, MaskValueError
+from maskstore.mask import Mask
+from maskstore.priors import Uniform
+from maskstore.record import parse_json
+from maskstore.spec import MAX_LAYER_BITS, MaskSpec
+
+_VERSION = 1
+_HEAD = struct.Struct("<BBIQI")  # version, bytes of codec JSON, bytes of side information, bits, CRC-32
+
+
+class MaskstoreCodec(Codec):
+    """Codes buffers whose bytes are all 0 or 1, such as arrays of bool; other bytes are a MaskValueError.
+
+    `codec` is a maskstore codec by name; "auto" keeps the smallest for each chunk, and the chunk says which it was.
+    """
+
+    codec_id: ClassVar[str] = "maskstore"
+
+    def __init__(self, codec: str = "auto") -> None:
+        registry.get_codec(codec)
+        self.codec = codec
+
+    def encode(self, buf: Any) -> bytes:
+        """Bytes of a chunk; elements are taken in memory order (C order if the buffer is not contiguous)."""
+        array = ensure_ndarray(buf)
+        if array.dtype.hasobject:
+            raise MaskValueError("chunk: expected a buffer of 0 and 1, found Python objects")
+        values = np.ascontiguousarray(array.reshape(-1, order="A")).view(np.uint8)
+        if values.size and values.max() > 1:
+            raise MaskValueError(f"chunk: expected bytes 0 and 1, found {values.max()}")
+        mask = Mask.from_dense({"chunk": values.view(np.bool_)})
+        codec = registry.get_codec(self.codec)
+        if isinstance(codec, Auto):
+            codec, (coded,) = codec.encode(mask, Uniform())
+        else:
+            (coded,) = encode_mask(codec, mask, Uniform())
+        config = registry.codec_to_json(codec).encode()
+        packed = mask.packed("chunk").tobytes()
+        head = _HEAD.pack(_VERSION, len(config), len(coded.side), values.size, _check(values.size, packed))
+        return head + config + coded.side + coded.payload
+
+    def decode(self, buf: Any, out: Any = None) -> Any:
+        """The bytes of the chunk, `(n,)` uint8 of 0 and 1, also written into `out` if given.
+
+        CorruptError for bytes that `encode` did not write, and for an `out` of another size, before it is allocated.
+        """
+        data = ensure_ndarray(buf).reshape(-1, order="A").view(np.uint8).tobytes()
+        if len(data) < _HEAD.size:
+            raise CorruptError(f"chunk: expected at least {_HEAD.size} bytes, found {len(data)}")
+        version, config_bytes, side_bytes, size, checksum = _HEAD.unpack_from(data)
+        rest = data[_HEAD.size :]
+        if version != _VERSION or size > MAX_LAYER_BITS or config_bytes + side_bytes > len(rest):
+            raise CorruptError("chunk: expected a header of version 1 that fits its bytes, found another")
+        if out is not None and ensure_ndarray(out).nbytes != size:
+            raise CorruptError(f"chunk: expected out to hold {size} bytes, found {ensure_ndarray(out).nbytes}")
+        values = _decoded(rest, config_bytes, side_bytes, size, checksum)
+        return ndarray_copy(values, out)
+
+    def get_config(self) -> dict[str, Any]:
+        """`{"id": "maskstore", "codec": ...}`."""
+        return {"id": self.codec_id, "codec": self.codec}
+
+    @classmethod
+    def from_config(cls, config: dict[str, Any]) -> Self:
+        """The codec of a configuration, with or without the id."""
+        return cls(**{key: value for key, value in config.items() if key != "id"})
+
+    def __repr__(self) -> str:
+        return f"{type(self).__name__}(codec={self.codec!r})"
+
+
+def _decoded(rest: bytes, config_bytes: int, side_bytes: int, size: int, checksum: int) -> NDArray[np.uint8]:
+    spec = MaskSpec({"chunk": (size,)})
+    try:
+        codec = registry.codec_from_config(parse_json(rest[:config_bytes].decode(errors="replace")))
+        coded = EncodedLayer(rest[config_bytes : config_bytes + side_bytes], rest[config_bytes + side_bytes :])
+        words = codec.decode_layer(coded, spec["chunk"], lambda: Uniform().contexts(spec, 0))
+    except CorruptError:
+        raise
+    except MaskStoreError as error:
+        raise CorruptError(f"chunk: {error}") from None
+    packed = bits.as_bytes(words)[: spec["chunk"].bytes].tobytes()
+    if _check(size, packed) != checksum:
+        raise CorruptError(f"chunk: expected CRC-32 {checksum:08x}, found other bits")
+    return bits.unpack(words, size).view(np.uint8)
+
+
+def _check(size: int, packed: bytes) -> int:
+    """CRC-32 over the number of bits, then the packed bits."""
+    return zlib.crc32(packed, zlib.crc32(struct.pack("<Q", size)))

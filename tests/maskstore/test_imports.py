@@ -1,0 +1,33 @@
+"""The core is numpy level: importing it must not drag in torch or what only some users have installed."""
+
+import subprocess
+import sys
+
+import pytest
+
+OPTIONAL = ("torch", "safetensors", "fsspec", "numcodecs", "zarr")
+
+
+def _loaded(statement: str) -> set[str]:
+    code = f"import sys\n{statement}\nprint(*(name for name in {OPTIONAL!r} if name in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+@pytest.mark.parametrize(
+    "statement", ["import maskstore", "import maskstore.interop", "import maskstore.cli, maskstore.commands_io"]
+)
+def test_importing_the_core_loads_no_optional_package(statement):
+    assert _loaded(statement) == set()
+
+
+def test_the_test_above_can_fail():
+    assert "torch" in _loaded("import maskstore, torch")
+    assert "numcodecs" in _loaded("import maskstore.interop.numcodecs")
+
+
+def test_the_command_line_imports_neither_numpy_nor_numba():
+    code = "import sys, maskstore.commands_io\nprint(*(n for n in ('numba', 'sqlite3', 'torch') if n in sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert "numba" not in done.stdout
+    assert "torch" not in done.stdout
