@@ -1,6 +1,7 @@
 """Calibrated confidence and "none of these tasks"."""
 
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -95,3 +96,10 @@ def test_infer_names_strangers(tmp_path: Path, capsys: pytest.CaptureFixture[str
         assert run_command(arguments) == 0
         assert ("none of these tasks" in capsys.readouterr().out) == expected
     assert run_command(["train", *options, "--json"]) == 0  # nothing new: the calibration stays
+
+
+def test_the_page_on_scenarios_runs_as_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[2] / "docs" / "scenarios.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(compile(example, "docs/scenarios.md", "exec"), {})
+    assert 0 < float(capsys.readouterr().out) < 0.01
