@@ -139,6 +139,8 @@ class MaskBank:
         return iter(names)
 
     def __contains__(self, name: object) -> bool:
+        if not _is_name(name):
+            return False
         with self._file.reading() as link:
             return link.execute("SELECT 1 FROM masks WHERE name=?", (name,)).fetchone() is not None
 
@@ -149,6 +151,7 @@ class MaskBank:
     def layer(self, name: str, layer: str) -> NDArray[np.bool_]:
         """One layer of one mask as a bool array; reads only the offset table and that layer's bytes."""
         index = self.spec.index(layer)
+        self._check_known(name)
         with self._file.reading() as link:
             row = link.execute("SELECT id,codec,prior,length(data) FROM masks WHERE name=?", (name,)).fetchone()
             if row is None:
@@ -173,6 +176,7 @@ class MaskBank:
 
     def info(self, name: str) -> MaskInfo:
         """Metadata, codec, prior and sizes of a mask, for listings: neither decoded nor checked."""
+        self._check_known(name)
         for info in self._infos("WHERE name=?", (name,)):
             return info
         raise self._missing(name)
@@ -183,6 +187,7 @@ class MaskBank:
 
     def record(self, name: str) -> Record:
         """The stored row of a mask, its checksum checked."""
+        self._check_known(name)
         with self._file.reading() as link:
             row = link.execute(f"SELECT {_COLUMNS} FROM masks WHERE name=?", (name,)).fetchone()
         if row is None:
@@ -246,6 +251,7 @@ class MaskBank:
             for (line,) in link.execute("PRAGMA integrity_check(1)"):
                 if line != "ok":
                     raise CorruptError(f"{self._file.path}: expected an intact bank, found: {line}")
+            self._check_size(link)
         self._file.read_head()
         count = 0
         for row in self.records():
@@ -256,6 +262,16 @@ class MaskBank:
         return count
 
     # -- writing ------------------------------------------------------------------------------------------------------
+
+    def _check_size(self, link: sqlite3.Connection) -> None:
+        """CorruptError if the file is longer or shorter than its pages, once no log holds some of them."""
+        path = self._file.path
+        log = path.with_name(path.name + "-wal")
+        if log.exists() and log.stat().st_size:
+            return
+        pages, size = link.execute("SELECT * FROM pragma_page_count, pragma_page_size").fetchone()
+        if path.stat().st_size != pages * size:
+            raise CorruptError(f"{path}: expected {pages * size} bytes in pages, found {path.stat().st_size}")
 
     def put(
         self,
@@ -276,7 +292,7 @@ class MaskBank:
         order. Inside `transaction()` the mask is durable when the block ends.
         """
         self._file.check_writable()
-        _check_name(name)
+        check_name(name)
         mask = masks if isinstance(masks, Mask) else Mask.from_dense(masks, self.spec)
         if mask.spec != self.spec:
             raise SpecError(f"mask {name!r}: expected the bank's spec {self.spec!r}, found {mask.spec!r}")
@@ -287,12 +303,14 @@ class MaskBank:
     def put_record(self, row: Record, *, overwrite: bool = False) -> None:
         """Store a row as another bank of the same spec holds it, without coding anew."""
         row.check()
-        _check_name(row.name)
+        check_name(row.name)
         with self._file.changing() as link:
             self._insert(link, row, overwrite)
 
     def delete(self, name: str) -> None:
         """Remove a mask; TaskNotFoundError if there is none."""
+        self._file.check_writable()
+        self._check_known(name)
         with self._file.changing() as link:
             if not link.execute("DELETE FROM masks WHERE name=?", (name,)).rowcount:
                 raise self._missing(name)
@@ -333,6 +351,11 @@ class MaskBank:
             for name, meta, codec, prior, coded, extras in rows
         ]
 
+    def _check_known(self, name: str) -> None:
+        """TaskNotFoundError for what cannot be a name, before SQLite is asked about it."""
+        if not _is_name(name):
+            raise self._missing(name)
+
     def _missing(self, name: str) -> TaskNotFoundError:
         import difflib
 
@@ -353,13 +376,20 @@ def _checked(row: tuple[Any, ...]) -> Record:
     return found
 
 
-def _check_name(name: object) -> None:
+def check_name(name: object) -> None:
+    """SpecError unless `name` can be a task's name."""
+    if not _is_name(name):
+        raise SpecError(f"task name: expected 1 to 512 characters of valid Unicode without NUL, found {name!r:.60}")
+
+
+def _is_name(name: object) -> bool:
     if not isinstance(name, str) or not 0 < len(name) <= 512 or "\0" in name:
-        raise SpecError(f"task name: expected 1 to 512 characters without NUL, found {name!r:.60}")
+        return False
     try:
         name.encode()
     except UnicodeEncodeError:
-        raise SpecError(f"task name: expected valid Unicode, found {name!r:.60}") from None
+        return False
+    return True
 
 
 def _fitting_page_size(spec: MaskSpec) -> int:

@@ -4,6 +4,7 @@ import hashlib
 import os
 import sqlite3
 import threading
+import weakref
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,12 +14,37 @@ from maskstore import connection
 from maskstore.errors import (
     BankBusyError,
     BankClosedError,
+    BankIOError,
     BankReadOnlyError,
     BankThreadError,
     CorruptError,
 )
 
 _CLOSING_TIMEOUT_MS = 1000  # how long a closing writer waits for readers before it leaves the log for the next one
+
+
+_INHERITED: list[sqlite3.Connection] = []
+"""Connections that came through a fork: closing them here would drop the parent's locks, so they are kept for ever."""
+
+
+class _Link:
+    """A connection of one thread. Whoever uses it holds `lock`, so that it is not closed under their hands."""
+
+    def __init__(self, link: sqlite3.Connection) -> None:
+        self.connection = link
+        self.lock = threading.RLock()
+        self.process = os.getpid()
+
+    def close(self) -> None:
+        if self.process == os.getpid():
+            with self.lock:
+                self.connection.close()
+
+    def __del__(self) -> None:
+        if self.process == os.getpid():
+            self.connection.close()
+        else:
+            _INHERITED.append(self.connection)
 
 
 class BankFile:
@@ -30,7 +56,9 @@ class BankFile:
         self.closed = False
         self._timeout = timeout
         self._owner = (os.getpid(), threading.get_ident())
-        self._connections: dict[tuple[int, int], sqlite3.Connection] = {}
+        self._mine = threading.local()  # .link: this thread's _Link; it goes when the thread does
+        self._links: weakref.WeakSet[_Link] = weakref.WeakSet()
+        self._inode = 0
         self._in_transaction = False
         self._lock: Any = None
         try:
@@ -42,11 +70,12 @@ class BankFile:
                 self._lock = FileLock(f"{path}.lock", timeout=timeout)
                 with self._locked():
                     self.head = self.read_head()
+                    self._inode = path.stat().st_ino
             else:
                 self.head = self.read_head()
         except BaseException:
             self.closed = True
-            self._close_connections()
+            self._close_links()
             raise
 
     @classmethod
@@ -65,9 +94,9 @@ class BankFile:
                 with self.reading() as link:
                     link.execute(f"PRAGMA busy_timeout={_CLOSING_TIMEOUT_MS}")
                     link.execute("PRAGMA wal_checkpoint(TRUNCATE)")
-                self._close_connections()
+                self._close_links()
         self.closed = True
-        self._close_connections()
+        self._close_links()
 
     def read_head(self) -> dict[str, str]:
         """The bank's head, its checksum checked and left out."""
@@ -79,9 +108,13 @@ class BankFile:
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
-        """This thread's connection; SQLite's errors become ours."""
+        """This thread's connection, which nobody closes meanwhile; SQLite's errors become ours."""
         with connection.named_errors(self.path):
-            yield self._connection()
+            link = self._link()
+            with link.lock:
+                if self.closed:
+                    raise BankClosedError(f"{self.path}: expected an open bank, found it closed")
+                yield link.connection
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -94,6 +127,7 @@ class BankFile:
             yield
             return
         with self._locked():
+            self._check_still_there()
             with self.reading() as link:
                 link.execute("BEGIN IMMEDIATE")
             self._in_transaction = True
@@ -119,8 +153,8 @@ class BankFile:
         self.check_writable()
         if self._in_transaction:
             raise BankBusyError(f"{self.path}: expected no transaction at work, found one")
-        with self._locked():
-            self._connection().execute("VACUUM")
+        with self._locked(), self.reading() as link:
+            link.execute("VACUUM")
 
     def check_writable(self) -> None:
         """BankClosedError, BankReadOnlyError or BankThreadError unless this thread may write."""
@@ -130,30 +164,33 @@ class BankFile:
             raise BankReadOnlyError(f'{self.path}: expected a bank opened with mode "a", found it opened for reading')
         self._check_owner()
 
+    def _check_still_there(self) -> None:
+        """BankIOError if the file was deleted or replaced: what is written to it then would be lost."""
+        with connection.named_errors(self.path):
+            if not self.path.exists() or self.path.stat().st_ino != self._inode:
+                raise BankIOError(f"{self.path}: expected the file that was opened, found it deleted or replaced")
+
     def _check_owner(self) -> None:
         if (os.getpid(), threading.get_ident()) != self._owner:
             raise BankThreadError(
                 f"{self.path}: expected a writing bank to stay in the thread and process that opened it, found another"
             )
 
-    def _connection(self) -> sqlite3.Connection:
+    def _link(self) -> "_Link":
         if self.closed:
             raise BankClosedError(f"{self.path}: expected an open bank, found it closed")
         if self.writable:
             self._check_owner()
-        key = (os.getpid(), threading.get_ident())
-        link = self._connections.get(key)
-        if link is None:
-            link = connection.connect(self.path, writable=self.writable, timeout=self._timeout)
-            self._connections[key] = link
+        link: _Link | None = getattr(self._mine, "link", None)
+        if link is None or link.process != os.getpid():
+            link = _Link(connection.connect(self.path, writable=self.writable, timeout=self._timeout))
+            self._mine.link = link
+            self._links.add(link)
         return link
 
-    def _close_connections(self) -> None:
-        # a connection that another process opened, before a fork, is left alone: closing it here would drop its locks
-        for (process, _), link in list(self._connections.items()):
-            if process == os.getpid():
-                link.close()
-        self._connections.clear()
+    def _close_links(self) -> None:
+        for link in list(self._links):
+            link.close()
 
     @contextmanager
     def _locked(self) -> Iterator[None]:

@@ -122,6 +122,8 @@ def get(
     from maskstore.bank import MaskBank
     from maskstore.npz import write_npz
 
+    if out.exists() and out.resolve() == bank.resolve():
+        raise console.UsageError(f"--out: expected another file than the bank, found {out}")
     with MaskBank.open(bank) as opened:
         arrays = {layer: opened.layer(task, layer)} if layer else opened[task].dense()
     write_npz(out, arrays, overwrite=overwrite)
@@ -147,7 +149,7 @@ def put(
 ) -> None:
     """Store a mask from an .npz file."""
     from maskstore import registry
-    from maskstore.bank import MaskBank
+    from maskstore.bank import MaskBank, check_name
     from maskstore.errors import CodecError, UnknownPriorError
     from maskstore.mask import Mask
     from maskstore.npz import read_npz
@@ -159,6 +161,7 @@ def put(
     except (CodecError, UnknownPriorError) as error:
         raise console.UsageError(f"--prior: {error}") from None
     described = _json_object("--meta", meta)
+    check_name(task)  # before --create makes a bank
     mask = Mask.from_dense(read_npz(source))
     exists = bank.exists()
     if not exists and not create:

@@ -77,8 +77,12 @@ def _named_os(error: OSError, path: Path) -> MaskStoreError:
 
 
 def create_file(path: Path, page_size: int, head: dict[str, str]) -> None:
-    """Create an empty bank at `path`, whole or not at all; BankExistsError if anything is there already."""
+    """Create an empty bank at `path`, whole or not at all; BankExistsError if anything is there already.
+
+    A log that a killed writer left there is such a thing: SQLite would replay it into the new file.
+    """
     with named_errors(path):
+        _clear_side_files(path)
         handle, scratch = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".new", dir=path.parent)
         os.close(handle)
         try:
@@ -101,6 +105,25 @@ def create_file(path: Path, page_size: int, head: dict[str, str]) -> None:
         finally:
             for leftover in (scratch, scratch + "-wal", scratch + "-shm"):
                 Path(leftover).unlink(missing_ok=True)
+
+
+def _clear_side_files(path: Path) -> None:
+    """Remove what readers of an earlier bank left behind; BankExistsError for a bank, or for a log with content."""
+    if path.exists():
+        raise BankExistsError(f"{path}: expected no file at this path, found one")
+    for beside in side_files(path):
+        if beside.exists() and beside.stat().st_size and not beside.name.endswith("-shm"):
+            raise BankExistsError(
+                f"{path}: expected no trace of another bank, found the log {beside.name} of a killed writer: "
+                f"put its bank back, or delete the log too"
+            )
+    for beside in side_files(path):
+        beside.unlink(missing_ok=True)
+
+
+def side_files(path: Path) -> list[Path]:
+    """The files that SQLite may keep beside a bank; without them a bank that was not closed is not whole."""
+    return [path.with_name(path.name + ending) for ending in ("-wal", "-shm", "-journal")]
 
 
 def _umask() -> int:

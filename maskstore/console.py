@@ -66,7 +66,8 @@ def run(program: str, app: Callable[..., Any], failures: tuple[type[Exception], 
         if debug:
             raise
         describe = getattr(error, "format_message", error.__str__)
-        note(f"{program}: {describe()}")
+        if describe().strip():  # without any arguments the help has said it all
+            note(f"{program}: {describe()}")
         return USAGE
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output has gone; the interpreter must not complain about it on exit

@@ -30,7 +30,7 @@ class Mask:
             raise SpecError(
                 f"packed mask: expected uint64 words of shape ({spec.words},), found {words.dtype} {words.shape}"
             )
-        if words.flags.writeable or not words.flags.c_contiguous:
+        if words.flags.writeable or words.base is not None or not words.flags.c_contiguous:
             words = words.copy()
             words.flags.writeable = False
         for layer in spec:
@@ -114,6 +114,9 @@ class Mask:
         words = self.words ^ other.words
         words.flags.writeable = False
         return Mask(self.spec, words)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Mask, (self.spec, self.words)
 
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, Mask):

@@ -130,8 +130,10 @@ def read_table(data: bytes, spec: MaskSpec, name: str, total: int) -> Sequence[t
 def encode_meta(meta: Mapping[str, Any]) -> str:
     """Canonical compact JSON; MaskValueError for what JSON cannot hold (NaN too)."""
     try:
-        return json.dumps(dict(meta), separators=(",", ":"), allow_nan=False, ensure_ascii=False)
-    except (TypeError, ValueError) as error:
+        text = json.dumps(dict(meta), separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+        text.encode()  # an unpaired surrogate is valid in a Python string, but not in a file
+        return text
+    except (TypeError, ValueError, RecursionError) as error:
         raise MaskValueError(f"metadata: expected JSON values, found {error}") from None
 
 
@@ -149,6 +151,8 @@ def encode_extras(extras: Mapping[str, Any]) -> bytes:
         return b""
     header, chunks = {}, []
     for name, value in extras.items():
+        if not isinstance(name, str):
+            raise MaskValueError(f"extras: expected names that are strings, found {name!r:.40}")
         array = np.asarray(value)
         array = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"), copy=False)).reshape(array.shape)
         if array.dtype.str[1:] not in _EXTRA_DTYPES:

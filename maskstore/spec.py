@@ -136,6 +136,9 @@ class MaskSpec:
     def __len__(self) -> int:
         return len(self.layers)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        return type(self), (dict(self.shapes),)
+
     def __eq__(self, other: object) -> bool:
         if not isinstance(other, MaskSpec):
             return NotImplemented

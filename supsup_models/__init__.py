@@ -13,45 +13,63 @@ from supsup_models.requirements import torch_needed
 if TYPE_CHECKING:
     from supsup_models.allocation import AllocationConfig, Allocator
     from supsup_models.calibration import Calibration
+    from supsup_models.conversion import ConvertedModel, convert, export_onnx, mask_spec
     from supsup_models.data.streams import TaskStream, open_stream
     from supsup_models.identity_free import IdentityFreeLearner
     from supsup_models.inference import Guess, infer_task
-    from supsup_models.networks import ARCHITECTURES, MaskedNetwork
-    from supsup_models.recipes import RECIPES, Recipe, RMSProp
-    from supsup_models.scenarios import Evaluation, Inference, evaluate
+    from supsup_models.networks import ARCHITECTURES, RESNETS, MaskedModel, MaskedNetwork, resnet_18_20, resnet_50
+    from supsup_models.recipes import EDGE_POPUP, RECIPES, Adam, Recipe, RMSProp
+    from supsup_models.scenarios import Evaluation, Inference, evaluate, mask_accuracy
+    from supsup_models.sparsity import erdos_renyi, layer_densities, mask_densities
     from supsup_models.training import TrainedTask, train_task
 
 __all__ = [
     "ARCHITECTURES",
+    "EDGE_POPUP",
     "RECIPES",
+    "RESNETS",
+    "Adam",
     "AllocationConfig",
     "Allocator",
     "Calibration",
+    "ConvertedModel",
     "Evaluation",
     "Guess",
     "IdentityFreeLearner",
     "Inference",
+    "MaskedModel",
     "MaskedNetwork",
     "RMSProp",
     "Recipe",
     "SupSupError",
     "TaskStream",
     "TrainedTask",
+    "convert",
+    "erdos_renyi",
     "evaluate",
+    "export_onnx",
     "infer_task",
+    "layer_densities",
+    "mask_accuracy",
+    "mask_densities",
+    "mask_spec",
     "open_stream",
+    "resnet_18_20",
+    "resnet_50",
     "train_task",
 ]
 
 _HOMES = {
     "supsup_models.allocation": ("AllocationConfig", "Allocator"),
     "supsup_models.calibration": ("Calibration",),
+    "supsup_models.conversion": ("ConvertedModel", "convert", "export_onnx", "mask_spec"),
     "supsup_models.data.streams": ("TaskStream", "open_stream"),
     "supsup_models.identity_free": ("IdentityFreeLearner",),
     "supsup_models.inference": ("Guess", "infer_task"),
-    "supsup_models.networks": ("ARCHITECTURES", "MaskedNetwork"),
-    "supsup_models.recipes": ("RECIPES", "RMSProp", "Recipe"),
-    "supsup_models.scenarios": ("Evaluation", "Inference", "evaluate"),
+    "supsup_models.networks": ("ARCHITECTURES", "RESNETS", "MaskedModel", "MaskedNetwork", "resnet_18_20", "resnet_50"),
+    "supsup_models.recipes": ("EDGE_POPUP", "RECIPES", "Adam", "RMSProp", "Recipe"),
+    "supsup_models.scenarios": ("Evaluation", "Inference", "evaluate", "mask_accuracy"),
+    "supsup_models.sparsity": ("erdos_renyi", "layer_densities", "mask_densities"),
     "supsup_models.training": ("TrainedTask", "train_task"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}

@@ -25,7 +25,7 @@ from torch import Tensor
 from maskstore import MaskMatrix
 from maskstore.philox import Role, random_uint32
 from supsup_models.errors import InferenceError, RunError
-from supsup_models.networks import MaskedNetwork
+from supsup_models.networks import MaskedModel
 from supsup_models.objectives import Entropy
 
 LEVEL = 0.01  # of known tasks' images, refused by default
@@ -46,7 +46,7 @@ class Calibration:
                 raise InferenceError(f"calibration of {name!r}: expected finite ascending values, found others or none")
 
     @classmethod
-    def fit(cls, model: MaskedNetwork, matrix: MaskMatrix, images: Mapping[str, Tensor]) -> Self:
+    def fit(cls, model: MaskedModel, matrix: MaskMatrix, images: Mapping[str, Tensor]) -> Self:
         """From unlabelled images `(n, inputs)` of each mask's own task, by the mask's name; at most 128 values each."""
         values = {}
         for name, own in images.items():
@@ -57,7 +57,7 @@ class Calibration:
         return cls(values)
 
     def confidence(
-        self, model: MaskedNetwork, matrix: MaskMatrix, images: Tensor, tasks: int | NDArray[np.int64]
+        self, model: MaskedModel, matrix: MaskMatrix, images: Tensor, tasks: int | NDArray[np.int64]
     ) -> float | NDArray[np.float32]:
         """For images `(b, inputs)` and rows of the matrix: `(b,)` for a row each, a float for one row for all.
 
@@ -101,7 +101,7 @@ class Calibration:
 
 
 def image_entropies(
-    model: MaskedNetwork, matrix: MaskMatrix, images: Tensor, rows: NDArray[np.int64]
+    model: MaskedModel, matrix: MaskMatrix, images: Tensor, rows: NDArray[np.int64]
 ) -> NDArray[np.float64]:
     """Entropy over all outputs, in nats, of each image `(b, inputs)` under the mask of its row `(b,)`; `(b,)`."""
     result = np.empty(len(images))

@@ -48,6 +48,18 @@ class NetworkError(SupSupError, ValueError):
     """A network was asked for with sizes it cannot have, or a recipe does not fit the network."""
 
 
+class ConversionError(SupSupError, ValueError):
+    """A module has nothing to mask, or cannot be masked in the way that was asked for."""
+
+
+class SparsityError(SupSupError, ValueError):
+    """A density, or what it is made from, is out of range."""
+
+
+class ExportError(SupSupError, ImportError):
+    """A network was to be written in a format whose package is not installed."""
+
+
 class ShapeError(SupSupError, ValueError):
     """Images, labels or masks do not fit the network they were given to."""
 

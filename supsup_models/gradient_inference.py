@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskstore import MaskMatrix
-from supsup_models.networks import MaskedNetwork
+from supsup_models.networks import MaskedModel, MaskedNetwork
 from supsup_models.objectives import Objective, preference
 from supsup_models.superposition import Mixture, UnpackedLayer, image_derivatives, mask_derivatives, trace
 
@@ -27,7 +27,7 @@ _WINDOW = 7.0  # masks with less than e**-7 of the best one's weight are left ou
 _DECIDED = 0.99  # weight at which a mask has won
 
 
-def descend(model: MaskedNetwork, matrix: MaskMatrix, images: Tensor, objective: Objective) -> NDArray[np.float32]:
+def descend(model: MaskedModel, matrix: MaskMatrix, images: Tensor, objective: Objective) -> NDArray[np.float32]:
     """log alpha, up to a constant, `(k,)`, for a batch as a whole; one packed weighted sum and dot a step."""
     logs = torch.zeros(1, len(matrix), dtype=torch.float64)
     spread: Tensor | None = None

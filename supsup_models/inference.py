@@ -18,7 +18,7 @@ from supsup_models.calibration import Calibration
 from supsup_models.errors import InferenceError, ShapeError
 from supsup_models.gradient_inference import descend, descend_each
 from supsup_models.names import choose
-from supsup_models.networks import MaskedNetwork
+from supsup_models.networks import MaskedModel, MaskedNetwork
 from supsup_models.objectives import Objective, make_objective, preference
 from supsup_models.superposition import (
     Mixture,
@@ -50,7 +50,7 @@ class Guess:
 
 
 def infer_task(
-    model: MaskedNetwork,
+    model: MaskedModel,
     matrix: MaskMatrix,
     images: Any,
     method: str = "one-shot",
@@ -64,6 +64,9 @@ def infer_task(
     gradient until one is left), "exhaustive" (every mask's own cost) or "gradient" (descends on the masks' weights).
     objective: "H" or "G". With a `calibration` the guess says how sure it is.
 
+    A converted network is asked image by image where `per_image`; one whose normalisation mixes the images of a batch
+    cannot be (InferenceError).
+
     Raises ShapeError or ImageValueError for images that do not fit, InferenceError for an empty matrix or for G without
     superfluous outputs, UnknownNameError for other methods and objectives.
     """
@@ -76,8 +79,7 @@ def infer_task(
     tensor = checked_images(images, model)
     with torch.no_grad():
         if per_image:
-            chunks = [infer.each(model, matrix, chunk, cost) for chunk in tensor.split(_CHUNK)]
-            each = torch.cat(chunks).float().cpu().numpy()
+            each = _scores_of_each(infer, model, matrix, tensor, cost)
             guess = Guess(each.argmax(axis=1).astype(np.int64, copy=False), each)
         else:
             scores = infer.batch(model, matrix, tensor, cost)
@@ -87,7 +89,7 @@ def infer_task(
     return replace(guess, confidence=calibration.confidence(model, matrix, tensor, guess.task))
 
 
-def _one_shot(model: MaskedNetwork, matrix: MaskMatrix, images: Tensor, objective: Objective) -> NDArray[np.float32]:
+def _one_shot(model: MaskedModel, matrix: MaskMatrix, images: Tensor, objective: Objective) -> NDArray[np.float32]:
     derivative = mask_derivatives(model, mean_weights(model, matrix), images, objective)
     # minus before the dot, so that the one rule about directions is applied to what torch computed
     return matrix.dot(preference(derivative).float().cpu().numpy())
@@ -101,8 +103,11 @@ def _one_shot_each(model: MaskedNetwork, matrix: MaskMatrix, images: Tensor, obj
     return preference(image_derivatives(model, UnpackedLayer(model, matrix), traced, listed, len(matrix)))
 
 
-def _exhaustive(model: MaskedNetwork, matrix: MaskMatrix, images: Tensor, objective: Objective) -> NDArray[np.float32]:
-    return _exhaustive_each(model, matrix, images, objective).mean(dim=0).float().cpu().numpy()
+def _exhaustive(model: MaskedModel, matrix: MaskMatrix, images: Tensor, objective: Objective) -> NDArray[np.float32]:
+    if isinstance(model, MaskedNetwork):
+        return _exhaustive_each(model, matrix, images, objective).mean(dim=0).float().cpu().numpy()
+    costs = [objective.cost(model(images, matrix[mask])).mean() for mask in range(len(matrix))]
+    return preference(torch.stack(costs)).float().cpu().numpy()
 
 
 def _exhaustive_each(model: MaskedNetwork, matrix: MaskMatrix, images: Tensor, objective: Objective) -> Tensor:
@@ -143,7 +148,7 @@ def _place(result: Tensor, scores: Tensor, candidates: Tensor, dropped: Tensor, 
     result[:] = torch.where(dropped, round_number + fraction, result)
 
 
-def _binary(model: MaskedNetwork, matrix: MaskMatrix, images: Tensor, objective: Objective) -> NDArray[np.float32]:
+def _binary(model: MaskedModel, matrix: MaskMatrix, images: Tensor, objective: Objective) -> NDArray[np.float32]:
     candidates = torch.ones(1, len(matrix), dtype=torch.bool)
     result = torch.zeros(1, len(matrix))
     round_number = 0
@@ -193,7 +198,7 @@ def _binary_each(model: MaskedNetwork, matrix: MaskMatrix, images: Tensor, objec
 class _Method:
     """A way to infer: for a batch as a whole `(k,)`, and for each image `(b, k)`."""
 
-    batch: Callable[[MaskedNetwork, MaskMatrix, Tensor, Objective], NDArray[np.float32]]
+    batch: Callable[[MaskedModel, MaskMatrix, Tensor, Objective], NDArray[np.float32]]
     each: Callable[[MaskedNetwork, MaskMatrix, Tensor, Objective], Tensor]
 
 
@@ -204,3 +209,19 @@ _METHODS = {
     "gradient": _Method(descend, descend_each),
 }
 METHODS = tuple(_METHODS)
+
+
+def _scores_of_each(
+    infer: _Method, model: MaskedModel, matrix: MaskMatrix, images: Tensor, objective: Objective
+) -> NDArray[np.float32]:
+    """Preferences `(b, k)`: by a method's own way for images, or where that does not know the network one at a time."""
+    if isinstance(model, MaskedNetwork):
+        chunks = [infer.each(model, matrix, chunk, objective) for chunk in images.split(_CHUNK)]
+        return torch.cat(chunks).float().cpu().numpy()
+    mixing = next(iter(model.initial_statistics()), None)
+    if mixing is not None:
+        raise InferenceError(
+            "per-image inference: expected a network that treats each image by itself, found batch statistics in "
+            f"{mixing!r}; infer the task of whole batches"
+        )
+    return np.stack([infer.batch(model, matrix, image, objective) for image in images.split(1)])

@@ -34,6 +34,17 @@ def weights(seed: int, layer: int, shape: tuple[int, ...], gain: float = 1.0) ->
     return weight_sign(seed, layer, shape) * float(np.float32(gain * sqrt(2.0 / fan_in(shape))))
 
 
+def kaiming_weights(seed: int, layer: int, shape: tuple[int, ...], gain: float = 1.0) -> Tensor:
+    """A layer's frozen weights, float32 of `shape`: uniform in ± gain * sqrt(6 / fan_in) (He et al., ICCV 2015).
+
+    Their standard deviation is gain * sqrt(2 / fan_in), that of the signed constants, and so are their signs:
+    sign(w) from WEIGHT_SIGN, |w| from INIT. Uniform, not normal, because that takes exact arithmetic only.
+    """
+    size = prod(shape)
+    magnitude = np.abs(random_uniform(seed, Role.INIT, size, layer=layer)) * (gain * sqrt(6.0 / fan_in(shape)))
+    return weight_sign(seed, layer, shape) * torch.from_numpy(magnitude.astype(np.float32)).reshape(shape)
+
+
 def initial_scores(seed: int, layer: int, shape: tuple[int, ...], task: int) -> Tensor:
     """Scores a layer starts task number `task` from: float32 of `shape`, uniform in (-1, 1) / sqrt(fan_in), never 0."""
     uniform = random_uniform(seed, Role.SCORE, prod(shape), layer=layer, stream=task)

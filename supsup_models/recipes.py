@@ -21,11 +21,23 @@ class RMSProp:
 
 
 @dataclass(frozen=True)
+class Adam:
+    """Kingma and Ba, ICLR 2015, with torch's defaults but for the rate."""
+
+    learning_rate: float = 1e-3
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = 1e-8
+
+
+Optimiser = RMSProp | Adam
+
+
+@dataclass(frozen=True)
 class Recipe:
     """How one task's scores are trained."""
 
     name: str
-    optimiser: RMSProp = RMSProp()
+    optimiser: Optimiser = RMSProp()
     schedule: Literal["constant", "cosine"] = "constant"
     batch_size: int = 128
     weight_gain: float = 1.0
@@ -50,3 +62,6 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
         )
     }
 )
+
+EDGE_POPUP = Recipe("edge-popup", Adam(1e-3))
+"""For edge-popup masks on convolutional networks: the rate of the published SplitCIFAR100 runs."""

@@ -29,7 +29,8 @@ from maskstore.philox import Role, random_permutation
 from supsup_models.errors import InferenceError
 from supsup_models.inference import infer_task
 from supsup_models.names import check
-from supsup_models.networks import MaskedNetwork
+from supsup_models.networks import MaskedModel
+from supsup_models.networks.base import Extras
 from supsup_models.training import LabelledImages
 
 SCENARIOS = ("GG", "GNs", "GNu", "NNs")
@@ -82,7 +83,7 @@ class Evaluation:
         return asdict(self)
 
 
-def classify(model: MaskedNetwork, matrix: MaskMatrix, images: Tensor, tasks: NDArray[np.int64]) -> Tensor:
+def classify(model: MaskedModel, matrix: MaskMatrix, images: Tensor, tasks: NDArray[np.int64]) -> Tensor:
     """Softmax `(b, outputs)` of each image under the mask of its own row of the matrix, `tasks` `(b,)`."""
     result = images.new_empty(len(images), model.outputs)
     with torch.no_grad():
@@ -92,26 +93,26 @@ def classify(model: MaskedNetwork, matrix: MaskMatrix, images: Tensor, tasks: ND
     return result
 
 
-def labels_of(model: MaskedNetwork, outputs: Tensor) -> NDArray[np.int64]:
+def labels_of(model: MaskedModel, outputs: Tensor) -> NDArray[np.int64]:
     """The likeliest real class from logits or probabilities, `(b, outputs)` -> `(b,)`; never a superfluous output."""
     labels: NDArray[np.int64] = outputs[:, : model.classes].argmax(dim=1).cpu().numpy()
     return labels
 
 
-def mask_accuracy(model: MaskedNetwork, mask: Mask, data: LabelledImages) -> float:
-    """Fraction of images that get the right label under a given mask."""
+def mask_accuracy(model: MaskedModel, mask: Mask, data: LabelledImages, extras: Extras = None) -> float:
+    """Fraction of images that get the right label under a given mask and its normalisation statistics, if any."""
     weights = model.masked_weights(mask)
     labels = np.asarray(data.labels)
     right = 0
     with torch.no_grad():
         for indices in _chunks(np.arange(len(labels)), 1):
             images = data.images(torch.from_numpy(indices)).to(model.weights)
-            right += int((labels_of(model, model.run_with(images, weights)) == labels[indices]).sum())
+            right += int((labels_of(model, model.run_with(images, weights, extras)) == labels[indices]).sum())
     return right / len(labels)
 
 
 def answer(
-    model: MaskedNetwork, matrix: MaskMatrix, images: Tensor, inference: Inference
+    model: MaskedModel, matrix: MaskMatrix, images: Tensor, inference: Inference
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Inferred rows of the matrix and labels, `(b,)` each, of unlabelled images, grouped in the order they come."""
     if inference.images == 1:
@@ -125,7 +126,7 @@ def answer(
 
 
 def evaluate(
-    model: MaskedNetwork,
+    model: MaskedModel,
     matrix: MaskMatrix,
     tasks: Sequence[EvaluatedTask],
     scenario: str,
@@ -196,7 +197,7 @@ class _Judged:
 
 
 def _judge(
-    model: MaskedNetwork,
+    model: MaskedModel,
     matrix: MaskMatrix,
     task: EvaluatedTask,
     sample: NDArray[np.int64],

@@ -8,15 +8,16 @@ Both keep the effective weights W * M, `flat` over all layers, in step with thei
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Mapping
 from enum import Enum
+from types import MappingProxyType
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from supsup_models.networks import MaskedNetwork
-from supsup_models.recipes import RMSProp
-from supsup_models.subnet import threshold
+from supsup_models.networks import MaskedModel, MaskedNetwork
+from supsup_models.recipes import Optimiser, RMSProp
 
 
 class Stepping(Enum):
@@ -27,9 +28,10 @@ class Stepping(Enum):
 
 
 class Stepper(ABC):
-    """Trains flat scores `(spec.bits,)` in place."""
+    """Trains flat scores `(spec.bits,)` in place, and the task's normalisation statistics, if any, with them."""
 
     scores: Tensor
+    statistics: Mapping[str, Tensor] = MappingProxyType({})
 
     @abstractmethod
     def step(self, images: Tensor, labels: Tensor, learning_rate: float) -> Tensor:
@@ -37,25 +39,32 @@ class Stepper(ABC):
 
 
 class AutogradStepper(Stepper):
-    """The definition, for any network."""
+    """The definition, for any network and optimiser."""
 
-    def __init__(self, model: MaskedNetwork, scores: Tensor, optimiser: RMSProp) -> None:
+    def __init__(self, model: MaskedModel, scores: Tensor, optimiser: Optimiser) -> None:
         self.scores = scores.clone().requires_grad_()
+        self.statistics = model.initial_statistics()
         self._model = model
-        self._optimiser = torch.optim.RMSprop(
-            [self.scores], lr=optimiser.learning_rate, alpha=optimiser.alpha, eps=optimiser.eps
-        )
+        self._optimiser = _torch_optimiser(self.scores, optimiser)
+        self._steps = 0
 
     def step(self, images: Tensor, labels: Tensor, learning_rate: float) -> Tensor:
         for group in self._optimiser.param_groups:
             group["lr"] = learning_rate
         self._optimiser.zero_grad()
-        with torch.enable_grad():
-            logits = self._model.run_with(images, self._model.weights * threshold(self.scores))
+        with torch.enable_grad(), self._model.training_mode(self._steps):
+            logits = self._model.run_with(images, self._model.effective_weights(self.scores), self.statistics)
             loss = F.cross_entropy(logits, labels)
             loss.backward()
         self._optimiser.step()
+        self._steps += 1
         return loss.detach()
+
+
+def _torch_optimiser(scores: Tensor, config: Optimiser) -> torch.optim.Optimizer:
+    if isinstance(config, RMSProp):
+        return torch.optim.RMSprop([scores], lr=config.learning_rate, alpha=config.alpha, eps=config.eps)
+    return torch.optim.Adam([scores], lr=config.learning_rate, betas=config.betas, eps=config.eps)
 
 
 class FusedStepper(Stepper):
@@ -106,7 +115,11 @@ class FusedStepper(Stepper):
         torch.ge(self.scores, 0, out=self._effective).mul_(self._weights)
 
 
-def make_stepper(stepping: Stepping, model: MaskedNetwork, scores: Tensor, optimiser: RMSProp) -> Stepper:
-    """A stepper of the kind asked for, starting from `scores` (copied)."""
-    kind = FusedStepper if stepping is Stepping.FUSED else AutogradStepper
-    return kind(model, scores, optimiser)
+def make_stepper(stepping: Stepping, model: MaskedModel, scores: Tensor, optimiser: Optimiser) -> Stepper:
+    """A stepper of the kind asked for, starting from `scores` (copied).
+
+    `AUTOGRAD` also where nobody wrote a fused one: for converted networks, and for Adam.
+    """
+    if stepping is not Stepping.AUTOGRAD and isinstance(model, MaskedNetwork) and isinstance(optimiser, RMSProp):
+        return FusedStepper(model, scores, optimiser)
+    return AutogradStepper(model, scores, optimiser)

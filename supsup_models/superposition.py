@@ -19,24 +19,24 @@ import torch
 from torch import Tensor
 
 from maskstore import MaskMatrix, bits
-from supsup_models.networks import MaskedNetwork
+from supsup_models.networks import MaskedModel, MaskedNetwork
 from supsup_models.networks.mlp import LayerFunction
 from supsup_models.objectives import Objective
 
 
-def mean_weights(model: MaskedNetwork, matrix: MaskMatrix) -> Tensor:
+def mean_weights(model: MaskedModel, matrix: MaskMatrix) -> Tensor:
     """Effective weights at alpha = 1/k, flat `(spec.bits,)`."""
     return torch.from_numpy(matrix.mean()).to(model.weights).mul_(model.weights)
 
 
-def mask_derivatives(model: MaskedNetwork, flat_weights: Tensor, images: Tensor, objective: Objective) -> Tensor:
+def mask_derivatives(model: MaskedModel, flat_weights: Tensor, images: Tensor, objective: Objective) -> Tensor:
     """g * W: the derivative of the batch's mean cost by every bit of a mask, flat `(spec.bits,)`.
 
     `flat_weights` are the effective weights of the superposition; `matrix.dot` of the result is dL/dalpha.
     """
     by_layer = [weight.detach().requires_grad_() for weight in model.layer_weights(flat_weights)]
     with torch.enable_grad():
-        logits = model.run(images, lambda index, a: model.layers[index].apply(a, by_layer[index]))
+        logits = model.run_layers(images, by_layer)
         gradients = torch.autograd.grad(objective.cost(logits).mean(), by_layer)
     return torch.cat([gradient.reshape(-1) for gradient in gradients]).mul_(model.weights)
 

@@ -1,7 +1,7 @@
 """Training one task: only its scores are floats, only its mask is kept."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from time import perf_counter
 from typing import Any, Protocol, Self
 
@@ -10,10 +10,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from maskstore import Mask
+from maskstore import Mask, MaskMatrix
 from maskstore.philox import Role, random_permutation
+from maskstore.priors import Prior, Uniform
 from supsup_models.errors import ImageValueError, LabelValueError, NetworkError, ShapeError
-from supsup_models.networks import MaskedNetwork
+from supsup_models.networks import MaskedModel
 from supsup_models.recipes import Recipe
 from supsup_models.stepping import Stepping, make_stepper
 
@@ -36,11 +37,17 @@ class LabelledImages(Protocol):
 
 @dataclass(frozen=True)
 class TrainedTask:
-    """What training a task gives: the packed mask, the mean cross-entropy of the last batches, and the time."""
+    """What training a task gives: the packed mask, the cross-entropy of the last batch, and the time.
+
+    `extras` are float32 arrays that belong to the mask, the running statistics of normalisation layers: store them with
+    it. `prior` is what a decoder knows about the mask.
+    """
 
     mask: Mask
     loss: float
     seconds: float
+    extras: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    prior: Prior = field(default_factory=Uniform)
 
 
 def batch_order(seed: int, task: int, images: int, steps: int, batch_size: int) -> NDArray[np.int64]:
@@ -56,7 +63,7 @@ def batch_order(seed: int, task: int, images: int, steps: int, batch_size: int) 
     return np.concatenate(epochs)[:needed].reshape(steps, batch_size)
 
 
-def checked_images(images: Any, model: MaskedNetwork) -> Tensor:
+def checked_images(images: Any, model: MaskedModel) -> Tensor:
     """Images as a tensor `(b, inputs)` of the network's dtype on its device.
 
     Raises ShapeError for another shape or none at all, ImageValueError for NaN or infinity.
@@ -87,23 +94,24 @@ def checked_labels(labels: Any, classes: int) -> Tensor:
 
 
 def train_task(
-    model: MaskedNetwork,
+    model: MaskedModel,
     data: LabelledImages,
     recipe: Recipe,
     *,
     task: int,
     steps: int,
     stepping: Stepping = Stepping.FUSED,
+    transfer: MaskMatrix | None = None,
     on_step: Callable[[int, float], None] | None = None,
 ) -> TrainedTask:
     """Train a mask for one task over `steps` batches.
 
     Everything random (initial scores, batch order) comes from `model.seed` and the task's number. The data set stays in
     memory, on the network's device, and gives images a few batches at a time. `on_step(step, loss)` is called every 50
-    steps.
+    steps. With `transfer`, the scores start from the mean of those masks instead (no mask in it: as without).
 
     Raises ShapeError, ImageValueError or LabelValueError for data that does not fit, before a step is taken from it;
-    NetworkError if the recipe asks for another `weight_gain` than the network has.
+    NetworkError if the recipe asks for another `weight_gain` than the network has, or the network takes no images.
     """
     start = perf_counter()
     if recipe.weight_gain != model.weight_gain:
@@ -112,10 +120,13 @@ def train_task(
         )
     if steps < 1:
         raise NetworkError(f"training: expected at least 1 batch, found {steps}")
+    model.check_takes_images()
     data = data.to(model.device)
     labels = checked_labels(data.labels, model.classes)
     order = torch.from_numpy(batch_order(model.seed, task, len(labels), steps, recipe.batch_size)).to(model.device)
-    stepper = make_stepper(stepping, model, model.initial_scores(task), recipe.optimiser)
+    earlier = transfer if transfer is not None and len(transfer) else None
+    scores = model.initial_scores(task) if earlier is None else model.transfer_scores(earlier.mean(), task)
+    stepper = make_stepper(stepping, model, scores, recipe.optimiser)
     for first in range(0, steps, _BLOCK):
         block = order[first : first + _BLOCK]
         images = checked_images(data.images(block.reshape(-1)), model).view(*block.shape, model.inputs)
@@ -125,5 +136,10 @@ def train_task(
             loss = stepper.step(images[offset], block_labels[offset], recipe.learning_rate(step, steps))
             if on_step is not None and (step + 1) % 50 == 0:
                 on_step(step + 1, float(loss))
-    mask = Mask.from_flat((stepper.scores.detach() >= 0).cpu().numpy(), model.spec)
-    return TrainedTask(mask, float(loss), perf_counter() - start)
+    return TrainedTask(
+        model.mask_of(stepper.scores),
+        float(loss),
+        perf_counter() - start,
+        extras={name: values.float().cpu().numpy() for name, values in stepper.statistics.items()},
+        prior=model.prior(task) if earlier is None else Uniform(),
+    )

@@ -1,20 +1,21 @@
 """`MaskedNetwork`: an architecture with seeded, frozen weights; the mask is an argument of every call."""
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from maskstore import Mask, MaskSpec
+from maskstore import MaskSpec
+from maskstore.priors import SeededScores
 from supsup_models import random_init
 from supsup_models.errors import NetworkError, ShapeError
 from supsup_models.names import choose
+from supsup_models.networks.base import AnyMask, Extras, MaskedModel
 from supsup_models.networks.mlp import ARCHITECTURES, LayerFunction, MultilayerPerceptron
+from supsup_models.subnet import threshold
 
-AnyMask = Mask | Mapping[str, Tensor] | None
 
-
-class MaskedNetwork(nn.Module):
+class MaskedNetwork(MaskedModel):
     """A network of frozen ±c weights, regenerated from `seed`, whose only trained part is the mask it is called with.
 
     `arch` is a name in `ARCHITECTURES` or a `MultilayerPerceptron` of your own. `outputs` logits, of which the first
@@ -25,8 +26,6 @@ class MaskedNetwork(nn.Module):
     tensor by layer. `forward` is `run` with one choice of what a layer computes; training, superposition and
     per-image inference are the same `run` with others.
     """
-
-    weights: Tensor
 
     def __init__(
         self,
@@ -57,33 +56,22 @@ class MaskedNetwork(nn.Module):
         # Not persistent: a state dict holds nothing, because the seed gives everything back.
         self.register_buffer("weights", torch.cat([weight.reshape(-1) for weight in flat]), persistent=False)
 
-    @property
-    def device(self) -> torch.device:
-        """Where the weights are."""
-        return self.weights.device
-
-    def layer_weights(self, flat: Tensor) -> list[Tensor]:
-        """Views by layer, in their shapes, of a flat tensor over all layers `(spec.bits,)`."""
-        return [flat[layer.flat].view(layer.shape) for layer in self.spec]
-
     def initial_scores(self, task: int) -> Tensor:
         """Scores that training of task number `task` starts from, flat `(spec.bits,)`, on the network's device."""
         scores = [random_init.initial_scores(self.seed, l, layer.shape, task) for l, layer in enumerate(self.layers)]  # noqa: E741
         return torch.cat([score.reshape(-1) for score in scores]).to(self.weights)
 
-    def masked_weights(self, mask: AnyMask) -> Tensor:
-        """W times a mask, flat `(spec.bits,)`; None is the full network.
+    def subnet(self, scores: Tensor) -> Tensor:
+        """Threshold masks, `[s >= 0]`."""
+        return threshold(scores)
 
-        Raises SpecError for a mask of other layers or shapes.
-        """
-        if mask is None:
-            return self.weights
-        if not isinstance(mask, Mask):
-            mask = Mask.from_dense({name: layer.detach().cpu() for name, layer in mask.items()}, self.spec)
-        elif mask.spec != self.spec:
-            raise ShapeError(f"mask: expected the layers of {self.spec!r}, found {mask.spec!r}")
-        bits = torch.from_numpy(mask.flat()).to(self.device)
-        return bits.to(self.weights.dtype).mul_(self.weights)
+    def mean_scores(self, mean: Tensor, scale: Tensor) -> Tensor:
+        """Weights in more than half of the masks start above the threshold."""
+        return (2.0 * mean - 1.0).mul_(scale)
+
+    def prior(self, task: int) -> SeededScores:
+        """Weights and scores both come from the seed."""
+        return SeededScores(seed=self.seed, task=task)
 
     def run(self, images: Tensor, linear: LayerFunction) -> Tensor:
         """Logits `(b, outputs)` of images `(b, inputs)`, with `linear(l, a)` as layer l's linear output for input a."""
@@ -91,10 +79,11 @@ class MaskedNetwork(nn.Module):
             raise ShapeError(f"images: expected shape (b, {self.inputs}), found {tuple(images.shape)}")
         return self.architecture.run(images, linear)
 
-    def run_with(self, images: Tensor, flat_weights: Tensor) -> Tensor:
-        """Logits `(b, outputs)` under given effective weights, flat `(spec.bits,)`."""
-        by_layer = self.layer_weights(flat_weights)
-        return self.run(images, lambda index, activation: self.layers[index].apply(activation, by_layer[index]))
+    def run_layers(self, images: Tensor, weights: Sequence[Tensor], extras: Extras = None) -> Tensor:
+        """Logits `(b, outputs)` under given effective weights, one tensor a layer. ShapeError for any extras."""
+        if extras:
+            raise ShapeError(f"extras: expected none for a network without statistics, found {sorted(extras)[:4]}")
+        return self.run(images, lambda index, activation: self.layers[index].apply(activation, weights[index]))
 
     def forward(self, images: Tensor, mask: AnyMask = None) -> Tensor:
         """Logits `(b, outputs)` of images `(b, inputs)` under a packed `Mask`, a dict of bool tensors, or no mask."""

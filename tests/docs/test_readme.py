@@ -1,4 +1,4 @@
-"""The README's Python examples run, and its commands exist with the options it shows."""
+"""The Python examples of the README and of some pages run, and its commands exist with the options it shows."""
 
 import re
 import shlex
@@ -17,20 +17,21 @@ def blocks(page: Path, language: str) -> list[str]:
     return [text for kind, text in BLOCK.findall(page.read_text()) if kind == language]
 
 
-README_EXAMPLES = blocks(ROOT / "README.md", "python")
+WITH_EXAMPLES = (ROOT / "README.md", ROOT / "docs" / "convert.md")
+EXAMPLES = [(page, number) for page in WITH_EXAMPLES for number in range(len(blocks(page, "python")))]
 
 
-@pytest.mark.parametrize("number", range(len(README_EXAMPLES)))
-def test_python_examples_run(number, tmp_path):
+@pytest.mark.parametrize(("page", "number"), EXAMPLES, ids=lambda value: getattr(value, "name", str(value)))
+def test_python_examples_run(page, number, tmp_path):
     """Each in a fresh process and an empty folder, with warnings as errors."""
-    command = [sys.executable, "-W", "error", "-c", README_EXAMPLES[number]]
+    command = [sys.executable, "-W", "error", "-c", blocks(page, "python")[number]]
     found = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert found.returncode == 0, found.stderr
     assert found.stdout
 
 
 def test_there_are_examples():
-    assert len(README_EXAMPLES) >= 3
+    assert all(len(blocks(page, "python")) >= 3 for page in WITH_EXAMPLES)
 
 
 def _commands() -> list[list[str]]:

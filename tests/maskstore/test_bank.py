@@ -18,6 +18,7 @@ from maskstore.errors import (
     BankExistsError,
     BankNotFoundError,
     BankReadOnlyError,
+    CorruptError,
     FormatVersionError,
     MaskStoreError,
     MaskValueError,
@@ -174,7 +175,27 @@ def test_put_takes_dicts_of_arrays_and_refuses_what_does_not_fit(path):
             bank.put("bad", random_mask(SPEC, 0.5, 9), meta={"loss": float("nan")})
         with pytest.raises(MaskValueError, match="extras 'o'"):
             bank.put("bad", random_mask(SPEC, 0.5, 9), extras={"o": np.array([object()])})
+        with pytest.raises(MaskValueError, match="metadata"):
+            bank.put("bad", random_mask(SPEC, 0.5, 9), meta={"a": "\ud800"})
+        with pytest.raises(MaskValueError, match="names that are strings"):
+            bank.put("bad", random_mask(SPEC, 0.5, 9), extras={5: [1], "5": [2]})
         assert list(bank) == before
+
+
+def test_what_cannot_be_a_name_is_not_found(path):
+    with MaskBank.open(path, "a") as bank:
+        for name in ("\ud800", "", "a\0", ["task-0"], None):
+            assert name not in bank
+            for look_up in (bank.__getitem__, bank.delete, bank.info, bank.extras, lambda n: bank.layer(n, "fc1")):
+                with pytest.raises(TaskNotFoundError):
+                    look_up(name)
+
+
+def test_verify_counts_the_bytes_of_the_file(path):
+    with path.open("ab") as file:
+        file.write(b"junk")
+    with MaskBank.open(path) as bank, pytest.raises(CorruptError, match="bytes in pages"):
+        bank.verify()
 
 
 @pytest.mark.parametrize("dtype", ["f2", "f4", "f8", ">f4", "i1", "i8", ">u2", "b1"])

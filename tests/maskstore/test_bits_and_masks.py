@@ -1,3 +1,6 @@
+import copy
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -55,10 +58,22 @@ def test_hamming_and_xor(data, spec):
 def test_masks_are_immutable_and_own_their_bits():
     words = np.zeros(1, dtype=np.uint64)
     mask = Mask(MaskSpec({"a": (3,)}), words)
+    view = np.zeros(1, dtype=np.uint64)[:]
+    view.flags.writeable = False  # a read-only view of an array that is not
+    of_view = Mask(MaskSpec({"a": (3,)}), view)
+    view.base[0] = 7
     words[0] = 7
-    assert mask.ones == 0
+    assert mask.ones == of_view.ones == 0
     with pytest.raises(ValueError, match="read-only"):
         mask.words[0] = 1
+
+
+@given(masks())
+def test_masks_and_specs_can_be_pickled_and_copied(mask):
+    assert list(mask.spec.shapes) == [layer.name for layer in mask.spec]  # fills what is cached
+    for again in (pickle.loads(pickle.dumps(mask)), copy.deepcopy(mask)):
+        assert again == mask
+        assert again.spec == mask.spec
 
 
 @pytest.mark.parametrize(

@@ -13,8 +13,16 @@ import numpy as np
 import pytest
 
 from killed_writer import SPEC
-from maskstore import MaskBank
-from maskstore.errors import BankBusyError, BankFullError, BankThreadError, MaskStoreError
+from maskstore import MaskBank, MaskSpec
+from maskstore.errors import (
+    BankBusyError,
+    BankClosedError,
+    BankExistsError,
+    BankFullError,
+    BankIOError,
+    BankThreadError,
+    MaskStoreError,
+)
 from strategies import random_mask
 
 HERE = Path(__file__).parent
@@ -201,3 +209,66 @@ def test_a_forked_child_reads_with_a_connection_of_its_own(tmp_path):
     assert list(reader) == ["t", "u"]
     writer.close()
     reader.close()
+
+
+@pytest.mark.filterwarnings("ignore:.*multi-threaded.*fork:DeprecationWarning")
+def test_the_log_of_a_killed_writer_is_not_replayed_into_a_new_bank(tmp_path):
+    path = tmp_path / "w.bank"
+    MaskBank.create(path, SPEC).close()
+    child = os.fork()
+    if child == 0:
+        bank = MaskBank.open(path, "a")
+        bank.put("old", random_mask(SPEC, 0.5, 0))
+        os._exit(9)
+    os.waitpid(child, 0)
+    path.unlink()
+    with pytest.raises(BankExistsError, match="delete the log too"):
+        MaskBank.create(path, MaskSpec({"b": (30, 30)}))
+    (tmp_path / "w.bank-wal").unlink()
+    with MaskBank.create(path, MaskSpec({"b": (30, 30)})) as bank:
+        assert list(bank) == []
+        assert bank.verify() == 0
+
+
+def test_what_readers_leave_behind_does_not_stand_in_the_way(tmp_path):
+    path = tmp_path / "r.bank"
+    MaskBank.create(path, SPEC).close()
+    MaskBank.open(path).close()
+    path.unlink()
+    MaskBank.create(path, SPEC).close()
+
+
+def test_closing_waits_for_threads_that_read(tmp_path):
+    path = tmp_path / "closing.bank"
+    with MaskBank.create(path, SPEC) as writer, writer.transaction():
+        for i in range(50):
+            writer.put(f"t{i}", random_mask(SPEC, 0.5, i))
+    for _ in range(10):
+        reader = MaskBank.open(path)
+
+        def read(reader: MaskBank = reader) -> None:
+            try:
+                while True:
+                    assert len(list(reader)) == len(reader.infos()) == 50
+            except BankClosedError:
+                return
+
+        with ThreadPoolExecutor(4) as pool:
+            waiting = [pool.submit(read) for _ in range(4)]
+            time.sleep(0.01)
+            reader.close()
+            for each in waiting:
+                each.result()
+
+
+def test_a_writer_notices_that_its_file_is_gone(tmp_path):
+    path = tmp_path / "gone.bank"
+    bank = MaskBank.create(path, SPEC)
+    path.unlink()
+    with pytest.raises(BankIOError, match="deleted or replaced"):
+        bank.put("t", random_mask(SPEC, 0.5, 0))
+    MaskBank.create(tmp_path / "other.bank", SPEC).close()
+    os.replace(tmp_path / "other.bank", path)
+    with pytest.raises(BankIOError, match="deleted or replaced"):
+        bank.put("t", random_mask(SPEC, 0.5, 0))
+    bank.close()

@@ -1,0 +1,124 @@
+"""`MaskedModel`: what training, task inference and evaluation need of a network with frozen weights."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from maskstore import Mask, MaskSpec, bits
+from maskstore.priors import Prior
+from supsup_models.errors import NetworkError, ShapeError
+
+AnyMask = Mask | Mapping[str, Tensor] | None
+Extras = Mapping[str, Any] | None
+"""Per-task arrays that belong to a mask, by name: the running statistics of normalisation layers. None: none."""
+
+# Share of a transferred score that is the task's own random one; it decides between weights that the mean holds equal.
+# On rotated digits, a small ResNet, 30 steps a task, accuracies of tasks 1 to 3 were 63, 48, 39 % at 0.02; 66, 53, 47 %
+# at 0.1; 85, 86, 83 % at 0.3; 77, 82, 79 % at 0.5; and without transfer 76, 66, 68 %.
+_OWN_SHARE = 0.3
+
+
+class MaskedModel(nn.Module, ABC):
+    """A network of frozen weights that takes its mask as an argument.
+
+    All masked weights are one flat frozen tensor in spec order, `weights` `(spec.bits,)`. `inputs` values an image,
+    `outputs` logits of which the first `classes` are real; zero where the network does not say what an image is.
+    """
+
+    spec: MaskSpec
+    weights: Tensor
+    seed: int
+    weight_gain: float
+    inputs: int
+    outputs: int
+    classes: int
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.weights.device
+
+    def layer_weights(self, flat: Tensor) -> list[Tensor]:
+        """Views by layer, in their shapes, of a flat tensor over all layers `(spec.bits,)`."""
+        return [flat[layer.flat].view(layer.shape) for layer in self.spec]
+
+    def masked_weights(self, mask: AnyMask) -> Tensor:
+        """W times a mask, flat `(spec.bits,)`; None is the full network.
+
+        Raises SpecError or ShapeError for a mask of other layers or shapes.
+        """
+        if mask is None:
+            return self.weights
+        if not isinstance(mask, Mask):
+            mask = Mask.from_dense({name: layer.detach().cpu() for name, layer in mask.items()}, self.spec)
+        elif mask.spec != self.spec:
+            raise ShapeError(f"mask: expected the layers of {self.spec!r}, found {mask.spec!r}")
+        result = torch.empty_like(self.weights)
+        for layer in self.spec:  # one layer's bits at a time, which stay in the cache
+            unpacked = bits.unpack(mask.words[layer.packed], layer.size).view("u1")
+            result[layer.flat].copy_(torch.from_numpy(unpacked)).mul_(self.weights[layer.flat])
+        return result
+
+    @abstractmethod
+    def run_layers(self, images: Tensor, weights: Sequence[Tensor], extras: Extras = None) -> Tensor:
+        """Logits `(b, outputs)` of images `(b, inputs)` under given effective weights, one tensor a layer."""
+
+    def run_with(self, images: Tensor, flat_weights: Tensor, extras: Extras = None) -> Tensor:
+        """Logits `(b, outputs)` under given effective weights, flat `(spec.bits,)`."""
+        return self.run_layers(images, self.layer_weights(flat_weights), extras)
+
+    @abstractmethod
+    def initial_scores(self, task: int) -> Tensor:
+        """Scores that training of task number `task` starts from, flat `(spec.bits,)`, on the network's device."""
+
+    @abstractmethod
+    def subnet(self, scores: Tensor) -> Tensor:
+        """The mask that flat scores choose, as 0.0 and 1.0 `(spec.bits,)`, with a gradient straight through."""
+
+    @abstractmethod
+    def prior(self, task: int) -> Prior:
+        """What a decoder knows about the mask of a task trained from `initial_scores(task)`."""
+
+    @abstractmethod
+    def mean_scores(self, mean: Tensor, scale: Tensor) -> Tensor:
+        """Scores that stand for a mean mask in [0, 1], at most `scale` large: flat `(spec.bits,)` each."""
+
+    def effective_weights(self, scores: Tensor) -> Tensor:
+        """W times the mask that scores choose, flat `(spec.bits,)`, with a gradient straight through to the scores."""
+        return self.weights * self.subnet(scores)
+
+    def mask_of(self, scores: Tensor) -> Mask:
+        """The packed mask that flat scores choose."""
+        return Mask.from_flat(self.subnet(scores.detach()).bool().cpu().numpy(), self.spec)
+
+    def transfer_scores(self, mean: Any, task: int) -> Tensor:
+        """Scores that start a task from the mean of earlier masks, `mean` `(spec.bits,)` in [0, 1].
+
+        As large as the initial scores of their layer, with a share of the task's own random ones mixed in, so that no
+        two weights are equal (Wortsman et al. 2020, section 4.1, "Transfer"; the scale and the mixture are ours).
+        Raises ShapeError for another shape.
+        """
+        tensor = torch.as_tensor(mean).to(self.weights)
+        if tensor.shape != self.weights.shape:
+            raise ShapeError(f"mean mask: expected shape {tuple(self.weights.shape)}, found {tuple(tensor.shape)}")
+        own = self.initial_scores(task)
+        scale = torch.cat([layer.abs().max().expand(layer.numel()) for layer in self.layer_weights(own)])
+        return self.mean_scores(tensor, scale).mul_(1.0 - _OWN_SHARE).add_(own, alpha=_OWN_SHARE)
+
+    def initial_statistics(self) -> dict[str, Tensor]:
+        """Fresh per-task statistics, which `run_layers` updates in place in training mode; none by default."""
+        return {}
+
+    @contextmanager
+    def training_mode(self, step: int) -> Iterator[None]:
+        """Around the forward pass of training step number `step`: layers that train differently do so inside."""
+        yield
+
+    def check_takes_images(self) -> None:
+        """NetworkError unless the network knows what an image and a class are."""
+        if not self.inputs:
+            raise NetworkError("network: expected one converted with image_shape, so that it takes images, found none")

@@ -1,0 +1,115 @@
+"""What a conversion refuses, each time with one line that says what was expected and what was found."""
+
+import warnings
+from collections import OrderedDict
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from maskstore.errors import SpecError
+from supsup_models import ConvertedModel, convert
+from supsup_models.errors import ConversionError, DeviceError, ShapeError, SparsityError, UnknownNameError
+
+
+def mlp() -> nn.Module:
+    return nn.Sequential(OrderedDict(hidden=nn.Linear(12, 32), relu=nn.ReLU(), head=nn.Linear(32, 4)))
+
+
+def convolutional() -> nn.Module:
+    return nn.Sequential(OrderedDict(conv=nn.Conv2d(1, 6, 3), bn=nn.BatchNorm2d(6)))
+
+
+def converted(module: nn.Module, **options: Any) -> ConvertedModel:
+    return convert(module, seed=3, **options)
+
+
+BAD: list[tuple[str, Callable[[], object], type[Exception], str]] = [
+    ("nothing to mask", lambda: convert(nn.Sequential(nn.ReLU(), nn.LayerNorm(3))), ConversionError, "found none"),
+    ("only an embedding", lambda: convert(nn.Embedding(3, 2)), ConversionError, "embeddings=True"),
+    ("everything skipped", lambda: convert(mlp(), skip=("*",)), ConversionError, "found none"),
+    ("no such pattern", lambda: convert(mlp(), skip=("haed",)), ConversionError, "skip 'haed'.*head"),
+    ("unknown rule", lambda: converted(mlp(), mask="topk"), UnknownNameError, "threshold, edge-popup"),
+    ("unknown weights", lambda: converted(mlp(), weights="normal"), UnknownNameError, "kaiming"),
+    ("unknown sparsity", lambda: converted(mlp(), mask="edge-popup", sparsity="x"), UnknownNameError, "uniform"),
+    ("density 0", lambda: converted(mlp(), mask="edge-popup", density=0.0), SparsityError, r"\(0, 1\]"),
+    ("density 2", lambda: converted(mlp(), mask="edge-popup", density=2.0), SparsityError, r"\(0, 1\]"),
+    ("density unused", lambda: converted(mlp(), density=0.5), ConversionError, "edge-popup"),
+    (
+        "a layer's density missing",
+        lambda: converted(mlp(), mask="edge-popup", density={"head.weight": 0.5}),
+        ConversionError,
+        "'hidden.weight' missing",
+    ),
+    (
+        "a layer's density too large",
+        lambda: converted(mlp(), mask="edge-popup", density={"head.weight": 0.5, "hidden.weight": 1.5}),
+        SparsityError,
+        "hidden.weight",
+    ),
+    (
+        "not logits",
+        lambda: converted(nn.TransformerEncoderLayer(16, 2, 24), image_shape=(5, 16)),
+        ConversionError,
+        "logits",
+    ),
+    ("too many classes", lambda: converted(mlp(), image_shape=(12,), classes=5), ConversionError, "1 to 4"),
+    ("lazy weights", lambda: convert(nn.LazyLinear(3)), ConversionError, "lazy"),
+    (
+        "two dtypes",
+        lambda: convert(nn.Sequential(nn.Linear(2, 2), nn.Linear(2, 2).double())),
+        ConversionError,
+        "float32 on cpu and torch.float64",
+    ),
+    (
+        "cumulative averages",
+        lambda: convert(nn.Sequential(nn.Linear(2, 2), nn.BatchNorm1d(2, momentum=None))),
+        ConversionError,
+        "momentum",
+    ),
+]
+
+
+@pytest.mark.parametrize(("call", "error", "message"), [case[1:] for case in BAD], ids=[case[0] for case in BAD])
+def test_bad_conversions_are_one_line(call: Callable[[], object], error: type[Exception], message: str) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's own about lazy modules
+        with pytest.raises(error, match=message) as found:
+            call()
+    assert "\n" not in str(found.value)
+
+
+def test_images_that_do_not_fit_are_refused() -> None:
+    module = nn.Sequential(nn.Conv2d(1, 3, 8), nn.Flatten())
+    model = convert(module, image_shape=(1, 8, 8))
+    assert model(torch.zeros(2, 64)).shape == model(torch.zeros(2, 1, 8, 8)).shape == (2, 3)
+    for shape in ((2, 63), (2, 8, 8), (2, 1, 8, 9)):
+        with pytest.raises(ShapeError, match=r"expected shape \(b, 64\) or \(b, 1, 8, 8\), found"):
+            model(torch.zeros(shape))
+    with pytest.raises(DeviceError, match="expected them on cpu, where the weights are, found meta"):
+        model(torch.zeros(2, 64, device="meta"))
+
+
+def test_masks_and_statistics_of_another_network_are_refused() -> None:
+    model, other = converted(convolutional()), converted(mlp())
+    inputs = torch.zeros(2, 1, 8, 8)
+    foreign = other.mask_of(other.initial_scores(0))
+    with pytest.raises(ShapeError, match="expected the layers of MaskSpec"):
+        model(inputs, foreign)
+    with pytest.raises(ShapeError, match="expected the layers of MaskSpec"), model.apply_mask(foreign):
+        pass
+    with pytest.raises(ShapeError, match="expected the layers of MaskSpec"):
+        model.export(foreign)
+    with pytest.raises(SpecError):
+        model(inputs, {"conv.weight": torch.ones(2, 2)})
+    mask = model.mask_of(model.initial_scores(0))
+    with pytest.raises(ShapeError, match=r"'bn\.running_mean' missing"):
+        model(inputs, mask, extras={})
+    wrong = {name: value[:1] for name, value in model.initial_statistics().items()}
+    with pytest.raises(ShapeError, match=r"expected shape \(6,\), found \(1,\)"):
+        model(inputs, mask, extras=wrong)
+    with pytest.raises(ShapeError, match="mean mask"):
+        model.transfer_scores(np.zeros(3), 0)
