@@ -25,7 +25,7 @@ class Judgement:
 
 @dataclass(frozen=True)
 class Target:
-    """A figure of a judgement. `near` bounds it by another judgement's accuracy less so many points (of 100)."""
+    """A figure of a judgement. `near` bounds it by the same of another judgement less so many points (of 100)."""
 
     judgement: str
     quantity: str = "accuracy"
@@ -54,7 +54,7 @@ class StreamExperiment(Experiment):
             at_least = target.at_least
             if target.near is not None:
                 other, points = target.near
-                at_least = found[other].accuracy - points / 100
+                at_least = float(getattr(found[other], target.quantity)) - points / 100
             ours = float(getattr(found[target.judgement], target.quantity))
             figures.append(Figure(f"{target.judgement}: {target.quantity}", ours, target.published, at_least))
         return Outcome(tuple(figures), [row(name, evaluation) for name, evaluation in found.items()])
