@@ -11,8 +11,11 @@ from supsup_models.errors import SupSupError
 from supsup_models.requirements import torch_needed
 
 if TYPE_CHECKING:
+    from supsup_models.allocation import AllocationConfig, Allocator
+    from supsup_models.calibration import Calibration
     from supsup_models.conversion import ConvertedModel, convert, export_onnx, mask_spec
     from supsup_models.data.streams import TaskStream, open_stream
+    from supsup_models.identity_free import IdentityFreeLearner
     from supsup_models.inference import Guess, infer_task
     from supsup_models.many import train_many
     from supsup_models.networks import ARCHITECTURES, RESNETS, MaskedModel, MaskedNetwork, resnet_18_20, resnet_50
@@ -28,9 +31,13 @@ __all__ = [
     "RECIPES",
     "RESNETS",
     "Adam",
+    "AllocationConfig",
+    "Allocator",
+    "Calibration",
     "ConvertedModel",
     "Evaluation",
     "Guess",
+    "IdentityFreeLearner",
     "Inference",
     "MaskServer",
     "MaskedModel",
@@ -59,8 +66,11 @@ __all__ = [
 ]
 
 _HOMES = {
+    "supsup_models.allocation": ("AllocationConfig", "Allocator"),
+    "supsup_models.calibration": ("Calibration",),
     "supsup_models.conversion": ("ConvertedModel", "convert", "export_onnx", "mask_spec"),
     "supsup_models.data.streams": ("TaskStream", "open_stream"),
+    "supsup_models.identity_free": ("IdentityFreeLearner",),
     "supsup_models.inference": ("Guess", "infer_task"),
     "supsup_models.many": ("train_many",),
     "supsup_models.networks": ("ARCHITECTURES", "RESNETS", "MaskedModel", "MaskedNetwork", "resnet_18_20", "resnet_50"),

@@ -37,7 +37,7 @@ app = typer.Typer(
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A folder made by `supsup train`.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Method = Annotated[str, typer.Option("--infer", help="one-shot, short-list, binary or exhaustive.")]
+Method = Annotated[str, typer.Option("--infer", help="one-shot, short-list, binary, exhaustive or gradient.")]
 Objective = Annotated[str, typer.Option(help="H (entropy) or G (superfluous outputs).")]
 Data = Annotated[
     Path | None, typer.Option(help="Folder with the four IDX files, or one that holds mnist/ or fashion-mnist/.")
@@ -95,6 +95,9 @@ def train(
     batches: Annotated[int, typer.Option(help="Training steps a task.", min=1, max=1_000_000)] = 1000,
     recipe: Annotated[str, typer.Option(help="default (ours) or paper (as published).")] = "default",
     seed: Annotated[int, typer.Option(help="Seed of weights, scores, pixels, batches.", min=0, max=2**64 - 1)] = 0,
+    scenario: Annotated[
+        str, typer.Option(help="NNs trains without task identity; GG, GNs and GNu train alike.")
+    ] = "GG",
     data: Data = None,
     download: Download = False,
     device: Device = "auto",
@@ -108,15 +111,25 @@ def train(
 
         parse_stream_name(stream)
     with _usage_checked():
+        from supsup_models.names import check
+        from supsup_models.scenarios import SCENARIOS
+
+        check("scenario", scenario, SCENARIOS)
         from supsup_models.commands import train as command
 
-        config = RunConfig(stream, tasks, model, outputs, batches, recipe, seed)
+        config = RunConfig(stream, tasks, model, outputs, batches, recipe, seed, task_identity=scenario != "NNs")
         trained = command.train(config, out, data=data, download=download, device=device)
-    if as_json:
+    place = {"run": str(out), "bank": str(bank_path(out))}
+    if not config.task_identity:
+        masks = list(trained.record.tasks)
+        if as_json:
+            console.print_json({**place, "masks": len(masks), "new_masks": trained.new_tasks, "per_mask": masks})
+        else:
+            print(f"{len(masks)} masks, {trained.new_tasks} of them new, in {bank_path(out)}")
+    elif as_json:
         console.print_json(
             {
-                "run": str(out),
-                "bank": str(bank_path(out)),
+                **place,
                 "tasks": len(trained.record.tasks),
                 "new_tasks": trained.new_tasks,
                 "accuracy": trained.accuracy,
@@ -137,7 +150,7 @@ def train(
 )
 def evaluate(
     run: RunFolder,
-    scenario: Annotated[str, typer.Option(help="GG, GNs or GNu.")] = "GNu",
+    scenario: Annotated[str, typer.Option(help="GG, GNs or GNu; NNs for a run trained so.")] = "GNu",
     method: Method = "one-shot",
     objective: Objective = "H",
     images: Annotated[int, typer.Option(help="Images of one task that share an inference.", min=1, max=1_000_000)] = 1,
@@ -189,7 +202,9 @@ def infer(
         console.print_json({"images": len(answers), "normalisation": found.normalisation, "answers": answers})
         return
     for number, each in enumerate(found.answers):
-        print(f"image {number}: {each.task}, label {each.label}, confidence {each.confidence:.3f}")
+        sureness = "" if each.task_confidence is None else f", task confidence {each.task_confidence:.3f}"
+        task = f"none of these tasks (nearest {each.task})" if each.none_of_these else each.task
+        print(f"image {number}: {task}, label {each.label}, confidence {each.confidence:.3f}{sureness}")
 
 
 @app.command(epilog=_example("supsup recover --data DIR", "supsup recover --stream split-digits --width 256 --json"))
@@ -220,3 +235,46 @@ def demo(
         console.print_json(result.to_json())
     else:
         result.print()
+
+
+@app.command(
+    epilog=_example(
+        "supsup reproduce --list",
+        "supsup reproduce nns-permuted-lenet-20 --data DIR --json",
+        "supsup reproduce permuted-lenet-250 --quick",
+    )
+)
+def reproduce(
+    experiment: Annotated[str | None, typer.Argument(help="Its name; see --list.", show_default=False)] = None,
+    out: Annotated[Path, typer.Option(help="Folder for results and trained runs.")] = Path("reproduced"),
+    quick: Annotated[bool, typer.Option("--quick", help="A small version on embedded data.")] = False,
+    list_all: Annotated[bool, typer.Option("--list", help="Name all experiments.")] = False,
+    data: Data = None,
+    download: Download = False,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Run a published experiment end to end: our figures beside the published ones. Goes on where it stopped."""
+    from supsup_models.experiments.names import EXPERIMENT_NAMES
+
+    if not list_all:
+        console.choice("experiment", experiment or "nothing", EXPERIMENT_NAMES)
+    with _usage_checked():
+        from supsup_models.commands import reproduce as command
+        from supsup_models.experiments.experiment import Context
+
+        if list_all:
+            known = command.listing()
+            if as_json:
+                console.print_json({"experiments": known})
+            else:
+                print("\n".join(f"{each['name']}: {each['title']}" for each in known))
+            return
+        context = Context(out, quick, data, download, device)
+        result, path = command.reproduce(str(experiment), context)
+    if as_json:
+        console.print_json(result)
+    else:
+        command.print_result(result, path)
+    if result["reached"] is False:
+        raise typer.Exit(console.FAILED)

@@ -1,11 +1,11 @@
-"""Which task do these images belong to? One-shot, short-list, binary and exhaustive inference over packed masks.
+"""Which task do these images belong to? One-shot, short-list, binary, exhaustive and gradient inference, masks packed.
 
 Wortsman et al. 2020, section 3.3 and algorithms 1 and 2. Nothing here ever sees a label or a true task, and the answer
 does not depend on the order of the tasks (exact ties aside: they go to the earlier one).
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,13 +14,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskstore import MaskMatrix
+from supsup_models.calibration import Calibration
 from supsup_models.errors import ImageValueError, InferenceError, ShapeError
+from supsup_models.gradient_inference import descend, descend_each
 from supsup_models.names import choose
 from supsup_models.networks import MaskedModel, MaskedNetwork
 from supsup_models.objectives import Objective, make_objective, preference
 from supsup_models.superposition import (
-    CandidateMean,
     LayerTrace,
+    Mixture,
     UnpackedLayer,
     image_derivatives,
     mask_derivatives,
@@ -44,11 +46,14 @@ class Guess:
     For a batch as a whole `task` is an int and `scores` `(k,)`; per image `task` is `(b,)` int64 and `scores` `(b, k)`.
     Scores are float32, higher is more likely, and `task` is their argmax. Their scale belongs to the method: minus
     dL/dalpha for one-shot, minus the cost for exhaustive; for binary the number of rounds a mask survived, plus its
-    rank among those dropped with it as a fraction below 1; for short-list -inf where a mask was not on an image's list.
+    rank among those dropped with it as a fraction below 1; for gradient the logarithm of alpha, up to a constant; for
+    short-list -inf where a mask was not on an image's list.
     """
 
     task: int | NDArray[np.int64]
     scores: NDArray[np.float32]
+    confidence: float | NDArray[np.float32] | None = None
+    """With a calibration: the fraction of the task's own images that look less like it; below 0.01, none of these."""
 
 
 def infer_task(
@@ -58,12 +63,14 @@ def infer_task(
     method: str = "one-shot",
     objective: str = "H",
     per_image: bool = False,
+    calibration: Calibration | None = None,
 ) -> Guess:
     """Infer the task of unlabelled images `(b, inputs)`, one for the whole batch or one for each image.
 
     method: "one-shot" (a single gradient at the mean mask), "binary" (halves the candidates by the median of the
-    gradient until one is left), "exhaustive" (every mask's own cost) or "short-list" (one-shot for the few masks that a
-    sketch of its scores prefers; several times faster per image, and the same for a batch). objective: "H" or "G".
+    gradient until one is left), "exhaustive" (every mask's own cost), "gradient" (descends on the masks' weights) or
+    "short-list" (one-shot for the few masks that a sketch of its scores prefers; several times faster per image, and
+    the same for a batch). objective: "H" or "G". With a `calibration` the guess says how sure it is.
 
     A converted network is asked image by image where `per_image`; one whose normalisation mixes the images of a batch
     cannot be (InferenceError).
@@ -83,9 +90,13 @@ def infer_task(
         tensor = tensor.clone() if tensor.is_inference() else tensor
         if per_image:
             each = _finite(_scores_of_each(infer, model, matrix, tensor, cost))
-            return Guess(each.argmax(axis=1).astype(np.int64, copy=False), each)
-        scores = _finite(infer.batch(model, matrix, tensor, cost))
-    return Guess(int(scores.argmax()), scores)
+            guess = Guess(each.argmax(axis=1).astype(np.int64, copy=False), each)
+        else:
+            scores = _finite(infer.batch(model, matrix, tensor, cost))
+            guess = Guess(int(scores.argmax()), scores)
+    if calibration is None:
+        return guess
+    return replace(guess, confidence=calibration.confidence(model, matrix, tensor, guess.task))
 
 
 def _finite(scores: NDArray[np.float32]) -> NDArray[np.float32]:
@@ -212,7 +223,8 @@ def _binary_each(model: MaskedNetwork, matrix: MaskMatrix, images: Tensor, objec
         if round_number == 0:
             scores = _one_shot_each(model, matrix, images, objective)
         else:
-            mixed = CandidateMean(model, unpacked, candidates[undecided])
+            chosen = candidates[undecided].to(images.dtype)
+            mixed = Mixture(model, unpacked, chosen / chosen.sum(dim=1, keepdim=True))
             traced = trace(model, images[undecided], mixed, objective)
             scores = preference(image_derivatives(model, unpacked, traced, mixed.images_of, k))
         before = candidates[undecided]
@@ -240,6 +252,7 @@ _METHODS = {
     "binary": _Method(_binary, _binary_each),
     "exhaustive": _Method(_exhaustive, _exhaustive_each),
     "short-list": _Method(_one_shot, short_list),  # for a batch as a whole one packed dot is cheaper than a list
+    "gradient": _Method(descend, descend_each),
 }
 METHODS = tuple(_METHODS)
 

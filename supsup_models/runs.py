@@ -1,5 +1,7 @@
 """A run's folder: `masks.bank`, the finished tasks' masks, and `run.json`, the record of how they were made.
 
+`calibration.json`, written when all tasks are finished, says how sure to be of a guess; nothing else needs it.
+
 The bank is the truth about which tasks are finished; the record repeats their figures for people and for other tools.
 It is replaced atomically, so a reader never sees half of one. Imports no torch.
 """
@@ -19,7 +21,10 @@ FORMAT = 1
 
 @dataclass(frozen=True)
 class RunConfig:
-    """The arguments that make a run what it is; two runs with the same ones have the same masks."""
+    """The arguments that make a run what it is; two runs with the same ones have the same masks.
+
+    Without `task_identity` (scenario NNs) a mask is not a task's: masks are allocated as the data calls for them.
+    """
 
     stream: str
     tasks: int
@@ -28,6 +33,7 @@ class RunConfig:
     batches: int
     recipe: str
     seed: int
+    task_identity: bool = True
 
     def difference(self, other: "RunConfig") -> str:
         """One phrase that says in what another configuration differs, or nothing."""
@@ -113,8 +119,13 @@ def bank_path(folder: Path) -> Path:
     return folder / "masks.bank"
 
 
+def calibration_path(folder: Path) -> Path:
+    """Where a finished run's calibration lies."""
+    return folder / "calibration.json"
+
+
 def remove_run(folder: Path) -> None:
     """Delete a run's masks and record, and what SQLite keeps beside the masks; nobody may be training there."""
     path = bank_path(folder)
-    for each in (path, *side_files(path), record_path(folder)):
+    for each in (path, *side_files(path), record_path(folder), calibration_path(folder)):
         each.unlink(missing_ok=True)

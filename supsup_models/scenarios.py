@@ -1,10 +1,14 @@
-"""Evaluation in the scenarios GG, GNs and GNu of Wortsman et al. 2020, table 1.
+"""Evaluation in the scenarios GG, GNs, GNu and NNs of Wortsman et al. 2020, table 1.
 
 | scenario | task identity at inference | an answer counts when |
 |---|---|---|
 | GG  | given | the label is right |
 | GNs | not given, labels shared | the label is right |
 | GNu | not given, labels not shared | label and task are right |
+| NNs | not given, nor in training; labels shared | the label is right |
+
+In NNs no mask has a task. For the report, and for nothing else, each mask is put down to the task that most of the
+images it was chosen for are from; `task_accuracy` counts the images whose mask is their own task's by that rule.
 
 `answer` makes predictions and sees images only; `evaluate` alone holds labels and true tasks, and compares.
 """
@@ -29,7 +33,7 @@ from supsup_models.networks import MaskedModel
 from supsup_models.networks.base import Extras
 from supsup_models.training import LabelledImages
 
-SCENARIOS = ("GG", "GNs", "GNu")
+SCENARIOS = ("GG", "GNs", "GNu", "NNs")
 _CHUNK = 2048  # images taken from a data set and judged at a time
 
 
@@ -134,6 +138,8 @@ def evaluate(
 ) -> Evaluation:
     """Judge the test images of every task. `matrix` holds a mask under each task's name (and may hold more).
 
+    In the scenario NNs the matrix' names mean nothing.
+
     `limit` judges that many inferences only, a sample drawn by `seed`, as many of each task as of any other.
 
     Raises UnknownNameError for other scenarios, methods or objectives, TaskNotFoundError for a task without a mask,
@@ -145,42 +151,86 @@ def evaluate(
             f"evaluation: expected at least 1 image an inference and a limit of at least {len(tasks)}, one a task, "
             f"found {inference.images} images and limit {limit}"
         )
-    rows = [matrix.index(task.name) for task in tasks]
-    results, seconds, inferences, right, judged_images = [], 0.0, 0, 0, 0
-    for number, (row, task) in enumerate(zip(rows, tasks, strict=True)):
-        sample = _sample(len(task.test.labels), inference.images, _share(limit, len(tasks), number), seed, number)
-        answered, inferred = 0, 0
-        for judged in _chunks(sample, inference.images):
-            images = task.test.images(torch.from_numpy(judged)).to(model.weights)
-            start = perf_counter()
-            if scenario == "GG":
-                found = np.full(len(judged), row)
-                labels = labels_of(model, classify(model, matrix, images, found))
-            else:
-                found, labels = answer(model, matrix, images, inference)
-            seconds += perf_counter() - start
-            inferences += -(-len(judged) // inference.images)
-            # From here on the truth is known.
-            right_label = labels == np.asarray(task.test.labels)[judged]
-            right_task = found == row
-            answered += int((right_label & right_task if scenario == "GNu" else right_label).sum())
-            inferred += int(right_task.sum())
-        count = len(sample)
-        results.append(TaskResult(task.name, answered / count, inferred / count, count))
-        right, judged_images = right + answered, judged_images + count
-        if on_task is not None:
-            on_task(results[-1])
+    rows = None if scenario == "NNs" else [matrix.index(task.name) for task in tasks]
+    judged = []
+    for number, task in enumerate(tasks):
+        share = _share(limit, len(tasks), number)
+        sample = _sample(len(task.test.labels), inference.images, share, seed, number)
+        judged.append(
+            _judge(model, matrix, task, sample, None if scenario != "GG" or rows is None else rows[number], inference)
+        )
+        if on_task is not None and rows is not None:
+            on_task(_score(judged[-1], task.name, judged[-1].rows == rows[number], scenario))
+    if rows is None:
+        owners = _majority([each.rows for each in judged], len(matrix))
+        right_tasks = [owners[each.rows] == number for number, each in enumerate(judged)]
+    else:
+        right_tasks = [each.rows == row for row, each in zip(rows, judged, strict=True)]
+    results = [
+        _score(each, task.name, right_task, scenario)
+        for each, task, right_task in zip(judged, tasks, right_tasks, strict=True)
+    ]
+    inferences = sum(each.inferences for each in judged)
+    images = sum(result.images for result in results)
+    right = sum(round(result.accuracy * result.images) for result in results)
     return Evaluation(
         scenario=scenario,
         tasks=len(tasks),
         accuracy=float(np.mean([result.accuracy for result in results])),
         task_accuracy=float(np.mean([result.task_accuracy for result in results])),
-        seconds_per_inference=seconds / inferences,
+        seconds_per_inference=sum(each.seconds for each in judged) / inferences,
         per_task=tuple(results),
         inferences=inferences,
         # images of one inference are right or wrong together, so an interval may count inferences only
-        interval=None if limit is None else wilson(right / judged_images, inferences),
+        interval=None if limit is None else wilson(right / images, inferences),
     )
+
+
+@dataclass(frozen=True)
+class _Judged:
+    """Of one task's judged images: the rows of the masks chosen for them, and whether the labels are right."""
+
+    rows: NDArray[np.int64]
+    right_label: NDArray[np.bool_]
+    seconds: float
+    inferences: int
+
+
+def _judge(
+    model: MaskedModel,
+    matrix: MaskMatrix,
+    task: EvaluatedTask,
+    sample: NDArray[np.int64],
+    given: int | None,
+    inference: Inference,
+) -> _Judged:
+    """Predict the sampled test images, under the mask of the `given` row if there is one, and compare the labels."""
+    rows, right, seconds, inferences = [], [], 0.0, 0
+    for chunk in _chunks(sample, inference.images):
+        images = task.test.images(torch.from_numpy(chunk)).to(model.weights)
+        start = perf_counter()
+        if given is None:
+            found, labels = answer(model, matrix, images, inference)
+        else:
+            found = np.full(len(chunk), given)
+            labels = labels_of(model, classify(model, matrix, images, found))
+        seconds += perf_counter() - start
+        inferences += -(-len(chunk) // inference.images)
+        # From here on the truth is known.
+        rows.append(found)
+        right.append(labels == np.asarray(task.test.labels)[chunk])
+    return _Judged(np.concatenate(rows), np.concatenate(right), seconds, inferences)
+
+
+def _score(judged: _Judged, name: str, right_task: NDArray[np.bool_], scenario: str) -> TaskResult:
+    counts = judged.right_label & right_task if scenario == "GNu" else judged.right_label
+    return TaskResult(name, float(counts.mean()), float(right_task.mean()), len(counts))
+
+
+def _majority(rows: Sequence[NDArray[np.int64]], masks: int) -> NDArray[np.int64]:
+    """For each mask the position of the task that most of the images it was chosen for are from, `(masks,)`."""
+    counts = np.stack([np.bincount(each, minlength=masks) for each in rows])  # (tasks, masks)
+    return np.asarray(counts.argmax(axis=0))
 
 
 def wilson(fraction: float, count: int, z: float = 1.959964) -> tuple[float, float]:

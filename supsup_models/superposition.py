@@ -90,44 +90,44 @@ class UnpackedLayer:
         return buffer.copy_(unpacked.view(spec.shape)).mul_(self._weights[layer])
 
 
-class CandidateMean:
-    """Layer outputs where each image has its own set of candidate masks, weighted alike.
+class Mixture:
+    """Layer outputs where each image has its own weights of the masks.
 
-    `candidates` is `(b, k)` bool, at least one in each row. Used as a network's `linear`:
-    output[b] = mean over the candidates i of image b of linear(a[b], W_l M_l^i).
+    `alpha` is `(b, k)`; masks of weight 0 cost nothing. Used as a network's `linear`:
+    output[b] = sum over the masks i of image b of alpha[b, i] linear(a[b], W_l M_l^i).
     """
 
-    def __init__(self, model: MaskedNetwork, unpacked: UnpackedLayer, candidates: Tensor) -> None:
+    def __init__(self, model: MaskedNetwork, unpacked: UnpackedLayer, alpha: Tensor) -> None:
         self._model = model
         self._unpacked = unpacked
-        self._share = candidates.sum(dim=1, keepdim=True).to(model.weights.dtype).reciprocal_()  # (b, 1)
+        used = alpha != 0
         self.images_of = [
-            (mask, candidates[:, mask].nonzero().squeeze(1)) for mask in candidates.any(dim=0).nonzero()[:, 0].tolist()
+            (mask, used[:, mask].nonzero().squeeze(1)) for mask in used.any(dim=0).nonzero()[:, 0].tolist()
         ]
+        self._shares = [alpha[images, mask].unsqueeze(1) for mask, images in self.images_of]  # (images, 1) each
 
     def __call__(self, index: int, activation: Tensor) -> Tensor:
-        output: Tensor = _CandidateMeanFunction.apply(activation, self, index)
+        output: Tensor = _MixtureFunction.apply(activation, self, index)
         return output
 
     def forward(self, index: int, activation: Tensor) -> Tensor:
         layer = self._model.layers[index]
         output = activation.new_zeros(len(activation), layer.shape[0])
-        for mask, images in self.images_of:
-            output.index_add_(0, images, layer.apply(activation[images], self._unpacked(mask, index)))
-        return output.mul_(self._share)
+        for (mask, images), share in zip(self.images_of, self._shares, strict=True):
+            output.index_add_(0, images, layer.apply(activation[images], self._unpacked(mask, index)).mul_(share))
+        return output
 
     def backward(self, index: int, delta: Tensor) -> Tensor:
         layer = self._model.layers[index]
-        delta = delta * self._share
         result = delta.new_zeros(len(delta), layer.shape[1])
-        for mask, images in self.images_of:
-            result.index_add_(0, images, layer.transposed(delta[images], self._unpacked(mask, index)))
+        for (mask, images), share in zip(self.images_of, self._shares, strict=True):
+            result.index_add_(0, images, layer.transposed(delta[images] * share, self._unpacked(mask, index)))
         return result
 
 
-class _CandidateMeanFunction(torch.autograd.Function):
+class _MixtureFunction(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, activation: Tensor, linear: CandidateMean, index: int) -> Tensor:
+    def forward(ctx: Any, activation: Tensor, linear: Mixture, index: int) -> Tensor:
         ctx.linear, ctx.index = linear, index
         return linear.forward(index, activation)
 

@@ -33,7 +33,10 @@ def evaluate_run(
     check("objective", inference.objective, OBJECTIVES)
     run = load_run(folder, pick_device(device))
     stream = run.stream(data, download)
-    tasks = [task for task in stream if task.name in run.matrix.names]
+    if run.record.config.task_identity != (scenario != "NNs"):
+        trained = "with" if run.record.config.task_identity else "without"
+        raise RunError(f"{folder}: expected a run trained for scenario {scenario}, found one {trained} task identity")
+    tasks = [task for task in stream if scenario == "NNs" or task.name in run.matrix.names]
     if not tasks:
         raise RunError(f"{folder}: expected masks of the stream's tasks, found {', '.join(run.matrix.names[:4])}")
     with reporter("evaluating", len(tasks)) as report:

@@ -9,24 +9,31 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from supsup_models.calibration import Calibration, refused
 from supsup_models.commands.loaded import load_run
 from supsup_models.devices import pick_device
 from supsup_models.errors import ShapeError
 from supsup_models.inference import METHODS, infer_task
 from supsup_models.names import check
 from supsup_models.objectives import OBJECTIVES
-from supsup_models.runs import RunRecord
+from supsup_models.runs import RunRecord, calibration_path
 from supsup_models.scenarios import classify, labels_of
 from supsup_models.training import checked_images
 
 
 @dataclass(frozen=True)
 class Answer:
-    """For one image: the inferred task's name, the label, and the softmax of that label under the task's mask."""
+    """For one image: the inferred task's name, the label, and the softmax of that label under the task's mask.
+
+    `task_confidence` is that of the guess, and `none_of_these` whether it is too low for any of the tasks; None where
+    the run has no calibration.
+    """
 
     task: str
     label: int
     confidence: float
+    task_confidence: float | None = None
+    none_of_these: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -57,17 +64,21 @@ def infer_file(
     run = load_run(folder, pick_device(device))
     pixels, normalisation = normalised(read_images(file), run.record)
     images = checked_images(pixels, run.model)
-    guess = infer_task(run.model, run.matrix, images, method, objective, per_image=not one_task)
+    calibration = Calibration.read(path) if (path := calibration_path(folder)).exists() else None
+    guess = infer_task(run.model, run.matrix, images, method, objective, not one_task, calibration)
     tasks = np.broadcast_to(np.asarray(guess.task), len(images))
     probabilities = classify(run.model, run.matrix, images, tasks)
     labels = labels_of(run.model, probabilities)
     confidence = probabilities[torch.arange(len(images)), torch.from_numpy(labels)].tolist()
+    sureness: list[float] | list[None] = [None] * len(images)
+    if guess.confidence is not None:
+        sureness = np.broadcast_to(np.asarray(guess.confidence), len(images)).tolist()
     names = run.matrix.names
     return Answers(
         normalisation,
         tuple(
-            Answer(names[task], label, sure)
-            for task, label, sure in zip(tasks.tolist(), labels.tolist(), confidence, strict=True)
+            Answer(names[task], label, sure, of_task, None if of_task is None else bool(refused(of_task)))
+            for task, label, sure, of_task in zip(tasks.tolist(), labels.tolist(), confidence, sureness, strict=True)
         ),
     )
 

@@ -13,7 +13,9 @@ from filelock import FileLock, Timeout
 import maskstore
 from maskstore import MaskBank
 from maskstore.priors import SeededScores
+from supsup_models.calibration import Calibration
 from supsup_models.commands.loaded import bank_meta, check_bank, check_same_stream, make_network
+from supsup_models.commands.without_identity import train_without_identity
 from supsup_models.data.streams import TaskStream, open_stream
 from supsup_models.data.tasks import Task
 from supsup_models.devices import pick_device
@@ -23,21 +25,23 @@ from supsup_models.names import choose
 from supsup_models.networks import ARCHITECTURES, MaskedNetwork
 from supsup_models.progress import Reporter
 from supsup_models.recipes import RECIPES, Recipe
-from supsup_models.runs import RunConfig, RunRecord, bank_path, record_path, remove_run
+from supsup_models.runs import RunConfig, RunRecord, bank_path, calibration_path, record_path, remove_run
 from supsup_models.scenarios import mask_accuracy
 from supsup_models.training import NumberedTask, TrainedTask
+
+_CALIBRATION_IMAGES = 512  # of each task's test images, whose labels are not looked at
 
 
 @dataclass(frozen=True)
 class Trained:
-    """What a call of `train` did: the record of the whole run, and how many of its tasks were new."""
+    """What a call of `train` did: the record of the whole run, and how many of its tasks (NNs: masks) were new."""
 
     record: RunRecord
     new_tasks: int
 
     @property
     def accuracy(self) -> float:
-        """Mean test accuracy over tasks, each under its own mask (GG)."""
+        """Mean test accuracy over tasks, each under its own mask (GG); of no meaning without task identity."""
         return float(np.mean([task["accuracy"] for task in self.record.tasks]))
 
 
@@ -90,6 +94,9 @@ def _train(
     if record_path(folder).exists():  # looked at again, now that nobody else can write it
         record = _check_same_config(folder, record.config)
         check_same_stream(record, stream)
+    if not record.config.task_identity:
+        with _open_bank(folder, model) as bank:
+            return Trained(*train_without_identity(model, stream, recipe, record, folder, bank, reporter))
     new_tasks = 0
     with _open_bank(folder, model) as bank, reporter("training", len(stream)) as report:
         finished = [{"name": info.name, **info.meta} for info in bank.infos()]
@@ -107,6 +114,9 @@ def _train(
                 f"{task.name} ({len(finished)} of {len(stream)}): "
                 f"accuracy {figures['accuracy']:.4f}, trained in {figures['seconds']:.1f} s"
             )
+        if new_tasks or not calibration_path(folder).exists():
+            own = {task.name: task.test.images(slice(0, _CALIBRATION_IMAGES)).to(model.weights) for task in stream}
+            Calibration.fit(model, bank.matrix(), own).write(calibration_path(folder))
     return Trained(replace(record, tasks=tuple(finished)), new_tasks)
 
 

@@ -131,7 +131,9 @@ def test_the_order_of_the_tasks_does_not_matter(method: str, objective: str) -> 
         guess = infer_task(model, matrix, images, method, objective, per_image)
         other = infer_task(model, shuffled, images, method, objective, per_image)
         assert np.array_equal(order[other.task], guess.task)
-        np.testing.assert_allclose(other.scores, guess.scores[..., order], rtol=1e-4, atol=1e-5)
+        # each step of descent carries on the rounding of those before it
+        rtol = 2e-3 if method == "gradient" else 1e-4
+        np.testing.assert_allclose(other.scores, guess.scores[..., order], rtol=rtol, atol=1e-5)
 
 
 def test_a_guess_does_not_depend_on_the_chunk_an_image_falls_in(monkeypatch: pytest.MonkeyPatch) -> None:

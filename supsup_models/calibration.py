@@ -1,0 +1,130 @@
+"""How sure a task guess is, on a scale that means something, and when it is "none of these tasks".
+
+The statistic is the entropy of an image under the mask that was chosen for it. What it looks like on images of a mask's
+own task is remembered as a few quantiles, taken from held-out images without their labels. A guess's **confidence** is
+then a p-value: the fraction of own images at least as uncertain as this one (Vovk et al., "Algorithmic Learning in a
+Random World", 2005: conformal prediction). For images of known tasks whose mask was found it is uniform in (0, 1], so
+that refusing all below `level` refuses that fraction of them, and no more, whatever the network's own idea of its
+certainty. How many images of other tasks are refused is for each network to show; `refused` counts them.
+
+For a batch that shares one guess the statistic is the mean over its images, compared with means of as many draws.
+"""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from maskstore import MaskMatrix
+from maskstore.philox import Role, random_uint32
+from supsup_models.errors import InferenceError, RunError
+from supsup_models.networks import MaskedModel
+from supsup_models.objectives import Entropy
+
+LEVEL = 0.01  # of known tasks' images, refused by default
+_VALUES = 128  # kept of each mask: enough to tell p = 0.01
+_DRAWS = 1024  # means drawn to judge a batch's mean
+_FORMAT = 1
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Entropies of own images under each mask, ascending, by the mask's name."""
+
+    values: Mapping[str, tuple[float, ...]]
+
+    def __post_init__(self) -> None:
+        for name, values in self.values.items():
+            if not values or not np.isfinite(values).all() or list(values) != sorted(values):
+                raise InferenceError(f"calibration of {name!r}: expected finite ascending values, found others or none")
+
+    @classmethod
+    def fit(cls, model: MaskedModel, matrix: MaskMatrix, images: Mapping[str, Tensor]) -> Self:
+        """From unlabelled images `(n, inputs)` of each mask's own task, by the mask's name; at most 128 values each."""
+        values = {}
+        for name, own in images.items():
+            rows = np.full(len(own), matrix.index(name))
+            found = np.sort(image_entropies(model, matrix, own, rows))
+            kept = found if len(found) <= _VALUES else np.quantile(found, (np.arange(_VALUES) + 0.5) / _VALUES)
+            values[name] = tuple(round(float(value), 5) for value in kept)
+        return cls(values)
+
+    def confidence(
+        self, model: MaskedModel, matrix: MaskMatrix, images: Tensor, tasks: int | NDArray[np.int64]
+    ) -> float | NDArray[np.float32]:
+        """For images `(b, inputs)` and rows of the matrix: `(b,)` for a row each, a float for one row for all.
+
+        Raises InferenceError for a mask that was not calibrated.
+        """
+        shared = np.ndim(tasks) == 0
+        rows = np.broadcast_to(np.asarray(tasks, dtype=np.int64), len(images))
+        found = image_entropies(model, matrix, images, rows)
+        if shared:
+            return _p_value(_means(self._of(matrix, int(rows[0])), len(images)), float(found.mean()))
+        result = np.empty(len(images), dtype=np.float32)
+        for row in np.unique(rows):
+            own = self._of(matrix, int(row))
+            result[rows == row] = [_p_value(own, float(value)) for value in found[rows == row]]
+        return result
+
+    def write(self, path: Path) -> None:
+        """Replace the JSON file at `path`."""
+        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        temporary.write_text(json.dumps({"format": _FORMAT, "values": dict(self.values)}) + "\n")
+        temporary.replace(path)
+
+    @classmethod
+    def read(cls, path: Path) -> Self:
+        """A calibration that was written; RunError for anything else, FileNotFoundError for nothing."""
+        try:
+            content = json.loads(path.read_text())
+            if content["format"] != _FORMAT:
+                raise RunError(f"{path}: expected a calibration of format {_FORMAT}, found {content['format']}")
+            return cls({name: tuple(map(float, values)) for name, values in content["values"].items()})
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            if isinstance(error, RunError):
+                raise
+            raise RunError(f"{path}: expected a calibration, found something else ({error})") from error
+
+    def _of(self, matrix: MaskMatrix, row: int) -> NDArray[np.float64]:
+        name = matrix.names[row]
+        if name not in self.values:
+            raise InferenceError(f"calibration: expected values for mask {name!r}, found none")
+        return np.asarray(self.values[name])
+
+
+def image_entropies(
+    model: MaskedModel, matrix: MaskMatrix, images: Tensor, rows: NDArray[np.int64]
+) -> NDArray[np.float64]:
+    """Entropy over all outputs, in nats, of each image `(b, inputs)` under the mask of its row `(b,)`; `(b,)`."""
+    result = np.empty(len(images))
+    with torch.no_grad():
+        for row in np.unique(rows):
+            chosen = rows == row
+            logits = model(images[torch.from_numpy(chosen).to(images.device)], matrix[int(row)])
+            result[chosen] = Entropy().cost(logits).cpu().numpy()
+    return result
+
+
+def refused(confidence: float | NDArray[np.float32], level: float = LEVEL) -> bool | NDArray[np.bool_]:
+    """Whether the answer is "none of these tasks": confidence below the level."""
+    return confidence < level
+
+
+def _p_value(own: NDArray[np.float64], found: float) -> float:
+    return float((1 + (own >= found).sum()) / (1 + len(own)))
+
+
+def _means(own: NDArray[np.float64], images: int) -> NDArray[np.float64]:
+    """Means of `images` draws with replacement, `(_DRAWS,)`; the same draws every time."""
+    if images == 1:
+        return own
+    drawn = random_uint32(0, Role.SAMPLE, _DRAWS * images).reshape(_DRAWS, images) % len(own)
+    return np.asarray(own[drawn].mean(axis=1))

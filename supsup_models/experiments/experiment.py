@@ -1,0 +1,109 @@
+"""What a published experiment is here: something that runs in a folder and gives figures beside what they should be."""
+
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from supsup_models.runs import RunConfig
+
+_QUICK_TASKS, _QUICK_BATCHES = 3, 120
+
+
+@dataclass(frozen=True)
+class Context:
+    """Where and how an experiment runs.
+
+    Trained runs lie in `folder/runs`, named after their arguments: experiments share them, and go on where an earlier
+    call stopped. `quick` asks for the small version: digits, few tasks, few batches.
+    """
+
+    folder: Path
+    quick: bool = False
+    data: Path | None = None
+    download: bool = False
+    device: str = "auto"
+
+    def config(self, config: RunConfig) -> RunConfig:
+        """The run's arguments as they are, or made small."""
+        if not self.quick:
+            return config
+        kind, _, _ = config.stream.partition("-")
+        return replace(
+            config,
+            stream=f"{kind}-digits",
+            tasks=min(config.tasks, _QUICK_TASKS),
+            batches=_QUICK_BATCHES,
+            model="lenet-300-100",
+            recipe="default",
+        )
+
+    def run_folder(self, config: RunConfig) -> Path:
+        """The folder of the run with these arguments."""
+        parts = (config.stream, config.model, f"{config.tasks}x{config.batches}", config.outputs, config.recipe)
+        identity = "" if config.task_identity else "-nns"
+        return self.folder / "runs" / f"{'-'.join(map(str, parts))}-{config.seed}{identity}"
+
+
+@dataclass(frozen=True)
+class Figure:
+    """One measured figure, the published one if there is one, and the bounds that it should keep."""
+
+    name: str
+    ours: float
+    published: float | None = None
+    at_least: float | None = None
+    at_most: float | None = None
+
+    @property
+    def reached(self) -> bool | None:
+        """Whether the figure keeps its bounds; None without any."""
+        if self.at_least is None and self.at_most is None:
+            return None
+        return (self.at_least is None or self.ours >= self.at_least) and (
+            self.at_most is None or self.ours <= self.at_most
+        )
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What an experiment found: figures, and the table that they are from, one mapping a row; perhaps plots."""
+
+    figures: tuple[Figure, ...]
+    table: Sequence[Mapping[str, Any]] = ()
+    plots: tuple[str, ...] = field(default=())
+
+    def to_json(self, experiment: "Experiment", *, quick: bool, seconds: float) -> dict[str, Any]:
+        """JSON-ready. Bounds are those of the experiment; a quick version is not held to them."""
+        figures = [{**asdict(figure), "reached": None if quick else figure.reached} for figure in self.figures]
+        return {
+            "experiment": experiment.name,
+            "title": experiment.title,
+            "source": experiment.source,
+            "quick": quick,
+            "seconds": seconds,
+            "figures": figures,
+            "reached": None if quick else all(figure["reached"] is not False for figure in figures),
+            "table": [dict(row) for row in self.table],
+            "plots": list(self.plots),
+        }
+
+
+class Experiment(ABC):
+    """`name` on the command line, `title` in a sentence, and the `source` of the published figures."""
+
+    name: str
+    title: str
+    source: str
+
+    @abstractmethod
+    def run(self, context: Context) -> Outcome:
+        """Train what is not trained yet, and measure."""
+
+
+def write_json(path: Path, content: Mapping[str, Any]) -> None:
+    """Write a result."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")

@@ -1,0 +1,169 @@
+"""Supermasks against the baselines: one table at ten tasks, and curves against the number of tasks."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Any
+
+import numpy as np
+
+from supsup_models.baselines import (
+    PSP,
+    Baseline,
+    BaselineConfig,
+    BatchE,
+    LowerBound,
+    OnlineEWC,
+    SeparateHeads,
+    SynapticIntelligence,
+    UpperBound,
+)
+from supsup_models.baselines.comparison import compare, judge
+from supsup_models.commands.loaded import load_run
+from supsup_models.data.streams import TaskStream, open_stream
+from supsup_models.devices import pick_device
+from supsup_models.experiments.experiment import Context, Experiment, Figure, Outcome
+from supsup_models.experiments.judging import Judgement, train_and_judge
+from supsup_models.experiments.plotting import Curve, plot
+from supsup_models.progress import Reporter
+from supsup_models.runs import RunConfig, RunRecord, bank_path
+from supsup_models.scenarios import evaluate
+
+METHODS: tuple[Callable[[BaselineConfig], Baseline], ...] = (
+    UpperBound,
+    PSP,
+    partial(BatchE, trained_weights=True),
+    partial(BatchE, trained_weights=False),
+    partial(BatchE, trained_weights=False, method="one-shot"),
+    partial(SeparateHeads, trained_trunk=True),
+    partial(SeparateHeads, trained_trunk=False),
+    OnlineEWC,
+    SynapticIntelligence,
+    LowerBound,
+)
+_PUBLISHED = {"online EWC": 0.3388, "SI": 0.2931}
+_QUICK_IMAGES = 100
+
+
+def _open(context: Context, config: RunConfig) -> tuple[TaskStream, BaselineConfig]:
+    stream = open_stream(
+        config.stream, tasks=config.tasks, seed=config.seed, data=context.data, download=context.download
+    )
+    return stream, BaselineConfig(stream.inputs, stream.classes, steps=config.batches, seed=config.seed)
+
+
+@dataclass(frozen=True)
+class MethodsTable(Experiment):
+    """Every method on the same tasks, with the same layers and batches: accuracy, bytes, seconds."""
+
+    name: str
+    title: str
+    source: str
+    config: RunConfig
+    images: int
+
+    def run(self, context: Context) -> Outcome:
+        """One row a method; supermasks first."""
+        config = context.config(self.config)
+        images = _QUICK_IMAGES if context.quick else self.images
+        table = [self._supermasks(context, config, images)]
+        stream, sizes = _open(context, config)
+        figures = [Figure("SupSup: accuracy (GNu)", table[0]["GNu"])]
+        with Reporter("baselines", len(METHODS) * len(stream)) as report:
+            done = 0
+
+            def on_task() -> None:
+                nonlocal done
+                done += 1
+                report.at(done)
+
+            for make in METHODS:
+                method = make(sizes)
+                found = compare(method, stream, limit=images, on_task=on_task)
+                shot = ", one-shot" if isinstance(method, BatchE) and method.method == "one-shot" else ""
+                table.append({**found.to_json(), "method": found.method + shot})
+                report.line(f"{found.method}{shot}: GG {found.GG:.4f}, {found.bytes} bytes, {found.seconds:.1f} s")
+                if found.method in _PUBLISHED and found.GNu is not None:
+                    figures.append(
+                        Figure(f"{found.method}: accuracy (GNu)", found.GNu, published=_PUBLISHED[found.method])
+                    )
+        return Outcome(tuple(figures), table)
+
+    def _supermasks(self, context: Context, config: RunConfig, images: int) -> dict[str, Any]:
+        judgements = [Judgement(name, name, limit=images * config.tasks) for name in ("GG", "GNs", "GNu")]
+        found = train_and_judge(context, config, judgements)
+        folder = context.run_folder(config)
+        return {
+            "method": "SupSup, one-shot",
+            "tasks": config.tasks,
+            **{name: evaluation.accuracy for name, evaluation in found.items()},
+            "bytes": bank_path(folder).stat().st_size,
+            "seconds": sum(task["seconds"] for task in RunRecord.read(folder).tasks),
+        }
+
+
+@dataclass(frozen=True)
+class MethodsCurves(Experiment):
+    """Mean accuracy over the tasks so far against their number, for supermasks, BatchE and PSP."""
+
+    name: str
+    title: str
+    source: str
+    config: RunConfig
+    counts: tuple[int, ...]
+    images: int
+
+    def run(self, context: Context) -> Outcome:
+        """GG and GNu of each method at each number of tasks, as a table and a plot."""
+        config = context.config(self.config)
+        counts = tuple(range(2, config.tasks + 1)) if context.quick else self.counts
+        images = _QUICK_IMAGES if context.quick else self.images
+        table = self._supermasks(context, config, counts, images)
+        stream, sizes = _open(context, config)
+        makers: tuple[Callable[[BaselineConfig], Baseline], ...] = (
+            partial(BatchE, trained_weights=True),
+            partial(BatchE, trained_weights=False),
+            PSP,
+        )
+        with Reporter("baselines", len(makers) * len(stream)) as report:
+            for place, make in enumerate(makers):
+                method = make(sizes)
+                for number, task in enumerate(stream, start=1):
+                    method.fit(task)
+                    report.at(place * len(stream) + number)
+                    if number in counts:
+                        right = [judge(method, stream[t], t, images) for t in range(number)]
+                        GG, _, GNu = np.mean(right, axis=0).tolist()
+                        table.append({"method": method.name, "tasks": number, "GG": GG, "GNu": GNu})
+                        report.line(f"{method.name}, {number} tasks: GG {GG:.4f}, GNu {GNu:.4f}")
+        names = list(dict.fromkeys(row["method"] for row in table))
+        curves = [
+            Curve(f"{name}, {scenario}", [(row["tasks"], row[scenario]) for row in table if row["method"] == name])
+            for name in names
+            for scenario in ("GG", "GNu")
+        ]
+        path = context.folder / f"{self.name}{'-quick' if context.quick else ''}.png"
+        plot(path, curves, "tasks learned", "mean accuracy", self.title)
+        figures = [
+            Figure(f"{row['method']}, {row['tasks']} tasks: accuracy ({scenario})", row[scenario])
+            for row in table
+            if row["tasks"] == counts[-1]
+            for scenario in ("GG", "GNu")
+        ]
+        return Outcome(tuple(figures), table, (str(path),))
+
+    def _supermasks(
+        self, context: Context, config: RunConfig, counts: tuple[int, ...], images: int
+    ) -> list[dict[str, Any]]:
+        train_and_judge(context, config, ())
+        run = load_run(context.run_folder(config), pick_device(context.device))
+        tasks = run.stream(context.data, context.download)
+        table = []
+        for count in counts:
+            known = run.matrix.select([task.name for task in tasks[:count]])
+            GG, GNu = (
+                evaluate(run.model, known, tasks[:count], scenario, limit=images * count).accuracy
+                for scenario in ("GG", "GNu")
+            )
+            table.append({"method": "SupSup, one-shot", "tasks": count, "GG": GG, "GNu": GNu})
+        return table
