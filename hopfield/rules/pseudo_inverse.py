@@ -35,7 +35,7 @@ class PseudoInverse(Rule):
         """See `Rule.learn`."""
         projector = matrix.to(torch.float64)
         patterns = new.to(torch.float64)
-        for block in patterns.split(matrix.shape[0]):  # type: ignore[no-untyped-call]
+        for block in patterns.split(matrix.shape[0]):
             outside = block - block @ projector
             _, scale, directions = torch.linalg.svd(outside, full_matrices=False)
             kept = directions[scale.square() > _NEW_DIRECTION * matrix.shape[0]]

@@ -7,10 +7,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hopfield import Hebbian, PaperRecipe, Storkey
-from hopfield.errors import RuleError
 from maskstore import Mask
 from supsup_models.commands.recover import run_recover
 from supsup_models.data import open_stream
+from supsup_models.errors import NetworkError, UnknownNameError
 from supsup_models.hopsupsup import (
     NeuronMaskedNetwork,
     NeuronTraining,
@@ -124,15 +124,16 @@ def test_recovery_of_split_digits_by_the_papers_recipe() -> None:
 
 
 def test_unknown_names_are_refused_before_any_work() -> None:
-    with pytest.raises(RuleError, match="expected one of storkey"):
+    with pytest.raises(UnknownNameError, match="rule: expected one of hebbian"):
         run_recover(rule="magic")
-    with pytest.raises(RuleError, match="recipe"):
+    with pytest.raises(UnknownNameError, match="recipe: expected one of paper"):
         run_recover(recipe="magic")
 
 
 @pytest.mark.mnist
-def test_split_mnist_is_recovered_exactly() -> None:
-    found = run_recover("split-mnist")
+@pytest.mark.parametrize("recipe", ["paper", "search"])
+def test_split_mnist_is_recovered_exactly(recipe: str) -> None:
+    found = run_recover(stream="split-mnist", recipe=recipe)
     assert (found["tasks"], found["exact"], found["hamming"]) == (5, 5, 0.0)
     assert found["steps"] <= 30
     assert found["accuracy"] == found["true_accuracy"] > 0.97
