@@ -16,6 +16,16 @@ from hopfield.anneal import (
     recover,
 )
 from hopfield.blocks import BlockMemory
+from hopfield.capacity import (
+    BasinPoint,
+    CapacityPoint,
+    break_even_patterns,
+    hebbian_bit_error,
+    largest,
+    load,
+    scan_basins,
+    scan_capacity,
+)
 from hopfield.dual import DualMemory
 from hopfield.dynamics import Relaxed, Update, mean_field, relax
 from hopfield.errors import CapacityWarning, HopfieldError, LearningWarning
@@ -27,7 +37,9 @@ from hopfield.rules import Hebbian, Perceptron, PseudoInverse, Rule, Storkey
 from hopfield.storage import load_memory
 
 __all__ = [
+    "BasinPoint",
     "BlockMemory",
+    "CapacityPoint",
     "CapacityWarning",
     "DenseAssociativeMemory",
     "DualMemory",
@@ -50,9 +62,15 @@ __all__ = [
     "Storkey",
     "Trace",
     "Update",
+    "break_even_patterns",
+    "hebbian_bit_error",
+    "largest",
+    "load",
     "load_memory",
     "mean_field",
     "quantized_bytes",
     "recover",
     "relax",
+    "scan_basins",
+    "scan_capacity",
 ]
