@@ -5,6 +5,7 @@ try:
 except ImportError as error:
     raise ImportError('hopfield needs torch, which is not installed: pip install "maskstore[models]"') from error
 
+from hopfield import patterns
 from hopfield.anneal import (
     Entropy,
     MeanFieldRecipe,
@@ -68,6 +69,7 @@ __all__ = [
     "load",
     "load_memory",
     "mean_field",
+    "patterns",
     "quantized_bytes",
     "recover",
     "relax",

@@ -19,6 +19,7 @@ def run_recover(
     width: int = 2048,
     rule: str | None = None,
     recipe: str | None = None,
+    objective: str = "H",
     seed: int = 0,
     data: Path | None = None,
     plot: Path | None = None,
@@ -28,6 +29,7 @@ def run_recover(
 
     With `run`, a folder that `supsup train` made, its weight masks are recovered; `stream`, `width` and `seed` are the
     run's. Without, neuron masks of a network with two hidden layers of `width` are trained over `stream` first.
+    `objective` is H, or G where the network has superfluous outputs.
 
     Returns the JSON object of the command: integers `tasks`, `exact` and `steps` (the most steps any task needed, of
     `step_images` images each), `hamming` (mean number of wrong bits a task), `accuracy` (mean test accuracy under the
@@ -36,7 +38,10 @@ def run_recover(
     bits by layer and step are drawn into that file.
     """
     from supsup_models.hopsupsup.stream import recover_stream
+    from supsup_models.names import check
+    from supsup_models.objectives import OBJECTIVES, make_objective
 
+    check("objective", objective, OBJECTIVES)
     tell = progress or (lambda what, done, total: None)
     case = _weight_case(run, tasks, rule, recipe, data) if run else None
     if case is None:
@@ -51,6 +56,7 @@ def run_recover(
         seed=seed,
         accuracy=case.accuracy,
         progress=tell,
+        objective=make_objective(objective, classes=case.classes, outputs=case.outputs),
     )
     if plot:
         from supsup_models.hopsupsup.plots import plot_recoveries
@@ -94,6 +100,7 @@ def recover(
     width: Annotated[int, typer.Option(min=1, help="Without a run: neurons of each of two hidden layers.")] = 2048,
     rule: Annotated[str | None, typer.Option(help=f"Learning rule of the memory; {DEFAULT_RULES}.")] = None,
     recipe: Annotated[str | None, typer.Option(help="Recovery recipe: paper, mean-field or search.")] = None,
+    objective: Annotated[str, typer.Option(help="H, or G where outputs are superfluous.")] = "H",
     seed: Annotated[int, typer.Option(min=0, help="Seed of the weights, the stream and the batches.")] = 0,
     data: Annotated[Path | None, typer.Option(help="Folder with the data files.")] = None,
     plot: Annotated[Path | None, typer.Option(help="Draw the wrong bits by layer and step into this file.")] = None,
@@ -107,6 +114,7 @@ def recover(
         width=width,
         rule=rule,
         recipe=recipe,
+        objective=objective,
         seed=seed,
         data=data,
         plot=plot,
@@ -153,6 +161,8 @@ def _neuron_case(
         neuron_memory(masks, rule or setup.rule, per_layer=recipe == "paper"),
         [Relabelled(task.test, task.global_labels) for task in opened],
         lambda split, mask: accuracy(model, split, mask),
+        classes=outputs,
+        outputs=outputs,
     )
 
 
@@ -180,7 +190,17 @@ def _weight_case(run: Path, tasks: int | None, rule: str | None, recipe: str | N
         return float(right.float().mean())
 
     memory = weight_memory(loaded.matrix, rule or setup.rule)
-    return Case(name, setup, weight_forward(loaded.model), loaded.matrix, memory, splits, accuracy)
+    return Case(
+        name,
+        setup,
+        weight_forward(loaded.model),
+        loaded.matrix,
+        memory,
+        splits,
+        accuracy,
+        classes=loaded.model.classes,
+        outputs=loaded.model.outputs,
+    )
 
 
 def _to_stderr(what: str, done: int, total: int) -> None:

@@ -86,13 +86,15 @@ def recover_mask(
     return recover(memory, entropy_on(forward, batches, objective), recipe, initial=initial)
 
 
-def nearest_mask(forward: Forward, masks: MaskMatrix, batches: Batches, steps: int) -> int:
+def nearest_mask(
+    forward: Forward, masks: MaskMatrix, batches: Batches, steps: int, objective: Objective = objectives.Entropy()
+) -> int:
     """What a look-up without a memory says: the mask with the largest `-dH/dalpha` at the mean mask.
 
     The gradient is summed over `steps` batches. The look-up needs the masks themselves; it stands beside recovery as
     the plain alternative.
     """
-    entropy = entropy_on(forward, batches)
+    entropy = entropy_on(forward, batches, objective)
     total = torch.zeros(masks.spec.bits)
     for _ in range(steps):
         mean = torch.from_numpy(masks.mean()).requires_grad_()

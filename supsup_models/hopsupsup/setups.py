@@ -115,3 +115,6 @@ class Case:
     splits: Sequence[Images]
     """Test images of each task, in the order of the masks."""
     accuracy: Judge
+    classes: int
+    """Outputs that stand for classes; the others are superfluous."""
+    outputs: int

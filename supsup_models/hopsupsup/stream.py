@@ -10,6 +10,7 @@ from torch import Tensor
 from hopfield import Memory, Recipe
 from hopfield import patterns as pt
 from maskstore import Mask, MaskMatrix
+from supsup_models import objectives
 from supsup_models.hopsupsup.data import Images, unlabelled_batches
 from supsup_models.hopsupsup.network import NeuronMaskedNetwork
 from supsup_models.hopsupsup.recovery import (
@@ -21,6 +22,7 @@ from supsup_models.hopsupsup.recovery import (
     recover_mask,
 )
 from supsup_models.hopsupsup.training import NeuronTraining, train_neuron_mask
+from supsup_models.objectives import Objective
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how many tasks are done, and of how many."""
@@ -99,6 +101,7 @@ def recover_stream(
     seed: int,
     accuracy: Judge,
     progress: Progress,
+    objective: Objective = objectives.Entropy(),
 ) -> StreamRecovery:
     """Recover the mask of every task from batches of its unlabelled images, then judge it with the labels.
 
@@ -108,10 +111,10 @@ def recover_stream(
     start = mean_state(masks)
     for index, split in enumerate(splits):
         images = unlabelled_batches(split, batch, seed=seed + index)
-        recovery = recover_mask(forward, memory, images, recipe, initial=start)
+        recovery = recover_mask(forward, memory, images, recipe, initial=start, objective=objective)
         # the same batches again: the look-up sees what recovery saw, no more
         images = unlabelled_batches(split, batch, seed=seed + index)
-        plain = nearest_mask(forward, masks, images, recovery.steps)
+        plain = nearest_mask(forward, masks, images, recovery.steps, objective)
         judged = judge(index, masks, recovery, plain)
         found.append(judged)
         under_true.append(accuracy(split, masks[index]))

@@ -156,6 +156,7 @@ def test_weight_masks_of_a_run_are_recovered_through_the_dual_form(tmp_path: Pat
     found = run_recover(tmp_path / "run")
     assert (found["tasks"], found["exact"]) == (4, 4)
     assert found["memory_bytes"] > found["mask_bytes"]  # it stores the masks, and saves nothing
+    assert run_recover(tmp_path / "run", objective="G")["exact"] == 4
     some = run_recover(tmp_path / "run", tasks=2, recipe="search")
     assert (some["tasks"], some["exact"]) == (2, 2)
     with pytest.raises(RunError, match="expected at most its 4 finished tasks"):
@@ -169,6 +170,8 @@ def test_weight_masks_of_a_run_are_recovered_through_the_dual_form(tmp_path: Pat
 def test_unknown_names_are_refused_before_any_work() -> None:
     with pytest.raises(UnknownNameError, match="rule: expected one of hebbian"):
         run_recover(rule="magic")
+    with pytest.raises(UnknownNameError, match="objective"):
+        run_recover(objective="F")
     with pytest.raises(UnknownNameError, match="recipe: expected one of paper"):
         run_recover(recipe="magic")
 
