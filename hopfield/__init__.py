@@ -5,6 +5,7 @@ try:
 except ImportError as error:
     raise ImportError('hopfield needs torch, which is not installed: pip install "maskstore[models]"') from error
 
+from hopfield import patterns
 from hopfield.anneal import (
     Entropy,
     MeanFieldRecipe,
@@ -16,6 +17,16 @@ from hopfield.anneal import (
     recover,
 )
 from hopfield.blocks import BlockMemory
+from hopfield.capacity import (
+    BasinPoint,
+    CapacityPoint,
+    break_even_patterns,
+    hebbian_bit_error,
+    largest,
+    load,
+    scan_basins,
+    scan_capacity,
+)
 from hopfield.dual import DualMemory
 from hopfield.dynamics import Relaxed, Update, mean_field, relax
 from hopfield.errors import CapacityWarning, HopfieldError, LearningWarning
@@ -27,7 +38,9 @@ from hopfield.rules import Hebbian, Perceptron, PseudoInverse, Rule, Storkey
 from hopfield.storage import load_memory
 
 __all__ = [
+    "BasinPoint",
     "BlockMemory",
+    "CapacityPoint",
     "CapacityWarning",
     "DenseAssociativeMemory",
     "DualMemory",
@@ -50,9 +63,16 @@ __all__ = [
     "Storkey",
     "Trace",
     "Update",
+    "break_even_patterns",
+    "hebbian_bit_error",
+    "largest",
+    "load",
     "load_memory",
     "mean_field",
+    "patterns",
     "quantized_bytes",
     "recover",
     "relax",
+    "scan_basins",
+    "scan_capacity",
 ]

@@ -19,7 +19,7 @@ from maskstore import Mask, MaskMatrix, MaskSpec
 
 @storage.register
 class DualMemory(Memory):
-    """The same energy and field as `HopfieldNetwork`, written over the patterns: `Ψ = Xᵀ C X` with zero diagonal.
+    """The energy and field of `HopfieldNetwork`, written over the patterns: `Ψ = Xᵀ C X` with zero diagonal.
 
     X are the k patterns minus the centre (one number for all neurons), C is k x k and follows from the rule: I / d for
     `Hebbian`, the inverse of the Gram matrix for `PseudoInverse`, and a recursion for `Storkey("first-order")`. Others
@@ -38,6 +38,7 @@ class DualMemory(Memory):
         self._centre = float(centre)
         self.masks = masks
         self._gram = np.zeros((0, 0))
+        self._threshold = 0.0
         self._learn()
 
     @classmethod
@@ -91,15 +92,16 @@ class DualMemory(Memory):
             raise ForgetError(f"forget: expected one of {len(self)} stored names, found {name!r}")
         kept = [other for other in self.masks.names if other != name]
         self.masks = self.masks.select(kept)
-        self._gram = np.zeros((0, 0))
+        self._gram, self._threshold = np.zeros((0, 0)), 0.0
         self._learn()
 
     def field(self, state: Any) -> Tensor:
-        """Local field `h = Ψ (z - c)`, the shape of `state`."""
+        """Local field `h = Ψ (z - c) + θ c`, the shape of `state`."""
         z = self._state(state)
         shifted = (z.reshape(-1, self.dim) - self._centre).numpy()
         self._check_unchanged()
         result = self._expand(self._overlaps(shifted) @ self._kernel) - shifted * self._diagonal
+        result += self._threshold * self._centre
         return torch.from_numpy(result.astype(np.float32)).reshape(z.shape)
 
     def field_at(self, state: Tensor, neuron: int) -> Tensor:
@@ -108,13 +110,14 @@ class DualMemory(Memory):
         bits = np.array([bit(self.masks, row, neuron) for row in range(len(self))], dtype=np.float64)
         column = 2 * bits - 1 - self._centre
         fields = np.asarray(self._overlaps(shifted) @ self._kernel @ column)
-        fields -= shifted[:, neuron] * self._diagonal[neuron]
+        fields += self._threshold * self._centre - shifted[:, neuron] * self._diagonal[neuron]
         return torch.from_numpy(fields.astype(np.float32))
 
     def energy(self, state: Any) -> Tensor:
-        """`E = -½ (z - c)ᵀ Ψ (z - c)`: `(d,)` -> scalar, `(b, d)` -> `(b,)`."""
+        """`E = -½ (z - c)ᵀ Ψ (z - c) - θ cᵀ z`: `(d,)` -> scalar, `(b, d)` -> `(b,)`."""
         z = self._state(state)
-        return -0.5 * ((z - self._centre) * self.field(z)).sum(-1)
+        push = self._threshold * self._centre
+        return -0.5 * ((z - self._centre) * (self.field(z) - push)).sum(-1) - push * z.sum(-1)
 
     def _overlaps(self, shifted: np.ndarray) -> np.ndarray:
         """`X (z - c)`: `(b, d)` -> `(b, k)` float64."""
@@ -127,9 +130,21 @@ class DualMemory(Memory):
         return result
 
     def _learn(self) -> None:
+        old = len(self._gram)
         self._gram = dual.gram(self.masks, self._centre, self._gram)
         self._kernel = self._make(self._gram, self.dim)
         self._diagonal = dual.diagonal(self.masks, self._centre, self._kernel)
+        if self._centre and len(self) > old:
+            gains = self._gains()[old:]
+            self._threshold = float((old * self._threshold + gains.sum()) / len(self))
+
+    def _gains(self) -> np.ndarray:
+        """`x . Ψ x / x . x` of every pattern, Ψ with zero diagonal, `(k,)`: x² = 1 + c² - 2 c z for spins z."""
+        whole = np.einsum("ab,bc,ca->a", self._gram, self._kernel, self._gram)
+        spins = spins_dot(self.masks, self._diagonal[None])[0]
+        own = (1 + self._centre**2) * self._diagonal.sum(dtype=np.float64) - 2 * self._centre * spins
+        result: np.ndarray = (whole - own) / self._gram.diagonal().clip(min=1e-30)
+        return result
 
     def _check_unchanged(self) -> None:
         if len(self._kernel) != len(self.masks):
@@ -142,6 +157,7 @@ class DualMemory(Memory):
         return {
             "rule": self.rule.settings(),
             "centre": self._centre,
+            "threshold": self._threshold,
             "spec": self.masks.spec.to_json(),
             "names": list(self.masks.names),
         }
@@ -156,7 +172,9 @@ class DualMemory(Memory):
         if rows.shape != (len(header["names"]), spec.words):
             raise DimensionError(f"patterns: expected {len(header['names'])} rows of {spec.words}, found {rows.shape}")
         masks = MaskMatrix(spec, [Mask(spec, row) for row in rows], header["names"])
-        return cls(masks, from_settings(header["rule"]), centre=header["centre"])
+        memory = cls(masks, from_settings(header["rule"]), centre=header["centre"])
+        memory._threshold = float(header["threshold"])
+        return memory
 
     def __repr__(self) -> str:
         return f"DualMemory({self.dim} neurons, {self.rule!r}, {len(self)} patterns, {self.nbytes} bytes)"

@@ -19,12 +19,14 @@ Centre = float | Tensor | Literal["auto"] | None
 
 @storage.register
 class HopfieldNetwork(Memory):
-    """A dense Hopfield network: `E(z) = -½ (z - c)ᵀ Ψ (z - c)`, field `h = Ψ (z - c)`, Ψ with zero diagonal.
+    """A dense Hopfield network: `E(z) = -½ (z - c)ᵀ Ψ (z - c) - θ cᵀ z`, field `h = Ψ (z - c) + θ c`, zero diagonal.
 
     `rule` says how patterns become Ψ, `centre` what is subtracted from patterns and states: nothing (`None`), one
     number or a vector `(d,)` in (-1, 1), or `"auto"`: the activity of the first patterns stored, where that differs
-    from zero by more than chance allows (Tsodyks and Feigel'man 1988), else nothing. Ψ is float32, and half of it is
-    kept where the rule makes it symmetric.
+    from zero by more than chance allows (Tsodyks and Feigel'man 1988), else nothing. The threshold θ is 0 without a
+    centre, and with one the mean gain of the patterns as they were stored, where `Ψ (z - c)` is about `θ (z - c)`: the
+    field of a pattern is then about θ z, so that rare and frequent spins are held alike. Ψ is float32, and half of it
+    is kept where the rule makes it symmetric.
     """
 
     def __init__(
@@ -40,6 +42,7 @@ class HopfieldNetwork(Memory):
         self.rule = rule or Hebbian()
         self._dim = dim
         self._count = 0
+        self._threshold = 0.0
         self._auto = isinstance(centre, str)
         self._centre = _checked_centre(centre, dim, device)
         self._packed = np.zeros((0, (dim + 63) // 64), dtype=np.uint64)
@@ -68,6 +71,11 @@ class HopfieldNetwork(Memory):
     def device(self) -> torch.device:
         """Where the couplings lie."""
         return self._couplings.device
+
+    @property
+    def threshold(self) -> float:
+        """θ: the centre times this is added to every field."""
+        return self._threshold
 
     @property
     def centre(self) -> Tensor | None:
@@ -100,7 +108,11 @@ class HopfieldNetwork(Memory):
             _centred(new, centre),
             None if earlier is None else _centred(earlier, centre),
         )
-        self._couplings, self._centre, self._count = self._wrap(learned), centre, after
+        couplings, threshold = self._wrap(learned), self._threshold
+        if centre is not None:
+            gain = _gains(couplings, _centred(new, centre)).sum().item()
+            threshold = (self._count * threshold + gain) / after
+        self._couplings, self._centre, self._count, self._threshold = couplings, centre, after, threshold
         if self.rule.needs_patterns:
             self._packed = np.concatenate([self._packed, pt.pack(new)])
 
@@ -118,7 +130,7 @@ class HopfieldNetwork(Memory):
         self._count -= len(old)
 
     def field(self, state: Any) -> Tensor:
-        """Local field `h = Ψ (z - c)`, the shape of `state`; for symmetric Ψ the negative gradient of the energy."""
+        """Local field `h = Ψ (z - c) + θ c`, the shape of `state`; for symmetric Ψ minus the energy's gradient."""
         z = self._state(state)
         return self._field(z.unsqueeze(0)).squeeze(0) if z.ndim == 1 else self._field(z)
 
@@ -126,14 +138,21 @@ class HopfieldNetwork(Memory):
         """Local field of one neuron: `(b, d)` -> `(b,)`."""
         z = _centred(state, self._centre)
         row = self._couplings.row(neuron)
-        return z @ row - z[:, neuron] * row[neuron]
+        field = z @ row - z[:, neuron] * row[neuron]
+        return field if self._centre is None else field + self._threshold * self._centre.expand(self._dim)[neuron]
 
     def energy(self, state: Any) -> Tensor:
-        """`E = -½ (z - c)ᵀ Ψ (z - c)`: `(d,)` -> scalar, `(b, d)` -> `(b,)`; NoEnergyError unless Ψ is symmetric."""
+        """`E = -½ (z - c)ᵀ Ψ (z - c) - θ cᵀ z`: `(d,)` -> scalar, `(b, d)` -> `(b,)`.
+
+        NoEnergyError unless Ψ is symmetric.
+        """
         if not self.rule.symmetric:
             raise NoEnergyError(f"energy: expected symmetric couplings, found those of {self.rule!r}")
         z = self._state(state)
-        return -0.5 * (_centred(z, self._centre) * self.field(z)).sum(-1)
+        if self._centre is None:
+            return -0.5 * (z * self.field(z)).sum(-1)
+        pull, push = z - self._centre, self._threshold * self._centre
+        return -0.5 * (pull * (self.field(z) - push)).sum(-1) - (push * z).sum(-1)
 
     def to(self, device: torch.device | str) -> Self:
         """Move to a device; returns itself."""
@@ -143,13 +162,20 @@ class HopfieldNetwork(Memory):
 
     def _field(self, z: Tensor) -> Tensor:
         z = _centred(z, self._centre)
-        return self._couplings.apply(z) - z * self._couplings.diagonal()
+        field = self._couplings.apply(z) - z * self._couplings.diagonal()
+        return field if self._centre is None else field + self._threshold * self._centre
 
     def _wrap(self, matrix: Tensor) -> Couplings:
         return SymmetricCouplings(matrix) if self.rule.symmetric else FullCouplings(matrix)
 
     def _header(self) -> dict[str, Any]:
-        return {"dim": self._dim, "count": self._count, "rule": self.rule.settings(), "auto_centre": self._auto}
+        return {
+            "dim": self._dim,
+            "count": self._count,
+            "rule": self.rule.settings(),
+            "auto_centre": self._auto,
+            "threshold": self._threshold,
+        }
 
     def _arrays(self) -> dict[str, Any]:
         matrix = self._couplings.dense().cpu().numpy()
@@ -176,7 +202,7 @@ class HopfieldNetwork(Memory):
         centre = torch.from_numpy(arrays["centre"]) if "centre" in arrays else None
         network = cls(dim, rule, centre=centre)
         network._auto = bool(header["auto_centre"])
-        network._count = int(header["count"])
+        network._count, network._threshold = int(header["count"]), float(header["threshold"])
         network._couplings = network._wrap(torch.from_numpy(matrix))
         if rule.needs_patterns:
             if arrays["patterns"].shape != (network._count, network._packed.shape[1]):
@@ -192,6 +218,12 @@ class HopfieldNetwork(Memory):
 
 def _centred(values: Tensor, centre: Tensor | None) -> Tensor:
     return values if centre is None else values - centre
+
+
+def _gains(couplings: Couplings, patterns: Tensor) -> Tensor:
+    """How strongly the couplings hold patterns: `x . Ψ x / x . x`, Ψ with zero diagonal; `(k, d)` -> `(k,)`."""
+    fields = couplings.apply(patterns) - patterns * couplings.diagonal()
+    return (fields * patterns).sum(1) / patterns.square().sum(1).clamp(min=1e-30)
 
 
 def _checked_centre(centre: Centre, dim: int, device: torch.device | str) -> Tensor | None:

@@ -43,6 +43,7 @@ class QuantizedNetwork(Memory):
         limit: float,
         symmetric: bool = True,
         centre: Tensor | None = None,
+        threshold: float = 0.0,
     ) -> None:
         expected = _plane_shapes(precision, dim)
         if [(p.dtype.name, p.shape) for p in planes] != expected:
@@ -56,6 +57,8 @@ class QuantizedNetwork(Memory):
         self._limit = limit
         self._symmetric = symmetric
         self._centre = centre
+        self._push = 0.0 if centre is None else threshold * centre
+        self._threshold = threshold
 
     @classmethod
     def of(cls, network: HopfieldNetwork, precision: Precision) -> Self:
@@ -89,6 +92,7 @@ class QuantizedNetwork(Memory):
             limit=network.limit,
             symmetric=network.rule.symmetric,
             centre=None if network.centre is None else network.centre.cpu(),
+            threshold=network.threshold,
         )
 
     @property
@@ -130,27 +134,28 @@ class QuantizedNetwork(Memory):
         raise StoreError("store: expected a HopfieldNetwork (quantise it again afterwards), found quantised couplings")
 
     def field(self, state: Any) -> Tensor:
-        """Local field `h = Ψ (z - c)`, the shape of `state`."""
+        """Local field `h = Ψ (z - c) + θ c`, the shape of `state`."""
         z = self._state(state)
         rows = z.reshape(-1, self._dim).numpy()
         if self._centre is not None:
             rows = rows - self._centre.numpy()
         fields = self._products(rows, slice(0, self._dim)) - rows * self._diagonal()
-        return torch.from_numpy((self._scale * fields).astype(np.float32)).reshape(z.shape)
+        return torch.from_numpy((self._scale * fields).astype(np.float32)).reshape(z.shape) + self._push
 
     def field_at(self, state: Tensor, neuron: int) -> Tensor:
         """Local field of one neuron: `(b, d)` -> `(b,)`."""
         rows = (state if self._centre is None else state - self._centre).numpy()
         fields = self._products(rows, slice(neuron, neuron + 1))[:, 0] - rows[:, neuron] * self._diagonal()[neuron]
-        return torch.from_numpy((self._scale * fields).astype(np.float32))
+        push = self._push if isinstance(self._push, float) else self._push.expand(self._dim)[neuron]
+        return torch.from_numpy((self._scale * fields).astype(np.float32)) + push
 
     def energy(self, state: Any) -> Tensor:
-        """`E = -½ (z - c)ᵀ Ψ (z - c)`: `(d,)` -> scalar, `(b, d)` -> `(b,)`."""
+        """`E = -½ (z - c)ᵀ Ψ (z - c) - θ cᵀ z`: `(d,)` -> scalar, `(b, d)` -> `(b,)`."""
         if not self._symmetric:
             raise NoEnergyError("energy: expected symmetric couplings, found others")
         z = self._state(state)
         shifted = z if self._centre is None else z - self._centre
-        return -0.5 * (shifted * self.field(z)).sum(-1)
+        return -0.5 * (shifted * (self.field(z) - self._push)).sum(-1) - (self._push * z).sum(-1)
 
     def _products(self, rows: np.ndarray, neurons: slice) -> np.ndarray:
         """Stored matrix (diagonal included, scale left out) times states: `(b, d)` -> `(b, neurons)`."""
@@ -184,6 +189,7 @@ class QuantizedNetwork(Memory):
             "count": self._count,
             "limit": self._limit,
             "symmetric": self._symmetric,
+            "threshold": self._threshold,
         }
 
     def _arrays(self) -> dict[str, Any]:
@@ -202,6 +208,7 @@ class QuantizedNetwork(Memory):
             limit=float(header["limit"]),
             symmetric=bool(header["symmetric"]),
             centre=torch.from_numpy(arrays["centre"]) if "centre" in arrays else None,
+            threshold=float(header["threshold"]),
         )
 
     def __repr__(self) -> str:

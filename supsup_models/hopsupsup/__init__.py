@@ -2,7 +2,16 @@
 
 from supsup_models.hopsupsup.data import unlabelled_batches
 from supsup_models.hopsupsup.network import NeuronMaskedNetwork
-from supsup_models.hopsupsup.recovery import TaskRecovery, entropy_on, judge, mean_state, memory_per_layer, recover_mask
+from supsup_models.hopsupsup.recovery import (
+    TaskRecovery,
+    entropy_on,
+    judge,
+    mean_state,
+    memory_per_layer,
+    nearest_mask,
+    recover_mask,
+    weight_forward,
+)
 from supsup_models.hopsupsup.training import NeuronTraining, accuracy, train_neuron_mask
 
 __all__ = [
@@ -14,7 +23,9 @@ __all__ = [
     "judge",
     "mean_state",
     "memory_per_layer",
+    "nearest_mask",
     "recover_mask",
     "train_neuron_mask",
     "unlabelled_batches",
+    "weight_forward",
 ]

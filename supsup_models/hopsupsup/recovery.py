@@ -10,7 +10,10 @@ from hopfield import BlockMemory, HopfieldNetwork, Memory, Recipe, Recovery, Rul
 from hopfield import patterns as pt
 from hopfield.anneal import Entropy
 from maskstore import MaskMatrix
+from supsup_models import objectives
 from supsup_models.hopsupsup.data import Batches
+from supsup_models.networks import MaskedNetwork
+from supsup_models.objectives import Objective
 
 Forward = Callable[[Tensor, Tensor], Tensor]
 """Logits `(b, outputs)` of images `(b, inputs)` under a flat soft mask `(d,)`."""
@@ -48,14 +51,21 @@ def memory_per_layer(masks: MaskMatrix, rule: Rule) -> BlockMemory:
     return BlockMemory(blocks)
 
 
-def entropy_on(forward: Forward, batches: Batches) -> Entropy:
-    """The mean entropy (nats) of a model's answers on the next batch, as a function of the soft mask."""
+def entropy_on(forward: Forward, batches: Batches, objective: Objective = objectives.Entropy()) -> Entropy:
+    """The mean cost of a model's logits on the next batch, as a function of the soft mask.
+
+    The cost is an objective of task inference: the entropy H (nats), or G where there are superfluous outputs.
+    """
 
     def entropy(mask: Tensor) -> Tensor:
-        log_p = torch.log_softmax(forward(batches(), mask), dim=1)
-        return -(log_p.exp() * log_p).sum(1).mean()
+        return objective.cost(forward(batches(), mask)).mean()
 
     return entropy
+
+
+def weight_forward(model: MaskedNetwork) -> Forward:
+    """The forward pass of a weight-masked network under soft masks of all its weights."""
+    return lambda images, mask: model.run_with(images, model.weights * mask)
 
 
 def mean_state(masks: MaskMatrix) -> Tensor:
@@ -64,19 +74,27 @@ def mean_state(masks: MaskMatrix) -> Tensor:
 
 
 def recover_mask(
-    forward: Forward, memory: Memory, batches: Batches, recipe: Recipe, *, initial: Tensor | None = None
+    forward: Forward,
+    memory: Memory,
+    batches: Batches,
+    recipe: Recipe,
+    *,
+    initial: Tensor | None = None,
+    objective: Objective = objectives.Entropy(),
 ) -> Recovery:
     """Recover a mask from unlabelled images: the memory and the images are all that is looked at."""
-    return recover(memory, entropy_on(forward, batches), recipe, initial=initial)
+    return recover(memory, entropy_on(forward, batches, objective), recipe, initial=initial)
 
 
-def nearest_mask(forward: Forward, masks: MaskMatrix, batches: Batches, steps: int) -> int:
+def nearest_mask(
+    forward: Forward, masks: MaskMatrix, batches: Batches, steps: int, objective: Objective = objectives.Entropy()
+) -> int:
     """What a look-up without a memory says: the mask with the largest `-dH/dalpha` at the mean mask.
 
     The gradient is summed over `steps` batches. The look-up needs the masks themselves; it stands beside recovery as
     the plain alternative.
     """
-    entropy = entropy_on(forward, batches)
+    entropy = entropy_on(forward, batches, objective)
     total = torch.zeros(masks.spec.bits)
     for _ in range(steps):
         mean = torch.from_numpy(masks.mean()).requires_grad_()

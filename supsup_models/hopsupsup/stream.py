@@ -1,4 +1,4 @@
-"""HopSupSup over a stream of tasks: train neuron masks, store them, recover each from its unlabelled test images."""
+"""HopSupSup over a stream of tasks: train neuron masks, recover each from its unlabelled test images, judge it."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,19 +10,24 @@ from torch import Tensor
 from hopfield import Memory, Recipe
 from hopfield import patterns as pt
 from maskstore import Mask, MaskMatrix
+from supsup_models import objectives
 from supsup_models.hopsupsup.data import Images, unlabelled_batches
 from supsup_models.hopsupsup.network import NeuronMaskedNetwork
 from supsup_models.hopsupsup.recovery import (
+    Forward,
     TaskRecovery,
     judge,
     mean_state,
     nearest_mask,
     recover_mask,
 )
-from supsup_models.hopsupsup.training import NeuronTraining, accuracy, train_neuron_mask
+from supsup_models.hopsupsup.training import NeuronTraining, train_neuron_mask
+from supsup_models.objectives import Objective
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how many tasks are done, and of how many."""
+Judge = Callable[[Images, Mask], float]
+"""Test accuracy of a labelled split under a mask."""
 
 
 class TaskData(Protocol):
@@ -86,30 +91,34 @@ class StreamRecovery:
 
 
 def recover_stream(
-    model: NeuronMaskedNetwork,
+    forward: Forward,
     masks: MaskMatrix,
     memory: Memory,
-    tasks: Sequence[TaskData],
+    splits: Sequence[Images],
     recipe: Recipe,
     *,
     batch: int,
     seed: int,
+    accuracy: Judge,
     progress: Progress,
+    objective: Objective = objectives.Entropy(),
 ) -> StreamRecovery:
-    """Recover the mask of every task from batches of its unlabelled test images, then judge it with the labels."""
+    """Recover the mask of every task from batches of its unlabelled images, then judge it with the labels.
+
+    `splits` are the tasks' test images in the order of the masks; recovery is given batches of images and nothing else.
+    """
     found, under_found, under_true = [], [], []
-    for index in range(len(masks)):
-        test = Relabelled(tasks[index].test, tasks[index].global_labels)
-        # two draws of the same batches: the look-up sees what recovery saw, no more
-        start = mean_state(masks)
-        recovery = recover_mask(
-            model, memory, unlabelled_batches(test, batch, seed=seed + index), recipe, initial=start
-        )
-        plain = nearest_mask(model, masks, unlabelled_batches(test, batch, seed=seed + index), recovery.steps)
+    start = mean_state(masks)
+    for index, split in enumerate(splits):
+        images = unlabelled_batches(split, batch, seed=seed + index)
+        recovery = recover_mask(forward, memory, images, recipe, initial=start, objective=objective)
+        # the same batches again: the look-up sees what recovery saw, no more
+        images = unlabelled_batches(split, batch, seed=seed + index)
+        plain = nearest_mask(forward, masks, images, recovery.steps, objective)
         judged = judge(index, masks, recovery, plain)
         found.append(judged)
-        under_true.append(accuracy(model, test, masks[index]))
+        under_true.append(accuracy(split, masks[index]))
         given = Mask.from_flat(pt.to_bits(recovery.pattern).cpu().numpy(), masks.spec)
-        under_found.append(under_true[-1] if judged.exact else accuracy(model, test, given))
-        progress("recovering", index + 1, len(masks))
+        under_found.append(under_true[-1] if judged.exact else accuracy(split, given))
+        progress("recovering", index + 1, len(splits))
     return StreamRecovery(tuple(found), tuple(under_found), tuple(under_true))

@@ -13,7 +13,22 @@ import torch
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from hopfield import BlockMemory, CapacityWarning, Hebbian, HopfieldNetwork, Memory, Storkey, load_memory
+from hopfield import (
+    BlockMemory,
+    CapacityWarning,
+    DenseAssociativeMemory,
+    DualMemory,
+    Hebbian,
+    HopfieldNetwork,
+    LearningWarning,
+    Memory,
+    Perceptron,
+    PseudoInverse,
+    QuantizedNetwork,
+    Rule,
+    Storkey,
+    load_memory,
+)
 from hopfield import patterns as pt
 from hopfield.errors import HopfieldError, MemoryFileError
 
@@ -24,12 +39,21 @@ FAST = settings(
 
 def _memories(count: int, dim: int, seed: int) -> list[Memory]:
     generator = torch.Generator().manual_seed(seed)
-    memories: list[Memory] = [HopfieldNetwork(dim, rule) for rule in (Hebbian(), Storkey(), Storkey("local-field"))]
+    rules: list[Rule] = [Hebbian(), Storkey("local-field"), PseudoInverse(), Perceptron(symmetric=False, max_steps=50)]
+    memories: list[Memory] = [HopfieldNetwork(dim, rule) for rule in rules]
     memories.append(BlockMemory([HopfieldNetwork(dim, Hebbian()), HopfieldNetwork(dim + 1, Storkey())]))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CapacityWarning)
+        warnings.simplefilter("ignore", LearningWarning)
         for memory in memories:
             memory.store(pt.random_patterns(count, memory.dim, generator, mean=0.5))
+        patterns = pt.random_patterns(count, dim, generator, mean=0.5)
+        memories += [
+            DualMemory.of_patterns(patterns, PseudoInverse(), centre=0.4),
+            DenseAssociativeMemory.of_patterns(patterns),
+            QuantizedNetwork.of(memories[0], "int8"),  # type: ignore[arg-type]
+            QuantizedNetwork.of(memories[0], "ternary"),  # type: ignore[arg-type]
+        ]
     return memories
 
 

@@ -4,15 +4,27 @@ import pytest
 import torch
 from torch import Tensor
 
-from hopfield import HopfieldNetwork, PaperRecipe, Storkey, recover
+from hopfield import (
+    DenseAssociativeMemory,
+    DualMemory,
+    HopfieldNetwork,
+    MeanFieldRecipe,
+    Memory,
+    PaperRecipe,
+    PseudoInverse,
+    SearchRecipe,
+    Storkey,
+    recover,
+)
 from hopfield import patterns as pt
+from hopfield.anneal import Entropy
 from hopfield.errors import PatternError, RuleError
 
 
 class EnergyAndFieldOnly:
     """A memory of which nothing but `energy` and `field` can be used."""
 
-    def __init__(self, network: HopfieldNetwork) -> None:
+    def __init__(self, network: Memory) -> None:
         self.energy, self.field, self.dim, self.device = network.energy, network.field, network.dim, network.device
 
 
@@ -23,7 +35,7 @@ def _memory(count: int, dim: int) -> tuple[HopfieldNetwork, Tensor]:
     return network, patterns
 
 
-def _hint(target: Tensor, known: int, scale: float) -> object:
+def _hint(target: Tensor, known: int, scale: float) -> Entropy:
     """An entropy that knows the first `known` bits of the target and nothing of the rest."""
     wanted = (target[:known] + 1) / 2
     return lambda mask: scale * ((mask[:known] - wanted) ** 2).mean()
@@ -34,7 +46,7 @@ def test_the_papers_recipe_completes_a_pattern_from_a_hint() -> None:
     for target in patterns:
         found = recover(
             EnergyAndFieldOnly(network),
-            _hint(target, 60, 1.0),  # type: ignore[arg-type]
+            _hint(target, 60, 1.0),
             PaperRecipe(steps=30),
             initial=patterns.mean(0),
         )
@@ -45,9 +57,79 @@ def test_the_papers_recipe_completes_a_pattern_from_a_hint() -> None:
 
 def test_without_a_memory_term_the_unknown_bits_stay_wrong() -> None:
     network, patterns = _memory(5, 200)
-    found = recover(network, _hint(patterns[0], 60, 1.0), PaperRecipe(gamma=0.0), initial=patterns.mean(0))  # type: ignore[arg-type]
+    found = recover(network, _hint(patterns[0], 60, 1.0), PaperRecipe(gamma=0.0), initial=patterns.mean(0))
     assert torch.equal(found.pattern[:60], patterns[0, :60])
     assert not torch.equal(found.pattern, patterns[0])
+
+
+def _weak_hint(target: Tensor, seed: int) -> Entropy:
+    """Low at the target alone and noisy: far from it hardly any slope points there."""
+    generator = torch.Generator().manual_seed(seed)
+
+    def entropy(mask: Tensor) -> Tensor:
+        overlap = ((2 * mask - 1) * target).mean()
+        return 2 - overlap.clamp(min=0) ** 4 + 0.02 * torch.randn((), generator=generator)
+
+    return entropy
+
+
+def test_mean_field_recovers_through_couplings_and_through_the_dual_form() -> None:
+    patterns = pt.random_patterns(20, 300, torch.Generator().manual_seed(0))
+    dense = HopfieldNetwork(300, PseudoInverse(), centre=patterns.mean(0))
+    dense.store(patterns)
+    for memory in (dense, DualMemory.of_patterns(patterns, PseudoInverse())):
+        for target in patterns[:4]:
+            hint = _hint(target, 90, 1.0)
+            found = recover(EnergyAndFieldOnly(memory), hint, MeanFieldRecipe(), initial=patterns.mean(0))
+            assert torch.equal(found.pattern, target)
+            assert found.converged
+
+
+def test_search_finds_what_no_gradient_points_to() -> None:
+    patterns = pt.random_patterns(30, 200, torch.Generator().manual_seed(0), mean=0.2)
+    memory = DenseAssociativeMemory.of_patterns(patterns)
+    visited = []
+    for seed, target in enumerate(patterns[:8]):
+        found = recover(EnergyAndFieldOnly(memory), _weak_hint(target, seed), SearchRecipe(), initial=patterns.mean(0))
+        assert torch.equal(found.pattern, target)
+        assert found.confidence is not None
+        assert found.confidence > 0.99
+        visited.append(found.steps)
+    assert max(visited) <= 320
+
+
+def test_search_can_reach_every_stored_pattern() -> None:
+    patterns = pt.random_patterns(15, 256, torch.Generator().manual_seed(3))
+    memory = DenseAssociativeMemory.of_patterns(patterns)
+    flat = SearchRecipe(enough=15)  # never sure, so that it goes on until nothing new turns up
+    found = recover(memory, lambda mask: 1.0 + 0.0 * mask.sum(), flat, initial=patterns.mean(0))
+    seen = {tuple(state.tolist()) for state in found.trace.states}
+    assert sum(tuple(pt.to_bits(p).tolist()) in seen for p in patterns) == 15
+    assert found.confidence is not None
+    assert found.confidence < 0.5  # all entropies were alike: no stored pattern fits
+
+
+def test_search_says_when_no_stored_pattern_fits() -> None:
+    patterns = pt.random_patterns(21, 200, torch.Generator().manual_seed(1))
+    memory = DenseAssociativeMemory.of_patterns(patterns[:20])
+    found = recover(memory, _weak_hint(patterns[20], 0), SearchRecipe(), initial=patterns[:20].mean(0))
+    assert found.confidence is not None
+    assert found.confidence < 0.95
+    assert found.steps <= 320
+
+
+def test_a_budget_is_kept() -> None:
+    patterns = pt.random_patterns(60, 200, torch.Generator().manual_seed(1))
+    memory = DenseAssociativeMemory.of_patterns(patterns)
+    calls = 0
+
+    def counted(mask: Tensor) -> Tensor:
+        nonlocal calls
+        calls += 1
+        return 1.0 + 0.0 * mask.sum()
+
+    found = recover(memory, counted, SearchRecipe(calls=50), initial=patterns.mean(0))
+    assert calls == found.steps <= 50
 
 
 def test_bad_input_is_named() -> None:
@@ -56,5 +138,12 @@ def test_bad_input_is_named() -> None:
         recover(network, lambda mask: mask.sum() * float("nan"), PaperRecipe())
     with pytest.raises(PatternError, match="shape"):
         recover(network, lambda mask: mask.sum(), PaperRecipe(), initial=torch.zeros(2, 50))
-    with pytest.raises(RuleError):
-        PaperRecipe(steps=0)
+    for wrong in (
+        lambda: PaperRecipe(steps=0),
+        lambda: MeanFieldRecipe(steps=1),
+        lambda: MeanFieldRecipe(first_beta=2.0, last_beta=1.0),
+        lambda: SearchRecipe(calls=10),
+        lambda: SearchRecipe(enough=1),
+    ):
+        with pytest.raises(RuleError):
+            wrong()

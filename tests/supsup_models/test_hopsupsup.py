@@ -1,5 +1,8 @@
 """HopSupSup: the neuron-masked network, its masks, and their recovery from unlabelled images."""
 
+import json
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
@@ -7,10 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from hopfield import Hebbian, PaperRecipe, Storkey
-from hopfield.errors import RuleError
 from maskstore import Mask
 from supsup_models.commands.recover import run_recover
+from supsup_models.commands.train import train
 from supsup_models.data import open_stream
+from supsup_models.errors import NetworkError, RunError, UnknownNameError
 from supsup_models.hopsupsup import (
     NeuronMaskedNetwork,
     NeuronTraining,
@@ -22,6 +26,7 @@ from supsup_models.hopsupsup import (
     unlabelled_batches,
 )
 from supsup_models.hopsupsup.stream import Relabelled, train_stream
+from supsup_models.runs import RunConfig
 
 
 class ImagesOnly:
@@ -59,6 +64,18 @@ def test_the_network_is_batch_norm_with_mask_gains() -> None:
     assert torch.allclose(model(images, flat.float()), expected, atol=1e-4)
     assert torch.allclose(model(images, Mask.from_flat(flat.numpy(), model.spec)), expected, atol=1e-4)
     assert model.get_buffer("weight_2").abs().unique().tolist() == pytest.approx([2 * (2 / 40) ** 0.5])
+
+
+def test_both_gates_are_one_network_for_bits_and_two_for_soft_masks() -> None:
+    inside, after = (NeuronMaskedNetwork((20, 30, 40, 5), seed=3, gate=g) for g in ("normalisation", "output"))
+    images = torch.randn(16, 20, generator=torch.Generator().manual_seed(1))
+    bits = (torch.rand(70, generator=torch.Generator().manual_seed(2)) < 0.5).float()
+    assert torch.allclose(inside(images, bits), after(images, bits), atol=1e-5)
+    assert not torch.allclose(inside(images, 0.5 * bits), after(images, 0.5 * bits), atol=1e-2)
+    with pytest.raises(NetworkError, match="gate"):
+        NeuronMaskedNetwork((20, 30, 5), gate="input")  # type: ignore[arg-type]
+    with pytest.raises(NetworkError, match="widths"):
+        NeuronMaskedNetwork((20, 5))
 
 
 def test_weights_follow_from_the_seed_and_are_no_parameters() -> None:
@@ -123,16 +140,46 @@ def test_recovery_of_split_digits_by_the_papers_recipe() -> None:
     assert exact == 3
 
 
+def test_neuron_masks_of_permuted_digits_are_recovered_and_drawn(tmp_path: Path) -> None:
+    found = run_recover(stream="permuted-digits", tasks=6, width=512, plot=tmp_path / "steps.svg")
+    assert (found["tasks"], found["exact"], found["hamming"]) == (6, 6, 0.0)
+    assert found["accuracy"] == found["true_accuracy"] > 0.9
+    assert found["steps"] <= 40
+    assert found["memory_bytes"] == found["mask_bytes"]
+    assert "<svg" in (tmp_path / "steps.svg").read_text()
+    json.dumps(found)
+
+
+def test_weight_masks_of_a_run_are_recovered_through_the_dual_form(tmp_path: Path) -> None:
+    config = RunConfig("permuted-digits", 4, "lenet-300-100", 100, 60, "paper", 0)
+    train(config, tmp_path / "run", device="cpu")
+    found = run_recover(tmp_path / "run")
+    assert (found["tasks"], found["exact"]) == (4, 4)
+    assert found["memory_bytes"] > found["mask_bytes"]  # it stores the masks, and saves nothing
+    assert run_recover(tmp_path / "run", objective="G")["exact"] == 4
+    some = run_recover(tmp_path / "run", tasks=2, recipe="search")
+    assert (some["tasks"], some["exact"]) == (2, 2)
+    with pytest.raises(RunError, match="expected at most its 4 finished tasks"):
+        run_recover(tmp_path / "run", tasks=5)
+    with pytest.raises(RunError, match=r"no run\.json"):
+        run_recover(tmp_path / "nowhere")
+    with pytest.raises(UnknownNameError, match="rule for weight masks"):
+        run_recover(tmp_path / "run", rule="perceptron")
+
+
 def test_unknown_names_are_refused_before_any_work() -> None:
-    with pytest.raises(RuleError, match="expected one of storkey"):
+    with pytest.raises(UnknownNameError, match="rule: expected one of hebbian"):
         run_recover(rule="magic")
-    with pytest.raises(RuleError, match="recipe"):
+    with pytest.raises(UnknownNameError, match="objective"):
+        run_recover(objective="F")
+    with pytest.raises(UnknownNameError, match="recipe: expected one of paper"):
         run_recover(recipe="magic")
 
 
 @pytest.mark.mnist
-def test_split_mnist_is_recovered_exactly() -> None:
-    found = run_recover("split-mnist")
+@pytest.mark.parametrize("recipe", ["paper", "search"])
+def test_split_mnist_is_recovered_exactly(recipe: str) -> None:
+    found = run_recover(stream="split-mnist", recipe=recipe)
     assert (found["tasks"], found["exact"], found["hamming"]) == (5, 5, 0.0)
     assert found["steps"] <= 30
     assert found["accuracy"] == found["true_accuracy"] > 0.97

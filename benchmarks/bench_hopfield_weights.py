@@ -1,0 +1,37 @@
+"""Full weight masks through the dual form: `pytest benchmarks/ -k hopfield_weights -s`.
+
+Trains 100 PermutedMNIST masks of LeNet-300-100 with 100 outputs by the paper's recipe (`HOPFIELD_BENCH_BATCHES`, 300
+by default: a second or two each), then recovers each from unlabelled test images. Needs MNIST.
+"""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from supsup_models.commands.recover import run_recover
+from supsup_models.commands.train import train
+from supsup_models.errors import DataNotFoundError
+from supsup_models.runs import RunConfig
+
+TASKS = 100
+BATCHES = int(os.environ.get("HOPFIELD_BENCH_BATCHES", "300"))
+
+
+def test_hopfield_weights_of_lenet_by_the_dual_form(tmp_path: Path) -> None:
+    folder = Path(os.environ["MASKSTORE_DATA"]) if "MASKSTORE_DATA" in os.environ else None
+    config = RunConfig("permuted-mnist", TASKS, "lenet-300-100", 100, BATCHES, "paper", 0)
+    try:
+        train(config, tmp_path / "run", data=folder, device="cpu")
+    except DataNotFoundError as error:
+        pytest.skip(f"needs the MNIST files: {error}")
+    found = run_recover(tmp_path / "run", data=folder)
+    times = found["memory_bytes"] / found["mask_bytes"]
+    print(
+        f"\n| LeNet-300-100/100 weight masks, d = 275 200, k = {TASKS}, {BATCHES} batches each: exact; steps of "
+        f"{found['step_images']} images; accuracy found, true; nearest mask; memory / packed masks "
+        f"| >= 98; -; -; -; < 2 | {found['exact']}; {found['steps']}; {found['accuracy']:.4f}, "
+        f"{found['true_accuracy']:.4f}; {found['overlap_argmax']}; {times:.2f} |"
+    )
+    assert found["exact"] >= 98
+    assert times < 2

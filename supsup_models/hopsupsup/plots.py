@@ -1,0 +1,33 @@
+"""Plots of recoveries. matplotlib is imported only when one is drawn."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+
+from maskstore import MaskMatrix
+from supsup_models.hopsupsup.recovery import TaskRecovery
+
+
+def hamming_by_step(found: TaskRecovery, masks: MaskMatrix) -> dict[str, list[int]]:
+    """Wrong bits of each layer after every step of a recovery."""
+    truth = torch.from_numpy(masks[found.task].flat())
+    wrong = [state != truth for state in found.recovery.trace.states]
+    return {layer.name: [int(bits[layer.flat].sum()) for bits in wrong] for layer in masks.spec}
+
+
+def plot_recoveries(found: Sequence[TaskRecovery], masks: MaskMatrix, path: Path) -> None:
+    """Hamming distance to the true mask by layer and step, one curve a task (figure 7 of Wortsman et al. 2020)."""
+    from matplotlib.figure import Figure
+
+    layers = list(masks.spec.shapes)
+    figure = Figure(figsize=(4 * len(layers), 3), layout="constrained")
+    axes = figure.subplots(1, len(layers), squeeze=False)[0]
+    for task in found:
+        curves = hamming_by_step(task, masks)
+        for axis, layer in zip(axes, layers, strict=True):
+            axis.plot(range(1, 1 + len(curves[layer])), curves[layer], linewidth=1, alpha=0.7)
+    for axis, layer in zip(axes, layers, strict=True):
+        axis.set(title=layer, xlabel="batches of unlabelled images", ylim=(0, None))
+    axes[0].set_ylabel("wrong bits")
+    figure.savefig(path)

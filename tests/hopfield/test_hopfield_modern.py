@@ -1,0 +1,90 @@
+"""Dense associative memories: capacity beyond the quadratic, energies that never rise."""
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hopfield import CapacityWarning, DenseAssociativeMemory, Hebbian, HopfieldNetwork, relax
+from hopfield import patterns as pt
+from hopfield.errors import RuleError
+
+FAST = settings(deadline=None, max_examples=20, derandomize=True)
+seeds = st.integers(0, 2**31)
+
+
+def _random(count: int, dim: int, seed: int) -> torch.Tensor:
+    return pt.random_patterns(count, dim, torch.Generator().manual_seed(seed))
+
+
+@FAST
+@given(st.integers(1, 120), st.integers(60, 150), seeds)
+def test_exponential_energies_hold_more_patterns_than_neurons(count: int, dim: int, seed: int) -> None:
+    patterns = _random(2 * count, dim, seed)
+    memory = DenseAssociativeMemory.of_patterns(patterns)
+    assert torch.equal(memory.recall(patterns), patterns)
+
+
+def test_a_cubic_energy_holds_what_a_quadratic_one_loses() -> None:
+    patterns = _random(100, 100, 0)
+    cubic, quadratic = DenseAssociativeMemory.of_patterns(patterns, "polynomial", degree=3), HopfieldNetwork(100)
+    with pytest.warns(CapacityWarning):
+        quadratic.store(patterns)
+    assert torch.equal(cubic.recall(patterns), patterns)
+    assert not torch.equal(quadratic.recall(patterns), patterns)
+
+
+@FAST
+@given(st.sampled_from(["polynomial", "exponential"]), st.integers(2, 5), st.integers(1, 30), st.integers(4, 70), seeds)
+def test_energy_never_rises_under_asynchronous_updates(
+    shape: str, degree: int, count: int, dim: int, seed: int
+) -> None:
+    memory = DenseAssociativeMemory.of_patterns(_random(count, dim, seed), shape, degree=degree)  # type: ignore[arg-type]
+    state = _random(3, dim, seed + 1)
+    energy = memory.energy(state)
+    for sweep in range(4):
+        state = relax(memory, state, update="asynchronous", max_sweeps=1, seed=sweep).states
+        after = memory.energy(state)
+        assert bool((after <= energy + 1e-4 * dim).all())
+        energy = after
+
+
+@FAST
+@given(st.integers(2, 6), st.integers(1, 30), st.integers(4, 70), seeds)
+def test_the_polynomial_field_is_half_the_gain_of_a_flip(degree: int, count: int, dim: int, seed: int) -> None:
+    memory = DenseAssociativeMemory.of_patterns(_random(count, dim, seed), "polynomial", degree=degree)
+    state = _random(1, dim, seed + 1)
+    neuron = seed % dim
+    flipped = state.clone()
+    flipped[:, neuron] *= -1
+    change = memory.energy(flipped) - memory.energy(state)
+    field = memory.field(state)
+    assert torch.allclose(change, 2 * state[:, neuron] * field[:, neuron], atol=1e-3)
+    assert torch.allclose(memory.field_at(state, neuron), field[:, neuron], atol=1e-4)
+
+
+def test_a_rectified_quadratic_energy_recalls_like_the_hebb_rule() -> None:
+    patterns = _random(6, 300, 0)
+    network = HopfieldNetwork(300, Hebbian())
+    network.store(patterns)
+    cues = pt.flip(patterns, 0.1, torch.Generator().manual_seed(1))
+    memory = DenseAssociativeMemory.of_patterns(patterns, "polynomial", degree=2)
+    assert torch.equal(memory.recall(cues), network.recall(cues))
+
+
+def test_it_holds_the_packed_masks_and_nothing_else() -> None:
+    memory = DenseAssociativeMemory.of_patterns(_random(9, 640, 0))
+    assert memory.nbytes == 9 * 640 // 8
+    memory.store(_random(1, 640, 1))
+    assert len(memory) == 10
+
+
+def test_bad_settings_are_named_and_overloads_warned_of() -> None:
+    patterns = _random(3, 40, 0)
+    with pytest.raises(RuleError, match="polynomial"):
+        DenseAssociativeMemory.of_patterns(patterns, "cubic")  # type: ignore[arg-type]
+    with pytest.raises(RuleError, match="degree"):
+        DenseAssociativeMemory.of_patterns(patterns, "polynomial", degree=1)
+    memory = DenseAssociativeMemory.of_patterns(patterns, "polynomial", degree=2)
+    with pytest.warns(CapacityWarning):
+        memory.store(_random(20, 40, 1))

@@ -1,0 +1,95 @@
+"""The rules that Hebb and Storkey tests do not cover: projections, perceptrons, what each promises."""
+
+import math
+import warnings
+
+import pytest
+import torch
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from hopfield import HopfieldNetwork, LearningWarning, Perceptron, PseudoInverse, Storkey
+from hopfield import patterns as pt
+from hopfield.errors import RuleError
+from hopfield.rules import RULES, from_settings
+
+FAST = settings(deadline=None, max_examples=20, derandomize=True)
+seeds = st.integers(0, 2**31)
+
+
+def _random(count: int, dim: int, seed: int) -> torch.Tensor:
+    return pt.random_patterns(count, dim, torch.Generator().manual_seed(seed))
+
+
+@FAST
+@given(st.integers(20, 80), st.floats(0.1, 0.9), seeds)
+def test_the_projection_is_the_projector_onto_the_patterns(dim: int, load: float, seed: int) -> None:
+    patterns = _random(max(1, int(load * dim)), dim, seed)
+    half = len(patterns) // 2
+    rule = PseudoInverse()
+    matrix = rule.learn(torch.zeros(dim, dim), patterns[:half], None)
+    matrix = rule.learn(matrix, patterns[half:], None)
+    expected = torch.linalg.pinv(patterns.double()) @ patterns.double()
+    assert torch.allclose(matrix.double(), expected, atol=1e-4)
+    assert torch.allclose(matrix @ patterns.T, patterns.T, atol=1e-3)
+
+
+def test_patterns_in_the_span_change_nothing() -> None:
+    patterns = _random(5, 60, 0)
+    network = HopfieldNetwork(60, PseudoInverse(), centre=None)
+    network.store(patterns)
+    before = network.couplings()
+    network.store(patterns[2])
+    network.store(-patterns[3])
+    assert torch.allclose(network.couplings(), before, atol=1e-6)
+
+
+@pytest.mark.parametrize(("symmetric", "load"), [(True, 1.2), (False, 1.6)])
+def test_perceptrons_hold_more_patterns_than_neurons(symmetric: bool, load: float) -> None:
+    patterns = _random(int(load * 128), 128, 0)
+    network = HopfieldNetwork(128, Perceptron(symmetric=symmetric))
+    network.store(patterns)
+    assert torch.equal(network.recall(patterns), patterns)
+
+
+@FAST
+@given(st.floats(0.05, 0.5), st.booleans(), seeds)
+def test_every_neuron_is_held_by_the_margin(margin: float, symmetric: bool, seed: int) -> None:
+    patterns = _random(12, 60, seed)
+    network = HopfieldNetwork(60, Perceptron(margin=margin, symmetric=symmetric), centre=None)
+    network.store(patterns[:5])
+    network.store(patterns[5:])
+    stability = patterns * network.field(patterns) / network.couplings().norm(dim=1)
+    assert float(stability.min()) > margin * 0.999
+
+
+def test_what_cannot_be_learnt_is_warned_of() -> None:
+    patterns = _random(60, 20, 0)
+    network = HopfieldNetwork(20, Perceptron(max_steps=50))
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        network.store(patterns)
+    assert [w.category.__name__ for w in caught] == ["CapacityWarning", "LearningWarning"]
+    assert issubclass(LearningWarning, UserWarning)
+
+
+def test_gardners_bound() -> None:
+    assert Perceptron(symmetric=False).limit(100) == pytest.approx(200)
+    # by Gardner's integral for a margin of one, done numerically
+    grid = torch.linspace(-1, 12, 2_000_001, dtype=torch.float64)
+    weight = torch.exp(-(grid**2) / 2) / math.sqrt(2 * math.pi)
+    integral = float(torch.trapezoid(weight * (grid + 1) ** 2, grid))
+    assert Perceptron(margin=1.0, symmetric=False).limit(100) == pytest.approx(100 / integral, rel=1e-6)
+
+
+def test_settings_give_the_rule_back_and_every_rule_is_listed() -> None:
+    from hopfield.rules.base import Rule
+
+    listed = {cls.id for cls in Rule.__subclasses__()}
+    assert listed == set(RULES)
+    for rule in (Storkey("local-field"), Perceptron(margin=0.3, symmetric=False), PseudoInverse()):
+        assert from_settings(rule.settings()) == rule
+    with pytest.raises(RuleError):
+        Perceptron(margin=-1)
+    with pytest.raises(RuleError):
+        from_settings({"id": "storkey", "variant": "third"})
