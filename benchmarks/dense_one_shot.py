@@ -11,7 +11,7 @@ from supsup_models import MaskedNetwork
 def random_matrix(spec: MaskSpec, k: int) -> MaskMatrix:
     """k masks of fair bits; time and memory of inference do not depend on what the bits are."""
     rng = np.random.default_rng(0)
-    matrix = MaskMatrix(spec)
+    matrix = MaskMatrix(spec, room=k)
     for i in range(k):
         words = rng.integers(0, 2**64, size=spec.words, dtype=np.uint64)
         for layer in spec:

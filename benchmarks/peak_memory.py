@@ -3,7 +3,7 @@
     python benchmarks/peak_memory.py packed|dense K
 
 In a process of its own, because a peak never comes down again. The growth is counted from after the libraries and the
-network were loaded and both ran once on two masks. The high-water mark is the process' own (VmHWM): `ru_maxrss` of a
+network were loaded and both ran once on a few masks. The high-water mark is the process' own (VmHWM): `ru_maxrss` of a
 child starts at its parent's.
 """
 
@@ -20,12 +20,12 @@ sys.path.insert(0, str(Path(__file__).parent))
 from dense_one_shot import dense_one_shot, dense_stack, random_matrix
 
 
-def peak() -> int:
-    """Bytes of this process' high-water mark."""
+def memory(what: str) -> int:
+    """Bytes that this process has now (`VmRSS`), or had at most (`VmHWM`)."""
     for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith("VmHWM"):
+        if line.startswith(what):
             return int(line.split()[1]) * 1024
-    raise OSError("peak memory: expected VmHWM in /proc/self/status, found none")
+    raise OSError(f"memory: expected {what} in /proc/self/status, found none")
 
 
 def infer(kind: str, model: MaskedNetwork, matrix: MaskMatrix, images: torch.Tensor) -> np.ndarray:
@@ -41,10 +41,10 @@ def main() -> None:
     model = MaskedNetwork("lenet-300-100", inputs=784, outputs=100, seed=0)
     images = torch.randn(128, 784)
     for each in ("packed", "dense"):
-        infer(each, model, random_matrix(model.spec, 32), images)
-    before = peak()
+        infer(each, model, random_matrix(model.spec, 16), images)
+    before = memory("VmRSS")
     infer(kind, model, random_matrix(model.spec, k), images)
-    print(peak() - before)
+    print(memory("VmHWM") - before)
 
 
 if __name__ == "__main__":

@@ -4,7 +4,7 @@
 
 Trains what OUT does not hold yet (interrupted, it goes on where it stopped), then judges a sample with the task given
 (GG) and not given (GNu, one image an inference), and prints one JSON object with accuracies, times, the size of the
-file and the peak of memory. An hour or so on two cores.
+file and the peak of memory. One to two hours on two cores.
 """
 
 import argparse

@@ -223,7 +223,7 @@ class MaskBank:
 
     def matrix(self, names: Sequence[str] | None = None) -> MaskMatrix:
         """All masks, or those named, as packed rows ready for inference."""
-        result = MaskMatrix(self.spec)
+        result = MaskMatrix(self.spec, room=len(self) if names is None else len(names))
         pairs = self.masks() if names is None else ((name, self[name]) for name in names)
         for name, mask in pairs:
             result.append(name, mask)

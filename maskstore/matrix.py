@@ -21,18 +21,21 @@ _TILE_BITS = 1 << 14  # columns unpacked at a time by `dot_many`
 class MaskMatrix:
     """k packed masks with names; grows by `append`, never changes a row.
 
-    Memory is `8 * spec.words` bytes a mask (and up to as much again while growing). The sum of all rows is kept up to
-    date as masks arrive, so `counts()` and the mean mask cost nothing at inference.
+    Memory is `8 * spec.words` bytes a mask, and up to as much again while growing, unless `room` says from the start
+    how many there will be. The sum of all rows is kept up to date as masks arrive, so `counts()` and the mean mask cost
+    nothing at inference.
     """
 
-    def __init__(self, spec: MaskSpec, masks: Iterable[Mask] = (), names: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, spec: MaskSpec, masks: Iterable[Mask] = (), names: Sequence[str] | None = None, *, room: int = 0
+    ) -> None:
         masks = list(masks)
         if names is None:
             names = [str(i) for i in range(len(masks))]
         if len(names) != len(masks):
             raise SpecError(f"mask matrix: expected {len(masks)} names, found {len(names)}")
         self.spec = spec
-        self._rows = np.zeros((len(masks), spec.words), dtype=np.uint64)
+        self._rows = np.zeros((max(len(masks), room), spec.words), dtype=np.uint64)
         self._names: list[str] = []
         self._index: dict[str, int] = {}
         self._counts: NDArray[np.int32] | None = None

@@ -7,6 +7,7 @@ mix masks: images are grouped by mask, so each runs through the network once.
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Generic, TypeVar
 
 import torch
 from torch import Tensor
@@ -16,12 +17,13 @@ from supsup_models.errors import ShapeError
 from supsup_models.networks import MaskedNetwork
 from supsup_models.training import checked_images
 
+T = TypeVar("T")
 DEFAULT_CACHE_BYTES = 256 << 20
 
 
 @dataclass(frozen=True)
 class CacheState:
-    """How many masks lie decoded in the cache, their bytes, and how often a mask was found there or had to be made."""
+    """How many masks lie decoded in the cache, the bytes of all that is kept, and how often one was there or not."""
 
     masks: int
     bytes: int
@@ -29,11 +31,43 @@ class CacheState:
     misses: int
 
 
+class _Recent(Generic[T]):
+    """Values by name, up to a number of bytes; the least recently used leave first."""
+
+    def __init__(self, limit: int) -> None:
+        self.bytes = 0
+        self._limit = limit
+        self._kept: OrderedDict[str, tuple[T, int]] = OrderedDict()
+
+    def __len__(self) -> int:
+        return len(self._kept)
+
+    def get(self, name: str) -> T | None:
+        if name not in self._kept:
+            return None
+        self._kept.move_to_end(name)
+        return self._kept[name][0]
+
+    def put(self, name: str, value: T, size: int) -> None:
+        """Keep a new value, unless it is larger than all the room."""
+        if size > self._limit:
+            return
+        while self.bytes + size > self._limit:
+            self.bytes -= self._kept.popitem(last=False)[1][1]
+        self._kept[name] = (value, size)
+        self.bytes += size
+
+    def clear(self) -> None:
+        self._kept.clear()
+        self.bytes = 0
+
+
 class MaskServer:
     """Runs a network under the masks of a bank or a matrix, asked for by task name.
 
-    `cache_bytes` bounds what is kept decoded: the least recently used masks leave. A mask that is larger than the bound
-    is made each time. One thread at a time, like the bank.
+    `cache_bytes` bounds what is kept: seven eighths for effective weights, one eighth for masks as packed bits, which
+    take a 32nd of the room and spare a bank's decoder. The least recently used leave. What is larger than its bound is
+    made each time. One thread at a time, like the bank.
     """
 
     def __init__(
@@ -43,33 +77,29 @@ class MaskServer:
             raise ShapeError(f"masks: expected the layers of {model.spec!r}, found {source.spec!r}")
         self._model = model
         self._source = source
-        self._limit = cache_bytes
-        self._cache: OrderedDict[str, Tensor] = OrderedDict()
-        self._bytes = self._hits = self._misses = 0
+        self._packed: _Recent[Mask] = _Recent(cache_bytes // 8)
+        self._decoded: _Recent[Tensor] = _Recent(cache_bytes - cache_bytes // 8)
+        self._hits = self._misses = 0
 
     @property
     def state(self) -> CacheState:
         """The cache as it is now."""
-        return CacheState(len(self._cache), self._bytes, self._hits, self._misses)
+        size = self._decoded.bytes + self._packed.bytes
+        return CacheState(len(self._decoded), size, self._hits, self._misses)
 
     def weights(self, task: str) -> Tensor:
         """W times a task's mask, flat `(spec.bits,)`, not to be written to; TaskNotFoundError for an unknown task."""
-        found = self._cache.get(task)
+        found = self._decoded.get(task)
         if found is not None:
             self._hits += 1
-            self._cache.move_to_end(task)
             return found
-        mask: Mask = self._source[task]
+        mask = self._packed.get(task)
+        if mask is None:
+            mask = self._source[task]
+            self._packed.put(task, mask, mask.nbytes)
         self._misses += 1
         made = self._model.masked_weights(mask)
-        size = made.numel() * made.element_size()
-        if size > self._limit:
-            return made
-        while self._bytes + size > self._limit:
-            _, dropped = self._cache.popitem(last=False)
-            self._bytes -= dropped.numel() * dropped.element_size()
-        self._cache[task] = made
-        self._bytes += size
+        self._decoded.put(task, made, made.numel() * made.element_size())
         return made
 
     @torch.no_grad()
@@ -94,8 +124,8 @@ class MaskServer:
 
     def forget(self) -> None:
         """Empty the cache, as after a mask was replaced in the bank."""
-        self._cache.clear()
-        self._bytes = 0
+        self._decoded.clear()
+        self._packed.clear()
 
 
 def serve(model: MaskedNetwork, source: MaskBank | MaskMatrix, *, cache_bytes: int = DEFAULT_CACHE_BYTES) -> MaskServer:

@@ -28,6 +28,7 @@ _AXPY_BLOCK = 64  # words whose 4096 floats stay in the first-level cache while 
 PHILOX_M0, PHILOX_M1 = 0xD2E7470EE14C6C93, 0xCA5A826395121157
 PHILOX_W0, PHILOX_W1 = 0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B
 _SMALL_WORDS = 1 << 15  # below this many words a thread costs more than it saves
+_SMALL_LOOKUP = 1 << 22  # the same for lookups, which one core does nearly as fast as memory gives the words
 
 
 def _vector_pointer(builder: Any, data: Any, index: Any) -> Any:
@@ -143,7 +144,8 @@ def dot(rows: NDArray[np.uint64], g: NDArray[np.float32]) -> NDArray[np.float32]
     skip = 0
     if lookup.available() and rows.shape[0] >= lookup.LANES:
         skip = rows.shape[1] // lookup.BLOCK_WORDS * lookup.BLOCK_WORDS
-        _in_threads(lookup.dot_rows, rows.shape[0], rows.size, lookup.LANES, rows, g, out)
+        work = rows.size // _SMALL_LOOKUP * _SMALL_WORDS
+        _in_threads(lookup.dot_rows, rows.shape[0], work, lookup.LANES, rows, g, out)
     if skip < rows.shape[1]:
         _in_threads(_dot_rows, rows.shape[0], rows.shape[0] * (rows.shape[1] - skip), 1, rows, g, out, skip)
     return out.astype(np.float32)

@@ -18,8 +18,8 @@ from maskstore.philox import Role, random_permutation
 from supsup_models.commands.infer import infer_file
 from supsup_models.commands.train import train
 from supsup_models.data.streams import open_stream
-from supsup_models.hopsupsup import NeuronMaskedNetwork, NeuronTraining, memory_per_layer
-from supsup_models.hopsupsup.stream import StreamRecovery, recover_stream, train_stream
+from supsup_models.hopsupsup import NeuronMaskedNetwork, NeuronTraining, accuracy, memory_per_layer
+from supsup_models.hopsupsup.stream import Relabelled, StreamRecovery, recover_stream, train_stream
 from supsup_models.progress import Reporter
 from supsup_models.runs import RunConfig, bank_path
 
@@ -126,7 +126,15 @@ def _recover_from_memory() -> StreamRecovery:
         masks = train_stream(model, stream, NeuronTraining(), seed=CONFIG.seed, progress=progress)
         memory = memory_per_layer(masks, PseudoInverse())
         return recover_stream(
-            model, masks, memory, stream, MeanFieldRecipe(), batch=64, seed=CONFIG.seed, progress=progress
+            model,
+            masks,
+            memory,
+            [Relabelled(task.test, task.global_labels) for task in stream],
+            MeanFieldRecipe(),
+            batch=64,
+            seed=CONFIG.seed,
+            accuracy=lambda split, mask: accuracy(model, split, mask),
+            progress=progress,
         )
 
 
