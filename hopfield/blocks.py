@@ -92,3 +92,6 @@ class BlockMemory(Memory):
             own = {name.removeprefix(prefix): array for name, array in arrays.items() if name.startswith(prefix)}
             blocks.append(storage.kind(part["kind"])._restore(part, own))
         return cls(blocks)
+
+    def __repr__(self) -> str:
+        return f"BlockMemory({', '.join(map(repr, self.blocks))})"
