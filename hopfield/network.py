@@ -39,6 +39,8 @@ class HopfieldNetwork(Memory):
     ) -> None:
         if dim < 1:
             raise DimensionError(f"HopfieldNetwork: expected at least one neuron, found {dim}")
+        if rule is not None and not isinstance(rule, Rule):
+            raise RuleError(f"HopfieldNetwork: expected a rule such as Hebbian(), found {rule!r:.60}")
         self.rule = rule or Hebbian()
         self._dim = dim
         self._count = 0

@@ -34,7 +34,7 @@ _LIMITS = (("seed", 64), ("role", 8), ("layer", 24), ("stream", 32))
 def address_key(seed: int, role: int, layer: int, stream: int) -> tuple[int, int]:
     """The cipher's key for an address; CodecError for a part that is out of range."""
     for (name, bits), value in zip(_LIMITS, (seed, role, layer, stream), strict=True):
-        if not 0 <= value < 1 << bits:
+        if not hasattr(value, "__index__") or not 0 <= value < 1 << bits:
             raise CodecError(f"{name} of a random stream: expected an integer in [0, 2**{bits}), found {value}")
     return seed, role << 56 | layer << 32 | stream
 

@@ -67,7 +67,9 @@ def test_conversions_are_exact(count, seed):
     assert sorted(random_permutation(seed, Role.PERMUTATION, count)) == list(range(count))
 
 
-@pytest.mark.parametrize(("field", "value"), [("seed", -1), ("seed", 2**64), ("layer", 2**24), ("stream", 2**32)])
+@pytest.mark.parametrize(
+    ("field", "value"), [("seed", -1), ("seed", 2**64), ("seed", 1.5), ("layer", 2**24), ("stream", 2**32)]
+)
 def test_an_address_out_of_range_is_named(field, value):
     arguments = {"seed": 0, "layer": 0, "stream": 0, field: value}
     with pytest.raises(CodecError, match=field):
