@@ -130,8 +130,7 @@ def _one_shot(model: MaskedModel, matrix: MaskMatrix, images: Tensor, objective:
 
 def _asked_of(rows: Rows, model: MaskedModel, images: Tensor, objective: Objective) -> Tensor:
     """One-shot preferences `(k,)` of some masks at their mean."""
-    # minus before the dot, so that the one rule about directions is applied to what torch computed
-    return rows.dot(preference(mask_derivatives(model, superposed_weights(model, rows), images, objective)))
+    return preference(rows.dot(mask_derivatives(model, superposed_weights(model, rows), images, objective)))
 
 
 def _trace_mean(model: MaskedNetwork, matrix: MaskMatrix, images: Tensor, objective: Objective) -> list[LayerTrace]:

@@ -43,15 +43,21 @@ class HostRows:
         return torch.from_numpy(self._matrix.weighted_sum(alpha.float().cpu().numpy()))
 
     def mean(self) -> Tensor:
-        """The mean mask, flat."""
-        return torch.from_numpy(self._matrix.mean())
+        """The mean mask, flat; computed once for so many rows, not to be written to."""
+        count, mean = _MEANS.get(self._matrix, (0, None))
+        if mean is None or count != len(self._matrix):
+            mean = torch.from_numpy(self._matrix.mean())
+            _MEANS[self._matrix] = len(self._matrix), mean
+        return mean
 
     def select(self, rows: Sequence[int]) -> "HostRows":
         """Some of the masks, in this order."""
         return HostRows(self._matrix.select(rows))
 
 
-# A matrix that is asked again and again is copied to a device once. Rows never change, so their number says it all.
+# What is made once for a matrix that is asked again and again: its mean mask with the number of rows it is of, and its
+# copy on a device. Rows never change, so their number says it all.
+_MEANS: WeakKeyDictionary[MaskMatrix, tuple[int, Tensor]] = WeakKeyDictionary()
 _RESIDENT: WeakKeyDictionary[MaskMatrix, PackedRows] = WeakKeyDictionary()
 
 

@@ -7,8 +7,6 @@ or NEON code. There is no reassociation, so a result depends on the code here al
 """
 
 from itertools import pairwise
-from os import cpu_count
-from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -19,16 +17,18 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from maskstore.kernels import lookup
+from maskstore.kernels.sharing import pieces_for_cores, ranges, shared
+from maskstore.kernels.subset_sums import BLOCK_WORDS, LANES
 
-LANES = 16
 _GROUPS = 64 // LANES  # vectors a word
 _DOT_BLOCK = 1024  # words whose float32 partial sums are then added in float64
 _AXPY_BLOCK = 64  # words whose 4096 floats stay in the first-level cache while all rows pass over them
 # the constants of Philox4x64 (Salmon et al. 2011)
 PHILOX_M0, PHILOX_M1 = 0xD2E7470EE14C6C93, 0xCA5A826395121157
 PHILOX_W0, PHILOX_W1 = 0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B
-_SMALL_WORDS = 1 << 15  # below this many words a thread costs more than it saves
-_SMALL_LOOKUP = 1 << 22  # the same for lookups, which one core does nearly as fast as memory gives the words
+_LOOKUP_GAIN = 8  # lookups take a word in less than an eighth of the time of masked adds
+_DOT_ROWS = 1024  # masks that share tables of lookups: enough to make the tables' own cost small
+_DOT_WORDS = 1 << 18  # words of a piece of lookups: a fifth of a millisecond or so
 
 
 def _vector_pointer(builder: Any, data: Any, index: Any) -> Any:
@@ -121,19 +121,6 @@ def _weighted_sum_words(rows, alpha, out, first, last):
                 _masked_axpy(rows[row], out, start, stop, alpha[row])
 
 
-def _in_threads(kernel: Any, count: int, work: int, step: int, *arguments: Any) -> None:
-    """Run `kernel(*arguments, first, last)` over range(count) on all cores, in pieces that are multiples of `step`."""
-    threads = min(cpu_count() or 1, max(1, work // _SMALL_WORDS), max(1, count // step))
-    edges = [round(count * i / threads / step) * step for i in range(threads)] + [count]
-    pieces = list(pairwise(edges))
-    helpers = [Thread(target=kernel, args=(*arguments, *piece)) for piece in pieces[1:]]
-    for helper in helpers:
-        helper.start()
-    kernel(*arguments, *pieces[0])  # the caller's own thread takes a piece: one thread fewer to start
-    for helper in helpers:
-        helper.join()
-
-
 def dot(rows: NDArray[np.uint64], g: NDArray[np.float32]) -> NDArray[np.float32]:
     """As `reference.dot`; float32 within blocks of at most 65 536 bits, float64 across them.
 
@@ -142,13 +129,30 @@ def dot(rows: NDArray[np.uint64], g: NDArray[np.float32]) -> NDArray[np.float32]
     rows, g = np.ascontiguousarray(rows), np.ascontiguousarray(g)
     out = np.zeros(rows.shape[0], dtype=np.float64)
     skip = 0
-    if lookup.available() and rows.shape[0] >= lookup.LANES:
-        skip = rows.shape[1] // lookup.BLOCK_WORDS * lookup.BLOCK_WORDS
-        work = rows.size // _SMALL_LOOKUP * _SMALL_WORDS
-        _in_threads(lookup.dot_rows, rows.shape[0], work, lookup.LANES, rows, g, out)
+    if lookup.available() and rows.shape[0] >= LANES:
+        skip = rows.shape[1] // BLOCK_WORDS * BLOCK_WORDS
+        out += _dot_by_lookup(rows, g, skip // BLOCK_WORDS)
     if skip < rows.shape[1]:
-        _in_threads(_dot_rows, rows.shape[0], rows.shape[0] * (rows.shape[1] - skip), 1, rows, g, out, skip)
+        pieces = ranges(len(rows), pieces_for_cores(len(rows)))
+        shared(_dot_rows, [(rows, g, out, skip, *piece) for piece in pieces], len(rows) * (rows.shape[1] - skip))
     return out.astype(np.float32)
+
+
+def _dot_by_lookup(rows: NDArray[np.uint64], g: NDArray[np.float32], blocks: int) -> NDArray[np.float64]:
+    """The first `blocks` blocks' part of the dot products. Pieces, and so the result, go by the shape alone."""
+    # whole groups of masks, the rest of them to the last piece, which is never short of 16
+    edges = [*range(0, len(rows) - _DOT_ROWS + 1, _DOT_ROWS)] or [0]
+    row_pieces = list(pairwise([*edges, len(rows)]))
+    column_pieces = ranges(blocks, blocks * 8 * min(len(rows), _DOT_ROWS) // _DOT_WORDS, lookup.TILE_BLOCKS)
+    partial = np.zeros((len(column_pieces), len(rows)), dtype=np.float64)
+    pieces = [
+        (rows, g, part, *columns, *masks)
+        for part, columns in zip(partial, column_pieces, strict=True)
+        for masks in row_pieces
+    ]
+    shared(lookup.dot_block, pieces, rows.size // _LOOKUP_GAIN)
+    total: NDArray[np.float64] = partial.sum(axis=0)
+    return total
 
 
 def outer_dots(
@@ -160,9 +164,9 @@ def outer_dots(
 ) -> NDArray[np.float32]:
     """As `reference.outer_dots`, in float32; what `left` has as zero costs nothing. Needs `lookup.available()`."""
     out = np.zeros((len(left), rows.shape[0]), dtype=np.float32)
-    arrays = (np.ascontiguousarray(array) for array in (weights, left, right))
-    work = len(left) * rows.shape[0] * weights.size // 64
-    _in_threads(lookup.outer_images, len(left), work, 1, np.ascontiguousarray(rows), first_bit, *arrays, out)
+    arrays = (np.ascontiguousarray(rows), first_bit, *map(np.ascontiguousarray, (weights, left, right)), out)
+    pieces = [(*arrays, *piece) for piece in ranges(len(left), min(pieces_for_cores(len(left)), len(left) // 8))]
+    shared(lookup.outer_images, pieces, len(left) * rows.shape[0] * weights.size // 64)
     return out
 
 
@@ -202,16 +206,18 @@ def outer_pairs(
 ) -> NDArray[np.float32]:
     """`reference.outer_dots` of each image with its own masks only: chosen `(B, n)` rows -> `(B, n)`, in float32."""
     out = np.zeros(chosen.shape, dtype=np.float32)
-    arrays = (np.ascontiguousarray(array) for array in (weights, left, right, chosen))
-    work = chosen.size * weights.size // 64
-    _in_threads(_outer_pairs, len(left), work, 1, np.ascontiguousarray(rows), first_bit, *arrays, out)
+    arrays = (np.ascontiguousarray(rows), first_bit, *map(np.ascontiguousarray, (weights, left, right, chosen)), out)
+    pieces = [(*arrays, *piece) for piece in ranges(len(left), pieces_for_cores(len(left)))]
+    shared(_outer_pairs, pieces, chosen.size * weights.size // 64)
     return out
 
 
 def weighted_sum(rows: NDArray[np.uint64], alpha: NDArray[np.float32]) -> NDArray[np.float32]:
     """As `reference.weighted_sum`; float32 sums in row order."""
     out = np.zeros(rows.shape[1] * 64, dtype=np.float32)
-    _in_threads(_weighted_sum_words, rows.shape[1], rows.size, _AXPY_BLOCK, np.ascontiguousarray(rows), alpha, out)
+    rows = np.ascontiguousarray(rows)
+    pieces = ranges(rows.shape[1], pieces_for_cores(rows.shape[1]), _AXPY_BLOCK)
+    shared(_weighted_sum_words, [(rows, alpha, out, *piece) for piece in pieces], rows.size)
     return out
 
 

@@ -1,0 +1,55 @@
+"""Work of the kernels shared among threads: they run without the interpreter's lock."""
+
+from collections import deque
+from concurrent.futures import ThreadPoolExecutor
+from functools import cache
+from os import cpu_count
+from typing import Any
+
+_CORES = cpu_count() or 1
+_SMALL_WORDS = 1 << 15  # below this many words a thread costs more than it saves
+_PIECES = 4  # pieces of work a core, so that a slow core holds up the others by little
+
+
+@cache
+def _helpers() -> ThreadPoolExecutor:
+    return ThreadPoolExecutor(max(1, _CORES - 1), thread_name_prefix="maskstore")
+
+
+def shared(kernel: Any, pieces: list[tuple[Any, ...]], work: int) -> None:
+    """Call `kernel(*piece)` for every piece, on as many cores as `work`, in words of masked adds, is worth.
+
+    Each thread takes the next piece when it is done with one, and the caller's waits for no helper that has not
+    started: threads of another pool may still spin on the other cores (OpenMP's do for milliseconds), and after a fork
+    there are no helpers at all.
+    """
+    remaining = deque(pieces)
+
+    def take() -> None:
+        while True:
+            try:
+                piece = remaining.popleft()
+            except IndexError:
+                return
+            kernel(*piece)
+
+    threads = min(_CORES, max(1, work // _SMALL_WORDS), len(pieces))
+    helping = [_helpers().submit(take) for _ in range(threads - 1)]
+    try:
+        take()
+    finally:  # an interrupted caller must not leave helpers that still write to its arrays
+        remaining.clear()
+        for helper in helping:
+            if not helper.cancel():
+                helper.result()
+
+
+def ranges(count: int, pieces: int, step: int = 1) -> list[tuple[int, int]]:
+    """range(count) in about so many pieces that start at multiples of `step`."""
+    size = -(-count // max(1, pieces) // step) * step or step
+    return [(first, min(first + size, count)) for first in range(0, count, size)]
+
+
+def pieces_for_cores(count: int) -> int:
+    """Into how many pieces to cut work whose pieces are cheap to start."""
+    return min(count, _PIECES * _CORES)

@@ -1,0 +1,79 @@
+"""Kernels share their work among threads in pieces: the result is the whole, and the same on any number of cores."""
+
+import os
+import threading
+
+import numpy as np
+import pytest
+
+from maskstore.kernels import cpu, reference, sharing
+
+
+def rows_and_values(count: int, words: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(count + words)
+    rows = rng.integers(0, 2**64, size=(count, words), dtype=np.uint64)
+    return rows, rng.standard_normal(64 * words).astype(np.float32)
+
+
+@pytest.mark.parametrize(
+    ("count", "words"),
+    [(16, 8), (17, 9), (79, 200), (16, 20_000), (64, 9001), (2100, 20), (1023, 300), (1024, 64), (2049, 130), (20, 7)],
+)
+def test_dot_products_in_pieces_are_whole(count, words):
+    rows, g = rows_and_values(count, words)
+    np.testing.assert_allclose(cpu.dot(rows, g), reference.dot(rows, g), rtol=1e-5, atol=1e-5 * np.sqrt(64 * words))
+
+
+@pytest.mark.parametrize(("count", "words"), [(64, 9001), (2100, 500)])
+def test_results_do_not_depend_on_the_number_of_cores(count, words, monkeypatch):
+    rows, g = rows_and_values(count, words)
+    alpha = np.random.default_rng(0).standard_normal(count).astype(np.float32)
+    found = []
+    for cores in (1, 2, 5):
+        monkeypatch.setattr(sharing, "_CORES", cores)
+        found.append((cpu.dot(rows, g), cpu.weighted_sum(rows, alpha)))
+    for dots, sums in found[1:]:
+        np.testing.assert_array_equal(dots, found[0][0])
+        np.testing.assert_array_equal(sums, found[0][1])
+
+
+@pytest.mark.parametrize("cores", [1, 3])
+def test_every_piece_is_done_once(cores, monkeypatch):
+    monkeypatch.setattr(sharing, "_CORES", cores)
+    done: list[int] = []
+    sharing.shared(done.append, [(i,) for i in range(200)], work=1 << 30)
+    assert sorted(done) == list(range(200))
+
+
+@pytest.mark.parametrize("in_helper", [False, True])
+def test_a_failing_piece_is_the_callers_error(in_helper, monkeypatch):
+    monkeypatch.setattr(sharing, "_CORES", 2)
+    caller, helper_failed = threading.get_ident(), threading.Event()
+
+    def kernel(_):
+        if (threading.get_ident() != caller) == in_helper:
+            helper_failed.set()
+            raise FloatingPointError("no such number")
+        helper_failed.wait(10)
+
+    with pytest.raises(FloatingPointError, match="no such number"):
+        sharing.shared(kernel, [(0,), (1,)], work=1 << 30)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_process_needs_no_helpers(monkeypatch):
+    monkeypatch.setattr(sharing, "_CORES", 3)
+    rows, g = rows_and_values(64, 9001)
+    expected = cpu.dot(rows, g)  # starts the helpers that the child does not have
+    child = os.fork()
+    if not child:
+        os._exit(0 if np.array_equal(cpu.dot(rows, g), expected) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.parametrize(("count", "pieces", "step"), [(0, 4, 1), (1, 4, 8), (10, 3, 1), (100, 7, 16), (64, 64, 64)])
+def test_ranges_cover_without_overlap(count, pieces, step):
+    found = sharing.ranges(count, pieces, step)
+    assert [i for first, last in found for i in range(first, last)] == list(range(count))
+    assert all(first % step == 0 for first, _ in found)
