@@ -69,14 +69,14 @@ def _named(error: sqlite3.Error, path: Path) -> MaskStoreError:
 
 def _named_os(error: OSError, path: Path) -> MaskStoreError:
     if isinstance(error, FileNotFoundError):
-        return BankNotFoundError(f"{path}: expected an existing folder and bank, found none")
+        return BankNotFoundError(f"{path}: expected an existing folder and file, found none")
     if isinstance(error, FileExistsError):
         return BankExistsError(f"{path}: expected no file at this path, found one")
     if isinstance(error, PermissionError):
         return BankReadOnlyError(f"{path}: expected permission to write there, found none")
     if error.errno in (28, 122, 27):  # ENOSPC, EDQUOT, EFBIG
         return BankFullError(f"{path}: expected room to write, found: {error.strerror}")
-    return BankIOError(f"{path}: expected the system to read or write the bank, found: {error.strerror or error}")
+    return BankIOError(f"{path}: expected the system to read or write the file, found: {error.strerror or error}")
 
 
 def create_file(path: Path, page_size: int, head: dict[str, str]) -> None:

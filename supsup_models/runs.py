@@ -7,12 +7,12 @@ It is replaced atomically, so a reader never sees half of one. Imports no torch.
 """
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self, get_args
 
+from maskstore.atomic import replacing
 from maskstore.connection import side_files
 from supsup_models.errors import RunError
 
@@ -72,18 +72,10 @@ class RunRecord:
     tasks: tuple[Mapping[str, Any], ...] = ()
 
     def write(self, folder: Path) -> None:
-        """Replace `folder/run.json`."""
-        path = record_path(folder)
-        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        """Replace `folder/run.json`, whole or not at all; MaskStoreError for a place that cannot be written."""
         text = json.dumps({"format": FORMAT, **asdict(self)}, indent=2, allow_nan=False) + "\n"
-        try:
-            with temporary.open("w") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(record_path(folder), overwrite=True) as scratch:
+            scratch.write_text(text)
 
     @classmethod
     def read(cls, folder: Path) -> Self:

@@ -53,7 +53,8 @@ def test_train_writes_a_bank_and_a_record(run_folder: Path) -> None:
     assert [task["name"] for task in record.tasks] == ["task-0", "task-1", "task-2"]
     assert all(task["accuracy"] > 0.85 for task in record.tasks)
     assert record.network == {"inputs": 64, "outputs": 40, "classes": 10, "weight_gain": 1.0}
-    assert not list(run_folder.glob("*.tmp"))
+    files = {path.name for path in run_folder.iterdir()} - {".train.lock", "masks.bank.lock"}
+    assert files == {"masks.bank", "run.json", "calibration.json"}
     with MaskBank.open(run_folder / "masks.bank") as bank:
         assert list(bank) == ["task-0", "task-1", "task-2"]
         assert bank.info("task-1").prior == {"id": "seeded-scores", "seed": 5, "task": 1}
