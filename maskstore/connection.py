@@ -103,7 +103,7 @@ def create_file(path: Path, page_size: int, head: dict[str, str]) -> None:
                 connection.execute("PRAGMA journal_mode=WAL")
             finally:
                 connection.close()
-            os.chmod(scratch, 0o666 & ~_umask())
+            os.chmod(scratch, new_file_mode())
             _publish(scratch, path)
         finally:
             for leftover in (scratch, scratch + "-wal", scratch + "-shm"):
@@ -129,10 +129,11 @@ def side_files(path: Path) -> list[Path]:
     return [path.with_name(path.name + ending) for ending in ("-wal", "-shm", "-journal")]
 
 
-def _umask() -> int:
+def new_file_mode() -> int:
+    """The permissions of a file that `open` makes; those of `mkstemp` are its owner's alone."""
     mask = os.umask(0)
     os.umask(mask)
-    return mask
+    return 0o666 & ~mask
 
 
 def _publish(scratch: str, path: Path) -> None:
