@@ -88,8 +88,9 @@ class RunRecord:
             values = {field.name: content[field.name] for field in fields(cls)}
             _check_kinds(content)
             return cls(**{**values, "config": RunConfig(**content["config"]), "tasks": tuple(content["tasks"])})
-        except FileNotFoundError:
-            raise RunError(f"{folder}: expected a run made by `supsup train`, found no run.json") from None
+        except (FileNotFoundError, NotADirectoryError):
+            found = "no run.json in it" if folder.is_dir() else "a file" if folder.exists() else "no such folder"
+            raise RunError(f"{folder}: expected the folder of a run made by `supsup train`, found {found}") from None
         except (ValueError, KeyError, TypeError) as error:
             if isinstance(error, RunError):
                 raise
