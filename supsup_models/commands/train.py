@@ -263,12 +263,22 @@ def _open_bank(folder: Path, model: MaskedModel, record: RunRecord) -> MaskBank:
 def _check_same_config(folder: Path, config: RunConfig) -> RunRecord:
     """The record of the run in a folder; RunError unless `config` is the same, or (but for NNs) has more tasks."""
     record = RunRecord.read(folder)
-    more = config.task_identity and config.tasks > record.config.tasks
-    if (replace(record.config, tasks=config.tasks) if more else record.config) != config:
+    asked, started = _priced(config), _priced(record.config)
+    if asked.task_identity and asked.tasks > started.tasks:
+        started = replace(started, tasks=asked.tasks)
+    if asked != started:
         raise RunError(
-            f"{folder}: expected the arguments that this run was started with, found {config.difference(record.config)}"
+            f"{folder}: expected the arguments that this run was started with, found {asked.difference(started)}"
         )
     return record
+
+
+def _priced(config: RunConfig) -> RunConfig:
+    """A configuration with its recipe's own price of bits where it names none, so that both ways to say it compare."""
+    recipe = RECIPES.get(config.recipe)
+    if config.rate_weight is not None or recipe is None or recipe.sparse is None:
+        return config
+    return replace(config, rate_weight=recipe.sparse.rate_weight)
 
 
 def _new_record(config: RunConfig, recipe: Recipe, stream: TaskStream, device: torch.device) -> RunRecord:
