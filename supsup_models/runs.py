@@ -137,8 +137,13 @@ def calibration_path(folder: Path) -> Path:
     return folder / "calibration.json"
 
 
+def trials_path(folder: Path) -> Path:
+    """Where the trials of an unfinished search for a density lie."""
+    return folder / "trials.json"
+
+
 def remove_run(folder: Path) -> None:
     """Delete a run's masks and record, and what SQLite keeps beside the masks; nobody may be training there."""
     path = bank_path(folder)
-    for each in (path, *side_files(path), record_path(folder), calibration_path(folder)):
+    for each in (path, *side_files(path), record_path(folder), calibration_path(folder), trials_path(folder)):
         each.unlink(missing_ok=True)
