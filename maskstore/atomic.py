@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from maskstore.connection import named_errors, sync_folder
+from maskstore.connection import named_errors, new_file_mode, sync_folder
 from maskstore.errors import BankExistsError
 
 
@@ -26,7 +26,7 @@ def replacing(path: Path, *, overwrite: bool) -> Iterator[Path]:
             yield scratch
             with scratch.open("rb") as file:
                 os.fsync(file.fileno())
-            os.chmod(scratch, 0o666 & ~_umask())  # mkstemp makes files that only their owner can read
+            os.chmod(scratch, new_file_mode())
             publish(scratch, path, overwrite=overwrite)
         finally:
             scratch.unlink(missing_ok=True)
@@ -49,9 +49,3 @@ def publish(scratch: Path, path: Path, *, overwrite: bool) -> None:
 
 def _taken(path: Path) -> BankExistsError:
     return BankExistsError(f"{path}: expected no file at this path, found one (use --overwrite to replace it)")
-
-
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask

@@ -69,14 +69,14 @@ def _named(error: sqlite3.Error, path: Path) -> MaskStoreError:
 
 def _named_os(error: OSError, path: Path) -> MaskStoreError:
     if isinstance(error, FileNotFoundError):
-        return BankNotFoundError(f"{path}: expected an existing folder and bank, found none")
+        return BankNotFoundError(f"{path}: expected an existing folder and file, found none")
     if isinstance(error, FileExistsError):
         return BankExistsError(f"{path}: expected no file at this path, found one")
     if isinstance(error, PermissionError):
         return BankReadOnlyError(f"{path}: expected permission to write there, found none")
     if error.errno in (28, 122, 27):  # ENOSPC, EDQUOT, EFBIG
         return BankFullError(f"{path}: expected room to write, found: {error.strerror}")
-    return BankIOError(f"{path}: expected the system to read or write the bank, found: {error.strerror or error}")
+    return BankIOError(f"{path}: expected the system to read or write the file, found: {error.strerror or error}")
 
 
 def create_file(path: Path, page_size: int, head: dict[str, str]) -> None:
@@ -103,7 +103,7 @@ def create_file(path: Path, page_size: int, head: dict[str, str]) -> None:
                 connection.execute("PRAGMA journal_mode=WAL")
             finally:
                 connection.close()
-            os.chmod(scratch, 0o666 & ~_umask())
+            os.chmod(scratch, new_file_mode())
             _publish(scratch, path)
         finally:
             for leftover in (scratch, scratch + "-wal", scratch + "-shm"):
@@ -129,10 +129,11 @@ def side_files(path: Path) -> list[Path]:
     return [path.with_name(path.name + ending) for ending in ("-wal", "-shm", "-journal")]
 
 
-def _umask() -> int:
+def new_file_mode() -> int:
+    """The permissions of a file that `open` makes; those of `mkstemp` are its owner's alone."""
     mask = os.umask(0)
     os.umask(mask)
-    return mask
+    return 0o666 & ~mask
 
 
 def _publish(scratch: str, path: Path) -> None:

@@ -11,7 +11,6 @@ For a batch that shares one guess the statistic is the mean over its images, com
 """
 
 import json
-import os
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +21,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskstore import MaskMatrix
+from maskstore.atomic import replacing
 from maskstore.philox import Role, random_uint32
 from supsup_models.errors import InferenceError, RunError
 from supsup_models.networks import MaskedModel
@@ -91,10 +91,10 @@ class Calibration:
         return result
 
     def write(self, path: Path) -> None:
-        """Replace the JSON file at `path`."""
-        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
-        temporary.write_text(json.dumps({"format": _FORMAT, "values": dict(self.values)}) + "\n")
-        temporary.replace(path)
+        """Replace the JSON file at `path`, whole or not at all; MaskStoreError for a place that cannot be written."""
+        text = json.dumps({"format": _FORMAT, "values": dict(self.values)}) + "\n"
+        with replacing(path, overwrite=True) as scratch:
+            scratch.write_text(text)
 
     @classmethod
     def read(cls, path: Path) -> Self:

@@ -1,11 +1,11 @@
 """Which density gives masks of so many bits: found by training a task at a few densities and coding what comes out."""
 
 from collections.abc import Callable
-from functools import partial
 from math import log
 
 from maskstore import Mask
 from maskstore.codecs import Mix
+from maskstore.codecs.auto import encode_mask, size_of
 from maskstore.priors import Prior
 from supsup_models.errors import NetworkError
 
@@ -17,11 +17,7 @@ _SLOPE = 0.85  # d log bits / d log density of trained masks, until two trials s
 
 def coded_bits(mask: Mask, prior: Prior) -> float:
     """Bits per parameter of a mask's payload and side information under the `mix` codec, as `compact --level max`."""
-    codec, total = Mix(), 0
-    for index, layer in enumerate(mask.spec):
-        coded = codec.encode_layer(mask.words[layer.packed], layer, partial(prior.contexts, mask.spec, index))
-        total += 8 * (len(coded.side) + len(coded.payload))
-    return total / mask.spec.bits
+    return 8 * size_of(encode_mask(Mix(), mask, prior)) / mask.spec.bits
 
 
 def find_density(target: float, bits_at: Callable[[float], float], start: float, most: float, least: float) -> float:

@@ -7,12 +7,12 @@ It is replaced atomically, so a reader never sees half of one. Imports no torch.
 """
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self, get_args
 
+from maskstore.atomic import replacing
 from maskstore.connection import side_files
 from supsup_models.errors import RunError
 
@@ -72,18 +72,10 @@ class RunRecord:
     tasks: tuple[Mapping[str, Any], ...] = ()
 
     def write(self, folder: Path) -> None:
-        """Replace `folder/run.json`."""
-        path = record_path(folder)
-        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        """Replace `folder/run.json`, whole or not at all; MaskStoreError for a place that cannot be written."""
         text = json.dumps({"format": FORMAT, **asdict(self)}, indent=2, allow_nan=False) + "\n"
-        try:
-            with temporary.open("w") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            temporary.replace(path)
-        finally:
-            temporary.unlink(missing_ok=True)
+        with replacing(record_path(folder), overwrite=True) as scratch:
+            scratch.write_text(text)
 
     @classmethod
     def read(cls, folder: Path) -> Self:
@@ -96,8 +88,9 @@ class RunRecord:
             values = {field.name: content[field.name] for field in fields(cls)}
             _check_kinds(content)
             return cls(**{**values, "config": RunConfig(**content["config"]), "tasks": tuple(content["tasks"])})
-        except FileNotFoundError:
-            raise RunError(f"{folder}: expected a run made by `supsup train`, found no run.json") from None
+        except (FileNotFoundError, NotADirectoryError):
+            found = "no run.json in it" if folder.is_dir() else "a file" if folder.exists() else "no such folder"
+            raise RunError(f"{folder}: expected the folder of a run made by `supsup train`, found {found}") from None
         except (ValueError, KeyError, TypeError) as error:
             if isinstance(error, RunError):
                 raise
@@ -144,8 +137,13 @@ def calibration_path(folder: Path) -> Path:
     return folder / "calibration.json"
 
 
+def trials_path(folder: Path) -> Path:
+    """Where the trials of an unfinished search for a density lie."""
+    return folder / "trials.json"
+
+
 def remove_run(folder: Path) -> None:
     """Delete a run's masks and record, and what SQLite keeps beside the masks; nobody may be training there."""
     path = bank_path(folder)
-    for each in (path, *side_files(path), record_path(folder), calibration_path(folder)):
+    for each in (path, *side_files(path), record_path(folder), calibration_path(folder), trials_path(folder)):
         each.unlink(missing_ok=True)

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import maskstore
+from maskstore.atomic import replacing
 
 PACKAGES = ("numpy", "torch", "bitarray", "zstandard", "pyroaring")
 
@@ -61,9 +62,9 @@ class Results:
         self.rows[method] = {**row.to_json(), "command": command, "config": dict(config), "made": provenance()}
         self.rows = {name: self.rows[name] for name in self._methods if name in self.rows}
         self.path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = self.path.with_suffix(f".{os.getpid()}.tmp")
-        temporary.write_text(json.dumps(self.rows, indent=1, allow_nan=False) + "\n")
-        temporary.replace(self.path)
+        text = json.dumps(self.rows, indent=1, allow_nan=False) + "\n"
+        with replacing(self.path, overwrite=True) as scratch:
+            scratch.write_text(text)
 
 
 def read(path: Path) -> dict[str, dict[str, Any]]:

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskstore.codecs import tables
-from maskstore.codecs.base import Codec, ContextSource, EncodedLayer
+from maskstore.codecs.base import ContextSource, EncodedLayer, EntropyCodec
 from maskstore.errors import CorruptError
 from maskstore.priors import Contexts
 from maskstore.spec import LayerSpec
@@ -21,15 +21,13 @@ _MANY_BITS = 1 << 20  # from here on four lanes are worth their 24 bytes
 
 
 @dataclass(frozen=True)
-class Ans(Codec):
+class Ans(EntropyCodec):
     """Context-conditional coding by binary rANS; within a fraction of a per cent of the contexts' entropy."""
 
     id: ClassVar[str] = "ans"
 
-    def encode_layer(self, words: NDArray[np.uint64], layer: LayerSpec, contexts: ContextSource) -> EncodedLayer:
+    def _encode(self, words: NDArray[np.uint64], layer: LayerSpec, contexts: ContextSource) -> EncodedLayer:
         """Measure, choose the table, code."""
-        if layer.size == 0:
-            return EncodedLayer(b"", b"")
         from maskstore.codecs import rans
 
         known = contexts()
@@ -39,13 +37,10 @@ class Ans(Codec):
         payload = rans.encode(known.ids, words, _probabilities(table, known), lanes, bits)
         return EncodedLayer(bytes([(lanes.bit_length() - 1) << 4 | table.form]) + table.write(), payload)
 
-    def decode_layer(self, coded: EncodedLayer, layer: LayerSpec, contexts: ContextSource) -> NDArray[np.uint64]:
+    def _decode(
+        self, coded: EncodedLayer, layer: LayerSpec, contexts: ContextSource, words: NDArray[np.uint64]
+    ) -> None:
         """The coder must end in its start state with every word used, or the bytes are corrupt."""
-        words = np.zeros(layer.words, dtype=np.uint64)
-        if layer.size == 0:
-            if coded.side or coded.payload:
-                raise CorruptError(f"layer {layer.name!r}: expected no bytes for no bits, found some")
-            return words
         if not coded.side or coded.side[0] >> 4 not in (0, 2) or len(coded.payload) % 4:
             raise CorruptError(f"layer {layer.name!r}: expected ans side information and whole words, found neither")
         # the cheapest bit costs log2(65536 / 65535) bits: a longer layer cannot hide in so few bytes
@@ -59,7 +54,6 @@ class Ans(Codec):
         stream = np.frombuffer(coded.payload, dtype="<u4").astype(np.uint32, copy=False)
         if not rans.decode(known.ids, _probabilities(table, known), 1 << (coded.side[0] >> 4), stream, words):
             raise CorruptError(f"layer {layer.name!r}: expected the coder to end in its start state, found another")
-        return words
 
 
 def estimate_bits(words: NDArray[np.uint64], known: Contexts) -> float:

@@ -8,6 +8,7 @@ from typing import Any, ClassVar, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from maskstore.errors import CorruptError
 from maskstore.priors import Contexts
 from maskstore.spec import LayerSpec
 
@@ -44,3 +45,30 @@ class Codec(ABC):
     def to_config(self) -> dict[str, Any]:
         """A JSON-ready dict: the id and the fields."""
         return {"id": self.id, **asdict(self)}  # type: ignore[call-overload]
+
+
+class EntropyCodec(Codec):
+    """Base of the codecs that write no bytes for no bits; each says how it codes a layer of at least one bit."""
+
+    def encode_layer(self, words: NDArray[np.uint64], layer: LayerSpec, contexts: ContextSource) -> EncodedLayer:
+        """Code one layer."""
+        return self._encode(words, layer, contexts) if layer.size else EncodedLayer(b"", b"")
+
+    def decode_layer(self, coded: EncodedLayer, layer: LayerSpec, contexts: ContextSource) -> NDArray[np.uint64]:
+        """The packed words of one layer; CorruptError if the bytes are not what this codec writes."""
+        words = np.zeros(layer.words, dtype=np.uint64)
+        if layer.size:
+            self._decode(coded, layer, contexts, words)
+        elif coded.side or coded.payload:
+            raise CorruptError(f"layer {layer.name!r}: expected no bytes for no bits, found some")
+        return words
+
+    @abstractmethod
+    def _encode(self, words: NDArray[np.uint64], layer: LayerSpec, contexts: ContextSource) -> EncodedLayer:
+        """Code a layer of at least one bit."""
+
+    @abstractmethod
+    def _decode(
+        self, coded: EncodedLayer, layer: LayerSpec, contexts: ContextSource, words: NDArray[np.uint64]
+    ) -> None:
+        """Decode such a layer into `words`, which are all zero; CorruptError as `decode_layer`."""

@@ -12,21 +12,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskstore import bits
-from maskstore.codecs.base import Codec, ContextSource, EncodedLayer
+from maskstore.codecs.base import ContextSource, EncodedLayer, EntropyCodec
 from maskstore.errors import CorruptError
 from maskstore.spec import LayerSpec
 
 
 @dataclass(frozen=True)
-class Gap(Codec):
+class Gap(EntropyCodec):
     """Sparse coding: within a fraction of a per cent of the entropy for independent bits of any density."""
 
     id: ClassVar[str] = "gap"
 
-    def encode_layer(self, words: NDArray[np.uint64], layer: LayerSpec, contexts: ContextSource) -> EncodedLayer:
+    def _encode(self, words: NDArray[np.uint64], layer: LayerSpec, contexts: ContextSource) -> EncodedLayer:
         """Find the rarer kind of bit and code the gaps between its places."""
-        if layer.size == 0:
-            return EncodedLayer(b"", b"")
         from maskstore.codecs import gaps
 
         where, flipped, digits = _measure(words, layer.size)
@@ -35,13 +33,10 @@ class Gap(Codec):
             return EncodedLayer(head, b"")
         return EncodedLayer(head + bytes([digits]), gaps.encode(where, layer.size, digits))
 
-    def decode_layer(self, coded: EncodedLayer, layer: LayerSpec, contexts: ContextSource) -> NDArray[np.uint64]:
+    def _decode(
+        self, coded: EncodedLayer, layer: LayerSpec, contexts: ContextSource, words: NDArray[np.uint64]
+    ) -> None:
         """Every position must lie inside the layer, and every byte must have been needed."""
-        words = np.zeros(layer.words, dtype=np.uint64)
-        if layer.size == 0:
-            if coded.side or coded.payload:
-                raise CorruptError(f"layer {layer.name!r}: expected no bytes for no bits, found some")
-            return words
         value, used = _read_leb128(coded.side)
         count, flipped = value >> 1, value & 1
         side = used + (1 if count else 0)
@@ -61,7 +56,6 @@ class Gap(Codec):
             np.invert(words, out=words)
             if layer.size % 64:
                 words[-1] &= np.uint64((1 << layer.size % 64) - 1)
-        return words
 
 
 def estimate_bits(words: NDArray[np.uint64], size: int) -> float:

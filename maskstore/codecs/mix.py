@@ -12,22 +12,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskstore.codecs import tables
-from maskstore.codecs.base import Codec, ContextSource, EncodedLayer
+from maskstore.codecs.base import ContextSource, EncodedLayer, EntropyCodec
 from maskstore.errors import CorruptError
 from maskstore.priors import Contexts
 from maskstore.spec import LayerSpec
 
 
 @dataclass(frozen=True)
-class Mix(Codec):
+class Mix(EntropyCodec):
     """Adaptive coding: the prior's contexts, rows, columns and learned factors, mixed bit by bit."""
 
     id: ClassVar[str] = "mix"
 
-    def encode_layer(self, words: NDArray[np.uint64], layer: LayerSpec, contexts: ContextSource) -> EncodedLayer:
+    def _encode(self, words: NDArray[np.uint64], layer: LayerSpec, contexts: ContextSource) -> EncodedLayer:
         """Code the layer both ways round and keep the shorter."""
-        if layer.size == 0:
-            return EncodedLayer(b"", b"")
         from maskstore.codecs import mixing, rans
 
         known = contexts()
@@ -40,13 +38,10 @@ class Mix(Codec):
         payload, turned = min(ways, key=lambda way: len(way[0]))
         return EncodedLayer(bytes([turned << 4 | table.form]) + table.write(), payload)
 
-    def decode_layer(self, coded: EncodedLayer, layer: LayerSpec, contexts: ContextSource) -> NDArray[np.uint64]:
+    def _decode(
+        self, coded: EncodedLayer, layer: LayerSpec, contexts: ContextSource, words: NDArray[np.uint64]
+    ) -> None:
         """The range coder must end inside its interval with every byte used, or the bytes are corrupt."""
-        words = np.zeros(layer.words, dtype=np.uint64)
-        if layer.size == 0:
-            if coded.side or coded.payload:
-                raise CorruptError(f"layer {layer.name!r}: expected no bytes for no bits, found some")
-            return words
         if not coded.side or coded.side[0] >> 5:
             raise CorruptError(f"layer {layer.name!r}: expected the side information of mix, found other bytes")
         from maskstore.codecs import mixing, rangecoder
@@ -60,7 +55,6 @@ class Mix(Codec):
         leans, directions = _leans(table, known), _directions(known)
         if not mixing.decode(coded.payload, known.ids, leans, directions, _matrix(layer), turned, words):
             raise CorruptError(f"layer {layer.name!r}: expected the coder to end in its interval, found it elsewhere")
-        return words
 
 
 def _matrix(layer: LayerSpec) -> tuple[int, int]:

@@ -1,5 +1,7 @@
 """From the options of `supsup train` to a run's configuration: defaults that follow from others, and what clashes."""
 
+from dataclasses import replace
+
 from supsup_models.conversion.build import DEFAULT_DENSITY, MASK_RULES, WEIGHT_INITS
 from supsup_models.data.names import stream_length
 from supsup_models.errors import NetworkError, UnknownNameError
@@ -102,3 +104,11 @@ def _identity(task_identity: bool) -> str:
 def is_masked_network(config: RunConfig) -> bool:
     """Whether the run's network is a `MaskedNetwork`, which has faster ways than a converted one."""
     return config.model in ARCHITECTURES and config.mask == "threshold" and config.weights == "signed-constant"
+
+
+def priced(config: RunConfig) -> RunConfig:
+    """A configuration with its recipe's own price of bits where it names none, so that both ways to say it compare."""
+    recipe = RECIPES.get(config.recipe)
+    if config.rate_weight is not None or recipe is None or recipe.sparse is None:
+        return config
+    return replace(config, rate_weight=recipe.sparse.rate_weight)

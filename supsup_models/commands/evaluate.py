@@ -42,6 +42,8 @@ def evaluate_run(
         raise RunError(f"{folder}: expected masks of the stream's tasks, found {', '.join(run.matrix.names[:4])}")
     with reporter("evaluating", len(tasks)) as report:
         done = 0
+        if scenario != "GG" and (note := run.objective_note(inference.method, inference.objective)):
+            report.line(note)
 
         def on_task(result: TaskResult) -> None:
             nonlocal done

@@ -38,10 +38,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class Answers:
-    """One answer an image, and how their pixels were read."""
+    """One answer an image, how their pixels were read, and a line for the person where tasks are hardly found so."""
 
     normalisation: str
     answers: tuple[Answer, ...]
+    note: str | None = None
 
 
 def infer_file(
@@ -82,6 +83,7 @@ def infer_file(
             Answer(names[task], label, sure, of_task, None if of_task is None else bool(refused(of_task)))
             for task, label, sure, of_task in zip(tasks.tolist(), labels.tolist(), confidence, sureness, strict=True)
         ),
+        run.objective_note(method, objective),
     )
 
 

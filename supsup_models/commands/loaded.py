@@ -44,6 +44,15 @@ class LoadedRun:
         check_same_stream(self.record, stream)
         return stream
 
+    def objective_note(self, method: str, objective: str | None) -> str | None:
+        """A line for the person where tasks are looked for by an objective that the masks were not trained for.
+
+        Under a superposition the entropy says little about sparse masks; single masks can be told by either objective.
+        """
+        if self.model.objective != "G" or objective != "H" or method == "exhaustive":
+            return None
+        return f"objective H: this run's masks were trained for G; by H {method} finds few tasks, exhaustive finds them"
+
 
 def make_network(record: RunRecord, device: torch.device) -> MaskedModel:
     """The network that a run's record describes. Raises what `MaskedNetwork` and `convert` raise.

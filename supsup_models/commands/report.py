@@ -20,6 +20,7 @@ from supsup_models.report import (
     render,
 )
 from supsup_models.report.page import GENERATOR
+from supsup_models.runs import RunRecord
 
 if TYPE_CHECKING:
     from supsup_models.scenarios import Inference
@@ -86,6 +87,7 @@ def make_report(
     0, no test image is looked at. Raises ReportError for a file that would be lost and for input of another kind,
     RunError for a folder without a run, and what `judge_run` raises.
     """
+    RunRecord.read(folder)  # a folder without a run is named before what is wrong with a place inside it
     _check_place(folder, out, overwrite)
     facts = read_run(folder)
     recovered = read_recovery(recovery) if recovery else None

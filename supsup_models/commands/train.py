@@ -4,7 +4,6 @@ import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
-from math import prod
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +14,9 @@ from filelock import FileLock, Timeout
 import maskstore
 from maskstore import Mask, MaskBank
 from supsup_models.calibration import Calibration
-from supsup_models.commands.configure import is_masked_network
+from supsup_models.commands.configure import is_masked_network, priced
 from supsup_models.commands.loaded import bank_meta, check_bank, check_same_stream, make_network, task_extras
+from supsup_models.commands.target import meet_target
 from supsup_models.commands.without_identity import train_without_identity
 from supsup_models.data.streams import TaskStream, open_stream
 from supsup_models.data.tasks import Task, plain
@@ -26,14 +26,12 @@ from supsup_models.many import train_many
 from supsup_models.names import choose
 from supsup_models.networks import ARCHITECTURES, MaskedModel, MaskedNetwork
 from supsup_models.progress import Reporter
-from supsup_models.rate_search import coded_bits, find_density
 from supsup_models.recipes import RECIPES, Recipe
 from supsup_models.runs import RunConfig, RunRecord, bank_path, calibration_path, record_path, remove_run
 from supsup_models.scenarios import mask_accuracy
 from supsup_models.sparsity import mask_densities
 from supsup_models.training import NumberedTask, TrainedTask, train_task
 
-_PROBE = 1e-6  # a density at which no layer meets its cap
 _CALIBRATION_IMAGES = 512  # of each task's test images, whose labels are not looked at
 
 
@@ -102,7 +100,7 @@ def _train(
         record = replace(earlier, config=record.config, stream=record.stream)
         model = make_network(record, model.device)
     elif record.config.target_bits is not None:
-        record = _meet_target(record, stream, recipe, model.device, reporter)
+        record = meet_target(record, stream, recipe, model.device, folder, reporter)
         model = make_network(record, model.device)
     if not record.config.task_identity:
         assert isinstance(model, MaskedNetwork)  # `run_config` says so to whoever asks for another
@@ -174,38 +172,6 @@ def run_recipe(config: RunConfig) -> Recipe:
     return replace(recipe, sparse=replace(recipe.sparse, **given))
 
 
-def _meet_target(
-    record: RunRecord,
-    stream: TaskStream,
-    recipe: Recipe,
-    device: torch.device,
-    reporter: Callable[[str, int], Reporter],
-) -> RunRecord:
-    """The record with the densities at which the first task's mask takes the target's bits."""
-    assert recipe.sparse is not None  # `run_config` says so to whoever asks for another
-    target, sparse, task = record.config.target_bits, recipe.sparse, stream[0]
-    assert target is not None
-    shapes = make_network(record, device).spec.shapes
-
-    def at(density: float) -> RunRecord:
-        densities = list(replace(sparse, density=density).densities(shapes))
-        return replace(record, network={**record.network, "densities": densities})
-
-    # every layer keeps one weight at least; shares are in proportion to the density where no layer meets its cap
-    probed = zip(replace(sparse, density=_PROBE).densities(shapes), shapes.values(), strict=True)
-    least = max(_PROBE / (share * prod(shape)) for share, shape in probed)
-    with reporter("finding the density", 1) as report:
-
-        def bits_at(density: float) -> float:
-            model = make_network(at(density), device)
-            trained = train_task(model, task.train, recipe, task=task.index, steps=record.config.batches)
-            bits = coded_bits(trained.mask, trained.prior)
-            report.line(f"density {density:.4g}: {bits:.4g} bits per parameter (target {target:g})")
-            return bits
-
-        return at(find_density(target, bits_at, start=0.25 * target, most=0.5, least=least))
-
-
 class _Progress:
     """Adds up what the tasks in training have done; called from the threads that train."""
 
@@ -263,10 +229,12 @@ def _open_bank(folder: Path, model: MaskedModel, record: RunRecord) -> MaskBank:
 def _check_same_config(folder: Path, config: RunConfig) -> RunRecord:
     """The record of the run in a folder; RunError unless `config` is the same, or (but for NNs) has more tasks."""
     record = RunRecord.read(folder)
-    more = config.task_identity and config.tasks > record.config.tasks
-    if (replace(record.config, tasks=config.tasks) if more else record.config) != config:
+    asked, started = priced(config), priced(record.config)
+    if asked.task_identity and asked.tasks > started.tasks:
+        started = replace(started, tasks=asked.tasks)
+    if asked != started:
         raise RunError(
-            f"{folder}: expected the arguments that this run was started with, found {config.difference(record.config)}"
+            f"{folder}: expected the arguments that this run was started with, found {asked.difference(started)}"
         )
     return record
 

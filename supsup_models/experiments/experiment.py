@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+from maskstore.atomic import replacing
 from supsup_models.runs import RunConfig
 
 _QUICK_TASKS, _QUICK_BATCHES = 3, 120
@@ -107,6 +108,8 @@ class Experiment(ABC):
 
 
 def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a result."""
+    """Write a result, whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    path.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
+    with replacing(path, overwrite=True) as scratch:
+        scratch.write_text(text)

@@ -173,8 +173,10 @@ def test_wrong_words(
 
 
 def test_a_folder_without_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_command(["report", str(tmp_path)]) == 1
-    assert "expected a run made by `supsup train`" in error_of(capsys)
+    for folder, found in ((tmp_path, "no run.json in it"), (tmp_path / "nowhere", "no such folder")):
+        assert run_command(["report", str(folder)]) == 1
+        expected = f"supsup: {folder}: expected the folder of a run made by `supsup train`, found {found}\n"
+        assert error_of(capsys) == expected
 
 
 @pytest.mark.parametrize(

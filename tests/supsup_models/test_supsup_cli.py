@@ -53,7 +53,8 @@ def test_train_writes_a_bank_and_a_record(run_folder: Path) -> None:
     assert [task["name"] for task in record.tasks] == ["task-0", "task-1", "task-2"]
     assert all(task["accuracy"] > 0.85 for task in record.tasks)
     assert record.network == {"inputs": 64, "outputs": 40, "classes": 10, "weight_gain": 1.0}
-    assert not list(run_folder.glob("*.tmp"))
+    files = {path.name for path in run_folder.iterdir()} - {".train.lock", "masks.bank.lock"}
+    assert files == {"masks.bank", "run.json", "calibration.json"}
     with MaskBank.open(run_folder / "masks.bank") as bank:
         assert list(bank) == ["task-0", "task-1", "task-2"]
         assert bank.info("task-1").prior == {"id": "seeded-scores", "seed": 5, "task": 1}
@@ -177,7 +178,37 @@ def test_sparse_masks_are_asked_by_their_own_objective(tmp_path: Path, capsys: p
     assert record.network["densities"] == list(layer_densities(shapes, "equal", 0.05).values())
     for method in ("one-shot", "short-list", "binary", "exhaustive"):
         assert run_command(["eval", str(tmp_path), "--infer", method, "--limit", "90", "--json"]) == 0
-        assert json_of(capsys)["task_accuracy"] > 0.9  # type: ignore[operator]
+        captured = capsys.readouterr()
+        assert json.loads(captured.out)["task_accuracy"] > 0.9
+        assert captured.err == ""
+    np.save(tmp_path / "images.npy", open_stream("permuted-digits", tasks=3, seed=0)[1].test.images(slice(0, 4)))
+    report = ["report", str(tmp_path), "-o", str(tmp_path / "page.html"), "--limit", "90"]
+    asked = {
+        ("eval", str(tmp_path), "--limit", "90"): True,
+        ("eval", str(tmp_path), "--limit", "90", "--infer", "binary"): True,
+        ("eval", str(tmp_path), "--limit", "90", "--infer", "exhaustive"): False,
+        ("eval", str(tmp_path), "--limit", "90", "--scenario", "GG"): False,
+        ("infer", str(tmp_path), str(tmp_path / "images.npy")): True,
+        tuple(report): True,
+    }
+    for arguments, noted in asked.items():
+        assert run_command([*arguments, "--objective", "H", "--json"]) == 0
+        captured = capsys.readouterr()
+        json.loads(captured.out)
+        assert captured.err.count("objective H: this run's masks were trained for G") == noted
+
+
+def test_a_price_of_nothing_may_be_said_or_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    """`--rate-weight 0` is what the default recipe does without being told."""
+    command = ["train", "--stream", "permuted-digits", "--tasks", "1", "--outputs", "40", "--batches", "4"]
+    for number, (first, second) in enumerate([([], ["--rate-weight", "0"]), (["--rate-weight", "0"], [])]):
+        run = [*command, "--out", str(tmp_path / str(number)), "--json"]
+        assert run_command([*run, *first]) == 0
+        capsys.readouterr()
+        assert run_command([*run, *second]) == 0
+        assert json_of(capsys)["new_tasks"] == 0
+        assert run_command([*run, "--rate-weight", "0.001"]) == 1
+        assert error_of(capsys).endswith("found rate_weight 0.001 (not 0.0)\n")
 
 
 def test_infer_names_task_label_and_confidence(
@@ -268,8 +299,13 @@ def test_wrong_usage_is_one_line_and_exit_code_2(
 
 
 def test_folders_that_hold_no_run(tmp_path: Path, run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_command(["eval", str(tmp_path)]) == 1
-    assert "found no run.json" in error_of(capsys)
+    (tmp_path / "file").write_text("")
+    places = {"": "no run.json in it", "nowhere": "no such folder", "file": "a file"}
+    for command in (["eval"], ["recover"], ["infer", "images.npy"]):
+        for name, found in places.items():
+            assert run_command([command[0], str(tmp_path / name), *command[1:]]) == 1
+            expected = f"{tmp_path / name}: expected the folder of a run made by `supsup train`, found {found}\n"
+            assert error_of(capsys) == f"supsup: {expected}"
     (tmp_path / "run.json").write_bytes((run_folder / "run.json").read_bytes())
     assert run_command(["eval", str(tmp_path)]) == 1
     assert "no task was finished" in error_of(capsys)
