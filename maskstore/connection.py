@@ -192,7 +192,11 @@ def _has_content(log: Path) -> bool:
 
 
 def check_header(path: Path) -> None:
-    """BankNotFoundError or NotABankError unless the file begins like an SQLite file."""
+    """BankNotFoundError or NotABankError unless the file begins like an SQLite file.
+
+    CorruptError if a rollback journal lies beside it. A bank never has one, and SQLite, before it looks at the bank,
+    would play it back and delete whatever file the journal names as the one it belongs to.
+    """
     if not path.exists():
         raise BankNotFoundError(f"{path}: expected a mask bank, found no file")
     if not path.is_file():
@@ -201,6 +205,9 @@ def check_header(path: Path) -> None:
         header = file.read(_HEADER_BYTES)
     if len(header) < _HEADER_BYTES or not header.startswith(_SQLITE_MAGIC):
         raise NotABankError(f"{path}: expected a mask bank, found a file of another kind ({path.stat().st_size} bytes)")
+    journal = path.with_name(path.name + "-journal")
+    if os.path.lexists(journal) and (journal.is_symlink() or not journal.is_file() or journal.stat().st_size):
+        raise CorruptError(f"{path}: expected no rollback journal beside a bank, found {journal.name} (delete it)")
 
 
 def _check_identity(connection: sqlite3.Connection, path: Path) -> None:

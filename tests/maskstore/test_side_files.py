@@ -1,0 +1,80 @@
+"""What lies beside a bank under the names that SQLite would look for, put there by a stranger."""
+
+import os
+import sqlite3
+import struct
+
+import pytest
+
+from forged_banks import Forge
+from maskstore import MaskBank
+from maskstore.errors import CorruptError, MaskStoreError
+
+_MAGIC = bytes.fromhex("d9d505f920a163d7")
+
+
+def _journal_of(victim: bytes, pages: int) -> bytes:
+    """A rollback journal without pages that says it is part of a transaction of which `victim` is the super-journal."""
+    head = (_MAGIC + struct.pack(">5I", 0, 0, pages, 512, 512)).ljust(512, b"\0")
+    place = struct.pack(">I", (1 << 30) // 512 + 1)
+    return head + place + victim + struct.pack(">2I", len(victim), sum(victim)) + _MAGIC
+
+
+@pytest.mark.parametrize("mode", ["r", "a"])
+def test_a_journal_beside_a_bank_deletes_nothing(tmp_path, mode):
+    path = Forge(tmp_path / "a.bank").row().done()
+    victim = tmp_path / "precious.txt"
+    victim.write_text("precious")
+    journal = _journal_of(os.fsencode(victim), path.stat().st_size // 512)
+    (tmp_path / "a.bank-journal").write_bytes(journal)
+    with pytest.raises(CorruptError, match="expected no rollback journal beside a bank"):
+        MaskBank.open(path, mode)
+    assert victim.read_text() == "precious"
+
+    (tmp_path / "a.bank-journal").unlink()
+    with MaskBank.open(path, mode) as bank:
+        assert bank.verify() == 1
+
+
+def test_the_journal_above_would_delete_a_file(tmp_path):
+    path = Forge(tmp_path / "a.bank").row().done()
+    victim = tmp_path / "precious.txt"
+    victim.write_text("precious")
+    journal = _journal_of(os.fsencode(victim), path.stat().st_size // 512)
+    (tmp_path / "a.bank-journal").write_bytes(journal)
+    link = sqlite3.connect(path)
+    link.execute("PRAGMA user_version").fetchone()
+    link.close()
+    if victim.exists():
+        pytest.skip("this SQLite leaves super-journals alone")
+
+
+@pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
+@pytest.mark.parametrize("mode", ["r", "a"])
+def test_a_pipe_or_a_link_as_a_journal_is_refused_at_once(tmp_path, mode):
+    path = Forge(tmp_path / "a.bank").row().done()
+    journal = tmp_path / "a.bank-journal"
+    os.mkfifo(journal)
+    with pytest.raises(CorruptError, match="journal"):
+        MaskBank.open(path, mode)
+    journal.unlink()
+    journal.symlink_to(tmp_path / "nowhere")
+    with pytest.raises(CorruptError, match="journal"):
+        MaskBank.open(path, mode)
+
+
+@pytest.mark.parametrize("ending", ["-wal", "-shm", ".lock"])
+@pytest.mark.parametrize("mode", ["r", "a"])
+def test_links_beside_a_bank_are_not_written_through(tmp_path, ending, mode):
+    path = Forge(tmp_path / "a.bank").row().done()
+    victim = tmp_path / "precious.txt"
+    victim.write_text("precious" * 100)
+    (tmp_path / f"a.bank{ending}").symlink_to(victim)
+    try:
+        with MaskBank.open(path, mode, timeout=1) as bank:
+            bank.verify()
+            if mode == "a":
+                bank.put("new", {"a": [1, 0] * 4})
+    except MaskStoreError:
+        pass
+    assert victim.read_text() == "precious" * 100
