@@ -28,6 +28,7 @@ from maskstore.record import Record
 from maskstore.registry import get_codec
 from maskstore.rows import Rows
 from maskstore.spec import MaskSpec
+from maskstore.stored_json import encode_meta, parse_object
 
 T = TypeVar("T")
 _BATCH = 64  # records read from the file at a time while scanning
@@ -56,8 +57,12 @@ class MaskBank:
 
     def __init__(self, file: BankFile) -> None:
         self._file = file
-        self.spec = MaskSpec.from_json(file.head["spec"])
-        self.meta: dict[str, Any] = record.parse_json(file.head["meta"])
+        try:
+            self.spec = MaskSpec.from_json(file.head["spec"])
+            self.meta = parse_object(file.head["meta"])
+        except MaskStoreError as error:
+            file.close()
+            raise CorruptError(f"{file.path}: {error}") from None
         self._rows = Rows(self.spec)
 
     # -- opening and closing ------------------------------------------------------------------------------------------
@@ -83,7 +88,7 @@ class MaskBank:
             raise SpecError(f"page size: expected a power of two from 512 to 65536, found {page_size}")
         head = {
             "created_by": f"maskstore {maskstore.__version__}",
-            "meta": record.encode_meta(meta or {}),
+            "meta": encode_meta(meta or {}),
             "spec": spec.to_json(),
             "templates": "[]",
         }
@@ -162,8 +167,7 @@ class MaskBank:
 
     def task_meta(self, name: str) -> dict[str, Any]:
         """The metadata stored beside a mask; its checksum is checked."""
-        meta: dict[str, Any] = record.parse_json(self.record(name).meta)
-        return meta
+        return parse_object(self.record(name).meta)
 
     def extras(self, name: str) -> dict[str, NDArray[Any]]:
         """The arrays stored beside a mask, such as normalisation statistics."""
@@ -262,7 +266,7 @@ class MaskBank:
         count = 0
         for row in chain(self.snapshots(), self.records()):
             record.decode_extras(row.extras, row.name)
-            record.parse_json(row.meta)
+            parse_object(row.meta)
             record.decode_mask(row, self.spec)
             count += bool(row.name)
         return count
@@ -311,8 +315,7 @@ class MaskBank:
         row.check()
         check_name(row.name)
         for text in (row.meta, row.codec, row.prior):
-            if not isinstance(record.parse_json(text), dict):
-                raise CorruptError(f"mask {row.name!r}: expected JSON objects about it, found {text[:40]!r}")
+            parse_object(text)
         with self._file.changing() as link:
             self._rows.insert(link, row, overwrite=overwrite)
 
@@ -353,7 +356,7 @@ class MaskBank:
             outlines = self._rows.outlines(link, where, *arguments)
         infos = []
         for found in outlines:
-            meta, codec, prior = (record.parse_json(text) for text in (found.meta, found.codec, found.prior))
+            meta, codec, prior = (parse_object(text) for text in (found.meta, found.codec, found.prior))
             if found.bases:
                 prior = {**prior, "tasks": list(found.bases)}
             infos.append(MaskInfo(found.name, meta, codec, prior, found.data_bytes, found.extras_bytes))

@@ -21,6 +21,7 @@ from maskstore.priors import Prior, prior_from_config
 from maskstore.record import Base, Record
 from maskstore.relations import relate
 from maskstore.spec import MaskSpec
+from maskstore.stored_json import parse_json
 
 _RELATED_BYTES = 1 << 29  # of larger banks masks are coded one by one: relations need all masks in memory
 
@@ -87,7 +88,7 @@ def _relations(bank: MaskBank) -> dict[int, _Related]:
         rows.append(row)
         masks.append(mask)
     needed = {base.record.id for row in rows for base in row.bases}
-    alone = [prior_from_config(record.parse_json(row.prior)).alone for row in rows]
+    alone = [prior_from_config(parse_json(row.prior)).alone for row in rows]
     found = relate(masks, alone, [not row.bases for row in rows])
     return {
         rows[i].id: (
@@ -102,7 +103,7 @@ def _relations(bank: MaskBank) -> dict[int, _Related]:
 def _recoded(row: Record, spec: MaskSpec, codec: Auto, related: _Related | None) -> Record | None:
     """The row in fewer bytes, under its id and with its checksum; None if there is no such."""
     mask = record.decode_mask(row, spec)
-    prior = prior_from_config(record.parse_json(row.prior))
+    prior = prior_from_config(parse_json(row.prior))
     ways: list[_Related] = [(prior, row.bases)]
     if row.bases:
         ways.append((prior.alone, ()))

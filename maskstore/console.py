@@ -55,7 +55,7 @@ def run(program: str, app: Callable[..., Any], failures: tuple[type[Exception], 
 
     # Typer ships Click under its own name in some releases and depends on it in others; this is its class in both
     bad_arguments: type[Exception] = typer.BadParameter.__mro__[2]
-    expected: tuple[type[Exception], ...] = (*failures, OSError, ImportError, MemoryError)
+    expected: tuple[type[Exception], ...] = (*failures, OSError, ImportError, MemoryError, RecursionError)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:

@@ -17,6 +17,7 @@ from maskstore.errors import CodecError, CorruptError, MaskValueError, TaskExist
 from maskstore.priors import Prior
 from maskstore.record import DIGEST_BYTES, Base, Record
 from maskstore.spec import MaskSpec
+from maskstore.stored_json import parse_json
 
 _COLUMNS = "id,name,about,checksum,start,extras,data,used,bases"
 MAX_BASES = 15
@@ -342,7 +343,7 @@ class Rows:
         (checksum,) = link.execute("SELECT value FROM head WHERE key='checksum'").fetchone() or ("",)
         if checksum != self._templates[0]:
             found = link.execute("SELECT value FROM head WHERE key='templates'").fetchone()
-            templates = record.parse_json(found[0] if found else "")
+            templates = parse_json(found[0] if found else "")
             known = isinstance(templates, list) and len(templates) <= texts.MAX_TEMPLATES
             if not known or not all(isinstance(t, str) and len(t) <= texts.MAX_TEMPLATE for t in templates):
                 raise CorruptError(f"bank's head: expected at most {texts.MAX_TEMPLATES} short texts, found others")
