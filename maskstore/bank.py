@@ -137,6 +137,8 @@ class MaskBank:
         """Task names in insertion order."""
         with self._file.reading() as link:
             names = [name for (name,) in link.execute("SELECT name FROM masks WHERE name IS NOT NULL ORDER BY id")]
+        if not all(isinstance(name, str) for name in names):  # two tables of a damaged file can share their pages
+            raise CorruptError(f"{self.path}: expected the names of masks, found other values")
         return iter(names)
 
     def __contains__(self, name: object) -> bool:
@@ -196,6 +198,8 @@ class MaskBank:
     def records(self) -> Iterator[Record]:
         """All stored rows in insertion order, checksums checked, read in batches; masks put meanwhile may be seen."""
         last = -(1 << 63)
+        with self._file.snapshot() as link:
+            self._rows.check_room(link)
         while True:
             with self._file.snapshot() as link:
                 rows = self._rows.after(link, last, _BATCH)
@@ -258,7 +262,8 @@ class MaskBank:
         with self._file.reading() as link:
             for (line,) in link.execute("PRAGMA integrity_check(1)"):
                 if line != "ok":
-                    raise CorruptError(f"{self._file.path}: expected an intact bank, found: {line}")
+                    found = " ".join(line.removeprefix("*** in database main ***").split())
+                    raise CorruptError(f"{self._file.path}: expected an intact bank, found: {found}")
             self._file.check_size(link)
         self._file.read_head()
         with self._file.snapshot() as link:
