@@ -90,3 +90,85 @@ def test_layers_of_shapes_that_numpy_does_not_have(tmp_path, command, shape):
         MaskSpec({"a": shape})
     path = Forge(tmp_path / "a.bank", spec=json.dumps([["a", shape]])).done()
     assert "expected at most 2**33 bits" in command("ls", path)[1]
+
+
+@pytest.mark.parametrize("id", [2**63 - 1, 2**62])
+def test_no_id_is_left_for_another_mask(tmp_path, id):
+    path = Forge(tmp_path / "a.bank").row(id).done()
+    with MaskBank.open(path, "a") as bank:
+        assert bank["t"].ones == 4
+        with pytest.raises(CorruptError, match="expected ids"):
+            bank.put("new", bank["t"])
+        assert list(bank) == ["t"]
+
+
+@pytest.mark.parametrize("chunk", [(2**63 - 1, 0, b"x"), (2**62, 0, b"x"), (100, None, None), (100, 0, None)])
+def test_a_last_chunk_that_cannot_be_filled(tmp_path, chunk):
+    path = Forge(tmp_path / "a.bank").row().chunk(*chunk).done()
+    with MaskBank.open(path, "a") as bank:
+        with pytest.raises(CorruptError, match="expected a last chunk that can be filled"):
+            bank.put("new", bank["t"])
+        assert list(bank) == ["t"]
+        bank.delete("t")
+    with MaskBank.open(path) as bank, pytest.raises(CorruptError):
+        bank.verify()
+
+
+def test_many_rows_that_share_their_bytes_are_not_all_read(tmp_path, command):
+    forge = Forge(tmp_path / "a.bank").row(1, "t0")
+    for i in range(1, 500):
+        forge.row(i + 1, f"t{i}", start=0)
+    path = forge.done()
+    with MaskBank.open(path) as bank:
+        assert bank["t499"] == bank["t0"]
+        with pytest.raises(CorruptError, match=r"expected 3500 for all its masks, found 7"):
+            bank.matrix()
+    assert command("export", path, tmp_path / "a.shard")[0] == 1
+
+
+def test_tables_that_share_their_pages(tmp_path, command):
+    forge = Forge(tmp_path / "a.bank").row().chunk(50, 0, b"x")
+    forge.link.execute("PRAGMA writable_schema=ON")
+    roots = "SELECT rootpage FROM sqlite_schema WHERE name='chunks'"
+    forge.link.execute(f"UPDATE sqlite_schema SET rootpage=({roots}) WHERE name='masks'")
+    path = forge.done()
+    with MaskBank.open(path) as bank:
+        with pytest.raises(MaskStoreError):
+            list(bank)
+        with pytest.raises(MaskStoreError):
+            bank["t"]
+    for name in ("ls", "stats", "verify"):
+        assert command(name, path)[0] == 1
+
+
+def _page_forgeries() -> dict[str, tuple[int, bytes]]:
+    """What to write where in the head of a page of a b-tree, to mislead who walks the tree."""
+    return {
+        "many cells": (3, b"\xff\xff"),
+        "interior, without cells, of itself": (0, b"\x05\0\0\0\0\2\0\0\0\0\0%c"),
+        "child beyond the file": (0, b"\x05\0\0\0\0\2\0\0\xff\xff\xff\xff"),
+        "child 0": (0, b"\x05\0\0\0\0\2\0\0\0\0\0\0"),
+        "interior": (0, b"\x05"),
+        "index": (0, b"\x02"),
+        "free blocks": (1, b"\0\x08"),
+        "content begins at 0": (5, b"\0\0"),
+    }
+
+
+@pytest.mark.parametrize("forgery", _page_forgeries())
+@pytest.mark.parametrize("size", [False, True], ids=["own size", "claims 2**32 pages"])
+def test_trees_that_lead_astray(tmp_path, command, forgery, size):
+    path = Forge(tmp_path / "a.bank").row(meta=json.dumps({"a": "x" * 3000})).done()
+    original = path.read_bytes()
+    at, new = _page_forgeries()[forgery]
+    for page in range(2, 6):
+        data = bytearray(original)
+        begin = (page - 1) * 512 + at
+        written = new.replace(b"%c", bytes([page]))
+        data[begin : begin + len(written)] = written
+        if size:  # SQLite believes this number only if the two counters beside it agree
+            data[28:32], data[24:28], data[92:96] = b"\xff" * 4, b"\0\0\0\7", b"\0\0\0\x08"
+        path.write_bytes(data)
+        for arguments in (("stats", path), ("verify", path), ("ls", path), ("verify", path, "--json")):
+            command(*arguments)
+        assert command("verify", path)[0] == 1
