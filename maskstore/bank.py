@@ -32,6 +32,7 @@ from maskstore.stored_json import encode_meta, parse_object
 
 T = TypeVar("T")
 _BATCH = 64  # records read from the file at a time while scanning
+_BATCH_BYTES = 1 << 28  # packed masks that are decoded at a time
 
 
 class MaskInfo(NamedTuple):
@@ -217,10 +218,14 @@ class MaskBank:
             return self._rows.snapshots(link)
 
     def map_records(self, work: Callable[[Record], T]) -> Iterator[tuple[Record, T]]:
-        """(row, work(row)) for all rows in insertion order; work runs on all cores, a batch of rows at a time."""
+        """(row, work(row)) for all rows in insertion order; work runs on all cores, a batch of rows at a time.
+
+        A batch has as many rows as have 256 MiB of masks, at least one and at most 64.
+        """
+        ahead = decoded_ahead(self.spec)
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             rows = self.records()
-            while batch := list(islice(rows, _BATCH)):
+            while batch := list(islice(rows, ahead)):
                 yield from zip(batch, pool.map(work, batch), strict=True)
 
     def masks(self) -> Iterator[tuple[str, Mask]]:
@@ -230,9 +235,10 @@ class MaskBank:
 
     def matrix(self, names: Sequence[str] | None = None) -> MaskMatrix:
         """All masks, or those named, as packed rows ready for inference."""
-        result = MaskMatrix(self.spec, room=len(self) if names is None else len(names))
         pairs = self.masks() if names is None else ((name, self[name]) for name in names)
-        for name, mask in pairs:
+        first = next(iter(pairs), None)  # a mask must be there before memory for all that a forged file claims is taken
+        result = MaskMatrix(self.spec, room=(len(self) if names is None else len(names)) if first else 0)
+        for name, mask in chain([first] if first else [], pairs):
             result.append(name, mask)
         return result
 
@@ -382,6 +388,11 @@ class MaskBank:
     def __repr__(self) -> str:
         state = "closed" if self._file.closed else f"{len(self)} masks x {self.spec.bits} bits"
         return f"MaskBank({str(self._file.path)!r}, {state})"
+
+
+def decoded_ahead(spec: MaskSpec) -> int:
+    """How many masks are decoded side by side while scanning."""
+    return max(1, min(_BATCH, _BATCH_BYTES // (8 * spec.words + 1)))
 
 
 def check_name(name: object) -> None:

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from maskstore import record
 from maskstore.atomic import replacing
-from maskstore.bank import MaskInfo
+from maskstore.bank import MaskInfo, decoded_ahead
 from maskstore.errors import BankClosedError, BankIOError, CorruptError, MaskStoreError, TaskNotFoundError
 from maskstore.interop import shard_format
 from maskstore.interop.ranges import is_url, open_ranges
@@ -157,7 +157,7 @@ class ShardReader:
         """All (name, mask) pairs in insertion order, decoded on all cores."""
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             rows = self.records()
-            while batch := list(islice(rows, _SCAN_ROWS)):
+            while batch := list(islice(rows, decoded_ahead(self.spec))):
                 decoded = pool.map(lambda row: record.decode_mask(row, self.spec), batch)
                 yield from zip((row.name for row in batch), decoded, strict=True)
 

@@ -5,8 +5,9 @@ import struct
 
 import pytest
 
-from forged_banks import Forge, literal
+from forged_banks import Forge, layer_data, literal
 from maskstore import MaskBank, MaskSpec
+from maskstore.bank import decoded_ahead
 from maskstore.cli import app
 from maskstore.console import run
 from maskstore.errors import CorruptError, MaskStoreError, SpecError
@@ -172,3 +173,21 @@ def test_trees_that_lead_astray(tmp_path, command, forgery, size):
         for arguments in (("stats", path), ("verify", path), ("ls", path), ("verify", path, "--json")):
             command(*arguments)
         assert command("verify", path)[0] == 1
+
+
+def test_memory_is_taken_only_for_masks_that_are_there(tmp_path):
+    """Rows that claim 4 TiB of masks between them, and hold none."""
+    forge = Forge(tmp_path / "a.bank", spec=json.dumps([[f"l{i}", [2**31]] for i in range(8)]))
+    data = layer_data(*[(b"\0", b"", b"")] * 8)
+    for i in range(2000):
+        forge.row(i + 1, f"t{i}", data, codec='{"id":"gap"}')
+    with MaskBank.open(forge.done()) as bank:
+        for read in (bank.matrix, lambda: next(bank.masks()), lambda: bank.matrix(["t7"] * 2000)):
+            with pytest.raises(CorruptError, match="expected CRC-32"):
+                read()
+
+
+def test_large_masks_are_decoded_few_at_a_time():
+    assert decoded_ahead(MaskSpec({"a": (300, 784)})) == 64
+    assert decoded_ahead(MaskSpec({"a": (2**30,)})) == 1
+    assert decoded_ahead(MaskSpec({"a": (0,)})) == 64
