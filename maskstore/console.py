@@ -39,9 +39,21 @@ def print_json(value: Mapping[str, Any]) -> None:
     sys.stdout.flush()
 
 
+def printable(text: str) -> str:
+    """Text with what is not printable escaped: a name from a stranger's file must not steer the terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def cell(text: str) -> str:
+    """Text for a Rich table or line: printable, and no markup in it."""
+    from rich.markup import escape
+
+    return escape(printable(text))
+
+
 def note(text: str) -> None:
     """A line for the person, on standard error."""
-    sys.stderr.write(text + "\n")
+    sys.stderr.write("\n".join(map(printable, text.split("\n"))) + "\n")
     sys.stderr.flush()
 
 

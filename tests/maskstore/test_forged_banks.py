@@ -191,3 +191,25 @@ def test_large_masks_are_decoded_few_at_a_time():
     assert decoded_ahead(MaskSpec({"a": (300, 784)})) == 64
     assert decoded_ahead(MaskSpec({"a": (2**30,)})) == 1
     assert decoded_ahead(MaskSpec({"a": (0,)})) == 64
+
+
+def test_no_text_of_a_file_steers_the_terminal(tmp_path, capsys):
+    evil = "\x1b]0;title\x07\x1b[2J\u202e\n\r\x9b31m[red]é"
+    spec = json.dumps([[evil, [8]]])
+    meta = json.dumps({evil: evil}, ensure_ascii=False).replace("\n", " ")
+    path = Forge(tmp_path / "a.bank", spec=spec).row(name=evil, meta=meta).done()
+    out = tmp_path / "x.npz"
+    commands = [("ls", path), ("stats", path), ("diff", path, path), ("export", path, tmp_path / "a.npz")]
+    commands += [("get", path, name, *more, "-o", out) for name in (evil, "no") for more in ([], ["--layer", "no"])]
+    for arguments in commands:
+        _command(*arguments)
+        said = capsys.readouterr()
+        assert (said.out + said.err).replace("\n", "").isprintable()
+    _command("ls", path)
+    assert "\\x1b" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("tasks", [5, [5, None, ["x"]], {}])
+def test_ls_shows_priors_of_any_fields(tmp_path, command, tasks):
+    prior = json.dumps({"id": 5, "tasks": tasks, "given": {"id": None, "given": {}}})
+    assert command("ls", Forge(tmp_path / "a.bank").row(prior=prior).done()) == (0, "")
