@@ -27,6 +27,7 @@ APPLICATION_ID = 0x4D534B42  # "MSKB"
 FORMAT_VERSION = 1
 _HEADER_BYTES = 100
 _SQLITE_MAGIC = b"SQLite format 3\0"
+_SHARD_MAGIC = b"MSKSHARD"
 # In as few words as it can be said, so that it fits into the first page of the smallest page size; what a constraint
 # would say, a reader has to check all the same.
 SCHEMA = (
@@ -203,6 +204,8 @@ def check_header(path: Path) -> None:
         raise NotABankError(f"{path}: expected a mask bank, found a folder or device")
     with path.open("rb") as file:
         header = file.read(_HEADER_BYTES)
+    if header.startswith(_SHARD_MAGIC):
+        raise NotABankError(f"{path}: expected a mask bank, found a shard (maskstore merge makes a bank of it)")
     if len(header) < _HEADER_BYTES or not header.startswith(_SQLITE_MAGIC):
         raise NotABankError(f"{path}: expected a mask bank, found a file of another kind ({path.stat().st_size} bytes)")
     journal = path.with_name(path.name + "-journal")
