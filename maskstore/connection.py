@@ -86,7 +86,7 @@ def create_file(path: Path, page_size: int, head: dict[str, str]) -> None:
     A log that a killed writer left there is such a thing: SQLite would replay it into the new file.
     """
     with named_errors(path):
-        _clear_side_files(path)
+        clear_side_files(path)
         handle, scratch = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".new", dir=path.parent)
         os.close(handle)
         try:
@@ -111,7 +111,7 @@ def create_file(path: Path, page_size: int, head: dict[str, str]) -> None:
                 Path(leftover).unlink(missing_ok=True)
 
 
-def _clear_side_files(path: Path) -> None:
+def clear_side_files(path: Path) -> None:
     """Remove what readers of an earlier bank left behind; BankExistsError for a bank, or for a log with content."""
     if path.exists():
         raise BankExistsError(f"{path}: expected no file at this path, found one")

@@ -1,13 +1,17 @@
 """What lies beside a bank under the names that SQLite would look for, put there by a stranger."""
 
 import os
+import shutil
 import sqlite3
 import struct
 
+import numpy as np
 import pytest
 
 from forged_banks import Forge
 from maskstore import MaskBank
+from maskstore.cli import app
+from maskstore.console import run
 from maskstore.errors import CorruptError, MaskStoreError
 
 _MAGIC = bytes.fromhex("d9d505f920a163d7")
@@ -78,3 +82,26 @@ def test_links_beside_a_bank_are_not_written_through(tmp_path, ending, mode):
     except MaskStoreError:
         pass
     assert victim.read_text() == "precious" * 100
+
+
+@pytest.mark.parametrize("command", ["import", "merge", "put"])
+def test_a_new_bank_is_not_mixed_with_the_log_of_one_that_was_there(tmp_path, capsys, command):
+    """A writer was killed and its bank deleted; the log is still there, and SQLite would play it into the new file."""
+    with MaskBank.open(Forge(tmp_path / "old.bank").row(name="new").done(), "a") as bank:
+        bank.put("old", bank["new"])
+        shutil.copy(tmp_path / "old.bank-wal", tmp_path / "a.bank-wal")
+    np.savez(tmp_path / "m.npz", a=np.ones(8))
+    arguments = {
+        "import": ["m.npz", "a.bank", "--name", "new"],
+        "merge": ["old.bank", "a.bank"],
+        "put": ["a.bank", "new", "m.npz", "--create"],
+    }[command]
+    paths = [str(tmp_path / argument) if "." in argument else argument for argument in arguments]
+    assert run("maskstore", app, (MaskStoreError,), [command, *paths]) == 1
+    assert "found the log a.bank-wal of a killed writer" in capsys.readouterr().err
+    assert not (tmp_path / "a.bank").exists()
+
+    (tmp_path / "a.bank-wal").unlink()
+    assert run("maskstore", app, (MaskStoreError,), [command, *paths]) == 0
+    with MaskBank.open(tmp_path / "a.bank") as bank:
+        assert bank.verify() == len(bank) == (2 if command == "merge" else 1)
