@@ -1,5 +1,8 @@
 """Array files and checkpoints that were written by hand, with what no program would write in them."""
 
+import os
+import subprocess
+import sys
 import zipfile
 
 import numpy as np
@@ -83,3 +86,24 @@ def test_a_shard_is_called_one(tmp_path, capsys):
     assert run("maskstore", app, (MaskStoreError,), ["export", *arguments]) == 0
     assert run("maskstore", app, (MaskStoreError,), ["ls", arguments[1]]) == 1
     assert "found a shard (maskstore merge makes a bank of it)" in capsys.readouterr().err
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs limits of a process of its own")
+@pytest.mark.parametrize("ending", ["safetensors", "npz", "shard"])
+def test_an_export_to_a_full_disk_is_named_and_leaves_nothing(tmp_path, ending):
+    path = tmp_path / "a.bank"
+    with MaskBank.create(path, MaskSpec({"a": (1000, 1000)})) as bank:
+        bank.put("t", {"a": np.random.default_rng(0).random((1000, 1000)) < 0.5})
+    code = (
+        "import resource, signal, sys; from maskstore.cli import main; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000)); main()"
+    )
+    out = tmp_path / "out" / f"a.{ending}"
+    out.parent.mkdir()
+    done = subprocess.run(
+        [sys.executable, "-c", code, "export", path, out], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert "expected room to write" in done.stderr
+    assert done.stderr.count("\n") == 1
+    assert list(out.parent.iterdir()) == []
