@@ -22,6 +22,7 @@ from maskstore.pages import measure
 from maskstore.priors import prior_from_config
 from maskstore.record import Record
 from maskstore.spec import MaskSpec
+from maskstore.stored_json import parse_json
 
 
 @dataclass(frozen=True)
@@ -78,7 +79,7 @@ def account(bank: MaskBank) -> Account:
     side, tasks, codecs = head_bytes + in_rows, 0, Counter[str]()
     for row, layers in bank.map_records(lambda row: _account_record(row, bank.spec)):
         tasks += 1
-        codecs[record.parse_json(row.codec)["id"]] += 1
+        codecs[parse_json(row.codec)["id"]] += 1
         side += len(row.extras) + record.read_table(row.data, bank.spec, row.what, len(row.data))[1]
         for total, found in zip(totals, layers, strict=True):
             for i, value in enumerate(found):
@@ -135,7 +136,7 @@ def _measure_file(bank: MaskBank) -> tuple[int, int, int]:
 def _account_record(row: Record, spec: MaskSpec) -> list[tuple[int, int, int, float]]:
     """(payload bytes, side bytes, ones, entropy bits) of each layer."""
     mask = record.decode_mask(row, spec)
-    prior = prior_from_config(record.parse_json(row.prior))
+    prior = prior_from_config(parse_json(row.prior))
     entries, _ = record.read_table(row.data, spec, row.what, len(row.data))
     others = record.base_masks(row.bases, spec)
     result = []

@@ -28,9 +28,11 @@ from maskstore.record import Record
 from maskstore.registry import get_codec
 from maskstore.rows import Rows
 from maskstore.spec import MaskSpec
+from maskstore.stored_json import encode_meta, parse_object
 
 T = TypeVar("T")
 _BATCH = 64  # records read from the file at a time while scanning
+_BATCH_BYTES = 1 << 28  # packed masks that are decoded at a time
 
 
 class MaskInfo(NamedTuple):
@@ -56,8 +58,12 @@ class MaskBank:
 
     def __init__(self, file: BankFile) -> None:
         self._file = file
-        self.spec = MaskSpec.from_json(file.head["spec"])
-        self.meta: dict[str, Any] = record.parse_json(file.head["meta"])
+        try:
+            self.spec = MaskSpec.from_json(file.head["spec"])
+            self.meta = parse_object(file.head["meta"])
+        except MaskStoreError as error:
+            file.close()
+            raise CorruptError(f"{file.path}: {error}") from None
         self._rows = Rows(self.spec)
 
     # -- opening and closing ------------------------------------------------------------------------------------------
@@ -83,7 +89,7 @@ class MaskBank:
             raise SpecError(f"page size: expected a power of two from 512 to 65536, found {page_size}")
         head = {
             "created_by": f"maskstore {maskstore.__version__}",
-            "meta": record.encode_meta(meta or {}),
+            "meta": encode_meta(meta or {}),
             "spec": spec.to_json(),
             "templates": "[]",
         }
@@ -132,6 +138,8 @@ class MaskBank:
         """Task names in insertion order."""
         with self._file.reading() as link:
             names = [name for (name,) in link.execute("SELECT name FROM masks WHERE name IS NOT NULL ORDER BY id")]
+        if not all(isinstance(name, str) for name in names):  # two tables of a damaged file can share their pages
+            raise CorruptError(f"{self.path}: expected the names of masks, found other values")
         return iter(names)
 
     def __contains__(self, name: object) -> bool:
@@ -162,8 +170,7 @@ class MaskBank:
 
     def task_meta(self, name: str) -> dict[str, Any]:
         """The metadata stored beside a mask; its checksum is checked."""
-        meta: dict[str, Any] = record.parse_json(self.record(name).meta)
-        return meta
+        return parse_object(self.record(name).meta)
 
     def extras(self, name: str) -> dict[str, NDArray[Any]]:
         """The arrays stored beside a mask, such as normalisation statistics."""
@@ -192,6 +199,8 @@ class MaskBank:
     def records(self) -> Iterator[Record]:
         """All stored rows in insertion order, checksums checked, read in batches; masks put meanwhile may be seen."""
         last = -(1 << 63)
+        with self._file.snapshot() as link:
+            self._rows.check_room(link)
         while True:
             with self._file.snapshot() as link:
                 rows = self._rows.after(link, last, _BATCH)
@@ -209,10 +218,14 @@ class MaskBank:
             return self._rows.snapshots(link)
 
     def map_records(self, work: Callable[[Record], T]) -> Iterator[tuple[Record, T]]:
-        """(row, work(row)) for all rows in insertion order; work runs on all cores, a batch of rows at a time."""
+        """(row, work(row)) for all rows in insertion order; work runs on all cores, a batch of rows at a time.
+
+        A batch has as many rows as have 256 MiB of masks, at least one and at most 64.
+        """
+        ahead = decoded_ahead(self.spec)
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             rows = self.records()
-            while batch := list(islice(rows, _BATCH)):
+            while batch := list(islice(rows, ahead)):
                 yield from zip(batch, pool.map(work, batch), strict=True)
 
     def masks(self) -> Iterator[tuple[str, Mask]]:
@@ -222,9 +235,10 @@ class MaskBank:
 
     def matrix(self, names: Sequence[str] | None = None) -> MaskMatrix:
         """All masks, or those named, as packed rows ready for inference."""
-        result = MaskMatrix(self.spec, room=len(self) if names is None else len(names))
         pairs = self.masks() if names is None else ((name, self[name]) for name in names)
-        for name, mask in pairs:
+        first = next(iter(pairs), None)  # a mask must be there before memory for all that a forged file claims is taken
+        result = MaskMatrix(self.spec, room=(len(self) if names is None else len(names)) if first else 0)
+        for name, mask in chain([first] if first else [], pairs):
             result.append(name, mask)
         return result
 
@@ -254,7 +268,8 @@ class MaskBank:
         with self._file.reading() as link:
             for (line,) in link.execute("PRAGMA integrity_check(1)"):
                 if line != "ok":
-                    raise CorruptError(f"{self._file.path}: expected an intact bank, found: {line}")
+                    found = " ".join(line.removeprefix("*** in database main ***").split())
+                    raise CorruptError(f"{self._file.path}: expected an intact bank, found: {found}")
             self._file.check_size(link)
         self._file.read_head()
         with self._file.snapshot() as link:
@@ -262,7 +277,7 @@ class MaskBank:
         count = 0
         for row in chain(self.snapshots(), self.records()):
             record.decode_extras(row.extras, row.name)
-            record.parse_json(row.meta)
+            parse_object(row.meta)
             record.decode_mask(row, self.spec)
             count += bool(row.name)
         return count
@@ -311,8 +326,7 @@ class MaskBank:
         row.check()
         check_name(row.name)
         for text in (row.meta, row.codec, row.prior):
-            if not isinstance(record.parse_json(text), dict):
-                raise CorruptError(f"mask {row.name!r}: expected JSON objects about it, found {text[:40]!r}")
+            parse_object(text)
         with self._file.changing() as link:
             self._rows.insert(link, row, overwrite=overwrite)
 
@@ -353,7 +367,7 @@ class MaskBank:
             outlines = self._rows.outlines(link, where, *arguments)
         infos = []
         for found in outlines:
-            meta, codec, prior = (record.parse_json(text) for text in (found.meta, found.codec, found.prior))
+            meta, codec, prior = (parse_object(text) for text in (found.meta, found.codec, found.prior))
             if found.bases:
                 prior = {**prior, "tasks": list(found.bases)}
             infos.append(MaskInfo(found.name, meta, codec, prior, found.data_bytes, found.extras_bytes))
@@ -374,6 +388,11 @@ class MaskBank:
     def __repr__(self) -> str:
         state = "closed" if self._file.closed else f"{len(self)} masks x {self.spec.bits} bits"
         return f"MaskBank({str(self._file.path)!r}, {state})"
+
+
+def decoded_ahead(spec: MaskSpec) -> int:
+    """How many masks are decoded side by side while scanning."""
+    return max(1, min(_BATCH, _BATCH_BYTES // (8 * spec.words + 1)))
 
 
 def check_name(name: object) -> None:

@@ -158,6 +158,7 @@ def put(
     from maskstore import registry
     from maskstore.bank import MaskBank, check_name
     from maskstore.errors import CodecError, UnknownPriorError
+    from maskstore.interop.merging import filling
     from maskstore.mask import Mask
     from maskstore.npz import read_npz
     from maskstore.priors import prior_from_config
@@ -168,12 +169,12 @@ def put(
     except (CodecError, UnknownPriorError) as error:
         raise console.UsageError(f"--prior: {error}") from None
     described = _json_object("--meta", meta)
-    check_name(task)  # before --create makes a bank
+    check_name(task)
     mask = Mask.from_dense(read_npz(source))
     exists = bank.exists()
     if not exists and not create:
         raise console.UsageError(f"{bank}: expected an existing bank, found none (use --create to make one)")
-    with MaskBank.open(bank, "a") if exists else MaskBank.create(bank, mask.spec) as opened:
+    with MaskBank.open(bank, "a") if exists else filling(bank, mask.spec, {}) as opened:
         if set(mask.spec.shapes) == set(opened.spec.shapes):
             mask = Mask.from_dense(mask.dense(), opened.spec)  # an .npz may hold the layers in another order
         opened.put(task, mask, meta=described, codec=codec, prior=known, overwrite=overwrite)

@@ -8,6 +8,7 @@ by a power cut, leaves the bank as it was.
 """
 
 import os
+import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -21,7 +22,9 @@ from maskstore.priors import Prior, prior_from_config
 from maskstore.record import Base, Record
 from maskstore.relations import relate
 from maskstore.spec import MaskSpec
+from maskstore.stored_json import parse_json
 
+_MEASURED_BYTES = 1 << 24  # in larger banks a page more or less says nothing
 _RELATED_BYTES = 1 << 29  # of larger banks masks are coded one by one: relations need all masks in memory
 
 
@@ -48,6 +51,8 @@ def compact(
     Level "max" also codes masks against others of the bank where that saves bytes (`maskstore.relations`), as long as
     all masks packed take at most 512 MiB.
 
+    A bank whose file would get larger, as a page of a small one may have to be added, keeps its masks as they are.
+
     Other writers wait meanwhile, readers do not. `on_mask(done, of)` is called as masks are coded and then checked, so
     that `of` is twice their number. CodecError for an unknown level, CorruptError if a mask did not come back as it
     was; the bank then is as before.
@@ -56,23 +61,48 @@ def compact(
     bank_path = Path(path)
     with MaskBank.open(bank_path, "a", timeout=timeout) as bank:
         bytes_before = bank_path.stat().st_size
-        with bank.transaction():
-            total, recoded = len(bank), 0
-            relations = _relations(bank) if level == "max" else {}
+        total = recoded = 0
+        try:
+            with bank.transaction():
+                total, size_before = len(bank), _size_alone(bank)
+                relations = _relations(bank) if level == "max" else {}
 
-            def work(row: Record) -> Record | None:
-                return _recoded(row, bank.spec, codec, relations.get(row.id))
+                def work(row: Record) -> Record | None:
+                    return _recoded(row, bank.spec, codec, relations.get(row.id))
 
-            for done, (_, new) in enumerate(bank.map_records(work), 1):
-                if new is not None:
-                    bank.recode(new)
-                    recoded += 1
-                _tell(on_mask, done, 2 * total)
-            if recoded or bank.rows_bytes()[1]:
-                bank.tidy()
-                _check(bank_path, bank, lambda done: _tell(on_mask, total + done, 2 * total))
+                for done, (_, new) in enumerate(bank.map_records(work), 1):
+                    if new is not None:
+                        bank.recode(new)
+                        recoded += 1
+                    _tell(on_mask, done, 2 * total)
+                if recoded or bank.rows_bytes()[1]:
+                    bank.tidy()
+                    _check(bank_path, bank, lambda done: _tell(on_mask, total + done, 2 * total))
+                    if 0 < size_before < _size_alone(bank):
+                        raise _LargerError
+        except _LargerError:
+            recoded = 0
         bank.vacuum()
     return Compaction(total, recoded, bytes_before, bank_path.stat().st_size)
+
+
+class _LargerError(Exception):
+    """Rolls back what would enlarge the file."""
+
+
+def _size_alone(bank: MaskBank) -> int:
+    """How long the file would be after VACUUM, as far as a few pages matter (otherwise 0)."""
+    if bank.path.stat().st_size > _MEASURED_BYTES:
+        return 0
+    image = bank.image()
+    link = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        link.deserialize(image[:18] + b"\1\1" + image[20:])  # a file in memory has no log
+        link.execute("VACUUM")
+        pages, size = link.execute("SELECT * FROM pragma_page_count, pragma_page_size").fetchone()
+    finally:
+        link.close()
+    return int(pages * size)
 
 
 _Related = tuple[Prior, tuple[Base, ...]]
@@ -87,7 +117,7 @@ def _relations(bank: MaskBank) -> dict[int, _Related]:
         rows.append(row)
         masks.append(mask)
     needed = {base.record.id for row in rows for base in row.bases}
-    alone = [prior_from_config(record.parse_json(row.prior)).alone for row in rows]
+    alone = [prior_from_config(parse_json(row.prior)).alone for row in rows]
     found = relate(masks, alone, [not row.bases for row in rows])
     return {
         rows[i].id: (
@@ -102,7 +132,7 @@ def _relations(bank: MaskBank) -> dict[int, _Related]:
 def _recoded(row: Record, spec: MaskSpec, codec: Auto, related: _Related | None) -> Record | None:
     """The row in fewer bytes, under its id and with its checksum; None if there is no such."""
     mask = record.decode_mask(row, spec)
-    prior = prior_from_config(record.parse_json(row.prior))
+    prior = prior_from_config(parse_json(row.prior))
     ways: list[_Related] = [(prior, row.bases)]
     if row.bases:
         ways.append((prior.alone, ()))
@@ -117,7 +147,7 @@ def _recoded(row: Record, spec: MaskSpec, codec: Auto, related: _Related | None)
 
 def _cost(row: Record) -> int:
     """Bytes that a way of coding a mask decides on."""
-    return len(row.data) + len(row.codec) + 10 * len(row.bases)
+    return len(row.data) + len(row.codec) + len(row.prior) + 10 * len(row.bases)
 
 
 def _check(path: Path, bank: MaskBank, on_mask: Callable[[int], None]) -> None:

@@ -27,6 +27,7 @@ APPLICATION_ID = 0x4D534B42  # "MSKB"
 FORMAT_VERSION = 1
 _HEADER_BYTES = 100
 _SQLITE_MAGIC = b"SQLite format 3\0"
+_SHARD_MAGIC = b"MSKSHARD"
 # In as few words as it can be said, so that it fits into the first page of the smallest page size; what a constraint
 # would say, a reader has to check all the same.
 SCHEMA = (
@@ -85,7 +86,7 @@ def create_file(path: Path, page_size: int, head: dict[str, str]) -> None:
     A log that a killed writer left there is such a thing: SQLite would replay it into the new file.
     """
     with named_errors(path):
-        _clear_side_files(path)
+        clear_side_files(path)
         handle, scratch = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".new", dir=path.parent)
         os.close(handle)
         try:
@@ -110,7 +111,7 @@ def create_file(path: Path, page_size: int, head: dict[str, str]) -> None:
                 Path(leftover).unlink(missing_ok=True)
 
 
-def _clear_side_files(path: Path) -> None:
+def clear_side_files(path: Path) -> None:
     """Remove what readers of an earlier bank left behind; BankExistsError for a bank, or for a log with content."""
     if path.exists():
         raise BankExistsError(f"{path}: expected no file at this path, found one")
@@ -193,15 +194,24 @@ def _has_content(log: Path) -> bool:
 
 
 def check_header(path: Path) -> None:
-    """BankNotFoundError or NotABankError unless the file begins like an SQLite file."""
+    """BankNotFoundError or NotABankError unless the file begins like an SQLite file.
+
+    CorruptError if a rollback journal lies beside it. A bank never has one, and SQLite, before it looks at the bank,
+    would play it back and delete whatever file the journal names as the one it belongs to.
+    """
     if not path.exists():
         raise BankNotFoundError(f"{path}: expected a mask bank, found no file")
     if not path.is_file():
         raise NotABankError(f"{path}: expected a mask bank, found a folder or device")
     with path.open("rb") as file:
         header = file.read(_HEADER_BYTES)
+    if header.startswith(_SHARD_MAGIC):
+        raise NotABankError(f"{path}: expected a mask bank, found a shard (maskstore merge makes a bank of it)")
     if len(header) < _HEADER_BYTES or not header.startswith(_SQLITE_MAGIC):
         raise NotABankError(f"{path}: expected a mask bank, found a file of another kind ({path.stat().st_size} bytes)")
+    journal = path.with_name(path.name + "-journal")
+    if os.path.lexists(journal) and (journal.is_symlink() or not journal.is_file() or journal.stat().st_size):
+        raise CorruptError(f"{path}: expected no rollback journal beside a bank, found {journal.name} (delete it)")
 
 
 def _check_identity(connection: sqlite3.Connection, path: Path) -> None:

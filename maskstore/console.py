@@ -39,9 +39,21 @@ def print_json(value: Mapping[str, Any]) -> None:
     sys.stdout.flush()
 
 
+def printable(text: str) -> str:
+    """Text with what is not printable escaped: a name from a stranger's file must not steer the terminal."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def cell(text: str) -> str:
+    """Text for a Rich table or line: printable, and no markup in it."""
+    from rich.markup import escape
+
+    return escape(printable(text))
+
+
 def note(text: str) -> None:
     """A line for the person, on standard error."""
-    sys.stderr.write(text + "\n")
+    sys.stderr.write("\n".join(map(printable, text.split("\n"))) + "\n")
     sys.stderr.flush()
 
 
@@ -55,7 +67,7 @@ def run(program: str, app: Callable[..., Any], failures: tuple[type[Exception], 
 
     # Typer ships Click under its own name in some releases and depends on it in others; this is its class in both
     bad_arguments: type[Exception] = typer.BadParameter.__mro__[2]
-    expected: tuple[type[Exception], ...] = (*failures, OSError, ImportError, MemoryError)
+    expected: tuple[type[Exception], ...] = (*failures, OSError, ImportError, MemoryError, RecursionError)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:

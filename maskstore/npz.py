@@ -37,12 +37,17 @@ def read_npy(stream: IO[bytes], size: int, what: str) -> NDArray[Any]:
     if dtype.kind not in "biuf":
         raise ForeignFileError(f"{what}: expected bools, integers or floats, found dtype {dtype}")
     found = size - stream.tell()
-    if any(n < 0 for n in shape) or prod(shape) * dtype.itemsize != found:
+    if any(type(n) is not int or n < 0 for n in shape) or prod(shape) * dtype.itemsize != found:
         raise ForeignFileError(f"{what}: expected the bytes of a {dtype} array of shape {shape}, found {found} bytes")
     data = stream.read(found)
     if len(data) != found:
         raise ForeignFileError(f"{what}: expected {found} bytes of data, found {len(data)}")
-    return np.frombuffer(data, dtype=dtype).reshape(shape, order="F" if fortran else "C")
+    if dtype.kind == "b" and data and (most := np.frombuffer(data, dtype=np.uint8).max()) > 1:
+        raise ForeignFileError(f"{what}: expected bools, found byte {most}")
+    try:
+        return np.frombuffer(data, dtype=dtype).reshape(shape, order="F" if fortran else "C")
+    except ValueError:  # more dimensions than numpy has, or a size beside a 0 that no machine has
+        raise ForeignFileError(f"{what}: expected a shape that arrays can have, found {shape!r:.80}") from None
 
 
 def read_npy_file(path: Path) -> NDArray[Any]:

@@ -7,7 +7,7 @@ the free list; each is accounted for once, and the walk checks that together the
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from maskstore.errors import CorruptError
+from maskstore.errors import CorruptError, MaskStoreError
 
 _TABLE_LEAF, _TABLE_INTERIOR, _INDEX_LEAF, _INDEX_INTERIOR = 0x0D, 0x05, 0x0A, 0x02
 _LOCK_BYTE = 1 << 30  # the page that holds this byte is never used
@@ -24,17 +24,28 @@ class PageUse:
 
 def measure(page: Callable[[int], bytes], roots: list[int]) -> PageUse:
     """Walk a file given its pages (numbered from 1) and the root pages of its tables and indexes."""
+    try:
+        return _measure(page, roots)
+    except (IndexError, ValueError, OSError) as error:
+        if isinstance(error, MaskStoreError):
+            raise
+        raise CorruptError("bank pages: expected trees, found a page that leads out of the file") from None
+
+
+def _measure(page: Callable[[int], bytes], roots: list[int]) -> PageUse:
     header = page(1)
     size = int.from_bytes(header[16:18], "big")
     size = 65536 if size == 1 else size
     usable = size - header[20]
     count = int.from_bytes(header[28:32], "big")
     seen, slack, waiting = 0, 0, list(roots)
+    met: set[int] = set()
     while waiting:
         number = waiting.pop()
         seen += 1
-        if seen > count:
+        if number in met or seen > count:
             raise CorruptError("bank pages: expected trees, found a page that is reached twice")
+        met.add(number)
         unused, overflow_pages, children = _walk_page(page(number), 100 if number == 1 else 0, usable)
         slack += unused
         seen += overflow_pages

@@ -24,6 +24,7 @@ from maskstore.mask import Mask
 from maskstore.priors import Prior, prior_from_config, prior_to_json
 from maskstore.registry import codec_from_config, codec_to_json
 from maskstore.spec import LayerSpec, MaskSpec
+from maskstore.stored_json import encode_meta, parse_json
 from maskstore.texts import read_leb128, write_leb128
 
 _CRC = struct.Struct("<I")
@@ -239,24 +240,6 @@ def read_table(data: bytes, spec: MaskSpec, what: str, total: int) -> tuple[list
     return entries, at
 
 
-def encode_meta(meta: Mapping[str, Any]) -> str:
-    """Canonical compact JSON; MaskValueError for what JSON cannot hold (NaN too)."""
-    try:
-        text = json.dumps(dict(meta), separators=(",", ":"), allow_nan=False, ensure_ascii=False)
-        text.encode()  # an unpaired surrogate is valid in a Python string, but not in a file
-        return text
-    except (TypeError, ValueError, RecursionError) as error:
-        raise MaskValueError(f"metadata: expected JSON values, found {error}") from None
-
-
-def parse_json(text: str) -> Any:
-    """JSON from a stored column; CorruptError if it is none."""
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
-        raise CorruptError(f"stored JSON: expected JSON, found {text[:60]!r}") from None
-
-
 def encode_extras(extras: Mapping[str, Any]) -> bytes:
     """Arrays as a 4-byte header length, a JSON header `{name: [dtype, shape]}` and the raw bytes in order."""
     if not extras:
@@ -293,7 +276,11 @@ def decode_extras(data: bytes, name: str) -> dict[str, NDArray[Any]]:
                 raise wrong
         if start + size > len(data):
             raise wrong
-        arrays[key] = np.frombuffer(data, dtype="<" + dtype, count=prod(shape), offset=start).reshape(shape).copy()
+        values = np.frombuffer(data, dtype="<" + dtype, count=prod(shape), offset=start)
+        try:
+            arrays[key] = values.reshape(shape).copy()
+        except ValueError:  # more dimensions than numpy has, or a size beside a 0 that no machine has
+            raise wrong from None
         start += size
     if start != len(data):
         raise wrong

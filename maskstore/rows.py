@@ -17,9 +17,11 @@ from maskstore.errors import CodecError, CorruptError, MaskValueError, TaskExist
 from maskstore.priors import Prior
 from maskstore.record import DIGEST_BYTES, Base, Record
 from maskstore.spec import MaskSpec
+from maskstore.stored_json import parse_json
 
 _COLUMNS = "id,name,about,checksum,start,extras,data,used,bases"
 MAX_BASES = 15
+_MAX_ID = 1 << 61
 _CHUNK_BYTES, _SMALL_BYTES = 1 << 16, 1 << 12
 _BATCH_BYTES = 1 << 26  # rows of a forged file may share bytes: what is read at a time is counted, not only the rows
 
@@ -81,6 +83,14 @@ class Rows:
                 break
             found.append(self._record(link, row, known))
         return found
+
+    def check_room(self, link: sqlite3.Connection) -> None:
+        """CorruptError if rows claim more bytes than there are: shared ones let a small file stand for any size."""
+        claimed, there = link.execute(
+            "SELECT (SELECT total(extras+data) FROM masks),(SELECT total(length(data)) FROM chunks)"
+        ).fetchone()
+        if claimed > there:
+            raise CorruptError(f"bank's bytes: expected {claimed:.0f} for all its masks, found {there:.0f}")
 
     def snapshots(self, link: sqlite3.Connection) -> list[Record]:
         """The records that no name leads to."""
@@ -165,7 +175,7 @@ class Rows:
             bases = [moved if id == found.id else id for id in bases]
             id = found.id
         else:
-            id = int(link.execute("SELECT max(ifnull(max(id),0),0)+1 FROM masks").fetchone()[0])
+            id = _free_id(link, "max(ifnull(max(id),0),0)+1")
         new = record.sealed(new, id)
         about = self._pack(link, new)
         start = stream.append(link, new.extras + new.data)
@@ -263,7 +273,7 @@ class Rows:
             stream.release(link, row.start, row.extras + row.data)
             self._let_go(link, row)
             return row.id
-        id = int(link.execute("SELECT min(ifnull(min(id),0),0)-1 FROM masks").fetchone()[0])
+        id = _free_id(link, "min(ifnull(min(id),0),0)-1")
         nameless = record.sealed(replace(self._record(link, row, {}), name="", meta="{}", extras=b""), id)
         stream.release(link, row.start, row.extras)
         values = (id, self._pack(link, nameless), nameless.checksum, row.start + row.extras, row.id)
@@ -283,7 +293,7 @@ class Rows:
         """The id of a mask that a new row needs: one that is here already, or a snapshot of it."""
         id = self._same(link, base)
         if id is None:
-            id = int(link.execute("SELECT min(ifnull(min(id),0),0)-1 FROM masks").fetchone()[0])
+            id = _free_id(link, "min(ifnull(min(id),0),0)-1")
             new = record.sealed(replace(base.record, name="", meta="{}", extras=b"", bases=()), id)
             record.base_masks([replace(base, record=new)], self._spec)
             values = (id, self._pack(link, new), new.checksum, stream.append(link, new.data), len(new.data))
@@ -342,7 +352,7 @@ class Rows:
         (checksum,) = link.execute("SELECT value FROM head WHERE key='checksum'").fetchone() or ("",)
         if checksum != self._templates[0]:
             found = link.execute("SELECT value FROM head WHERE key='templates'").fetchone()
-            templates = record.parse_json(found[0] if found else "")
+            templates = parse_json(found[0] if found else "")
             known = isinstance(templates, list) and len(templates) <= texts.MAX_TEMPLATES
             if not known or not all(isinstance(t, str) and len(t) <= texts.MAX_TEMPLATE for t in templates):
                 raise CorruptError(f"bank's head: expected at most {texts.MAX_TEMPLATES} short texts, found others")
@@ -355,6 +365,14 @@ class Rows:
         head["templates"] = json.dumps(templates, separators=(",", ":"), ensure_ascii=False)
         changed: list[tuple[Any, str]] = [(head["templates"], "templates"), (head_checksum(head), "checksum")]
         link.executemany("UPDATE head SET value=? WHERE key=?", changed)
+
+
+def _free_id(link: sqlite3.Connection, formula: str) -> int:
+    """The id next to all that there are; CorruptError where a forged row has taken the last one."""
+    id = int(link.execute(f"SELECT {formula} FROM masks").fetchone()[0])
+    if abs(id) > _MAX_ID:
+        raise CorruptError(f"bank's rows: expected ids within 2**61 of 0, found none free next to {id}")
+    return id
 
 
 def _checked(values: tuple[Any, ...]) -> _Row:

@@ -166,6 +166,6 @@ def _checked_shape(name: object, dims: Sequence[int]) -> tuple[int, ...]:
         if isinstance(size, bool) or not hasattr(size, "__index__") or size < 0:
             raise SpecError(f"layer {name!r}: expected a shape of integers >= 0, found {shape!r:.80}")
     shape = tuple(int(size) for size in shape)
-    if prod(shape) > MAX_LAYER_BITS:
-        raise SpecError(f"layer {name!r}: expected at most 2**33 bits, found shape {shape}")
+    if prod(size for size in shape if size) > MAX_LAYER_BITS:  # numpy has no shape (0, 2**70) either
+        raise SpecError(f"layer {name!r}: expected at most 2**33 bits, found shape {shape!r:.80}")
     return shape

@@ -30,6 +30,8 @@ def append(link: sqlite3.Connection, data: bytes, *, least: int = 1, apart: bool
     end, filled = 0, 0
     if last is not None:
         start, dead, size = last
+        if size is None or dead is None or not 0 <= start <= MAX_PLACE - len(data):
+            raise CorruptError(f"bank's bytes: expected a last chunk that can be filled, found one at {start:.20g}")
         end = start + size
         filled = 0 if apart else min(len(data), max(0, _full(max(size, least), page) - size))
         if filled:
@@ -73,7 +75,7 @@ def release(link: sqlite3.Connection, start: int, length: int) -> None:
     end = start + length
     for first, size in list(_chunks(link, start, end)) if length else ():
         share = min(first + size, end) - max(first, start)
-        (dead,) = link.execute("SELECT dead FROM chunks WHERE start=?", (first,)).fetchone()
+        (dead,) = link.execute("SELECT ifnull(dead,0) FROM chunks WHERE start=?", (first,)).fetchone()
         if dead + share >= size:
             link.execute("DELETE FROM chunks WHERE start=?", (first,))
         else:

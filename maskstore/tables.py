@@ -4,17 +4,17 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
 from maskstore.accounting import Account
 from maskstore.bank import MaskInfo
+from maskstore.console import cell
 from maskstore.spec import MaskSpec
 
 
 def print_account(path: Path, found: Account) -> None:
     """The account of a bank: parts of the file, then layers."""
-    parts = Table(title=f"{escape(str(path))}: {found.tasks} masks of {found.parameters:,} parameters", min_width=60)
+    parts = Table(title=f"{cell(str(path))}: {found.tasks} masks of {found.parameters:,} parameters", min_width=60)
     for heading in ("part", "bytes", "share", "bits / parameter"):
         parts.add_column(heading, justify="left" if heading == "part" else "right")
     rows = [
@@ -36,7 +36,7 @@ def print_account(path: Path, found: Account) -> None:
     for layer in found.layers:
         bits = layer.parameters * found.tasks
         layers.add_row(
-            escape(layer.name),
+            cell(layer.name),
             f"{layer.parameters:,}",
             _rate(layer.ones / bits if bits else None),
             f"{layer.payload_bytes:,}",
@@ -51,24 +51,35 @@ def print_account(path: Path, found: Account) -> None:
 
 def print_masks(path: Path, spec: MaskSpec, infos: list[MaskInfo]) -> None:
     """One row a mask."""
-    table = Table(title=f"{escape(str(path))}: {len(infos)} masks of {spec.bits:,} parameters")
+    table = Table(title=f"{cell(str(path))}: {len(infos)} masks of {spec.bits:,} parameters")
     for heading in ("task", "codec", "prior", "bytes", "bits / parameter", "metadata"):
         table.add_column(heading, justify="right" if heading in ("bytes", "bits / parameter") else "left")
     for info in infos:
         table.add_row(
-            escape(info.name),
-            str(info.codec.get("id")),
+            cell(info.name),
+            cell(str(info.codec.get("id"))),
             _described(info.prior),
             f"{info.coded_bytes:,}",
             _rate(8 * info.coded_bytes / spec.bits if spec.bits else None),
-            escape(", ".join(f"{key}={value}" for key, value in info.meta.items())),
+            cell(", ".join(f"{key}={value}" for key, value in info.meta.items())),
         )
     Console().print(table)
 
 
 def _described(prior: dict[str, Any]) -> str:
-    fields = " ".join(f"{key}={value}" for key, value in prior.items() if key != "id")
-    return escape(f"{prior.get('id')} {fields}".strip())
+    """A prior in few words; what it knows beside other masks only where that is anything."""
+    parts = [_fields(prior)]
+    if isinstance(prior.get("tasks"), list):
+        parts[0] += " of " + ", ".join(str(task) or "(a mask since removed)" for task in prior["tasks"])
+    given = prior.get("given")
+    if isinstance(given, dict) and given.get("id") != "uniform":
+        parts.append(_fields(given))
+    return cell(", ".join(parts))
+
+
+def _fields(prior: dict[str, Any]) -> str:
+    named = [f"{key}={value}" for key, value in prior.items() if key not in ("id", "given", "tasks")]
+    return " ".join([str(prior.get("id")), *named])
 
 
 def _rate(value: float | None) -> str:

@@ -13,7 +13,8 @@ from maskstore.errors import CorruptError, MaskValueError
 
 MAX_TEMPLATES = 64
 MAX_TEMPLATE = 1 << 12  # characters: a row of a few bytes can stand for no more than that
-_STRING = r'"(?:[^"\\]|\\.)*"'
+# a string that does not end takes the rest: were it no string, each later quote would be tried to the end, n**2 steps
+_STRING = r'"(?:[^"\\]++|\\.)*+"?'
 _NUMBERS = re.compile(_STRING + r"|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
 _GAPS = re.compile(_STRING + r"|#")
 _DOUBLE, _LITERAL, _SMALL = 127, 126, 128

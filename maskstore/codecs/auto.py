@@ -111,11 +111,11 @@ def _gap_bits(mask: Mask) -> float:
 
 
 def _zstd_ratio(mask: Mask) -> float:
-    """Compressed size of a sample, as a fraction of its packed size."""
+    """Compressed size of a sample, as a fraction of its packed size; a quicker level would hide runs of equal bits."""
     import zstandard
 
     sample = bits.as_bytes(_sample(mask)).tobytes()
-    return len(zstandard.ZstdCompressor(level=3).compress(sample)) / max(1, len(sample))
+    return len(zstandard.ZstdCompressor(level=Zstd().level).compress(sample)) / max(1, len(sample))
 
 
 def _gap_ratio(mask: Mask) -> float:

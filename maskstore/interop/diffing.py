@@ -66,9 +66,9 @@ class BankDiff:
 
 def diff_banks(a: MaskSource, b: MaskSource) -> BankDiff:
     """Compare every task that both banks name."""
-    in_a, in_b = list(a), set(b)
+    in_a, in_b = dict.fromkeys(a), dict.fromkeys(b)
     pairs = [(name, name) for name in in_a if name in in_b]
-    return _diff(a, b, pairs, [n for n in in_a if n not in in_b], [n for n in b if n not in set(in_a)], beside=True)
+    return _diff(a, b, pairs, [n for n in in_a if n not in in_b], [n for n in in_b if n not in in_a], beside=True)
 
 
 def diff_tasks(a: MaskSource, b: MaskSource, name_a: str, name_b: str) -> BankDiff:

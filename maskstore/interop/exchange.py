@@ -4,6 +4,7 @@
 significant bit first; `extras/ROW/NAME` are the tasks' extra arrays.
 """
 
+import errno
 import json
 import os
 from collections.abc import Mapping
@@ -17,6 +18,8 @@ from maskstore import bits, npz
 from maskstore.atomic import replacing
 from maskstore.codecs.base import Codec
 from maskstore.errors import (
+    BankFullError,
+    BankIOError,
     CodecError,
     ForeignFileError,
     MaskStoreError,
@@ -37,11 +40,21 @@ _LAYOUT_VERSION = 1
 
 def write_safetensors(source: MaskSource, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
     """Write all masks of a bank or shard; BankExistsError if there is a file and `overwrite` is not set."""
+    from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
     arrays, header = to_arrays(source)
     with replacing(Path(path), overwrite=overwrite) as scratch:
-        save_file(arrays, str(scratch), metadata={HEADER: header})
+        try:
+            save_file(arrays, str(scratch), metadata={HEADER: header})
+        except SafetensorError as error:  # it has the system's errors in its text alone
+            raise _unwritten(Path(path), str(error)) from None
+
+
+def _unwritten(path: Path, text: str) -> MaskStoreError:
+    if any(f"os error {code})" in text for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)):
+        return BankFullError(f"{path}: expected room to write, found: {text[:160]}")
+    return BankIOError(f"{path}: expected to write there, found: {text[:160]}")
 
 
 def write_npz(source: MaskSource, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from maskstore import record
 from maskstore.atomic import publish
 from maskstore.bank import MaskBank
-from maskstore.connection import named_errors
+from maskstore.connection import clear_side_files, named_errors
 from maskstore.errors import SpecError, TaskExistsError, TaskNotFoundError
 from maskstore.interop.foreign import ForeignMasks
 from maskstore.interop.reading import open_source
@@ -33,9 +33,11 @@ def filling(path: Path, spec: MaskSpec, meta: Mapping[str, Any]) -> Iterator[Mas
                 yield bank
         return
     with named_errors(path), tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+        clear_side_files(path)  # now, since the work may be long, and again when it is done
         scratch = Path(folder) / path.name
         with MaskBank.create(scratch, spec, meta=meta) as bank, bank.transaction():
             yield bank
+        clear_side_files(path)  # the log of a bank that was here before would be played into this one
         publish(scratch, path, overwrite=False)
 
 

@@ -18,8 +18,8 @@ from maskstore.codecs.base import EncodedLayer
 from maskstore.errors import CorruptError, MaskStoreError, MaskValueError
 from maskstore.mask import Mask
 from maskstore.priors import Uniform
-from maskstore.record import parse_json
 from maskstore.spec import MAX_LAYER_BITS, MaskSpec
+from maskstore.stored_json import parse_json
 
 _VERSION = 1
 _HEAD = struct.Struct("<BBIQI")  # version, bytes of codec JSON, bytes of side information, bits, CRC-32

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from maskstore import record
 from maskstore.atomic import replacing
-from maskstore.bank import MaskInfo
+from maskstore.bank import MaskInfo, decoded_ahead
 from maskstore.errors import BankClosedError, BankIOError, CorruptError, MaskStoreError, TaskNotFoundError
 from maskstore.interop import shard_format
 from maskstore.interop.ranges import is_url, open_ranges
@@ -25,6 +25,7 @@ from maskstore.interop.shard_format import FOOTER_BYTES, MAGIC, Entry
 from maskstore.mask import Mask
 from maskstore.matrix import MaskMatrix
 from maskstore.record import Record
+from maskstore.stored_json import encode_meta, parse_object
 
 TAIL_BYTES = 1 << 16  # holds the index of some three thousand masks
 _SCAN_BYTES, _SCAN_ROWS = 8 << 20, 64  # records read at a time while scanning
@@ -122,9 +123,7 @@ class ShardReader:
         """Metadata, codec, prior and sizes of a mask, from the index."""
         entry = self._entry(name)
         row = entry.row
-        meta, codec, prior = (record.parse_json(text) for text in (row.meta, row.codec, row.prior))
-        if not all(isinstance(value, dict) for value in (meta, codec, prior)):
-            raise CorruptError(f"{self.location}, task {name!r}: expected JSON objects in the index, found others")
+        meta, codec, prior = (parse_object(text) for text in (row.meta, row.codec, row.prior))
         return MaskInfo(name, meta, codec, prior, entry.data_bytes, entry.extras_bytes)
 
     def infos(self) -> list[MaskInfo]:
@@ -158,7 +157,7 @@ class ShardReader:
         """All (name, mask) pairs in insertion order, decoded on all cores."""
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             rows = self.records()
-            while batch := list(islice(rows, _SCAN_ROWS)):
+            while batch := list(islice(rows, decoded_ahead(self.spec))):
                 decoded = pool.map(lambda row: record.decode_mask(row, self.spec), batch)
                 yield from zip((row.name for row in batch), decoded, strict=True)
 
@@ -208,7 +207,7 @@ def _write(source: MaskSource, path: Path) -> None:
             file.write(row.extras)
             file.write(row.data)
             rows.append(shard_format.encode_row(row))
-        file.write(shard_format.encode_end(source.spec, record.encode_meta(source.meta), rows, file.tell()))
+        file.write(shard_format.encode_end(source.spec, encode_meta(source.meta), rows, file.tell()))
 
 
 def _upload(source: MaskSource, url: str, *, overwrite: bool) -> None:

@@ -11,8 +11,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from maskstore.errors import CorruptError, FormatVersionError, NotABankError, SpecError
-from maskstore.record import MAX_BLOB_BYTES, Record, parse_json
+from maskstore.record import MAX_BLOB_BYTES, Record
 from maskstore.spec import MaskSpec
+from maskstore.stored_json import parse_object
 
 MAGIC = b"MSKSHARD"
 VERSION = 1
@@ -126,11 +127,9 @@ def decode_index(stored: bytes, footer: Footer, where: str) -> Index:
         raise CorruptError(f"{where}: expected the index as it was written, found other bytes")
     take = _Cursor(_plain(stored, footer, where), where)
     try:
-        spec, meta = MaskSpec.from_json(take.text()), parse_json(take.text())
-    except SpecError as error:
+        spec, meta = MaskSpec.from_json(take.text()), parse_object(take.text())
+    except (SpecError, CorruptError) as error:
         raise CorruptError(f"{where}: {error}") from None
-    if not isinstance(meta, dict):
-        raise CorruptError(f"{where}: expected metadata as an object, found another value")
     (count,) = take.numbers(_COUNT)
     entries: list[Entry] = []
     at, last, names = len(MAGIC), None, set()

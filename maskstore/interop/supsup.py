@@ -94,7 +94,10 @@ def _scores_by_layer(state: Mapping[str, Any], path: Path) -> dict[str, dict[int
         if match:
             if not isinstance(value, torch.Tensor):
                 raise ForeignFileError(f"{path}, {key}: expected a tensor, found {type(value).__name__}")
-            scores.setdefault(match[1], {})[int(match[2])] = value
+            by_task = scores.setdefault(match[1], {})
+            if int(match[2]) in by_task or value.dim() == 0:
+                raise ForeignFileError(f"{path}, {key}: expected scores of a layer, once a task, found others")
+            by_task[int(match[2])] = value
     if not scores:
         raise ForeignFileError(f"{path}: expected scores named LAYER.scores.N, found none")
     return scores
@@ -161,7 +164,7 @@ def _checked_weights(
     """
     init, shape = arguments.get("conv_init"), tuple(next(iter(scores.values())).shape)
     value = state.get(f"{layer}.weight")
-    if value is None or init not in _CONSTANT_INITS or arguments.get("train_weight_tasks", 0) != 0:
+    if value is None or len(shape) < 2 or init not in _CONSTANT_INITS or arguments.get("train_weight_tasks", 0) != 0:
         return {"init": init if isinstance(init, str) else None, "checked": False}
     what = f"{path}, {layer}.weight"
     weights = as_array(value, what)

@@ -3,9 +3,9 @@
 from collections.abc import Sequence
 
 from rich.console import Console
-from rich.markup import escape
 from rich.table import Table
 
+from maskstore.console import cell
 from maskstore.interop.diffing import BankDiff, TaskDiff
 
 _MOST_LAYERS = 8  # columns that still fit a terminal
@@ -23,21 +23,21 @@ def print_diff(a: str, b: str, found: BankDiff) -> None:
         (f"layers only in {b}", found.layers_only_in_b),
     ):
         if names:
-            console.print(f"{escape(what)}: {escape(_listed(names))}")
+            console.print(f"{cell(what)}: {cell(_listed(names))}")
     console.print("the same" if found.same else "different")
 
 
 def _table(a: str, b: str, tasks: Sequence[TaskDiff]) -> Table:
     layers = [layer.name for layer in tasks[0].layers][:_MOST_LAYERS]
-    table = Table(title=f"bits that differ: {escape(a)} against {escape(b)}")
+    table = Table(title=f"bits that differ: {cell(a)} against {cell(b)}")
     table.add_column("task")
-    for heading in [*map(escape, layers), "all layers", "share"]:
+    for heading in [*map(cell, layers), "all layers", "share"]:
         table.add_column(heading, justify="right")
     table.add_column("beside")
     for task in tasks:
         beside = [name for name, same in (("meta", task.meta_same), ("extras", task.extras_same)) if not same]
         table.add_row(
-            escape(task.a if task.a == task.b else f"{task.a} / {task.b}"),
+            cell(task.a if task.a == task.b else f"{task.a} / {task.b}"),
             *(f"{layer.distance:,}" for layer in task.layers[:_MOST_LAYERS]),
             f"{task.distance:,}",
             f"{task.distance / task.bits:.3%}" if task.bits else "-",

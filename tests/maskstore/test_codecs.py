@@ -221,6 +221,15 @@ def test_auto_finds_repetition():
     assert size_of(coded) < 0.05 * mask.nbytes
 
 
+@pytest.mark.parametrize("run", [5, 16, 37, 100, 300])
+@pytest.mark.parametrize("density", [0.1, 0.5])
+def test_auto_finds_runs_of_equal_bits(run, density):
+    bits = np.random.default_rng(run).random(400_000 // run + 1) < density
+    mask = Mask.from_dense({"a": np.repeat(bits, run)[:400_000].reshape(400, 1000)})
+    best = min(size_of(encode_mask(codec, mask, Uniform())) for codec in (Raw(), Zstd(), Gap(), Ans()))
+    assert size_of(Auto().encode(mask, Uniform())[1]) <= 1.01 * best
+
+
 def test_every_codec_is_registered_under_its_id():
     def leaves(cls: type) -> set[type]:
         return {leaf for sub in cls.__subclasses__() for leaf in leaves(sub) or {sub}}

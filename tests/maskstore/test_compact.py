@@ -159,3 +159,30 @@ def test_the_command(bank, capsys, monkeypatch):
 def test_pages_are_not_given_back_in_the_middle_of_a_transaction(bank):
     with MaskBank.open(bank, "a") as opened, opened.transaction(), pytest.raises(BankBusyError, match="transaction"):
         opened.vacuum()
+
+
+def _small_bank(path, seed):
+    """A few related masks, each with a text of its own, in pages of 512 bytes."""
+    rng, spec = np.random.default_rng(seed), MaskSpec({"a": (20, 20)})
+    base = rng.random(spec.bits) < 0.2
+    with MaskBank.create(path, spec, page_size=512) as bank:
+        for i in range(4 + seed % 8):
+            mask = Mask.from_flat(base ^ (rng.random(spec.bits) < 0.02), spec)
+            bank.put(f"t{i}", mask, meta={"x": "y" * int(rng.integers(0, 40))})
+        return dict(bank.masks())
+
+
+@pytest.mark.parametrize("seed", [0, 1, 5, 14, 54])
+@pytest.mark.parametrize("forgetful", [False, True])
+def test_a_small_bank_never_grows(tmp_path, monkeypatch, seed, forgetful):
+    """`forgetful`: what decides for a mask leaves out what its texts take, so that the whole bank would grow."""
+    masks = _small_bank(tmp_path / "a.bank", seed)
+    before = compact(tmp_path / "a.bank", level="fast").bytes_after
+    if forgetful:
+        monkeypatch.setattr(module, "_cost", lambda row: len(row.data))
+    done = compact(tmp_path / "a.bank", level="max")
+    assert done.bytes_after <= before
+    assert not (forgetful and done.recoded)
+    with MaskBank.open(tmp_path / "a.bank") as bank:
+        assert bank.verify() == len(masks)
+        assert dict(bank.masks()) == masks

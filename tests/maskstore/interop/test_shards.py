@@ -25,7 +25,7 @@ from maskstore.errors import (
 )
 from maskstore.interop import ShardReader, shard_format, write_shard
 from maskstore.interop.reading import open_source
-from maskstore.record import encode_meta
+from maskstore.stored_json import encode_meta
 from strategies import masks, names, random_mask, specs
 
 
