@@ -22,7 +22,12 @@ class MeanFieldRecipe(Recipe):
 
     With `restarts`, that is done again and again with fresh data, each time with what was found before taken out of
     every field; each state found is then tried on `checks` batches, and the one of the lowest entropy is the answer. It
-    ends early when that lies `decisive` robust standard deviations below the others' median, or nothing new is found.
+    ends early when that lies `decisive` robust standard deviations below the others' median, or nothing new is found
+    for `patience` annealings.
+
+    Quadratic couplings have mixtures of stored patterns as fixed points too (Amit, Gutfreund and Sompolinsky 1985).
+    What is found with a field that does not lie along it (a cosine below `aligned`) is taken for one and passed over:
+    it is no answer, and to take it out would take out a part of patterns that were not tried yet.
     """
 
     steps: int = 30
@@ -39,26 +44,36 @@ class MeanFieldRecipe(Recipe):
     decisive: float = 5.0
     enough: int = 4
     """States needed before one can be decisive."""
+    aligned: float = 0.0
+    """Cosine of a state and its field from which the state counts as stored; 0 passes over nothing."""
+    patience: int = 1
+    """Annealings in a row that may find nothing new before the last one."""
 
     def __post_init__(self) -> None:
         if self.steps < 2 or not 0 < self.first_beta <= self.last_beta or not 0 <= self.memory < 1:
             raise RuleError(f"expected steps >= 2, 0 < first_beta <= last_beta, memory in [0, 1), found {self}")
         if self.restarts < 1 or self.checks < 1 or self.enough < 3:
             raise RuleError(f"expected restarts >= 1, checks >= 1, enough >= 3, found {self}")
+        if not 0 <= self.aligned < 1 or self.patience < 1:
+            raise RuleError(f"expected aligned in [0, 1), patience >= 1, found {self}")
 
     def run(self, memory: RecoverableMemory, entropy: Entropy, initial: Tensor, trace: Trace) -> Tensor:
         """See `Recipe.run`."""
-        tried = Candidates(initial)
+        tried, in_vain = Candidates(initial), 0
         for _ in range(self.restarts):
             found = self._anneal(memory, entropy, initial, tried, trace)
             if self.restarts == 1:
                 return found
-            if tried.knows(found):
-                break
+            if tried.knows(found) or alignment(memory, found) < self.aligned:
+                in_vain += 1
+                if in_vain == self.patience:
+                    break
+                continue
+            in_vain = 0
             tried.add(found, mean_entropy(entropy, found, self.checks, trace), self.checks)
             if len(tried) >= self.enough and tried.depth(tried.lowest(1)[0]) >= self.decisive:
                 break
-        return tried.answer(tried.lowest(1)[0], trace)
+        return tried.answer(tried.lowest(1)[0], trace) if len(tried) else found
 
     def _anneal(
         self, memory: RecoverableMemory, entropy: Entropy, initial: Tensor, tried: Candidates, trace: Trace
@@ -84,6 +99,12 @@ def unit(values: Tensor) -> Tensor:
 def initial_signs(state: Tensor) -> Tensor:
     """Signs of a soft state as -1/+1, where 0 is +1."""
     return (state >= 0).to(state.dtype) * 2 - 1
+
+
+def alignment(memory: RecoverableMemory, state: Tensor) -> float:
+    """Cosine of a state `(d,)` and its field: 1 at what projection couplings store, less at mixtures; 0 without one."""
+    field = memory.field(state)
+    return float(field @ state / (field.norm() * state.norm()).clamp(min=1e-30))
 
 
 def settle(memory: RecoverableMemory, state: Tensor, sweeps: int = 50) -> Tensor:

@@ -7,6 +7,7 @@ from torch import Tensor
 from hopfield import (
     DenseAssociativeMemory,
     DualMemory,
+    Hebbian,
     HopfieldNetwork,
     MeanFieldRecipe,
     Memory,
@@ -18,6 +19,7 @@ from hopfield import (
 )
 from hopfield import patterns as pt
 from hopfield.anneal import Entropy, Recipe, Trace
+from hopfield.anneal.mean_field import alignment, settle
 from hopfield.anneal.recover import RecoverableMemory
 from hopfield.errors import EmptyMemoryError, EntropyError, PatternError, RuleError
 
@@ -160,6 +162,42 @@ def test_restarts_say_when_no_stored_pattern_fits() -> None:
     assert found.confidence < 0.95
 
 
+def test_mixtures_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mixture of three stored patterns is a fixed point like them, and here of the lowest entropy."""
+    patterns = pt.random_patterns(9, 600, torch.Generator().manual_seed(0))
+    network = HopfieldNetwork(600, PseudoInverse(), centre=patterns.mean(0))
+    network.store(patterns)
+    mixture = settle(network, patterns[:3].sum(0).sign())
+    assert torch.equal(network.field(mixture).sign(), mixture)
+    assert min(alignment(network, pattern) for pattern in patterns) > 0.99
+    assert alignment(network, mixture) < 0.9
+    for aligned, expected in ((0.0, mixture), (0.95, patterns[2])):
+        ends = iter([patterns[5], mixture, patterns[2], patterns[7], patterns[8]])
+        monkeypatch.setattr(MeanFieldRecipe, "_anneal", lambda *_, ends=ends: next(ends))
+        recipe = MeanFieldRecipe(restarts=5, aligned=aligned, patience=5)
+        found = recover(network, lambda mask: 2 - ((2 * mask - 1) * mixture).mean(), recipe, initial=patterns.mean(0))
+        assert torch.equal(found.pattern, expected)
+
+
+def test_what_finds_nothing_new_ends_in_time() -> None:
+    patterns = pt.random_patterns(3, 100, torch.Generator().manual_seed(0))
+    network = HopfieldNetwork(100, PseudoInverse())
+    network.store(patterns)
+
+    def flat(mask: Tensor) -> Tensor:
+        return 1.0 + 0.0 * mask.sum()
+
+    recipe = MeanFieldRecipe(steps=5, restarts=50, checks=1, patience=4, aligned=0.99)
+    found = recover(network, flat, recipe, initial=patterns.mean(0))
+    assert found.steps <= 6 * 3 + 5 * 4 * 4  # three patterns, and four in vain after each and before the first at most
+    # where nothing counts as stored there is still an answer, of which nothing is known
+    network = HopfieldNetwork(100, Hebbian())
+    network.store(pt.random_patterns(8, 100, torch.Generator().manual_seed(1)))
+    never = recover(network, flat, MeanFieldRecipe(steps=5, restarts=9, aligned=0.999999), initial=patterns.mean(0))
+    assert never.steps == 5
+    assert never.confidence is None
+
+
 def _misleading(target: Tensor, decoy: Tensor, seed: int) -> Entropy:
     """Lowest at the target, but far from it the slope leads to another pattern, where it is not low."""
     generator = torch.Generator().manual_seed(seed)
@@ -257,6 +295,8 @@ def test_bad_input_is_named() -> None:
         lambda: SearchRecipe(enough=1),
         lambda: MeanFieldRecipe(restarts=0),
         lambda: MeanFieldRecipe(enough=2),
+        lambda: MeanFieldRecipe(aligned=1.0),
+        lambda: MeanFieldRecipe(patience=0),
     ):
         with pytest.raises(RuleError):
             wrong()
