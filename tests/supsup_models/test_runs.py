@@ -4,13 +4,17 @@ import errno
 import json
 import os
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 
+from maskstore import MaskBank
 from maskstore.errors import BankFullError
 from supsup_models.calibration import Calibration
+from supsup_models.commands.loaded import bank_meta, check_bank, make_network
 from supsup_models.errors import RunError
 from supsup_models.runs import RunConfig, RunRecord, calibration_path, record_path
 
@@ -84,3 +88,17 @@ def test_a_calibration_of_anything_but_numbers_is_refused(values: Any, tmp_path:
     path.write_text(json.dumps({"format": 1, "values": {"task-0": values}}))
     with pytest.raises(RunError, match=r"calibration\.json: expected a calibration"):
         Calibration.read(path)
+
+
+@pytest.mark.parametrize("of_bank", ["sparse", "dense"])
+def test_masks_of_a_network_with_densities_and_of_one_without_are_not_taken_for_each_other(
+    of_bank: str, tmp_path: Path
+) -> None:
+    write_record(tmp_path, 1)
+    dense = RunRecord.read(tmp_path)
+    records = {"dense": dense, "sparse": replace(dense, network={**dense.network, "densities": [0.1, 0.1, 0.2]})}
+    models = {name: make_network(record, torch.device("cpu")) for name, record in records.items()}
+    with MaskBank.create(tmp_path / "masks.bank", models[of_bank].spec, meta=bank_meta(records.pop(of_bank))) as bank:
+        ((name, other),) = records.items()
+        with pytest.raises(RunError, match=r"masks of this run's network, found those of densities"):
+            check_bank(bank, models[name], other)
