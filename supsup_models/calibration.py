@@ -110,6 +110,10 @@ class Calibration:
                 raise
             raise RunError(f"{path}: expected a calibration, found something else ({error})") from error
 
+    def covers(self, names: Iterable[str]) -> bool:
+        """Whether there are values for all masks of these names."""
+        return self.values.keys() >= set(names)
+
     def _of(self, matrix: MaskMatrix, row: int) -> NDArray[np.float64]:
         name = matrix.names[row]
         if name not in self.values:
