@@ -103,11 +103,16 @@ class Calibration:
             content = json.loads(path.read_text())
             if content["format"] != _FORMAT:
                 raise RunError(f"{path}: expected a calibration of format {_FORMAT}, found {content['format']}")
-            return cls({name: tuple(map(float, values)) for name, values in content["values"].items()})
-        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            values = {name: tuple(map(_number, _list(each))) for name, each in content["values"].items()}
+            return cls(values)
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             if isinstance(error, RunError):
                 raise
             raise RunError(f"{path}: expected a calibration, found something else ({error})") from error
+
+    def covers(self, names: Iterable[str]) -> bool:
+        """Whether there are values for all masks of these names."""
+        return self.values.keys() >= set(names)
 
     def _of(self, matrix: MaskMatrix, row: int) -> NDArray[np.float64]:
         name = matrix.names[row]
@@ -130,6 +135,18 @@ def image_entropies(
 def refused(confidence: float | NDArray[np.float32], level: float = LEVEL) -> bool | NDArray[np.bool_]:
     """Whether the answer is "none of these tasks": confidence below the level."""
     return confidence < level
+
+
+def _list(values: object) -> list[object]:
+    if not isinstance(values, list):
+        raise TypeError(f"expected a list of values, found {values!r:.40}")
+    return values
+
+
+def _number(value: object) -> float:
+    if type(value) not in (int, float):
+        raise TypeError(f"expected numbers, found {value!r:.40}")
+    return float(value)  # type: ignore[arg-type]
 
 
 def _p_value(own: NDArray[np.float64], found: float) -> float:

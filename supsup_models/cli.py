@@ -111,8 +111,8 @@ def infer(
 
         found = infer_file(run, images, method=method, objective=objective, one_task=one_task, device=device)
     console.note(f"normalisation: {found.normalisation}")
-    if found.note:
-        console.note(found.note)
+    for note in found.notes:
+        console.note(note)
     if as_json:
         answers = [asdict(answer) for answer in found.answers]
         console.print_json({"images": len(answers), "normalisation": found.normalisation, "answers": answers})

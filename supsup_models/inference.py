@@ -38,7 +38,7 @@ from supsup_models.superposition import (
     superposed_weights,
     trace,
 )
-from supsup_models.training import checked_images
+from supsup_models.training import checked_images, image_tensor
 
 SHORT_LIST = 4  # masks for which short-list computes the exact score
 SKETCH_SHARE = 0.1  # of the first layer's neurons: of 250 tasks the best is on the list for 99.7 % of images
@@ -97,7 +97,7 @@ def infer_task(
         raise InferenceError("task inference: expected at least one mask, found none")
     if matrix.spec != model.spec:
         raise ShapeError(f"masks: expected the layers of {model.spec!r}, found {matrix.spec!r}")
-    images = torch.as_tensor(images)
+    images = image_tensor(images)
     dot_is_most = not per_image and infer.by_dot and len(matrix) > _MASKS_AN_IMAGE * images.shape[:1].numel()
     by_itself = method == "exhaustive" and all(extras.get(name) for name in matrix.names)
     # gradients are needed here, so a caller's inference mode is left for a while, and its tensors are copied out of it

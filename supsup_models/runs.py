@@ -17,6 +17,7 @@ from maskstore.connection import side_files
 from supsup_models.errors import RunError
 
 FORMAT = 1
+_LARGEST = 3e38  # that float32 holds
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,7 @@ class RunRecord:
         except (FileNotFoundError, NotADirectoryError):
             found = "no run.json in it" if folder.is_dir() else "a file" if folder.exists() else "no such folder"
             raise RunError(f"{folder}: expected the folder of a run made by `supsup train`, found {found}") from None
-        except (ValueError, KeyError, TypeError) as error:
+        except (ValueError, KeyError, TypeError, RecursionError) as error:
             if isinstance(error, RunError):
                 raise
             raise RunError(f"{path}: expected a run record, found something else ({error})") from error
@@ -118,8 +119,15 @@ def _check_kinds(content: Mapping[str, Any]) -> None:
             if many < (name in listed) or not numbers or any(type(number) not in (kind, int) for number in numbers):
                 expected_kind = f"list of {kind.__name__}" if name in listed else kind.__name__
                 raise TypeError(f"{part}.{name}: expected {expected_kind}, found {value!r:.40}")
-    if not isinstance(content["stream"], Mapping) or not all(isinstance(task, Mapping) for task in content["tasks"]):
+            if not all(abs(number) <= _LARGEST for number in numbers):
+                raise ValueError(f"{part}.{name}: expected finite numbers, found {value!r:.40}")
+    tasks = content["tasks"]
+    if not isinstance(content["stream"], Mapping) or not all(isinstance(task, Mapping) for task in tasks):
         raise TypeError("stream, tasks: expected objects, found others")
+    names = (content["device"], *(task["name"] for task in tasks if "name" in task))
+    objects = (content["versions"], *(task["densities"] for task in tasks if "densities" in task))
+    if not all(isinstance(name, str) for name in names) or not all(isinstance(each, Mapping) for each in objects):
+        raise TypeError("device, tasks' names: expected strings; versions, densities: expected objects; found others")
 
 
 def record_path(folder: Path) -> Path:

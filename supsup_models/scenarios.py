@@ -165,7 +165,7 @@ def evaluate(
     `limit` judges that many inferences only, a sample drawn by `seed`, as many of each task as of any other.
 
     Raises UnknownNameError for other scenarios, methods or objectives, TaskNotFoundError for a task without a mask,
-    InferenceError for a group size or limit below 1.
+    InferenceError for no tasks, or a group size or limit below 1.
     """
     check("scenario", scenario, SCENARIOS)
     if inference.images < 1 or (limit is not None and limit < len(tasks)):
@@ -173,6 +173,8 @@ def evaluate(
             f"evaluation: expected at least 1 image an inference and a limit of at least {len(tasks)}, one a task, "
             f"found {inference.images} images and limit {limit}"
         )
+    if not len(tasks):
+        raise InferenceError("evaluation: expected at least one task, found none")
     rows = None if scenario == "NNs" else [matrix.index(task.name) for task in tasks]
     judged = []
     for number, task in enumerate(tasks):

@@ -60,12 +60,31 @@ def batch_order(seed: int, task: int, images: int, steps: int, batch_size: int) 
     return np.concatenate(epochs)[:needed].reshape(steps, batch_size)
 
 
+def image_tensor(images: Any) -> Tensor:
+    """Real numbers as a tensor, of whatever shape, dtype and device; ShapeError for anything else.
+
+    Arrays that torch does not take (of another byte order, read backwards, read-only) are copied.
+    """
+    if not isinstance(images, Tensor):
+        try:
+            array = np.asarray(images)
+        except ValueError:
+            raise ShapeError("images: expected an array, found rows of unequal lengths") from None
+        if array.dtype.kind not in "buif":
+            raise ShapeError(f"images: expected real numbers, found {array.dtype}")
+        images = torch.from_numpy(np.require(array, array.dtype.newbyteorder("="), ["C", "W"]))
+    tensor: Tensor = images
+    if tensor.is_complex() or tensor.layout is not torch.strided:
+        raise ShapeError(f"images: expected real numbers in a dense tensor, found {tensor.dtype}, {tensor.layout}")
+    return tensor
+
+
 def checked_images(images: Any, model: MaskedModel) -> Tensor:
     """Images as a tensor `(b, inputs)` of the network's dtype on its device.
 
-    Raises ShapeError for another shape or none at all, ImageValueError for NaN or infinity.
+    Raises ShapeError for another shape, none at all or what are no real numbers, ImageValueError for NaN or infinity.
     """
-    tensor = torch.as_tensor(images)
+    tensor = image_tensor(images)
     if tensor.ndim != 2 or tensor.shape[1] != model.inputs or not len(tensor):
         raise ShapeError(f"images: expected shape (b, {model.inputs}) with b >= 1, found {tuple(tensor.shape)}")
     tensor = tensor.to(model.weights)

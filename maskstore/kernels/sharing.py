@@ -1,12 +1,13 @@
 """Work of the kernels shared among threads: they run without the interpreter's lock."""
 
+import os
 from collections import deque
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
-from os import cpu_count
 from typing import Any
 
-_CORES = cpu_count() or 1
+_CORES = os.cpu_count() or 1
 _SMALL_WORDS = 1 << 15  # below this many words a thread costs more than it saves
 _PIECES = 4  # pieces of work a core, so that a slow core holds up the others by little
 
@@ -16,12 +17,16 @@ def _helpers() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max(1, _CORES - 1), thread_name_prefix="maskstore")
 
 
+if hasattr(os, "register_at_fork"):  # the child has none of the threads, but may have a lock that one of them held
+    os.register_at_fork(after_in_child=_helpers.cache_clear)
+
+
 def shared(kernel: Any, pieces: list[tuple[Any, ...]], work: int) -> None:
     """Call `kernel(*piece)` for every piece, on as many cores as `work`, in words of masked adds, is worth.
 
     Each thread takes the next piece when it is done with one, and the caller's waits for no helper that has not
-    started: threads of another pool may still spin on the other cores (OpenMP's do for milliseconds), and after a fork
-    there are no helpers at all.
+    started: threads of another pool may still spin on the other cores (OpenMP's do for milliseconds). Without any
+    helper it does all the work itself.
     """
     remaining = deque(pieces)
 
@@ -34,14 +39,24 @@ def shared(kernel: Any, pieces: list[tuple[Any, ...]], work: int) -> None:
             kernel(*piece)
 
     threads = min(_CORES, max(1, work // _SMALL_WORDS), len(pieces))
-    helping = [_helpers().submit(take) for _ in range(threads - 1)]
+    helping: list[Future[None]] = []
     try:
+        _ask_for_help(take, threads - 1, helping)
         take()
     finally:  # an interrupted caller must not leave helpers that still write to its arrays
         remaining.clear()
         for helper in helping:
             if not helper.cancel():
                 helper.result()
+
+
+def _ask_for_help(take: Callable[[], None], helpers: int, helping: list[Future[None]]) -> None:
+    """Add to `helping` what helpers were asked to do: nothing where no thread can be started any more."""
+    try:
+        for _ in range(helpers):
+            helping.append(_helpers().submit(take))
+    except RuntimeError:  # the main thread has ended and this one goes on, or the system has no threads left
+        return
 
 
 def ranges(count: int, pieces: int, step: int = 1) -> list[tuple[int, int]]:

@@ -26,7 +26,7 @@ class Answer:
     """For one image: the inferred task's name, the label, and the softmax of that label under the task's mask.
 
     `task_confidence` is that of the guess, and `none_of_these` whether it is too low for any of the tasks; None where
-    the run has no calibration.
+    the run has no calibration of all its masks.
     """
 
     task: str
@@ -38,11 +38,11 @@ class Answer:
 
 @dataclass(frozen=True)
 class Answers:
-    """One answer an image, how their pixels were read, and a line for the person where tasks are hardly found so."""
+    """One answer an image, how their pixels were read, and lines for the person where something is hardly as wanted."""
 
     normalisation: str
     answers: tuple[Answer, ...]
-    note: str | None = None
+    notes: tuple[str, ...] = ()
 
 
 def infer_file(
@@ -68,6 +68,13 @@ def infer_file(
     pixels, normalisation = normalised(read_images(file, run.record), run.record)
     images = checked_images(pixels, run.model)
     calibration = Calibration.read(path) if (path := calibration_path(folder)).exists() else None
+    notes = [] if (note := run.objective_note(method, objective)) is None else [note]
+    if calibration is not None and not calibration.covers(run.matrix.names):  # more tasks than it was made for
+        calibration = None
+        notes.append(
+            f"no task confidence: expected values for all {len(run.matrix)} masks in {path}, found some missing; "
+            "`supsup train` adds them when it has trained all tasks"
+        )
     guess = infer_task(run.model, run.matrix, images, method, objective, not one_task, calibration, run.extras)
     tasks = np.broadcast_to(np.asarray(guess.task), len(images))
     probabilities = classify(run.model, run.matrix, images, tasks, run.extras)
@@ -83,7 +90,7 @@ def infer_file(
             Answer(names[task], label, sure, of_task, None if of_task is None else bool(refused(of_task)))
             for task, label, sure, of_task in zip(tasks.tolist(), labels.tolist(), confidence, sureness, strict=True)
         ),
-        run.objective_note(method, objective),
+        tuple(notes),
     )
 
 

@@ -17,6 +17,9 @@ from supsup_models.networks import ARCHITECTURES, RESNETS, MaskedModel, MaskedNe
 from supsup_models.networks.base import TaskExtras
 from supsup_models.runs import RunRecord, bank_path
 
+_OPTIONAL = ("densities", "image_shape", "mask", "weights")
+"""What `bank_meta` says of some networks only."""
+
 
 @dataclass(frozen=True)
 class LoadedRun:
@@ -115,8 +118,10 @@ def check_bank(bank: MaskBank, model: MaskedModel, record: RunRecord) -> None:
     if bank.spec != model.spec:
         raise RunError(f"{bank.path}: expected masks of {model.spec!r}, found {bank.spec!r}")
     expected = bank_meta(record)
-    wrong = [f"{name} {bank.meta.get(name)!r} (not {expected[name]!r})" for name in expected
-             if bank.meta.get(name) != expected[name]]  # fmt: skip
+    # what only the bank says of its network counts as well: masks of densities are of other weights than those without
+    said = [name for name in _OPTIONAL if name in bank.meta and name not in expected]
+    wrong = [f"{name} {bank.meta.get(name)!r} (not {expected.get(name)!r})" for name in (*expected, *said)
+             if bank.meta.get(name) != expected.get(name)]  # fmt: skip
     if wrong:
         raise RunError(f"{bank.path}: expected the masks of this run's network, found those of {', '.join(wrong)}")
 

@@ -122,7 +122,7 @@ def _train(
                 f"{task.name} ({len(finished)} of {len(stream)}): "
                 f"accuracy {figures['accuracy']:.4f}, trained in {figures['seconds']:.1f} s"
             )
-        if new_tasks or not calibration_path(folder).exists():
+        if new_tasks or not _is_calibrated(folder, bank):
             own = ((task.name, task.test.images(slice(0, _CALIBRATION_IMAGES)).to(model.weights)) for task in stream)
             calibration = Calibration.fit(model, bank.matrix(), own, task_extras(bank, model))
             calibration.write(calibration_path(folder))
@@ -170,6 +170,14 @@ def run_recipe(config: RunConfig) -> Recipe:
     own = {"density": config.density, "sparsity": config.sparsity, "rate_weight": config.rate_weight}
     given: dict[str, Any] = {name: value for name, value in own.items() if value is not None}
     return replace(recipe, sparse=replace(recipe.sparse, **given))
+
+
+def _is_calibrated(folder: Path, bank: MaskBank) -> bool:
+    """Whether the folder's calibration is whole, and of all masks of the bank."""
+    try:
+        return Calibration.read(calibration_path(folder)).covers(bank)
+    except (FileNotFoundError, RunError):
+        return False
 
 
 class _Progress:

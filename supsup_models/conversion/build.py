@@ -13,6 +13,7 @@ from supsup_models.conversion.layers import MaskedParameter, find_masked, find_s
 from supsup_models.conversion.model import Conversion, ConvertedModel, MaskRule, WeightInit
 from supsup_models.errors import ConversionError
 from supsup_models.names import check
+from supsup_models.networks.base import check_gain
 from supsup_models.sparsity import check_density, layer_densities
 
 MASK_RULES = ("threshold", "edge-popup")
@@ -53,10 +54,11 @@ def convert(
 
     Raises ConversionError for a module with nothing to mask, a pattern that matches nothing, weights of several dtypes
     or on several devices, or an image shape that the module does not take; SparsityError for densities outside (0, 1];
-    UnknownNameError for other names.
+    NetworkError for a weight gain that is not positive; UnknownNameError for other names.
     """
     check("mask", mask, MASK_RULES)
     check("weights", weights, WEIGHT_INITS)
+    check_gain(weight_gain)
     skipped = find_skipped(module, _patterns(skip))
     masked = find_masked(module, skipped, embeddings)
     densities = _densities(masked, mask, density, sparsity)

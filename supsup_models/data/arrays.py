@@ -93,7 +93,7 @@ def _check_labels(labels: ArrayLike, where: str) -> NDArray[np.int64]:
 
 def _as_array(values: ArrayLike, where: str) -> NDArray[np.generic]:
     if isinstance(values, Tensor):
-        tensor = values.detach().cpu()
+        tensor = values.detach().cpu().to_dense()
         values = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()  # numpy has no bfloat16
     try:
         return np.asarray(values)

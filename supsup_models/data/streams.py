@@ -3,7 +3,7 @@
 Everything about a stream follows from its name, its length and its seed; torch's random streams play no part.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, final, overload
 
@@ -62,12 +62,11 @@ class TaskStream(Sequence[Task]):
         `classes` is one more than the largest label if not given. uint8 images are divided by 255, others are taken as
         float32 as they are; then (x - mean) / std. All is copied. Raises `TaskDataError` for anything else.
         """
-        if not (std > 0 and np.isfinite([mean, std]).all()):
-            raise TaskDataError(f"expected a finite mean and a positive std, found {mean} and {std}")
+        if np.ndim(mean) or np.ndim(std) or not (std > 0 and np.isfinite([mean, std]).all()):
+            raise TaskDataError(f"expected a finite mean and a positive std, a number each, found {mean} and {std}")
         tasks, shapes = [], set()
         for index, four in enumerate(arrays):
-            if len(four) != 4:
-                raise TaskDataError(f"task {index}: expected four arrays, found {len(four)}")
+            _check_count(four, 4, "four arrays", index)
             train = make_split(four[0], four[1], f"task {index}, train", mean=mean, std=std)
             test = make_split(four[2], four[3], f"task {index}, test", mean=mean, std=std)
             found = 1 + int(max(train.labels.max(), test.labels.max()))
@@ -107,11 +106,14 @@ class TaskStream(Sequence[Task]):
         x channels); all of one shape. All are read once and kept, then treated as in `from_arrays`. Raises
         `TaskDataError` for anything else.
         """
-        pairs = (
-            (*collected(train, f"task {index}, train"), *collected(test, f"task {index}, test"))
-            for index, (train, test) in enumerate(datasets)
-        )
-        return cls.from_arrays(pairs, name=name, classes=classes, mean=mean, std=std)
+
+        def pairs() -> Iterator[tuple[ArrayLike, ArrayLike, ArrayLike, ArrayLike]]:
+            for index, pair in enumerate(datasets):
+                _check_count(pair, 2, "a pair of datasets", index)
+                train, test = pair
+                yield *collected(train, f"task {index}, train"), *collected(test, f"task {index}, test")
+
+        return cls.from_arrays(pairs(), name=name, classes=classes, mean=mean, std=std)
 
     def __len__(self) -> int:
         return self._tasks
@@ -133,6 +135,16 @@ class TaskStream(Sequence[Task]):
         """What a run record must keep to open the same stream again and to know that it is the same."""
         sizes = {"tasks": len(self), "inputs": self.inputs, "classes": self.classes}
         return {"stream": self.name, **sizes, **self._record}
+
+
+def _check_count(values: Any, count: int, what: str, index: int) -> None:
+    """TaskDataError unless a task's values are so many."""
+    try:
+        found = len(values)
+    except TypeError:
+        raise TaskDataError(f"task {index}: expected {what}, found {type(values).__name__}") from None
+    if found != count:
+        raise TaskDataError(f"task {index}: expected {what}, found {found}")
 
 
 def open_stream(

@@ -140,7 +140,9 @@ class MaskedModel(nn.Module, ABC):
         return serve(self, source, **options)
 
     def check_device(self, images: Tensor) -> None:
-        """DeviceError unless images are where the weights are."""
+        """DeviceError unless images are where the weights are; ShapeError for what is no tensor."""
+        if not isinstance(images, Tensor):
+            raise ShapeError(f"images: expected a tensor, found {type(images).__name__}")
         if images.device != self.device:
             raise DeviceError(f"images: expected them on {self.device}, where the weights are, found {images.device}")
 
@@ -148,3 +150,9 @@ class MaskedModel(nn.Module, ABC):
         """NetworkError unless the network knows what an image and a class are."""
         if not self.inputs:
             raise NetworkError("network: expected one converted with image_shape, so that it takes images, found none")
+
+
+def check_gain(weight_gain: float) -> None:
+    """NetworkError unless weights can be scaled by it and keep their signs."""
+    if not 0 < weight_gain < float("inf"):
+        raise NetworkError(f"weight gain: expected a positive, finite number, found {weight_gain}")

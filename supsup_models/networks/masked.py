@@ -12,7 +12,7 @@ from maskstore.priors import SeededScores
 from supsup_models import random_init
 from supsup_models.errors import NetworkError, ShapeError, SparsityError
 from supsup_models.names import choose
-from supsup_models.networks.base import AnyMask, Extras, MaskedModel
+from supsup_models.networks.base import AnyMask, Extras, MaskedModel, check_gain
 from supsup_models.networks.mlp import ARCHITECTURES, LayerFunction, MultilayerPerceptron
 from supsup_models.recipes import Recipe
 from supsup_models.sparsity import check_density, kept_weights
@@ -55,6 +55,7 @@ class MaskedNetwork(MaskedModel):
                 f"network {arch.name}: expected inputs >= 1 and 1 <= classes <= outputs, "
                 f"found inputs {inputs}, classes {classes}, outputs {outputs}"
             )
+        check_gain(weight_gain)
         self.architecture = arch
         self.inputs, self.outputs, self.classes = inputs, outputs, classes
         self.seed = seed
@@ -135,10 +136,12 @@ class MaskedNetwork(MaskedModel):
     def forward(self, images: Tensor, mask: AnyMask = None) -> Tensor:
         """Logits `(b, outputs)` of images `(b, inputs)` under a packed `Mask`, a dict of bool tensors, or no mask.
 
-        Raises ShapeError or DeviceError for images of another shape or on another device, and for a mask of another
-        network.
+        Raises ShapeError or DeviceError for images of another shape or dtype or on another device, and for a mask of
+        another network.
         """
         self.check_device(images)
+        if images.dtype != self.weights.dtype:
+            raise ShapeError(f"images: expected {self.weights.dtype}, that of the weights, found {images.dtype}")
         return self.run_with(images, self.masked_weights(mask))
 
     def extra_repr(self) -> str:

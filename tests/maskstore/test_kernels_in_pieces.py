@@ -1,6 +1,9 @@
 """Kernels share their work among threads in pieces: the result is the whole, and the same on any number of cores."""
 
 import os
+import signal
+import subprocess
+import sys
 import threading
 
 import numpy as np
@@ -70,6 +73,50 @@ def test_a_forked_process_needs_no_helpers(monkeypatch):
     if not child:
         os._exit(0 if np.array_equal(cpu.dot(rows, g), expected) else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_process_forked_while_helpers_are_asked_does_not_wait_for_them(monkeypatch):
+    monkeypatch.setattr(sharing, "_CORES", 3)
+    rows, g = rows_and_values(64, 9001)
+    expected = cpu.dot(rows, g)
+    with sharing._helpers()._shutdown_lock:  # as another thread holds it while it hands work over
+        child = os.fork()
+        if not child:
+            signal.alarm(20)
+            os._exit(0 if np.array_equal(cpu.dot(rows, g), expected) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+AFTER_MAIN = """
+import threading
+from maskstore.kernels import sharing
+sharing._CORES = 2
+done = []
+def late():
+    threading.main_thread().join()
+    sharing.shared(done.append, [(i,) for i in range(20)], work=1 << 30)
+    print(sorted(done) == list(range(20)))
+threading.Thread(target=late).start()
+"""
+
+
+def test_a_thread_that_outlives_the_main_one_works_without_helpers():
+    found = subprocess.run([sys.executable, "-c", AFTER_MAIN], capture_output=True, text=True, check=True, timeout=60)
+    assert (found.stdout, found.stderr) == ("True\n", "")
+
+
+def test_without_threads_the_caller_does_all_the_work(monkeypatch):
+    class NoThreads:
+        def submit(self, _):
+            raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(sharing, "_CORES", 4)
+    monkeypatch.setattr(sharing, "_helpers", NoThreads)
+    done: list[int] = []
+    sharing.shared(done.append, [(i,) for i in range(20)], work=1 << 30)
+    assert done == list(range(20))
 
 
 @pytest.mark.parametrize(("count", "pieces", "step"), [(0, 4, 1), (1, 4, 8), (10, 3, 1), (100, 7, 16), (64, 64, 64)])

@@ -14,6 +14,7 @@ from supsup_models.calibration import refused
 from supsup_models.cli import run_command
 from supsup_models.data import open_stream
 from supsup_models.errors import InferenceError, RunError
+from supsup_models.runs import calibration_path
 
 KNOWN = 3
 
@@ -96,6 +97,30 @@ def test_infer_names_strangers(tmp_path: Path, capsys: pytest.CaptureFixture[str
         assert run_command(arguments) == 0
         assert ("none of these tasks" in capsys.readouterr().out) == expected
     assert run_command(["train", *options, "--json"]) == 0  # nothing new: the calibration stays
+
+
+def test_a_run_with_more_masks_than_its_calibration_answers_and_is_calibrated_by_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, images = tmp_path / "run", tmp_path / "images.npy"
+    options = ["train", "--stream", "permuted-digits", "--batches", "60", "--out", str(folder)]
+    assert run_command([*options, "--tasks", "1"]) == 0
+    earlier = calibration_path(folder).read_bytes()
+    assert run_command([*options, "--tasks", "2"]) == 0
+    whole = calibration_path(folder).read_bytes()
+    np.save(images, open_stream("permuted-digits", tasks=2)[1].test.images(slice(0, 4)).numpy())
+    for damage in (earlier, b"{"):  # the earlier one stays where training is killed after its last task
+        calibration_path(folder).write_bytes(damage)
+        if damage == earlier:
+            capsys.readouterr()
+            assert run_command(["infer", str(folder), str(images), "--json"]) == 0
+            captured = capsys.readouterr()
+            assert "no task confidence: expected values for all 2 masks" in captured.err
+            answers = json.loads(captured.out)["answers"]
+            assert {answer["task"] for answer in answers} == {"task-1"}
+            assert {answer["task_confidence"] for answer in answers} == {None}
+        assert run_command([*options, "--tasks", "2"]) == 0
+        assert calibration_path(folder).read_bytes() == whole
 
 
 def test_the_page_on_scenarios_runs_as_printed(capsys: pytest.CaptureFixture[str]) -> None:

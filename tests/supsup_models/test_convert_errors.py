@@ -12,7 +12,7 @@ from torch import nn
 
 from maskstore.errors import SpecError
 from supsup_models import ConvertedModel, convert
-from supsup_models.errors import ConversionError, DeviceError, ShapeError, SparsityError, UnknownNameError
+from supsup_models.errors import ConversionError, DeviceError, NetworkError, ShapeError, SparsityError, UnknownNameError
 
 
 def mlp() -> nn.Module:
@@ -70,6 +70,7 @@ BAD: list[tuple[str, Callable[[], object], type[Exception], str]] = [
         ConversionError,
         "momentum",
     ),
+    ("no gain", lambda: convert(nn.Linear(2, 2), weight_gain=0.0), NetworkError, "weight gain: expected a positive"),
 ]
 
 

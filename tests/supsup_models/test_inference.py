@@ -188,6 +188,14 @@ def test_what_cannot_be_answered_is_refused() -> None:
     for bad in (torch.zeros(4, 9), torch.zeros(INPUTS), torch.zeros(0, INPUTS)):
         with pytest.raises(ShapeError, match="images"):
             infer_task(model, matrix, bad)
+    whole = images.numpy()
+    wrong = [None, "images", [[1.0], [1.0, 2.0]], whole.astype(object), whole + 1j, images + 1j, images.to_sparse()]
+    for other in wrong:
+        with pytest.raises(ShapeError, match="images: expected"):
+            infer_task(model, matrix, other)
+    expected = infer_task(model, matrix, images).scores
+    for same in (whole.astype(">f4"), whole[::-1][::-1], np.flip(np.flip(whole).copy()), whole.tolist()):
+        np.testing.assert_array_equal(infer_task(model, matrix, same).scores, expected)
     images[2, 1] = float("nan")
     with pytest.raises(ImageValueError, match="image 2"):
         infer_task(model, matrix, images)

@@ -61,6 +61,9 @@ def test_weights_are_frozen_and_not_saved(model: MaskedNetwork) -> None:
         ({"inputs": 0}, NetworkError),
         ({"classes": 11}, NetworkError),
         ({"classes": 0}, NetworkError),
+        ({"weight_gain": 0.0}, NetworkError),
+        ({"weight_gain": float("nan")}, NetworkError),
+        ({"weight_gain": float("inf")}, NetworkError),
     ],
 )
 def test_networks_that_cannot_be(arguments: dict[str, object], error: type[SupSupError]) -> None:
@@ -77,6 +80,10 @@ def test_a_typo_gets_the_nearest_name() -> None:
 def test_images_and_masks_of_other_networks_are_refused(model: MaskedNetwork) -> None:
     with pytest.raises(ShapeError, match=r"expected shape \(b, 6\)"):
         model(torch.zeros(2, 7))
+    with pytest.raises(ShapeError, match=r"images: expected torch\.float32, that of the weights, found"):
+        model(torch.zeros(2, 6).double())
+    with pytest.raises(ShapeError, match="images: expected a tensor, found ndarray"):
+        model(torch.zeros(2, 6).numpy())
     with pytest.raises(ShapeError, match="mask"):
         model(torch.zeros(2, 6), random_mask(MaskSpec({"fc1": (7, 6)}), 0))
     with pytest.raises(MaskStoreError, match="fc2"):

@@ -147,6 +147,8 @@ def test_what_cannot_be_judged_is_refused(trained: Trained) -> None:
         evaluate(model, matrix, stream, "Gnu")
     with pytest.raises(InferenceError):
         evaluate(model, matrix, stream, "GNu", Inference(images=0))
+    with pytest.raises(InferenceError, match="at least one task"):
+        evaluate(model, matrix, [], "GNu")
     with pytest.raises(InferenceError, match="limit of at least 3"):
         evaluate(model, matrix, stream, "GNu", limit=2)
     with pytest.raises(TaskNotFoundError):

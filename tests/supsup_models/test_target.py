@@ -110,6 +110,7 @@ def test_trials_of_another_search_are_refused(
         lambda content: json.dumps({**content, "trials": [[0.1, float("nan")]]}),
         lambda content: json.dumps({**content, "trials": [[1.5, 0.2]]}),
         lambda content: json.dumps(content)[:-20],
+        lambda content: "[" * 100_000,
     ],
 )
 def test_a_damaged_file_is_refused(

@@ -125,12 +125,17 @@ def test_nothing_and_nonsense_are_refused() -> None:
         TaskStream.from_arrays([])
     with pytest.raises(TaskDataError, match="expected four arrays, found 2"):
         TaskStream.from_arrays([(IMAGES, LABELS)])  # type: ignore[list-item]
+    with pytest.raises(TaskDataError, match="expected four arrays, found int"):
+        TaskStream.from_arrays([5])  # type: ignore[list-item]
+    for pair, found in ((5, "int"), (([], [], []), "3")):
+        with pytest.raises(TaskDataError, match=f"task 0: expected a pair of datasets, found {found}"):
+            TaskStream.from_datasets([pair])  # type: ignore[list-item]
     good = (IMAGES, LABELS, IMAGES, LABELS)
     with pytest.raises(TaskDataError, match=r"expected labels in range\(2\), found 2"):
         TaskStream.from_arrays([good], classes=2)
-    for mean, std in ((0.0, 0.0), (np.nan, 1.0), (0.0, np.inf)):
+    for mean, std in ((0.0, 0.0), (np.nan, 1.0), (0.0, np.inf), ((0.0, 0.0), 1.0), (0.0, [1.0])):
         with pytest.raises(TaskDataError, match="positive std"):
-            TaskStream.from_arrays([good], mean=mean, std=std)
+            TaskStream.from_arrays([good], mean=mean, std=std)  # type: ignore[arg-type]
 
 
 def test_datasets_of_torch_are_taken() -> None:
