@@ -102,6 +102,8 @@ def _train(
     elif record.config.target_bits is not None:
         record = meet_target(record, stream, recipe, model.device, folder, reporter)
         model = make_network(record, model.device)
+    else:
+        record.write(folder)  # before there is a bank, which without a record belongs to nobody
     if not record.config.task_identity:
         assert isinstance(model, MaskedNetwork)  # `run_config` says so to whoever asks for another
         with _open_bank(folder, model, record) as bank:

@@ -225,14 +225,15 @@ def test_a_mask_tells_nothing_but_itself(run_folder: Path) -> None:
         assert "task" not in {key for info in bank.infos() for key in info.meta}
 
 
+@pytest.mark.parametrize("batch", [0, 5, 470])  # before and after the first mask is put away
 def test_an_interrupted_stream_goes_on_and_ends_the_same(
-    run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    batch: int, run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     folder = tmp_path / "run"
     observe = IdentityFreeLearner.observe
 
     def interrupted(self: IdentityFreeLearner, images: Tensor, labels: Tensor) -> float:
-        if self.batch == 470:
+        if self.batch == batch:
             raise KeyboardInterrupt
         return observe(self, images, labels)
 
