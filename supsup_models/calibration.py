@@ -105,6 +105,10 @@ class Calibration:
                 raise RunError(f"{path}: expected a calibration of format {_FORMAT}, found {content['format']}")
             values = {name: tuple(map(_number, _list(each))) for name, each in content["values"].items()}
             return cls(values)
+        except FileNotFoundError:
+            raise
+        except OSError as error:
+            raise RunError(f"{path}: expected a calibration, found no such file to read: {error.strerror}") from error
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
             if isinstance(error, RunError):
                 raise

@@ -92,6 +92,8 @@ class RunRecord:
         except (FileNotFoundError, NotADirectoryError):
             found = "no run.json in it" if folder.is_dir() else "a file" if folder.exists() else "no such folder"
             raise RunError(f"{folder}: expected the folder of a run made by `supsup train`, found {found}") from None
+        except OSError as error:
+            raise RunError(f"{path}: expected a run record, found no such file to read: {error.strerror}") from error
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             if isinstance(error, RunError):
                 raise

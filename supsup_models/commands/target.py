@@ -99,7 +99,7 @@ class Trials:
                 if content["made_by"][name] != value
             ]
             bits = {density: bits for density, bits in content["trials"] if _is_trial(density, bits)}
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
+        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
             raise RunError(
                 f"{path}: expected trials of a search for a density, found something else ({error}); delete it to "
                 "search anew"

@@ -13,6 +13,7 @@ from filelock import FileLock, Timeout
 
 import maskstore
 from maskstore import Mask, MaskBank
+from maskstore.connection import named_errors
 from supsup_models.calibration import Calibration
 from supsup_models.commands.configure import is_masked_network, priced
 from supsup_models.commands.loaded import bank_meta, check_bank, check_same_stream, make_network, task_extras
@@ -65,7 +66,7 @@ def train(
     first removes what an earlier run with the same arguments left there.
 
     Raises UnknownNameError and the streams' errors for arguments that make no sense, RunError if the folder holds
-    another run, RunBusyError if another process is training there.
+    another run, RunBusyError if another process is training there, MaskStoreError for a folder that cannot be written.
     """
     recipe = run_recipe(config)
     if record_path(folder).exists():
@@ -76,14 +77,16 @@ def train(
     stream = open_stream(config.stream, tasks=config.tasks, seed=config.seed, data=data, download=download)
     record = _new_record(config, recipe, stream, where)
     model = make_network(record, where)
-    folder.mkdir(parents=True, exist_ok=True)
-    try:
-        with FileLock(folder / ".train.lock", timeout=0):
-            if restart:
-                remove_run(folder)
-            return _train(model, stream, recipe, record, folder, reporter)
-    except Timeout:
-        raise RunBusyError(f"{folder}: expected no other training here, found one at work") from None
+    with named_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            held = FileLock(folder / ".train.lock").acquire(timeout=0)
+        except Timeout:
+            raise RunBusyError(f"{folder}: expected no other training here, found one at work") from None
+    with held:
+        if restart:
+            remove_run(folder)
+        return _train(model, stream, recipe, record, folder, reporter)
 
 
 def _train(

@@ -321,6 +321,28 @@ def test_folders_that_hold_no_run(tmp_path: Path, run_folder: Path, capsys: pyte
     assert "run.json beside masks.bank" in error_of(capsys)
 
 
+def test_places_that_cannot_be_read_or_written(
+    tmp_path: Path, run_folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "file").write_text("")
+    (tmp_path / "run" / "run.json").mkdir(parents=True)
+    (tmp_path / "locked" / ".train.lock").mkdir(parents=True)
+    cases: list[tuple[list[str], str]] = [
+        ([*TRAIN, "--out", str(tmp_path / "file")], "file: expected no file at this path, found one"),
+        (
+            [*TRAIN, "--out", str(tmp_path / "file" / "run")],
+            "run: expected the system to read or write the file, found",
+        ),
+        ([*TRAIN, "--out", str(tmp_path / "locked")], "locked: expected the system to read or write the file, found"),
+        ([*TRAIN, "--out", str(tmp_path / "run")], "run.json: expected a run record, found no such file to read"),
+        (["eval", str(tmp_path / "run")], "run.json: expected a run record, found no such file to read"),
+        (["infer", str(run_folder), str(tmp_path)], "expected a .npy file of images"),
+    ]
+    for arguments, phrase in cases:
+        assert run_command(arguments) == 1
+        assert phrase in error_of(capsys)
+
+
 def test_debug_shows_where_an_error_came_from(tmp_path: Path) -> None:
     with pytest.raises(Exception, match=r"run\.json"):
         run_command(["--debug", "eval", str(tmp_path)])
