@@ -17,7 +17,7 @@ from numba.extending import intrinsic
 from numpy.typing import NDArray
 
 from maskstore.kernels import lookup
-from maskstore.kernels.sharing import pieces_for_cores, ranges, shared
+from maskstore.kernels.sharing import CORES, pieces_for_cores, ranges, shared
 from maskstore.kernels.subset_sums import BLOCK_WORDS, LANES
 
 _GROUPS = 64 // LANES  # vectors a word
@@ -165,7 +165,8 @@ def outer_dots(
     """As `reference.outer_dots`, in float32; what `left` has as zero costs nothing. Needs `lookup.available()`."""
     out = np.zeros((len(left), rows.shape[0]), dtype=np.float32)
     arrays = (np.ascontiguousarray(rows), first_bit, *map(np.ascontiguousarray, (weights, left, right)), out)
-    pieces = [(*arrays, *piece) for piece in ranges(len(left), min(pieces_for_cores(len(left)), len(left) // 8))]
+    # a piece a core: each turns all the masks' bits for itself
+    pieces = [(*arrays, *piece) for piece in ranges(len(left), min(CORES, len(left)))]
     shared(lookup.outer_images, pieces, len(left) * rows.shape[0] * weights.size // 64)
     return out
 

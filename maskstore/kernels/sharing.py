@@ -7,14 +7,14 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cache
 from typing import Any
 
-_CORES = os.cpu_count() or 1
+CORES = os.cpu_count() or 1
 _SMALL_WORDS = 1 << 15  # below this many words a thread costs more than it saves
 _PIECES = 4  # pieces of work a core, so that a slow core holds up the others by little
 
 
 @cache
 def _helpers() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max(1, _CORES - 1), thread_name_prefix="maskstore")
+    return ThreadPoolExecutor(max(1, CORES - 1), thread_name_prefix="maskstore")
 
 
 if hasattr(os, "register_at_fork"):  # the child has none of the threads, but may have a lock that one of them held
@@ -38,7 +38,7 @@ def shared(kernel: Any, pieces: list[tuple[Any, ...]], work: int) -> None:
                 return
             kernel(*piece)
 
-    threads = min(_CORES, max(1, work // _SMALL_WORDS), len(pieces))
+    threads = min(CORES, max(1, work // _SMALL_WORDS), len(pieces))
     helping: list[Future[None]] = []
     try:
         _ask_for_help(take, threads - 1, helping)
@@ -67,4 +67,4 @@ def ranges(count: int, pieces: int, step: int = 1) -> list[tuple[int, int]]:
 
 def pieces_for_cores(count: int) -> int:
     """Into how many pieces to cut work whose pieces are cheap to start."""
-    return min(count, _PIECES * _CORES)
+    return min(count, _PIECES * CORES)

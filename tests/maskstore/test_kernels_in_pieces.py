@@ -33,7 +33,7 @@ def test_results_do_not_depend_on_the_number_of_cores(count, words, monkeypatch)
     alpha = np.random.default_rng(0).standard_normal(count).astype(np.float32)
     found = []
     for cores in (1, 2, 5):
-        monkeypatch.setattr(sharing, "_CORES", cores)
+        monkeypatch.setattr(sharing, "CORES", cores)
         found.append((cpu.dot(rows, g), cpu.weighted_sum(rows, alpha)))
     for dots, sums in found[1:]:
         np.testing.assert_array_equal(dots, found[0][0])
@@ -42,7 +42,7 @@ def test_results_do_not_depend_on_the_number_of_cores(count, words, monkeypatch)
 
 @pytest.mark.parametrize("cores", [1, 3])
 def test_every_piece_is_done_once(cores, monkeypatch):
-    monkeypatch.setattr(sharing, "_CORES", cores)
+    monkeypatch.setattr(sharing, "CORES", cores)
     done: list[int] = []
     sharing.shared(done.append, [(i,) for i in range(200)], work=1 << 30)
     assert sorted(done) == list(range(200))
@@ -50,7 +50,7 @@ def test_every_piece_is_done_once(cores, monkeypatch):
 
 @pytest.mark.parametrize("in_helper", [False, True])
 def test_a_failing_piece_is_the_callers_error(in_helper, monkeypatch):
-    monkeypatch.setattr(sharing, "_CORES", 2)
+    monkeypatch.setattr(sharing, "CORES", 2)
     caller, helper_failed = threading.get_ident(), threading.Event()
 
     def kernel(_):
@@ -66,7 +66,7 @@ def test_a_failing_piece_is_the_callers_error(in_helper, monkeypatch):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_process_needs_no_helpers(monkeypatch):
-    monkeypatch.setattr(sharing, "_CORES", 3)
+    monkeypatch.setattr(sharing, "CORES", 3)
     rows, g = rows_and_values(64, 9001)
     expected = cpu.dot(rows, g)  # starts the helpers that the child does not have
     child = os.fork()
@@ -78,7 +78,7 @@ def test_a_forked_process_needs_no_helpers(monkeypatch):
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_process_forked_while_helpers_are_asked_does_not_wait_for_them(monkeypatch):
-    monkeypatch.setattr(sharing, "_CORES", 3)
+    monkeypatch.setattr(sharing, "CORES", 3)
     rows, g = rows_and_values(64, 9001)
     expected = cpu.dot(rows, g)
     with sharing._helpers()._shutdown_lock:  # as another thread holds it while it hands work over
@@ -112,7 +112,7 @@ def test_without_threads_the_caller_does_all_the_work(monkeypatch):
         def submit(self, _):
             raise RuntimeError("can't start new thread")
 
-    monkeypatch.setattr(sharing, "_CORES", 4)
+    monkeypatch.setattr(sharing, "CORES", 4)
     monkeypatch.setattr(sharing, "_helpers", NoThreads)
     done: list[int] = []
     sharing.shared(done.append, [(i,) for i in range(20)], work=1 << 30)
