@@ -100,7 +100,10 @@ def read_images(file: Path, record: RunRecord) -> NDArray[np.generic]:
         array = np.load(file, allow_pickle=False)
     except FileNotFoundError:
         raise ShapeError(f"{file}: expected a .npy file of images, found no file") from None
-    except (ValueError, EOFError, BadZipFile, TokenError, SyntaxError, OSError) as error:
+    except (
+        *(OSError, EOFError, BadZipFile),
+        *(SyntaxError, TokenError, TypeError, ValueError, OverflowError),
+    ) as error:
         raise ShapeError(f"{file}: expected a .npy file of images, found something else ({error})") from None
     if not isinstance(array, np.ndarray) or array.ndim < 2 or not len(array):
         found = f"shape {array.shape}" if isinstance(array, np.ndarray) else "several arrays"

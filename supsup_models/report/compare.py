@@ -89,7 +89,7 @@ def _of_file(path: Path, facts: RunFacts) -> Compared:
     if rows is None and content and all(isinstance(row, Mapping) for row in content.values()):
         rows = [{"method": row.get("title", name), **row.get("config", {}), **row} for name, row in content.items()]
     if not isinstance(rows, list) or not all(isinstance(row, Mapping) for row in rows):
-        raise ReportError(f"{path}: expected {what}, found {', '.join(map(str, content))[:80]}")
+        raise ReportError(f"{path}: expected {what}, found {', '.join(map(str, content))[:80] or 'nothing'}")
     parameters = facts.spec.bits if facts.spec else None
     points, other_streams, incomplete = [], 0, 0
     for row in rows:

@@ -256,7 +256,10 @@ def test_infer_refuses_what_it_cannot_read(
         assert run_command(["infer", str(run_folder), str(tmp_path / f"{name}.npy")]) == 1, name
         assert phrase in error_of(capsys)
     (tmp_path / "text.npy").write_text("hello")
-    for file in (tmp_path / "text.npy", tmp_path / "missing.npy"):
+    for name, shape in {"large": "(99999999999999999999, 64)", "odd": "(True, 64)", "less": "(-1, 64)"}.items():
+        header = f"{{'descr': '|u1', 'fortran_order': False, 'shape': {shape}, }}".ljust(117).encode() + b"\n"
+        (tmp_path / f"{name}.npy").write_bytes(b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
+    for file in (tmp_path / f"{name}.npy" for name in ("text", "missing", "large", "odd", "less")):
         assert run_command(["infer", str(run_folder), str(file)]) == 1
         assert "expected a .npy file" in error_of(capsys)
 
