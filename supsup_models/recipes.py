@@ -4,13 +4,32 @@
 (Wortsman et al. 2020, appendix on MNIST; the remaining settings are the defaults of torch's RMSprop).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from math import cos, pi
+from math import cos, inf, pi
 from types import MappingProxyType
 from typing import Literal
 
+from supsup_models.errors import NetworkError
+from supsup_models.names import check
 from supsup_models.sparsity import layer_densities
+
+SCHEDULES = ("constant", "cosine")
+_INTERVALS: Mapping[str, Callable[[float], bool]] = {
+    "(0, inf)": lambda value: 0 < value < inf,
+    "[0, inf)": lambda value: 0 <= value < inf,
+    "[1, inf)": lambda value: 1 <= value < inf,
+    "[0, 1)": lambda value: 0 <= value < 1,
+    "[0, 1]": lambda value: 0 <= value <= 1,
+    "(0, 1]": lambda value: 0 < value <= 1,
+}
+
+
+def _check_in(interval: str, what: str, **values: float) -> None:
+    """NetworkError for a value outside of an interval, which a NaN always is."""
+    for name, value in values.items():
+        if not _INTERVALS[interval](value):
+            raise NetworkError(f"{what}: expected {name} in {interval}, found {value}")
 
 
 @dataclass(frozen=True)
@@ -21,6 +40,11 @@ class RMSProp:
     alpha: float = 0.99
     eps: float = 1e-8
 
+    def __post_init__(self) -> None:
+        _check_in("(0, inf)", "RMSProp", learning_rate=self.learning_rate)
+        _check_in("[0, 1)", "RMSProp", alpha=self.alpha)
+        _check_in("[0, inf)", "RMSProp", eps=self.eps)
+
 
 @dataclass(frozen=True)
 class Adam:
@@ -29,6 +53,12 @@ class Adam:
     learning_rate: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
+
+    def __post_init__(self) -> None:
+        first, second = self.betas
+        _check_in("(0, inf)", "Adam", learning_rate=self.learning_rate)
+        _check_in("[0, 1)", "Adam", first_beta=first, second_beta=second)
+        _check_in("[0, inf)", "Adam", eps=self.eps)
 
 
 Optimiser = RMSProp | Adam
@@ -64,6 +94,13 @@ class Sparse:
     shuffled: float = 0.5
     """Share of a batch's images that are shown shuffled as well, where a loss wants them."""
 
+    def __post_init__(self) -> None:
+        what = "sparse recipe"  # `densities` checks the density
+        _check_in("(0, 1]", what, start_density=self.start_density, shuffled=self.shuffled)
+        _check_in("[0, 1]", what, settled=self.settled, one_shot_from=self.one_shot_from)
+        _check_in("[0, inf)", what, rate_weight=self.rate_weight, novelty_weight=self.novelty_weight)
+        _check_in("[0, inf)", what, one_shot_weight=self.one_shot_weight, margin=self.margin)
+
     def densities(self, shapes: Mapping[str, tuple[int, ...]]) -> tuple[float, ...]:
         """Each layer's density; SparsityError for one that no layer can have."""
         return tuple(layer_densities(shapes, self.sparsity, self.density).values())
@@ -81,6 +118,11 @@ class Recipe:
     """Frozen weights are ± weight_gain * sqrt(2 / fan_in): a property of the network, the same for all tasks."""
     sparse: Sparse | None = None
     """None: threshold masks, as dense as training leaves them."""
+
+    def __post_init__(self) -> None:
+        check("schedule", self.schedule, SCHEDULES)
+        _check_in("[1, inf)", f"recipe {self.name!r}", batch_size=self.batch_size)
+        _check_in("(0, inf)", f"recipe {self.name!r}", weight_gain=self.weight_gain)
 
     def learning_rate(self, step: int, steps: int) -> float:
         """The rate of step number `step` of `steps`, from 0."""

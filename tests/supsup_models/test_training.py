@@ -1,5 +1,6 @@
 """Training: the straight-through gradient, the fast step against its definition, and what bad data gets."""
 
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Self
 
@@ -10,9 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from supsup_models import MaskedNetwork, Recipe, RMSProp, train_task
-from supsup_models.errors import ImageValueError, LabelValueError, NetworkError, ShapeError
+from supsup_models import Adam, MaskedNetwork, Recipe, RMSProp, train_task
+from supsup_models.errors import ImageValueError, LabelValueError, NetworkError, ShapeError, SupSupError
 from supsup_models.networks import MultilayerPerceptron
+from supsup_models.recipes import Sparse
 from supsup_models.stepping import Stepping, make_stepper
 from supsup_models.subnet import threshold
 from supsup_models.training import batch_order
@@ -145,6 +147,27 @@ def test_data_of_another_shape_is_refused() -> None:
     empty.labels = torch.zeros(0, dtype=torch.int64)
     with pytest.raises(ShapeError, match="labels"):
         train_task(small_network(), empty, Recipe("r"), task=0, steps=1)
+
+
+@pytest.mark.parametrize(
+    ("make", "phrase"),
+    [
+        (lambda: RMSProp(0.0), r"RMSProp: expected learning_rate in \(0, inf\), found 0"),
+        (lambda: RMSProp(float("nan")), "learning_rate in .*, found nan"),
+        (lambda: RMSProp(alpha=1.0), r"alpha in \[0, 1\), found 1"),
+        (lambda: Adam(float("inf")), "Adam: expected learning_rate"),
+        (lambda: Adam(betas=(0.9, 1.5)), r"second_beta in \[0, 1\), found 1.5"),
+        (lambda: Recipe("r", batch_size=0), r"recipe 'r': expected batch_size in \[1, inf\), found 0"),
+        (lambda: Recipe("r", weight_gain=-1.0), "weight_gain"),
+        (lambda: Recipe("r", schedule="cosin"), "did you mean 'cosine'"),  # type: ignore[arg-type]
+        (lambda: Sparse(0.1, settled=1.5), r"sparse recipe: expected settled in \[0, 1\], found 1.5"),
+        (lambda: Sparse(0.1, start_density=0.0), r"start_density in \(0, 1\], found 0"),
+        (lambda: Sparse(0.1, rate_weight=float("nan")), "rate_weight in .*, found nan"),
+    ],
+)
+def test_recipes_that_cannot_be(make: Callable[[], object], phrase: str) -> None:
+    with pytest.raises(SupSupError, match=phrase):
+        make()
 
 
 def test_a_recipe_must_fit_the_network() -> None:
