@@ -16,7 +16,6 @@ from torch import Tensor
 
 from maskstore import MaskMatrix
 from supsup_models.calibration import Calibration
-from supsup_models.devices import on_one_core
 from supsup_models.errors import InferenceError, ShapeError
 from supsup_models.gradient_inference import descend, descend_each
 from supsup_models.names import choose
@@ -38,11 +37,10 @@ from supsup_models.superposition import (
     superposed_weights,
     trace,
 )
-from supsup_models.training import checked_images, image_tensor
+from supsup_models.training import checked_images
 
 SHORT_LIST = 4  # masks for which short-list computes the exact score
 SKETCH_SHARE = 0.1  # of the first layer's neurons: of 250 tasks the best is on the list for 99.7 % of images
-_MASKS_AN_IMAGE = 4  # with so many, their packed dot product takes as long as the image's forward and backward pass
 _CHUNK = 1024  # images that per-image inference works on at a time
 
 
@@ -97,11 +95,9 @@ def infer_task(
         raise InferenceError("task inference: expected at least one mask, found none")
     if matrix.spec != model.spec:
         raise ShapeError(f"masks: expected the layers of {model.spec!r}, found {matrix.spec!r}")
-    images = image_tensor(images)
-    dot_is_most = not per_image and infer.by_dot and len(matrix) > _MASKS_AN_IMAGE * images.shape[:1].numel()
     by_itself = method == "exhaustive" and all(extras.get(name) for name in matrix.names)
     # gradients are needed here, so a caller's inference mode is left for a while, and its tensors are copied out of it
-    with torch.inference_mode(False), torch.no_grad(), on_one_core(dot_is_most and model.device.type == "cpu"):
+    with torch.inference_mode(False), torch.no_grad():
         tensor = checked_images(images, model)
         tensor = tensor.clone() if tensor.is_inference() else tensor
         if not by_itself and (per_image or len(tensor) == 1):
@@ -284,16 +280,14 @@ class _Method:
     batch: Callable[[MaskedModel, MaskMatrix, Tensor, Objective], Tensor]
     each: Callable[[Any, MaskMatrix, Tensor, Objective], Tensor]
     each_of_any: bool = False
-    by_dot: bool = False
-    """Whether a batch takes one gradient and a packed dot product."""
 
 
 _METHODS = {
-    "one-shot": _Method(_one_shot, _one_shot_each, by_dot=True),
-    "binary": _Method(_binary, _binary_each, by_dot=True),
+    "one-shot": _Method(_one_shot, _one_shot_each),
+    "binary": _Method(_binary, _binary_each),
     "exhaustive": _Method(_exhaustive, _exhaustive_each, each_of_any=True),
     # for a batch as a whole one packed dot is cheaper than a list
-    "short-list": _Method(_one_shot, short_list, by_dot=True),
+    "short-list": _Method(_one_shot, short_list),
     "gradient": _Method(descend, descend_each),
 }
 METHODS = tuple(_METHODS)

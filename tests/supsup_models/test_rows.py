@@ -1,7 +1,6 @@
 """Task inference over packed rows on a device: the answers of the host's matrix, and one copy for many calls."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -130,16 +129,3 @@ def test_the_mean_kept_for_a_matrix_follows_its_rows(model: MaskedNetwork) -> No
     matrix.append("one more", Mask.from_flat(np.arange(model.spec.bits) % 3 == 0, model.spec))
     anew = MaskMatrix(model.spec, [matrix[row] for row in range(5)])
     np.testing.assert_array_equal(infer_task(model, matrix, images).scores, infer_task(model, anew, images).scores)
-
-
-@pytest.mark.parametrize("images", [torch.zeros(2, 12), torch.full((2, 12), torch.nan)])
-def test_inference_leaves_the_number_of_threads_alone(images: torch.Tensor, model: MaskedNetwork) -> None:
-    """With many masks and few images torch works on one core for a while, errors included."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(3)
-    try:
-        with suppress(ImageValueError):
-            infer_task(model, random_matrix(model, 20), images)
-        assert torch.get_num_threads() == 3
-    finally:
-        torch.set_num_threads(before)
