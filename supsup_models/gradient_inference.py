@@ -4,8 +4,9 @@ One-shot inference asks once, at the mean mask, which weight to raise. Here the 
 asked again, of a superposition that is less and less of a mixture. Steps are multiplicative, alpha := alpha *
 exp(-rate * gradient), then divided by their sum: the re-normalisation to the simplex is then exact, weights stay
 positive, and the order of the masks plays no part (exponentiated gradient: Kivinen & Warmuth 1997). The first step
-ranks the masks as one-shot does. Gradients are in units of that first step's spread: a superposition that is certain
-already has small gradients, mostly noise, and must not be moved by them.
+ranks the masks as one-shot does, but in networks of given densities, where one-shot asks at the expected superposition.
+Gradients are in units of that first step's spread: a superposition that is certain already has small gradients, mostly
+noise, and must not be moved by them.
 
 Weights are kept as logarithms up to a constant; a mask that is far behind drops out of the superposition, and comes
 back if those ahead of it fall.
