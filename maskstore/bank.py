@@ -29,6 +29,7 @@ from maskstore.registry import get_codec
 from maskstore.rows import Rows
 from maskstore.spec import MaskSpec
 from maskstore.stored_json import encode_meta, parse_object
+from maskstore.task_names import check_name, is_name
 
 T = TypeVar("T")
 _BATCH = 64  # records read from the file at a time while scanning
@@ -143,7 +144,7 @@ class MaskBank:
         return iter(names)
 
     def __contains__(self, name: object) -> bool:
-        if not _is_name(name):
+        if not is_name(name):
             return False
         with self._file.reading() as link:
             return link.execute("SELECT 1 FROM masks WHERE name=?", (name,)).fetchone() is not None
@@ -375,7 +376,7 @@ class MaskBank:
 
     def _check_known(self, name: str) -> None:
         """TaskNotFoundError for what cannot be a name, before SQLite is asked about it."""
-        if not _is_name(name):
+        if not is_name(name):
             raise self._missing(name)
 
     def _missing(self, name: str) -> TaskNotFoundError:
@@ -393,19 +394,3 @@ class MaskBank:
 def decoded_ahead(spec: MaskSpec) -> int:
     """How many masks are decoded side by side while scanning."""
     return max(1, min(_BATCH, _BATCH_BYTES // (8 * spec.words + 1)))
-
-
-def check_name(name: object) -> None:
-    """SpecError unless `name` can be a task's name."""
-    if not _is_name(name):
-        raise SpecError(f"task name: expected 1 to 512 characters of valid Unicode without NUL, found {name!r:.60}")
-
-
-def _is_name(name: object) -> bool:
-    if not isinstance(name, str) or not 0 < len(name) <= 512 or "\0" in name:
-        return False
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        return False
-    return True

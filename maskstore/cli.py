@@ -156,12 +156,13 @@ def put(
 ) -> None:
     """Store a mask from an .npz file."""
     from maskstore import registry
-    from maskstore.bank import MaskBank, check_name
+    from maskstore.bank import MaskBank
     from maskstore.errors import CodecError, UnknownPriorError
     from maskstore.interop.merging import filling
     from maskstore.mask import Mask
     from maskstore.npz import read_npz
     from maskstore.priors import prior_from_config
+    from maskstore.task_names import check_name
 
     console.choice("--codec", codec, registry.codec_names())
     try:

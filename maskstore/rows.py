@@ -15,32 +15,14 @@ from maskstore import record, stream, texts
 from maskstore.bankfile import head_checksum
 from maskstore.errors import CodecError, CorruptError, MaskValueError, TaskExistsError
 from maskstore.priors import Prior
-from maskstore.record import DIGEST_BYTES, Base, Record
+from maskstore.record import Base, Record
 from maskstore.spec import MaskSpec
 from maskstore.stored_json import parse_json
+from maskstore.stored_row import COLUMNS, StoredRow, checked_row, pack_bases, packed_pairs, split_texts, unpack_bases
 
-_COLUMNS = "id,name,about,checksum,start,extras,data,used,bases"
-MAX_BASES = 15
 _MAX_ID = 1 << 61
 _CHUNK_BYTES, _SMALL_BYTES = 1 << 16, 1 << 12
 _BATCH_BYTES = 1 << 26  # rows of a forged file may share bytes: what is read at a time is counted, not only the rows
-
-
-class _Row(NamedTuple):
-    """A row as SQLite has it."""
-
-    id: int
-    name: str | None
-    about: bytes
-    checksum: bytes
-    start: int
-    extras: int
-    data: int
-    used: int
-    bases: bytes | None
-
-
-_TYPES = ((int,), (str, type(None)), (bytes,), (bytes,), (int,), (int,), (int,), (int,), (bytes, type(None)))
 
 
 class Outline(NamedTuple):
@@ -72,12 +54,12 @@ class Rows:
 
     def after(self, link: sqlite3.Connection, id: int, limit: int) -> list[Record]:
         """Up to `limit` records of named masks in the order of their ids, from beyond `id`; fewer if they are large."""
-        query = f"SELECT {_COLUMNS} FROM masks WHERE id>? AND name IS NOT NULL ORDER BY id LIMIT ?"
+        query = f"SELECT {COLUMNS} FROM masks WHERE id>? AND name IS NOT NULL ORDER BY id LIMIT ?"
         found: list[Record] = []
         known: dict[int, Record] = {}
         room = _BATCH_BYTES
         for values in link.execute(query, (id, limit)).fetchall():
-            row = _checked(values)
+            row = checked_row(values)
             room -= row.extras + row.data
             if found and room < 0:
                 break
@@ -94,16 +76,16 @@ class Rows:
 
     def snapshots(self, link: sqlite3.Connection) -> list[Record]:
         """The records that no name leads to."""
-        rows = link.execute(f"SELECT {_COLUMNS} FROM masks WHERE name IS NULL ORDER BY id").fetchall()
-        return [self._record(link, _checked(row), {}) for row in rows]
+        rows = link.execute(f"SELECT {COLUMNS} FROM masks WHERE name IS NULL ORDER BY id").fetchall()
+        return [self._record(link, checked_row(row), {}) for row in rows]
 
     def outlines(self, link: sqlite3.Connection, where: str, *arguments: str) -> list[Outline]:
         """What a listing needs."""
         found = []
-        for values in link.execute(f"SELECT {_COLUMNS} FROM masks WHERE {where}", arguments).fetchall():
-            row = _checked(values)
+        for values in link.execute(f"SELECT {COLUMNS} FROM masks WHERE {where}", arguments).fetchall():
+            row = checked_row(values)
             bases = []
-            for id, _ in _unpack_bases(row):
+            for id, _ in unpack_bases(row):
                 name = link.execute("SELECT name FROM masks WHERE id=?", (id,)).fetchone()
                 bases.append((name[0] if name else None) or "")
             found.append(Outline(row.name or "", *self._about(link, row), row.data, row.extras, tuple(bases)))
@@ -149,13 +131,13 @@ class Rows:
         pieces: list[tuple[int, int]] = []
         needed: dict[int, int] = {}
         users: dict[int, int] = {}
-        for values in link.execute(f"SELECT {_COLUMNS} FROM masks").fetchall():
-            row = _checked(values)
+        for values in link.execute(f"SELECT {COLUMNS} FROM masks").fetchall():
+            row = checked_row(values)
             pieces.append((row.start, row.extras + row.data))
             users[row.id] = row.used
             if row.name is None and not row.used:
                 raise CorruptError(f"mask row {row.id}: expected a snapshot that a mask needs, found it unused")
-            for id, _ in _unpack_bases(row):
+            for id, _ in unpack_bases(row):
                 needed[id] = needed.get(id, 0) + 1
         for id, used in users.items():
             if needed.get(id, 0) != used:
@@ -179,8 +161,8 @@ class Rows:
         new = record.sealed(new, id)
         about = self._pack(link, new)
         start = stream.append(link, new.extras + new.data)
-        values = (id, new.name, about, new.checksum, start, len(new.extras), len(new.data), 0, _pack_bases(new, bases))
-        link.execute(f"INSERT INTO masks({_COLUMNS}) VALUES(?,?,?,?,?,?,?,?,?)", values)
+        values = (id, new.name, about, new.checksum, start, len(new.extras), len(new.data), 0, pack_bases(new, bases))
+        link.execute(f"INSERT INTO masks({COLUMNS}) VALUES(?,?,?,?,?,?,?,?,?)", values)
         if not bases:
             self._adopt(link, new)
 
@@ -205,7 +187,7 @@ class Rows:
         stream.release(link, row.start, row.extras + row.data)
         start = stream.append(link, new.extras + new.data)
         new = record.sealed(new, row.id)
-        values = (self._pack(link, new), new.checksum, start, len(new.data), _pack_bases(new, bases), row.id)
+        values = (self._pack(link, new), new.checksum, start, len(new.data), pack_bases(new, bases), row.id)
         link.execute("UPDATE masks SET about=?,checksum=?,start=?,data=?,bases=? WHERE id=?", values)
         self._let_go(link, row)
 
@@ -231,22 +213,22 @@ class Rows:
 
     # -- pieces -------------------------------------------------------------------------------------------------------
 
-    def _row(self, link: sqlite3.Connection, where: str, value: str | int) -> _Row | None:
-        found = link.execute(f"SELECT {_COLUMNS} FROM masks WHERE {where}", (value,)).fetchone()
-        return None if found is None else _checked(found)
+    def _row(self, link: sqlite3.Connection, where: str, value: str | int) -> StoredRow | None:
+        found = link.execute(f"SELECT {COLUMNS} FROM masks WHERE {where}", (value,)).fetchone()
+        return None if found is None else checked_row(found)
 
-    def _known(self, link: sqlite3.Connection, id: int) -> _Row:
+    def _known(self, link: sqlite3.Connection, id: int) -> StoredRow:
         row = self._row(link, "id=?", id)
         if row is None:
             raise CorruptError(f"mask row {id}: expected a mask that another one needs, found none")
         return row
 
-    def _record(self, link: sqlite3.Connection, row: _Row, known: dict[int, Record]) -> Record:
+    def _record(self, link: sqlite3.Connection, row: StoredRow, known: dict[int, Record]) -> Record:
         blobs = stream.read(link, row.start, row.extras + row.data)
         parts = row.checksum, blobs[: row.extras], blobs[row.extras :]
         bases = self._bases(link, row, known)
         try:  # the templates seen last are nearly always those of now, and the checksum tells
-            about = _split(row, self._templates[1])
+            about = split_texts(row, self._templates[1])
             found = Record(row.id, row.name or "", *about, *parts, bases)
             found.check()
         except CorruptError:
@@ -254,10 +236,10 @@ class Rows:
             found.check()
         return found
 
-    def _bases(self, link: sqlite3.Connection, row: _Row, known: dict[int, Record]) -> tuple[Base, ...]:
+    def _bases(self, link: sqlite3.Connection, row: StoredRow, known: dict[int, Record]) -> tuple[Base, ...]:
         """What a row needs; `known` are those read already."""
         bases = []
-        for id, digest in _unpack_bases(row):
+        for id, digest in unpack_bases(row):
             if id not in known:
                 needed = self._known(link, id)
                 if needed.bases is not None:
@@ -266,7 +248,7 @@ class Rows:
             bases.append(Base(digest, known[id]))
         return tuple(bases)
 
-    def _drop(self, link: sqlite3.Connection, row: _Row) -> int:
+    def _drop(self, link: sqlite3.Connection, row: StoredRow) -> int:
         """Take a row away, or, if others need it, only its name and what is beside the mask; the id it then has."""
         if not row.used:
             link.execute("DELETE FROM masks WHERE id=?", (row.id,))
@@ -281,9 +263,9 @@ class Rows:
         self._repoint(link, row.id, id)
         return id
 
-    def _let_go(self, link: sqlite3.Connection, row: _Row) -> None:
+    def _let_go(self, link: sqlite3.Connection, row: StoredRow) -> None:
         """What the row needed is needed once less; snapshots that nobody needs any more go."""
-        for id, _ in _unpack_bases(row):
+        for id, _ in unpack_bases(row):
             link.execute("UPDATE masks SET used=used-1 WHERE id=?", (id,))
             base = self._row(link, "id=?", id)
             if base is not None and base.name is None and not base.used:
@@ -313,9 +295,9 @@ class Rows:
 
     def _snapshots_like(self, link: sqlite3.Connection, like: Record) -> Iterator[int]:
         """Ids of snapshots with the same coded bytes."""
-        query = f"SELECT {_COLUMNS} FROM masks WHERE name IS NULL AND data=?"
+        query = f"SELECT {COLUMNS} FROM masks WHERE name IS NULL AND data=?"
         for values in link.execute(query, (len(like.data),)).fetchall():
-            found = self._record(link, _checked(values), {})
+            found = self._record(link, checked_row(values), {})
             if (found.data, found.codec, found.prior) == (like.data, like.codec, like.prior):
                 yield found.id
 
@@ -328,14 +310,14 @@ class Rows:
             self._drop(link, snapshot._replace(used=0))
 
     def _repoint(self, link: sqlite3.Connection, old: int, new: int) -> None:
-        for values in link.execute(f"SELECT {_COLUMNS} FROM masks WHERE bases IS NOT NULL").fetchall():
-            row = _checked(values)
-            pairs = [(new if id == old else id, digest) for id, digest in _unpack_bases(row)]
-            link.execute("UPDATE masks SET bases=? WHERE id=?", (_packed(pairs), row.id))
+        for values in link.execute(f"SELECT {COLUMNS} FROM masks WHERE bases IS NOT NULL").fetchall():
+            row = checked_row(values)
+            pairs = [(new if id == old else id, digest) for id, digest in unpack_bases(row)]
+            link.execute("UPDATE masks SET bases=? WHERE id=?", (packed_pairs(pairs), row.id))
 
-    def _about(self, link: sqlite3.Connection, row: _Row) -> tuple[str, str, str]:
+    def _about(self, link: sqlite3.Connection, row: StoredRow) -> tuple[str, str, str]:
         """(metadata, codec, prior) of a row."""
-        return _split(row, self._templates_of(link))
+        return split_texts(row, self._templates_of(link))
 
     def _pack(self, link: sqlite3.Connection, new: Record) -> bytes:
         """A record's texts as they are stored; a template that is new is kept while there is room."""
@@ -373,41 +355,3 @@ def _free_id(link: sqlite3.Connection, formula: str) -> int:
     if abs(id) > _MAX_ID:
         raise CorruptError(f"bank's rows: expected ids within 2**61 of 0, found none free next to {id}")
     return id
-
-
-def _checked(values: tuple[Any, ...]) -> _Row:
-    if not all(type(value) in kinds for value, kinds in zip(values, _TYPES, strict=True)):
-        raise CorruptError(f"mask row {values[0]!r:.20}: expected the columns' types, found others")
-    row = _Row(*values)
-    if min(row.start, row.extras, row.data, row.used) < 0 or row.extras + row.data > 2 * record.MAX_BLOB_BYTES:
-        raise CorruptError(f"mask row {row.id}: expected places and lengths of a mask, found others")
-    return row
-
-
-def _split(row: _Row, templates: Sequence[str]) -> tuple[str, str, str]:
-    """(metadata, codec, prior) of a row under these templates."""
-    parts = texts.unpack(row.about, templates).split("\n")
-    if len(parts) != 3:
-        raise CorruptError(f"mask row {row.id}: expected metadata, codec and prior, found {len(parts)} texts")
-    return parts[0], parts[1], parts[2]
-
-
-def _pack_bases(new: Record, ids: Sequence[int]) -> bytes | None:
-    return _packed([(id, base.digest) for id, base in zip(ids, new.bases, strict=True)])
-
-
-def _packed(pairs: Sequence[tuple[int, bytes]]) -> bytes | None:
-    """Ids as LEB128 of 2 id, or of -2 id - 1 for snapshots, each followed by its digest; None without any."""
-    return b"".join(texts.write_leb128(2 * id if id >= 0 else -2 * id - 1) + d for id, d in pairs) or None
-
-
-def _unpack_bases(row: _Row) -> list[tuple[int, bytes]]:
-    pairs: list[tuple[int, bytes]] = []
-    at, data = 0, row.bases or b""
-    while at < len(data):
-        value, at = texts.read_leb128(data, at)
-        if at + DIGEST_BYTES > len(data) or len(pairs) == MAX_BASES:
-            raise CorruptError(f"mask row {row.id}: expected at most {MAX_BASES} masks that it needs, found more bytes")
-        pairs.append((-(value + 1 >> 1) if value & 1 else value >> 1, data[at : at + DIGEST_BYTES]))
-        at += DIGEST_BYTES
-    return pairs
