@@ -12,6 +12,7 @@ from hopfield.couplings import Couplings
 from hopfield.errors import DimensionError, RuleError
 from hopfield.packed import packed_bytes, unpacked
 from maskstore import bits, kernels
+from maskstore.interleaved import Interleaved
 
 Precision = Literal["int8", "ternary", "one-bit"]
 _TILE = 256  # rows that are floats at a time
@@ -165,5 +166,5 @@ def _masked_sums(plane: np.ndarray, states: np.ndarray) -> np.ndarray:
     """Sums of real states over the set bits of every row: `(n, words)`, `(b, d)` -> `(b, n)` float32."""
     padded = np.zeros((len(states), plane.shape[1] * 64), dtype=np.float32)
     padded[:, : states.shape[1]] = states
-    dot = kernels.load().dot
-    return np.stack([dot(np.ascontiguousarray(plane), row) for row in padded])
+    packed, dot = Interleaved.of(plane), kernels.load().dot
+    return np.stack([dot(packed, row) for row in padded])

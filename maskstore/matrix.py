@@ -1,4 +1,4 @@
-"""`MaskMatrix`: k masks of one spec as packed, 64-bit aligned rows, and the arithmetic inference needs on them.
+"""`MaskMatrix`: k masks of one spec, packed and side by side in memory, and the arithmetic inference needs on them.
 
 Flat arrays (gradients in, weighted sums out) are float32 over all layers in spec order, without padding.
 """
@@ -11,6 +11,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from maskstore import bits, kernels
 from maskstore.errors import SpecError, TaskExistsError, TaskNotFoundError
+from maskstore.interleaved import GrowingRows, Interleaved, chosen_rows
 from maskstore.kernels import Kernel
 from maskstore.mask import Mask
 from maskstore.spec import MaskSpec
@@ -22,8 +23,8 @@ class MaskMatrix:
     """k packed masks with names; grows by `append`, never changes a row.
 
     Memory is `8 * spec.words` bytes a mask, and up to as much again while growing, unless `room` says from the start
-    how many there will be. The sum of all rows is kept up to date as masks arrive, so `counts()` and the mean mask cost
-    nothing at inference.
+    how many there will be. How masks lie in it: `maskstore.interleaved`. The sum of all rows is kept up to date as
+    masks arrive, so `counts()` and the mean mask cost nothing at inference.
     """
 
     def __init__(
@@ -35,7 +36,7 @@ class MaskMatrix:
         if len(names) != len(masks):
             raise SpecError(f"mask matrix: expected {len(masks)} names, found {len(names)}")
         self.spec = spec
-        self._rows = np.zeros((max(len(masks), room), spec.words), dtype=np.uint64)
+        self._rows = GrowingRows(spec.words, room=max(len(masks), room))
         self._names: list[str] = []
         self._index: dict[str, int] = {}
         self._counts: NDArray[np.int32] | None = None
@@ -48,11 +49,16 @@ class MaskMatrix:
         return tuple(self._names)
 
     @property
+    def packed(self) -> Interleaved:
+        """All masks as they lie in memory; not to be written to."""
+        return self._rows.packed
+
+    @property
     def rows(self) -> NDArray[np.uint64]:
-        """Packed rows, shape `(k, spec.words)`, uint64, read-only view."""
-        view = self._rows[: len(self._names)]
-        view.flags.writeable = False
-        return view
+        """Packed rows, shape `(k, spec.words)`, uint64, a read-only copy."""
+        rows = self.packed.rows()
+        rows.flags.writeable = False
+        return rows
 
     @property
     def nbytes(self) -> int:
@@ -65,7 +71,7 @@ class MaskMatrix:
     def __getitem__(self, task: int | str) -> Mask:
         """The mask of a row, by position or by name."""
         index = self.index(task) if isinstance(task, str) else range(len(self))[task]
-        return Mask(self.spec, self.rows[index].copy())
+        return Mask(self.spec, self.packed.row(index))
 
     def index(self, name: str) -> int:
         """The row of a task name; TaskNotFoundError if there is none."""
@@ -80,13 +86,8 @@ class MaskMatrix:
             raise SpecError(f"mask {name!r}: expected the matrix's spec {self.spec!r}, found {mask.spec!r}")
         if name in self._index:
             raise TaskExistsError(f"task {name!r}: expected a new name, found it in row {self._index[name]}")
-        count = len(self._names)
-        if count == len(self._rows):
-            grown = np.zeros((max(4, count + count // 2), self.spec.words), dtype=np.uint64)
-            grown[:count] = self._rows[:count]
-            self._rows = grown
-        self._rows[count] = mask.words
-        self._index[name] = count
+        self._rows.append(mask.words)
+        self._index[name] = len(self._names)
         self._names.append(name)
         if self._counts is not None:
             self._counts += mask.flat()
@@ -95,11 +96,11 @@ class MaskMatrix:
         """A new matrix of these rows, in this order."""
         chosen = [self.index(task) if isinstance(task, str) else range(len(self))[task] for task in tasks]
         result = MaskMatrix(self.spec)
-        result._rows = self._rows[chosen]
         result._names = [self._names[i] for i in chosen]
         result._index = {name: i for i, name in enumerate(result._names)}
         if len(result._index) != len(chosen):
             raise TaskExistsError("select: expected distinct rows, found one twice")
+        result._rows = GrowingRows.of(chosen_rows(self.packed, chosen))
         return result
 
     def dot(self, g: ArrayLike, *, kernel: Kernel = Kernel.NUMBA) -> NDArray[np.float32]:
@@ -107,7 +108,7 @@ class MaskMatrix:
         flat = np.asarray(g, dtype=np.float32)
         if flat.shape != (self.spec.bits,):
             raise SpecError(f"dot: expected a flat array of shape ({self.spec.bits},), found {flat.shape}")
-        result: NDArray[np.float32] = kernels.load(kernel).dot(self.rows, self._aligned(flat))
+        result: NDArray[np.float32] = kernels.load(kernel).dot(self.packed, self._aligned(flat))
         return result
 
     def dot_many(self, G: ArrayLike) -> NDArray[np.float32]:
@@ -119,12 +120,11 @@ class MaskMatrix:
         if many.ndim != 2 or many.shape[1] != self.spec.bits:
             raise SpecError(f"dot_many: expected an array of shape (b, {self.spec.bits}), found {many.shape}")
         total = np.zeros((many.shape[0], len(self)), dtype=np.float32)
-        row_bytes = self.rows.astype("<u8", copy=False).view(np.uint8)
         for layer in self.spec:
-            first_byte = layer.word_start * 8
             for start in range(0, layer.size, _TILE_BITS):
                 stop = min(start + _TILE_BITS, layer.size)
-                packed = row_bytes[:, first_byte + start // 8 : first_byte + (stop + 7) // 8]
+                words = self.packed.rows(slice(layer.word_start + start // 64, layer.word_start + (stop + 63) // 64))
+                packed = words.astype("<u8", copy=False).view(np.uint8)
                 tile = np.unpackbits(packed, axis=1, count=stop - start, bitorder="little").astype(np.float32)
                 total += many[:, layer.flat_start + start : layer.flat_start + stop] @ tile.T
         return total
@@ -163,14 +163,14 @@ class MaskMatrix:
             ):
                 raise SpecError(f"outer_dots: expected chosen rows (B, m) below {len(self)}, found shape {pairs.shape}")
             if kernel is Kernel.NUMBA:
-                found = kernels.load(kernel).outer_pairs(self.rows, first_bit, w, a, b, pairs)
+                found = kernels.load(kernel).outer_pairs(self.packed, first_bit, w, a, b, pairs)
                 return cast(NDArray[np.float32], found)
             return np.take_along_axis(self.outer_dots(layer, w, a, b, kernel=kernel), pairs, axis=1)
         if kernel is Kernel.NUMBA and kernels.has_lookup():
-            return cast(NDArray[np.float32], kernels.load(kernel).outer_dots(self.rows, first_bit, w, a, b))
+            return cast(NDArray[np.float32], kernels.load(kernel).outer_dots(self.packed, first_bit, w, a, b))
         out = np.empty((len(a), len(self)), dtype=np.float32)
         for row in range(len(self)):
-            masked = bits.unpack(self.rows[row, at.packed], at.size).reshape(at.shape) * w
+            masked = bits.unpack(self.packed.row(row, at.packed), at.size).reshape(at.shape) * w
             out[:, row] = np.einsum("bo,bo->b", a, b @ masked.T)
         return out
 
@@ -179,7 +179,7 @@ class MaskMatrix:
         weights = np.ascontiguousarray(alpha, dtype=np.float32)
         if weights.shape != (len(self),):
             raise SpecError(f"weighted_sum: expected {len(self)} weights, found shape {weights.shape}")
-        return self._without_padding(kernels.load(kernel).weighted_sum(self.rows, weights))
+        return self._without_padding(kernels.load(kernel).weighted_sum(self.packed, weights))
 
     def counts(self) -> NDArray[np.int32]:
         """In how many masks each bit is set, flat `(spec.bits,)`, int32, read-only; computed once, then kept up."""

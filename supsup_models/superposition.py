@@ -133,7 +133,7 @@ class UnpackedLayer:
 
     def __init__(self, model: MaskedNetwork, matrix: MaskMatrix) -> None:
         self._layers = model.layers
-        self._rows = matrix.rows
+        self._packed = matrix.packed
         self._spec = matrix.spec.layers
         self._weights = model.layer_weights(model.weights)
         self._buffers = model.layer_weights(torch.empty_like(model.weights))
@@ -144,7 +144,7 @@ class UnpackedLayer:
 
     def __call__(self, mask: int, layer: int) -> Tensor:
         spec, buffer = self._spec[layer], self._buffers[layer]
-        unpacked = torch.from_numpy(bits.unpack(self._rows[mask, spec.packed], spec.size).view("u1"))
+        unpacked = torch.from_numpy(bits.unpack(self._packed.row(mask, spec.packed), spec.size).view("u1"))
         return buffer.copy_(unpacked.view(spec.shape)).mul_(self._weights[layer])
 
 

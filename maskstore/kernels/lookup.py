@@ -15,23 +15,18 @@ import numpy as np
 from numba import njit
 from numba.core import config
 
+from maskstore.interleaved import CHUNK, LANES
 from maskstore.kernels.subset_sums import (
-    BLOCK_CHUNKS,
-    BLOCK_WORDS,
-    CHUNK,
     GROUPS,
-    LANES,
     TABLE_FLOATS,
-    add_block,
-    add_block_of_one_group,
     add_chunk,
+    add_chunks,
+    add_chunks_of_one_block,
     make_tables,
-    turn_shifted,
-    turn_words,
 )
 
-TILE_BLOCKS = 8  # blocks whose tables (11 KiB each) stay in the second-level cache while all masks pass over them
-MASK_TILE = 512  # masks whose bits for one neuron (64 bytes an input) stay in the second-level cache
+TILE_CHUNKS = 128  # chunks whose tables (90 KiB) stay in the second-level cache while all masks pass over them
+BLOCK_TILE = 32  # blocks whose bits for one neuron (64 bytes an input) stay in the second-level cache
 _LINE = 16  # values of 4 bytes in a line of the cache
 
 
@@ -50,88 +45,79 @@ def _on_a_line(array):
 
 
 @njit(cache=True, nogil=True)
-def dot_block(rows, g, out, first_block, last_block, first, last):
-    """out[i] = sum of g over the set bits of rows[i] in some blocks of 512 bits, for masks first <= i < last.
+def dot_chunks(blocks, g, out, first_chunk, last_chunk, first, last):
+    """out[16 b + l] = sum of g over the set bits of lane l in some chunks of block b, for first <= b < last.
 
-    At least 16 masks; `out` is float64. Float32 within tiles of 4096 bits.
+    `out` is float64. Float32 within tiles of 4096 bits.
     """
-    words = rows.shape[1]
-    flat = rows.reshape(-1)
-    tables = _on_a_line(np.empty(TILE_BLOCKS * BLOCK_CHUNKS * TABLE_FLOATS + _LINE, dtype=np.float32))
-    indices = _on_a_line(np.empty(BLOCK_CHUNKS * GROUPS * LANES + _LINE, dtype=np.uint32))
+    stride = blocks.shape[1] * LANES
+    flat = blocks.reshape(-1)
+    tables = _on_a_line(np.empty(TILE_CHUNKS * TABLE_FLOATS + _LINE, dtype=np.float32))
     sums = np.empty(GROUPS * LANES, dtype=np.float32)
-    together = GROUPS * LANES
-    out[first:last] = 0.0
-    for tile in range(first_block, last_block, TILE_BLOCKS):
-        here = min(TILE_BLOCKS, last_block - tile)
-        for chunk in range(here * BLOCK_CHUNKS):
-            make_tables(g, tile * BLOCK_WORDS * 64 + CHUNK * chunk, tables, chunk)
-        row = first
-        while row + together <= last:
+    out[LANES * first : LANES * last] = 0.0
+    for tile in range(first_chunk, last_chunk, TILE_CHUNKS):
+        here = min(TILE_CHUNKS, last_chunk - tile)
+        for chunk in range(here):
+            make_tables(g, CHUNK * (tile + chunk), tables, chunk)
+        block = first
+        while block < last:
+            at = block * stride + tile * LANES
+            together = GROUPS if block + GROUPS <= last else 1
             sums[:] = 0.0
-            for block in range(here):
-                at = row * words + (tile + block) * BLOCK_WORDS
-                for group in range(0, together, LANES):
-                    turn_words(flat, at + group * words, words, indices, group, together, together * words)
-                add_block(tables, block * BLOCK_CHUNKS, indices, sums)
-            for i in range(together):
-                out[row + i] += sums[i]
-            row += together
-        while row < last:
-            start = min(row, last - LANES)  # the last group overlaps the one before it
-            sums[:LANES] = 0.0
-            for block in range(here):
-                at = start * words + (tile + block) * BLOCK_WORDS
-                turn_words(flat, at, words, indices, 0, LANES, LANES * words)
-                add_block_of_one_group(tables, block * BLOCK_CHUNKS, indices, sums)
-            for lane in range(row - start, LANES):
-                out[start + lane] += sums[lane]
-            row = start + LANES
+            if together == GROUPS:
+                add_chunks(tables, flat, at, stride, here, sums)
+            else:
+                add_chunks_of_one_block(tables, flat, at, stride, here, sums)
+            for i in range(LANES * together):
+                out[LANES * block + i] += sums[i]
+            block += together
 
 
 @njit(cache=True, nogil=True)
-def _bits_of_neuron(flat, words, first_row, count, first_bit, chunks, indices, width):
-    """indices[width * c + i] = the 32 bits from first_bit + 32 c of row first_row + i, for i < count.
+def _bits_of_neuron(blocks, block, count, first_bit, chunks, indices, width, column):
+    """indices[width * c + column + i] = 32 bits from first_bit + 32 c on of lane i of the `count` blocks from `block`.
 
-    What lies beyond the neuron's own bits is not cleared: it meets zeros. `indices` has room for whole blocks.
+    What lies beyond the neuron's own bits is not cleared: it meets zeros.
     """
-    word, shift = first_bit >> 6, np.uint64(first_bit & 63)
-    for start in range(0, count, LANES):
-        for block in range(0, chunks, 2 * BLOCK_WORDS):
-            at = (first_row + start) * words + word + block // 2
-            if start + LANES <= count and at + (LANES - 1) * words + BLOCK_WORDS + 1 <= flat.size:
-                turn_shifted(flat, at, words, shift, indices, block * width + start, width)
-                continue
-            for i in range(start, min(start + LANES, count)):  # the last rows: nothing may be read beyond them
-                for chunk in range(block, min(block + 2 * BLOCK_WORDS, chunks), 2):
-                    place = (first_row + i) * words + word + chunk // 2
-                    bits = flat[place] >> shift
-                    if shift and place + 1 < flat.size:
-                        bits |= flat[place + 1] << (np.uint64(64) - shift)
-                    indices[width * chunk + i] = np.uint32(bits & np.uint64(0xFFFFFFFF))
-                    indices[width * (chunk + 1) + i] = np.uint32(bits >> np.uint64(32))
+    start, shift = first_bit >> 5, np.uint32(first_bit & 31)
+    back = np.uint32(32) - shift
+    last = blocks.shape[1] - 1
+    for number in range(count):
+        source = blocks[block + number]
+        for chunk in range(chunks):
+            to = width * chunk + column + LANES * number
+            low = start + chunk
+            if shift and low < last:
+                for lane in range(LANES):
+                    indices[to + lane] = source[low, lane] >> shift | source[low + 1, lane] << back
+            else:
+                for lane in range(LANES):
+                    indices[to + lane] = source[low, lane] >> shift
 
 
 @njit(cache=True, nogil=True)
-def outer_images(rows, first_bit, weights, left, right, out, first, last):
+def outer_images(blocks, rest, first_bit, weights, left, right, out, first, last):
     """out[b, i] += left[b] @ (weights * bits of mask i) @ right[b], for images first <= b < last.
 
-    rows `(k, words)`; the bits of an `(o, n)` layer start at `first_bit`; weights `(o, n)`, left `(B, o)`, right
-    `(B, n)`, out `(B, k)`, all float32. Where left is zero (a neuron that was off) nothing is computed.
+    `blocks` and `rest`, `(n, chunks, 16)`: all masks side by side, those of `rest` last; the bits of an `(o, n)` layer
+    start at `first_bit`. weights `(o, n)`, left `(B, o)`, right `(B, n)`, out `(B, k)`, all float32. Where left is zero
+    (a neuron that was off) nothing is computed.
     """
     neurons, size = weights.shape
-    chunks = (size + 31) // 32
-    values = np.zeros(32 * chunks, dtype=np.float32)
-    room = -(-chunks // (2 * BLOCK_WORDS)) * 2 * BLOCK_WORDS
-    flat = rows.reshape(-1)
-    for first_row in range(0, rows.shape[0], MASK_TILE):
-        here = min(MASK_TILE, rows.shape[0] - first_row)
-        groups = (here + LANES - 1) // LANES
+    chunks = (size + CHUNK - 1) // CHUNK
+    values = np.zeros(CHUNK * chunks, dtype=np.float32)
+    full, total = len(blocks), len(blocks) + len(rest)
+    for block in range(0, total, BLOCK_TILE):
+        groups = min(BLOCK_TILE, total - block)
+        whole = max(0, min(groups, full - block))  # of `blocks`; what is left is of `rest`
         width = groups * LANES
-        indices = np.zeros(room * width, dtype=np.uint32)
+        here = min(width, out.shape[1] - LANES * block)
+        indices = np.empty(chunks * width, dtype=np.uint32)
         sums = np.zeros((last - first) * width, dtype=np.float32)
         for neuron in range(neurons):
-            _bits_of_neuron(flat, rows.shape[1], first_row, here, first_bit + neuron * size, chunks, indices, width)
+            start = first_bit + neuron * size
+            _bits_of_neuron(blocks, block, whole, start, chunks, indices, width, 0)
+            _bits_of_neuron(rest, block + whole - full, groups - whole, start, chunks, indices, width, LANES * whole)
             for image in range(first, last):
                 scale = left[image, neuron]
                 if scale == 0.0:
@@ -140,7 +126,7 @@ def outer_images(rows, first_bit, weights, left, right, out, first, last):
                     values[j] = scale * weights[neuron, j] * right[image, j]
                 at = (image - first) * width
                 for chunk in range(chunks):
-                    add_chunk(values, 32 * chunk, indices, chunk * width, groups, sums, at)
+                    add_chunk(values, CHUNK * chunk, indices, chunk * width, groups, sums, at)
         for image in range(first, last):
             for i in range(here):
-                out[image, first_row + i] += sums[(image - first) * width + i]
+                out[image, LANES * block + i] += sums[(image - first) * width + i]

@@ -3,37 +3,39 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from maskstore.interleaved import Interleaved
+
 
 def unpack_rows(rows: NDArray[np.uint64]) -> NDArray[np.uint8]:
     """Bits of packed rows, padding included: `(k, words)` uint64 -> `(k, 64 * words)` uint8."""
     return np.unpackbits(np.ascontiguousarray(rows).astype("<u8", copy=False).view(np.uint8), axis=1, bitorder="little")
 
 
-def dot(rows: NDArray[np.uint64], g: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Sum of `g` over the set bits of each row: `(k, words)`, `(64 * words,)` -> `(k,)` float32."""
-    return (unpack_rows(rows).astype(np.float64) @ g.astype(np.float64)).astype(np.float32)
+def dot(packed: Interleaved, g: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Sum of `g` over the set bits of each of k masks: `(64 * words,)` -> `(k,)` float32."""
+    return (unpack_rows(packed.rows()).astype(np.float64) @ g.astype(np.float64)).astype(np.float32)
 
 
 def outer_dots(
-    rows: NDArray[np.uint64],
+    packed: Interleaved,
     first_bit: int,
     weights: NDArray[np.float32],
     left: NDArray[np.float32],
     right: NDArray[np.float32],
 ) -> NDArray[np.float32]:
-    """out[b, i] = left[b] @ (weights * M^i) @ right[b]; M^i are row i's bits from `first_bit` on, in weights' shape.
+    """out[b, i] = left[b] @ (weights * M^i) @ right[b]; M^i are mask i's bits from `first_bit` on, in weights' shape.
 
-    rows `(k, words)`, weights `(o, n)`, left `(B, o)`, right `(B, n)` -> `(B, k)` float32.
+    weights `(o, n)`, left `(B, o)`, right `(B, n)` -> `(B, k)` float32.
     """
-    dense = unpack_rows(rows)[:, first_bit : first_bit + weights.size].reshape(-1, *weights.shape)
+    dense = unpack_rows(packed.rows())[:, first_bit : first_bit + weights.size].reshape(-1, *weights.shape)
     masked = dense * weights.astype(np.float64)
     result: NDArray[np.float32] = np.einsum("bo,kon,bn->bk", left, masked, right, optimize=True).astype(np.float32)
     return result
 
 
-def weighted_sum(rows: NDArray[np.uint64], alpha: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Sum of the rows' bits weighted by `alpha`: `(k, words)`, `(k,)` -> `(64 * words,)` float32."""
-    return (alpha.astype(np.float64) @ unpack_rows(rows).astype(np.float64)).astype(np.float32)
+def weighted_sum(packed: Interleaved, alpha: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Sum of the masks' bits weighted by `alpha`: `(k,)` -> `(64 * words,)` float32."""
+    return (alpha.astype(np.float64) @ unpack_rows(packed.rows()).astype(np.float64)).astype(np.float32)
 
 
 def score_contexts(key: tuple[int, int], signs: NDArray[np.uint64], size: int) -> NDArray[np.uint8]:

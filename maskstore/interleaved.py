@@ -1,0 +1,112 @@
+"""Packed masks side by side: the order in memory that inference reads fastest.
+
+A *chunk* is 32 neighbouring bits of a mask. Every sixteen masks are a *block*, an array `(chunks, 16)` of uint32 with
+one column a mask, so that one vector of 512 bits holds the same chunk of sixteen masks and a block is read from front
+to back. Fewer than sixteen masks are left over; these are the *tail*, rows of 64-bit words like those of a `Mask`.
+Both take one bit of memory a bit, and a mask moves once, when its block is full.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+LANES = 16  # masks of a block
+CHUNK = 32  # bits of a chunk
+ALL_WORDS = slice(None)
+
+
+@dataclass(frozen=True)
+class Interleaved:
+    """k masks of equally many words: masks 16 b to 16 b + 15 are `blocks[b]`, those after the last block `tail`."""
+
+    blocks: NDArray[np.uint32]
+    """`(blocks, chunks, 16)`, C order; chunk 2 w holds the low half of word w."""
+    tail: NDArray[np.uint64]
+    """`(n, words)`, n < 16."""
+
+    @classmethod
+    def of(cls, rows: NDArray[np.uint64]) -> "Interleaved":
+        """The masks of packed rows `(k, words)`, copied."""
+        full = len(rows) // LANES
+        blocks = np.empty((full, 2 * rows.shape[1], LANES), dtype=np.uint32)
+        for number, block in enumerate(blocks):
+            block[:] = chunks_of(rows[LANES * number : LANES * (number + 1)]).T
+        return cls(blocks, np.array(rows[LANES * full :], dtype=np.uint64))
+
+    def __len__(self) -> int:
+        return LANES * len(self.blocks) + len(self.tail)
+
+    def row(self, index: int, words: slice = ALL_WORDS) -> NDArray[np.uint64]:
+        """Some words of one mask, a copy."""
+        block, lane = divmod(index, LANES)
+        if block == len(self.blocks):
+            return self.tail[lane, words].copy()
+        start, stop, _ = words.indices(self.tail.shape[1])
+        return _words_of(self.blocks[block, 2 * start : 2 * stop, lane])
+
+    def rows(self, words: slice = ALL_WORDS) -> NDArray[np.uint64]:
+        """Some words of every mask, `(k, n)`, a copy."""
+        start, stop, _ = words.indices(self.tail.shape[1])
+        result = np.empty((len(self), stop - start), dtype=np.uint64)
+        for number, block in enumerate(self.blocks):
+            result[LANES * number : LANES * (number + 1)] = _words_of(block[2 * start : 2 * stop].T)
+        result[LANES * len(self.blocks) :] = self.tail[:, words]
+        return result
+
+
+class GrowingRows:
+    """Masks that arrive one after the other; `packed` is what has arrived, and is never written to again.
+
+    A thread may read while another appends. `room` is for how many masks memory is set aside from the start; beyond
+    it as much again by halves is, and a block moves to it.
+    """
+
+    def __init__(self, words: int, *, room: int = 0) -> None:
+        self._words = words
+        self._blocks = np.zeros((room // LANES, 2 * words, LANES), dtype=np.uint32)  # pages are taken when written
+        self._tail = np.zeros((LANES, words), dtype=np.uint64)
+        self.packed = Interleaved(self._blocks[:0], self._tail[:0])
+
+    @classmethod
+    def of(cls, packed: Interleaved) -> "GrowingRows":
+        """Goes on after masks that are there; takes their memory over."""
+        result = cls(packed.tail.shape[1])
+        result._tail[: len(packed.tail)] = packed.tail
+        result._blocks = packed.blocks
+        result.packed = Interleaved(packed.blocks, result._tail[: len(packed.tail)])
+        return result
+
+    def append(self, row: NDArray[np.uint64]) -> None:
+        """Add a mask `(words,)`."""
+        full, left = len(self.packed.blocks), len(self.packed.tail)
+        self._tail[left] = row
+        if left + 1 < LANES:
+            self.packed = Interleaved(self._blocks[:full], self._tail[: left + 1])
+            return
+        if full == len(self._blocks):
+            grown = np.zeros((full + max(1, full // 2), 2 * self._words, LANES), dtype=np.uint32)
+            grown[:full] = self._blocks
+            self._blocks = grown
+        self._blocks[full] = chunks_of(self._tail).T
+        self._tail = np.zeros_like(self._tail)  # whoever holds the old tail may go on reading it
+        self.packed = Interleaved(self._blocks[: full + 1], self._tail[:0])
+
+
+def chunks_of(rows: NDArray[np.uint64]) -> NDArray[np.uint32]:
+    """Rows of words `(..., words)` as rows of chunks `(..., 2 * words)`; a view where the processor's order allows."""
+    return np.ascontiguousarray(rows).astype("<u8", copy=False).view("<u4").astype(np.uint32, copy=False)
+
+
+def _words_of(chunks: NDArray[np.uint32]) -> NDArray[np.uint64]:
+    return np.ascontiguousarray(chunks).astype("<u4", copy=False).view("<u8").astype(np.uint64, copy=False)
+
+
+def chosen_rows(packed: Interleaved, chosen: Sequence[int]) -> Interleaved:
+    """Some of the masks, in this order, copied."""
+    from maskstore.kernels import load
+
+    blocks: NDArray[np.uint32] = load().chosen_blocks(packed, chosen[: len(chosen) // LANES * LANES])
+    tail = [packed.row(index) for index in chosen[len(chosen) // LANES * LANES :]]
+    return Interleaved(blocks, np.array(tail, dtype=np.uint64).reshape(len(tail), packed.tail.shape[1]))

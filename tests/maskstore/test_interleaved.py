@@ -1,0 +1,121 @@
+"""Masks side by side: what goes in comes out, in any order, in parts, and while more arrive."""
+
+import threading
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from maskstore import MaskMatrix, MaskSpec
+from maskstore.interleaved import GrowingRows, Interleaved, chosen_rows, chunks_of
+from maskstore.kernels import cpu, lookup, reference
+from strategies import random_mask
+
+seeds = st.integers(0, 2**32 - 1)
+
+
+def random_rows(count: int, words: int, seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 2**64, size=(count, words), dtype=np.uint64)
+
+
+@given(st.integers(0, 70), st.integers(1, 9), st.data())
+def test_rows_come_back_whole_and_in_parts(count, words, data):
+    rows = random_rows(count, words)
+    packed = Interleaved.of(rows)
+    start = data.draw(st.integers(0, words))
+    part = slice(start, data.draw(st.integers(start, words)))
+    assert len(packed) == count
+    assert (packed.blocks.shape, packed.tail.shape) == ((count // 16, 2 * words, 16), (count % 16, words))
+    assert packed.blocks.nbytes + packed.tail.nbytes == rows.nbytes  # a bit of memory a bit
+    np.testing.assert_array_equal(packed.rows(), rows)
+    np.testing.assert_array_equal(packed.rows(part), rows[:, part])
+    for index in range(count):
+        np.testing.assert_array_equal(packed.row(index), rows[index])
+        np.testing.assert_array_equal(packed.row(index, part), rows[index, part])
+
+
+def test_a_column_of_a_block_is_a_mask_and_low_halves_come_first():
+    rows = random_rows(32, 3)
+    packed = Interleaved.of(rows)
+    assert int(packed.blocks[1, 0, 5]) == int(rows[21, 0]) & 0xFFFFFFFF
+    assert int(packed.blocks[1, 5, 5]) == int(rows[21, 2]) >> 32
+    np.testing.assert_array_equal(chunks_of(rows)[21], packed.blocks[1, :, 5])
+
+
+@given(st.integers(1, 60), st.integers(1, 5), st.integers(0, 80), st.lists(st.integers(0, 10**6), max_size=50))
+def test_growing_one_by_one_is_packing_at_once_and_choosing_keeps_the_order(count, words, room, picks):
+    rows = random_rows(count, words)
+    growing = GrowingRows(words, room=room)
+    seen = []
+    for row in rows:
+        seen.append(growing.packed)
+        growing.append(row)
+    for arrived, packed in enumerate(seen):  # nothing that was handed out has changed since
+        np.testing.assert_array_equal(packed.rows(), rows[:arrived])
+    chosen = [pick % count for pick in picks]
+    picked = chosen_rows(growing.packed, chosen)
+    np.testing.assert_array_equal(picked.rows(), rows[chosen])
+    more = GrowingRows.of(picked)
+    more.append(rows[0])
+    np.testing.assert_array_equal(more.packed.rows(), np.concatenate([rows[chosen], rows[:1]]))
+    np.testing.assert_array_equal(growing.packed.rows(), rows)
+
+
+@pytest.mark.parametrize("room", [0, 400])
+def test_a_thread_reads_while_another_appends(room):
+    rows = random_rows(400, 7)
+    growing = GrowingRows(7, room=room)
+    wrong, done = [], threading.Event()
+
+    def read() -> None:
+        while not done.is_set():
+            packed = growing.packed
+            if not np.array_equal(packed.rows(), rows[: len(packed)]):
+                wrong.append(len(packed))
+
+    reader = threading.Thread(target=read)
+    reader.start()
+    for row in rows:
+        growing.append(row)
+    done.set()
+    reader.join()
+    assert wrong == []
+
+
+@pytest.mark.parametrize(("count", "words"), [(15, 3), (16, 1), (33, 130), (300, 1025)])
+def test_masked_adds_over_blocks_equal_lookups(count, words, monkeypatch):
+    """What processors without AVX-512 compute, on any."""
+    packed = Interleaved.of(random_rows(count, words))
+    g = np.random.default_rng(1).standard_normal(64 * words).astype(np.float32)
+    monkeypatch.setattr(lookup, "available", lambda: False)
+    np.testing.assert_allclose(cpu.dot(packed, g), reference.dot(packed, g), rtol=1e-5, atol=1e-5 * np.sqrt(64 * words))
+
+
+@given(st.integers(1, 70), seeds)
+def test_a_matrix_gives_back_its_masks_and_chosen_ones(count, seed):
+    spec = MaskSpec({"a": (7, 9), "b": (130,)})
+    masks = [random_mask(spec, 0.5, seed + i) for i in range(count)]
+    matrix = MaskMatrix(spec, masks)
+    assert [matrix[i] for i in range(count)] == masks
+    np.testing.assert_array_equal(matrix.rows, [mask.words for mask in masks])
+    order = np.random.default_rng(seed).permutation(count)[: count // 2 + 1].tolist()
+    chosen = matrix.select(order)
+    assert [chosen[i] for i in range(len(order))] == [masks[i] for i in order]
+    chosen.append("one more", masks[0])
+    assert chosen["one more"] == masks[0]
+    assert matrix.nbytes == 8 * spec.words * count
+
+
+@pytest.mark.skipif(not lookup.available(), reason="needs AVX-512")
+@pytest.mark.parametrize("count", [3, 16, 40, 16 * lookup.BLOCK_TILE + 5, 16 * lookup.BLOCK_TILE * 2])
+def test_outer_products_over_several_tiles_of_blocks(count):
+    spec = MaskSpec({"first": (3,), "layer": (5, 33)})
+    matrix = MaskMatrix(spec, [random_mask(spec, 0.5, i) for i in range(count)])
+    rng = np.random.default_rng(0)
+    weights, left, right = (rng.standard_normal(shape).astype(np.float32) for shape in ((5, 33), (4, 5), (4, 33)))
+    left[1] = 0
+    found = matrix.outer_dots("layer", weights, left, right)
+    flat = np.array([matrix[i].flat() for i in range(count)], dtype=np.float64)
+    dense = flat[:, spec["layer"].flat].reshape(count, 5, 33)
+    np.testing.assert_allclose(found, np.einsum("bo,kon,on,bn->bk", left, dense, weights, right), atol=1e-4)
