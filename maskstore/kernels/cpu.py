@@ -1,6 +1,7 @@
 """The hot loops in Numba, shared among cores: by table lookup where the processor can, by masked adds elsewhere."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -24,32 +25,39 @@ def dot(packed: Interleaved, g: NDArray[np.float32]) -> NDArray[np.float32]:
     """
     g = np.ascontiguousarray(g)
     blocks, tail = packed.blocks, packed.tail
-    out = np.zeros(len(packed), dtype=np.float64)
-    if len(blocks) and lookup.available():
-        out[: len(out) - len(tail)] = _dot_by_lookup(blocks, g)
+    work = tail.size
+    pieces: list[tuple[Any, ...]] = []
+    parts = np.zeros((1, LANES * len(blocks)), dtype=np.float64)
+    rest = np.zeros(len(tail), dtype=np.float64)
+    if lookup.available():
+        parts, pieces = _lookups(blocks, g)
+        work += blocks.size // 2 // _LOOKUP_GAIN
     elif len(blocks):
-        pieces = ranges(len(blocks), pieces_for_cores(len(blocks)))
-        shared(masked_adds.dot_blocks, [(blocks, g, out, *piece) for piece in pieces], blocks.size // 2)
+        shares = ranges(len(blocks), pieces_for_cores(len(blocks)))
+        pieces = [(masked_adds.dot_blocks, blocks, g, parts[0], *share) for share in shares]
+        work += blocks.size // 2
     if len(tail):
-        pieces = ranges(len(tail), pieces_for_cores(len(tail)))
-        shared(masked_adds.dot_rows, [(tail, g, out[len(out) - len(tail) :], *piece) for piece in pieces], tail.size)
-    return out.astype(np.float32)
+        shares = ranges(len(tail), pieces_for_cores(len(tail)))
+        pieces += [(masked_adds.dot_rows, tail, g, rest, *share) for share in shares]
+    shared(_run, pieces, work)
+    return np.concatenate([parts.sum(axis=0), rest]).astype(np.float32)
 
 
-def _dot_by_lookup(blocks: NDArray[np.uint32], g: NDArray[np.float32]) -> NDArray[np.float64]:
-    """The dot products of whole blocks. Pieces, and so the result, go by the shape alone."""
+def _run(kernel: Callable[..., None], *arguments: Any) -> None:
+    kernel(*arguments)
+
+
+def _lookups(blocks: NDArray[np.uint32], g: NDArray[np.float32]) -> tuple[NDArray[np.float64], list[tuple[Any, ...]]]:
+    """Parts `(n, masks)` of the dot products, and the pieces of work that write them: by the shape alone."""
     chunks = blocks.shape[1]
     by_blocks = [(first, min(first + _DOT_BLOCKS, len(blocks))) for first in range(0, len(blocks), _DOT_BLOCKS)]
     by_chunks = ranges(chunks, chunks * min(len(blocks), _DOT_BLOCKS) // _DOT_PIECE, lookup.TILE_CHUNKS)
-    partial = np.zeros((len(by_chunks), LANES * len(blocks)), dtype=np.float64)
-    pieces = [
-        (blocks, g, part, *columns, *masks)
-        for part, columns in zip(partial, by_chunks, strict=True)
+    parts = np.zeros((len(by_chunks), LANES * len(blocks)), dtype=np.float64)
+    return parts, [
+        (lookup.dot_chunks, blocks, g, part, *columns, *masks)
+        for part, columns in zip(parts, by_chunks, strict=True)
         for masks in by_blocks
     ]
-    shared(lookup.dot_chunks, pieces, blocks.size // 2 // _LOOKUP_GAIN)
-    total: NDArray[np.float64] = partial.sum(axis=0)
-    return total
 
 
 def outer_dots(
