@@ -20,6 +20,7 @@ from maskstore.kernels.vectors import FLOATS, INTS, data_of, load, offset, splat
 TILE_WORDS = 8  # words whose sums, a float for every bit and lane, stay in the first-level cache
 _DOT_WORDS = 1024  # words whose float32 partial sums are then added in float64
 _GROUPS = 64 // LANES  # vectors a word
+_BLOCKS = 4  # blocks whose sums are loaded and stored once
 _CHAINS = 4  # sums that do not wait for one another
 _ZERO = ir.Constant(FLOATS, [0.0] * LANES)
 _CHOICE = ir.VectorType(ir.IntType(1), LANES)
@@ -111,22 +112,38 @@ def _lane_sums(typing_context, bits, at, g, g_at, chunks, sums):
     return signature, codegen
 
 
-@intrinsic
-def _lane_axpy(typing_context, bits, at, alpha, alpha_at, out, out_at):
-    """out[out_at + 16 b + l] += alpha[alpha_at + l] where bit b of bits[at + l] is set, for a chunk of 16 masks."""
-    signature = types.void(bits, types.intp, alpha, types.intp, out, types.intp)
+def _lane_axpy_of(groups: int) -> Any:
+    @intrinsic
+    def lane_axpy(typing_context, bits, at, stride, alpha, alpha_at, out, out_at):
+        """out[out_at + 16 b + l] += alpha of lane l where its bit b is set, for a chunk of some blocks of 16 masks.
 
-    def codegen(context, builder, signature, arguments):
-        bit_data, alpha_data, out_data = (data_of(context, builder, signature.args[i], arguments[i]) for i in (0, 2, 4))
-        lanes = load(builder, bit_data, arguments[1], INTS)
-        weights = load(builder, alpha_data, arguments[3], FLOATS)
-        for bit in range(CHUNK):
-            place = offset(builder, arguments[5], LANES * bit)
-            chosen = builder.select(_lanes_with(builder, lanes, bit), weights, _ZERO)
-            store(builder, builder.fadd(load(builder, out_data, place, FLOATS), chosen), out_data, place)
-        return context.get_dummy_value()
+        Block i's chunk lies at bits[at + stride * i], its weights at alpha[alpha_at + 16 i], i < groups.
+        """
+        signature = types.void(bits, types.intp, types.intp, alpha, types.intp, out, types.intp)
 
-    return signature, codegen
+        def codegen(context, builder, signature, arguments):
+            bit_data, alpha_data, out_data = (
+                data_of(context, builder, signature.args[i], arguments[i]) for i in (0, 3, 5)
+            )
+            _, at, stride, _, alpha_at, _, out_at = arguments
+            chunks = [load(builder, bit_data, builder.add(at, times(builder, stride, i)), INTS) for i in range(groups)]
+            weights = [load(builder, alpha_data, offset(builder, alpha_at, LANES * i), FLOATS) for i in range(groups)]
+            for bit in range(CHUNK):
+                place = offset(builder, out_at, LANES * bit)
+                total = load(builder, out_data, place, FLOATS)
+                for chunk, weight in zip(chunks, weights, strict=True):
+                    chosen = builder.select(_lanes_with(builder, chunk, bit), weight, _ZERO)
+                    total = builder.fadd(total, chosen)
+                store(builder, total, out_data, place)
+            return context.get_dummy_value()
+
+        return signature, codegen
+
+    return lane_axpy
+
+
+_lane_axpy = _lane_axpy_of(_BLOCKS)
+_lane_axpy_of_one_block = _lane_axpy_of(1)
 
 
 @njit(cache=True, nogil=True)
@@ -159,15 +176,22 @@ def weighted_sum_words(blocks, tail, alpha, out, first, last):
     """out[64 w + i] = sum of the masks' alpha over those with bit i of word w, for first <= w < last."""
     masks = LANES * len(blocks)
     sums = np.empty(TILE_WORDS * 64 * LANES, dtype=np.float32)
+    stride = LANES * blocks.shape[1]
+    flat = blocks.reshape(-1)
     for start in range(first, last, TILE_WORDS):
         stop = min(start + TILE_WORDS, last)
         sums[:] = 0.0
-        for block in range(len(blocks)):
-            flat = blocks[block].reshape(-1)
-            if np.any(alpha[LANES * block : LANES * (block + 1)]):
+        block = 0
+        while block < len(blocks):
+            together = _BLOCKS if block + _BLOCKS <= len(blocks) else 1
+            if np.any(alpha[LANES * block : LANES * (block + together)]):
                 for chunk in range(2 * start, 2 * stop):
-                    at = (chunk - 2 * start) * CHUNK * LANES
-                    _lane_axpy(flat, LANES * chunk, alpha, LANES * block, sums, at)
+                    at, to = stride * block + LANES * chunk, (chunk - 2 * start) * CHUNK * LANES
+                    if together == _BLOCKS:
+                        _lane_axpy(flat, at, stride, alpha, LANES * block, sums, to)
+                    else:
+                        _lane_axpy_of_one_block(flat, at, stride, alpha, LANES * block, sums, to)
+            block += together
         for i in range(64 * (stop - start)):
             total = np.float32(0.0)
             for lane in range(LANES):
