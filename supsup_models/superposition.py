@@ -18,6 +18,7 @@ normalise with the statistics of the batch, so its images have to be of one task
 from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
@@ -57,14 +58,37 @@ def run_each(
 
 
 def superposed_weights(model: MaskedModel, rows: Rows) -> Tensor:
-    """Effective weights of the superposition that derivatives are taken at, flat `(spec.bits,)`.
+    """Effective weights of the superposition that derivatives are taken at, flat `(spec.bits,)`; not to be written to.
 
     The mean of the masks, alpha = 1/k; in a network of given densities `expected_weights`, which are what that mean
-    tends to as independent masks arrive, and which training knows before it has seen another task.
+    tends to as independent masks arrive, and which training knows before it has seen another task. Each network's last
+    ones are kept, for the next batch.
     """
-    if model.densities is not None:
-        return expected_weights(model)
-    return rows.mean().to(model.weights) * model.weights
+    mean = rows.mean() if model.densities is None else None
+    kept = _SUPERPOSED.get(model)
+    if kept is not None and kept.holds(model.weights, mean):
+        return kept.product
+    product = expected_weights(model) if mean is None else mean.to(model.weights) * model.weights
+    if not model.weights.is_inference():  # of those, nobody could tell that they were written to
+        _SUPERPOSED[model] = _Superposed(model.weights, model.weights._version, mean, product)
+    return product
+
+
+@dataclass(frozen=True)
+class _Superposed:
+    """What `superposed_weights` came to, and of what."""
+
+    weights: Tensor
+    version: int
+    mean: Tensor | None
+    product: Tensor
+
+    def holds(self, weights: Tensor, mean: Tensor | None) -> bool:
+        """Whether it is of these: the same tensors, unchanged since."""
+        return self.weights is weights and self.mean is mean and self.version == weights._version
+
+
+_SUPERPOSED: WeakKeyDictionary[MaskedModel, _Superposed] = WeakKeyDictionary()
 
 
 def expected_weights(model: MaskedModel) -> Tensor:
