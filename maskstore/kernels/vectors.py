@@ -1,0 +1,91 @@
+"""LLVM vector IR for Numba intrinsics: registers of 512 bits, sixteen values of 32 bits.
+
+Each function takes llvmlite's builder first and adds instructions to it. Indices count values, not bytes.
+
+Numba's cache of compiled kernels goes by the file of the kernel: after a change here, touch those that use it.
+"""
+
+from typing import Any
+
+from llvmlite import ir
+
+LANES = 16
+LINE = 16  # values of 4 bytes in a line of the cache
+I32 = ir.IntType(32)
+FLOATS = ir.VectorType(ir.FloatType(), LANES)
+INTS = ir.VectorType(I32, LANES)
+FLAGS = ir.VectorType(ir.IntType(1), LANES)
+ZEROS = ir.Constant(FLOATS, [0.0] * LANES)
+_POINTER_NAME = "p0"
+
+
+def data(context: Any, builder: Any, array_type: Any, array: Any) -> Any:
+    """Where the values of a Numba array begin."""
+    return context.make_array(array_type)(context, builder, array).data
+
+
+def function(builder: Any, name: str, result: Any, arguments: list[Any]) -> Any:
+    """An LLVM intrinsic, declared once a module."""
+    return builder.module.globals.get(name) or ir.Function(builder.module, ir.FunctionType(result, arguments), name)
+
+
+def splat(builder: Any, value: Any) -> Any:
+    """A 32-bit value in all lanes."""
+    vector = ir.VectorType(value.type, LANES)
+    first = builder.insert_element(ir.Constant(vector, ir.Undefined), value, ir.Constant(I32, 0))
+    return builder.shuffle_vector(first, first, ir.Constant(INTS, [0] * LANES))
+
+
+def _at(builder: Any, values: Any, index: Any, vector: Any) -> Any:
+    return builder.bitcast(builder.gep(values, [index]), vector.as_pointer())
+
+
+def load(builder: Any, values: Any, index: Any, vector: Any = FLOATS) -> Any:
+    """A vector from any index on."""
+    value = builder.load(_at(builder, values, index, vector))
+    value.align = vector.element.width // 8 if isinstance(vector.element, ir.IntType) else 4
+    return value
+
+
+def store(builder: Any, value: Any, values: Any, index: Any) -> None:
+    """Write a vector from any index on."""
+    width = value.type.element.width // 8 if isinstance(value.type.element, ir.IntType) else 4
+    builder.store(value, _at(builder, values, index, value.type)).align = width
+
+
+def first_lanes(builder: Any, count: Any) -> Any:
+    """Flags of the first `count` lanes, for `load_some` and `store_some`; `count` is any integer."""
+    lanes = ir.Constant(INTS, list(range(LANES)))
+    return builder.icmp_signed("<", lanes, splat(builder, builder.trunc(count, I32)))
+
+
+def load_some(builder: Any, values: Any, index: Any, flags: Any) -> Any:
+    """Sixteen floats, of which only the flagged lanes are read; the others are zero."""
+    pointer = FLOATS.as_pointer()
+    call = function(builder, f"llvm.masked.load.v16f32.{_POINTER_NAME}", FLOATS, [pointer, I32, FLAGS, FLOATS])
+    return builder.call(call, [_at(builder, values, index, FLOATS), ir.Constant(I32, 4), flags, ZEROS])
+
+
+def store_some(builder: Any, value: Any, values: Any, index: Any, flags: Any) -> None:
+    """Write the flagged lanes of sixteen floats."""
+    pointer = FLOATS.as_pointer()
+    arguments = [FLOATS, pointer, I32, FLAGS]
+    call = function(builder, f"llvm.masked.store.v16f32.{_POINTER_NAME}", ir.VoidType(), arguments)
+    builder.call(call, [value, _at(builder, values, index, FLOATS), ir.Constant(I32, 4), flags])
+
+
+def fused_multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
+    """a * b + c, rounded once."""
+    return builder.call(function(builder, "llvm.fma.v16f32", FLOATS, [FLOATS] * 3), [a, b, c])
+
+
+def turned(builder: Any, rows: list[Any]) -> list[Any]:
+    """16 vectors of 16 values, turned: four rounds of interleaving halves."""
+    low = ir.Constant(INTS, [lane // 2 + 16 * (lane % 2) for lane in range(16)])
+    high = ir.Constant(INTS, [8 + lane // 2 + 16 * (lane % 2) for lane in range(16)])
+    for _ in range(4):
+        mixed = []
+        for a, b in zip(rows[:8], rows[8:], strict=True):
+            mixed += [builder.shuffle_vector(a, b, low), builder.shuffle_vector(a, b, high)]
+        rows = mixed
+    return rows
