@@ -7,8 +7,11 @@ higher is more likely.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import final
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from supsup_models.errors import InferenceError
@@ -22,7 +25,18 @@ class Objective(ABC):
     def cost(self, logits: Tensor) -> Tensor:
         """Cost of each image: `(b, outputs)` -> `(b,)`; lower means that the mask fits better."""
 
+    def gradient(self, logits: Tensor) -> Tensor:
+        """Derivative of the batch's mean cost by the logits: `(b, outputs)` -> `(b, outputs)`, part of no graph.
 
+        By autograd of `cost`. H and G know the closed form, and take it in numpy for float32 on the CPU: for so few
+        numbers torch wakes threads that cost more than the work, and that spin on where our own should run.
+        """
+        with torch.enable_grad():
+            leaf = logits.detach().requires_grad_()
+            return torch.autograd.grad(self.cost(leaf).mean(), leaf)[0]
+
+
+@final
 @dataclass(frozen=True)
 class Entropy(Objective):
     """H: the entropy of the softmax over all outputs, in nats (Wortsman et al. 2020, section 3.3)."""
@@ -31,7 +45,19 @@ class Entropy(Objective):
         log_p = torch.log_softmax(logits, dim=1)
         return -(log_p.exp() * log_p).sum(dim=1)
 
+    def gradient(self, logits: Tensor) -> Tensor:
+        """-p (log p + H) / b: with dH/d(log p) = -p (log p + 1) and d(log p_i)/dz_j = [i = j] - p_j, the ones cancel."""
+        if not _in_numpy(logits):
+            return super().gradient(logits)
+        with np.errstate(all="ignore"):  # what is not a number stays so, as in torch
+            log_p, p = _log_softmax(logits)
+            negative_entropy = (p * log_p).sum(axis=1, keepdims=True)
+            p *= np.subtract(negative_entropy, log_p, out=log_p)
+            p /= np.float32(len(p))
+        return torch.from_numpy(p)
 
+
+@final
 @dataclass(frozen=True)
 class Superfluous(Objective):
     """G: logsumexp of the logits, with the gradient let through the superfluous outputs only (section 3.4).
@@ -47,6 +73,31 @@ class Superfluous(Objective):
         real = logits[:, : self.classes].detach()
         everything = torch.cat([real, logits[:, self.classes :]], dim=1)
         return torch.logsumexp(everything, dim=1) - torch.logsumexp(real, dim=1)
+
+    def gradient(self, logits: Tensor) -> Tensor:
+        """softmax / b at the superfluous outputs, 0 at the real ones, as the class says."""
+        if not _in_numpy(logits):
+            return super().gradient(logits)
+        with np.errstate(all="ignore"):
+            _, p = _log_softmax(logits)
+            p /= np.float32(len(p))
+        p[:, : self.classes] = 0.0
+        return torch.from_numpy(p)
+
+
+def _in_numpy(logits: Tensor) -> bool:
+    return logits.device.type == "cpu" and logits.dtype == torch.float32
+
+
+def _log_softmax(logits: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
+    """log p and p, fresh; NaN throughout a row whose largest logit is infinite or that holds a NaN."""
+    z: NDArray[np.float32] = logits.detach().numpy()
+    shifted = z - z.max(axis=1, keepdims=True)
+    p = np.exp(shifted)
+    total = p.sum(axis=1, keepdims=True)
+    shifted -= np.log(total)
+    p /= total
+    return shifted, p
 
 
 OBJECTIVES = ("H", "G")

@@ -44,19 +44,19 @@ LogitsGradient = Callable[[Floats], Floats]
 
 _IMAGES = 32  # images whose activations go through all layers together
 _STEPS = 512  # images that a strip of the gradient is summed over at a time: 64 KiB of inputs
-_ADDS_A_WORD = 100  # multiply-adds that take as long as the masked add of a word, in which `shared` counts
+_ADDS_A_WORD = 200  # multiply-adds that take as long as the masked add of a word, in which `shared` counts
 
 
 @njit(cache=True, nogil=True)
 def _product(
     scalars, at, row_stride, step_stride, rows,
     values, values_at, values_stride, steps, width,
-    out, out_at, out_stride, other, finish, resume,
+    out, out_at, out_stride, other, finish, resume, watch,
 ):  # fmt: skip
     """out[r, v] = finish(sum over t of scalars[r, t] * values[t, v]) for r < rows, v < width, t < steps.
 
     All arrays are flat: row r and step t of the scalars are at `at + r * row_stride + t * step_stride`. `values` is
-    read in whole vectors, `out` and `other` only where v < width.
+    read in whole vectors, `out` and `other` only where v < width. Only SCALE uses `watch`.
     """
     row = 0
     while row < rows:
@@ -72,22 +72,22 @@ def _product(
                 if here == ROWS:
                     tile(
                         scalars, left, row_stride, step_stride, here, values, right, values_stride, steps,
-                        out, place, out_stride, other, finish, resume, lanes,
+                        out, place, out_stride, other, finish, resume, lanes, watch,
                     )  # fmt: skip
                 else:
                     low_tile(
                         scalars, left, row_stride, step_stride, here, values, right, values_stride, steps,
-                        out, place, out_stride, other, finish, resume, lanes,
+                        out, place, out_stride, other, finish, resume, lanes, watch,
                     )  # fmt: skip
             elif here == ROWS:
                 narrow_tile(
                     scalars, left, row_stride, step_stride, here, values, right, values_stride, steps,
-                    out, place, out_stride, other, finish, resume, rest,
+                    out, place, out_stride, other, finish, resume, rest, watch,
                 )  # fmt: skip
             else:
                 low_narrow_tile(
                     scalars, left, row_stride, step_stride, here, values, right, values_stride, steps,
-                    out, place, out_stride, other, finish, resume, rest,
+                    out, place, out_stride, other, finish, resume, rest, watch,
                 )  # fmt: skip
         row += here
 
@@ -118,12 +118,12 @@ def _forward(images, sizes, weights, activations, stride, panel, logits, logits_
             if layer == 0:
                 _product(
                     weights, 0, of, 1, to, panel, 0, _IMAGES, of, width,
-                    activations, out_at, stride, activations, finish, 0,
+                    activations, out_at, stride, activations, finish, 0, panel,
                 )  # fmt: skip
             else:
                 _product(
                     weights, weights_at, of, 1, to, activations, in_at, stride, of, width,
-                    activations, out_at, stride, activations, finish, 0,
+                    activations, out_at, stride, activations, finish, 0, panel,
                 )  # fmt: skip
             weights_at += of * to
             in_at = out_at
@@ -147,14 +147,17 @@ def _backward(gradient, sizes, weights, activations, deltas, stride, first, last
             weights_at -= of * to
             _product(
                 weights, weights_at, 1, of, of, deltas, at, stride, to, width,
-                deltas, at - of * stride, stride, activations, GATE, 0,
+                deltas, at - of * stride, stride, activations, GATE, 0, deltas,
             )  # fmt: skip
             at -= of * stride
 
 
 @njit(cache=True, nogil=True)
-def _gradient(images, sizes, frozen, activations, deltas, stride, count, panel, out, layer, first, last):
-    """out = the derivative by the mask's bits for inputs first <= i < last of a layer, summed over `count` images."""
+def _gradient(images, sizes, frozen, activations, deltas, stride, count, panel, out, watch, layer, first, last):
+    """out = the derivative by the mask's bits for inputs first <= i < last of a layer, summed over `count` images.
+
+    One of the 16 values of `watch` becomes NaN where one of `out` is.
+    """
     of, to = sizes[layer], sizes[layer + 1]
     weights_at = (sizes[:layer] * sizes[1 : layer + 1]).sum()
     delta_at = sizes[1 : layer + 1].sum() * stride
@@ -173,14 +176,14 @@ def _gradient(images, sizes, frozen, activations, deltas, stride, count, panel, 
             finish = SCALE if image + steps == count else KEEP
             _product(
                 deltas, delta_at + image, stride, 1, to, panel, 0, WIDTH, steps, width,
-                out, weights_at + strip, of, frozen, finish, int(image > 0),
+                out, weights_at + strip, of, frozen, finish, int(image > 0), watch,
             )  # fmt: skip
 
 
 def mask_derivatives(
     images: Floats, sizes: tuple[int, ...], weights: Floats, frozen: Floats, logits_gradient: LogitsGradient
-) -> Floats:
-    """dL/d(effective weights) * frozen weights, flat, of a batch's cost L.
+) -> tuple[Floats, bool]:
+    """dL/d(effective weights) * frozen weights, flat, of a batch's cost L, and whether all of it are numbers (no NaN).
 
     `images` `(b, inputs)`, b >= 1; `sizes` = (inputs, hidden..., outputs); `weights` (the effective ones), `frozen` and
     the result hold all layers' `(out, in)` matrices one after the other, flat; all float32 and contiguous.
@@ -216,15 +219,16 @@ def mask_derivatives(
             (adds - sizes[0] * sizes[1] * count) // _ADDS_A_WORD,
         )
         out = np.empty_like(weights)
+        watch = np.zeros((len(strips), LANES), dtype=np.float32)
         sharing.shared(
             _gradient,
             [
-                (flat, widths, frozen, activations, deltas, stride, count, panels[i * strip_room :], out, *piece)
+                (flat, widths, frozen, activations, deltas, stride, count, panels[i * strip_room :], out, watch[i], *piece)
                 for i, piece in enumerate(strips)
             ],
             adds // _ADDS_A_WORD,
         )
-    return out
+    return out, not np.isnan(watch).any()
 
 
 def _image_pieces(count: int) -> list[tuple[int, int]]:

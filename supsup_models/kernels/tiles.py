@@ -18,7 +18,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from maskstore.kernels import vectors
-from maskstore.kernels.vectors import FLOATS, LANES, ZEROS
+from maskstore.kernels.vectors import LANES, ZEROS
 
 ROWS = 12  # rows of a full tile
 FEW_ROWS = 4  # rows of the tiles that are left over
@@ -35,21 +35,22 @@ def _tile_of(rows: int, count: int) -> Any:
     @intrinsic
     def tile(
         typing_context, scalars, at, row_stride, step_stride, used, values, values_at, values_stride, steps,
-        out, out_at, out_stride, other, finish, resume, lanes,
+        out, out_at, out_stride, other, finish, resume, lanes, watch,
     ):  # fmt: skip
         """One tile: the first `used` rows, and of the last vector the first `lanes`; nothing else is touched.
 
-        With `resume` the sums go on from what `out` holds.
+        With `resume` the sums go on from what `out` holds. `watch` has 16 values, of which one becomes NaN where a
+        scaled sum (SCALE) is.
         """
         i = types.intp
-        signature = types.void(scalars, i, i, i, i, values, i, i, i, out, i, i, other, i, i, i)
+        signature = types.void(scalars, i, i, i, i, values, i, i, i, out, i, i, other, i, i, i, watch)
 
         def codegen(context, builder, signature, arguments):
             kinds = signature.args
             _, at, row_stride, step_stride, used, _, values_at, values_stride, steps = arguments[:9]
-            _, out_at, out_stride, _, finish, resume, lanes = arguments[9:]
-            scalar_data, value_data, out_data, other_data = (
-                vectors.data(context, builder, kinds[k], arguments[k]) for k in (0, 5, 9, 12)
+            _, out_at, out_stride, _, finish, resume, lanes, _ = arguments[9:]
+            scalar_data, value_data, out_data, other_data, watch_data = (
+                vectors.data(context, builder, kinds[k], arguments[k]) for k in (0, 5, 9, 12, 16)
             )
             index = at.type
 
@@ -105,6 +106,8 @@ def _tile_of(rows: int, count: int) -> Any:
 
             for kind in (KEEP, RELU, GATE, SCALE):
                 with builder.if_then(builder.icmp_signed("==", finish, constant(kind))):
+                    if kind == SCALE:
+                        seen = cgutils.alloca_once_value(builder, vectors.load(builder, watch_data, constant(0)))
                     for row, place, total, vector in each():
                         with builder.if_then(builder.icmp_signed("<", constant(row), used)):
                             value = finished(kind, total, place, vector)
@@ -112,6 +115,11 @@ def _tile_of(rows: int, count: int) -> Any:
                                 vectors.store(builder, value, out_data, place)
                             else:
                                 vectors.store_some(builder, value, out_data, place, some)
+                            if kind == SCALE:
+                                bad = builder.fcmp_unordered("uno", value, value)
+                                builder.store(builder.select(bad, value, builder.load(seen)), seen)
+                    if kind == SCALE:
+                        vectors.store(builder, builder.load(seen), watch_data, constant(0))
             return context.get_dummy_value()
 
         return signature, codegen
@@ -168,5 +176,3 @@ def copy_vector(typing_context, source, at, lanes, target, target_at):
 
     return signature, codegen
 
-
-assert FLOATS.count == LANES

@@ -1,0 +1,62 @@
+"""The compiled forward and backward pass (`kernels/perceptron.py`) in tensors, and which networks take it."""
+
+from typing import TypeGuard
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from maskstore.kernels import has_lookup
+from supsup_models.errors import ShapeError
+from supsup_models.layers import LinearLayer
+from supsup_models.networks import MaskedModel, MaskedNetwork
+from supsup_models.networks.mlp import MultilayerPerceptron
+from supsup_models.objectives import Objective
+
+
+def fits(model: MaskedModel, flat_weights: Tensor, images: Tensor) -> TypeGuard[MaskedNetwork]:
+    """Whether the compiled passes compute what `model.run_layers` does for these tensors, and are the faster way.
+
+    They know `MaskedNetwork` and `MultilayerPerceptron` themselves, no subclass, which may run otherwise; float32 on a
+    CPU with AVX-512; and at least one image, in the network's shape.
+    """
+    return (
+        type(model) is MaskedNetwork
+        and type(model.architecture) is MultilayerPerceptron
+        and all(type(layer) is LinearLayer for layer in model.layers)
+        and all(_plain(tensor) for tensor in (model.weights, flat_weights, images))
+        and flat_weights.shape == model.weights.shape
+        and images.ndim == 2
+        and images.shape[1] == model.inputs
+        and len(images) > 0
+        and has_lookup()
+    )
+
+
+def _plain(tensor: Tensor) -> bool:
+    return tensor.dtype == torch.float32 and tensor.device.type == "cpu" and tensor.layout == torch.strided
+
+
+def mask_derivatives(
+    model: MaskedNetwork, flat_weights: Tensor, images: Tensor, objective: Objective
+) -> tuple[Tensor, bool]:
+    """`superposition.mask_derivatives` by the compiled passes, for what `fits`; a fresh tensor, and whether all of it are numbers."""
+    from supsup_models.kernels import perceptron  # only here: Numba takes a second to load
+
+    def logits_gradient(logits: NDArray[np.float32]) -> NDArray[np.float32]:
+        found = objective.gradient(torch.from_numpy(logits))
+        if found.shape != logits.shape:  # the kernels would read beyond it
+            raise ShapeError(f"gradient of {objective}: expected shape {logits.shape}, found {tuple(found.shape)}")
+        gradient: NDArray[np.float32] = found.detach().float().cpu().numpy()
+        return gradient
+
+    sizes = (model.inputs, *(layer.shape[0] for layer in model.layers))
+    flat, weights, frozen = (_array(tensor) for tensor in (images, flat_weights, model.weights))
+    found, are_numbers = perceptron.mask_derivatives(flat, sizes, weights, frozen, logits_gradient)
+    return torch.from_numpy(found), are_numbers
+
+
+def _array(tensor: Tensor) -> NDArray[np.float32]:
+    array: NDArray[np.float32] = tensor.detach().contiguous().numpy()
+    return array
