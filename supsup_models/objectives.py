@@ -9,9 +9,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import final
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from supsup_models.errors import InferenceError
@@ -28,8 +26,7 @@ class Objective(ABC):
     def gradient(self, logits: Tensor) -> Tensor:
         """Derivative of the batch's mean cost by the logits: `(b, outputs)` -> `(b, outputs)`, part of no graph.
 
-        By autograd of `cost`. H and G know the closed form, and take it in numpy for float32 on the CPU: for so few
-        numbers torch wakes threads that cost more than the work, and that spin on where our own should run.
+        By autograd of `cost`; an objective that knows the closed form can give that.
         """
         with torch.enable_grad():
             leaf = logits.detach().requires_grad_()
@@ -47,14 +44,11 @@ class Entropy(Objective):
 
     def gradient(self, logits: Tensor) -> Tensor:
         """-p (log p + H) / b: with dH/d(log p) = -p (log p + 1) and d(log p_i)/dz_j = [i = j] - p_j, the ones cancel."""
-        if not _in_numpy(logits):
-            return super().gradient(logits)
-        with np.errstate(all="ignore"):  # what is not a number stays so, as in torch
-            log_p, p = _log_softmax(logits)
-            negative_entropy = (p * log_p).sum(axis=1, keepdims=True)
-            p *= np.subtract(negative_entropy, log_p, out=log_p)
-            p /= np.float32(len(p))
-        return torch.from_numpy(p)
+        with torch.no_grad():
+            log_p = torch.log_softmax(logits, dim=1)
+            p = log_p.exp()
+            entropy = -(p * log_p).sum(dim=1, keepdim=True)
+            return -p * (log_p + entropy) / len(logits)
 
 
 @final
@@ -76,28 +70,10 @@ class Superfluous(Objective):
 
     def gradient(self, logits: Tensor) -> Tensor:
         """softmax / b at the superfluous outputs, 0 at the real ones, as the class says."""
-        if not _in_numpy(logits):
-            return super().gradient(logits)
-        with np.errstate(all="ignore"):
-            _, p = _log_softmax(logits)
-            p /= np.float32(len(p))
-        p[:, : self.classes] = 0.0
-        return torch.from_numpy(p)
-
-
-def _in_numpy(logits: Tensor) -> bool:
-    return logits.device.type == "cpu" and logits.dtype == torch.float32
-
-
-def _log_softmax(logits: Tensor) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
-    """log p and p, fresh; NaN throughout a row whose largest logit is infinite or that holds a NaN."""
-    z: NDArray[np.float32] = logits.detach().numpy()
-    shifted = z - z.max(axis=1, keepdims=True)
-    p = np.exp(shifted)
-    total = p.sum(axis=1, keepdims=True)
-    shifted -= np.log(total)
-    p /= total
-    return shifted, p
+        with torch.no_grad():
+            result = torch.softmax(logits, dim=1) / len(logits)
+            result[:, : self.classes] = 0.0
+            return result
 
 
 OBJECTIVES = ("H", "G")

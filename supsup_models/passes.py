@@ -12,7 +12,7 @@ from supsup_models.errors import ShapeError
 from supsup_models.layers import LinearLayer
 from supsup_models.networks import MaskedModel, MaskedNetwork
 from supsup_models.networks.mlp import MultilayerPerceptron
-from supsup_models.objectives import Objective
+from supsup_models.objectives import Entropy, Objective, Superfluous
 
 
 def fits(model: MaskedModel, flat_weights: Tensor, images: Tensor) -> TypeGuard[MaskedNetwork]:
@@ -53,7 +53,12 @@ def mask_derivatives(
 
     sizes = (model.inputs, *(layer.shape[0] for layer in model.layers))
     flat, weights, frozen = (_array(tensor) for tensor in (images, flat_weights, model.weights))
-    found, are_numbers = perceptron.mask_derivatives(flat, sizes, weights, frozen, logits_gradient)
+    known: tuple[int, int] | None = None
+    if isinstance(objective, Entropy):
+        known = perceptron.ENTROPY, 0
+    elif isinstance(objective, Superfluous):
+        known = perceptron.SUPERFLUOUS, objective.classes
+    found, are_numbers = perceptron.mask_derivatives(flat, sizes, weights, frozen, known or logits_gradient)
     return torch.from_numpy(found), are_numbers
 
 

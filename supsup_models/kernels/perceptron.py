@@ -13,8 +13,12 @@ bits (`tiles.py`).
 
 from collections import deque
 from collections.abc import Callable, Iterator
+from concurrent.futures import Future
 from contextlib import contextmanager
+from functools import lru_cache
 from itertools import pairwise
+from time import sleep
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -22,6 +26,7 @@ from numpy.typing import NDArray
 
 from maskstore.kernels import sharing
 from maskstore.kernels.vectors import LANES, LINE
+from supsup_models.kernels.team import all_done, done, new_board, take
 from supsup_models.kernels.tiles import (
     FEW_ROWS,
     GATE,
@@ -44,6 +49,12 @@ LogitsGradient = Callable[[Floats], Floats]
 
 _IMAGES = 32  # images whose activations go through all layers together
 _STEPS = 512  # images that a strip of the gradient is summed over at a time: 64 KiB of inputs
+ENTROPY, SUPERFLUOUS, OTHER = range(3)  # objectives
+
+_FORWARD, _OBJECTIVE, _BACKWARD, _GRADIENT = range(4)  # stages; the caller alone does the second
+_PATIENCE = 20_000  # looks at the board before a thread does something else: some 400 microseconds
+_NOW_AND_THEN = 1e-4  # seconds
+
 _ADDS_A_WORD = 200  # multiply-adds that take as long as the masked add of a word, in which `shared` counts
 
 
@@ -104,8 +115,8 @@ def _turn(source, at, stride, rows, columns, target, target_at, target_stride):
 
 
 @njit(cache=True, nogil=True)
-def _forward(images, sizes, weights, activations, stride, panel, logits, logits_stride, first, last):
-    """All layers' outputs of images first <= b < last, in `activations` transposed, the last layer's in `logits` too."""
+def _forward(images, sizes, weights, activations, stride, panel, first, last):
+    """All layers' outputs, transposed, of images first <= b < last."""
     layers = sizes.size - 1
     for block in range(first, last, _IMAGES):
         here = min(_IMAGES, last - block)
@@ -128,20 +139,18 @@ def _forward(images, sizes, weights, activations, stride, panel, logits, logits_
             weights_at += of * to
             in_at = out_at
             out_at += to * stride
-        _turn(activations, in_at, stride, sizes[layers], width, logits, block * logits_stride, logits_stride)
 
 
 @njit(cache=True, nogil=True)
-def _backward(gradient, sizes, weights, activations, deltas, stride, first, last):
-    """The derivatives by all layers' outputs, transposed, of images first <= b < last, from those by the logits."""
+def _backward(sizes, weights, activations, deltas, stride, first, last):
+    """The derivatives by all layers' outputs, transposed, of images first <= b < last, from those by the logits,
+    which lie in place already.
+    """
     layers = sizes.size - 1
     for block in range(first, last, _IMAGES):
         here = min(_IMAGES, last - block)
         width = -(-here // LANES) * LANES
-        outputs = sizes[layers]
-        at = block + sizes[1:layers].sum() * stride
-        _turn(gradient, block * outputs, outputs, here, outputs, deltas, at, stride)
-        weights_at = weights.size
+        weights_at, at = weights.size, block + sizes[1:layers].sum() * stride
         for layer in range(layers - 1, 0, -1):
             of, to = sizes[layer], sizes[layer + 1]
             weights_at -= of * to
@@ -150,6 +159,39 @@ def _backward(gradient, sizes, weights, activations, deltas, stride, first, last
                 deltas, at - of * stride, stride, activations, GATE, 0, deltas,
             )  # fmt: skip
             at -= of * stride
+
+
+@njit(cache=True, nogil=True)
+def _derive(objective, real, count, logits_at, activations, outputs, stride, deltas, first, last):
+    """The derivatives of the mean cost of `count` images by the logits of images first <= b < last."""
+    scale = np.float32(1.0) / np.float32(count)
+    for block in range(first, last, _IMAGES):
+        width = -(-min(_IMAGES, last - block) // LANES) * LANES
+        at = logits_at + block
+        z, found = activations[at:], deltas[at:]
+        top = np.full(width, -np.inf, dtype=np.float32)
+        total, entropy = np.zeros(width, dtype=np.float32), np.zeros(width, dtype=np.float32)
+        for o in range(outputs):
+            for i in range(width):
+                top[i] = max(top[i], z[o * stride + i])
+        for o in range(outputs):
+            for i in range(width):
+                found[o * stride + i] = np.exp(z[o * stride + i] - top[i])
+                total[i] += found[o * stride + i]
+        log_total = np.log(total)
+        if objective == ENTROPY:
+            for o in range(outputs):
+                for i in range(width):
+                    p = found[o * stride + i] / total[i]
+                    entropy[i] -= p * (z[o * stride + i] - top[i] - log_total[i])
+        for o in range(outputs):
+            for i in range(width):
+                p = found[o * stride + i] / total[i]
+                if objective == ENTROPY:
+                    log_p = z[o * stride + i] - top[i] - log_total[i]
+                    found[o * stride + i] = -p * (log_p + entropy[i]) * scale
+                else:
+                    found[o * stride + i] = p * scale if o >= real else np.float32(0.0)
 
 
 @njit(cache=True, nogil=True)
@@ -180,60 +222,130 @@ def _gradient(images, sizes, frozen, activations, deltas, stride, count, panel, 
             )  # fmt: skip
 
 
+@njit(cache=True, nogil=True)
+def _work(
+    board, pieces, first_stage, last_stage, patience, objective, real, images, sizes, weights, frozen, batches, strips,
+    activations, deltas, stride, panels, watch, out,
+):  # fmt: skip
+    """Help with stages first_stage <= s <= last_stage until all of the last one is done; False if patience ran out.
+
+    Called again it goes on where the work is.
+    """
+    room, count, layers = panels.size // panels.shape[0], images.shape[0], sizes.size - 1
+    flat, at = images.reshape(-1), stride * sizes[1:layers].sum()
+    for stage in range(first_stage, last_stage + 1):
+        if stage > 0 and not all_done(board, stage - 1, pieces[stage - 1], patience):
+            return False
+        while stage != _OBJECTIVE:
+            piece = take(board, stage)
+            if piece >= pieces[stage]:
+                break
+            if stage == _FORWARD:
+                first, last = batches[piece]
+                _forward(flat, sizes, weights, activations, stride, panels[piece], first, last)
+                if objective != OTHER:
+                    _derive(objective, real, count, at, activations, sizes[layers], stride, deltas, first, last)
+                    _backward(sizes, weights, activations, deltas, stride, first, last)
+            elif stage == _BACKWARD:
+                first, last = batches[piece]
+                _backward(sizes, weights, activations, deltas, stride, first, last)
+            else:
+                layer, first, last = strips[piece]
+                _gradient(
+                    flat, sizes, frozen, activations, deltas, stride, count, panels[piece], out, watch[piece],
+                    layer, first, last,
+                )  # fmt: skip
+            done(board, stage)
+    return all_done(board, last_stage, pieces[last_stage], patience)
+
+
 def mask_derivatives(
-    images: Floats, sizes: tuple[int, ...], weights: Floats, frozen: Floats, logits_gradient: LogitsGradient
+    images: Floats, sizes: tuple[int, ...], weights: Floats, frozen: Floats, objective: LogitsGradient | tuple[int, int]
 ) -> tuple[Floats, bool]:
     """dL/d(effective weights) * frozen weights, flat, of a batch's cost L, and whether all of it are numbers (no NaN).
 
     `images` `(b, inputs)`, b >= 1; `sizes` = (inputs, hidden..., outputs); `weights` (the effective ones), `frozen` and
     the result hold all layers' `(out, in)` matrices one after the other, flat; all float32 and contiguous.
-    `logits_gradient` is called once, with fresh logits.
+    `objective` is ENTROPY or SUPERFLUOUS and the number of real outputs, or a function that is called once, by the
+    caller's thread, with fresh logits whose columns are contiguous.
     """
-    count = len(images)
-    rows = sum(sizes[1:])
-    # an odd number of lines from row to row: a power of two would have a column's values share a set of the cache
-    stride = (-(-count // LINE) | 1) * LINE
-    batches = _image_pieces(count)
-    strips = _strip_pieces(sizes)
-    room = -(-sizes[0] // LANES) * LANES * _IMAGES
-    strip_room = min(-(-count // LANES) * LANES, _STEPS) * WIDTH
-    with _scratch(2 * rows * stride + max(room * len(batches), strip_room * len(strips))) as scratch:
-        activations, deltas, panels = np.split(scratch, [rows * stride, 2 * rows * stride])
-        widths = np.array(sizes, dtype=np.int64)
-        flat = images.reshape(-1)
-        padded = -(-sizes[-1] // LANES) * LANES
-        logits = np.empty((-(-count // LANES) * LANES, padded), dtype=np.float32)
-        adds = weights.size * count
-        sharing.shared(
-            _forward,
-            [
-                (flat, widths, weights, activations, stride, panels[i * room :], logits.reshape(-1), padded, *piece)
-                for i, piece in enumerate(batches)
-            ],
-            adds // _ADDS_A_WORD,
-        )
-        gradient = np.ascontiguousarray(logits_gradient(logits[:count, : sizes[-1]]), dtype=np.float32).reshape(-1)
-        sharing.shared(
-            _backward,
-            [(gradient, widths, weights, activations, deltas, stride, *piece) for piece in batches],
-            (adds - sizes[0] * sizes[1] * count) // _ADDS_A_WORD,
-        )
-        out = np.empty_like(weights)
-        watch = np.zeros((len(strips), LANES), dtype=np.float32)
-        sharing.shared(
-            _gradient,
-            [
-                (flat, widths, frozen, activations, deltas, stride, count, panels[i * strip_room :], out, watch[i], *piece)
-                for i, piece in enumerate(strips)
-            ],
-            adds // _ADDS_A_WORD,
-        )
+    plan = _plan(sizes, len(images), sharing.CORES)
+    out = np.empty_like(weights)
+    watch = np.zeros((len(plan.strips), LANES), dtype=np.float32)
+    compiled, derive = ((OTHER, 0), objective) if callable(objective) else (objective, None)
+    # between the passes: a stage of the caller's alone, and what of the backward pass could not be done before
+    between = 0 if derive is None else 1
+    pieces = np.array([len(plan.batches), between, between * len(plan.batches), len(plan.strips)])
+    board = new_board(len(pieces))
+    finished = False
+    helping: list[Future[None]] = []
+    with _scratch(plan.scratch) as scratch:
+        activations, deltas = scratch[: plan.rows], scratch[plan.rows : 2 * plan.rows]
+        panels = scratch[2 * plan.rows : plan.scratch].reshape(-1, plan.room)
+        arrays = (
+            *compiled, images, plan.sizes, weights, frozen, plan.batches, plan.strips,
+            activations, deltas, plan.stride, panels, watch, out,
+        )  # fmt: skip
+
+        def help_out() -> None:
+            patience = _PATIENCE
+            while not (finished or _work(board, pieces, _FORWARD, _GRADIENT, patience, *arrays)):
+                patience = 1  # somebody thinks long about the logits: look now and then
+                sleep(_NOW_AND_THEN)
+
+        def go_on(first: int, last: int) -> None:
+            while not _work(board, pieces, first, last, _PATIENCE, *arrays):
+                sleep(0)  # a helper has been interrupted, perhaps for this thread
+
+        try:
+            sharing.ask_for_help(help_out, sharing.threads_for(weights.size * len(images) // _ADDS_A_WORD) - 1, helping)
+            if derive is not None:
+                go_on(_FORWARD, _FORWARD)
+                logits, found = (
+                    array.reshape(-1, plan.stride)[-sizes[-1] :, : len(images)] for array in (activations, deltas)
+                )
+                found[:] = derive(logits.copy().T).T
+                done(board, _OBJECTIVE)
+                go_on(_BACKWARD, _GRADIENT)
+            else:
+                go_on(_FORWARD, _GRADIENT)
+            finished = True  # and helpers, that may be slow to notice, touch nothing but the board any more
+        finally:
+            interrupted, finished = not finished, True
+            sharing.dismiss(helping, wait=interrupted)
     return out, not np.isnan(watch).any()
 
 
-def _image_pieces(count: int) -> list[tuple[int, int]]:
+class _Plan(NamedTuple):
+    """How a batch is cut and where things lie; all that does not depend on its values."""
+
+    sizes: NDArray[np.int64]
+    batches: NDArray[np.int64]  # (pieces, 2): ranges of images
+    strips: NDArray[np.int64]  # (pieces, 3): a layer and a range of its inputs
+    stride: int  # values from one neuron's activations to the next's
+    rows: int  # values of all activations
+    room: int  # values of the panel that a piece of work has
+    scratch: int  # values of everything
+
+
+@lru_cache(maxsize=64)
+def _plan(sizes: tuple[int, ...], count: int, cores: int) -> _Plan:
+    # an odd number of lines from row to row: a power of two would have a column's values share a set of the cache
+    stride = (-(-count // LINE) | 1) * LINE
+    batches, strips = _image_pieces(count, cores), _strip_pieces(sizes)
+    rows = sum(sizes[1:]) * stride
+    room = max(_padded(sizes[0]) * _IMAGES, min(_padded(count), _STEPS) * WIDTH)
+    scratch = 2 * rows + max(len(batches), len(strips)) * room
+    return _Plan(np.array(sizes), np.array(batches), np.array(strips), stride, rows, room, scratch)
+
+
+def _padded(count: int) -> int:
+    return -(-count // LANES) * LANES
+
+
+def _image_pieces(count: int, cores: int) -> list[tuple[int, int]]:
     """The batch cut for the cores, in whole vectors."""
-    step = _IMAGES if count >= _IMAGES * sharing.CORES else LANES
+    step = _IMAGES if count >= _IMAGES * cores else LANES
     return sharing.ranges(count, sharing.pieces_for_cores(-(-count // step)), step)
 
 
