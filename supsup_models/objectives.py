@@ -43,7 +43,10 @@ class Entropy(Objective):
         return -(log_p.exp() * log_p).sum(dim=1)
 
     def gradient(self, logits: Tensor) -> Tensor:
-        """-p (log p + H) / b: with dH/d(log p) = -p (log p + 1) and d(log p_i)/dz_j = [i = j] - p_j, the ones cancel."""
+        """-p (log p + H) / b, p = softmax(z).
+
+        dH/d(log p_i) = -p_i (log p_i + 1) and d(log p_i)/dz_j = [i = j] - p_j; in their product the ones cancel.
+        """
         with torch.no_grad():
             log_p = torch.log_softmax(logits, dim=1)
             p = log_p.exp()

@@ -1,4 +1,4 @@
-"""The compiled forward and backward pass (`kernels/perceptron.py`) in tensors, and which networks take it."""
+"""The compiled forward and backward pass (`kernels/derivatives.py`) in tensors, and which networks take it."""
 
 from typing import TypeGuard
 
@@ -9,7 +9,6 @@ from torch import Tensor
 
 from maskstore.kernels import has_lookup
 from supsup_models.errors import ShapeError
-from supsup_models.layers import LinearLayer
 from supsup_models.networks import MaskedModel, MaskedNetwork
 from supsup_models.networks.mlp import MultilayerPerceptron
 from supsup_models.objectives import Entropy, Objective, Superfluous
@@ -24,8 +23,7 @@ def fits(model: MaskedModel, flat_weights: Tensor, images: Tensor) -> TypeGuard[
     return (
         type(model) is MaskedNetwork
         and type(model.architecture) is MultilayerPerceptron
-        and all(type(layer) is LinearLayer for layer in model.layers)
-        and all(_plain(tensor) for tensor in (model.weights, flat_weights, images))
+        and all(map(_is_plain, (model.weights, flat_weights, images)))
         and flat_weights.shape == model.weights.shape
         and images.ndim == 2
         and images.shape[1] == model.inputs
@@ -34,31 +32,39 @@ def fits(model: MaskedModel, flat_weights: Tensor, images: Tensor) -> TypeGuard[
     )
 
 
-def _plain(tensor: Tensor) -> bool:
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether a tensor is float32 on the host, laid out by strides."""
     return tensor.dtype == torch.float32 and tensor.device.type == "cpu" and tensor.layout == torch.strided
 
 
 def mask_derivatives(
     model: MaskedNetwork, flat_weights: Tensor, images: Tensor, objective: Objective
 ) -> tuple[Tensor, bool]:
-    """`superposition.mask_derivatives` by the compiled passes, for what `fits`; a fresh tensor, and whether all of it are numbers."""
-    from supsup_models.kernels import perceptron  # only here: Numba takes a second to load
+    """`superposition.mask_derivatives` for what `fits`: a fresh tensor, and whether all of it are numbers.
+
+    ShapeError where an objective's gradient is not of the logits' shape.
+    """
+    from supsup_models.kernels import derivatives, perceptron  # only here: Numba takes a second to load
 
     def logits_gradient(logits: NDArray[np.float32]) -> NDArray[np.float32]:
         found = objective.gradient(torch.from_numpy(logits))
-        if found.shape != logits.shape:  # the kernels would read beyond it
+        if found.shape != logits.shape:
             raise ShapeError(f"gradient of {objective}: expected shape {logits.shape}, found {tuple(found.shape)}")
         gradient: NDArray[np.float32] = found.detach().float().cpu().numpy()
         return gradient
 
-    sizes = (model.inputs, *(layer.shape[0] for layer in model.layers))
-    flat, weights, frozen = (_array(tensor) for tensor in (images, flat_weights, model.weights))
     known: tuple[int, int] | None = None
     if isinstance(objective, Entropy):
         known = perceptron.ENTROPY, 0
     elif isinstance(objective, Superfluous):
         known = perceptron.SUPERFLUOUS, objective.classes
-    found, are_numbers = perceptron.mask_derivatives(flat, sizes, weights, frozen, known or logits_gradient)
+    found, are_numbers = derivatives.mask_derivatives(
+        _array(images),
+        (model.inputs, *(layer.shape[0] for layer in model.layers)),
+        _array(flat_weights),
+        _array(model.weights),
+        known or logits_gradient,
+    )
     return torch.from_numpy(found), are_numbers
 
 

@@ -15,9 +15,11 @@ Normalisation layers with running statistics (converted networks) have none that
 normalise with the statistics of the batch, so its images have to be of one task. A single mask has its own.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from types import MappingProxyType
-from typing import Any
+from typing import Any, NamedTuple
+from weakref import WeakKeyDictionary, ref
 
 import numpy as np
 import torch
@@ -62,10 +64,33 @@ def superposed_weights(model: MaskedModel, rows: Rows) -> Tensor:
 
     The mean of the masks, alpha = 1/k; in a network of given densities `expected_weights`, which are what that mean
     tends to as independent masks arrive, and which training knows before it has seen another task.
+
+    On the CPU a network keeps its latest ones, since batch after batch is asked of the same masks: not to be written
+    to.
     """
-    if model.densities is not None:
-        return expected_weights(model)
-    return rows.mean().to(model.weights) * model.weights
+    mean = None if model.densities is not None else rows.mean()
+    kept = _SUPERPOSED.get(model)
+    if kept is not None and kept.mean() is mean and kept.weights() is model.weights:
+        return kept.product
+    product = expected_weights(model) if mean is None else mean.to(model.weights) * model.weights
+    if model.device.type == "cpu":
+        _SUPERPOSED[model] = _Superposed(_nothing if mean is None else ref(mean), ref(model.weights), product)
+    return product
+
+
+class _Superposed(NamedTuple):
+    """Effective weights, and the tensors that they are the product of, if those still exist: neither ever changes."""
+
+    mean: Callable[[], Tensor | None]
+    weights: Callable[[], Tensor | None]
+    product: Tensor
+
+
+def _nothing() -> None:
+    """What `_Superposed.mean` is where densities stand for the mean."""
+
+
+_SUPERPOSED: WeakKeyDictionary[MaskedModel, _Superposed] = WeakKeyDictionary()
 
 
 def expected_weights(model: MaskedModel) -> Tensor:

@@ -175,4 +175,3 @@ def copy_vector(typing_context, source, at, lanes, target, target_at):
         return context.get_dummy_value()
 
     return signature, codegen
-
