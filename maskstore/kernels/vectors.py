@@ -5,6 +5,8 @@ Each function takes llvmlite's builder first and adds instructions to it. Indice
 Numba's cache of compiled kernels goes by the file of the kernel: after a change here, touch those that use it.
 """
 
+import struct
+from math import factorial, log
 from typing import Any
 
 from llvmlite import ir
@@ -17,6 +19,13 @@ INTS = ir.VectorType(I32, LANES)
 FLAGS = ir.VectorType(ir.IntType(1), LANES)
 ZEROS = ir.Constant(FLOATS, [0.0] * LANES)
 _POINTER_NAME = "p0"
+_LN2_HIGH = 355 / 512  # few bits, so that n times it is exact
+
+
+def _rounded(value: float) -> float:
+    """What a constant is in float32, which is how LLVM wants it written."""
+    rounded: float = struct.unpack("f", struct.pack("f", value))[0]
+    return rounded
 
 
 def data(context: Any, builder: Any, array_type: Any, array: Any) -> Any:
@@ -77,6 +86,28 @@ def store_some(builder: Any, value: Any, values: Any, index: Any, flags: Any) ->
 def fused_multiply_add(builder: Any, a: Any, b: Any, c: Any) -> Any:
     """a * b + c, rounded once."""
     return builder.call(function(builder, "llvm.fma.v16f32", FLOATS, [FLOATS] * 3), [a, b, c])
+
+
+def exponential(builder: Any, x: Any) -> Any:
+    """e to the power of each lane, to about one unit in the last place; 0 below -104, NaN where x is.
+
+    x = n ln 2 + r with |r| <= ln 2 / 2, and the Taylor series of e^r to the seventh power, whose rest is below 6e-9.
+    """
+
+    def constant(value: float) -> Any:
+        return ir.Constant(FLOATS, [value] * LANES)
+
+    x = builder.select(builder.fcmp_ordered("<", x, constant(-110.0)), constant(-110.0), x)  # minus infinity has no r
+    nearest = function(builder, "llvm.nearbyint.v16f32", FLOATS, [FLOATS])
+    n = builder.call(nearest, [builder.fmul(x, constant(_rounded(1 / log(2))))])
+    r = fused_multiply_add(builder, n, constant(-_LN2_HIGH), x)
+    r = fused_multiply_add(builder, n, constant(-_rounded(log(2) - _LN2_HIGH)), r)
+    result = constant(_rounded(1 / factorial(7)))
+    for power in range(6, -1, -1):
+        result = fused_multiply_add(builder, result, r, constant(_rounded(1 / factorial(power))))
+    flags, rounding = ir.IntType(16), ir.Constant(I32, 4)  # all lanes; as the processor rounds now
+    scale = function(builder, "llvm.x86.avx512.mask.scalef.ps.512", FLOATS, [FLOATS, FLOATS, FLOATS, flags, I32])
+    return builder.call(scale, [result, n, ZEROS, ir.Constant(flags, 0xFFFF), rounding])
 
 
 def turned(builder: Any, rows: list[Any]) -> list[Any]:

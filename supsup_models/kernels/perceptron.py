@@ -20,6 +20,7 @@ from supsup_models.kernels.tiles import (
     SCALE,
     WIDTH,
     copy_vector,
+    exponential_of_difference,
     low_narrow_tile,
     low_tile,
     narrow_tile,
@@ -136,7 +137,7 @@ def _backward(sizes, weights, activations, deltas, stride, first, last):
             at -= of * stride
 
 
-@njit(cache=True, nogil=True)
+@njit(cache=True, nogil=True, error_model="numpy")
 def _derive(objective, real, count, logits_at, activations, outputs, stride, deltas, first, last):
     """The derivatives of the mean cost of `count` images by the logits of images first <= b < last."""
     scale = np.float32(1.0) / np.float32(count)
@@ -150,8 +151,9 @@ def _derive(objective, real, count, logits_at, activations, outputs, stride, del
             for i in range(width):
                 top[i] = max(top[i], z[o * stride + i])
         for o in range(outputs):
+            for i in range(0, width, LANES):
+                exponential_of_difference(z, o * stride + i, top, i, found, o * stride + i)
             for i in range(width):
-                found[o * stride + i] = np.exp(z[o * stride + i] - top[i])
                 total[i] += found[o * stride + i]
         log_total = np.log(total)
         if objective == ENTROPY:

@@ -175,3 +175,21 @@ def copy_vector(typing_context, source, at, lanes, target, target_at):
         return context.get_dummy_value()
 
     return signature, codegen
+
+
+@intrinsic
+def exponential_of_difference(typing_context, values, at, less, less_at, out, out_at):
+    """out[out_at + i] = exp(values[at + i] - less[less_at + i]) for 16 i; their difference is at most 0, or NaN."""
+    i = types.intp
+    signature = types.void(values, i, less, i, out, i)
+
+    def codegen(context, builder, signature, arguments):
+        value_data, less_data, out_data = (
+            vectors.data(context, builder, signature.args[k], arguments[k]) for k in (0, 2, 4)
+        )
+        value = vectors.load(builder, value_data, arguments[1])
+        difference = builder.fsub(value, vectors.load(builder, less_data, arguments[3]))
+        vectors.store(builder, vectors.exponential(builder, difference), out_data, arguments[5])
+        return context.get_dummy_value()
+
+    return signature, codegen
