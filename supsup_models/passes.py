@@ -68,6 +68,13 @@ def mask_derivatives(
     return torch.from_numpy(found), are_numbers
 
 
+def warm() -> None:
+    """Compile the passes, or load them from the cache, where they are used at all."""
+    if has_lookup():
+        model = MaskedNetwork(MultilayerPerceptron("warm", (2,)), inputs=2, outputs=2, seed=0)
+        mask_derivatives(model, model.weights, torch.zeros(1, 2), Entropy())
+
+
 def _array(tensor: Tensor) -> NDArray[np.float32]:
     array: NDArray[np.float32] = tensor.detach().contiguous().numpy()
     return array

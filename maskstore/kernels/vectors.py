@@ -18,7 +18,6 @@ FLOATS = ir.VectorType(ir.FloatType(), LANES)
 INTS = ir.VectorType(I32, LANES)
 FLAGS = ir.VectorType(ir.IntType(1), LANES)
 ZEROS = ir.Constant(FLOATS, [0.0] * LANES)
-_POINTER_NAME = "p0"
 _LN2_HIGH = 355 / 512  # few bits, so that n times it is exact
 
 
@@ -71,7 +70,7 @@ def first_lanes(builder: Any, count: Any) -> Any:
 def load_some(builder: Any, values: Any, index: Any, flags: Any) -> Any:
     """Sixteen floats, of which only the flagged lanes are read; the others are zero."""
     pointer = FLOATS.as_pointer()
-    call = function(builder, f"llvm.masked.load.v16f32.{_POINTER_NAME}", FLOATS, [pointer, I32, FLAGS, FLOATS])
+    call = function(builder, "llvm.masked.load.v16f32.p0", FLOATS, [pointer, I32, FLAGS, FLOATS])
     return builder.call(call, [_at(builder, values, index, FLOATS), ir.Constant(I32, 4), flags, ZEROS])
 
 
@@ -79,7 +78,7 @@ def store_some(builder: Any, value: Any, values: Any, index: Any, flags: Any) ->
     """Write the flagged lanes of sixteen floats."""
     pointer = FLOATS.as_pointer()
     arguments = [FLOATS, pointer, I32, FLAGS]
-    call = function(builder, f"llvm.masked.store.v16f32.{_POINTER_NAME}", ir.VoidType(), arguments)
+    call = function(builder, "llvm.masked.store.v16f32.p0", ir.VoidType(), arguments)
     builder.call(call, [value, _at(builder, values, index, FLOATS), ir.Constant(I32, 4), flags])
 
 

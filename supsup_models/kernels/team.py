@@ -4,6 +4,8 @@ To wake a thread takes fifty microseconds or more, as long as a stage does: who 
 others. Threads count on a *board*, shared and flat int64 in lines of the cache: for each stage the next piece that
 nobody has taken, and how many are done. Nobody waits for a thread that has taken nothing, so helpers may come late, or
 never.
+
+Numba's cache of compiled kernels goes by the file of the kernel: after a change here, touch `perceptron.py`.
 """
 
 import numpy as np
