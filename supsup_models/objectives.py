@@ -7,6 +7,7 @@ higher is more likely.
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
+from typing import final
 
 import torch
 from torch import Tensor
@@ -22,7 +23,17 @@ class Objective(ABC):
     def cost(self, logits: Tensor) -> Tensor:
         """Cost of each image: `(b, outputs)` -> `(b,)`; lower means that the mask fits better."""
 
+    def gradient(self, logits: Tensor) -> Tensor:
+        """Derivative of the batch's mean cost by the logits: `(b, outputs)` -> `(b, outputs)`, part of no graph.
 
+        By autograd of `cost`; an objective that knows the closed form can give that.
+        """
+        with torch.enable_grad():
+            leaf = logits.detach().requires_grad_()
+            return torch.autograd.grad(self.cost(leaf).mean(), leaf)[0]
+
+
+@final
 @dataclass(frozen=True)
 class Entropy(Objective):
     """H: the entropy of the softmax over all outputs, in nats (Wortsman et al. 2020, section 3.3)."""
@@ -31,7 +42,19 @@ class Entropy(Objective):
         log_p = torch.log_softmax(logits, dim=1)
         return -(log_p.exp() * log_p).sum(dim=1)
 
+    def gradient(self, logits: Tensor) -> Tensor:
+        """-p (log p + H) / b, p = softmax(z).
 
+        dH/d(log p_i) = -p_i (log p_i + 1) and d(log p_i)/dz_j = [i = j] - p_j; in their product the ones cancel.
+        """
+        with torch.no_grad():
+            log_p = torch.log_softmax(logits, dim=1)
+            p = log_p.exp()
+            entropy = -(p * log_p).sum(dim=1, keepdim=True)
+            return -p * (log_p + entropy) / len(logits)
+
+
+@final
 @dataclass(frozen=True)
 class Superfluous(Objective):
     """G: logsumexp of the logits, with the gradient let through the superfluous outputs only (section 3.4).
@@ -47,6 +70,13 @@ class Superfluous(Objective):
         real = logits[:, : self.classes].detach()
         everything = torch.cat([real, logits[:, self.classes :]], dim=1)
         return torch.logsumexp(everything, dim=1) - torch.logsumexp(real, dim=1)
+
+    def gradient(self, logits: Tensor) -> Tensor:
+        """softmax / b at the superfluous outputs, 0 at the real ones, as the class says."""
+        with torch.no_grad():
+            result = torch.softmax(logits, dim=1) / len(logits)
+            result[:, : self.classes] = 0.0
+            return result
 
 
 OBJECTIVES = ("H", "G")

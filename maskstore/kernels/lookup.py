@@ -24,10 +24,10 @@ from maskstore.kernels.subset_sums import (
     add_chunks_of_one_block,
     make_tables,
 )
+from maskstore.kernels.vectors import LINE
 
 TILE_CHUNKS = 128  # chunks whose tables (90 KiB) stay in the second-level cache while all masks pass over them
 BLOCK_TILE = 32  # blocks whose bits for one neuron (64 bytes an input) stay in the second-level cache
-_LINE = 16  # values of 4 bytes in a line of the cache
 
 
 @cache
@@ -41,7 +41,7 @@ def available() -> bool:
 @njit(inline="always")
 def _on_a_line(array):
     """The array from the first value that starts a line of the cache: a vector across two lines takes two loads."""
-    return array[(-array.ctypes.data // 4) % _LINE :]
+    return array[(-array.ctypes.data // 4) % LINE :]
 
 
 @njit(cache=True, nogil=True)
@@ -52,7 +52,7 @@ def dot_chunks(blocks, g, out, first_chunk, last_chunk, first, last):
     """
     stride = blocks.shape[1] * LANES
     flat = blocks.reshape(-1)
-    tables = _on_a_line(np.empty(TILE_CHUNKS * TABLE_FLOATS + _LINE, dtype=np.float32))
+    tables = _on_a_line(np.empty(TILE_CHUNKS * TABLE_FLOATS + LINE, dtype=np.float32))
     sums = np.empty(GROUPS * LANES, dtype=np.float32)
     out[LANES * first : LANES * last] = 0.0
     for tile in range(first_chunk, last_chunk, TILE_CHUNKS):

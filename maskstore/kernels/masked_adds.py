@@ -15,20 +15,18 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from maskstore.interleaved import CHUNK, LANES
-from maskstore.kernels.vectors import FLOATS, INTS, data_of, load, offset, splat, store, times
+from maskstore.kernels.vectors import FLAGS, FLOATS, INTS, ZEROS, data, load, offset, splat, store, times
 
 TILE_WORDS = 8  # words whose sums, a float for every bit and lane, stay in the first-level cache
 _DOT_WORDS = 1024  # words whose float32 partial sums are then added in float64
 _GROUPS = 64 // LANES  # vectors a word
 _BLOCKS = 4  # blocks whose sums are loaded and stored once
 _CHAINS = 4  # sums that do not wait for one another
-_ZERO = ir.Constant(FLOATS, [0.0] * LANES)
-_CHOICE = ir.VectorType(ir.IntType(1), LANES)
 
 
 def _bits_of_word(builder: Any, word: Any, group: int) -> Any:
     shifted = builder.lshr(word, ir.Constant(ir.IntType(64), group * LANES))
-    return builder.bitcast(builder.trunc(shifted, ir.IntType(LANES)), _CHOICE)
+    return builder.bitcast(builder.trunc(shifted, ir.IntType(LANES)), FLAGS)
 
 
 def _lanes_with(builder: Any, chunks: Any, bit: int) -> Any:
@@ -47,15 +45,15 @@ def masked_sum(typing_context, words, g, start, stop):
     signature = types.float32(words, g, types.intp, types.intp)
 
     def codegen(context, builder, signature, arguments):
-        word_data, g_data = (data_of(context, builder, signature.args[i], arguments[i]) for i in (0, 1))
-        totals = [cgutils.alloca_once_value(builder, _ZERO) for _ in range(_GROUPS)]
+        word_data, g_data = (data(context, builder, signature.args[i], arguments[i]) for i in (0, 1))
+        totals = [cgutils.alloca_once_value(builder, ZEROS) for _ in range(_GROUPS)]
         one = ir.Constant(arguments[2].type, 1)
         with cgutils.for_range_slice(builder, arguments[2], arguments[3], one) as (index, _):
             word = builder.load(builder.gep(word_data, [index]))
             first = times(builder, index, 64)
             for group, total in enumerate(totals):
                 values = load(builder, g_data, offset(builder, first, group * LANES), FLOATS)
-                chosen = builder.select(_bits_of_word(builder, word, group), values, _ZERO)
+                chosen = builder.select(_bits_of_word(builder, word, group), values, ZEROS)
                 builder.store(builder.fadd(builder.load(total), chosen), total)
         sums = _sum_of(builder, totals)
         result = ir.Constant(ir.FloatType(), 0.0)
@@ -72,7 +70,7 @@ def _masked_axpy(typing_context, words, out, start, stop, alpha):
     signature = types.void(words, out, types.intp, types.intp, types.float32)
 
     def codegen(context, builder, signature, arguments):
-        word_data, out_data = (data_of(context, builder, signature.args[i], arguments[i]) for i in (0, 1))
+        word_data, out_data = (data(context, builder, signature.args[i], arguments[i]) for i in (0, 1))
         weight = splat(builder, arguments[4])
         one = ir.Constant(arguments[2].type, 1)
         with cgutils.for_range_slice(builder, arguments[2], arguments[3], one) as (index, _):
@@ -80,7 +78,7 @@ def _masked_axpy(typing_context, words, out, start, stop, alpha):
             first = times(builder, index, 64)
             for group in range(_GROUPS):
                 place = offset(builder, first, group * LANES)
-                chosen = builder.select(_bits_of_word(builder, word, group), weight, _ZERO)
+                chosen = builder.select(_bits_of_word(builder, word, group), weight, ZEROS)
                 store(builder, builder.fadd(load(builder, out_data, place, FLOATS), chosen), out_data, place)
         return context.get_dummy_value()
 
@@ -93,16 +91,16 @@ def _lane_sums(typing_context, bits, at, g, g_at, chunks, sums):
     signature = types.void(bits, types.intp, g, types.intp, types.intp, sums)
 
     def codegen(context, builder, signature, arguments):
-        bit_data, g_data, sum_data = (data_of(context, builder, signature.args[i], arguments[i]) for i in (0, 2, 5))
+        bit_data, g_data, sum_data = (data(context, builder, signature.args[i], arguments[i]) for i in (0, 2, 5))
         _, at, _, g_at, chunks, _ = arguments
-        totals = [cgutils.alloca_once_value(builder, _ZERO) for _ in range(_CHAINS)]
+        totals = [cgutils.alloca_once_value(builder, ZEROS) for _ in range(_CHAINS)]
         with cgutils.for_range(builder, chunks) as loop:
             lanes = load(builder, bit_data, builder.add(at, times(builder, loop.index, LANES)), INTS)
             first = builder.add(g_at, times(builder, loop.index, CHUNK))
             for bit in range(CHUNK):
                 value = splat(builder, builder.load(builder.gep(g_data, [offset(builder, first, bit)])))
                 total = totals[bit % _CHAINS]
-                chosen = builder.select(_lanes_with(builder, lanes, bit), value, _ZERO)
+                chosen = builder.select(_lanes_with(builder, lanes, bit), value, ZEROS)
                 builder.store(builder.fadd(builder.load(total), chosen), total)
         start = ir.Constant(at.type, 0)
         before = load(builder, sum_data, start, FLOATS)
@@ -123,7 +121,7 @@ def _lane_axpy_of(groups: int) -> Any:
 
         def codegen(context, builder, signature, arguments):
             bit_data, alpha_data, out_data = (
-                data_of(context, builder, signature.args[i], arguments[i]) for i in (0, 3, 5)
+                data(context, builder, signature.args[i], arguments[i]) for i in (0, 3, 5)
             )
             _, at, stride, _, alpha_at, _, out_at = arguments
             chunks = [load(builder, bit_data, builder.add(at, times(builder, stride, i)), INTS) for i in range(groups)]
@@ -132,7 +130,7 @@ def _lane_axpy_of(groups: int) -> Any:
                 place = offset(builder, out_at, LANES * bit)
                 total = load(builder, out_data, place, FLOATS)
                 for chunk, weight in zip(chunks, weights, strict=True):
-                    chosen = builder.select(_lanes_with(builder, chunk, bit), weight, _ZERO)
+                    chosen = builder.select(_lanes_with(builder, chunk, bit), weight, ZEROS)
                     total = builder.fadd(total, chosen)
                 store(builder, total, out_data, place)
             return context.get_dummy_value()

@@ -38,25 +38,34 @@ def shared(kernel: Any, pieces: list[tuple[Any, ...]], work: int) -> None:
                 return
             kernel(*piece)
 
-    threads = min(CORES, max(1, work // _SMALL_WORDS), len(pieces))
     helping: list[Future[None]] = []
     try:
-        _ask_for_help(take, threads - 1, helping)
+        ask_for_help(take, min(threads_for(work), len(pieces)) - 1, helping)
         take()
     finally:  # an interrupted caller must not leave helpers that still write to its arrays
         remaining.clear()
-        for helper in helping:
-            if not helper.cancel():
-                helper.result()
+        dismiss(helping)
 
 
-def _ask_for_help(take: Callable[[], None], helpers: int, helping: list[Future[None]]) -> None:
+def threads_for(work: int) -> int:
+    """How many threads `work`, in words of masked adds, is worth: at least the caller's own, at most one a core."""
+    return min(CORES, max(1, work // _SMALL_WORDS))
+
+
+def ask_for_help(take: Callable[[], None], helpers: int, helping: list[Future[None]]) -> None:
     """Add to `helping` what helpers were asked to do: nothing where no thread can be started any more."""
     try:
         for _ in range(helpers):
             helping.append(_helpers().submit(take))
     except RuntimeError:  # the main thread has ended and this one goes on, or the system has no threads left
         return
+
+
+def dismiss(helping: list[Future[None]], wait: bool = True) -> None:
+    """Send away the helpers that have not started, and wait for the others, or raise what went wrong there."""
+    for helper in helping:
+        if not helper.cancel() and wait:
+            helper.result()
 
 
 def ranges(count: int, pieces: int, step: int = 1) -> list[tuple[int, int]]:

@@ -21,7 +21,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 
 from maskstore.interleaved import CHUNK, LANES
-from maskstore.kernels.vectors import FLOATS, INTS, data_of, function, load, offset, prefetch, splat, store, times
+from maskstore.kernels.vectors import FLOATS, INTS, data, function, load, offset, prefetch, splat, store, times
 
 GROUPS = 4  # blocks of 16 masks that share the loads of a chunk's tables
 _AHEAD = 16  # chunks from which on a block is asked for early: a kilobyte, about what two cores can wait for at once
@@ -63,8 +63,8 @@ def _lookups(builder: Any, tables: list[Any], indices: Any) -> Any:
     return found[0]
 
 
-def _values(builder: Any, data: Any, at: Any) -> list[Any]:
-    return [builder.load(builder.gep(data, [offset(builder, at, bit)])) for bit in range(CHUNK)]
+def _values(builder: Any, values: Any, at: Any) -> list[Any]:
+    return [builder.load(builder.gep(values, [offset(builder, at, bit)])) for bit in range(CHUNK)]
 
 
 @intrinsic
@@ -73,8 +73,8 @@ def make_tables(typing_context, values, at, tables, chunk):
     signature = types.void(values, types.intp, tables, types.intp)
 
     def codegen(context, builder, signature, arguments):
-        source = data_of(context, builder, signature.args[0], arguments[0])
-        target = data_of(context, builder, signature.args[2], arguments[2])
+        source = data(context, builder, signature.args[0], arguments[0])
+        target = data(context, builder, signature.args[2], arguments[2])
         where = times(builder, arguments[3], TABLE_FLOATS)
         for number, table in enumerate(_tables(builder, _values(builder, source, arguments[1]))):
             store(builder, table, target, offset(builder, where, LANES * number))
@@ -93,9 +93,9 @@ def _add_chunks_of(groups: int) -> Any:
         signature = types.void(tables, bits, types.intp, types.intp, types.intp, sums)
 
         def codegen(context, builder, signature, arguments):
-            table_data = data_of(context, builder, signature.args[0], arguments[0])
-            bit_data = data_of(context, builder, signature.args[1], arguments[1])
-            sum_data = data_of(context, builder, signature.args[5], arguments[5])
+            table_data = data(context, builder, signature.args[0], arguments[0])
+            bit_data = data(context, builder, signature.args[1], arguments[1])
+            sum_data = data(context, builder, signature.args[5], arguments[5])
             _, _, at, stride, count, _ = arguments
             places = [ir.Constant(at.type, LANES * group) for group in range(groups)]
             totals = [cgutils.alloca_once_value(builder, load(builder, sum_data, place, FLOATS)) for place in places]
@@ -133,9 +133,9 @@ def add_chunk(typing_context, values, at, indices, index_at, groups, sums, sums_
     signature = types.void(values, types.intp, indices, types.intp, types.intp, sums, types.intp)
 
     def codegen(context, builder, signature, arguments):
-        source = data_of(context, builder, signature.args[0], arguments[0])
-        index_data = data_of(context, builder, signature.args[2], arguments[2])
-        sum_data = data_of(context, builder, signature.args[5], arguments[5])
+        source = data(context, builder, signature.args[0], arguments[0])
+        index_data = data(context, builder, signature.args[2], arguments[2])
+        sum_data = data(context, builder, signature.args[5], arguments[5])
         tables = _tables(builder, _values(builder, source, arguments[1]))
         with cgutils.for_range(builder, arguments[4]) as loop:
             lane = times(builder, loop.index, LANES)

@@ -15,6 +15,7 @@ from maskstore import MaskBank
 from maskstore.accounting import account
 from maskstore.compiling import warm
 from maskstore.philox import Role, random_permutation
+from supsup_models import passes
 from supsup_models.commands.infer import infer_file
 from supsup_models.commands.train import train
 from supsup_models.data.streams import open_stream
@@ -86,7 +87,8 @@ class DemoResult:
 def run_demo(folder: Path) -> DemoResult:
     """The whole tour in `folder`, which may hold an earlier demo, but no other run (RunError)."""
     start = perf_counter()
-    warm()  # whoever tries the library next does not wait for a compiler
+    warm()
+    passes.warm()  # whoever tries the library next does not wait for a compiler
     trained = train(CONFIG, folder, restart=True)
     truth, labels = _write_unlabelled_images(folder / "unlabelled.npy")
     answers = infer_file(folder, folder / "unlabelled.npy").answers

@@ -16,32 +16,11 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-LANES = 16
-_F32 = ir.FloatType()
-_I32 = ir.IntType(32)
-_FLOATS = ir.VectorType(_F32, LANES)
-_INTS = ir.VectorType(_I32, LANES)
+from maskstore.interleaved import LANES
+from maskstore.kernels.vectors import FLOATS, INTS, ZEROS, data, function, load, splat, store
+
 _SHORTS = ir.VectorType(ir.IntType(16), LANES)
-_SIXTEEN = ir.Constant(_INTS, [16] * LANES)
-
-
-def _splat(builder: Any, value: Any) -> Any:
-    first = builder.insert_element(ir.Constant(_FLOATS, ir.Undefined), value, ir.Constant(_I32, 0))
-    return builder.shuffle_vector(first, first, ir.Constant(_INTS, [0] * LANES))
-
-
-def _pointer(builder: Any, data: Any, index: Any, vector: Any) -> Any:
-    return builder.bitcast(builder.gep(data, [index]), vector.as_pointer())
-
-
-def _load(builder: Any, data: Any, index: Any, vector: Any = _FLOATS) -> Any:
-    value = builder.load(_pointer(builder, data, index, vector))
-    value.align = 2 if vector is _SHORTS else 4
-    return value
-
-
-def _store(builder: Any, value: Any, data: Any, index: Any) -> None:
-    builder.store(value, _pointer(builder, data, index, value.type)).align = 2 if value.type == _SHORTS else 4
+_SIXTEEN = ir.Constant(INTS, [16] * LANES)
 
 
 @intrinsic
@@ -55,38 +34,33 @@ def _update_vectors(typing_context, gradient, weights, scores, square, effective
 
     def codegen(context, builder, signature, arguments):
         arrays = [
-            context.make_array(kind)(context, builder, array).data
-            for kind, array in zip(signature.args[:5], arguments[:5], strict=True)
+            data(context, builder, kind, array) for kind, array in zip(signature.args[:5], arguments[:5], strict=True)
         ]
         gradient, weights, scores, square, effective = arrays
-        constant_data = context.make_array(signature.args[6])(context, builder, arguments[6]).data
+        constant_data = data(context, builder, signature.args[6], arguments[6])
         index_type = arguments[5].type
         rate, alpha, beta, eps = (
-            _splat(builder, builder.load(builder.gep(constant_data, [ir.Constant(index_type, i)]))) for i in range(4)
+            splat(builder, builder.load(builder.gep(constant_data, [ir.Constant(index_type, i)]))) for i in range(4)
         )
-        sqrt_type = ir.FunctionType(_FLOATS, [_FLOATS])
-        sqrt = builder.module.globals.get("llvm.sqrt.v16f32") or ir.Function(
-            builder.module, sqrt_type, "llvm.sqrt.v16f32"
-        )
-        zero = ir.Constant(_FLOATS, [0.0] * LANES)
+        sqrt = function(builder, "llvm.sqrt.v16f32", FLOATS, [FLOATS])
         with cgutils.for_range(builder, arguments[5]) as loop:
             at = builder.mul(loop.index, ir.Constant(index_type, LANES))
             if half:
-                wide = builder.zext(_load(builder, gradient, at, _SHORTS), _INTS)
-                g = builder.bitcast(builder.shl(wide, _SIXTEEN), _FLOATS)
+                wide = builder.zext(load(builder, gradient, at, _SHORTS), INTS)
+                g = builder.bitcast(builder.shl(wide, _SIXTEEN), FLOATS)
             else:
-                g = _load(builder, gradient, at)
-            w = _load(builder, weights, at)
+                g = load(builder, gradient, at)
+            w = load(builder, weights, at)
             q = builder.fmul(g, w)
-            v = builder.fadd(builder.fmul(alpha, _load(builder, square, at)), builder.fmul(beta, builder.fmul(q, q)))
-            _store(builder, v, square, at)
+            v = builder.fadd(builder.fmul(alpha, load(builder, square, at)), builder.fmul(beta, builder.fmul(q, q)))
+            store(builder, v, square, at)
             step = builder.fdiv(q, builder.fadd(builder.call(sqrt, [v]), eps))
-            s = builder.fsub(_load(builder, scores, at), builder.fmul(rate, step))
-            _store(builder, s, scores, at)
-            kept = builder.select(builder.fcmp_ordered(">=", s, zero), w, zero)
+            s = builder.fsub(load(builder, scores, at), builder.fmul(rate, step))
+            store(builder, s, scores, at)
+            kept = builder.select(builder.fcmp_ordered(">=", s, ZEROS), w, ZEROS)
             if half:
-                kept = builder.trunc(builder.lshr(builder.bitcast(kept, _INTS), _SIXTEEN), _SHORTS)
-            _store(builder, kept, effective, at)
+                kept = builder.trunc(builder.lshr(builder.bitcast(kept, INTS), _SIXTEEN), _SHORTS)
+            store(builder, kept, effective, at)
         return context.get_dummy_value()
 
     return signature, codegen
