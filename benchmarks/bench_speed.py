@@ -42,6 +42,8 @@ from supsup_models.scenarios import mask_accuracy
 from supsup_models.stepping import Stepping, fastest
 from supsup_models.superposition import UnpackedLayer
 
+CALLS = 5  # of one-shot inference in a turn: more make it no faster
+
 
 @dataclass
 class Table:
@@ -71,19 +73,26 @@ def model() -> MaskedNetwork:
     return MaskedNetwork("lenet-300-100", inputs=784, outputs=100, classes=10, seed=0)
 
 
-def medians(contenders: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
-    """Median seconds of each contender. They take turns; in a turn the second call counts.
+def medians_by_call(contenders: dict[str, Callable[[], object]], rounds: int, calls: int) -> dict[str, list[float]]:
+    """Median seconds of each contender's first, second, ... call of a turn; they take turns of so many calls.
 
-    The first one brings back to the caches what the others, some of which touch gigabytes, have driven out.
+    The first calls bring back to the caches what the others, some of which touch gigabytes, have driven out.
     """
-    seconds: dict[str, list[float]] = {name: [] for name in contenders}
+    seconds: dict[str, list[list[float]]] = {name: [] for name in contenders}
     for _ in range(rounds):
         for name, run in contenders.items():
-            run()
-            start = perf_counter()
-            run()
-            seconds[name].append(perf_counter() - start)
-    return {name: float(np.median(taken)) for name, taken in seconds.items()}
+            turn = []
+            for _ in range(calls):
+                start = perf_counter()
+                run()
+                turn.append(perf_counter() - start)
+            seconds[name].append(turn)
+    return {name: np.median(turns, axis=0).tolist() for name, turns in seconds.items()}
+
+
+def medians(contenders: dict[str, Callable[[], object]], rounds: int) -> dict[str, float]:
+    """Median seconds of each contender's second call of a turn."""
+    return {name: second for name, (_, second) in medians_by_call(contenders, rounds, calls=2).items()}
 
 
 @njit(nogil=True)
@@ -114,36 +123,36 @@ def test_one_shot_inference(table: Table, model: MaskedNetwork) -> None:
     big = np.zeros(1 << 25, dtype=np.uint64)
     big[::512] = 1  # every page its own, not all the one page of zeros
     g = np.random.default_rng(0).standard_normal(model.spec.bits).astype(np.float32)
-    taken = medians(
+    by_call = medians_by_call(
         {
             "packed": lambda: infer_task(model, matrix, images),
             "dot": lambda: matrix.dot(g),
             "read": lambda: read_all(big),
-            "dense": lambda: dense_one_shot(model, stack, images),
             "product": lambda: dense_one_shot(model, stack, images, product=True),
+            "dense": lambda: dense_one_shot(model, stack, images),
         },
         rounds=7,
+        calls=CALLS,
     )
-    product, dense = taken["product"] / taken["packed"], taken["dense"] / taken["packed"]
+    last, second = ({name: calls[at] for name, calls in by_call.items()} for at in (-1, 1))
+    best = {name: min(calls) for name, calls in by_call.items()}  # the dense forms' time hardly depends on the call
+    for name, form in (("product", "(alpha * stack).sum(0), the published form"), ("dense", "the best, alpha @ stack")):
+        for call, taken in ((CALLS, last), (2, second)):
+            times = f"({1e3 * taken['packed']:.1f} against {1e3 * best[name]:.0f} ms)"
+            table.add(
+                f"one-shot, batch 128, k = {k}, call {call} in a row, against {form}",
+                f"{best[name] / taken['packed']:.0f} x {times}",
+                ">= 200 x",
+            )
+    bandwidth, packed = big.nbytes / second["read"], matrix.nbytes / second["dot"]
     table.add(
-        f"one-shot, batch 128, k = {k}, against (alpha * stack).sum(0), the published form",
-        f"{product:.0f} x ({1e3 * taken['packed']:.1f} against {1e3 * taken['product']:.0f} ms)",
-        ">= 200 x",
-    )
-    table.add(
-        f"one-shot, batch 128, k = {k}, against alpha @ stack, the best dense form",
-        f"{dense:.0f} x ({1e3 * taken['packed']:.1f} against {1e3 * taken['dense']:.0f} ms)",
-        ">= 200 x",
-    )
-    bandwidth, packed = big.nbytes / taken["read"], matrix.nbytes / taken["dot"]
-    table.add(
-        f"packed dot, {k} x {model.spec.bits} bits, share of the read bandwidth",
-        f"{packed / bandwidth:.2f} ({packed / 1e9:.1f} of {bandwidth / 1e9:.1f} GB/s, {1e3 * taken['dot']:.1f} ms)",
+        f"packed dot, {k} x {model.spec.bits} bits, share of the read bandwidth, call 2 in a row",
+        f"{packed / bandwidth:.2f} ({packed / 1e9:.1f} of {bandwidth / 1e9:.1f} GB/s, {1e3 * second['dot']:.1f} ms)",
         ">= 0.25",
     )
-    assert product > 60
-    assert dense > 8
-    assert packed / bandwidth > 0.2 or not has_lookup()
+    assert best["product"] / second["packed"] > 100 or not has_lookup()
+    assert best["dense"] / second["packed"] > 12 or not has_lookup()
+    assert packed / bandwidth > 0.4 or not has_lookup()
 
 
 def test_memory_of_one_shot_inference(table: Table) -> None:

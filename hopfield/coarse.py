@@ -164,7 +164,6 @@ def _count_and_sum(plane: np.ndarray, states: np.ndarray) -> np.ndarray:
 
 def _masked_sums(plane: np.ndarray, states: np.ndarray) -> np.ndarray:
     """Sums of real states over the set bits of every row: `(n, words)`, `(b, d)` -> `(b, n)` float32."""
-    padded = np.zeros((len(states), plane.shape[1] * 64), dtype=np.float32)
-    padded[:, : states.shape[1]] = states
     packed, dot = Interleaved.of(plane), kernels.load().dot
-    return np.stack([dot(packed, row) for row in padded])
+    layers = np.array([(0, 0, states.shape[1])], dtype=np.int64)
+    return np.stack([dot(packed, row, layers) for row in states])

@@ -40,6 +40,7 @@ class MaskMatrix:
         self._names: list[str] = []
         self._index: dict[str, int] = {}
         self._counts: NDArray[np.int32] | None = None
+        self._layers = np.array([(layer.word_start, layer.flat_start, layer.size) for layer in spec], dtype=np.int64)
         for name, mask in zip(names, masks, strict=True):
             self.append(name, mask)
 
@@ -108,7 +109,7 @@ class MaskMatrix:
         flat = np.asarray(g, dtype=np.float32)
         if flat.shape != (self.spec.bits,):
             raise SpecError(f"dot: expected a flat array of shape ({self.spec.bits},), found {flat.shape}")
-        result: NDArray[np.float32] = kernels.load(kernel).dot(self.packed, self._aligned(flat))
+        result: NDArray[np.float32] = kernels.load(kernel).dot(self.packed, flat, self._layers)
         return result
 
     def dot_many(self, G: ArrayLike) -> NDArray[np.float32]:
@@ -198,15 +199,6 @@ class MaskMatrix:
 
     def __repr__(self) -> str:
         return f"MaskMatrix({len(self)} masks x {self.spec.bits} bits, {self.nbytes} bytes)"
-
-    def _aligned(self, flat: NDArray[np.float32]) -> NDArray[np.float32]:
-        if self.spec.bits == self.spec.words * 64:
-            return flat
-        padded = np.zeros(self.spec.words * 64, dtype=np.float32)
-        for layer in self.spec:
-            start = layer.word_start * 64
-            padded[start : start + layer.size] = flat[layer.flat]
-        return padded
 
     def _without_padding(self, padded: NDArray[np.float32]) -> NDArray[np.float32]:
         if self.spec.bits == self.spec.words * 64:

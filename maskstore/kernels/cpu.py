@@ -18,7 +18,7 @@ _DOT_BLOCKS = 64  # blocks that share tables of lookups: enough to make the tabl
 _DOT_PIECE = 1 << 15  # chunks of blocks in a piece of lookups: a tenth of a millisecond or so
 
 
-def dot(packed: Interleaved, g: NDArray[np.float32]) -> NDArray[np.float32]:
+def dot(packed: Interleaved, g: NDArray[np.float32], layers: NDArray[np.int64]) -> NDArray[np.float32]:
     """As `reference.dot`; float32 within blocks of at most 65 536 bits, float64 across them.
 
     By table lookup where the processor can, by masked adds elsewhere and for the tail.
@@ -27,18 +27,18 @@ def dot(packed: Interleaved, g: NDArray[np.float32]) -> NDArray[np.float32]:
     blocks, tail = packed.blocks, packed.tail
     work = tail.size
     pieces: list[tuple[Any, ...]] = []
-    parts = np.zeros((1, LANES * len(blocks)), dtype=np.float64)
-    rest = np.zeros(len(tail), dtype=np.float64)
+    parts = np.empty((1, LANES * len(blocks)), dtype=np.float64)
+    rest = np.empty(len(tail), dtype=np.float64)
     if lookup.available():
-        parts, pieces = _lookups(blocks, g)
+        parts, pieces = _lookups(blocks, g, layers)
         work += blocks.size // 2 // _LOOKUP_GAIN
     elif len(blocks):
         shares = ranges(len(blocks), pieces_for_cores(len(blocks)))
-        pieces = [(masked_adds.dot_blocks, blocks, g, parts[0], *share) for share in shares]
+        pieces = [(masked_adds.dot_blocks, blocks, g, layers, parts[0], *share) for share in shares]
         work += blocks.size // 2
     if len(tail):
         shares = ranges(len(tail), pieces_for_cores(len(tail)))
-        pieces += [(masked_adds.dot_rows, tail, g, rest, *share) for share in shares]
+        pieces += [(masked_adds.dot_rows, tail, g, layers, rest, *share) for share in shares]
     shared(_run, pieces, work)
     return np.concatenate([parts.sum(axis=0), rest]).astype(np.float32)
 
@@ -47,14 +47,16 @@ def _run(kernel: Callable[..., None], *arguments: Any) -> None:
     kernel(*arguments)
 
 
-def _lookups(blocks: NDArray[np.uint32], g: NDArray[np.float32]) -> tuple[NDArray[np.float64], list[tuple[Any, ...]]]:
+def _lookups(
+    blocks: NDArray[np.uint32], g: NDArray[np.float32], layers: NDArray[np.int64]
+) -> tuple[NDArray[np.float64], list[tuple[Any, ...]]]:
     """Parts `(n, masks)` of the dot products, and the pieces of work that write them: by the shape alone."""
     chunks = blocks.shape[1]
     by_blocks = [(first, min(first + _DOT_BLOCKS, len(blocks))) for first in range(0, len(blocks), _DOT_BLOCKS)]
     by_chunks = ranges(chunks, chunks * min(len(blocks), _DOT_BLOCKS) // _DOT_PIECE, lookup.TILE_CHUNKS)
-    parts = np.zeros((len(by_chunks), LANES * len(blocks)), dtype=np.float64)
+    parts = np.empty((len(by_chunks), LANES * len(blocks)), dtype=np.float64)
     return parts, [
-        (lookup.dot_chunks, blocks, g, part, *columns, *masks)
+        (lookup.dot_chunks, blocks, g, layers, part, *columns, *masks)
         for part, columns in zip(parts, by_chunks, strict=True)
         for masks in by_blocks
     ]

@@ -44,12 +44,33 @@ def _on_a_line(array):
     return array[(-array.ctypes.data // 4) % LINE :]
 
 
+@njit(inline="always")
+def _tables_of(g, layers, layer, first_chunk, last_chunk, tables, few):
+    """The tables of some chunks, the first of which is of `layer` or of a later one; the layer of the last."""
+    for chunk in range(first_chunk, last_chunk):
+        while layer + 1 < len(layers) and 2 * layers[layer + 1, 0] <= chunk:
+            layer += 1
+        inside = CHUNK * (chunk - 2 * layers[layer, 0])
+        at, left = layers[layer, 1] + inside, layers[layer, 2] - inside
+        if left >= CHUNK:
+            make_tables(g, at, tables, chunk - first_chunk)
+        else:  # the end of a layer: the bits after it are zeros
+            few[:] = 0.0
+            for i in range(left):
+                few[i] = g[at + i]
+            make_tables(few, 0, tables, chunk - first_chunk)
+    return layer
+
+
 @njit(cache=True, nogil=True)
-def dot_chunks(blocks, g, out, first_chunk, last_chunk, first, last):
+def dot_chunks(blocks, g, layers, out, first_chunk, last_chunk, first, last):
     """out[16 b + l] = sum of g over the set bits of lane l in some chunks of block b, for first <= b < last.
 
-    `out` is float64. Float32 within tiles of 4096 bits.
+    `out` is float64. Float32 within tiles of 4096 bits. `layers`, a row each, say with which word a layer of the masks
+    starts, with which value of g, and its size.
     """
+    layer = 0
+    few = np.empty(CHUNK, dtype=np.float32)
     stride = blocks.shape[1] * LANES
     flat = blocks.reshape(-1)
     tables = _on_a_line(np.empty(TILE_CHUNKS * TABLE_FLOATS + LINE, dtype=np.float32))
@@ -57,8 +78,7 @@ def dot_chunks(blocks, g, out, first_chunk, last_chunk, first, last):
     out[LANES * first : LANES * last] = 0.0
     for tile in range(first_chunk, last_chunk, TILE_CHUNKS):
         here = min(TILE_CHUNKS, last_chunk - tile)
-        for chunk in range(here):
-            make_tables(g, CHUNK * (tile + chunk), tables, chunk)
+        layer = _tables_of(g, layers, layer, tile, tile + here, tables, few)
         block = first
         while block < last:
             at = block * stride + tile * LANES

@@ -40,17 +40,17 @@ def _sum_of(builder: Any, totals: list[Any]) -> Any:
 
 
 @intrinsic
-def masked_sum(typing_context, words, g, start, stop):
-    """float32 sum of g[64 w + b] over the set bits b of words[w], for start <= w < stop."""
-    signature = types.float32(words, g, types.intp, types.intp)
+def masked_sum(typing_context, words, start, stop, g, g_at):
+    """float32 sum of g[g_at + 64 (w - start) + b] over the set bits b of words[w], for start <= w < stop."""
+    signature = types.float32(words, types.intp, types.intp, g, types.intp)
 
     def codegen(context, builder, signature, arguments):
-        word_data, g_data = (data(context, builder, signature.args[i], arguments[i]) for i in (0, 1))
+        word_data, g_data = (data(context, builder, signature.args[i], arguments[i]) for i in (0, 3))
+        _, start, stop, _, g_at = arguments
         totals = [cgutils.alloca_once_value(builder, ZEROS) for _ in range(_GROUPS)]
-        one = ir.Constant(arguments[2].type, 1)
-        with cgutils.for_range_slice(builder, arguments[2], arguments[3], one) as (index, _):
+        with cgutils.for_range_slice(builder, start, stop, ir.Constant(start.type, 1)) as (index, _):
             word = builder.load(builder.gep(word_data, [index]))
-            first = times(builder, index, 64)
+            first = builder.add(g_at, times(builder, builder.sub(index, start), 64))
             for group, total in enumerate(totals):
                 values = load(builder, g_data, offset(builder, first, group * LANES), FLOATS)
                 chosen = builder.select(_bits_of_word(builder, word, group), values, ZEROS)
@@ -145,28 +145,52 @@ _lane_axpy_of_one_block = _lane_axpy_of(1)
 
 
 @njit(cache=True, nogil=True)
-def dot_rows(rows, g, out, first, last):
-    """out[i] = sum of g over the set bits of row i, for first <= i < last; `out` is float64."""
+def dot_rows(rows, g, layers, out, first, last):
+    """out[i] = sum of g over the set bits of row i, for first <= i < last; `out` is float64.
+
+    `layers`, a row each, say with which word a layer of the masks starts, with which value of g, and its size.
+    """
     for row in range(first, last):
         packed = rows[row]
         total = 0.0
-        for start in range(0, rows.shape[1], _DOT_WORDS):
-            total += masked_sum(packed, g, start, min(start + _DOT_WORDS, rows.shape[1]))
+        for layer in range(len(layers)):
+            word, flat, size = layers[layer, 0], layers[layer, 1], layers[layer, 2]
+            whole = word + size // 64
+            for start in range(word, whole, _DOT_WORDS):
+                total += masked_sum(packed, start, min(start + _DOT_WORDS, whole), g, flat + 64 * (start - word))
+            for bit in range(size % 64):
+                if packed[whole] >> np.uint64(bit) & np.uint64(1):
+                    total += g[flat + size - size % 64 + bit]
         out[row] = total
 
 
 @njit(cache=True, nogil=True)
-def dot_blocks(blocks, g, out, first, last):
-    """out[16 b + l] = sum of g over the set bits of lane l of block b, for first <= b < last; `out` is float64."""
-    chunks = blocks.shape[1]
+def dot_blocks(blocks, g, layers, out, first, last):
+    """out[16 b + l] = sum of g over the set bits of lane l of block b, for first <= b < last; `out` is float64.
+
+    `layers` as in `dot_rows`.
+    """
     sums = np.empty(LANES, dtype=np.float32)
+    values = np.zeros(CHUNK, dtype=np.float32)
+    out[LANES * first : LANES * last] = 0.0
     for block in range(first, last):
-        flat = blocks[block].reshape(-1)
-        for start in range(0, chunks, 2 * _DOT_WORDS):
-            sums[:] = 0.0
-            _lane_sums(flat, LANES * start, g, CHUNK * start, min(2 * _DOT_WORDS, chunks - start), sums)
-            for lane in range(LANES):
-                out[LANES * block + lane] += sums[lane]
+        bits = blocks[block].reshape(-1)
+        for layer in range(len(layers)):
+            word, flat, size = layers[layer, 0], layers[layer, 1], layers[layer, 2]
+            whole = 2 * word + size // CHUNK
+            for start in range(2 * word, whole, 2 * _DOT_WORDS):
+                sums[:] = 0.0
+                count = min(2 * _DOT_WORDS, whole - start)
+                _lane_sums(bits, LANES * start, g, flat + CHUNK * (start - 2 * word), count, sums)
+                for lane in range(LANES):
+                    out[LANES * block + lane] += sums[lane]
+            if size % CHUNK:
+                values[:] = 0.0
+                values[: size % CHUNK] = g[flat + size - size % CHUNK : flat + size]
+                sums[:] = 0.0
+                _lane_sums(bits, LANES * whole, values, 0, 1, sums)
+                for lane in range(LANES):
+                    out[LANES * block + lane] += sums[lane]
 
 
 @njit(cache=True, nogil=True)
@@ -224,4 +248,4 @@ def outer_pairs(rows, first_bit, weights, left, right, chosen, out, first, last)
                     aligned[i] = rows[row, word + i] >> shift | rows[row, word + i + 1] << back
                 for i in range(both, words):
                     aligned[i] = rows[row, word + i] >> shift
-                out[image, place] += masked_sum(aligned, values, 0, words)
+                out[image, place] += masked_sum(aligned, 0, words, values, 0)

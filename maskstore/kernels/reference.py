@@ -11,9 +11,16 @@ def unpack_rows(rows: NDArray[np.uint64]) -> NDArray[np.uint8]:
     return np.unpackbits(np.ascontiguousarray(rows).astype("<u8", copy=False).view(np.uint8), axis=1, bitorder="little")
 
 
-def dot(packed: Interleaved, g: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Sum of `g` over the set bits of each of k masks: `(64 * words,)` -> `(k,)` float32."""
-    return (unpack_rows(packed.rows()).astype(np.float64) @ g.astype(np.float64)).astype(np.float32)
+def dot(packed: Interleaved, g: NDArray[np.float32], layers: NDArray[np.int64]) -> NDArray[np.float32]:
+    """Sum of `g` over the set bits of each of k masks, `(k,)` float32.
+
+    `layers`, `(n, 3)` int64, say with which word of the masks a layer starts, with which value of g, and its size.
+    """
+    dense = unpack_rows(packed.rows()).astype(np.float64)
+    total = np.zeros(len(dense))
+    for word, flat, size in layers:
+        total += dense[:, 64 * word : 64 * word + size] @ g[flat : flat + size].astype(np.float64)
+    return total.astype(np.float32)
 
 
 def outer_dots(

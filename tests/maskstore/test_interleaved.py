@@ -83,13 +83,20 @@ def test_a_thread_reads_while_another_appends(room):
     assert wrong == []
 
 
-@pytest.mark.parametrize(("count", "words"), [(15, 3), (16, 1), (33, 130), (300, 1025)])
-def test_masked_adds_over_blocks_equal_lookups(count, words, monkeypatch):
-    """What processors without AVX-512 compute, on any."""
-    packed = Interleaved.of(random_rows(count, words))
-    g = np.random.default_rng(1).standard_normal(64 * words).astype(np.float32)
-    monkeypatch.setattr(lookup, "available", lambda: False)
-    np.testing.assert_allclose(cpu.dot(packed, g), reference.dot(packed, g), rtol=1e-5, atol=1e-5 * np.sqrt(64 * words))
+@pytest.mark.parametrize("by_lookup", [False, True])
+@pytest.mark.parametrize("count", [15, 16, 33, 300])
+@pytest.mark.parametrize("sizes", [(5,), (64, 130), (31, 1, 32, 33, 9000), (65_600, 7, 100_001)])
+def test_dot_products_of_layers_that_end_anywhere(by_lookup, count, sizes, monkeypatch):
+    """By lookup, and by masked adds, which processors without AVX-512 compute; no value is read beyond its layer's."""
+    monkeypatch.setattr(lookup, "available", lambda available=lookup.available(): available and by_lookup)
+    spec = MaskSpec({f"layer{i}": (size,) for i, size in enumerate(sizes)})
+    layers = np.array([(layer.word_start, layer.flat_start, layer.size) for layer in spec])
+    packed = Interleaved.of(np.array([random_mask(spec, 0.5, i).words for i in range(count)]))
+    room = np.full(spec.bits + 64, np.nan, dtype=np.float32)  # what lies around the values
+    g = room[32 : 32 + spec.bits]
+    g[:] = np.random.default_rng(1).standard_normal(spec.bits)
+    tolerance = 1e-5 * np.sqrt(spec.bits)
+    np.testing.assert_allclose(cpu.dot(packed, g, layers), reference.dot(packed, g, layers), rtol=1e-5, atol=tolerance)
 
 
 @given(st.integers(1, 70), seeds)

@@ -19,23 +19,29 @@ def masks_and_values(count: int, words: int) -> tuple[Interleaved, np.ndarray]:
     return Interleaved.of(rows), rng.standard_normal(64 * words).astype(np.float32)
 
 
+def one_layer(words: int) -> np.ndarray:
+    return np.array([(0, 0, 64 * words)])
+
+
 SHAPES = [(16, 8), (17, 9), (79, 200), (16, 20_000), (64, 9001), (2100, 20), (1023, 300), (1024, 64), (2049, 130)]
 
 
 @pytest.mark.parametrize(("count", "words"), [*SHAPES, (20, 7), (15, 1025), (1039, 3)])
 def test_dot_products_in_pieces_are_whole(count, words):
-    packed, g = masks_and_values(count, words)
-    np.testing.assert_allclose(cpu.dot(packed, g), reference.dot(packed, g), rtol=1e-5, atol=1e-5 * np.sqrt(64 * words))
+    (packed, g), layers = masks_and_values(count, words), one_layer(words)
+    np.testing.assert_allclose(
+        cpu.dot(packed, g, layers), reference.dot(packed, g, layers), rtol=1e-5, atol=1e-5 * np.sqrt(64 * words)
+    )
 
 
 @pytest.mark.parametrize(("count", "words"), [(64, 9001), (2100, 500)])
 def test_results_do_not_depend_on_the_number_of_cores(count, words, monkeypatch):
-    packed, g = masks_and_values(count, words)
+    (packed, g), layers = masks_and_values(count, words), one_layer(words)
     alpha = np.random.default_rng(0).standard_normal(count).astype(np.float32)
     found = []
     for cores in (1, 2, 5):
         monkeypatch.setattr(sharing, "CORES", cores)
-        found.append((cpu.dot(packed, g), cpu.weighted_sum(packed, alpha)))
+        found.append((cpu.dot(packed, g, layers), cpu.weighted_sum(packed, alpha)))
     for dots, sums in found[1:]:
         np.testing.assert_array_equal(dots, found[0][0])
         np.testing.assert_array_equal(sums, found[0][1])
@@ -68,11 +74,11 @@ def test_a_failing_piece_is_the_callers_error(in_helper, monkeypatch):
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_process_needs_no_helpers(monkeypatch):
     monkeypatch.setattr(sharing, "CORES", 3)
-    packed, g = masks_and_values(64, 9001)
-    expected = cpu.dot(packed, g)  # starts the helpers that the child does not have
+    (packed, g), layers = masks_and_values(64, 9001), one_layer(9001)
+    expected = cpu.dot(packed, g, layers)  # starts the helpers that the child does not have
     child = os.fork()
     if not child:
-        os._exit(0 if np.array_equal(cpu.dot(packed, g), expected) else 1)
+        os._exit(0 if np.array_equal(cpu.dot(packed, g, layers), expected) else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
@@ -80,13 +86,13 @@ def test_a_forked_process_needs_no_helpers(monkeypatch):
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_process_forked_while_helpers_are_asked_does_not_wait_for_them(monkeypatch):
     monkeypatch.setattr(sharing, "CORES", 3)
-    packed, g = masks_and_values(64, 9001)
-    expected = cpu.dot(packed, g)
+    (packed, g), layers = masks_and_values(64, 9001), one_layer(9001)
+    expected = cpu.dot(packed, g, layers)
     with sharing._helpers()._shutdown_lock:  # as another thread holds it while it hands work over
         child = os.fork()
         if not child:
             signal.alarm(20)
-            os._exit(0 if np.array_equal(cpu.dot(packed, g), expected) else 1)
+            os._exit(0 if np.array_equal(cpu.dot(packed, g, layers), expected) else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 

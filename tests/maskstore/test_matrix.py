@@ -40,7 +40,8 @@ def test_kernels_equal_their_references_on_long_rows(words):
     g = rng.standard_normal(words * 64).astype(np.float32)
     alpha = rng.standard_normal(23).astype(np.float32)
     packed, fast, reference = Interleaved.of(rows), load(Kernel.NUMBA), load(Kernel.REFERENCE)
-    np.testing.assert_allclose(fast.dot(packed, g), reference.dot(packed, g), rtol=1e-4, atol=1e-3)
+    layers = np.array([(0, 0, 64 * words)])
+    np.testing.assert_allclose(fast.dot(packed, g, layers), reference.dot(packed, g, layers), rtol=1e-4, atol=1e-3)
     np.testing.assert_allclose(fast.weighted_sum(packed, alpha), reference.weighted_sum(packed, alpha), atol=1e-4)
 
 
