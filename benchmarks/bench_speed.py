@@ -38,9 +38,10 @@ from supsup_models import (
     train_many,
     train_task,
 )
+from supsup_models.objectives import make_objective
 from supsup_models.scenarios import mask_accuracy
 from supsup_models.stepping import Stepping, fastest
-from supsup_models.superposition import UnpackedLayer
+from supsup_models.superposition import UnpackedLayer, expected_weights, mask_derivatives
 
 CALLS = 5  # of one-shot inference in a turn: more make it no faster
 
@@ -153,6 +154,35 @@ def test_one_shot_inference(table: Table, model: MaskedNetwork) -> None:
     assert best["product"] / second["packed"] > 100 or not has_lookup()
     assert best["dense"] / second["packed"] > 12 or not has_lookup()
     assert packed / bandwidth > 0.4 or not has_lookup()
+
+
+@pytest.mark.parametrize("images", [128, 1])
+def test_passes(images: int, table: Table, model: MaskedNetwork) -> None:
+    """A subclass might run otherwise, so it takes autograd."""
+
+    class Subclass(MaskedNetwork):
+        pass
+
+    other = Subclass("lenet-300-100", inputs=784, outputs=100, classes=10, seed=0)
+    batch, weights = torch.randn(images, 784), expected_weights(model)
+    objective = make_objective("H", classes=10, outputs=100)
+    torch.testing.assert_close(
+        mask_derivatives(model, weights, batch, objective), mask_derivatives(other, weights, batch, objective)
+    )
+    taken = medians(
+        {
+            "compiled": lambda: mask_derivatives(model, weights, batch, objective),
+            "autograd": lambda: mask_derivatives(other, weights, batch, objective),
+        },
+        rounds=201,
+    )
+    table.add(
+        f"forward and backward pass of one-shot inference, batch {images}, against autograd",
+        f"{taken['compiled'] / taken['autograd']:.2f} "
+        f"({1e3 * taken['compiled']:.2f} against {1e3 * taken['autograd']:.2f} ms)",
+        "-",
+    )
+    assert taken["compiled"] < taken["autograd"] or not has_lookup()
 
 
 def test_memory_of_one_shot_inference(table: Table) -> None:
