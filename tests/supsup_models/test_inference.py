@@ -136,6 +136,18 @@ def test_the_order_of_the_tasks_does_not_matter(method: str, objective: str) -> 
         np.testing.assert_allclose(other.scores, guess.scores[..., order], rtol=rtol, atol=1e-5)
 
 
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_few_images_get_the_scores_of_many(objective: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    model = small_network()
+    matrix, images = random_masks(model.spec, 40), random_images(3)
+    monkeypatch.setattr("supsup_models.inference._MASKS_AN_IMAGE", 41)
+    many = infer_task(model, matrix, images, "one-shot", objective, per_image=True)
+    monkeypatch.setattr("supsup_models.inference._MASKS_AN_IMAGE", 1)
+    few = infer_task(model, matrix, images, "one-shot", objective, per_image=True)
+    np.testing.assert_allclose(few.scores, many.scores, rtol=1e-3, atol=1e-5)
+    assert np.array_equal(few.task, many.task)
+
+
 def test_a_guess_does_not_depend_on_the_chunk_an_image_falls_in(monkeypatch: pytest.MonkeyPatch) -> None:
     model = small_network()
     matrix, images = random_masks(model.spec, 4), random_images(11)
