@@ -8,7 +8,6 @@ woken once, activations lie in memory that is kept between calls, and no other t
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import pairwise
@@ -52,9 +51,7 @@ def mask_derivatives(
     between = 0 if derive is None else 1
     pieces = np.array([len(plan.batches), between, between * len(plan.batches), len(plan.strips)])
     board = new_board(len(pieces))
-    helpers = sharing.threads_for(frozen.size * len(images) // _ADDS_A_WORD) - 1
     finished = False
-    helping: list[Future[None]] = []
     with _scratch(plan.scratch) as scratch:
         activations, deltas = scratch[: plan.rows], scratch[plan.rows : 2 * plan.rows]
         panels = scratch[2 * plan.rows : plan.scratch].reshape(-1, plan.room)
@@ -73,8 +70,10 @@ def mask_derivatives(
             while not work(board, pieces, first, last, _PATIENCE, *arrays):
                 sleep(0)  # a helper has been interrupted, perhaps for this thread
 
+        threads = sharing.threads_for(frozen.size * len(images) // _ADDS_A_WORD)
+        helpers = [sharing.Help(help_out) for _ in range(threads - 1)]
         try:
-            sharing.ask_for_help(help_out, helpers, helping)
+            sharing.ask(helpers)
             if derive is not None:
                 go_on(FORWARD, FORWARD)
                 logits, found = (
@@ -88,7 +87,7 @@ def mask_derivatives(
             finished = True  # and helpers, that may be slow to notice, touch nothing but the board any more
         finally:
             interrupted, finished = not finished, True
-            sharing.dismiss(helping, wait=interrupted)
+            sharing.dismiss(helpers, wait=interrupted)
     return out, not np.isnan(watch).any()
 
 
