@@ -59,8 +59,9 @@ class Interleaved:
 class GrowingRows:
     """Masks that arrive one after the other; `packed` is what has arrived, and is never written to again.
 
-    A thread may read while another appends. `room` is for how many masks memory is set aside from the start; beyond
-    it as much again by halves is, and a block moves to it.
+    A thread may read while another appends, and an append that is interrupted has done all of it or nothing. `room` is
+    for how many masks memory is set aside from the start; beyond it as much again by halves is, and a block moves to
+    it.
     """
 
     def __init__(self, words: int, *, room: int = 0) -> None:
@@ -90,8 +91,9 @@ class GrowingRows:
             grown[:full] = self._blocks
             self._blocks = grown
         self._blocks[full] = chunks_of(self._tail).T
-        self._tail = np.zeros_like(self._tail)  # whoever holds the old tail may go on reading it
-        self.packed = Interleaved(self._blocks[: full + 1], self._tail[:0])
+        fresh = np.zeros_like(self._tail)  # whoever holds the old tail may go on reading it
+        packed = Interleaved(self._blocks[: full + 1], fresh[:0])
+        self.packed, self._tail = packed, fresh  # in one step: an interrupt between them would lose the tail's masks
 
 
 def chunks_of(rows: NDArray[np.uint64]) -> NDArray[np.uint32]:
