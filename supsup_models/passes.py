@@ -76,5 +76,5 @@ def warm() -> None:
 
 
 def _array(tensor: Tensor) -> NDArray[np.float32]:
-    array: NDArray[np.float32] = tensor.detach().contiguous().numpy()
+    array: NDArray[np.float32] = tensor.contiguous().numpy(force=True)
     return array

@@ -31,9 +31,11 @@ class Squares(Objective):
         return (logits**2).sum(dim=1) / 2
 
 
-def network(sizes: list[int] | tuple[int, ...], classes: int | None = None) -> MaskedNetwork:
+def network(
+    sizes: list[int] | tuple[int, ...], classes: int | None = None, densities: tuple[float, ...] | None = None
+) -> MaskedNetwork:
     arch = MultilayerPerceptron("any", tuple(sizes[1:-1]))
-    return MaskedNetwork(arch, inputs=sizes[0], outputs=sizes[-1], classes=classes, seed=1)
+    return MaskedNetwork(arch, inputs=sizes[0], outputs=sizes[-1], classes=classes, seed=1, densities=densities)
 
 
 def tensors(model: MaskedNetwork, count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -259,6 +261,43 @@ def test_superposed_weights_are_kept_for_the_same_masks_only() -> None:
     )
     wide = model.double()
     assert superposed_weights(wide, rows_of(wide, matrix)).dtype == torch.float64
+
+
+def test_superposed_weights_follow_weights_that_change() -> None:
+    rng = np.random.default_rng(0)
+    model, sparse = network((6, 9, 5)), network((6, 9, 5), densities=(0.3, 0.4))
+    matrix = MaskMatrix(model.spec, [Mask.from_flat(rng.random(model.spec.bits) < 0.5, model.spec) for _ in range(3)])
+    mean = torch.from_numpy(matrix.mean())
+
+    def superposed(model: MaskedNetwork) -> torch.Tensor:
+        return superposed_weights(model, rows_of(model, matrix))
+
+    torch.testing.assert_close(superposed(model), mean * model.weights)
+    model.weights.mul_(2)
+    torch.testing.assert_close(superposed(model), mean * model.weights)
+    model.weights.data = torch.full_like(model.weights, 3.0)
+    torch.testing.assert_close(superposed(model), mean * 3)
+    model.weights = torch.full_like(model.weights, 4.0)
+    torch.testing.assert_close(superposed(model), mean * 4)
+    assert superposed(sparse) is superposed(sparse)
+    sparse.densities = (0.5, 0.5)
+    torch.testing.assert_close(superposed(sparse), sparse.weights / 2)
+
+
+@needs_vectors
+@pytest.mark.parametrize("method", ["one-shot", "short-list", "exhaustive"])
+def test_images_that_are_half_of_a_conjugate(method: str) -> None:
+    model = network((20, 16, 12), classes=6)
+    rng = np.random.default_rng(0)
+    matrix = MaskMatrix(model.spec, [Mask.from_flat(rng.random(model.spec.bits) < 0.5, model.spec) for _ in range(3)])
+    images = torch.from_numpy(rng.standard_normal((8, 20)).astype(np.float32))
+    view = torch.complex(images, -images).conj().imag
+    assert view.is_neg()
+    for per_image in (False, True):
+        found, expected = (infer_task(model, matrix, x, method, per_image=per_image) for x in (view, images))
+        np.testing.assert_array_equal(found.scores, expected.scores)
+    expected_derivatives = mask_derivatives(model, model.weights, images, Entropy())
+    torch.testing.assert_close(mask_derivatives(model, model.weights, view, Entropy()), expected_derivatives)
 
 
 @needs_vectors
