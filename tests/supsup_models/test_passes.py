@@ -111,6 +111,21 @@ def test_results_do_not_depend_on_the_number_of_cores(objective: Objective, monk
 
 
 @needs_vectors
+def test_memory_does_not_grow_with_the_cores_for_a_few_images_of_many_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    from supsup_models.kernels import derivatives
+
+    monkeypatch.setattr(sharing, "CORES", 64)
+    sizes, asked = (20_000, 30, 10), []
+    model = network(sizes)
+    weights, images = tensors(model, 3, 0)
+    plain = derivatives._scratch
+    monkeypatch.setattr(derivatives, "_scratch", lambda size: asked.append(size) or plain(size))
+    found = mask_derivatives(model, weights, images, Entropy())
+    assert asked[0] < 2 * 20_000 * 32  # the images turned, in blocks of 32, and little else
+    assert_close(found, by_autograd(model, weights, images, Entropy()))
+
+
+@needs_vectors
 def test_threads_of_the_caller_do_not_share_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sharing, "CORES", 2)
     model = network((200, 90, 30))
