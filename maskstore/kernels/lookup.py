@@ -135,6 +135,8 @@ def outer_images(blocks, rest, first_bit, weights, left, right, out, first, last
         indices = np.empty(chunks * width, dtype=np.uint32)
         sums = np.zeros((last - first) * width, dtype=np.float32)
         for neuron in range(neurons):
+            if not np.any(left[first:last, neuron]):
+                continue
             start = first_bit + neuron * size
             _bits_of_neuron(blocks, block, whole, start, chunks, indices, width, 0)
             _bits_of_neuron(rest, block + whole - full, groups - whole, start, chunks, indices, width, LANES * whole)
