@@ -29,10 +29,9 @@ class Interleaved:
     @classmethod
     def of(cls, rows: NDArray[np.uint64]) -> "Interleaved":
         """The masks of packed rows `(k, words)`, copied."""
-        full = len(rows) // LANES
-        blocks = np.empty((full, 2 * rows.shape[1], LANES), dtype=np.uint32)
-        for number, block in enumerate(blocks):
-            block[:] = chunks_of(rows[LANES * number : LANES * (number + 1)]).T
+        full, chunks = len(rows) // LANES, 2 * rows.shape[1]
+        by_block = chunks_of(rows[: LANES * full]).reshape(full, LANES, chunks)
+        blocks = np.ascontiguousarray(by_block.transpose(0, 2, 1))
         return cls(blocks, np.array(rows[LANES * full :], dtype=np.uint64))
 
     def __len__(self) -> int:
@@ -49,11 +48,12 @@ class Interleaved:
     def rows(self, words: slice = ALL_WORDS) -> NDArray[np.uint64]:
         """Some words of every mask, `(k, n)`, a copy."""
         start, stop, _ = words.indices(self.tail.shape[1])
-        result = np.empty((len(self), stop - start), dtype=np.uint64)
-        for number, block in enumerate(self.blocks):
-            result[LANES * number : LANES * (number + 1)] = _words_of(block[2 * start : 2 * stop].T)
-        result[LANES * len(self.blocks) :] = self.tail[:, words]
-        return result
+        masks = LANES * len(self.blocks)
+        chunks = np.empty((len(self), 2 * (stop - start)), dtype=np.uint32)
+        by_block = chunks[:masks].reshape(len(self.blocks), LANES, 2 * (stop - start))
+        by_block[:] = self.blocks[:, 2 * start : 2 * stop].transpose(0, 2, 1)
+        chunks[masks:] = chunks_of(self.tail[:, words])
+        return _words_of(chunks)
 
 
 class GrowingRows:
