@@ -6,7 +6,7 @@ to back. Fewer than sixteen masks are left over; these are the *tail*, rows of 6
 Both take one bit of memory a bit, and a mask moves once, when its block is full.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -78,6 +78,10 @@ class GrowingRows:
         result._blocks = packed.blocks
         result.packed = Interleaved(packed.blocks, result._tail[: len(packed.tail)])
         return result
+
+    def __reduce__(self) -> tuple[Callable[[Interleaved], "GrowingRows"], tuple[Interleaved]]:
+        """Copied and pickled as what has arrived, once and without the room."""
+        return GrowingRows.of, (self.packed,)
 
     def append(self, row: NDArray[np.uint64]) -> None:
         """Add a mask `(words,)`."""

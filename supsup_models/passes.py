@@ -54,9 +54,9 @@ def mask_derivatives(
         return gradient
 
     known: tuple[int, int] | None = None
-    if isinstance(objective, Entropy):
+    if type(objective) is Entropy:
         known = perceptron.ENTROPY, 0
-    elif isinstance(objective, Superfluous):
+    elif type(objective) is Superfluous:
         known = perceptron.SUPERFLUOUS, objective.classes
     found, are_numbers = derivatives.mask_derivatives(
         _array(images),

@@ -1,5 +1,7 @@
 """Masks side by side: what goes in comes out, in any order, in parts, and while more arrive."""
 
+import copy
+import pickle
 import sys
 import threading
 from itertools import count as numbers
@@ -128,6 +130,20 @@ def test_outer_products_over_several_tiles_of_blocks(count):
     flat = np.array([matrix[i].flat() for i in range(count)], dtype=np.float64)
     dense = flat[:, spec["layer"].flat].reshape(count, 5, 33)
     np.testing.assert_allclose(found, np.einsum("bo,kon,on,bn->bk", left, dense, weights, right), atol=1e-4)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda matrix: pickle.loads(pickle.dumps(matrix))])
+@pytest.mark.parametrize("count", [0, 1, 33])
+def test_a_copy_is_as_large_as_its_masks_and_grows_by_itself(copied, count):
+    spec = MaskSpec({"a": (50, 70)})
+    masks = [random_mask(spec, 0.5, i) for i in range(count + 2)]
+    matrix = MaskMatrix(spec, masks[:count], room=100)
+    assert len(pickle.dumps(matrix)) < matrix.nbytes + 2000
+    other = copied(matrix)
+    matrix.append("here", masks[count])
+    other.append("there", masks[count + 1])
+    assert [matrix[i] for i in range(count + 1)] == masks[: count + 1]
+    assert [other[i] for i in range(count + 1)] == [*masks[:count], masks[count + 1]]
 
 
 def appended_until(step: int, matrix: MaskMatrix, mask: Mask) -> bool:

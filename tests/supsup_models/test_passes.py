@@ -193,6 +193,18 @@ def test_a_gradient_of_another_shape_is_refused() -> None:
 
 
 @needs_vectors
+def test_an_objective_derived_from_a_known_one_gives_its_own_gradient() -> None:
+    class Hotter(Entropy):  # type: ignore[misc]
+        def gradient(self, logits: torch.Tensor) -> torch.Tensor:
+            return 2 * super().gradient(logits)
+
+    model = network((9, 8, 7))
+    case = tensors(model, 5, 0)
+    plain = mask_derivatives(model, *case, Entropy())
+    torch.testing.assert_close(mask_derivatives(model, *case, Hotter()), 2 * plain)
+
+
+@needs_vectors
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), 3e38])
 @pytest.mark.parametrize("objective", ["H", "G"])
 @pytest.mark.parametrize("image", [0, 36])
