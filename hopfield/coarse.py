@@ -166,4 +166,4 @@ def _masked_sums(plane: np.ndarray, states: np.ndarray) -> np.ndarray:
     """Sums of real states over the set bits of every row: `(n, words)`, `(b, d)` -> `(b, n)` float32."""
     packed, dot = Interleaved.of(plane), kernels.load().dot
     layers = np.array([(0, 0, states.shape[1])], dtype=np.int64)
-    return np.stack([dot(packed, row, layers) for row in states])
+    return np.stack([dot(packed, row, layers) for row in states.astype(np.float32, copy=False)])

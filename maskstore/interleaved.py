@@ -6,7 +6,7 @@ to back. Fewer than sixteen masks are left over; these are the *tail*, rows of 6
 Both take one bit of memory a bit, and a mask moves once, when its block is full.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -29,10 +29,9 @@ class Interleaved:
     @classmethod
     def of(cls, rows: NDArray[np.uint64]) -> "Interleaved":
         """The masks of packed rows `(k, words)`, copied."""
-        full = len(rows) // LANES
-        blocks = np.empty((full, 2 * rows.shape[1], LANES), dtype=np.uint32)
-        for number, block in enumerate(blocks):
-            block[:] = chunks_of(rows[LANES * number : LANES * (number + 1)]).T
+        full, chunks = len(rows) // LANES, 2 * rows.shape[1]
+        by_block = chunks_of(rows[: LANES * full]).reshape(full, LANES, chunks)
+        blocks = np.ascontiguousarray(by_block.transpose(0, 2, 1))
         return cls(blocks, np.array(rows[LANES * full :], dtype=np.uint64))
 
     def __len__(self) -> int:
@@ -49,18 +48,20 @@ class Interleaved:
     def rows(self, words: slice = ALL_WORDS) -> NDArray[np.uint64]:
         """Some words of every mask, `(k, n)`, a copy."""
         start, stop, _ = words.indices(self.tail.shape[1])
-        result = np.empty((len(self), stop - start), dtype=np.uint64)
-        for number, block in enumerate(self.blocks):
-            result[LANES * number : LANES * (number + 1)] = _words_of(block[2 * start : 2 * stop].T)
-        result[LANES * len(self.blocks) :] = self.tail[:, words]
-        return result
+        masks = LANES * len(self.blocks)
+        chunks = np.empty((len(self), 2 * (stop - start)), dtype=np.uint32)
+        by_block = chunks[:masks].reshape(len(self.blocks), LANES, 2 * (stop - start))
+        by_block[:] = self.blocks[:, 2 * start : 2 * stop].transpose(0, 2, 1)
+        chunks[masks:] = chunks_of(self.tail[:, words])
+        return _words_of(chunks)
 
 
 class GrowingRows:
     """Masks that arrive one after the other; `packed` is what has arrived, and is never written to again.
 
-    A thread may read while another appends. `room` is for how many masks memory is set aside from the start; beyond
-    it as much again by halves is, and a block moves to it.
+    A thread may read while another appends, and an append that is interrupted has done all of it or nothing. `room` is
+    for how many masks memory is set aside from the start; beyond it as much again by halves is, and a block moves to
+    it.
     """
 
     def __init__(self, words: int, *, room: int = 0) -> None:
@@ -78,6 +79,10 @@ class GrowingRows:
         result.packed = Interleaved(packed.blocks, result._tail[: len(packed.tail)])
         return result
 
+    def __reduce__(self) -> tuple[Callable[[Interleaved], "GrowingRows"], tuple[Interleaved]]:
+        """Copied and pickled as what has arrived, once and without the room."""
+        return GrowingRows.of, (self.packed,)
+
     def append(self, row: NDArray[np.uint64]) -> None:
         """Add a mask `(words,)`."""
         full, left = len(self.packed.blocks), len(self.packed.tail)
@@ -90,8 +95,9 @@ class GrowingRows:
             grown[:full] = self._blocks
             self._blocks = grown
         self._blocks[full] = chunks_of(self._tail).T
-        self._tail = np.zeros_like(self._tail)  # whoever holds the old tail may go on reading it
-        self.packed = Interleaved(self._blocks[: full + 1], self._tail[:0])
+        fresh = np.zeros_like(self._tail)  # whoever holds the old tail may go on reading it
+        packed = Interleaved(self._blocks[: full + 1], fresh[:0])
+        self.packed, self._tail = packed, fresh  # in one step: an interrupt between them would lose the tail's masks
 
 
 def chunks_of(rows: NDArray[np.uint64]) -> NDArray[np.uint32]:

@@ -23,8 +23,11 @@ class MaskMatrix:
     """k packed masks with names; grows by `append`, never changes a row.
 
     Memory is `8 * spec.words` bytes a mask, and up to as much again while growing, unless `room` says from the start
-    how many there will be. How masks lie in it: `maskstore.interleaved`. The sum of all rows is kept up to date as
-    masks arrive, so `counts()` and the mean mask cost nothing at inference.
+    how many there will be. How masks lie in it: `maskstore.interleaved`. The sum of all rows is kept, and only masks
+    that arrived since are added to it, so `counts()` and the mean mask cost nothing at inference.
+
+    One thread may append while others read: each call sees the masks that had arrived when it began. An append that is
+    interrupted has added its mask or nothing.
     """
 
     def __init__(
@@ -37,9 +40,9 @@ class MaskMatrix:
             raise SpecError(f"mask matrix: expected {len(masks)} names, found {len(names)}")
         self.spec = spec
         self._rows = GrowingRows(spec.words, room=max(len(masks), room))
-        self._names: list[str] = []
+        self._names: list[str] = []  # of the rows, and perhaps one more whose append was interrupted
         self._index: dict[str, int] = {}
-        self._counts: NDArray[np.int32] | None = None
+        self._counted = 0, np.zeros(0, dtype=np.int32)  # so many rows, and their sum
         self._layers = np.array([(layer.word_start, layer.flat_start, layer.size) for layer in spec], dtype=np.int64)
         for name, mask in zip(names, masks, strict=True):
             self.append(name, mask)
@@ -47,7 +50,7 @@ class MaskMatrix:
     @property
     def names(self) -> tuple[str, ...]:
         """Task names, in row order."""
-        return tuple(self._names)
+        return tuple(self._names[: len(self)])
 
     @property
     def packed(self) -> Interleaved:
@@ -64,10 +67,10 @@ class MaskMatrix:
     @property
     def nbytes(self) -> int:
         """Bytes of the packed rows."""
-        return len(self._names) * self.spec.words * 8
+        return len(self) * self.spec.words * 8
 
     def __len__(self) -> int:
-        return len(self._names)
+        return len(self.packed)
 
     def __getitem__(self, task: int | str) -> Mask:
         """The mask of a row, by position or by name."""
@@ -76,22 +79,27 @@ class MaskMatrix:
 
     def index(self, name: str) -> int:
         """The row of a task name; TaskNotFoundError if there is none."""
-        try:
-            return self._index[name]
-        except KeyError:
-            raise TaskNotFoundError(f"task {name!r}: expected one of {len(self)} tasks of this matrix") from None
+        row = self._find(name)
+        if row is None:
+            raise TaskNotFoundError(f"task {name!r}: expected one of {len(self)} tasks of this matrix")
+        return row
 
     def append(self, name: str, mask: Mask) -> None:
         """Add a mask as the last row."""
         if mask.spec != self.spec:
             raise SpecError(f"mask {name!r}: expected the matrix's spec {self.spec!r}, found {mask.spec!r}")
-        if name in self._index:
-            raise TaskExistsError(f"task {name!r}: expected a new name, found it in row {self._index[name]}")
-        self._rows.append(mask.words)
-        self._index[name] = len(self._names)
-        self._names.append(name)
-        if self._counts is not None:
-            self._counts += mask.flat()
+        found = self._find(name)
+        if found is not None:
+            raise TaskExistsError(f"task {name!r}: expected a new name, found it in row {found}")
+        count = len(self)
+        self._names[count:] = [name]
+        self._index[name] = count
+        self._rows.append(mask.words)  # last: it is the row that makes the name one of ours
+
+    def _find(self, name: str) -> int | None:
+        """The row of a name, None if there is none; the index may know names whose append was interrupted."""
+        row = self._index.get(name)
+        return row if row is not None and row < len(self) and self._names[row] == name else None
 
     def select(self, tasks: Sequence[int | str]) -> "MaskMatrix":
         """A new matrix of these rows, in this order."""
@@ -117,14 +125,14 @@ class MaskMatrix:
 
         Rows are unpacked a tile of columns at a time and multiplied by BLAS; no float copy of all masks ever exists.
         """
-        many = np.asarray(G, dtype=np.float32)
+        many, rows = np.asarray(G, dtype=np.float32), self.packed
         if many.ndim != 2 or many.shape[1] != self.spec.bits:
             raise SpecError(f"dot_many: expected an array of shape (b, {self.spec.bits}), found {many.shape}")
-        total = np.zeros((many.shape[0], len(self)), dtype=np.float32)
+        total = np.zeros((many.shape[0], len(rows)), dtype=np.float32)
         for layer in self.spec:
             for start in range(0, layer.size, _TILE_BITS):
                 stop = min(start + _TILE_BITS, layer.size)
-                words = self.packed.rows(slice(layer.word_start + start // 64, layer.word_start + (stop + 63) // 64))
+                words = rows.rows(slice(layer.word_start + start // 64, layer.word_start + (stop + 63) // 64))
                 packed = words.astype("<u8", copy=False).view(np.uint8)
                 tile = np.unpackbits(packed, axis=1, count=stop - start, bitorder="little").astype(np.float32)
                 total += many[:, layer.flat_start + start : layer.flat_start + stop] @ tile.T
@@ -177,25 +185,38 @@ class MaskMatrix:
 
     def weighted_sum(self, alpha: ArrayLike, *, kernel: Kernel = Kernel.NUMBA) -> NDArray[np.float32]:
         """Sum of alpha_i times mask i, flat over all layers: `(k,)` -> `(spec.bits,)` float32."""
-        weights = np.ascontiguousarray(alpha, dtype=np.float32)
-        if weights.shape != (len(self),):
-            raise SpecError(f"weighted_sum: expected {len(self)} weights, found shape {weights.shape}")
-        return self._without_padding(kernels.load(kernel).weighted_sum(self.packed, weights))
+        weights, packed = np.ascontiguousarray(alpha, dtype=np.float32), self.packed
+        if weights.shape != (len(packed),):
+            raise SpecError(f"weighted_sum: expected {len(packed)} weights, found shape {weights.shape}")
+        return self._without_padding(kernels.load(kernel).weighted_sum(packed, weights))
 
     def counts(self) -> NDArray[np.int32]:
         """In how many masks each bit is set, flat `(spec.bits,)`, int32, read-only; computed once, then kept up."""
-        if self._counts is None:
-            # float32 sums of ones are exact below 2**24 rows, which would be terabytes of masks
-            self._counts = self.weighted_sum(np.ones(len(self), dtype=np.float32)).astype(np.int32)
-        view = self._counts.view()
-        view.flags.writeable = False
-        return view
+        return self._sum_of_rows()[1]
 
     def mean(self) -> NDArray[np.float32]:
         """The mean mask, flat `(spec.bits,)`, float32 in [0, 1]."""
-        if not len(self):
+        rows, total = self._sum_of_rows()
+        if not rows:
             raise SpecError("mean: expected at least one mask, found an empty matrix")
-        return self.counts().astype(np.float32) / np.float32(len(self))
+        return total.astype(np.float32) / np.float32(rows)
+
+    def _sum_of_rows(self) -> tuple[int, NDArray[np.int32]]:
+        """How many rows there are, and their sum: a pair that is replaced in one step, whoever else reads or asks."""
+        packed, (known, total) = self.packed, self._counted
+        if total.size and known >= len(packed):
+            return known, total
+        if total.size:
+            total = total.copy()
+            for row in range(known, len(packed)):
+                total += self[row].flat()
+        else:
+            # float32 sums of ones are exact below 2**24 rows, which would be terabytes of masks
+            ones = np.ones(len(packed), dtype=np.float32)
+            total = self._without_padding(kernels.load().weighted_sum(packed, ones)).astype(np.int32)
+        total.flags.writeable = False
+        self._counted = found = len(packed), total
+        return found
 
     def __repr__(self) -> str:
         return f"MaskMatrix({len(self)} masks x {self.spec.bits} bits, {self.nbytes} bytes)"

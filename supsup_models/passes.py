@@ -54,9 +54,9 @@ def mask_derivatives(
         return gradient
 
     known: tuple[int, int] | None = None
-    if isinstance(objective, Entropy):
+    if type(objective) is Entropy:
         known = perceptron.ENTROPY, 0
-    elif isinstance(objective, Superfluous):
+    elif type(objective) is Superfluous:
         known = perceptron.SUPERFLUOUS, objective.classes
     found, are_numbers = derivatives.mask_derivatives(
         _array(images),
@@ -76,5 +76,5 @@ def warm() -> None:
 
 
 def _array(tensor: Tensor) -> NDArray[np.float32]:
-    array: NDArray[np.float32] = tensor.detach().contiguous().numpy()
+    array: NDArray[np.float32] = tensor.contiguous().numpy(force=True)
     return array

@@ -44,10 +44,11 @@ class HostRows:
 
     def mean(self) -> Tensor:
         """The mean mask, flat; computed once for so many rows, not to be written to."""
+        rows = len(self._matrix)  # asked before the mean: of a row that arrives in between the next call learns
         count, mean = _MEANS.get(self._matrix, (0, None))
-        if mean is None or count != len(self._matrix):
+        if mean is None or count != rows:
             mean = torch.from_numpy(self._matrix.mean())
-            _MEANS[self._matrix] = len(self._matrix), mean
+            _MEANS[self._matrix] = rows, mean
         return mean
 
     def select(self, rows: Sequence[int]) -> "HostRows":

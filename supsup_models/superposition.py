@@ -63,16 +63,22 @@ def superposed_weights(model: MaskedModel, rows: Rows) -> Tensor:
 
     The mean of the masks, alpha = 1/k; in a network of given densities `expected_weights`, which are what that mean
     tends to as independent masks arrive, and which training knows before it has seen another task. Each network's last
-    ones are kept, for the next batch.
+    ones are kept, for the next batch: frozen weights that are written to all the same have to be so through torch, not
+    through `.data` or a numpy view, of which no trace is left.
     """
-    mean = rows.mean() if model.densities is None else None
+    share = rows.mean() if model.densities is None else model.densities
     kept = _SUPERPOSED.get(model)
-    if kept is not None and kept.holds(model.weights, mean):
+    if kept is not None and kept.holds(model.weights, share):
         return kept.product
-    product = expected_weights(model) if mean is None else mean.to(model.weights) * model.weights
+    product = share.to(model.weights) * model.weights if isinstance(share, Tensor) else expected_weights(model)
     if not model.weights.is_inference():  # of those, nobody could tell that they were written to
-        _SUPERPOSED[model] = _Superposed(model.weights, model.weights._version, mean, product)
+        _SUPERPOSED[model] = _Superposed(model.weights, _state(model.weights), share, product)
     return product
+
+
+def _state(tensor: Tensor) -> tuple[int, int]:
+    """What changes when a tensor is written to, or is given another memory (`tensor.data = ...`)."""
+    return tensor._version, tensor.data_ptr()
 
 
 @dataclass(frozen=True)
@@ -80,13 +86,13 @@ class _Superposed:
     """What `superposed_weights` came to, and of what."""
 
     weights: Tensor
-    version: int
-    mean: Tensor | None
+    state: tuple[int, int]
+    share: Tensor | tuple[float, ...]
     product: Tensor
 
-    def holds(self, weights: Tensor, mean: Tensor | None) -> bool:
-        """Whether it is of these: the same tensors, unchanged since."""
-        return self.weights is weights and self.mean is mean and self.version == weights._version
+    def holds(self, weights: Tensor, share: Tensor | tuple[float, ...]) -> bool:
+        """Whether it is of these: the same objects, unchanged since."""
+        return self.weights is weights and self.share is share and self.state == _state(weights)
 
 
 _SUPERPOSED: WeakKeyDictionary[MaskedModel, _Superposed] = WeakKeyDictionary()

@@ -88,7 +88,7 @@ def checked_images(images: Any, model: MaskedModel) -> Tensor:
     tensor = image_tensor(images)
     if tensor.ndim != 2 or tensor.shape[1] != model.inputs or not len(tensor):
         raise ShapeError(f"images: expected shape (b, {model.inputs}) with b >= 1, found {tuple(tensor.shape)}")
-    tensor = tensor.to(model.weights)
+    tensor = tensor.to(model.weights).resolve_neg()  # half of a conjugate may be a view that numpy does not take
     # one cheap pass says whether a slower look is needed: a sum is finite unless a term is not (or it overflows)
     if not isfinite(_sum(tensor)) and not torch.isfinite(tensor).all():
         bad = int((~torch.isfinite(tensor).all(dim=1)).nonzero()[0])

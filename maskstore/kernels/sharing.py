@@ -1,10 +1,10 @@
 """Work of the kernels shared among threads: they run without the interpreter's lock."""
 
 import os
+from _thread import allocate_lock, start_new_thread  # the locks of `threading.Thread` can be left locked
 from collections import deque
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
-from functools import cache
+from queue import SimpleQueue
 from typing import Any
 
 CORES = os.cpu_count() or 1
@@ -12,13 +12,75 @@ _SMALL_WORDS = 1 << 15  # below this many words a thread costs more than it save
 _PIECES = 4  # pieces of work a core, so that a slow core holds up the others by little
 
 
-@cache
-def _helpers() -> ThreadPoolExecutor:
-    return ThreadPoolExecutor(max(1, CORES - 1), thread_name_prefix="maskstore")
+class Help:
+    """What one helper was asked to do: it starts, or is dismissed before that, and never both.
+
+    An interrupt (control-C) at any moment leaves nothing locked that somebody else waits for. It can in
+    `concurrent.futures` and `threading`, whose conditions are locked in Python: a helper that stands still for ever.
+    """
+
+    def __init__(self, take: Callable[[], None]) -> None:
+        self._take: Callable[[], None] | None = take
+        self._decided, self._done = allocate_lock(), allocate_lock()
+        self._done.acquire()
+        self._error: BaseException | None = None
+
+    def run(self) -> None:
+        """Do it, in a helper's thread, unless it has been dismissed."""
+        if not self._decided.acquire(blocking=False):
+            return
+        try:
+            if self._take is not None:
+                self._take()
+        except BaseException as error:  # the caller's to raise
+            self._error = error
+        finally:
+            self._done.release()
+
+    def dismiss(self, wait: bool) -> None:
+        """Send the helper away if it has not started; otherwise wait for it, if asked to, and raise what it raised."""
+        if self._decided.acquire(blocking=False):
+            self._take = None  # a busy helper looks at it late: until then it must not hold the caller's memory
+        elif wait:
+            self._done.acquire()
+            if self._error is not None:
+                raise self._error
+
+
+class _Helpers:
+    """Threads that wait for requests; started when they are first needed, and ended with the process."""
+
+    def __init__(self) -> None:
+        self._requests: SimpleQueue[Help] = SimpleQueue()
+        self._threads = 0
+
+    def ask(self, helpers: list[Help]) -> None:
+        """Hand requests over, to nobody where there is no thread and none can be started."""
+        try:
+            while self._threads < len(helpers):  # two callers at once may start one too many, which harms nobody
+                start_new_thread(self._serve, ())
+                self._threads += 1
+        except RuntimeError:  # the main thread has ended and this one goes on, or the system has no threads left
+            if not self._threads:
+                return
+        for request in helpers:
+            self._requests.put(request)
+
+    def _serve(self) -> None:
+        while True:
+            self._requests.get().run()
+
+
+_helpers = _Helpers()
+
+
+def _forget_helpers() -> None:
+    global _helpers
+    _helpers = _Helpers()
 
 
 if hasattr(os, "register_at_fork"):  # the child has none of the threads, but may have a lock that one of them held
-    os.register_at_fork(after_in_child=_helpers.cache_clear)
+    os.register_at_fork(after_in_child=_forget_helpers)
 
 
 def shared(kernel: Any, pieces: list[tuple[Any, ...]], work: int) -> None:
@@ -38,13 +100,13 @@ def shared(kernel: Any, pieces: list[tuple[Any, ...]], work: int) -> None:
                 return
             kernel(*piece)
 
-    helping: list[Future[None]] = []
+    helpers = [Help(take) for _ in range(min(threads_for(work), len(pieces)) - 1)]
     try:
-        ask_for_help(take, min(threads_for(work), len(pieces)) - 1, helping)
+        ask(helpers)
         take()
     finally:  # an interrupted caller must not leave helpers that still write to its arrays
         remaining.clear()
-        dismiss(helping)
+        dismiss(helpers)
 
 
 def threads_for(work: int) -> int:
@@ -52,20 +114,15 @@ def threads_for(work: int) -> int:
     return min(CORES, max(1, work // _SMALL_WORDS))
 
 
-def ask_for_help(take: Callable[[], None], helpers: int, helping: list[Future[None]]) -> None:
-    """Add to `helping` what helpers were asked to do: nothing where no thread can be started any more."""
-    try:
-        for _ in range(helpers):
-            helping.append(_helpers().submit(take))
-    except RuntimeError:  # the main thread has ended and this one goes on, or the system has no threads left
-        return
+def ask(helpers: list[Help]) -> None:
+    """Ask for help, which comes as soon as a helper is free, or not at all."""
+    _helpers.ask(helpers)
 
 
-def dismiss(helping: list[Future[None]], wait: bool = True) -> None:
+def dismiss(helpers: list[Help], wait: bool = True) -> None:
     """Send away the helpers that have not started, and wait for the others, or raise what went wrong there."""
-    for helper in helping:
-        if not helper.cancel() and wait:
-            helper.result()
+    for helper in helpers:
+        helper.dismiss(wait)
 
 
 def ranges(count: int, pieces: int, step: int = 1) -> list[tuple[int, int]]:

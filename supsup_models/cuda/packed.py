@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from importlib.util import find_spec
 
-import numpy as np
 import torch
 from torch import Tensor
 
@@ -29,8 +28,8 @@ class PackedRows:
     @classmethod
     def of(cls, matrix: MaskMatrix, device: torch.device | str) -> "PackedRows":
         """The masks of a matrix, copied to a device."""
-        words = np.ascontiguousarray(matrix.rows).astype("<u8", copy=False).view("<i4")
-        return cls(matrix.spec, torch.from_numpy(words.copy()).to(device))
+        words = matrix.packed.rows().astype("<u8", copy=False).view("<i4")
+        return cls(matrix.spec, torch.from_numpy(words).to(device))
 
     def __len__(self) -> int:
         return len(self._rows)

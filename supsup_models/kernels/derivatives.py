@@ -8,7 +8,6 @@ woken once, activations lie in memory that is kept between calls, and no other t
 
 from collections import deque
 from collections.abc import Callable, Iterator
-from concurrent.futures import Future
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import pairwise
@@ -52,15 +51,15 @@ def mask_derivatives(
     between = 0 if derive is None else 1
     pieces = np.array([len(plan.batches), between, between * len(plan.batches), len(plan.strips)])
     board = new_board(len(pieces))
-    helpers = sharing.threads_for(frozen.size * len(images) // _ADDS_A_WORD) - 1
     finished = False
-    helping: list[Future[None]] = []
     with _scratch(plan.scratch) as scratch:
         activations, deltas = scratch[: plan.rows], scratch[plan.rows : 2 * plan.rows]
-        panels = scratch[2 * plan.rows : plan.scratch].reshape(-1, plan.room)
+        panels = scratch[2 * plan.rows :]  # of images and then, when nobody needs those any more, of strips
+        image_panels = panels[: plan.image_panels].reshape(len(plan.batches), -1)
+        strip_panels = panels[: plan.strip_panels].reshape(len(plan.strips), -1)
         arrays = (
             *compiled, images, plan.sizes, weights, frozen, plan.batches, plan.strips,
-            activations, deltas, plan.stride, panels, watch, out,
+            activations, deltas, plan.stride, image_panels, strip_panels, watch, out,
         )  # fmt: skip
 
         def help_out() -> None:
@@ -73,8 +72,10 @@ def mask_derivatives(
             while not work(board, pieces, first, last, _PATIENCE, *arrays):
                 sleep(0)  # a helper has been interrupted, perhaps for this thread
 
+        threads = sharing.threads_for(frozen.size * len(images) // _ADDS_A_WORD)
+        helpers = [sharing.Help(help_out) for _ in range(threads - 1)]
         try:
-            sharing.ask_for_help(help_out, helpers, helping)
+            sharing.ask(helpers)
             if derive is not None:
                 go_on(FORWARD, FORWARD)
                 logits, found = (
@@ -88,7 +89,7 @@ def mask_derivatives(
             finished = True  # and helpers, that may be slow to notice, touch nothing but the board any more
         finally:
             interrupted, finished = not finished, True
-            sharing.dismiss(helping, wait=interrupted)
+            sharing.dismiss(helpers, wait=interrupted)
     return out, not np.isnan(watch).any()
 
 
@@ -100,7 +101,8 @@ class _Plan(NamedTuple):
     strips: NDArray[np.int64]  # (pieces, 3): a layer and a range of its inputs
     stride: int  # values from one neuron's activations to the next's
     rows: int  # values of all activations
-    room: int  # values of the panel that a piece of work has
+    image_panels: int  # values of the panels of all pieces of `batches`: a block's images, turned
+    strip_panels: int  # values of the panels of all pieces of `strips`: inputs of a strip for a number of steps
     scratch: int  # values of everything
 
 
@@ -110,9 +112,11 @@ def _plan(sizes: tuple[int, ...], count: int, cores: int) -> _Plan:
     stride = (-(-count // LINE) | 1) * LINE
     batches, strips = _image_pieces(count, cores), _strip_pieces(sizes)
     rows = sum(sizes[1:]) * stride
-    room = max(_padded(sizes[0]) * IMAGES, min(_padded(count), STEPS) * WIDTH)
-    scratch = 2 * rows + max(len(batches), len(strips)) * room
-    return _Plan(np.array(sizes), np.array(batches), np.array(strips), stride, rows, room, scratch)
+    image_panels = len(batches) * _padded(sizes[0]) * IMAGES
+    strip_panels = len(strips) * min(_padded(count), STEPS) * WIDTH
+    scratch = 2 * rows + max(image_panels, strip_panels)
+    cut = np.array(sizes), np.array(batches), np.array(strips)
+    return _Plan(*cut, stride, rows, image_panels, strip_panels, scratch)
 
 
 def _padded(count: int) -> int:

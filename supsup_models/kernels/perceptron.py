@@ -202,7 +202,7 @@ def _gradient(images, sizes, frozen, activations, deltas, stride, count, panel, 
 @njit(cache=True, nogil=True)
 def work(
     board, pieces, first_stage, last_stage, patience, objective, real, images, sizes, weights, frozen, batches, strips,
-    activations, deltas, stride, panels, watch, out,
+    activations, deltas, stride, image_panels, strip_panels, watch, out,
 ):  # fmt: skip
     """Help with stages first_stage <= s <= last_stage until all of the last one is done; False if patience ran out.
 
@@ -219,7 +219,7 @@ def work(
                 break
             if stage == FORWARD:
                 first, last = batches[piece]
-                _forward(flat, sizes, weights, activations, stride, panels[piece], first, last)
+                _forward(flat, sizes, weights, activations, stride, image_panels[piece], first, last)
                 if objective != OTHER:
                     _derive(objective, real, count, at, activations, sizes[layers], stride, deltas, first, last)
                     _backward(sizes, weights, activations, deltas, stride, first, last)
@@ -229,7 +229,7 @@ def work(
             else:
                 layer, first, last = strips[piece]
                 _gradient(
-                    flat, sizes, frozen, activations, deltas, stride, count, panels[piece], out, watch[piece],
+                    flat, sizes, frozen, activations, deltas, stride, count, strip_panels[piece], out, watch[piece],
                     layer, first, last,
                 )  # fmt: skip
             done(board, stage)

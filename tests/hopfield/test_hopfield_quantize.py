@@ -83,3 +83,12 @@ def test_what_it_cannot_do_is_named() -> None:
         lopsided.energy(torch.ones(50))
     with pytest.raises(NoEnergyError):
         QuantizedNetwork.of(lopsided, "int8").energy(torch.ones(50))
+
+
+@pytest.mark.parametrize("precision", ["ternary", "one-bit"])
+def test_real_states_of_double_precision_are_taken_too(precision: Precision) -> None:
+    matrix = np.random.default_rng(0).standard_normal((70, 70)).astype(np.float32)
+    couplings = CoarseCouplings.of(matrix, precision, symmetric=False)
+    state = torch.from_numpy(np.random.default_rng(1).standard_normal((3, 70)))
+    expected = state @ couplings.dense().double().T
+    torch.testing.assert_close(couplings.apply(state).double(), expected, rtol=1e-4, atol=1e-4)

@@ -1,13 +1,17 @@
 """Masks side by side: what goes in comes out, in any order, in parts, and while more arrive."""
 
+import copy
+import pickle
+import sys
 import threading
+from itertools import count as numbers
 
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskstore import MaskMatrix, MaskSpec
+from maskstore import Mask, MaskMatrix, MaskSpec
 from maskstore.interleaved import GrowingRows, Interleaved, chosen_rows, chunks_of
 from maskstore.kernels import cpu, lookup, reference
 from strategies import random_mask
@@ -121,8 +125,89 @@ def test_outer_products_over_several_tiles_of_blocks(count):
     matrix = MaskMatrix(spec, [random_mask(spec, 0.5, i) for i in range(count)])
     rng = np.random.default_rng(0)
     weights, left, right = (rng.standard_normal(shape).astype(np.float32) for shape in ((5, 33), (4, 5), (4, 33)))
-    left[1] = 0
+    left[1], left[:, 2] = 0, 0
     found = matrix.outer_dots("layer", weights, left, right)
     flat = np.array([matrix[i].flat() for i in range(count)], dtype=np.float64)
     dense = flat[:, spec["layer"].flat].reshape(count, 5, 33)
     np.testing.assert_allclose(found, np.einsum("bo,kon,on,bn->bk", left, dense, weights, right), atol=1e-4)
+
+
+@pytest.mark.parametrize("copied", [copy.deepcopy, lambda matrix: pickle.loads(pickle.dumps(matrix))])
+@pytest.mark.parametrize("count", [0, 1, 33])
+def test_a_copy_is_as_large_as_its_masks_and_grows_by_itself(copied, count):
+    spec = MaskSpec({"a": (50, 70)})
+    masks = [random_mask(spec, 0.5, i) for i in range(count + 2)]
+    matrix = MaskMatrix(spec, masks[:count], room=100)
+    assert len(pickle.dumps(matrix)) < matrix.nbytes + 2000
+    other = copied(matrix)
+    matrix.append("here", masks[count])
+    other.append("there", masks[count + 1])
+    assert [matrix[i] for i in range(count + 1)] == masks[: count + 1]
+    assert [other[i] for i in range(count + 1)] == [*masks[:count], masks[count + 1]]
+
+
+def appended_until(step: int, matrix: MaskMatrix, mask: Mask) -> bool:
+    """Append a mask as "new" and interrupt that at a line or call of the store's own; whether it came to its end."""
+    steps = numbers()
+
+    def trace(frame, event, arg):
+        if ("maskstore" in frame.f_code.co_filename or frame.f_code.co_filename == "<string>") and next(steps) == step:
+            raise KeyboardInterrupt
+        return trace
+
+    before = sys.gettrace()
+    sys.settrace(trace)
+    try:
+        matrix.append("new", mask)
+    except KeyboardInterrupt:
+        return False
+    finally:
+        sys.settrace(before)
+    return True
+
+
+@pytest.mark.parametrize("count", [3, 15, 16, 31])
+@pytest.mark.parametrize("counted", [False, True])
+def test_an_append_interrupted_at_any_moment_has_added_its_mask_or_nothing(count, counted):
+    spec = MaskSpec({"a": (5, 13), "b": (3,)})
+    masks = [random_mask(spec, 0.5, i) for i in range(count + 2)]
+    for step in numbers():
+        matrix = MaskMatrix(spec, masks[:count])
+        if counted:
+            matrix.counts()
+        over = appended_until(step, matrix, masks[count])
+        assert len(matrix) == len(matrix.names) == len(matrix.rows)
+        if "new" not in matrix.names:
+            assert len(matrix) == count
+            matrix.append("other", masks[count])
+        matrix.append("last", masks[count + 1])
+        assert [matrix[i] for i in range(len(matrix))] == masks
+        assert [matrix.index(name) for name in matrix.names] == list(range(count + 2))
+        np.testing.assert_array_equal(matrix.counts(), sum(mask.flat().astype(int) for mask in masks))
+        if over:
+            break
+    assert step > 10
+
+
+def test_sums_are_of_whole_masks_while_another_thread_appends():
+    spec = MaskSpec({"a": (40, 50)})
+    mask = Mask.from_flat(np.ones(spec.bits, dtype=bool), spec)
+    matrix = MaskMatrix(spec, [mask])
+    wrong, done = [], threading.Event()
+
+    def read() -> None:
+        while not done.is_set():
+            counts, mean = matrix.counts(), matrix.mean()
+            if counts.min() != counts.max() or not np.all(mean == 1):
+                wrong.append(counts)
+
+    readers = [threading.Thread(target=read) for _ in range(2)]
+    for reader in readers:
+        reader.start()
+    for i in range(300):
+        matrix.append(f"task {i}", mask)
+    done.set()
+    for reader in readers:
+        reader.join()
+    assert wrong == []
+    np.testing.assert_array_equal(matrix.counts(), 301)

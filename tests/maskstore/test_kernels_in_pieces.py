@@ -1,10 +1,10 @@
 """Kernels share their work among threads in pieces: the result is the whole, and the same on any number of cores."""
 
 import os
-import signal
 import subprocess
 import sys
 import threading
+import weakref
 
 import numpy as np
 import pytest
@@ -82,24 +82,68 @@ def test_a_forked_process_needs_no_helpers(monkeypatch):
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
-def test_a_process_forked_while_helpers_are_asked_does_not_wait_for_them(monkeypatch):
-    monkeypatch.setattr(sharing, "CORES", 3)
-    (packed, g), layers = masks_and_values(64, 9001), one_layer(9001)
-    expected = cpu.dot(packed, g, layers)
-    with sharing._helpers()._shutdown_lock:  # as another thread holds it while it hands work over
-        child = os.fork()
-        if not child:
-            signal.alarm(20)
-            os._exit(0 if np.array_equal(cpu.dot(packed, g, layers), expected) else 1)
-    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+INTERRUPTED = """
+import sys, threading, time
+from itertools import count
+from maskstore.kernels import sharing
+sharing.CORES = 2
+
+def interrupted_at(step):
+    steps = count()
+    def trace(frame, event, arg):
+        if frame.f_code.co_filename != "<string>" and next(steps) == step:
+            raise KeyboardInterrupt
+        return trace
+    sys.settrace(trace)
+    try:
+        sharing.shared(time.sleep, [(0.002,)] * 3, work=1 << 30)
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(None)
+    return False
+
+moments = 0
+while interrupted_at(moments):
+    moments += 1
+both = threading.Barrier(2)
+sharing.shared(lambda _: both.wait(20), [(0,), (1,)], work=1 << 30)
+print(moments > 20)
+"""
+
+
+def test_after_an_interrupt_at_any_moment_helpers_go_on_helping():
+    found = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=60)
+    assert (found.stdout, found.stderr) == ("True\n", "")
+
+
+def test_help_that_was_dismissed_holds_nothing(monkeypatch):
+    """While the only helper is busy elsewhere, what others asked of it and did without it must not pile up."""
+    monkeypatch.setattr(sharing, "CORES", 2)
+    started, over = threading.Event(), threading.Event()
+
+    def busy():
+        started.set()
+        over.wait(20)
+
+    sharing._forget_helpers()
+    helper = sharing.Help(busy)
+    sharing.ask([helper])
+    assert started.wait(20)
+    array = np.zeros(3)
+    held = weakref.ref(array)
+    sharing.shared(array.__setitem__, [(0, 1.0), (1, 2.0)], work=1 << 30)
+    del array
+    assert held() is None
+    over.set()
+    helper.dismiss(wait=True)
 
 
 AFTER_MAIN = """
 import threading
+import weakref
 from maskstore.kernels import sharing
-sharing._CORES = 2
+sharing.CORES = 2
 done = []
 def late():
     threading.main_thread().join()
@@ -115,12 +159,12 @@ def test_a_thread_that_outlives_the_main_one_works_without_helpers():
 
 
 def test_without_threads_the_caller_does_all_the_work(monkeypatch):
-    class NoThreads:
-        def submit(self, _):
-            raise RuntimeError("can't start new thread")
+    def no_thread(*_):
+        raise RuntimeError("can't start new thread")
 
     monkeypatch.setattr(sharing, "CORES", 4)
-    monkeypatch.setattr(sharing, "_helpers", NoThreads)
+    monkeypatch.setattr(sharing, "start_new_thread", no_thread)
+    sharing._forget_helpers()
     done: list[int] = []
     sharing.shared(done.append, [(i,) for i in range(20)], work=1 << 30)
     assert done == list(range(20))

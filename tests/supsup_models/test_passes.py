@@ -31,9 +31,11 @@ class Squares(Objective):
         return (logits**2).sum(dim=1) / 2
 
 
-def network(sizes: list[int] | tuple[int, ...], classes: int | None = None) -> MaskedNetwork:
+def network(
+    sizes: list[int] | tuple[int, ...], classes: int | None = None, densities: tuple[float, ...] | None = None
+) -> MaskedNetwork:
     arch = MultilayerPerceptron("any", tuple(sizes[1:-1]))
-    return MaskedNetwork(arch, inputs=sizes[0], outputs=sizes[-1], classes=classes, seed=1)
+    return MaskedNetwork(arch, inputs=sizes[0], outputs=sizes[-1], classes=classes, seed=1, densities=densities)
 
 
 def tensors(model: MaskedNetwork, count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -109,6 +111,21 @@ def test_results_do_not_depend_on_the_number_of_cores(objective: Objective, monk
 
 
 @needs_vectors
+def test_memory_does_not_grow_with_the_cores_for_a_few_images_of_many_values(monkeypatch: pytest.MonkeyPatch) -> None:
+    from supsup_models.kernels import derivatives
+
+    monkeypatch.setattr(sharing, "CORES", 64)
+    sizes, asked = (20_000, 30, 10), []
+    model = network(sizes)
+    weights, images = tensors(model, 3, 0)
+    plain = derivatives._scratch
+    monkeypatch.setattr(derivatives, "_scratch", lambda size: asked.append(size) or plain(size))
+    found = mask_derivatives(model, weights, images, Entropy())
+    assert asked[0] < 2 * 20_000 * 32  # the images turned, in blocks of 32, and little else
+    assert_close(found, by_autograd(model, weights, images, Entropy()))
+
+
+@needs_vectors
 def test_threads_of_the_caller_do_not_share_memory(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(sharing, "CORES", 2)
     model = network((200, 90, 30))
@@ -173,6 +190,18 @@ def test_a_gradient_of_another_shape_is_refused() -> None:
     model = network((5, 4))
     with pytest.raises(ShapeError, match=r"gradient of .*: expected shape \(3, 4\), found \(3, 3\)"):
         mask_derivatives(model, *tensors(model, 3, 0), Short())
+
+
+@needs_vectors
+def test_an_objective_derived_from_a_known_one_gives_its_own_gradient() -> None:
+    class Hotter(Entropy):  # type: ignore[misc]
+        def gradient(self, logits: torch.Tensor) -> torch.Tensor:
+            return 2 * super().gradient(logits)
+
+    model = network((9, 8, 7))
+    case = tensors(model, 5, 0)
+    plain = mask_derivatives(model, *case, Entropy())
+    torch.testing.assert_close(mask_derivatives(model, *case, Hotter()), 2 * plain)
 
 
 @needs_vectors
@@ -259,6 +288,43 @@ def test_superposed_weights_are_kept_for_the_same_masks_only() -> None:
     )
     wide = model.double()
     assert superposed_weights(wide, rows_of(wide, matrix)).dtype == torch.float64
+
+
+def test_superposed_weights_follow_weights_that_change() -> None:
+    rng = np.random.default_rng(0)
+    model, sparse = network((6, 9, 5)), network((6, 9, 5), densities=(0.3, 0.4))
+    matrix = MaskMatrix(model.spec, [Mask.from_flat(rng.random(model.spec.bits) < 0.5, model.spec) for _ in range(3)])
+    mean = torch.from_numpy(matrix.mean())
+
+    def superposed(model: MaskedNetwork) -> torch.Tensor:
+        return superposed_weights(model, rows_of(model, matrix))
+
+    torch.testing.assert_close(superposed(model), mean * model.weights)
+    model.weights.mul_(2)
+    torch.testing.assert_close(superposed(model), mean * model.weights)
+    model.weights.data = torch.full_like(model.weights, 3.0)
+    torch.testing.assert_close(superposed(model), mean * 3)
+    model.weights = torch.full_like(model.weights, 4.0)
+    torch.testing.assert_close(superposed(model), mean * 4)
+    assert superposed(sparse) is superposed(sparse)
+    sparse.densities = (0.5, 0.5)
+    torch.testing.assert_close(superposed(sparse), sparse.weights / 2)
+
+
+@needs_vectors
+@pytest.mark.parametrize("method", ["one-shot", "short-list", "exhaustive"])
+def test_images_that_are_half_of_a_conjugate(method: str) -> None:
+    model = network((20, 16, 12), classes=6)
+    rng = np.random.default_rng(0)
+    matrix = MaskMatrix(model.spec, [Mask.from_flat(rng.random(model.spec.bits) < 0.5, model.spec) for _ in range(3)])
+    images = torch.from_numpy(rng.standard_normal((8, 20)).astype(np.float32))
+    view = torch.complex(images, -images).conj().imag
+    assert view.is_neg()
+    for per_image in (False, True):
+        found, expected = (infer_task(model, matrix, x, method, per_image=per_image) for x in (view, images))
+        np.testing.assert_array_equal(found.scores, expected.scores)
+    expected_derivatives = mask_derivatives(model, model.weights, images, Entropy())
+    torch.testing.assert_close(mask_derivatives(model, model.weights, view, Entropy()), expected_derivatives)
 
 
 @needs_vectors
