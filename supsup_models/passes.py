@@ -47,7 +47,7 @@ def mask_derivatives(
     from supsup_models.kernels import derivatives, perceptron  # only here: Numba takes a second to load
 
     def logits_gradient(logits: NDArray[np.float32]) -> NDArray[np.float32]:
-        found = objective.gradient(torch.from_numpy(logits))
+        found = torch.as_tensor(objective.gradient(torch.from_numpy(logits)))
         if found.shape != logits.shape:
             raise ShapeError(f"gradient of {objective}: expected shape {logits.shape}, found {tuple(found.shape)}")
         gradient: NDArray[np.float32] = found.detach().float().cpu().numpy()

@@ -23,7 +23,7 @@ def dot(packed: Interleaved, g: NDArray[np.float32], layers: NDArray[np.int64]) 
 
     By table lookup where the processor can, by masked adds elsewhere and for the tail.
     """
-    g = np.require(g, requirements="CAW")  # Numba would compile all anew for an array that is read-only
+    g = np.require(g, requirements=["C", "A", "W"])  # Numba would compile all anew for an array that is read-only
     blocks, tail = packed.blocks, packed.tail
     work = tail.size
     pieces: list[tuple[Any, ...]] = []
