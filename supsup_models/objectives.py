@@ -42,17 +42,6 @@ class Entropy(Objective):
         log_p = torch.log_softmax(logits, dim=1)
         return -(log_p.exp() * log_p).sum(dim=1)
 
-    def gradient(self, logits: Tensor) -> Tensor:
-        """-p (log p + H) / b, p = softmax(z).
-
-        dH/d(log p_i) = -p_i (log p_i + 1) and d(log p_i)/dz_j = [i = j] - p_j; in their product the ones cancel.
-        """
-        with torch.no_grad():
-            log_p = torch.log_softmax(logits, dim=1)
-            p = log_p.exp()
-            entropy = -(p * log_p).sum(dim=1, keepdim=True)
-            return -p * (log_p + entropy) / len(logits)
-
 
 @final
 @dataclass(frozen=True)
@@ -70,13 +59,6 @@ class Superfluous(Objective):
         real = logits[:, : self.classes].detach()
         everything = torch.cat([real, logits[:, self.classes :]], dim=1)
         return torch.logsumexp(everything, dim=1) - torch.logsumexp(real, dim=1)
-
-    def gradient(self, logits: Tensor) -> Tensor:
-        """softmax / b at the superfluous outputs, 0 at the real ones, as the class says."""
-        with torch.no_grad():
-            result = torch.softmax(logits, dim=1) / len(logits)
-            result[:, : self.classes] = 0.0
-            return result
 
 
 OBJECTIVES = ("H", "G")

@@ -21,9 +21,6 @@ from supsup_models.kernels.tiles import (
     WIDTH,
     copy_vector,
     exponential_of_difference,
-    low_narrow_tile,
-    low_tile,
-    narrow_tile,
     tile,
     turn_square,
 )
@@ -52,30 +49,10 @@ def _product(
             here = min(here, FEW_ROWS)
         left = at + row * row_stride
         for v in range(0, width, WIDTH):
-            right, place = values_at + v, out_at + row * out_stride + v
-            rest = width - v
-            if rest > LANES:
-                lanes = min(rest, WIDTH) - LANES
-                if here == ROWS:
-                    tile(
-                        scalars, left, row_stride, step_stride, here, values, right, values_stride, steps,
-                        out, place, out_stride, other, finish, resume, lanes, watch,
-                    )  # fmt: skip
-                else:
-                    low_tile(
-                        scalars, left, row_stride, step_stride, here, values, right, values_stride, steps,
-                        out, place, out_stride, other, finish, resume, lanes, watch,
-                    )  # fmt: skip
-            elif here == ROWS:
-                narrow_tile(
-                    scalars, left, row_stride, step_stride, here, values, right, values_stride, steps,
-                    out, place, out_stride, other, finish, resume, rest, watch,
-                )  # fmt: skip
-            else:
-                low_narrow_tile(
-                    scalars, left, row_stride, step_stride, here, values, right, values_stride, steps,
-                    out, place, out_stride, other, finish, resume, rest, watch,
-                )  # fmt: skip
+            tile(
+                scalars, left, row_stride, step_stride, here, values, values_at + v, values_stride, steps,
+                out, out_at + row * out_stride + v, out_stride, other, finish, resume, min(width - v, WIDTH), watch,
+            )  # fmt: skip
         row += here
 
 
@@ -102,16 +79,11 @@ def _forward(images, sizes, weights, activations, stride, panel, first, last):
         for layer in range(layers):
             of, to = sizes[layer], sizes[layer + 1]
             finish = RELU if layer < layers - 1 else KEEP
-            if layer == 0:
-                _product(
-                    weights, 0, of, 1, to, panel, 0, IMAGES, of, width,
-                    activations, out_at, stride, activations, finish, 0, panel,
-                )  # fmt: skip
-            else:
-                _product(
-                    weights, weights_at, of, 1, to, activations, in_at, stride, of, width,
-                    activations, out_at, stride, activations, finish, 0, panel,
-                )  # fmt: skip
+            values, at, values_stride = (panel, 0, IMAGES) if layer == 0 else (activations, in_at, stride)
+            _product(
+                weights, weights_at, of, 1, to, values, at, values_stride, of, width,
+                activations, out_at, stride, activations, finish, 0, panel,
+            )  # fmt: skip
             weights_at += of * to
             in_at = out_at
             out_at += to * stride
@@ -139,7 +111,11 @@ def _backward(sizes, weights, activations, deltas, stride, first, last):
 
 @njit(cache=True, nogil=True, error_model="numpy")
 def _derive(objective, real, count, logits_at, activations, outputs, stride, deltas, first, last):
-    """The derivatives of the mean cost of `count` images by the logits of images first <= b < last."""
+    """The derivatives of the mean cost of `count` images by the logits z of images first <= b < last.
+
+    With p = softmax(z), dH/d(log p_i) = -p_i (log p_i + 1) and d(log p_i)/dz_j = [i = j] - p_j, of whose product the
+    ones cancel: dH/dz = -p (log p + H). G's is p at the superfluous outputs and 0 at the real ones, by definition.
+    """
     scale = np.float32(1.0) / np.float32(count)
     for block in range(first, last, IMAGES):
         width = -(-min(IMAGES, last - block) // LANES) * LANES

@@ -12,7 +12,6 @@ from supsup_models.cuda import PackedRows
 from supsup_models.errors import ImageValueError
 from supsup_models.networks import MaskedModel, MultilayerPerceptron
 from supsup_models.rows import HostRows, rows_of
-from supsup_models.superposition import expected_weights, superposed_weights
 
 METHODS = ("one-shot", "binary", "gradient", "short-list")
 
@@ -130,33 +129,3 @@ def test_the_mean_kept_for_a_matrix_follows_its_rows(model: MaskedNetwork) -> No
     matrix.append("one more", Mask.from_flat(np.arange(model.spec.bits) % 3 == 0, model.spec))
     anew = MaskMatrix(model.spec, [matrix[row] for row in range(5)])
     np.testing.assert_array_equal(infer_task(model, matrix, images).scores, infer_task(model, anew, images).scores)
-
-
-@pytest.mark.parametrize("densities", [None, (0.5, 0.4, 0.3)])
-def test_superposed_weights_are_kept_while_they_hold(densities) -> None:
-    model = MaskedNetwork(
-        MultilayerPerceptron("small", (17, 9)), inputs=12, outputs=8, seed=0, densities=densities
-    )  # fmt: skip
-    matrix = random_matrix(model, 3)
-
-    def check() -> torch.Tensor:
-        found = superposed_weights(model, rows_of(model, matrix))
-        mean = torch.from_numpy(matrix.mean()) if densities is None else expected_weights(model) / model.weights
-        torch.testing.assert_close(found, mean * model.weights)
-        return found
-
-    first = check()
-    assert check() is first
-    matrix.append("new", matrix[0])
-    assert (check() is first) == (densities is not None)  # given densities know of no mask
-    model.weights.mul_(2.0)
-    check()
-    model.weights = model.weights.clone() * 3
-    check()
-    matrix = random_matrix(model, 5)
-    check()
-    with torch.inference_mode():
-        model.weights = model.weights * 2
-        check()
-        model.weights.mul_(2.0)
-        check()
