@@ -11,7 +11,8 @@ from time import perf_counter
 import numpy as np
 import pytest
 
-from maskstore import Mask, MaskBank, MaskSpec, bits
+from maskstore import Mask, MaskBank, MaskSpec
+from maskstore.masks import bits
 from maskstore.priors import SeededScores
 
 SMALL = MaskSpec({"a": (32, 64), "b": (16, 32)})

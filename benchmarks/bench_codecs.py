@@ -20,11 +20,12 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.storage.formats import csr16, from_csr16
-from maskstore import Mask, MaskBank, MaskSpec, bits
-from maskstore.accounting import account
+from maskstore import Mask, MaskBank, MaskSpec
+from maskstore.bank.accounting import account
+from maskstore.bank.compact import compact
 from maskstore.codecs import Ans, Auto, Codec, Gap, Mix, Raw, Zstd
-from maskstore.codecs.auto import encode_mask, size_of
-from maskstore.compact import compact
+from maskstore.codecs.choice import encode_mask, size_of
+from maskstore.masks import bits
 from maskstore.priors import SeededScores, Uniform
 
 SHAPE = (2000, 4000)
@@ -191,8 +192,8 @@ def test_codecs_on_ten_trained_masks(tmp_path):
     Ten, or as many as MASKSTORE_BENCH_TASKS says; with 100 the whole file must be within 2.5 % of its payload.
     """
     pytest.importorskip("torch")
-    from supsup_models.commands.train import train
-    from supsup_models.runs import RunConfig, bank_path
+    from supsup_models.runs.record import RunConfig, bank_path
+    from supsup_models.runs.train import train
 
     tasks = int(os.environ.get("MASKSTORE_BENCH_TASKS", "10"))
     config = RunConfig("permuted-mnist", tasks, "lenet-300-100", 100, 1000, "paper", 0)

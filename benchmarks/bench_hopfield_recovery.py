@@ -13,7 +13,7 @@ import pytest
 
 from hopfield import PaperRecipe, recover
 from maskstore import MaskMatrix
-from supsup_models.commands.recover import run_recover
+from supsup_models.cli.recover import run_recover
 from supsup_models.data.streams import TaskStream, open_stream
 from supsup_models.errors import DataNotFoundError
 from supsup_models.hopsupsup import (
@@ -24,7 +24,7 @@ from supsup_models.hopsupsup import (
     train_neuron_mask,
     unlabelled_batches,
 )
-from supsup_models.hopsupsup.recovery import judge
+from supsup_models.hopsupsup.recover import judge
 from supsup_models.hopsupsup.setups import SETUPS, neuron_memory
 from supsup_models.hopsupsup.stream import recover_stream
 

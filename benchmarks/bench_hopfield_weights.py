@@ -9,10 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from supsup_models.commands.recover import run_recover
-from supsup_models.commands.train import train
+from supsup_models.cli.recover import run_recover
 from supsup_models.errors import DataNotFoundError
-from supsup_models.runs import RunConfig
+from supsup_models.runs.record import RunConfig
+from supsup_models.runs.train import train
 
 
 def test_hopfield_weights_of_lenet_by_the_dual_form(full: bool, tmp_path: Path) -> None:

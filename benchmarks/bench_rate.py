@@ -16,19 +16,19 @@ import numpy as np
 import pytest
 
 from maskstore import MaskBank, MaskMatrix
-from maskstore.accounting import account
-from maskstore.compact import compact
+from maskstore.bank.accounting import account
+from maskstore.bank.compact import compact
 from supsup_models import MaskedNetwork, infer_task
-from supsup_models.commands.evaluate import evaluate_run
-from supsup_models.commands.train import train
 from supsup_models.data.streams import TaskStream, open_stream
 from supsup_models.errors import DataNotFoundError
-from supsup_models.many import train_many
-from supsup_models.rate_search import coded_bits
-from supsup_models.recipes import RECIPES, Recipe
-from supsup_models.runs import RunConfig, bank_path
-from supsup_models.scenarios import Inference, mask_accuracy
-from supsup_models.training import NumberedTask
+from supsup_models.inference.evaluate import Inference, mask_accuracy
+from supsup_models.runs.evaluate import evaluate_run
+from supsup_models.runs.record import RunConfig, bank_path
+from supsup_models.runs.train import train
+from supsup_models.training.many import train_many
+from supsup_models.training.recipes import RECIPES, Recipe
+from supsup_models.training.target_density import coded_bits
+from supsup_models.training.task import NumberedTask
 
 IMAGES = 400  # of each task, for inference among the tasks of a point
 POINTS = {  # density: least accuracy, most bits (on permuted MNIST)

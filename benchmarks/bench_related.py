@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from maskstore import MaskBank, MaskMatrix
-from maskstore.accounting import account
-from maskstore.compact import compact
+from maskstore.bank.accounting import account
+from maskstore.bank.compact import compact
 from maskstore.priors import Reference, RunningMean, Uniform
 
 pytestmark = pytest.mark.skipif(not os.environ.get("MASKSTORE_DATA"), reason="needs MNIST files: set MASKSTORE_DATA")
@@ -32,8 +32,8 @@ def test_related_masks_need_fewer_bits_together(start, tmp_path):
     pytest.importorskip("torch")
     from supsup_models import MaskedNetwork
     from supsup_models.data import open_stream
-    from supsup_models.recipes import RECIPES
-    from supsup_models.training import train_task
+    from supsup_models.training.recipes import RECIPES
+    from supsup_models.training.task import train_task
 
     recipe = RECIPES["paper"]
     model = MaskedNetwork("lenet-300-100", inputs=784, outputs=100, seed=0, weight_gain=recipe.weight_gain)
@@ -61,7 +61,7 @@ def test_related_masks_need_fewer_bits_together(start, tmp_path):
     for path, together in ((tmp_path / "none.bank", False), (tmp_path / "prior.bank", True)):
         with pytest.MonkeyPatch.context() as patch:
             if not together:
-                patch.setattr("maskstore.compact._relations", lambda bank: {})
+                patch.setattr("maskstore.bank.compact._relations", lambda bank: {})
             compact(path)
         single[together] = file_bits(path)
     print(f"\n{TASKS} rotated tasks, {start}: fast, each alone {sizes['none']:.4f} bits a parameter; knowing the seed "

@@ -38,10 +38,10 @@ from supsup_models import (
     train_many,
     train_task,
 )
-from supsup_models.objectives import make_objective
-from supsup_models.scenarios import mask_accuracy
-from supsup_models.stepping import Stepping, fastest
-from supsup_models.superposition import UnpackedLayer, expected_weights, mask_derivatives
+from supsup_models.inference.evaluate import mask_accuracy
+from supsup_models.inference.objectives import make_objective
+from supsup_models.inference.superposition import UnpackedLayer, expected_weights, mask_derivatives
+from supsup_models.training.steps.fused import Stepping, fastest
 
 CALLS = 5  # of one-shot inference in a turn: more make it no faster
 

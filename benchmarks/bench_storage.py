@@ -11,11 +11,11 @@ from rich.console import Console
 
 from benchmarks.storage.__main__ import RESULTS
 from benchmarks.storage.cases import Place
+from benchmarks.storage.columns import table
 from benchmarks.storage.imagenet import IMAGENET
 from benchmarks.storage.measure import measure
-from benchmarks.storage.rows import read
+from benchmarks.storage.results import read
 from benchmarks.storage.suites import FULL, QUICK, Suite
-from benchmarks.storage.tables import table
 from supsup_models.errors import DataNotFoundError
 
 

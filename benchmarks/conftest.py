@@ -26,8 +26,8 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     needing_mnist = [item for item in items if item.get_closest_marker("mnist")]
     if not needing_mnist:
         return
-    from supsup_models.data.known import MNIST
-    from supsup_models.data.lookup import find_folder
+    from supsup_models.data.sets.find import find_folder
+    from supsup_models.data.sets.mnist import MNIST
     from supsup_models.errors import DataFormatError, DataNotFoundError
 
     try:

@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.storage.cases import DATA_SETS, FULL, KINDS
+from benchmarks.storage.columns import grouped, markdown
 from benchmarks.storage.plots import draw, plot_path
-from benchmarks.storage.rows import read
-from benchmarks.storage.tables import grouped, markdown
+from benchmarks.storage.results import read
 
 ROOT = Path(__file__).parents[1]
 RESULTS, PAGE = ROOT / "benchmarks" / "results", ROOT / "docs" / "results.md"

@@ -13,10 +13,10 @@ import sys
 from pathlib import Path
 from time import perf_counter
 
-from supsup_models.commands.evaluate import evaluate_run
-from supsup_models.commands.train import train
-from supsup_models.runs import RunConfig, bank_path
-from supsup_models.scenarios import Inference
+from supsup_models.inference.evaluate import Inference
+from supsup_models.runs.evaluate import evaluate_run
+from supsup_models.runs.record import RunConfig, bank_path
+from supsup_models.runs.train import train
 
 
 def peak_bytes() -> int:

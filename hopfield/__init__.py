@@ -6,17 +6,6 @@ except ImportError as error:
     raise ImportError('hopfield needs torch, which is not installed: pip install "maskstore[models]"') from error
 
 from hopfield import patterns
-from hopfield.anneal import (
-    Entropy,
-    MeanFieldRecipe,
-    PaperRecipe,
-    Recipe,
-    Recovery,
-    SearchRecipe,
-    Trace,
-    recover,
-)
-from hopfield.blocks import BlockMemory
 from hopfield.capacity import (
     BasinPoint,
     CapacityPoint,
@@ -27,15 +16,17 @@ from hopfield.capacity import (
     scan_basins,
     scan_capacity,
 )
-from hopfield.dual import DualMemory
 from hopfield.dynamics import Relaxed, Update, mean_field, relax
 from hopfield.errors import CapacityWarning, HopfieldError, LearningWarning
-from hopfield.memory import Memory
-from hopfield.modern import DenseAssociativeMemory
-from hopfield.network import HopfieldNetwork
-from hopfield.quantize import QuantizedNetwork, quantized_bytes
+from hopfield.files import load_memory
+from hopfield.memories.base import Memory
+from hopfield.memories.by_layer import BlockMemory
+from hopfield.memories.dense import DenseAssociativeMemory
+from hopfield.memories.dual import DualMemory
+from hopfield.memories.network import HopfieldNetwork
+from hopfield.memories.quantized import QuantizedNetwork, quantized_bytes
+from hopfield.recovery import Entropy, MeanFieldRecipe, PaperRecipe, Recipe, Recovery, SearchRecipe, Trace, recover
 from hopfield.rules import Hebbian, Perceptron, PseudoInverse, Rule, Storkey
-from hopfield.storage import load_memory
 
 __all__ = [
     "BasinPoint",

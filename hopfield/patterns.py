@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from hopfield.errors import DimensionError, PatternError
-from maskstore import MaskMatrix, bits
+from maskstore import MaskMatrix
+from maskstore.masks import bits
 
 
 def as_patterns(patterns: Any, dim: int | None = None, *, device: torch.device | str | None = None) -> Tensor:
@@ -76,7 +77,7 @@ def signs_or(field: Tensor, state: Tensor) -> Tensor:
 
 
 def pack(patterns: Tensor) -> np.ndarray:
-    """Patterns `(k, d)` as packed bits `(k, ceil(d / 64))`, uint64, bit order as in `maskstore.bits`."""
+    """Patterns `(k, d)` as packed bits `(k, ceil(d / 64))`, uint64, bit order as in `maskstore.masks.bits`."""
     dense = to_bits(patterns).cpu().numpy()
     rows = [bits.pack(row) for row in dense]
     return np.stack(rows) if rows else np.zeros((0, (patterns.shape[1] + 63) // 64), dtype=np.uint64)

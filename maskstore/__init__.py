@@ -1,10 +1,10 @@
 """Binary masks: packed in memory, entropy-coded in one bank file. Needs numpy, never torch."""
 
-from maskstore.bank import MaskBank, MaskInfo
+from maskstore.bank.bank import MaskBank, MaskInfo
 from maskstore.errors import MaskStoreError
-from maskstore.mask import Mask
-from maskstore.matrix import MaskMatrix
-from maskstore.spec import LayerSpec, MaskSpec
+from maskstore.masks.mask import Mask
+from maskstore.masks.matrix import MaskMatrix
+from maskstore.masks.spec import LayerSpec, MaskSpec
 
 __all__ = ["LayerSpec", "Mask", "MaskBank", "MaskInfo", "MaskMatrix", "MaskSpec", "MaskStoreError"]
 __version__ = "0.1.0"

@@ -13,11 +13,12 @@ from typing import Any, ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from maskstore import bits, kernels
+from maskstore import kernels
 from maskstore.errors import CodecError, CorruptError, UnknownPriorError
-from maskstore.mask import Mask
+from maskstore.masks import bits
+from maskstore.masks.mask import Mask
+from maskstore.masks.spec import MaskSpec
 from maskstore.philox import Role, address_key, random_packed_bits
-from maskstore.spec import MaskSpec
 
 
 @dataclass(frozen=True)

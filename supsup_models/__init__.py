@@ -7,23 +7,23 @@ ImportError that says what to install.
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from supsup_models._requirements import torch_needed
 from supsup_models.errors import SupSupError
-from supsup_models.requirements import torch_needed
 
 if TYPE_CHECKING:
-    from supsup_models.allocation import AllocationConfig, Allocator
-    from supsup_models.calibration import Calibration
-    from supsup_models.conversion import ConvertedModel, convert, export_onnx, mask_spec
+    from supsup_models.continual.allocation import AllocationConfig, Allocator
+    from supsup_models.continual.learner import IdentityFreeLearner
     from supsup_models.data.streams import TaskStream, open_stream
-    from supsup_models.identity_free import IdentityFreeLearner
-    from supsup_models.inference import Guess, infer_task
-    from supsup_models.many import train_many
+    from supsup_models.inference.calibration import Calibration
+    from supsup_models.inference.evaluate import Evaluation, Inference, evaluate, mask_accuracy
+    from supsup_models.inference.infer import Guess, infer_task
+    from supsup_models.inference.serving import MaskServer, serve
     from supsup_models.networks import ARCHITECTURES, RESNETS, MaskedModel, MaskedNetwork, resnet_18_20, resnet_50
-    from supsup_models.recipes import EDGE_POPUP, RECIPES, Adam, Recipe, RMSProp
-    from supsup_models.scenarios import Evaluation, Inference, evaluate, mask_accuracy
-    from supsup_models.serving import MaskServer, serve
-    from supsup_models.sparsity import erdos_renyi, layer_densities, mask_densities
-    from supsup_models.training import NumberedTask, TrainedTask, train_task
+    from supsup_models.networks.convert import ConvertedModel, convert, export_onnx, mask_spec
+    from supsup_models.networks.sparsity import erdos_renyi, layer_densities, mask_densities
+    from supsup_models.training.many import train_many
+    from supsup_models.training.recipes import EDGE_POPUP, RECIPES, Adam, Recipe, RMSProp
+    from supsup_models.training.task import NumberedTask, TrainedTask, train_task
 
 __all__ = [
     "ARCHITECTURES",
@@ -66,19 +66,19 @@ __all__ = [
 ]
 
 _HOMES = {
-    "supsup_models.allocation": ("AllocationConfig", "Allocator"),
-    "supsup_models.calibration": ("Calibration",),
-    "supsup_models.conversion": ("ConvertedModel", "convert", "export_onnx", "mask_spec"),
+    "supsup_models.continual.allocation": ("AllocationConfig", "Allocator"),
+    "supsup_models.inference.calibration": ("Calibration",),
+    "supsup_models.networks.convert": ("ConvertedModel", "convert", "export_onnx", "mask_spec"),
     "supsup_models.data.streams": ("TaskStream", "open_stream"),
-    "supsup_models.identity_free": ("IdentityFreeLearner",),
-    "supsup_models.inference": ("Guess", "infer_task"),
-    "supsup_models.many": ("train_many",),
+    "supsup_models.continual.learner": ("IdentityFreeLearner",),
+    "supsup_models.inference.infer": ("Guess", "infer_task"),
+    "supsup_models.training.many": ("train_many",),
     "supsup_models.networks": ("ARCHITECTURES", "RESNETS", "MaskedModel", "MaskedNetwork", "resnet_18_20", "resnet_50"),
-    "supsup_models.recipes": ("EDGE_POPUP", "RECIPES", "Adam", "RMSProp", "Recipe"),
-    "supsup_models.scenarios": ("Evaluation", "Inference", "evaluate", "mask_accuracy"),
-    "supsup_models.serving": ("MaskServer", "serve"),
-    "supsup_models.sparsity": ("erdos_renyi", "layer_densities", "mask_densities"),
-    "supsup_models.training": ("NumberedTask", "TrainedTask", "train_task"),
+    "supsup_models.training.recipes": ("EDGE_POPUP", "RECIPES", "Adam", "RMSProp", "Recipe"),
+    "supsup_models.inference.evaluate": ("Evaluation", "Inference", "evaluate", "mask_accuracy"),
+    "supsup_models.inference.serving": ("MaskServer", "serve"),
+    "supsup_models.networks.sparsity": ("erdos_renyi", "layer_densities", "mask_densities"),
+    "supsup_models.training.task": ("NumberedTask", "TrainedTask", "train_task"),
 }
 _HOME_OF = {name: home for home, names in _HOMES.items() for name in names}
 

@@ -10,11 +10,11 @@ from pathlib import Path
 from rich.console import Console
 
 from benchmarks.storage.cases import DATA_SETS, Place
+from benchmarks.storage.columns import table
 from benchmarks.storage.measure import measure
 from benchmarks.storage.plots import draw
-from benchmarks.storage.rows import read
+from benchmarks.storage.results import read
 from benchmarks.storage.suites import FULL, QUICK, Suite
-from benchmarks.storage.tables import table
 from supsup_models.errors import DataNotFoundError
 
 RESULTS = Path(__file__).parents[1] / "results"

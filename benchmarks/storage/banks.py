@@ -9,9 +9,9 @@ from typing import Any
 from benchmarks.storage.clock import RUNS, timed
 from benchmarks.storage.judged import StoredMask
 from maskstore import MaskBank, MaskSpec
-from maskstore.accounting import account
-from maskstore.compact import compact
-from maskstore.matrix import MaskMatrix
+from maskstore.bank.accounting import account
+from maskstore.bank.compact import compact
+from maskstore.masks.matrix import MaskMatrix
 
 Measured = tuple[dict[str, int], float, float, dict[str, Any]]
 """Bytes by what they are for, processor seconds of encoding and of decoding, and what else was found."""

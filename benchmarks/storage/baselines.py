@@ -6,10 +6,10 @@ from math import prod
 import numpy as np
 
 from benchmarks.storage.cases import MODEL, OUTPUTS, SEED, Case, Place
-from benchmarks.storage.rows import Row
-from supsup_models.baselines import Baseline, BaselineConfig
+from benchmarks.storage.results import Row
 from supsup_models.data.streams import open_stream
 from supsup_models.data.tasks import Task
+from supsup_models.experiments.baselines import Baseline, BaselineConfig
 from supsup_models.networks import ARCHITECTURES
 
 _CHUNK = 500  # images judged at a time

@@ -10,7 +10,7 @@ from typing import Any
 
 from supsup_models import RECIPES
 from supsup_models.experiments.experiment import Context
-from supsup_models.runs import RunConfig
+from supsup_models.runs.record import RunConfig
 
 KINDS = ("permuted", "rotated", "split")
 DATA_SETS = ("mnist", "fashion-mnist", "digits")

@@ -12,7 +12,8 @@ from bitarray.util import sc_decode, sc_encode
 from numpy.typing import NDArray
 
 from benchmarks.storage import huffman
-from maskstore import Mask, MaskSpec, bits
+from maskstore import Mask, MaskSpec
+from maskstore.masks import bits
 
 INDEX_BYTES = 4
 ZSTD_LEVEL = 19

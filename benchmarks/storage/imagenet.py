@@ -25,12 +25,12 @@ from benchmarks.storage.cases import SEED, Place
 from benchmarks.storage.clock import timed
 from benchmarks.storage.formats import FORMATS
 from benchmarks.storage.judged import StoredMask
-from benchmarks.storage.rows import Row
+from benchmarks.storage.results import Row
 from maskstore import Mask, MaskSpec
 from maskstore.priors import Uniform
-from supsup_models.baselines.interface import FLOAT_BYTES, SEED_BYTES
+from supsup_models.experiments.baselines.base import FLOAT_BYTES, SEED_BYTES
 from supsup_models.networks.resnet import resnet_50
-from supsup_models.sparsity import erdos_renyi, kept_weights
+from supsup_models.networks.sparsity import erdos_renyi, kept_weights
 
 PUBLISHED = {"195.18": 0.8958, "100.98": 0.8868, "65.50": 0.8637}
 """Megabytes of 100 tasks, and the accuracy that they were published with."""

@@ -5,7 +5,7 @@ from pathlib import Path
 from time import perf_counter
 
 from benchmarks.storage.cases import Place
-from benchmarks.storage.rows import Results
+from benchmarks.storage.results import Results
 from benchmarks.storage.suites import Suite
 
 

@@ -19,7 +19,7 @@ from benchmarks.storage.cases import SEED, Case, Place, recipe_settings
 from benchmarks.storage.formats import packed
 from benchmarks.storage.judged import StoredMask, trained
 from benchmarks.storage.methods import RECIPES_SHOWN
-from benchmarks.storage.rows import Row
+from benchmarks.storage.results import Row
 from hopfield import (
     CapacityWarning,
     DenseAssociativeMemory,
@@ -31,8 +31,8 @@ from hopfield import (
 from hopfield import patterns as pt
 from maskstore import MaskMatrix
 from maskstore.priors import Uniform
-from supsup_models.baselines.interface import SEED_BYTES
 from supsup_models.data.streams import open_stream
+from supsup_models.experiments.baselines.base import SEED_BYTES
 from supsup_models.hopsupsup import NeuronMaskedNetwork, accuracy, train_neuron_mask
 from supsup_models.hopsupsup.setups import SETUPS
 

@@ -15,10 +15,10 @@ from benchmarks.storage.cases import Case, Place, recipe_settings
 from benchmarks.storage.clock import timed
 from benchmarks.storage.formats import FORMATS
 from benchmarks.storage.judged import trained
-from benchmarks.storage.rows import Row
-from supsup_models.baselines import PSP, Baseline, BaselineConfig, BatchE, SeparateHeads, UpperBound
-from supsup_models.baselines.interface import SEED_BYTES
-from supsup_models.scenarios import Inference
+from benchmarks.storage.results import Row
+from supsup_models.experiments.baselines import PSP, Baseline, BaselineConfig, BatchE, SeparateHeads, UpperBound
+from supsup_models.experiments.baselines.base import SEED_BYTES
+from supsup_models.inference.evaluate import Inference
 
 RECIPES_SHOWN = {
     "paper": Inference("one-shot", "H"),

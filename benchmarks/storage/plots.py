@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.storage.cases import KINDS
-from benchmarks.storage.rows import read
+from benchmarks.storage.results import read
 
 _COLOURS = {"ours": "#1f6feb", "format": "#6e7781", "baseline": "#bc4c00"}
 _MARKERS = "osD^vPX*<>hd"

@@ -4,8 +4,8 @@ An id stands for one byte format for ever: bytes written under an id by any vers
 """
 
 from maskstore.codecs.ans import Ans
-from maskstore.codecs.auto import Auto
 from maskstore.codecs.base import Codec, EncodedLayer
+from maskstore.codecs.choice import Auto
 from maskstore.codecs.gap import Gap
 from maskstore.codecs.mix import Mix
 from maskstore.codecs.raw import Raw

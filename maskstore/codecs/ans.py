@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from maskstore.codecs import tables
 from maskstore.codecs.base import ContextSource, EncodedLayer, EntropyCodec
 from maskstore.errors import CorruptError
+from maskstore.masks.spec import LayerSpec
 from maskstore.priors import Contexts
-from maskstore.spec import LayerSpec
 
 _MANY_BITS = 1 << 20  # from here on four lanes are worth their 24 bytes
 
@@ -28,7 +28,7 @@ class Ans(EntropyCodec):
 
     def _encode(self, words: NDArray[np.uint64], layer: LayerSpec, contexts: ContextSource) -> EncodedLayer:
         """Measure, choose the table, code."""
-        from maskstore.codecs import rans
+        from maskstore.codecs.coders import rans
 
         known = contexts()
         counts = rans.count(known.ids, words, known.levels * known.classes)
@@ -47,7 +47,7 @@ class Ans(EntropyCodec):
         if layer.size > (len(coded.payload) * 8 + 64) * 45426:
             raise CorruptError(f"layer {layer.name!r}: expected more than {len(coded.payload)} bytes "
                                f"for {layer.size} bits")  # fmt: skip
-        from maskstore.codecs import rans
+        from maskstore.codecs.coders import rans
 
         known = contexts()
         table = tables.read_table(coded.side[0] & 15, coded.side[1:], known)
@@ -58,7 +58,7 @@ class Ans(EntropyCodec):
 
 def estimate_bits(words: NDArray[np.uint64], known: Contexts) -> float:
     """What `Ans` would need for a layer of at least one bit, in bits; within a few bytes of what it then takes."""
-    from maskstore.codecs import rans
+    from maskstore.codecs.coders import rans
 
     _, total = tables.choose(rans.count(known.ids, words, known.levels * known.classes), known)
     return total + 8 + 32 * (7 if known.ids.size >= _MANY_BITS else 2)

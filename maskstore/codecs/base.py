@@ -9,8 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskstore.errors import CorruptError
+from maskstore.masks.spec import LayerSpec
 from maskstore.priors import Contexts
-from maskstore.spec import LayerSpec
 
 
 class EncodedLayer(NamedTuple):
@@ -28,7 +28,7 @@ class Codec(ABC):
     """Base of all codecs. `decode_layer(encode_layer(words)) == words`, given the same layer and contexts.
 
     Codecs code one layer at a time, so that one layer can be read without the others. `words` are packed bits as
-    `maskstore.bits` defines them, `(layer.words,)` uint64. Decoding foreign bytes gives the right bits or raises
+    `maskstore.masks.bits` defines them, `(layer.words,)` uint64. Decoding foreign bytes gives the right bits or raises
     `CorruptError`; it never allocates more than a small multiple of the declared bits.
     """
 

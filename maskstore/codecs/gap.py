@@ -11,10 +11,10 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from maskstore import bits
 from maskstore.codecs.base import ContextSource, EncodedLayer, EntropyCodec
 from maskstore.errors import CorruptError
-from maskstore.spec import LayerSpec
+from maskstore.masks import bits
+from maskstore.masks.spec import LayerSpec
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class Gap(EntropyCodec):
 
     def _encode(self, words: NDArray[np.uint64], layer: LayerSpec, contexts: ContextSource) -> EncodedLayer:
         """Find the rarer kind of bit and code the gaps between its places."""
-        from maskstore.codecs import gaps
+        from maskstore.codecs.coders import gap_loop as gaps
 
         where, flipped, digits = _measure(words, layer.size)
         head = _write_leb128(2 * where.size + flipped)
@@ -44,7 +44,8 @@ class Gap(EntropyCodec):
             raise CorruptError(f"layer {layer.name!r}: expected the number of rarer bits, at most half of {layer.size},"
                                " and their longest gap's digits, found other bytes")  # fmt: skip
         if count:
-            from maskstore.codecs import gaps, rangecoder
+            from maskstore.codecs.coders import gap_loop as gaps
+            from maskstore.codecs.coders import range_coder as rangecoder
 
             digits = coded.side[used]
             if digits > layer.size.bit_length() or rangecoder.fewest_bytes(count * digits) > len(coded.payload):
@@ -62,7 +63,7 @@ def estimate_bits(words: NDArray[np.uint64], size: int) -> float:
     """What `Gap` would need for a layer, in bits: within a few per cent of what it then takes."""
     if size == 0:
         return 0.0
-    from maskstore.codecs import gaps
+    from maskstore.codecs.coders import gap_loop as gaps
 
     where, flipped, digits = _measure(words, size)
     head = len(_write_leb128(2 * where.size + flipped))
@@ -71,7 +72,7 @@ def estimate_bits(words: NDArray[np.uint64], size: int) -> float:
 
 def _measure(words: NDArray[np.uint64], size: int) -> tuple[NDArray[np.int64], bool, int]:
     """(places of the rarer kind of bit, whether that kind is 0, binary digits of the longest gap)."""
-    from maskstore.codecs import gaps
+    from maskstore.codecs.coders import gap_loop as gaps
 
     ones = bits.popcount(words)
     flipped = 2 * ones > size

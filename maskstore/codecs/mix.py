@@ -2,7 +2,8 @@
 
 Side information: one byte `turned << 4 | form`, then the probability table of the `ans` codec, which gives each
 context's lean. Payload: the range coder's bytes. The layer is a matrix of its first size x all others; `turned` says
-that it is coded column by column. See `docs/format-codecs.md`, "Codec mix"; `maskstore.codecs.mixing` has the model.
+that it is coded column by column. See `docs/format-codecs.md`, "Codec mix"; `maskstore.codecs.coders.mix_model`
+has the model.
 """
 
 from dataclasses import dataclass
@@ -14,8 +15,8 @@ from numpy.typing import NDArray
 from maskstore.codecs import tables
 from maskstore.codecs.base import ContextSource, EncodedLayer, EntropyCodec
 from maskstore.errors import CorruptError
+from maskstore.masks.spec import LayerSpec
 from maskstore.priors import Contexts
-from maskstore.spec import LayerSpec
 
 
 @dataclass(frozen=True)
@@ -26,7 +27,8 @@ class Mix(EntropyCodec):
 
     def _encode(self, words: NDArray[np.uint64], layer: LayerSpec, contexts: ContextSource) -> EncodedLayer:
         """Code the layer both ways round and keep the shorter."""
-        from maskstore.codecs import mixing, rans
+        from maskstore.codecs.coders import mix_model as mixing
+        from maskstore.codecs.coders import rans
 
         known = contexts()
         table, _ = tables.choose(rans.count(known.ids, words, known.levels * known.classes), known)
@@ -44,7 +46,8 @@ class Mix(EntropyCodec):
         """The range coder must end inside its interval with every byte used, or the bytes are corrupt."""
         if not coded.side or coded.side[0] >> 5:
             raise CorruptError(f"layer {layer.name!r}: expected the side information of mix, found other bytes")
-        from maskstore.codecs import mixing, rangecoder
+        from maskstore.codecs.coders import mix_model as mixing
+        from maskstore.codecs.coders import range_coder as rangecoder
 
         if rangecoder.fewest_bytes(layer.size) > len(coded.payload):
             raise CorruptError(f"layer {layer.name!r}: expected more than {len(coded.payload)} bytes "

@@ -6,10 +6,10 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from maskstore import bits
 from maskstore.codecs.base import Codec, ContextSource, EncodedLayer
 from maskstore.errors import CorruptError, MaskValueError
-from maskstore.spec import LayerSpec
+from maskstore.masks import bits
+from maskstore.masks.spec import LayerSpec
 
 
 @dataclass(frozen=True)

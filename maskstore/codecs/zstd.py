@@ -6,11 +6,11 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from maskstore import bits
 from maskstore.codecs.base import Codec, ContextSource, EncodedLayer
 from maskstore.codecs.raw import words_from_bytes
 from maskstore.errors import CodecError, CorruptError
-from maskstore.spec import LayerSpec
+from maskstore.masks import bits
+from maskstore.masks.spec import LayerSpec
 
 
 @dataclass(frozen=True)

@@ -3,10 +3,10 @@
 Each optional dependency (torch, safetensors, fsspec, numcodecs) is imported inside the functions that need it.
 """
 
+from maskstore.interop.detect import read_masks
 from maskstore.interop.exchange import write_npz, write_safetensors
-from maskstore.interop.foreign import ForeignMasks, ForeignTask, ReadOptions
-from maskstore.interop.shard import ShardReader, write_shard
-from maskstore.interop.sources import read_masks
+from maskstore.interop.model import ForeignMasks, ForeignTask, ReadOptions
+from maskstore.interop.shards.reader import ShardReader, write_shard
 
 __all__ = [
     "ForeignMasks",

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskstore import bits, npz
-from maskstore.atomic import replacing
+from maskstore.bank.source import MaskSource
 from maskstore.codecs.base import Codec
+from maskstore.codecs.registry import codec_from_config
 from maskstore.errors import (
     BankFullError,
     BankIOError,
@@ -27,12 +27,13 @@ from maskstore.errors import (
     UnknownCodecError,
     UnknownPriorError,
 )
-from maskstore.interop.foreign import Arrays, ForeignMasks, ForeignTask, ReadOptions
-from maskstore.interop.reading import MaskSource
-from maskstore.mask import Mask
+from maskstore.files import npz
+from maskstore.files.atomic import replacing
+from maskstore.interop.model import Arrays, ForeignMasks, ForeignTask, ReadOptions
+from maskstore.masks import bits
+from maskstore.masks.mask import Mask
+from maskstore.masks.spec import MaskSpec
 from maskstore.priors import Prior, prior_from_config
-from maskstore.registry import codec_from_config
-from maskstore.spec import MaskSpec
 
 HEADER = "maskstore"
 _LAYOUT_VERSION = 1

@@ -12,14 +12,15 @@ from numcodecs.abc import Codec
 from numcodecs.compat import ensure_ndarray, ndarray_copy
 from numpy.typing import NDArray
 
-from maskstore import bits, registry
-from maskstore.codecs.auto import Auto, encode_mask
+from maskstore.codecs import registry
 from maskstore.codecs.base import EncodedLayer
+from maskstore.codecs.choice import Auto, encode_mask
 from maskstore.errors import CorruptError, MaskStoreError, MaskValueError
-from maskstore.mask import Mask
+from maskstore.files.strict_json import parse_json
+from maskstore.masks import bits
+from maskstore.masks.mask import Mask
+from maskstore.masks.spec import MAX_LAYER_BITS, MaskSpec
 from maskstore.priors import Uniform
-from maskstore.spec import MAX_LAYER_BITS, MaskSpec
-from maskstore.stored_json import parse_json
 
 _VERSION = 1
 _HEAD = struct.Struct("<BBIQI")  # version, bytes of codec JSON, bytes of side information, bits, CRC-32

@@ -21,13 +21,13 @@ def load(kernel: Kernel = Kernel.NUMBA) -> ModuleType:
         from maskstore.kernels import reference
 
         return reference
-    from maskstore.kernels import cpu
+    from maskstore.kernels import dispatch as cpu
 
     return cpu
 
 
 def has_lookup() -> bool:
     """Whether this processor sums by table lookup, which makes `outer_dots` worth calling for many masks."""
-    from maskstore.kernels import lookup
+    from maskstore.kernels.ir import lookup
 
     return lookup.available()

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from maskstore.interleaved import Interleaved
+from maskstore.masks.interleave import Interleaved
 
 
 def unpack_rows(rows: NDArray[np.uint64]) -> NDArray[np.uint8]:

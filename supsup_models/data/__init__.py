@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 from supsup_models.data.names import data_set_names, parse_stream_name, stream_names
 
 if TYPE_CHECKING:
-    from supsup_models.data.idx import IdxContent, read_idx
-    from supsup_models.data.sources import DataSet, load_data_set
+    from supsup_models.data.sets.idx import IdxContent, read_idx
+    from supsup_models.data.sets.load import DataSet, load_data_set
     from supsup_models.data.streams import TaskStream, open_stream
     from supsup_models.data.tasks import Split, Task
 
@@ -26,14 +26,14 @@ __all__ = [
 ]
 
 _LAZY = {
-    "DataSet": "sources",
-    "IdxContent": "idx",
+    "DataSet": "sets.load",
+    "IdxContent": "sets.idx",
     "Split": "tasks",
     "Task": "tasks",
     "TaskStream": "streams",
-    "load_data_set": "sources",
+    "load_data_set": "sets.load",
     "open_stream": "streams",
-    "read_idx": "idx",
+    "read_idx": "sets.idx",
 }
 
 

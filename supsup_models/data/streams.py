@@ -10,11 +10,11 @@ from typing import Any, final, overload
 import numpy as np
 from numpy.typing import ArrayLike
 
-from supsup_models.data import kinds
+from supsup_models.data import stream_kinds as kinds
 from supsup_models.data.arrays import collected, make_split
-from supsup_models.data.imagenet import MEAN, SIZE, STD, ClassFolders, ImageFiles, find_imagenet
 from supsup_models.data.names import classes_per_split, parse_stream_name, stream_length
-from supsup_models.data.sources import load_data_set
+from supsup_models.data.sets.imagenet import MEAN, SIZE, STD, ClassFolders, ImageFiles, find_imagenet
+from supsup_models.data.sets.load import load_data_set
 from supsup_models.data.tasks import Task, plain, task_name
 from supsup_models.errors import StreamLengthError, TaskDataError
 

@@ -143,7 +143,7 @@ class Split:
 
     def _gathered(self, pixels: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         """One pass over bytes, bit for bit what the float operations in `images` give."""
-        from supsup_models.kernels.gather import gather  # only here: Numba takes a second to load
+        from supsup_models.data.gather import gather  # only here: Numba takes a second to load
 
         values = normalise(torch.arange(256, dtype=torch.float32)[:, None], self.scale, self.shift).squeeze(1)
         return torch.from_numpy(gather(pixels.numpy(), rows.numpy(), columns.numpy(), values.numpy()))

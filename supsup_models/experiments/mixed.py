@@ -7,13 +7,13 @@ import numpy as np
 import torch
 
 from maskstore.philox import Role, random_permutation
-from supsup_models.commands.loaded import load_run
-from supsup_models.commands.train import train
-from supsup_models.devices import pick_device
+from supsup_models._devices import pick_device
 from supsup_models.experiments.experiment import Context, Experiment, Figure, Outcome
-from supsup_models.runs import RunConfig
-from supsup_models.scenarios import Inference, answer
-from supsup_models.training import checked_images
+from supsup_models.inference.evaluate import Inference, answer
+from supsup_models.runs.load import load_run
+from supsup_models.runs.record import RunConfig
+from supsup_models.runs.train import train
+from supsup_models.training.task import checked_images
 
 
 @dataclass(frozen=True)

@@ -4,10 +4,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from supsup_models.experiments.experiment import Context, Experiment, Figure, Outcome
-from supsup_models.experiments.judging import Judgement, row, train_and_judge
-from supsup_models.experiments.plotting import Curve, plot
-from supsup_models.runs import RunConfig
-from supsup_models.scenarios import Inference
+from supsup_models.experiments.plots import Curve, plot
+from supsup_models.experiments.train_and_judge import Judgement, row, train_and_judge
+from supsup_models.inference.evaluate import Inference
+from supsup_models.runs.record import RunConfig
 
 
 @dataclass(frozen=True)

@@ -4,9 +4,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from supsup_models.commands.train import train
 from supsup_models.experiments.experiment import Context, Experiment, Figure, Outcome
-from supsup_models.runs import RunConfig
+from supsup_models.runs.record import RunConfig
+from supsup_models.runs.train import train
 
 
 @dataclass(frozen=True)

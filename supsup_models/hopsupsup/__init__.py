@@ -2,7 +2,7 @@
 
 from supsup_models.hopsupsup.data import unlabelled_batches
 from supsup_models.hopsupsup.network import NeuronMaskedNetwork
-from supsup_models.hopsupsup.recovery import (
+from supsup_models.hopsupsup.recover import (
     TaskRecovery,
     entropy_on,
     judge,

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskstore import Mask, MaskSpec
-from supsup_models import random_init
 from supsup_models.errors import NetworkError
+from supsup_models.networks import seeded as random_init
 
 Gate = Literal["normalisation", "output"]
 

@@ -8,7 +8,7 @@ import torch
 
 from maskstore import MaskMatrix
 from supsup_models.errors import PlotError
-from supsup_models.hopsupsup.recovery import TaskRecovery
+from supsup_models.hopsupsup.recover import TaskRecovery
 
 
 def check_plot(path: Path) -> None:

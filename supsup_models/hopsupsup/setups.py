@@ -21,13 +21,13 @@ from hopfield import (
 )
 from hopfield import patterns as pt
 from maskstore import MaskMatrix
+from supsup_models._names import choose
 from supsup_models.hopsupsup.data import Images
 from supsup_models.hopsupsup.network import Gate
-from supsup_models.hopsupsup.recovery import Forward, memory_per_layer
+from supsup_models.hopsupsup.recover import Forward, memory_per_layer
 from supsup_models.hopsupsup.stream import Judge
 from supsup_models.hopsupsup.training import NeuronTraining
-from supsup_models.names import choose
-from supsup_models.objectives import Objective
+from supsup_models.inference.objectives import Objective
 
 DENSE_ASSOCIATIVE = "dense-associative"
 RULES: Mapping[str, Rule] = MappingProxyType(

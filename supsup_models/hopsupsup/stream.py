@@ -10,10 +10,9 @@ from torch import Tensor
 from hopfield import Memory, Recipe
 from hopfield import patterns as pt
 from maskstore import Mask, MaskMatrix
-from supsup_models import objectives
 from supsup_models.hopsupsup.data import Images, task_seed, unlabelled_batches
 from supsup_models.hopsupsup.network import NeuronMaskedNetwork
-from supsup_models.hopsupsup.recovery import (
+from supsup_models.hopsupsup.recover import (
     Forward,
     TaskRecovery,
     judge,
@@ -22,7 +21,8 @@ from supsup_models.hopsupsup.recovery import (
     recover_mask,
 )
 from supsup_models.hopsupsup.training import NeuronTraining, train_neuron_mask
-from supsup_models.objectives import Objective
+from supsup_models.inference import objectives
+from supsup_models.inference.objectives import Objective
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how many tasks are done, and of how many."""

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Any
 import torch
 from torch import Tensor, nn
 
-from maskstore import Mask, MaskBank, MaskMatrix, MaskSpec, bits
+from maskstore import Mask, MaskBank, MaskMatrix, MaskSpec
+from maskstore.masks import bits
 from maskstore.priors import Prior
 from supsup_models.errors import DeviceError, NetworkError, ShapeError
 
 if TYPE_CHECKING:
-    from supsup_models.serving import MaskServer
+    from supsup_models.inference.serving import MaskServer
 
 AnyMask = Mask | Mapping[str, Tensor] | None
 Extras = Mapping[str, Any] | None
@@ -134,8 +135,8 @@ class MaskedModel(nn.Module, ABC):
         yield
 
     def serve(self, source: MaskBank | MaskMatrix, **options: Any) -> "MaskServer":
-        """A server of the masks in a bank or matrix through a bounded cache; see `supsup_models.serving.serve`."""
-        from supsup_models.serving import serve  # only here: serving is built on this class
+        """A server of the masks in a bank or matrix through a bounded cache; see `inference.serving.serve`."""
+        from supsup_models.inference.serving import serve  # only here: serving is built on this class
 
         return serve(self, source, **options)
 

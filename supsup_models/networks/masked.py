@@ -2,21 +2,23 @@
 
 from collections.abc import Sequence
 from math import sqrt
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor
 
 from maskstore import MaskSpec
 from maskstore.priors import SeededScores
-from supsup_models import random_init
+from supsup_models._names import choose
 from supsup_models.errors import NetworkError, ShapeError, SparsityError
-from supsup_models.names import choose
+from supsup_models.networks import seeded as random_init
 from supsup_models.networks.base import AnyMask, Extras, MaskedModel, check_gain
 from supsup_models.networks.mlp import ARCHITECTURES, LayerFunction, MultilayerPerceptron
-from supsup_models.recipes import Recipe
-from supsup_models.sparsity import check_density, kept_weights
-from supsup_models.subnet import keep_largest, threshold
+from supsup_models.networks.score_masks import keep_largest, threshold
+from supsup_models.networks.sparsity import check_density, kept_weights
+
+if TYPE_CHECKING:
+    from supsup_models.training.recipes import Recipe
 
 
 class MaskedNetwork(MaskedModel):
@@ -85,7 +87,7 @@ class MaskedNetwork(MaskedModel):
     @classmethod
     def for_recipe(
         cls,
-        recipe: Recipe,
+        recipe: "Recipe",
         arch: str | MultilayerPerceptron,
         *,
         inputs: int,

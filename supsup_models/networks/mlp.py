@@ -9,7 +9,7 @@ from types import MappingProxyType
 import torch
 from torch import Tensor, nn
 
-from supsup_models.layers import LinearLayer
+from supsup_models.networks.layers import LinearLayer
 
 LayerFunction = Callable[[int, Tensor], Tensor]
 """Gives layer l's linear output for its input: `linear(l, activation)`."""

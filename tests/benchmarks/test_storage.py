@@ -8,14 +8,14 @@ import pytest
 pytest.importorskip("torch")
 from benchmarks.storage import huffman
 from benchmarks.storage.cases import Case, Place, recipe_settings
+from benchmarks.storage.columns import grouped, markdown, seconds
 from benchmarks.storage.formats import FORMATS, csr16
 from benchmarks.storage.imagenet import PUBLISHED, density_of, entropy_bits, resnet, statistics_bytes
 from benchmarks.storage.measure import measure
 from benchmarks.storage.methods import METHODS
 from benchmarks.storage.plots import draw, front, plot_path
-from benchmarks.storage.rows import Results, Row, read
+from benchmarks.storage.results import Results, Row, read
 from benchmarks.storage.suites import Suite
-from benchmarks.storage.tables import grouped, markdown, seconds
 from maskstore import Mask, MaskSpec
 from supsup_models import RECIPES
 

@@ -46,7 +46,7 @@ def _commands() -> list[list[str]]:
 
 @pytest.mark.parametrize("words", _commands(), ids=" ".join)
 def test_commands_and_options_exist(words):
-    module = {"supsup": "supsup_models.cli", "maskstore": "maskstore.cli"}[words[0]]
+    module = {"supsup": "supsup_models.cli.app", "maskstore": "maskstore.cli.app"}[words[0]]
     script = f"from {module} import main; main()"
     found = subprocess.run(
         [sys.executable, "-c", script, words[1], "--help"], capture_output=True, text=True, check=True

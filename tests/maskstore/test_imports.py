@@ -15,7 +15,7 @@ def _loaded(statement: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "statement", ["import maskstore", "import maskstore.interop", "import maskstore.cli, maskstore.commands_io"]
+    "statement", ["import maskstore", "import maskstore.interop", "import maskstore.cli.app, maskstore.cli.exchange"]
 )
 def test_importing_the_core_loads_no_optional_package(statement):
     assert _loaded(statement) == set()
@@ -27,7 +27,7 @@ def test_the_test_above_can_fail():
 
 
 def test_the_command_line_imports_neither_numpy_nor_numba():
-    code = "import sys, maskstore.commands_io\nprint(*(n for n in ('numba', 'sqlite3', 'torch') if n in sys.modules))"
+    code = "import sys, maskstore.cli.exchange\nprint(*(n for n in ('numba', 'sqlite3', 'torch') if n in sys.modules))"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert "numba" not in done.stdout
     assert "torch" not in done.stdout

@@ -14,9 +14,9 @@ def in_fresh_process(code: str) -> subprocess.CompletedProcess[str]:
 def test_package_and_help_load_nothing_heavy() -> None:
     for code in (
         "import supsup_models",
-        "from supsup_models.cli import run_command; run_command(['--help'])",
-        "from supsup_models.cli import run_command; run_command(['train', '--help'])",
-        "from supsup_models.cli import run_command; run_command(['train', '--stream', 'x', '--out', 'y'])",
+        "from supsup_models.cli.app import run_command; run_command(['--help'])",
+        "from supsup_models.cli.app import run_command; run_command(['train', '--help'])",
+        "from supsup_models.cli.app import run_command; run_command(['train', '--stream', 'x', '--out', 'y'])",
     ):
         found = in_fresh_process(f"{code}\n{PROBE}")
         assert found.stdout.splitlines()[-1] == "[]", (code, found.stdout)
@@ -32,7 +32,7 @@ def test_without_torch_one_line_says_what_to_install() -> None:
     found = in_fresh_process(f"{hidden}from supsup_models import MaskedNetwork")
     assert found.returncode == 1
     assert found.stderr.splitlines()[-1] == 'ImportError: supsup_models needs torch: pip install "maskstore[models]"'
-    command = "from supsup_models.cli import run_command; sys.exit(run_command(['eval', 'x']))"
+    command = "from supsup_models.cli.app import run_command; sys.exit(run_command(['eval', 'x']))"
     found = in_fresh_process(f"{hidden}{command}")
     assert found.returncode == 1
     assert found.stderr == 'supsup: supsup_models needs torch: pip install "maskstore[models]"\n'

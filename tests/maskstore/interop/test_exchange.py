@@ -6,13 +6,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors import safe_open
 
-from foreign_files import example_bank
 from maskstore import MaskBank
 from maskstore.errors import BankExistsError, ForeignFileError
 from maskstore.interop import ReadOptions, ShardReader, exchange, read_masks, write_npz, write_safetensors, write_shard
-from maskstore.interop.merging import store
+from maskstore.interop.merge import store
 from maskstore.priors import SeededScores
-from strategies import masks, names, specs
+from tests.helpers.foreign_files import example_bank
+from tests.helpers.masks import masks, names, specs
 
 WRITERS = {".safetensors": write_safetensors, ".npz": write_npz}
 

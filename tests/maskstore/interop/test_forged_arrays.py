@@ -9,12 +9,12 @@ import numpy as np
 import pytest
 
 from maskstore import MaskBank, MaskSpec
-from maskstore.cli import app
-from maskstore.console import run
+from maskstore.cli.app import app
+from maskstore.cli.console import run
 from maskstore.errors import ForeignFileError, MaskStoreError
+from maskstore.files.npz import read_npy_file, read_npz
 from maskstore.interop import read_masks
-from maskstore.interop.diffing import diff_banks
-from maskstore.npz import read_npy_file, read_npz
+from maskstore.interop.diff import diff_banks
 
 
 def _npy(shape: str, data: bytes, descr: str = "|u1") -> bytes:
@@ -95,7 +95,8 @@ def test_an_export_to_a_full_disk_is_named_and_leaves_nothing(tmp_path, ending):
     with MaskBank.create(path, MaskSpec({"a": (1000, 1000)})) as bank:
         bank.put("t", {"a": np.random.default_rng(0).random((1000, 1000)) < 0.5})
     code = (
-        "import resource, signal, sys; from maskstore.cli import main; signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
+        "import resource, signal, sys; from maskstore.cli.app import main;"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN);"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (50_000, 50_000)); main()"
     )
     out = tmp_path / "out" / f"a.{ending}"

@@ -10,10 +10,10 @@ from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
 from maskstore.errors import BankNotFoundError, ForeignFileError, ImportOptionError, MaskStoreError
+from maskstore.files.npz import read_npz, write_npz
 from maskstore.interop import ReadOptions, read_masks
-from maskstore.interop.foreign import read_shapes
-from maskstore.npz import read_npz, write_npz
-from strategies import masks, random_mask, specs
+from maskstore.interop.model import read_shapes
+from tests.helpers.masks import masks, random_mask, specs
 
 
 def _write(path, arrays):

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 
-from foreign_files import supsup_checkpoint
 from maskstore.errors import ForeignFileError, ImportOptionError
 from maskstore.interop import ReadOptions, read_masks
+from tests.helpers.foreign_files import supsup_checkpoint
 
 torch = pytest.importorskip("torch")
 LENET = {"linear.0": (30, 78, 1, 1), "linear.2": (10, 30, 1, 1), "linear.4": (7, 10, 1, 1)}

@@ -8,10 +8,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from foreign_files import supsup_checkpoint
 from maskstore.errors import ForeignFileError, MaskStoreError
 from maskstore.interop import ReadOptions, read_masks
-from maskstore.interop.torchfiles import load_torch
+from maskstore.interop.readers.torch_files import load_torch
+from tests.helpers.foreign_files import supsup_checkpoint
 
 torch = pytest.importorskip("torch")
 

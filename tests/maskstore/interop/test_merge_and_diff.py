@@ -3,13 +3,14 @@ import json
 import numpy as np
 import pytest
 
-from foreign_files import example_bank, supsup_checkpoint
-from maskstore import MaskBank, MaskSpec, console
-from maskstore.cli import app
+from maskstore import MaskBank, MaskSpec
+from maskstore.cli import console
+from maskstore.cli.app import app
 from maskstore.errors import MaskStoreError, SpecError, TaskExistsError, TaskNotFoundError
 from maskstore.interop import write_shard
-from maskstore.interop.diffing import diff_banks, diff_tasks
-from maskstore.interop.merging import merge
+from maskstore.interop.diff import diff_banks, diff_tasks
+from maskstore.interop.merge import merge
+from tests.helpers.foreign_files import example_bank, supsup_checkpoint
 
 
 @pytest.fixture

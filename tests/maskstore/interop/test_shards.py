@@ -10,8 +10,8 @@ from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given
 from hypothesis import strategies as st
 
-from foreign_files import example_bank
 from maskstore import MaskBank, MaskSpec
+from maskstore.bank.source import open_source
 from maskstore.errors import (
     BankClosedError,
     BankExistsError,
@@ -23,10 +23,11 @@ from maskstore.errors import (
     NotABankError,
     TaskNotFoundError,
 )
-from maskstore.interop import ShardReader, shard_format, write_shard
-from maskstore.interop.reading import open_source
-from maskstore.stored_json import encode_meta
-from strategies import masks, names, random_mask, specs
+from maskstore.files.strict_json import encode_meta
+from maskstore.interop import ShardReader, write_shard
+from maskstore.interop.shards import format as shard_format
+from tests.helpers.foreign_files import example_bank
+from tests.helpers.masks import masks, names, random_mask, specs
 
 
 class CountingFileSystem(MemoryFileSystem):

@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from supsup_models.cli import run_command
+from supsup_models.cli.app import run_command
 from supsup_models.data import load_data_set, open_stream
-from supsup_models.data.cifar import MEAN, STD
-from supsup_models.data.kinds import shared_out
+from supsup_models.data.sets.cifar import MEAN, STD
+from supsup_models.data.stream_kinds import shared_out
 from supsup_models.errors import DataFormatError, DataNotFoundError
 
 PER_CLASS = {"train": 2, "test": 1}

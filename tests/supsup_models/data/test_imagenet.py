@@ -8,7 +8,7 @@ import torch
 from PIL import Image
 
 from supsup_models.data import open_stream
-from supsup_models.data.imagenet import MEAN, STD
+from supsup_models.data.sets.imagenet import MEAN, STD
 from supsup_models.errors import DataFormatError, DataNotFoundError, StreamLengthError
 
 CLASSES = [f"n{10_000_000 + 17 * number}" for number in range(20)]

@@ -8,11 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from supsup_models.data import known as known_module
 from supsup_models.data import load_data_set
-from supsup_models.data import lookup as lookup_module
-from supsup_models.data import sources as sources_module
-from supsup_models.data.known import FASHION_MNIST, IDX_FILES, MNIST, IdxDataSet
+from supsup_models.data.sets import find as lookup_module
+from supsup_models.data.sets import load as sources_module
+from supsup_models.data.sets import mnist as known_module
+from supsup_models.data.sets.mnist import FASHION_MNIST, IDX_FILES, MNIST, IdxDataSet
 from supsup_models.errors import DataFormatError, DataNotFoundError, DownloadError, UnknownDataSetError
 
 

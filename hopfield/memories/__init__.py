@@ -1,0 +1,1 @@
+"""The associative memories, one file each."""

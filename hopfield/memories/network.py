@@ -1,0 +1,174 @@
+"""`HopfieldNetwork`: the dense memory, a matrix Ψ over d neurons."""
+
+from collections.abc import Callable
+from operator import index
+from typing import Any, Literal, Self
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from hopfield import files as storage
+from hopfield import patterns as pt
+from hopfield.errors import DimensionError, ForgetError, RuleError
+from hopfield.memories.centring import Centring, as_centre
+from hopfield.memories.couplings import Couplings, FullCouplings, SymmetricCouplings
+from hopfield.memories.quadratic import QuadraticMemory, restored_centring
+from hopfield.rules import Hebbian, Rule, from_settings
+from maskstore.torch.devices import as_device
+
+CentreSetting = float | Tensor | Literal["auto"] | None
+
+
+@storage.register
+class HopfieldNetwork(QuadraticMemory):
+    """A dense Hopfield network: `E(z) = -½ (z - c)ᵀ Ψ (z - c) - θ cᵀ z`, field `h = Ψ (z - c) + θ c`, zero diagonal.
+
+    `rule` says how patterns become Ψ, `centre` what is subtracted from patterns and states: nothing (`None`), one
+    number or a vector `(d,)` in [-1, 1], or `"auto"`: the activity of the first patterns stored, where that differs
+    from zero by more than chance allows (Tsodyks and Feigel'man 1988), else nothing. The threshold θ is 0 without a
+    centre. With one it is what the rule learns its couplings with (the perceptron), or else the mean gain of the
+    patterns as they were stored, where `Ψ (z - c)` is about `θ (z - c)`: the field of a pattern is then about θ z, so
+    that rare and frequent spins are held alike. Ψ is float32, and half of it is kept where the rule makes it symmetric.
+    """
+
+    def __init__(
+        self,
+        dim: int,
+        rule: Rule | None = None,
+        *,
+        centre: CentreSetting = "auto",
+        device: torch.device | str = "cpu",
+    ) -> None:
+        try:
+            neurons = index(dim)
+        except TypeError:
+            neurons = 0
+        if neurons < 1:
+            raise DimensionError(f"HopfieldNetwork: expected a whole number of neurons, at least one, found {dim!r}")
+        if rule is not None and not isinstance(rule, Rule):
+            raise RuleError(f"HopfieldNetwork: expected a rule such as Hebbian(), found {rule!r:.60}")
+        self.rule: Rule = rule or Hebbian()
+        self._auto: bool = isinstance(centre, str)
+        self._packed: np.ndarray = np.zeros((0, (neurons + 63) // 64), dtype=np.uint64)
+        where = as_device(device)
+        couplings = self._wrap(torch.zeros(neurons, neurons, device=where))
+        super().__init__(neurons, couplings, Centring(_given_centre(centre, neurons, where)), 0)
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the couplings, of a centre, and of the packed patterns where the rule needs them."""
+        return self._couplings.nbytes + self._centring.nbytes + self._packed.nbytes
+
+    @property
+    def limit(self) -> float:
+        """Patterns the rule holds by its theory."""
+        return self.rule.limit(self._dim)
+
+    def to(self, device: torch.device | str) -> Self:
+        """Move to a device; returns itself."""
+        where = as_device(device)
+        self._couplings, self._centring = self._couplings.to(where), self._centring.to(where)
+        return self
+
+    def forget(self, patterns: Any) -> None:
+        """Take stored patterns out again; ForgetError where the rule cannot.
+
+        The memory does not check that it holds them: taking out what was never stored leaves its negative behind.
+        """
+        if not self.rule.can_forget:
+            raise ForgetError(f"forget: expected a rule that can forget (Hebbian), found {self.rule.id!r}")
+        old = pt.as_patterns(patterns, self._dim, device=self.device)
+        if len(old) > self._count:
+            raise ForgetError(f"forget: expected at most the {self._count} patterns stored, found {len(old)}")
+        self._couplings = self._wrap(self.rule.unlearn(self._couplings.dense(), self._centring.shift(old)))
+        self._count -= len(old)
+
+    def _learn(self, new: Tensor) -> Callable[[], None]:
+        after = self._count + len(new)
+        centre = _auto_centre(new) if self._auto and not self._count else self.centre
+        centring = Centring(centre, self.threshold)
+        earlier = pt.unpack(self._packed, self._dim).to(self.device) if self.rule.needs_patterns else None
+        learned = self.rule.learn(
+            self._couplings.dense(),
+            centring.shift(new),
+            None if earlier is None else centring.shift(earlier),
+            centre,
+        )
+        couplings = self._wrap(learned)
+        if centre is not None:
+            threshold = self.rule.threshold
+            if threshold is None:
+                gain = _gains(couplings, centring.shift(new)).sum().item()
+                threshold = (self._count * self.threshold + gain) / after
+            centring = Centring(centre, threshold)
+        packed = np.concatenate([self._packed, pt.pack(new)]) if self.rule.needs_patterns else self._packed
+
+        def commit() -> None:
+            self._couplings, self._centring = couplings, centring
+            self._count, self._packed = after, packed
+
+        return commit
+
+    def _wrap(self, matrix: Tensor) -> Couplings:
+        return SymmetricCouplings(matrix) if self.rule.symmetric else FullCouplings(matrix)
+
+    def _header(self) -> dict[str, Any]:
+        return {
+            "dim": self._dim,
+            "count": self._count,
+            "rule": self.rule.settings(),
+            "auto_centre": self._auto,
+            "threshold": self.threshold,
+        }
+
+    def _arrays(self) -> dict[str, Any]:
+        matrix = self._couplings.dense().cpu().numpy()
+        arrays = {"couplings": matrix[np.triu_indices(self._dim)] if self.symmetric else matrix}
+        packed = {"patterns": self._packed} if self.rule.needs_patterns else {}
+        return arrays | self._centre_array() | packed
+
+    @classmethod
+    def _restore(cls, header: dict[str, Any], arrays: dict[str, Any]) -> Self:
+        dim, count = storage.natural(header, "dim"), storage.natural(header, "count")
+        rule = from_settings(header["rule"])
+        expected = (dim * (dim + 1) // 2,) if rule.symmetric else (dim, dim)
+        if arrays["couplings"].shape != expected:  # before anything of d x d is made
+            raise DimensionError(f"couplings: expected shape {expected}, found {arrays['couplings'].shape}")
+        matrix = np.empty((dim, dim), dtype=np.float32)
+        if rule.symmetric:
+            upper = np.triu_indices(dim)
+            matrix[upper] = arrays["couplings"]
+            matrix.T[upper] = arrays["couplings"]
+        else:
+            matrix[:] = arrays["couplings"]
+        network = cls(dim, rule, centre=None)
+        network._centring = restored_centring(header, arrays, dim)
+        network._auto, network._count = bool(header["auto_centre"]), count
+        network._couplings = network._wrap(torch.from_numpy(matrix))
+        if rule.needs_patterns:
+            if arrays["patterns"].shape != (count, network._packed.shape[1]):
+                raise DimensionError(f"patterns: expected {count} packed rows, found {arrays['patterns'].shape}")
+            network._packed = arrays["patterns"]
+        return network
+
+    def __repr__(self) -> str:
+        return f"HopfieldNetwork({self._dim} neurons, {self.rule!r}, {self._count} patterns, {self.nbytes} bytes)"
+
+
+def _gains(couplings: Couplings, patterns: Tensor) -> Tensor:
+    """How strongly the couplings hold patterns: `x . Ψ x / x . x`, Ψ with zero diagonal; `(k, d)` -> `(k,)`."""
+    fields = couplings.apply(patterns) - patterns * couplings.diagonal()
+    return (fields * patterns).sum(1) / patterns.square().sum(1).clamp(min=1e-30)
+
+
+def _given_centre(centre: CentreSetting, dim: int, device: torch.device) -> Tensor | None:
+    if isinstance(centre, str) and centre != "auto":
+        raise RuleError(f"centre: expected 'auto', None, a number or a vector of {dim}, found {centre!r}")
+    return None if centre is None or isinstance(centre, str) else as_centre(centre, dim, device)
+
+
+def _auto_centre(patterns: Tensor) -> Tensor | None:
+    mean = patterns.mean()
+    by_chance = 4 / patterns.numel() ** 0.5  # four standard deviations of the mean of fair coins
+    return mean if by_chance < abs(float(mean)) < 1 else None

@@ -1,0 +1,1 @@
+"""The bank file: masks, coded, in one crash-safe SQLite file."""

@@ -1,0 +1,174 @@
+"""`compact`: code the masks of a bank anew in fewer bytes, all or none, with every bit checked before it counts.
+
+All happens inside the bank's own file, as one transaction under the writers' lock followed by SQLite's VACUUM. A second
+file put in the old one's place would be as atomic for who opens the bank afterwards, but whoever had it open would go
+on with the file that is gone, and what they then write would be lost (SQLite, "How to corrupt an SQLite database
+file", section 2.4). Here readers keep what they see until the change is complete, and a process that ends early, even
+by a power cut, leaves the bank as it was.
+"""
+
+import os
+import sqlite3
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from maskstore.bank import record
+from maskstore.bank.bank import MaskBank
+from maskstore.bank.record import Base, Record
+from maskstore.bank.relations import relate
+from maskstore.codecs.choice import Auto
+from maskstore.errors import CorruptError
+from maskstore.files.strict_json import parse_json
+from maskstore.masks.mask import Mask
+from maskstore.masks.spec import MaskSpec
+from maskstore.priors import Prior, prior_from_config
+
+_MEASURED_BYTES = 1 << 24  # in larger banks a page more or less says nothing
+_RELATED_BYTES = 1 << 29  # of larger banks masks are coded one by one: relations need all masks in memory
+
+
+@dataclass(frozen=True)
+class Compaction:
+    """What a compaction did."""
+
+    masks: int
+    recoded: int
+    """Masks that now take fewer bytes; the others keep theirs."""
+    bytes_before: int
+    bytes_after: int
+
+
+def compact(
+    path: str | os.PathLike[str],
+    *,
+    level: str = "max",
+    timeout: float = 60.0,
+    on_mask: Callable[[int, int], None] | None = None,
+) -> Compaction:
+    """Code every mask anew by `Auto(level=level)`, keep what is smaller, check all of it, and give back free pages.
+
+    Level "max" also codes masks against others of the bank where that saves bytes (`maskstore.bank.relations`), as
+    long as all masks packed take at most 512 MiB.
+
+    A bank whose file would get larger, as a page of a small one may have to be added, keeps its masks as they are.
+
+    Other writers wait meanwhile, readers do not. `on_mask(done, of)` is called as masks are coded and then checked, so
+    that `of` is twice their number. CodecError for an unknown level, CorruptError if a mask did not come back as it
+    was; the bank then is as before.
+    """
+    codec = Auto(level=level)
+    bank_path = Path(path)
+    with MaskBank.open(bank_path, "a", timeout=timeout) as bank:
+        bytes_before = bank_path.stat().st_size
+        total = recoded = 0
+        try:
+            with bank.transaction():
+                total, size_before = len(bank), _size_alone(bank)
+                relations = _relations(bank) if level == "max" else {}
+
+                def work(row: Record) -> Record | None:
+                    return _recoded(row, bank.spec, codec, relations.get(row.id))
+
+                for done, (_, new) in enumerate(bank.map_records(work), 1):
+                    if new is not None:
+                        bank.recode(new)
+                        recoded += 1
+                    _tell(on_mask, done, 2 * total)
+                if recoded or bank.rows_bytes()[1]:
+                    bank.tidy()
+                    _check(bank_path, bank, lambda done: _tell(on_mask, total + done, 2 * total))
+                    if 0 < size_before < _size_alone(bank):
+                        raise _LargerError
+        except _LargerError:
+            recoded = 0
+        bank.vacuum()
+    return Compaction(total, recoded, bytes_before, bank_path.stat().st_size)
+
+
+class _LargerError(Exception):
+    """Rolls back what would enlarge the file."""
+
+
+def _size_alone(bank: MaskBank) -> int:
+    """How long the file would be after VACUUM, as far as a few pages matter (otherwise 0)."""
+    if bank.path.stat().st_size > _MEASURED_BYTES:
+        return 0
+    image = bank.image()
+    link = sqlite3.connect(":memory:", isolation_level=None)
+    try:
+        link.deserialize(image[:18] + b"\1\1" + image[20:])  # a file in memory has no log
+        link.execute("VACUUM")
+        pages, size = link.execute("SELECT * FROM pragma_page_count, pragma_page_size").fetchone()
+    finally:
+        link.close()
+    return int(pages * size)
+
+
+_Related = tuple[Prior, tuple[Base, ...]]
+
+
+def _relations(bank: MaskBank) -> dict[int, _Related]:
+    """Row id -> a prior that refers to other masks, and these; for masks that seem to need fewer bits under it."""
+    if len(bank) * bank.spec.words * 8 > _RELATED_BYTES:
+        return {}
+    rows, masks = [], []
+    for row, mask in bank.map_records(lambda row: record.decode_mask(row, bank.spec)):
+        rows.append(row)
+        masks.append(mask)
+    needed = {base.record.id for row in rows for base in row.bases}
+    alone = [prior_from_config(parse_json(row.prior)).alone for row in rows]
+    found = relate(masks, alone, [not row.bases for row in rows])
+    return {
+        rows[i].id: (
+            relation.prior,
+            tuple(Base(record.digest_of(masks[j]), rows[j]) for j in relation.bases),
+        )
+        for i, relation in found.items()
+        if rows[i].id not in needed
+    }
+
+
+def _recoded(row: Record, spec: MaskSpec, codec: Auto, related: _Related | None) -> Record | None:
+    """The row in fewer bytes, under its id and with its checksum; None if there is no such."""
+    mask = record.decode_mask(row, spec)
+    prior = prior_from_config(parse_json(row.prior))
+    ways: list[_Related] = [(prior, row.bases)]
+    if row.bases:
+        ways.append((prior.alone, ()))
+    if related is not None:
+        ways.append(related)
+    coded = [record.encode_record(row.name, mask, codec, known, {}, {}, bases) for known, bases in ways]
+    best = min(coded, key=_cost)
+    if _cost(best) >= _cost(row):
+        return None
+    return record.sealed(replace(best, meta=row.meta, extras=row.extras), row.id)
+
+
+def _cost(row: Record) -> int:
+    """Bytes that a way of coding a mask decides on."""
+    return len(row.data) + len(row.codec) + len(row.prior) + 10 * len(row.bases)
+
+
+def _check(path: Path, bank: MaskBank, on_mask: Callable[[int], None]) -> None:
+    """Every row of `bank`, as its transaction has it, against the rows that others still see in the file."""
+
+    def content(row: Record) -> tuple[int, str, str, bytes, Mask]:
+        return row.id, row.name, row.meta, row.extras, record.decode_mask(row, bank.spec)
+
+    with MaskBank.open(path) as before:
+        pairs = zip(before.map_records(content), bank.map_records(content), strict=True)
+        try:
+            for done, ((old, expected), (_, found)) in enumerate(pairs, 1):
+                if found != expected:
+                    raise CorruptError(f"mask {old.name!r}: expected to read back what was stored, found other bits")
+                on_mask(done)
+        except ValueError as error:
+            if isinstance(error, CorruptError):
+                raise
+            raise CorruptError(f"{path}: expected as many masks as before, found another number") from None
+
+
+def _tell(on_mask: Callable[[int, int], None] | None, done: int, of: int) -> None:
+    if on_mask is not None:
+        on_mask(done, of)

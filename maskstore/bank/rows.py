@@ -1,0 +1,367 @@
+"""The rows of a bank: records in, records out, and the masks that other masks need.
+
+A mask that others refer to (`Reference`, `RunningMean`) has their number in `used`. When it is deleted or replaced, its
+row loses its name and stays, as a *snapshot*, until nobody needs it; its bits are not copied or coded anew. A mask that
+refers to others cannot be referred to, so there are neither chains nor cycles. Every method wants an open transaction.
+"""
+
+import json
+import sqlite3
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from typing import Any, NamedTuple
+
+from maskstore.bank import byte_stream as stream
+from maskstore.bank import record
+from maskstore.bank import templates as texts
+from maskstore.bank.open_file import head_checksum
+from maskstore.bank.record import Base, Record
+from maskstore.bank.stored_row import (
+    COLUMNS,
+    StoredRow,
+    checked_row,
+    pack_bases,
+    packed_pairs,
+    split_texts,
+    unpack_bases,
+)
+from maskstore.errors import CodecError, CorruptError, MaskValueError, TaskExistsError
+from maskstore.files.strict_json import parse_json
+from maskstore.masks.spec import MaskSpec
+from maskstore.priors import Prior
+
+_MAX_ID = 1 << 61
+_CHUNK_BYTES, _SMALL_BYTES = 1 << 16, 1 << 12
+_BATCH_BYTES = 1 << 26  # rows of a forged file may share bytes: what is read at a time is counted, not only the rows
+
+
+class Outline(NamedTuple):
+    """What is known of a mask without reading its bytes; nothing of it is checked."""
+
+    name: str
+    meta: str
+    codec: str
+    prior: str
+    data_bytes: int
+    extras_bytes: int
+    bases: tuple[str, ...]
+    """Names of the masks it refers to, empty for those that only a snapshot has."""
+
+
+class Rows:
+    """Reads and writes the rows of one bank over a connection."""
+
+    def __init__(self, spec: MaskSpec) -> None:
+        self._spec = spec
+        self._templates: tuple[str, list[str]] = ("", [])  # the head's checksum, and its templates then
+
+    # -- reading ------------------------------------------------------------------------------------------------------
+
+    def find(self, link: sqlite3.Connection, name: str) -> Record | None:
+        """The record of a name, checked; None if there is none."""
+        row = self._row(link, "name=?", name)
+        return None if row is None else self._record(link, row, {})
+
+    def after(self, link: sqlite3.Connection, id: int, limit: int) -> list[Record]:
+        """Up to `limit` records of named masks in the order of their ids, from beyond `id`; fewer if they are large."""
+        query = f"SELECT {COLUMNS} FROM masks WHERE id>? AND name IS NOT NULL ORDER BY id LIMIT ?"
+        found: list[Record] = []
+        known: dict[int, Record] = {}
+        room = _BATCH_BYTES
+        for values in link.execute(query, (id, limit)).fetchall():
+            row = checked_row(values)
+            room -= row.extras + row.data
+            if found and room < 0:
+                break
+            found.append(self._record(link, row, known))
+        return found
+
+    def check_room(self, link: sqlite3.Connection) -> None:
+        """CorruptError if rows claim more bytes than there are: shared ones let a small file stand for any size."""
+        claimed, there = link.execute(
+            "SELECT (SELECT total(extras+data) FROM masks),(SELECT total(length(data)) FROM chunks)"
+        ).fetchone()
+        if claimed > there:
+            raise CorruptError(f"bank's bytes: expected {claimed:.0f} for all its masks, found {there:.0f}")
+
+    def snapshots(self, link: sqlite3.Connection) -> list[Record]:
+        """The records that no name leads to."""
+        rows = link.execute(f"SELECT {COLUMNS} FROM masks WHERE name IS NULL ORDER BY id").fetchall()
+        return [self._record(link, checked_row(row), {}) for row in rows]
+
+    def outlines(self, link: sqlite3.Connection, where: str, *arguments: str) -> list[Outline]:
+        """What a listing needs."""
+        found = []
+        for values in link.execute(f"SELECT {COLUMNS} FROM masks WHERE {where}", arguments).fetchall():
+            row = checked_row(values)
+            bases = []
+            for id, _ in unpack_bases(row):
+                name = link.execute("SELECT name FROM masks WHERE id=?", (id,)).fetchone()
+                bases.append((name[0] if name else None) or "")
+            found.append(Outline(row.name or "", *self._about(link, row), row.data, row.extras, tuple(bases)))
+        return found
+
+    def part(
+        self, link: sqlite3.Connection, name: str, index: int
+    ) -> tuple[Record, tuple[int, int, int], bytes] | None:
+        """A record without data, and the table entry and the bytes of one layer, unchecked; None without that name."""
+        row = self._row(link, "name=?", name)
+        if row is None:
+            return None
+        begin = row.start + row.extras
+        table = stream.read(link, begin, min(row.data, record.table_limit(self._spec)))
+        entries, at = record.read_table(table, self._spec, f"mask {name!r}", row.data)
+        at += sum(side + payload for side, payload, _ in entries[:index])
+        stub = Record(row.id, name, *self._about(link, row), row.checksum, b"", b"", self._bases(link, row, {}))
+        return stub, entries[index], stream.read(link, begin + at, sum(entries[index][:2]))
+
+    def resolve(self, link: sqlite3.Connection, prior: Prior) -> list[Base]:
+        """The masks of the tasks that a prior refers to; CodecError for one that was itself coded against others."""
+        bases = []
+        for task in prior.tasks:
+            row = self.find(link, task)
+            if row is None or row.bases:
+                found = "none" if row is None else f"{task!r}, which needs some"
+                raise CodecError(f"prior {prior.id}: expected a mask that was coded without others, found {found}")
+            bases.append(Base(record.digest_of(record.decode_mask(row, self._spec)), row))
+        if len(bases) not in prior.needs:
+            raise CodecError(f"prior {prior.id}: expected the tasks that it refers to, found none")
+        return bases
+
+    def side_bytes(self, link: sqlite3.Connection) -> int:
+        """Bytes of names, texts, checksums and pointers of all rows, and all bytes of snapshots."""
+        query = (
+            "SELECT ifnull(sum(length(CAST(ifnull(name,'') AS BLOB))+length(about)+length(checksum)"
+            "+ifnull(length(bases),0)+iif(name IS NULL,extras+data,0)),0) FROM masks"
+        )
+        return int(link.execute(query).fetchone()[0])
+
+    def check(self, link: sqlite3.Connection) -> None:
+        """CorruptError unless the rows use each other, and the stream, as they say; their content is not looked at."""
+        pieces: list[tuple[int, int]] = []
+        needed: dict[int, int] = {}
+        users: dict[int, int] = {}
+        for values in link.execute(f"SELECT {COLUMNS} FROM masks").fetchall():
+            row = checked_row(values)
+            pieces.append((row.start, row.extras + row.data))
+            users[row.id] = row.used
+            if row.name is None and not row.used:
+                raise CorruptError(f"mask row {row.id}: expected a snapshot that a mask needs, found it unused")
+            for id, _ in unpack_bases(row):
+                needed[id] = needed.get(id, 0) + 1
+        for id, used in users.items():
+            if needed.get(id, 0) != used:
+                raise CorruptError(f"mask row {id}: expected {used} masks that need it, found {needed.get(id, 0)}")
+        stream.check(link, pieces)
+
+    # -- writing ------------------------------------------------------------------------------------------------------
+
+    def insert(self, link: sqlite3.Connection, new: Record, *, overwrite: bool) -> None:
+        """Store a record under its name, in the old one's place if there is one, with the masks that it needs."""
+        found = self._row(link, "name=?", new.name)
+        if found is not None and not overwrite:
+            raise TaskExistsError(f"task {new.name!r}: expected a new name, found it stored (overwrite was not asked)")
+        bases = [self._keep(link, base) for base in new.bases]
+        if found is not None:
+            moved = self._drop(link, self._known(link, found.id))  # it may be one of those that are kept now
+            bases = [moved if id == found.id else id for id in bases]
+            id = found.id
+        else:
+            id = _free_id(link, "max(ifnull(max(id),0),0)+1")
+        new = record.sealed(new, id)
+        about = self._pack(link, new)
+        start = stream.append(link, new.extras + new.data)
+        values = (id, new.name, about, new.checksum, start, len(new.extras), len(new.data), 0, pack_bases(new, bases))
+        link.execute(f"INSERT INTO masks({COLUMNS}) VALUES(?,?,?,?,?,?,?,?,?)", values)
+        if not bases:
+            self._adopt(link, new)
+
+    def remove(self, link: sqlite3.Connection, name: str) -> bool:
+        """Delete a mask, or make it a snapshot if others need it; whether there was one."""
+        found = self._row(link, "name=?", name)
+        if found is not None:
+            self._drop(link, found)
+        return found is not None
+
+    def recode(self, link: sqlite3.Connection, new: Record) -> None:
+        """Put other bytes for the same bits into a row, under another codec or prior; the rest of it stays.
+
+        Who refers to it does so as before.
+        """
+        row = self._row(link, "id=?", new.id)
+        if row is None or (row.used and new.bases):
+            raise CorruptError(f"{new.what}: expected a row that can be coded anew, found none")
+        old = self._record(link, row, {})
+        new = replace(old, codec=new.codec, prior=new.prior, data=new.data, bases=new.bases)
+        bases = [self._keep(link, base) for base in new.bases]
+        stream.release(link, row.start, row.extras + row.data)
+        start = stream.append(link, new.extras + new.data)
+        new = record.sealed(new, row.id)
+        values = (self._pack(link, new), new.checksum, start, len(new.data), pack_bases(new, bases), row.id)
+        link.execute("UPDATE masks SET about=?,checksum=?,start=?,data=?,bases=? WHERE id=?", values)
+        self._let_go(link, row)
+
+    def tidy(self, link: sqlite3.Connection) -> None:
+        """Write stream and texts anew in the order of the rows, without gaps and without templates nobody needs.
+
+        Chunks then hold several masks, if these are not so small that reading one would mean to read much else.
+        """
+        ids = [id for (id,) in link.execute("SELECT id FROM masks ORDER BY id")]
+        packed = [(id, self._about(link, self._known(link, id))) for id in ids]
+        (mean,) = link.execute("SELECT ifnull(avg(extras+data),0) FROM masks").fetchone()
+        least = min(_CHUNK_BYTES, int(8 * mean)) if mean >= _SMALL_BYTES else 1
+        self._store_templates(link, [])
+        first: int | None = None
+        for id, about in packed:
+            row = self._known(link, id)
+            blobs = stream.read(link, row.start, row.extras + row.data)
+            start = stream.append(link, blobs, least=least, apart=first is None)
+            first = start if first is None else first
+            new = Record(id, "", *about, b"", b"", b"")
+            link.execute("UPDATE masks SET about=?,start=? WHERE id=?", (self._pack(link, new), start, id))
+        stream.drop_before(link, stream.MAX_PLACE if first is None else first)
+
+    # -- pieces -------------------------------------------------------------------------------------------------------
+
+    def _row(self, link: sqlite3.Connection, where: str, value: str | int) -> StoredRow | None:
+        found = link.execute(f"SELECT {COLUMNS} FROM masks WHERE {where}", (value,)).fetchone()
+        return None if found is None else checked_row(found)
+
+    def _known(self, link: sqlite3.Connection, id: int) -> StoredRow:
+        row = self._row(link, "id=?", id)
+        if row is None:
+            raise CorruptError(f"mask row {id}: expected a mask that another one needs, found none")
+        return row
+
+    def _record(self, link: sqlite3.Connection, row: StoredRow, known: dict[int, Record]) -> Record:
+        blobs = stream.read(link, row.start, row.extras + row.data)
+        parts = row.checksum, blobs[: row.extras], blobs[row.extras :]
+        bases = self._bases(link, row, known)
+        try:  # the templates seen last are nearly always those of now, and the checksum tells
+            about = split_texts(row, self._templates[1])
+            found = Record(row.id, row.name or "", *about, *parts, bases)
+            found.check()
+        except CorruptError:
+            found = Record(row.id, row.name or "", *self._about(link, row), *parts, bases)
+            found.check()
+        return found
+
+    def _bases(self, link: sqlite3.Connection, row: StoredRow, known: dict[int, Record]) -> tuple[Base, ...]:
+        """What a row needs; `known` are those read already."""
+        bases = []
+        for id, digest in unpack_bases(row):
+            if id not in known:
+                needed = self._known(link, id)
+                if needed.bases is not None:
+                    raise CorruptError(f"mask row {id}: expected a mask that needs no other, found that it does")
+                known[id] = self._record(link, needed, known)
+            bases.append(Base(digest, known[id]))
+        return tuple(bases)
+
+    def _drop(self, link: sqlite3.Connection, row: StoredRow) -> int:
+        """Take a row away, or, if others need it, only its name and what is beside the mask; the id it then has."""
+        if not row.used:
+            link.execute("DELETE FROM masks WHERE id=?", (row.id,))
+            stream.release(link, row.start, row.extras + row.data)
+            self._let_go(link, row)
+            return row.id
+        id = _free_id(link, "min(ifnull(min(id),0),0)-1")
+        nameless = record.sealed(replace(self._record(link, row, {}), name="", meta="{}", extras=b""), id)
+        stream.release(link, row.start, row.extras)
+        values = (id, self._pack(link, nameless), nameless.checksum, row.start + row.extras, row.id)
+        link.execute("UPDATE masks SET id=?,name=NULL,about=?,checksum=?,start=?,extras=0 WHERE id=?", values)
+        self._repoint(link, row.id, id)
+        return id
+
+    def _let_go(self, link: sqlite3.Connection, row: StoredRow) -> None:
+        """What the row needed is needed once less; snapshots that nobody needs any more go."""
+        for id, _ in unpack_bases(row):
+            link.execute("UPDATE masks SET used=used-1 WHERE id=?", (id,))
+            base = self._row(link, "id=?", id)
+            if base is not None and base.name is None and not base.used:
+                self._drop(link, base)
+
+    def _keep(self, link: sqlite3.Connection, base: Base) -> int:
+        """The id of a mask that a new row needs: one that is here already, or a snapshot of it."""
+        id = self._same(link, base)
+        if id is None:
+            id = _free_id(link, "min(ifnull(min(id),0),0)-1")
+            new = record.sealed(replace(base.record, name="", meta="{}", extras=b"", bases=()), id)
+            record.base_masks([replace(base, record=new)], self._spec)
+            values = (id, self._pack(link, new), new.checksum, stream.append(link, new.data), len(new.data))
+            link.execute(
+                "INSERT INTO masks(id,name,about,checksum,start,extras,data,used) VALUES(?,NULL,?,?,?,0,?,0)", values
+            )
+        link.execute("UPDATE masks SET used=used+1 WHERE id=?", (id,))
+        return id
+
+    def _same(self, link: sqlite3.Connection, base: Base) -> int | None:
+        """A row of this bank that has the mask: that of its name, or a snapshot."""
+        row = self._row(link, "name=?", base.record.name) if base.record.name else None
+        alone = row is not None and row.bases is None
+        if row is not None and alone and record.has_mask(self._record(link, row, {}), base.digest, self._spec):
+            return row.id
+        return next(self._snapshots_like(link, base.record), None)
+
+    def _snapshots_like(self, link: sqlite3.Connection, like: Record) -> Iterator[int]:
+        """Ids of snapshots with the same coded bytes."""
+        query = f"SELECT {COLUMNS} FROM masks WHERE name IS NULL AND data=?"
+        for values in link.execute(query, (len(like.data),)).fetchall():
+            found = self._record(link, checked_row(values), {})
+            if (found.data, found.codec, found.prior) == (like.data, like.codec, like.prior):
+                yield found.id
+
+    def _adopt(self, link: sqlite3.Connection, new: Record) -> None:
+        """Who needs a snapshot of this very mask is pointed to it, so that the mask is stored once."""
+        for id in list(self._snapshots_like(link, new)):
+            snapshot = self._known(link, id)
+            link.execute("UPDATE masks SET used=used+? WHERE id=?", (snapshot.used, new.id))
+            self._repoint(link, id, new.id)
+            self._drop(link, snapshot._replace(used=0))
+
+    def _repoint(self, link: sqlite3.Connection, old: int, new: int) -> None:
+        for values in link.execute(f"SELECT {COLUMNS} FROM masks WHERE bases IS NOT NULL").fetchall():
+            row = checked_row(values)
+            pairs = [(new if id == old else id, digest) for id, digest in unpack_bases(row)]
+            link.execute("UPDATE masks SET bases=? WHERE id=?", (packed_pairs(pairs), row.id))
+
+    def _about(self, link: sqlite3.Connection, row: StoredRow) -> tuple[str, str, str]:
+        """(metadata, codec, prior) of a row."""
+        return split_texts(row, self._templates_of(link))
+
+    def _pack(self, link: sqlite3.Connection, new: Record) -> bytes:
+        """A record's texts as they are stored; a template that is new is kept while there is room."""
+        text = "\n".join((new.meta, new.codec, new.prior))
+        if text.count("\n") != 2:
+            raise MaskValueError(f"{new.what}: expected texts of one line, found more lines")
+        templates = self._templates_of(link)
+        template, _ = texts.split(text)
+        if template not in templates and len(templates) < texts.MAX_TEMPLATES and len(template) <= texts.MAX_TEMPLATE:
+            self._store_templates(link, [*templates, template])
+        return texts.pack(text, self._templates_of(link))
+
+    def _templates_of(self, link: sqlite3.Connection) -> Sequence[str]:
+        (checksum,) = link.execute("SELECT value FROM head WHERE key='checksum'").fetchone() or ("",)
+        if checksum != self._templates[0]:
+            found = link.execute("SELECT value FROM head WHERE key='templates'").fetchone()
+            templates = parse_json(found[0] if found else "")
+            known = isinstance(templates, list) and len(templates) <= texts.MAX_TEMPLATES
+            if not known or not all(isinstance(t, str) and len(t) <= texts.MAX_TEMPLATE for t in templates):
+                raise CorruptError(f"bank's head: expected at most {texts.MAX_TEMPLATES} short texts, found others")
+            self._templates = (checksum, templates)
+        return self._templates[1]
+
+    def _store_templates(self, link: sqlite3.Connection, templates: list[str]) -> None:
+        head = dict(link.execute("SELECT key,value FROM head"))
+        head.pop("checksum", None)
+        head["templates"] = json.dumps(templates, separators=(",", ":"), ensure_ascii=False)
+        changed: list[tuple[Any, str]] = [(head["templates"], "templates"), (head_checksum(head), "checksum")]
+        link.executemany("UPDATE head SET value=? WHERE key=?", changed)
+
+
+def _free_id(link: sqlite3.Connection, formula: str) -> int:
+    """The id next to all that there are; CorruptError where a forged row has taken the last one."""
+    id = int(link.execute(f"SELECT {formula} FROM masks").fetchone()[0])
+    if abs(id) > _MAX_ID:
+        raise CorruptError(f"bank's rows: expected ids within 2**61 of 0, found none free next to {id}")
+    return id

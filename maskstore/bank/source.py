@@ -1,0 +1,53 @@
+"""What banks and shards have in common when they are read, and how to open whichever a path leads to."""
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol, Self
+
+from numpy.typing import NDArray
+
+from maskstore.bank.bank import MaskBank, MaskInfo
+from maskstore.bank.record import Record
+from maskstore.masks.mask import Mask
+from maskstore.masks.matrix import MaskMatrix
+from maskstore.masks.spec import MaskSpec
+
+
+class MaskSource(Protocol):
+    """The reading side of a `MaskBank`, which a `ShardReader` has too."""
+
+    spec: MaskSpec
+    meta: dict[str, Any]
+
+    def __len__(self) -> int: ...
+    def __iter__(self) -> Iterator[str]: ...
+    def __contains__(self, name: object) -> bool: ...
+    def __getitem__(self, name: str) -> Mask: ...
+    def __enter__(self) -> Self: ...
+    def __exit__(self, *error: Any) -> None: ...
+    def close(self) -> None: ...
+    def task_meta(self, name: str) -> dict[str, Any]: ...
+    def extras(self, name: str) -> dict[str, NDArray[Any]]: ...
+    def info(self, name: str) -> MaskInfo: ...
+    def infos(self) -> list[MaskInfo]: ...
+    def record(self, name: str) -> Record: ...
+    def records(self) -> Iterator[Record]: ...
+    def masks(self) -> Iterator[tuple[str, Mask]]: ...
+    def matrix(self, names: Sequence[str] | None = None) -> MaskMatrix: ...
+    def verify(self) -> int: ...
+
+
+def open_source(location: str | Path) -> MaskSource:
+    """Open a bank, or a shard at a path or URL, for reading."""
+    from maskstore.interop.shards.byte_ranges import is_url
+    from maskstore.interop.shards.format import MAGIC
+    from maskstore.interop.shards.reader import ShardReader
+
+    if is_url(str(location)):
+        return ShardReader(str(location))
+    path = Path(location)
+    if path.is_file():
+        with path.open("rb") as file:
+            if file.read(len(MAGIC)) == MAGIC:
+                return ShardReader(path)
+    return MaskBank.open(path)

@@ -1,0 +1,1 @@
+"""The `maskstore` command, and what both command lines share."""

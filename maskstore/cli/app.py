@@ -1,0 +1,245 @@
+"""The `maskstore` command: look into banks, check them, take masks out, put masks in, make them smaller."""
+
+import json
+import sys
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from maskstore.cli import console
+from maskstore.cli import exchange as commands_io
+from maskstore.cli.compile_notice import announcing
+from maskstore.errors import MaskStoreError
+
+app = typer.Typer(
+    help="Mask banks: look into them, check them, bring masks in and out. Errors are one line; --debug has tracebacks.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+
+BankPath = Annotated[Path, typer.Argument(metavar="BANK", help="A bank file.", show_default=False)]
+TaskName = Annotated[str, typer.Argument(metavar="TASK", help="The mask's task name.", show_default=False)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+
+
+def main() -> None:
+    """Entry point of the `maskstore` command."""
+    sys.exit(console.run("maskstore", app, (MaskStoreError,), sys.argv[1:]))
+
+
+commands_io.register(app)
+
+
+def _example(*lines: str) -> str:
+    return "Examples:\n\n" + "\n\n".join(f"  {line}" for line in lines)
+
+
+@app.command(epilog=_example("maskstore stats tasks.bank", "maskstore stats tasks.bank --json"))
+@announcing
+def stats(bank: BankPath, as_json: AsJson = False) -> None:
+    """Where every byte of a bank is, and how near that is to the entropy bound."""
+    from maskstore.bank.accounting import account
+    from maskstore.bank.bank import MaskBank
+
+    with MaskBank.open(bank) as opened:
+        found = account(opened)
+    if as_json:
+        console.print_json(
+            {
+                "tasks": found.tasks,
+                "parameters": found.parameters,
+                "file_bytes": found.total_bytes,
+                "payload_bytes": found.payload_bytes,
+                "side_bytes": found.side_bytes,
+                "index_bytes": found.index_bytes,
+                "slack_bytes": found.slack_bytes,
+                "log_bytes": found.log_bytes,
+                "bits_per_parameter": found.per_parameter(8 * found.total_bytes),
+                "payload_bits_per_parameter": found.per_parameter(8 * found.payload_bytes),
+                "entropy_bits_per_parameter": found.per_parameter(found.entropy_bits),
+                "snapshots": found.snapshots,
+                "snapshot_bytes": found.snapshot_bytes,
+                "codecs": found.codecs,
+                "layers": [
+                    {
+                        "name": layer.name,
+                        "parameters": layer.parameters,
+                        "payload_bytes": layer.payload_bytes,
+                        "side_bytes": layer.side_bytes,
+                        "density": layer.ones / (layer.parameters * found.tasks or 1),
+                        "entropy_bits": layer.entropy_bits,
+                    }
+                    for layer in found.layers
+                ],
+            }
+        )
+        return
+    from maskstore.cli.tables import print_account
+
+    print_account(bank, found)
+
+
+@app.command(epilog=_example("maskstore verify tasks.bank"))
+@announcing
+def verify(bank: BankPath, as_json: AsJson = False) -> None:
+    """Check every page, checksum and bit; exit code 1 at the first byte that is not as it was written."""
+    from maskstore.bank.bank import MaskBank
+
+    with MaskBank.open(bank) as opened:
+        count = opened.verify()
+    if as_json:
+        console.print_json({"ok": True, "tasks": count})
+    else:
+        console.note(f"{bank}: {count} masks, all as they were written")
+
+
+@app.command(epilog=_example("maskstore ls tasks.bank", "maskstore ls tasks.bank --json"))
+def ls(bank: BankPath, as_json: AsJson = False) -> None:
+    """The masks of a bank, with their codec, prior, size and metadata."""
+    from maskstore.bank.bank import MaskBank
+
+    with MaskBank.open(bank) as opened:
+        infos, spec, meta = opened.infos(), opened.spec, opened.meta
+    if as_json:
+        rows = [{**info._asdict(), "bits_per_parameter": 8 * info.coded_bytes / (spec.bits or 1)} for info in infos]
+        console.print_json({"meta": meta, "shapes": {name: list(s) for name, s in spec.shapes.items()}, "masks": rows})
+        return
+    from maskstore.cli.tables import print_masks
+
+    print_masks(bank, spec, infos)
+
+
+@app.command(
+    epilog=_example(
+        "maskstore get tasks.bank task-3 -o mask.npz", "maskstore get tasks.bank task-3 --layer fc1 -o m.npz"
+    )
+)
+@announcing
+def get(
+    bank: BankPath,
+    task: TaskName,
+    out: Annotated[Path, typer.Option("--out", "-o", help="The .npz file to write: one bool array a layer.")],
+    layer: Annotated[str | None, typer.Option(help="Only this layer.", show_default=False)] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+) -> None:
+    """Write a mask to an .npz file of bool arrays."""
+    from maskstore.bank.bank import MaskBank
+    from maskstore.files.npz import write_npz
+
+    if out.exists() and out.resolve() == bank.resolve():
+        raise console.UsageError(f"--out: expected another file than the bank, found {out}")
+    with MaskBank.open(bank) as opened:
+        arrays = {layer: opened.layer(task, layer)} if layer else opened[task].dense()
+    write_npz(out, arrays, overwrite=overwrite)
+    console.note(f"{out}: {len(arrays)} layers of {task!r}")
+
+
+@app.command(
+    epilog=_example(
+        "maskstore put tasks.bank task-4 mask.npz --create",
+        """maskstore put tasks.bank task-4 mask.npz --meta '{"accuracy": 0.95}' --overwrite""",
+        """maskstore put tasks.bank task-4 mask.npz --prior '{"id": "seeded-scores", "seed": 0, "task": 4}'""",
+    )
+)
+@announcing
+def put(
+    bank: BankPath,
+    task: TaskName,
+    source: Annotated[Path, typer.Argument(metavar="FILE.npz", help="One array of 0/1 a layer.", show_default=False)],
+    meta: Annotated[str, typer.Option(help="JSON object to store beside the mask.")] = "{}",
+    codec: Annotated[str, typer.Option(help="auto, max (slowest, smallest), ans, mix, gap, zstd or raw.")] = "auto",
+    prior: Annotated[str, typer.Option(help="JSON object: what is known about the mask.")] = '{"id": "uniform"}',
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a mask of this name.")] = False,
+    create: Annotated[bool, typer.Option("--create", help="Create the bank if there is none.")] = False,
+) -> None:
+    """Store a mask from an .npz file."""
+    from maskstore.bank.bank import MaskBank
+    from maskstore.codecs import registry
+    from maskstore.errors import CodecError, UnknownPriorError
+    from maskstore.files.names import check_name
+    from maskstore.files.npz import read_npz
+    from maskstore.interop.merge import filling
+    from maskstore.masks.mask import Mask
+    from maskstore.priors import prior_from_config
+
+    console.choice("--codec", codec, registry.codec_names())
+    try:
+        known = prior_from_config(_json_object("--prior", prior))
+    except (CodecError, UnknownPriorError) as error:
+        raise console.UsageError(f"--prior: {error}") from None
+    described = _json_object("--meta", meta)
+    check_name(task)
+    mask = Mask.from_dense(read_npz(source))
+    exists = bank.exists()
+    if not exists and not create:
+        raise console.UsageError(f"{bank}: expected an existing bank, found none (use --create to make one)")
+    with MaskBank.open(bank, "a") if exists else filling(bank, mask.spec, {}) as opened:
+        if set(mask.spec.shapes) == set(opened.spec.shapes):
+            mask = Mask.from_dense(mask.dense(), opened.spec)  # an .npz may hold the layers in another order
+        opened.put(task, mask, meta=described, codec=codec, prior=known, overwrite=overwrite)
+        size = opened.info(task).coded_bytes
+    console.note(f"{bank}: {task!r} stored in {size} bytes, {8 * size / (mask.spec.bits or 1):.3f} bits a parameter")
+
+
+@app.command(epilog=_example("maskstore rm tasks.bank task-4"))
+def rm(bank: BankPath, tasks: Annotated[list[str], typer.Argument(metavar="TASK...", show_default=False)]) -> None:
+    """Remove masks: all of those named, or, if one is missing, none."""
+    from maskstore.bank.bank import MaskBank
+
+    with MaskBank.open(bank, "a") as opened, opened.transaction():
+        for task in tasks:
+            opened.delete(task)
+    console.note(f"{bank}: {len(tasks)} removed; their pages are used again by the next masks")
+
+
+@app.command(epilog=_example("maskstore compact tasks.bank", "maskstore compact tasks.bank --level fast --json"))
+@announcing
+def compact(
+    bank: BankPath,
+    level: Annotated[str, typer.Option(help="max tries every codec and takes minutes; fast is the default of put.")] = (
+        "max"
+    ),
+    as_json: AsJson = False,
+) -> None:
+    """Code every mask anew in as few bytes as possible, check each bit, and only then change the bank."""
+    from time import monotonic
+
+    from maskstore.bank.compact import compact as compact_bank
+    from maskstore.codecs.choice import LEVELS
+
+    console.choice("--level", level, LEVELS)
+    told = monotonic()
+
+    def progress(done: int, of: int) -> None:
+        nonlocal told
+        if monotonic() - told > 2:
+            told = monotonic()
+            console.note(f"{bank}: {100 * done // of} % coded and checked")
+
+    found = compact_bank(bank, level=level, on_mask=progress)
+    if as_json:
+        console.print_json(
+            {
+                "tasks": found.masks,
+                "recoded": found.recoded,
+                "bytes_before": found.bytes_before,
+                "bytes_after": found.bytes_after,
+            }
+        )
+    else:
+        console.note(
+            f"{bank}: {found.recoded} of {found.masks} masks smaller, {found.bytes_before} -> {found.bytes_after} bytes"
+        )
+
+
+def _json_object(option: str, text: str) -> dict[str, Any]:
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise console.UsageError(f"{option}: expected a JSON object, found {text[:60]!r}")
+    return value

@@ -1,0 +1,88 @@
+"""Numba's compile times, told and taken: kernels are compiled on first use and then cached on the disk."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from functools import wraps
+from threading import Lock, Timer
+from typing import Any, ParamSpec, TypeVar
+
+import numpy as np
+
+from maskstore.cli import console
+from maskstore.masks.mask import Mask
+from maskstore.masks.matrix import MaskMatrix
+from maskstore.masks.spec import MaskSpec
+
+P = ParamSpec("P")
+R = TypeVar("R")
+PATIENCE = 1.0  # seconds of compiling before something is said
+
+
+@contextmanager
+def announced(say: Callable[[str], None], patience: float = PATIENCE) -> Iterator[None]:
+    """Within this context, say once that kernels are being compiled if that takes longer than `patience` seconds.
+
+    Imports Numba. `say` is called from a thread of its own.
+    """
+    from numba.core import event
+
+    class Announcer(event.Listener):
+        def __init__(self) -> None:
+            self._lock = Lock()
+            self._depth = 0
+            self._timer = _timer(patience, say)
+            self.started = False
+
+        def on_start(self, _: Any) -> None:
+            with self._lock:
+                self._depth += 1
+                if not self.started:
+                    self.started = True
+                    self._timer.start()
+
+        def on_end(self, _: Any) -> None:
+            with self._lock:
+                self._depth -= 1
+                if self._depth == 0 and self._timer.is_alive():  # over before anyone had to wait
+                    self._timer.cancel()
+                    self._timer = _timer(patience, say)
+                    self.started = False
+
+        def stop(self) -> None:
+            self._timer.cancel()
+
+    announcer = Announcer()
+    event.register("numba:compile", announcer)
+    try:
+        yield
+    finally:
+        event.unregister("numba:compile", announcer)
+        announcer.stop()
+
+
+def announcing(command: Callable[P, R]) -> Callable[P, R]:
+    """A command that says so, on standard error, when it has to wait for kernels to be compiled."""
+
+    @wraps(command)
+    def run(*arguments: P.args, **options: P.kwargs) -> R:
+        with announced(console.note):
+            return command(*arguments, **options)
+
+    return run
+
+
+def _timer(patience: float, say: Callable[[str], None]) -> Timer:
+    timer = Timer(patience, say, ["compiling kernels for this processor, once; the next run finds them in a cache"])
+    timer.daemon = True
+    return timer
+
+
+def warm() -> None:
+    """Compile, or load from the cache, the kernels of `MaskMatrix` for the arrays they meet."""
+    spec = MaskSpec({"fc1": (32, 40), "fc2": (3, 5)})
+    matrix = MaskMatrix(spec, [Mask.from_flat(np.zeros(spec.bits, dtype=np.bool_), spec)] * 16)
+    matrix.counts()
+    matrix.dot(np.zeros(spec.bits, dtype=np.float32))
+    weights, left, right = (np.zeros(shape, dtype=np.float32) for shape in ((32, 40), (2, 32), (2, 40)))
+    matrix.outer_dots("fc1", weights, left, right)
+    matrix.outer_dots("fc1", weights, left, right, np.zeros((2, 1), dtype=np.int64))

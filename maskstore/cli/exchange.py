@@ -1,0 +1,218 @@
+"""Commands that bring masks in and take them out: `import`, `export`, `merge`, `diff`."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from maskstore.cli import console
+from maskstore.cli.compile_notice import announcing
+
+Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what has the same name.")]
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
+
+
+def register(app: typer.Typer) -> None:
+    """Add the commands to an app."""
+    app.command(
+        "import",
+        epilog=_examples(
+            "maskstore import final.pt tasks.bank",
+            "maskstore import pruned.pt tasks.bank --name task-0",
+            "maskstore import TALL_mask_8task.npy tasks.bank --shapes shapes.json",
+        ),
+    )(import_masks)
+    app.command(
+        epilog=_examples("maskstore export tasks.bank tasks.safetensors", "maskstore export tasks.bank tasks.shard")
+    )(export)
+    app.command(
+        epilog=_examples(
+            "maskstore merge run-1/masks.bank run-2/masks.bank all.bank --prefix '{source}/'",
+            "maskstore merge new.bank all.bank --rename task-0=task-10",
+        )
+    )(merge)
+    app.command(
+        epilog=_examples("maskstore diff a.bank b.bank", "maskstore diff tasks.bank --tasks task-0 task-1 --json")
+    )(diff)
+
+
+def _examples(*lines: str) -> str:
+    return "Examples:\n\n" + "\n\n".join(f"  {line}" for line in lines)
+
+
+@announcing
+def import_masks(
+    source: Annotated[
+        Path,
+        typer.Argument(metavar="SOURCE", help="A torch, .npz, .npy or safetensors file.", show_default=False),
+    ],
+    bank: Annotated[Path, typer.Argument(metavar="BANK", help="Made if there is none.", show_default=False)],
+    layout: Annotated[
+        str, typer.Option("--format", help="auto, prune, supsup, piggyback, tall-masks, arrays or maskstore.")
+    ] = "auto",
+    name: Annotated[
+        str | None, typer.Option(help="The task's name; of several tasks, {} in it is each one's own.")
+    ] = None,
+    shapes: Annotated[Path | None, typer.Option(help="JSON of layer shapes, for packed bytes.")] = None,
+    bit_order: Annotated[str, typer.Option(help="Of packed bytes: big (numpy.packbits) or little.")] = "big",
+    vector_order: Annotated[
+        str, typer.Option(help="Layers of a TALL-masks vector: sorted by name, or as given in --shapes.")
+    ] = "sorted",
+    separator: Annotated[str | None, typer.Option(help="Splits array names into task and layer.")] = None,
+    conv_type: Annotated[
+        str | None, typer.Option(help="The mask rule of a SupSup state dict without arguments.")
+    ] = None,
+    codec: Annotated[
+        str | None, typer.Option(help="A codec, or auto; exported banks keep theirs otherwise.", show_default=False)
+    ] = None,
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+) -> None:
+    """Import masks that another program wrote, in one transaction. Nothing in the file is ever run."""
+    from typing import cast
+
+    from maskstore.codecs.registry import codec_names
+    from maskstore.errors import ImportOptionError
+    from maskstore.interop.detect import read_masks
+    from maskstore.interop.merge import store
+    from maskstore.interop.model import LAYOUTS, ReadOptions, read_shapes
+
+    console.choice("--format", layout, LAYOUTS)
+    console.choice("--bit-order", bit_order, ("big", "little"))
+    console.choice("--vector-order", vector_order, ("sorted", "given"))
+    if codec is not None:
+        console.choice("--codec", codec, codec_names())
+    try:
+        options = ReadOptions(
+            layout=layout,
+            shapes=read_shapes(shapes) if shapes is not None else None,
+            bit_order=cast("Any", bit_order),
+            vector_order=cast("Any", vector_order),
+            separator=separator,
+            name=name,
+            conv_type=conv_type,
+        )
+        masks = read_masks(source, options)
+    except ImportOptionError as error:
+        raise console.UsageError(str(error)) from None
+    count = store(masks, bank, codec=codec, overwrite=overwrite)
+    if as_json:
+        names = [task.name for task in masks.tasks]
+        console.print_json({"format": masks.layout, "tasks": names, "parameters": masks.spec.bits})
+    else:
+        console.note(f"{bank}: {count} masks of {masks.spec.bits:,} parameters imported ({masks.layout})")
+
+
+@announcing
+def export(
+    bank: Annotated[str, typer.Argument(metavar="BANK", help="A bank or shard.", show_default=False)],
+    out: Annotated[
+        str, typer.Argument(metavar="OUT", help=".safetensors, .npz or .shard (also a URL).", show_default=False)
+    ],
+    layout: Annotated[
+        str | None, typer.Option("--format", help="safetensors, npz or shard; told by OUT's ending otherwise.")
+    ] = None,
+    overwrite: Overwrite = False,
+) -> None:
+    """Export all masks, with names, metadata, codecs and priors; `import` (shards: `merge`) brings back the same."""
+    from maskstore.bank.source import open_source
+    from maskstore.interop import exchange
+    from maskstore.interop.shards.byte_ranges import is_url
+    from maskstore.interop.shards.reader import write_shard
+
+    kinds = ("safetensors", "npz", "shard")
+    kind = layout or out.rpartition(".")[2]
+    if kind not in kinds and layout is None:
+        raise console.UsageError(f"{out}: expected it to end in .{', .'.join(kinds)}, found another (or use --format)")
+    console.choice("--format", kind, kinds)
+    if is_url(out) and kind != "shard":
+        raise console.UsageError(f"{out}: expected a path for {kind}, found a URL, which only shards can go to")
+    with open_source(bank) as source:
+        if kind == "shard":
+            write_shard(source, out, overwrite=overwrite)
+        elif kind == "npz":
+            exchange.write_npz(source, Path(out), overwrite=overwrite)
+        else:
+            exchange.write_safetensors(source, Path(out), overwrite=overwrite)
+        console.note(f"{out}: {len(source)} masks exported ({kind})")
+
+
+def merge(
+    sources: Annotated[
+        list[str], typer.Argument(metavar="SOURCE...", help="Banks or shards of one spec.", show_default=False)
+    ],
+    bank: Annotated[Path, typer.Argument(metavar="BANK", help="Made if there is none.", show_default=False)],
+    overwrite: Overwrite = False,
+    rename: Annotated[
+        list[str] | None, typer.Option(metavar="OLD=NEW", help="Rename a task; may be given many times.")
+    ] = None,
+    prefix: Annotated[str, typer.Option(help="Before all other names; {source} is the file's stem.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """Copy the masks of banks and shards into one bank, as they are coded, all or nothing."""
+    from maskstore.interop.merge import merge as merge_banks
+
+    if any(Path(source).exists() and bank.exists() and bank.samefile(source) for source in sources):
+        raise console.UsageError(f"{bank}: expected a bank that is not among the sources, found it there")
+    names = {}
+    for text in rename or []:
+        old, found, new = text.partition("=")
+        if not found or not old or not new:
+            raise console.UsageError(f"--rename: expected OLD=NEW, found {text!r}")
+        names[old] = new
+    count, disputed = merge_banks(sources, bank, overwrite=overwrite, rename=names, prefix=prefix)
+    if as_json:
+        console.print_json({"merged": count, "sources": list(sources), "metadata_dropped": disputed})
+        return
+    dropped = f"; left out, as the sources disagree: {', '.join(disputed)}" if disputed else ""
+    console.note(f"{bank}: {count} masks from {len(sources)} sources{dropped}")
+
+
+@announcing
+def diff(
+    a: Annotated[str, typer.Argument(metavar="A", help="A bank or shard.", show_default=False)],
+    b: Annotated[str | None, typer.Argument(metavar="[B]", help="Another.", show_default=False)] = None,
+    tasks: Annotated[
+        tuple[str, str] | None,
+        typer.Option(metavar="T U", help="Compare T of A with U of B (of A, if B is not given).", show_default=False),
+    ] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Compare two banks, or two masks: Hamming distance by layer. Exit code 0 if they are the same, 1 if not."""
+    from maskstore.bank.source import open_source
+    from maskstore.interop.diff import diff_banks, diff_tasks
+
+    if b is None and tasks is None:
+        raise console.UsageError("diff: expected two banks, or one and --tasks T U, found one bank")
+    with open_source(a) as left, open_source(b or a) as right:
+        found = diff_tasks(left, right, *tasks) if tasks is not None else diff_banks(left, right)
+    if as_json:
+        console.print_json(_diff_json(found))
+    else:
+        from maskstore.cli.exchange_tables import print_diff
+
+        print_diff(a, b or a, found)
+    if not found.same:
+        raise typer.Exit(console.FAILED)
+
+
+def _diff_json(found: Any) -> dict[str, Any]:
+    return {
+        "same": found.same,
+        "only_in_a": list(found.only_in_a),
+        "only_in_b": list(found.only_in_b),
+        "layers_only_in_a": list(found.layers_only_in_a),
+        "layers_only_in_b": list(found.layers_only_in_b),
+        "tasks": [
+            {
+                "a": task.a,
+                "b": task.b,
+                "bits": task.bits,
+                "distance": task.distance,
+                "layers": {layer.name: {"bits": layer.bits, "distance": layer.distance} for layer in task.layers},
+                "meta_same": task.meta_same,
+                "extras_same": task.extras_same,
+            }
+            for task in found.tasks
+        ],
+    }

@@ -1,0 +1,1 @@
+"""Numba loops of the codecs. Importing this folder imports Numba."""

@@ -1,0 +1,108 @@
+"""`.npy` and `.npz` files: read without ever unpickling, written whole or not at all.
+
+numpy's own reader allocates what a header claims before it looks at the data, its `.npz` mapping confuses the members
+`a.npy` and `a.npy.npy`, and its writer takes no array called `file`; hence these.
+"""
+
+import zipfile
+from collections.abc import Mapping
+from math import prod
+from pathlib import Path
+from typing import IO, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskstore.errors import BankNotFoundError, ForeignFileError
+from maskstore.files.atomic import replacing
+
+_MAX_HEADER = 10_000
+_DEFLATE_RATIO = 1040  # deflate cannot shrink further than 1032 : 1
+
+
+def read_npy(stream: IO[bytes], size: int, what: str) -> NDArray[Any]:
+    """One array of bools, integers or floats from a stream of exactly `size` bytes; ForeignFileError otherwise."""
+    try:
+        version = np.lib.format.read_magic(stream)
+        if version not in ((1, 0), (2, 0)):
+            raise ForeignFileError(f"{what}: expected .npy version 1 or 2, found {version}")
+        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+        shape, fortran, dtype = read_header(stream, max_header_size=_MAX_HEADER)
+    except ForeignFileError:
+        raise
+    except Exception as error:  # the header is evaluated as Python literals, which fails in many ways
+        raise ForeignFileError(f"{what}: expected an .npy header, found: {_line(error)}") from None
+    if dtype.hasobject:
+        raise ForeignFileError(f"{what}: expected plain arrays, found Python objects, which only unpickling could read")
+    if dtype.kind not in "biuf":
+        raise ForeignFileError(f"{what}: expected bools, integers or floats, found dtype {dtype}")
+    found = size - stream.tell()
+    if any(type(n) is not int or n < 0 for n in shape) or prod(shape) * dtype.itemsize != found:
+        raise ForeignFileError(f"{what}: expected the bytes of a {dtype} array of shape {shape}, found {found} bytes")
+    data = stream.read(found)
+    if len(data) != found:
+        raise ForeignFileError(f"{what}: expected {found} bytes of data, found {len(data)}")
+    if dtype.kind == "b" and data and (most := np.frombuffer(data, dtype=np.uint8).max()) > 1:
+        raise ForeignFileError(f"{what}: expected bools, found byte {most}")
+    try:
+        return np.frombuffer(data, dtype=dtype).reshape(shape, order="F" if fortran else "C")
+    except ValueError:  # more dimensions than numpy has, or a size beside a 0 that no machine has
+        raise ForeignFileError(f"{what}: expected a shape that arrays can have, found {shape!r:.80}") from None
+
+
+def read_npy_file(path: Path) -> NDArray[Any]:
+    """The array of an .npy file."""
+    with path.open("rb") as file:
+        return read_npy(file, path.stat().st_size, str(path))
+
+
+def read_npz(path: Path) -> dict[str, NDArray[Any]]:
+    """The arrays of an .npz file by name, in file order; ForeignFileError for anything but plain arrays."""
+    if not path.is_file():
+        raise BankNotFoundError(f"{path}: expected an .npz file, found none")
+    with path.open("rb") as file:
+        if file.read(6) == b"\x93NUMPY":
+            raise ForeignFileError(f"{path}: expected an .npz file with an array a layer, found a single array")
+    arrays: dict[str, NDArray[Any]] = {}
+    try:
+        with zipfile.ZipFile(path) as archive:
+            members = archive.infolist()
+            _check_members(members, path)
+            for member in members:
+                with archive.open(member) as stream:
+                    name = member.filename.removesuffix(".npy")
+                    arrays[name] = read_npy(stream, member.file_size, f"{path}, array {name!r:.80}")
+    except ForeignFileError:
+        raise
+    except Exception as error:  # zipfile and zlib raise half a dozen types on damaged files
+        raise ForeignFileError(f"{path}: expected an .npz file of plain arrays, found: {_line(error)}") from None
+    return arrays
+
+
+def write_npz(path: Path, arrays: Mapping[str, NDArray[Any]], *, overwrite: bool = False) -> None:
+    """Write a compressed .npz file; BankExistsError if there is a file and `overwrite` is not set."""
+    with (
+        replacing(path, overwrite=overwrite) as scratch,
+        zipfile.ZipFile(scratch, "w", zipfile.ZIP_DEFLATED) as archive,
+    ):
+        for name, array in arrays.items():
+            with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+                np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
+
+
+def _check_members(members: list[zipfile.ZipInfo], path: Path) -> None:
+    names = [member.filename for member in members]
+    if len(set(names)) != len(names):
+        raise ForeignFileError(f"{path}: expected distinct arrays, found one name twice")
+    for member in members:
+        if not member.filename.endswith(".npy"):
+            raise ForeignFileError(f"{path}: expected only .npy members, found {member.filename!r:.80}")
+        if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+            raise ForeignFileError(f"{path}: expected stored or deflated members, found {member.filename!r:.80}")
+    total, limit = sum(member.file_size for member in members), _DEFLATE_RATIO * path.stat().st_size
+    if total > limit:
+        raise ForeignFileError(f"{path}: expected members of at most {limit} bytes together, found {total} claimed")
+
+
+def _line(error: Exception) -> str:
+    return " ".join(str(error).split())[:200] or type(error).__name__

@@ -1,0 +1,148 @@
+"""`read_masks`: any foreign file of masks. The container is told by content, the layout by what is in it."""
+
+import os
+import zipfile
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from maskstore.bank.sqlite import named_errors
+from maskstore.errors import BankNotFoundError, ForeignFileError, ImportOptionError, SpecError
+from maskstore.files import npz
+from maskstore.interop import exchange
+from maskstore.interop.model import Arrays, ForeignMasks, ReadOptions
+from maskstore.interop.readers import arrays as layouts
+from maskstore.interop.readers import supsup
+from maskstore.interop.readers import torch_files as torchfiles
+from maskstore.interop.shards.format import MAGIC
+
+_START = 512
+
+
+def read_masks(path: str | os.PathLike[str], options: ReadOptions | None = None) -> ForeignMasks:
+    """All masks of a file that another program wrote, packed.
+
+    Torch files are read under `weights_only`; nothing is ever unpickled otherwise. ForeignFileError names what was
+    found in a file that cannot be read, ImportOptionError what must be said about one that could be.
+    """
+    options, path = options or ReadOptions(), Path(path)
+    with named_errors(path):
+        container = container_of(path)
+        try:
+            return _READERS[container](path, options)
+        except SpecError as error:  # names or shapes that no bank takes
+            raise ForeignFileError(f"{path}: {error}") from None
+
+
+def container_of(path: Path) -> str:
+    """The kind of file: torch, npz, npy or safetensors; ForeignFileError for others."""
+    if not path.exists():
+        raise BankNotFoundError(f"{path}: expected a file of masks, found none")
+    if not path.is_file():
+        raise ForeignFileError(f"{path}: expected a file of masks, found a folder or device")
+    with path.open("rb") as file:
+        start = file.read(_START)
+    if start.startswith((b"SQLite format 3\0", MAGIC)):
+        raise ForeignFileError(f"{path}: expected a foreign file, found a bank or shard (use: maskstore merge)")
+    if start.startswith(b"\x93NUMPY"):
+        return "npy"
+    if start.startswith(b"PK\x03\x04"):
+        return _kind_of_zip(path)
+    # before pickles: the length of a safetensors header may begin like one
+    if start[8:9] == b"{" and int.from_bytes(start[:8], "little") <= path.stat().st_size - 8:
+        return "safetensors"
+    if len(start) > 1 and start[0] == 0x80 and 2 <= start[1] <= 5:  # torch's form before version 1.6
+        return "torch"
+    raise ForeignFileError(
+        f"{path}: expected a torch, .npz, .npy or safetensors file, found another kind ({path.stat().st_size} bytes)"
+    )
+
+
+def _kind_of_zip(path: Path) -> str:
+    try:
+        with zipfile.ZipFile(path) as archive:
+            names = archive.namelist()
+    except Exception as error:  # damaged directories fail in many ways
+        raise ForeignFileError(f"{path}: expected a zip file of arrays, found: {str(error)[:160]}") from None
+    if any(name == "data.pkl" or name.endswith("/data.pkl") for name in names):
+        return "torch"
+    return "npz"
+
+
+def _read_torch(path: Path, options: ReadOptions) -> ForeignMasks:
+    tree = torchfiles.load_torch(path)
+    if options.layout == "supsup" or (options.layout == "auto" and supsup.has_scores(tree)):
+        return supsup.read_supsup(tree, path, options)
+    nested = tree.get("dataset2masks", tree) if isinstance(tree, Mapping) else None
+    if isinstance(nested, Mapping) and (
+        options.layout == "piggyback" or (options.layout == "auto" and _is_nested(nested))
+    ):
+        return layouts.read_piggyback(_nested_arrays(nested, path), path, options)
+    state = torchfiles.state_of(tree, path)
+    arrays = {
+        name: torchfiles.as_array(value, f"{path}, {name!r:.80}")
+        for name, value in state.items()
+        if torchfiles.is_array(value)
+    }
+    return _read_named(arrays, path, options)
+
+
+def _is_nested(tree: Mapping[Any, Any]) -> bool:
+    return bool(tree) and all(
+        isinstance(layers, Mapping) and layers and all(torchfiles.is_array(value) for value in layers.values())
+        for layers in tree.values()
+    )
+
+
+def _nested_arrays(tree: Mapping[Any, Any], path: Path) -> dict[str, dict[str, Any]]:
+    by_task: dict[str, dict[str, Any]] = {}
+    for task, layers in tree.items():
+        if not isinstance(task, str) or not isinstance(layers, Mapping):
+            raise ForeignFileError(f"{path}: expected masks by data set and layer, found {type(layers).__name__}")
+        by_task[task] = {
+            str(name): torchfiles.as_array(value, f"{path}, task {task!r:.80}, layer {name!r:.80}")
+            for name, value in layers.items()
+        }
+    return by_task
+
+
+def _read_npz(path: Path, options: ReadOptions) -> ForeignMasks:
+    arrays = npz.read_npz(path)
+    if options.layout == "maskstore" or (options.layout == "auto" and exchange.HEADER in arrays):
+        return exchange.from_arrays(arrays, exchange.header_of(arrays, path), path, options)
+    return _read_named(arrays, path, options)
+
+
+def _read_npy(path: Path, options: ReadOptions) -> ForeignMasks:
+    if options.layout not in ("auto", "tall-masks"):
+        raise ImportOptionError(f"{path}: expected --format tall-masks for an .npy file, found {options.layout}")
+    return layouts.read_vectors(layouts.rows_of(npz.read_npy_file(path), path), path, options)
+
+
+def _read_safetensors(path: Path, options: ReadOptions) -> ForeignMasks:
+    arrays, header = exchange.load_safetensors(path)
+    if options.layout == "maskstore" or (options.layout == "auto" and header is not None):
+        return exchange.from_arrays(arrays, header, path, options)
+    return _read_named(arrays, path, options)
+
+
+def _read_named(arrays: Arrays, path: Path, options: ReadOptions) -> ForeignMasks:
+    if not arrays:
+        raise ForeignFileError(f"{path}: expected named arrays, found none")
+    match options.layout:
+        case "prune":
+            return layouts.read_pruned(arrays, path, options)
+        case "tall-masks":
+            return layouts.read_vectors(arrays, path, options)
+        case "arrays":
+            return layouts.read_arrays(arrays, path, options)
+        case "auto":
+            if layouts.is_pruned(arrays):
+                return layouts.read_pruned(arrays, path, options)
+            if layouts.is_vectors(arrays, options):
+                return layouts.read_vectors(arrays, path, options)
+            return layouts.read_arrays(arrays, path, options)
+    raise ForeignFileError(f"{path}: expected a file of format {options.layout}, found one that cannot hold it")
+
+
+_READERS = {"torch": _read_torch, "npz": _read_npz, "npy": _read_npy, "safetensors": _read_safetensors}

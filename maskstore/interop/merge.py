@@ -1,0 +1,144 @@
+"""Rows from one bank into another, without coding them anew; and banks that appear filled or not at all."""
+
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from maskstore.bank import record
+from maskstore.bank.bank import MaskBank
+from maskstore.bank.record import Record
+from maskstore.bank.source import open_source
+from maskstore.bank.sqlite import clear_side_files, named_errors
+from maskstore.errors import SpecError, TaskExistsError, TaskNotFoundError
+from maskstore.files.atomic import publish
+from maskstore.interop.model import ForeignMasks
+from maskstore.masks.mask import Mask
+from maskstore.masks.spec import MaskSpec
+
+
+@contextmanager
+def filling(path: Path, spec: MaskSpec, meta: Mapping[str, Any]) -> Iterator[MaskBank]:
+    """A bank in one transaction: the one at `path`, or a new one that takes that name when the block ends.
+
+    After an error an existing bank is as it was, and a new one is not there.
+    """
+    if path.exists():
+        with MaskBank.open(path, "a") as bank:
+            if bank.spec != spec:
+                raise SpecError(f"{path}: expected a bank of {spec!r}, found one of {bank.spec!r}")
+            with bank.transaction():
+                yield bank
+        return
+    with named_errors(path), tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+        clear_side_files(path)  # now, since the work may be long, and again when it is done
+        scratch = Path(folder) / path.name
+        with MaskBank.create(scratch, spec, meta=meta) as bank, bank.transaction():
+            yield bank
+        clear_side_files(path)  # the log of a bank that was here before would be played into this one
+        publish(scratch, path, overwrite=False)
+
+
+def store(masks: ForeignMasks, path: Path, *, codec: str | None, overwrite: bool) -> int:
+    """Import masks into a bank, made if there is none; all or nothing. Returns how many.
+
+    `codec` None keeps the codec that a task names, or "auto". TaskExistsError lists names that are taken.
+    """
+    names = [task.name for task in masks.tasks]
+    taken, spec = _twice(names), masks.spec
+    if path.exists():
+        with MaskBank.open(path) as bank:
+            taken += [name for name in names if name in bank and not overwrite]
+            if dict(bank.spec.shapes) == dict(spec.shapes):
+                spec = bank.spec  # the same layers; a file may hold them in another order
+    _refuse(taken)
+    meta = {"imported": {"layout": masks.layout, **masks.meta}} if masks.layout != "maskstore" else masks.meta
+    with filling(path, spec, meta) as bank:
+        for task in masks.tasks:
+            bank.put(
+                task.name,
+                task.mask if spec == masks.spec else Mask.from_dense(task.mask.dense(), spec),
+                meta=task.meta,
+                extras=task.extras,
+                codec=codec or task.codec or "auto",
+                prior=task.prior,
+                overwrite=overwrite,
+            )
+    return len(names)
+
+
+def merge(
+    sources: Sequence[str],
+    path: Path,
+    *,
+    overwrite: bool = False,
+    rename: Mapping[str, str] | None = None,
+    prefix: str = "",
+) -> tuple[int, list[str]]:
+    """Copy the rows of banks and shards of one spec into a bank, made if there is none; all or nothing.
+
+    `rename` maps old names to new ones; `prefix` goes before all others, "{source}" in it stands for the file's stem.
+    Returns the number of rows, and the keys of the banks' metadata on which the sources disagree, which a new bank does
+    not take over. TaskExistsError lists all names that are taken, unless `overwrite`: then later sources win.
+    """
+    with ExitStack() as stack:
+        opened = [stack.enter_context(open_source(source)) for source in sources]
+        spec = opened[0].spec
+        for location, source in zip(sources, opened, strict=True):
+            if source.spec != spec:
+                raise SpecError(f"{location}: expected the layers of {sources[0]}, {spec!r}, found {source.spec!r}")
+        renamed = [_renaming(list(source), location, rename or {}, prefix)
+                   for location, source in zip(sources, opened, strict=True)]  # fmt: skip
+        unused = set(rename or {}) - {name for source in opened for name in source}
+        if unused:
+            raise TaskNotFoundError(f"rename: expected names in the sources, found none called {sorted(unused)[:8]}")
+        if not overwrite:
+            names = [name for names in renamed for name in names.values()]
+            taken = _twice(names)
+            if path.exists():
+                with MaskBank.open(path) as bank:
+                    taken += [name for name in names if name in bank]
+            _refuse(taken)
+        meta, disputed = _common([source.meta for source in opened])
+        count = 0
+        with filling(path, spec, meta) as bank:
+            for source, names_of in zip(opened, renamed, strict=True):
+                for row in source.records():
+                    if row.name in names_of:  # a row that another program put meanwhile waits for the next merge
+                        bank.put_record(_renamed(row, names_of), overwrite=overwrite)
+                        count += 1
+    return count, disputed
+
+
+def _renaming(names: list[str], location: str, rename: Mapping[str, str], prefix: str) -> dict[str, str]:
+    start = prefix.replace("{source}", Path(location).stem)
+    return {name: rename.get(name, start + name) for name in names}
+
+
+def _renamed(row: Record, names: Mapping[str, str]) -> Record:
+    """A row under its new name, and the masks it needs under theirs, by which they are found in the new bank."""
+    bases = tuple(replace(base, record=_renamed(base.record, names)) for base in row.bases)
+    name = names.get(row.name, "")
+    return (
+        row if (name, bases) == (row.name, row.bases) else record.sealed(replace(row, name=name, bases=bases), row.id)
+    )
+
+
+def _common(metas: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], list[str]]:
+    keys = list(dict.fromkeys(key for meta in metas for key in meta))
+    agreed = {key: metas[0][key] for key in keys if all(key in meta and meta[key] == metas[0][key] for meta in metas)}
+    return agreed, [key for key in keys if key not in agreed]
+
+
+def _twice(names: Sequence[str]) -> list[str]:
+    seen: set[str] = set()
+    return [name for name in names if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
+
+
+def _refuse(taken: Sequence[str]) -> None:
+    if taken:
+        distinct = list(dict.fromkeys(taken))
+        listed = ", ".join(map(repr, distinct[:20])) + (", ..." if len(distinct) > 20 else "")
+        raise TaskExistsError(f"{len(distinct)} task names: expected new ones, found them taken: {listed}")

@@ -1,0 +1,1 @@
+"""Shards: read-only files of masks for object stores."""

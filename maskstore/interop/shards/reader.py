@@ -1,0 +1,232 @@
+"""Shards: a bank's masks in one immutable file that can be read by byte ranges, from any store that fsspec reaches.
+
+Opening takes two requests, for the tail and the index, or one where the tail holds the index already; a mask takes one.
+Rows are stored as the bank coded them.
+"""
+
+import os
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from itertools import islice
+from pathlib import Path
+from typing import Any, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskstore.bank import record
+from maskstore.bank.bank import MaskInfo, decoded_ahead
+from maskstore.bank.record import Record
+from maskstore.bank.source import MaskSource
+from maskstore.errors import BankClosedError, BankIOError, CorruptError, MaskStoreError, TaskNotFoundError
+from maskstore.files.atomic import replacing
+from maskstore.files.strict_json import encode_meta, parse_object
+from maskstore.interop.shards import format as shard_format
+from maskstore.interop.shards.byte_ranges import is_url, open_ranges
+from maskstore.interop.shards.format import FOOTER_BYTES, MAGIC, Entry
+from maskstore.masks.mask import Mask
+from maskstore.masks.matrix import MaskMatrix
+
+TAIL_BYTES = 1 << 16  # holds the index of some three thousand masks
+_SCAN_BYTES, _SCAN_ROWS = 8 << 20, 64  # records read at a time while scanning
+
+
+def write_shard(source: MaskSource, location: str | os.PathLike[str], *, overwrite: bool = False) -> None:
+    """Write all rows of a bank (or of another shard) to a local path or an fsspec URL, whole or not at all.
+
+    Rows keep their bytes; masks that were coded against others are coded anew without them, so that one read gives one.
+
+    BankExistsError if there is a file and `overwrite` is not set.
+    """
+    text = os.fspath(location)
+    if is_url(text):
+        _upload(source, text, overwrite=overwrite)
+        return
+    with replacing(Path(text), overwrite=overwrite) as scratch:
+        _write(source, scratch)
+
+
+class ShardReader:
+    """The masks of a shard: a mapping from task name to `Mask`, like an open `MaskBank`. Any thread may use it.
+
+    `location` is a path or an fsspec URL, `options` are fsspec's. What was read is checked against checksums that reach
+    from the footer over the index to every record; CorruptError names what is wrong.
+    """
+
+    def __init__(
+        self, location: str | os.PathLike[str], *, tail_bytes: int = TAIL_BYTES, options: dict[str, Any] | None = None
+    ) -> None:
+        self.location = os.fspath(location)
+        self._closed = False
+        self._ranges = open_ranges(location, options or {})
+        try:
+            self._open(max(tail_bytes, FOOTER_BYTES))
+        except BaseException:
+            self.close()
+            raise
+
+    def _open(self, tail_bytes: int) -> None:
+        tail = self._ranges.tail(tail_bytes)
+        footer = shard_format.decode_footer(tail, self.location)
+        size = len(tail) if len(tail) < tail_bytes else self._ranges.size
+        if (size is not None and footer.file_size != size) or footer.file_size < len(tail):
+            raise CorruptError(f"{self.location}: expected a file of {footer.file_size} bytes, found another size")
+        tail_start = footer.file_size - len(tail)
+        if footer.index_start >= tail_start:
+            stored = tail[footer.index_start - tail_start : footer.index_stop - tail_start]
+        else:
+            stored = self._ranges.read(footer.index_start, footer.index_stop)
+        index = shard_format.decode_index(stored, footer, self.location)
+        self.spec, self.meta = index.spec, index.meta
+        self._entries = {entry.row.name: entry for entry in index.entries}
+
+    def close(self) -> None:
+        """Release the file. Closing twice is fine."""
+        self._closed = True
+        self._ranges.close()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        self.close()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def __iter__(self) -> Iterator[str]:
+        """Task names in insertion order."""
+        return iter(self._entries)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self._entries
+
+    def __getitem__(self, name: str) -> Mask:
+        """The mask of a task, packed: one request. TaskNotFoundError if there is none."""
+        return record.decode_mask(self.record(name), self.spec)
+
+    def layer(self, name: str, layer: str) -> NDArray[np.bool_]:
+        """One layer of one mask as a bool array; the whole record is read, for its checksum."""
+        self.spec.index(layer)
+        return self[name].layer(layer)
+
+    def task_meta(self, name: str) -> dict[str, Any]:
+        """The metadata stored beside a mask; it is in the index, so this is no request."""
+        return self.info(name).meta
+
+    def extras(self, name: str) -> dict[str, NDArray[Any]]:
+        """The arrays stored beside a mask; no request if there are none."""
+        entry = self._entry(name)
+        return record.decode_extras(self.record(name).extras, name) if entry.extras_bytes else {}
+
+    def info(self, name: str) -> MaskInfo:
+        """Metadata, codec, prior and sizes of a mask, from the index."""
+        entry = self._entry(name)
+        row = entry.row
+        meta, codec, prior = (parse_object(text) for text in (row.meta, row.codec, row.prior))
+        return MaskInfo(name, meta, codec, prior, entry.data_bytes, entry.extras_bytes)
+
+    def infos(self) -> list[MaskInfo]:
+        """`info` of all masks, in insertion order."""
+        return [self.info(name) for name in self]
+
+    def record(self, name: str) -> Record:
+        """The stored row of a mask, its checksum checked: one request."""
+        entry = self._entry(name)
+        return entry.record(self._read(entry.start, entry.stop))
+
+    def records(self) -> Iterator[Record]:
+        """All rows in insertion order; neighbours are fetched by one request, up to 8 MiB at a time."""
+        entries = list(self._entries.values())
+        first = 0
+        while first < len(entries):
+            last = first
+            while (
+                last + 1 < len(entries)
+                and last + 1 - first < _SCAN_ROWS
+                and entries[last + 1].stop - entries[first].start <= _SCAN_BYTES
+            ):
+                last += 1
+            start = entries[first].start
+            data = self._read(start, entries[last].stop)
+            for entry in entries[first : last + 1]:
+                yield entry.record(data[entry.start - start : entry.stop - start])
+            first = last + 1
+
+    def masks(self) -> Iterator[tuple[str, Mask]]:
+        """All (name, mask) pairs in insertion order, decoded on all cores."""
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            rows = self.records()
+            while batch := list(islice(rows, decoded_ahead(self.spec))):
+                decoded = pool.map(lambda row: record.decode_mask(row, self.spec), batch)
+                yield from zip((row.name for row in batch), decoded, strict=True)
+
+    def matrix(self, names: Sequence[str] | None = None) -> MaskMatrix:
+        """All masks, or those named, as packed rows ready for inference."""
+        result = MaskMatrix(self.spec)
+        pairs = self.masks() if names is None else ((name, self[name]) for name in names)
+        for name, mask in pairs:
+            result.append(name, mask)
+        return result
+
+    def verify(self) -> int:
+        """Check every byte of the file and decode every mask; returns the number of masks."""
+        if self._read(0, len(MAGIC)) != MAGIC:
+            raise CorruptError(f"{self.location}: expected to start with {MAGIC!r}, found other bytes")
+        count = 0
+        for row in self.records():
+            self.info(row.name)
+            record.decode_extras(row.extras, row.name)
+            record.decode_mask(row, self.spec)
+            count += 1
+        return count
+
+    def _entry(self, name: str) -> Entry:
+        try:
+            return self._entries[name]
+        except KeyError:
+            raise TaskNotFoundError(
+                f"task {name!r:.80}: expected one of {len(self)} tasks in {self.location}"
+            ) from None
+
+    def _read(self, start: int, stop: int) -> bytes:
+        if self._closed:
+            raise BankClosedError(f"{self.location}: expected an open shard, found it closed")
+        return self._ranges.read(start, stop)
+
+    def __repr__(self) -> str:
+        return f"ShardReader({self.location!r}, {len(self)} masks x {self.spec.bits} bits)"
+
+
+def _write(source: MaskSource, path: Path) -> None:
+    rows: list[bytes] = []
+    with path.open("wb") as file:
+        file.write(MAGIC)
+        for stored in source.records():
+            row = record.standalone(stored, source.spec)
+            file.write(row.extras)
+            file.write(row.data)
+            rows.append(shard_format.encode_row(row))
+        file.write(shard_format.encode_end(source.spec, encode_meta(source.meta), rows, file.tell()))
+
+
+def _upload(source: MaskSource, url: str, *, overwrite: bool) -> None:
+    """Written here first, so that an error in the middle leaves nothing there."""
+    import tempfile
+
+    import fsspec
+
+    from maskstore.errors import BankExistsError
+
+    try:
+        files, path = fsspec.core.url_to_fs(url)
+        if not overwrite and files.exists(path):
+            raise BankExistsError(f"{url}: expected no file there, found one (use --overwrite to replace it)")
+        with tempfile.TemporaryDirectory() as folder:
+            scratch = Path(folder) / "shard"
+            _write(source, scratch)
+            files.put_file(str(scratch), path)
+    except MaskStoreError:
+        raise
+    except Exception as error:  # every file system has its own errors
+        raise BankIOError(f"{url}: expected to write there, found: {' '.join(str(error).split())[:160]}") from error

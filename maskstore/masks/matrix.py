@@ -1,0 +1,228 @@
+"""`MaskMatrix`: k masks of one spec, packed and side by side in memory, and the arithmetic inference needs on them.
+
+Flat arrays (gradients in, weighted sums out) are float32 over all layers in spec order, without padding.
+"""
+
+from collections.abc import Iterable, Sequence
+from typing import cast
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from maskstore import kernels
+from maskstore.errors import SpecError, TaskExistsError, TaskNotFoundError
+from maskstore.kernels import Kernel
+from maskstore.masks import bits
+from maskstore.masks.interleave import GrowingRows, Interleaved, chosen_rows
+from maskstore.masks.mask import Mask
+from maskstore.masks.spec import MaskSpec
+
+_TILE_BITS = 1 << 14  # columns unpacked at a time by `dot_many`
+
+
+class MaskMatrix:
+    """k packed masks with names; grows by `append`, never changes a row.
+
+    Memory is `8 * spec.words` bytes a mask, and up to as much again while growing, unless `room` says from the start
+    how many there will be. How masks lie in it: `maskstore.masks.interleave`. The sum of all rows is kept, and only
+    masks that arrived since are added to it, so `counts()` and the mean mask cost nothing at inference.
+
+    One thread may append while others read: each call sees the masks that had arrived when it began. An append that is
+    interrupted has added its mask or nothing.
+    """
+
+    def __init__(
+        self, spec: MaskSpec, masks: Iterable[Mask] = (), names: Sequence[str] | None = None, *, room: int = 0
+    ) -> None:
+        masks = list(masks)
+        if names is None:
+            names = [str(i) for i in range(len(masks))]
+        if len(names) != len(masks):
+            raise SpecError(f"mask matrix: expected {len(masks)} names, found {len(names)}")
+        self.spec = spec
+        self._rows = GrowingRows(spec.words, room=max(len(masks), room))
+        self._names: list[str] = []  # of the rows, and perhaps one more whose append was interrupted
+        self._index: dict[str, int] = {}
+        self._counted = 0, np.zeros(0, dtype=np.int32)  # so many rows, and their sum
+        self._layers = np.array([(layer.word_start, layer.flat_start, layer.size) for layer in spec], dtype=np.int64)
+        for name, mask in zip(names, masks, strict=True):
+            self.append(name, mask)
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Task names, in row order."""
+        return tuple(self._names[: len(self)])
+
+    @property
+    def packed(self) -> Interleaved:
+        """All masks as they lie in memory; not to be written to."""
+        return self._rows.packed
+
+    @property
+    def rows(self) -> NDArray[np.uint64]:
+        """Packed rows, shape `(k, spec.words)`, uint64, a read-only copy."""
+        rows = self.packed.rows()
+        rows.flags.writeable = False
+        return rows
+
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the packed rows."""
+        return len(self) * self.spec.words * 8
+
+    def __len__(self) -> int:
+        return len(self.packed)
+
+    def __getitem__(self, task: int | str) -> Mask:
+        """The mask of a row, by position or by name."""
+        index = self.index(task) if isinstance(task, str) else range(len(self))[task]
+        return Mask(self.spec, self.packed.row(index))
+
+    def index(self, name: str) -> int:
+        """The row of a task name; TaskNotFoundError if there is none."""
+        row = self._find(name)
+        if row is None:
+            raise TaskNotFoundError(f"task {name!r}: expected one of {len(self)} tasks of this matrix")
+        return row
+
+    def append(self, name: str, mask: Mask) -> None:
+        """Add a mask as the last row."""
+        if mask.spec != self.spec:
+            raise SpecError(f"mask {name!r}: expected the matrix's spec {self.spec!r}, found {mask.spec!r}")
+        found = self._find(name)
+        if found is not None:
+            raise TaskExistsError(f"task {name!r}: expected a new name, found it in row {found}")
+        count = len(self)
+        self._names[count:] = [name]
+        self._index[name] = count
+        self._rows.append(mask.words)  # last: it is the row that makes the name one of ours
+
+    def _find(self, name: str) -> int | None:
+        """The row of a name, None if there is none; the index may know names whose append was interrupted."""
+        row = self._index.get(name)
+        return row if row is not None and row < len(self) and self._names[row] == name else None
+
+    def select(self, tasks: Sequence[int | str]) -> "MaskMatrix":
+        """A new matrix of these rows, in this order."""
+        chosen = [self.index(task) if isinstance(task, str) else range(len(self))[task] for task in tasks]
+        result = MaskMatrix(self.spec)
+        result._names = [self._names[i] for i in chosen]
+        result._index = {name: i for i, name in enumerate(result._names)}
+        if len(result._index) != len(chosen):
+            raise TaskExistsError("select: expected distinct rows, found one twice")
+        result._rows = GrowingRows.of(chosen_rows(self.packed, chosen))
+        return result
+
+    def dot(self, g: ArrayLike, *, kernel: Kernel = Kernel.NUMBA) -> NDArray[np.float32]:
+        """Inner product of every mask with a flat float32 array `(spec.bits,)` -> `(k,)` float32."""
+        flat = np.asarray(g, dtype=np.float32)
+        if flat.shape != (self.spec.bits,):
+            raise SpecError(f"dot: expected a flat array of shape ({self.spec.bits},), found {flat.shape}")
+        result: NDArray[np.float32] = kernels.load(kernel).dot(self.packed, flat, self._layers)
+        return result
+
+    def dot_many(self, G: ArrayLike) -> NDArray[np.float32]:
+        """Inner products with many flat arrays at once: `(b, spec.bits)` -> `(b, k)` float32.
+
+        Rows are unpacked a tile of columns at a time and multiplied by BLAS; no float copy of all masks ever exists.
+        """
+        many, rows = np.asarray(G, dtype=np.float32), self.packed
+        if many.ndim != 2 or many.shape[1] != self.spec.bits:
+            raise SpecError(f"dot_many: expected an array of shape (b, {self.spec.bits}), found {many.shape}")
+        total = np.zeros((many.shape[0], len(rows)), dtype=np.float32)
+        for layer in self.spec:
+            for start in range(0, layer.size, _TILE_BITS):
+                stop = min(start + _TILE_BITS, layer.size)
+                words = rows.rows(slice(layer.word_start + start // 64, layer.word_start + (stop + 63) // 64))
+                packed = words.astype("<u8", copy=False).view(np.uint8)
+                tile = np.unpackbits(packed, axis=1, count=stop - start, bitorder="little").astype(np.float32)
+                total += many[:, layer.flat_start + start : layer.flat_start + stop] @ tile.T
+        return total
+
+    def outer_dots(
+        self,
+        layer: str,
+        weights: ArrayLike,
+        left: ArrayLike,
+        right: ArrayLike,
+        chosen: ArrayLike | None = None,
+        *,
+        kernel: Kernel = Kernel.NUMBA,
+    ) -> NDArray[np.float32]:
+        """out[b, i] = left[b] @ (weights * mask i of a layer `(o, n)`) @ right[b]: a dot product per image and mask.
+
+        The flat array of image b would be the outer product of its row of `left` `(B, o)` and of `right` `(B, n)`
+        times `weights` `(o, n)`; it is never made. Float32 in and out, `(B, k)`; zeros in `left` cost nothing. Fast on
+        processors with AVX-512; on others the layer is unpacked a mask at a time. With `chosen`, int64 `(B, m)`, each
+        image meets only its own rows of the matrix, and the result is `(B, m)`.
+        """
+        at = self.spec[layer]
+        w, a, b = (np.asarray(array, dtype=np.float32) for array in (weights, left, right))
+        if w.ndim != 2 or w.shape != at.shape or a.shape != (len(a), w.shape[0]) or b.shape != (len(a), w.shape[1]):
+            raise SpecError(
+                f"outer_dots: expected layer {layer!r} of two dimensions, weights {at.shape}, left (B, o) and right "
+                f"(B, n), found weights {w.shape}, left {a.shape}, right {b.shape}"
+            )
+        first_bit = at.word_start * 64
+        if chosen is not None:
+            pairs = np.asarray(chosen, dtype=np.int64)
+            if (
+                pairs.ndim != 2
+                or len(pairs) != len(a)
+                or (pairs.size and not 0 <= pairs.min() <= pairs.max() < len(self))
+            ):
+                raise SpecError(f"outer_dots: expected chosen rows (B, m) below {len(self)}, found shape {pairs.shape}")
+            if kernel is Kernel.NUMBA:
+                found = kernels.load(kernel).outer_pairs(self.packed, first_bit, w, a, b, pairs)
+                return cast(NDArray[np.float32], found)
+            return np.take_along_axis(self.outer_dots(layer, w, a, b, kernel=kernel), pairs, axis=1)
+        if kernel is Kernel.NUMBA and kernels.has_lookup():
+            return cast(NDArray[np.float32], kernels.load(kernel).outer_dots(self.packed, first_bit, w, a, b))
+        out = np.empty((len(a), len(self)), dtype=np.float32)
+        for row in range(len(self)):
+            masked = bits.unpack(self.packed.row(row, at.packed), at.size).reshape(at.shape) * w
+            out[:, row] = np.einsum("bo,bo->b", a, b @ masked.T)
+        return out
+
+    def weighted_sum(self, alpha: ArrayLike, *, kernel: Kernel = Kernel.NUMBA) -> NDArray[np.float32]:
+        """Sum of alpha_i times mask i, flat over all layers: `(k,)` -> `(spec.bits,)` float32."""
+        weights, packed = np.ascontiguousarray(alpha, dtype=np.float32), self.packed
+        if weights.shape != (len(packed),):
+            raise SpecError(f"weighted_sum: expected {len(packed)} weights, found shape {weights.shape}")
+        return self._without_padding(kernels.load(kernel).weighted_sum(packed, weights))
+
+    def counts(self) -> NDArray[np.int32]:
+        """In how many masks each bit is set, flat `(spec.bits,)`, int32, read-only; computed once, then kept up."""
+        return self._sum_of_rows()[1]
+
+    def mean(self) -> NDArray[np.float32]:
+        """The mean mask, flat `(spec.bits,)`, float32 in [0, 1]."""
+        rows, total = self._sum_of_rows()
+        if not rows:
+            raise SpecError("mean: expected at least one mask, found an empty matrix")
+        return total.astype(np.float32) / np.float32(rows)
+
+    def _sum_of_rows(self) -> tuple[int, NDArray[np.int32]]:
+        """How many rows there are, and their sum: a pair that is replaced in one step, whoever else reads or asks."""
+        packed, (known, total) = self.packed, self._counted
+        if total.size and known >= len(packed):
+            return known, total
+        if total.size:
+            total = total.copy()
+            for row in range(known, len(packed)):
+                total += self[row].flat()
+        else:
+            # float32 sums of ones are exact below 2**24 rows, which would be terabytes of masks
+            ones = np.ones(len(packed), dtype=np.float32)
+            total = self._without_padding(kernels.load().weighted_sum(packed, ones)).astype(np.int32)
+        total.flags.writeable = False
+        self._counted = found = len(packed), total
+        return found
+
+    def __repr__(self) -> str:
+        return f"MaskMatrix({len(self)} masks x {self.spec.bits} bits, {self.nbytes} bytes)"
+
+    def _without_padding(self, padded: NDArray[np.float32]) -> NDArray[np.float32]:
+        if self.spec.bits == self.spec.words * 64:
+            return padded
+        return np.concatenate([padded[layer.word_start * 64 :][: layer.size] for layer in self.spec])

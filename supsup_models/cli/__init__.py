@@ -1,0 +1,13 @@
+"""Where the `supsup` command starts: Ctrl-C while its modules are being imported is one line too."""
+
+import sys
+
+
+def main() -> None:
+    """Entry point of the `supsup` command."""
+    try:
+        from supsup_models.cli.app import main as run  # a third of a second
+    except KeyboardInterrupt:
+        sys.stderr.write("supsup: interrupted\n")
+        sys.exit(130)
+    run()

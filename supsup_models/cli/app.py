@@ -1,0 +1,245 @@
+"""The `supsup` command. Options and printing are here; what a command does is in `supsup_models.runs`.
+
+torch, numba and scikit-learn are imported inside the commands only, so that `--help` answers at once.
+"""
+
+import os
+import sys
+from functools import wraps
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from maskstore.cli import console
+from maskstore.errors import MaskStoreError
+from supsup_models.cli import train as cli_train
+from supsup_models.cli.options import (
+    AsJson,
+    Data,
+    Device,
+    Download,
+    Method,
+    Objective,
+    RunFolder,
+    example,
+    usage_checked,
+)
+from supsup_models.cli.recover import recover as recover_masks
+from supsup_models.errors import SupSupError
+
+app = typer.Typer(
+    help="Supermasks in Superposition, and masks recovered by memory. Errors are one line; --debug shows tracebacks.",
+    no_args_is_help=True,
+    add_completion=False,
+    rich_markup_mode="rich",
+    pretty_exceptions_enable=False,
+)
+
+
+def main() -> None:
+    """The `supsup` command; `supsup_models.cli` calls it."""
+    # torch's threads otherwise spin while they wait, which on a busy machine makes small steps a hundred times slower
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    sys.exit(run_command(sys.argv[1:]))
+
+
+def run_command(arguments: list[str]) -> int:
+    """Run `supsup` with these arguments; returns its exit code."""
+    return console.run("supsup", app, (SupSupError, MaskStoreError), arguments)
+
+
+app.command(epilog=cli_train.EXAMPLES)(cli_train.train)
+
+
+@app.command(
+    "eval",
+    epilog=example(
+        "supsup eval run --scenario GNu --infer one-shot --objective H --images 1 --json",
+        "supsup eval run --scenario GNs --infer binary --images 16 --limit 1000",
+    ),
+)
+def evaluate(
+    run: RunFolder,
+    scenario: Annotated[str, typer.Option(help="GG, GNs or GNu; NNs for a run trained so.")] = "GNu",
+    method: Method = "one-shot",
+    objective: Objective = None,
+    images: Annotated[int, typer.Option(help="Images of one task that share an inference.", min=1, max=1_000_000)] = 1,
+    limit: Annotated[int | None, typer.Option(help="Judge only so many inferences, evenly over tasks.", min=1)] = None,
+    data: Data = None,
+    download: Download = False,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Judge a run on its test images in a scenario; for GNs and GNu the tasks are inferred from the images alone."""
+    with usage_checked():
+        from supsup_models.inference.evaluate import Inference
+        from supsup_models.runs.evaluate import evaluate_run
+
+        inference = Inference(method, objective, images)
+        found = evaluate_run(run, scenario, inference, limit=limit, data=data, download=download, device=device)
+    if as_json:
+        console.print_json(found.to_json())
+        return
+    for task in found.per_task:
+        print(f"{task.task}: accuracy {task.accuracy:.4f}, task found {task.task_accuracy:.4f}")
+    sample = "" if found.interval is None else f" (95 % interval {found.interval[0]:.4f} to {found.interval[1]:.4f})"
+    print(f"{scenario}, {found.tasks} tasks: accuracy {found.accuracy:.4f}{sample}")
+    print(f"task found {found.task_accuracy:.4f}, {1e3 * found.seconds_per_inference:.3f} ms an inference")
+
+
+@app.command(epilog=example("supsup infer run images.npy --json", "supsup infer run images.npy --one-task"))
+def infer(
+    run: RunFolder,
+    images: Annotated[
+        Path,
+        typer.Argument(
+            metavar="IMAGES.npy", help="(n, inputs), (n, h, w) or (n, c, h, w), uint8 or float.", show_default=False
+        ),
+    ],
+    method: Method = "one-shot",
+    objective: Objective = None,
+    one_task: Annotated[bool, typer.Option("--one-task", help="All images are of one task.")] = False,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Task, label and confidence for unlabelled images, each image its own task unless --one-task is given."""
+    from dataclasses import asdict
+
+    with usage_checked():
+        from supsup_models.runs.infer import infer_file
+
+        found = infer_file(run, images, method=method, objective=objective, one_task=one_task, device=device)
+    console.note(f"normalisation: {found.normalisation}")
+    for note in found.notes:
+        console.note(note)
+    if as_json:
+        answers = [asdict(answer) for answer in found.answers]
+        console.print_json({"images": len(answers), "normalisation": found.normalisation, "answers": answers})
+        return
+    for number, each in enumerate(found.answers):
+        sureness = "" if each.task_confidence is None else f", task confidence {each.task_confidence:.3f}"
+        task = f"none of these tasks (nearest {each.task})" if each.none_of_these else each.task
+        print(f"image {number}: {task}, label {each.label}, confidence {each.confidence:.3f}{sureness}")
+
+
+@app.command(epilog=example("supsup recover --data DIR", "supsup recover --stream split-digits --width 256 --json"))
+@wraps(recover_masks)
+def recover(**options: Any) -> None:
+    with usage_checked():
+        from hopfield.errors import HopfieldError, RuleError
+
+        try:
+            recover_masks(**options)
+        except RuleError as error:
+            raise console.UsageError(str(error)) from error
+        except HopfieldError as error:
+            raise SupSupError(str(error)) from error
+
+
+@app.command(
+    epilog=example(
+        "supsup report run -o report.html",
+        "supsup report run --data DIR --recovery recovery.json --compare results.json --compare other-run",
+    )
+)
+def report(
+    run: RunFolder,
+    out: Annotated[
+        Path | None, typer.Option("--out", "-o", help="The page; by default report.html in the run's folder.")
+    ] = None,
+    compare: Annotated[
+        list[Path] | None, typer.Option(help="Other points: results in JSON, or a run's folder; may be repeated.")
+    ] = None,
+    recovery: Annotated[Path | None, typer.Option(help="What `supsup recover --json` wrote.")] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Inferences judged, evenly over tasks (1000 if not said); 0: no images.", min=0)
+    ] = None,
+    method: Method = "one-shot",
+    objective: Objective = None,
+    images: Annotated[int, typer.Option(help="Images of one task that share an inference.", min=1, max=1_000_000)] = 1,
+    data: Data = None,
+    device: Device = "auto",
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is no report.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """One self-contained page about a run, finished or not: figures, configuration, commands. It fetches nothing."""
+    with usage_checked():
+        from supsup_models.report import write as command
+
+        made = command.make_report(
+            run,
+            run / "report.html" if out is None else out,
+            inference=None if limit == 0 else command.inference(method, objective, images),
+            limit=limit,
+            recovery=recovery,
+            compare=compare or (),
+            data=data,
+            device=device,
+            overwrite=overwrite,
+        )
+    if made.no_images:
+        console.note(f"no figures of inference: {made.no_images}")
+    if as_json:
+        console.print_json(made.to_json())
+    else:
+        print(f"{made.path}: {', '.join(made.page.drawn) or 'no figure yet'}")
+
+
+@app.command(epilog=example("supsup demo --out demo"))
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the run; emptied of an earlier demo's run.")] = Path("demo"),
+    as_json: AsJson = False,
+) -> None:
+    """The tour, on embedded data, in under a minute: train, store, infer."""
+    with usage_checked():
+        from supsup_models.cli.demo import run_demo
+
+        result = run_demo(out)
+    if as_json:
+        console.print_json(result.to_json())
+    else:
+        result.print()
+
+
+@app.command(
+    epilog=example(
+        "supsup reproduce --list",
+        "supsup reproduce nns-permuted-lenet-20 --data DIR --json",
+        "supsup reproduce permuted-lenet-250 --quick",
+    )
+)
+def reproduce(
+    experiment: Annotated[str | None, typer.Argument(help="Its name; see --list.", show_default=False)] = None,
+    out: Annotated[Path, typer.Option(help="Folder for results and trained runs.")] = Path("reproduced"),
+    quick: Annotated[bool, typer.Option("--quick", help="A small version on embedded data.")] = False,
+    list_all: Annotated[bool, typer.Option("--list", help="Name all experiments.")] = False,
+    data: Data = None,
+    download: Download = False,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Run a published experiment end to end: our figures beside the published ones. Goes on where it stopped."""
+    from supsup_models.experiments.names import EXPERIMENT_NAMES
+
+    if not list_all:
+        console.choice("experiment", experiment or "nothing", EXPERIMENT_NAMES)
+    with usage_checked():
+        from supsup_models.cli import reproduce as command
+        from supsup_models.experiments.experiment import Context
+
+        if list_all:
+            known = command.listing()
+            if as_json:
+                console.print_json({"experiments": known})
+            else:
+                print("\n".join(f"{each['name']}: {each['title']}" for each in known))
+            return
+        context = Context(out, quick, data, download, device)
+        result, path = command.reproduce(str(experiment), context)
+    if as_json:
+        console.print_json(result)
+    else:
+        command.print_result(result, path)
+    if result["reached"] is False:
+        raise typer.Exit(console.FAILED)

@@ -1,0 +1,154 @@
+"""`supsup demo`: the tour on embedded data. Train, store, name the task of unlabelled images, get masks from memory."""
+
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from rich.console import Console
+from rich.table import Table
+
+from hopfield import MeanFieldRecipe, PseudoInverse
+from maskstore import MaskBank
+from maskstore.bank.accounting import account
+from maskstore.cli.compile_notice import warm
+from maskstore.philox import Role, random_permutation
+from supsup_models.cli.progress import Reporter
+from supsup_models.data.streams import open_stream
+from supsup_models.hopsupsup import NeuronMaskedNetwork, NeuronTraining, accuracy, memory_per_layer
+from supsup_models.hopsupsup.stream import Relabelled, StreamRecovery, recover_stream, train_stream
+from supsup_models.inference.compiled import fits as passes
+from supsup_models.runs.infer import infer_file
+from supsup_models.runs.record import RunConfig, bank_path
+from supsup_models.runs.train import train
+
+CONFIG = RunConfig(
+    stream="permuted-digits", tasks=5, model="lenet-300-100", outputs=100, batches=500, recipe="default", seed=0
+)
+IMAGES = 100
+RECOVERED_STREAM, RECOVERED_WIDTH = "split-digits", 1024
+
+
+@dataclass(frozen=True)
+class DemoResult:
+    """The figures of the tour; fractions, bits and seconds."""
+
+    folder: str
+    tasks: int
+    accuracy: float
+    parameters: int
+    file_bytes: int
+    packed_bytes: int
+    bits_per_parameter: float
+    unlabelled_images: int
+    tasks_inferred: float
+    labels_right: float
+    recovered: int
+    """Neuron masks of the split stream's tasks that the Hopfield network gave back bit for bit."""
+    recoverable: int
+    recovery_batches: int
+    seconds: float
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready."""
+        return asdict(self)
+
+    def print(self) -> None:
+        """The closing table, and where the files are."""
+        folder = Path(self.folder)
+        table = Table(title=f"{CONFIG.stream}, {self.tasks} tasks, {self.parameters:,} weights that are never stored")
+        table.add_column("what")
+        table.add_column("result", justify="right")
+        table.add_row("accuracy, task given", f"{self.accuracy:.1%}")
+        table.add_row("masks, plainly packed", f"{self.packed_bytes:,} bytes, 1.000 bits a parameter")
+        table.add_row(
+            "masks, coded, the whole file", f"{self.file_bytes:,} bytes, {self.bits_per_parameter:.3f} bits a parameter"
+        )
+        table.add_row(f"task found, {self.unlabelled_images} unlabelled images", f"{self.tasks_inferred:.1%}")
+        table.add_row("label and task right", f"{self.labels_right:.1%}")
+        table.add_row(
+            f"masks back from a Hopfield network, {self.recovery_batches} unlabelled batches each",
+            f"{self.recovered} of {self.recoverable} exact",
+        )
+        table.add_row("time", f"{self.seconds:.1f} s")
+        console = Console()
+        console.print(table)
+        console.print("files:", highlight=False)
+        for name, what in (
+            ("masks.bank", "the masks; look into it with `maskstore stats` and `maskstore ls`"),
+            ("run.json", "how they were made"),
+            ("unlabelled.npy", "the images; ask again with `supsup infer`"),
+        ):
+            console.print(f"  {folder / name}: {what}", highlight=False, markup=False, soft_wrap=True)
+
+
+def run_demo(folder: Path) -> DemoResult:
+    """The whole tour in `folder`, which may hold an earlier demo, but no other run (RunError)."""
+    start = perf_counter()
+    warm()
+    passes.warm()  # whoever tries the library next does not wait for a compiler
+    trained = train(CONFIG, folder, restart=True)
+    truth, labels = _write_unlabelled_images(folder / "unlabelled.npy")
+    answers = infer_file(folder, folder / "unlabelled.npy").answers
+    right_task = np.array([answer.task == true for answer, true in zip(answers, truth, strict=True)])
+    right_label = np.array([answer.label for answer in answers]) == labels
+    with MaskBank.open(bank_path(folder)) as bank:
+        stored = account(bank)
+    recovered = _recover_from_memory()
+    return DemoResult(
+        folder=str(folder),
+        tasks=stored.tasks,
+        accuracy=trained.accuracy,
+        parameters=stored.parameters,
+        file_bytes=stored.file_bytes,
+        packed_bytes=stored.tasks * -(-stored.parameters // 8),
+        bits_per_parameter=8 * stored.file_bytes / (stored.tasks * stored.parameters),
+        unlabelled_images=len(answers),
+        tasks_inferred=float(right_task.mean()),
+        labels_right=float((right_task & right_label).mean()),
+        recovered=sum(task.exact for task in recovered.tasks),
+        recoverable=len(recovered.tasks),
+        recovery_batches=max(task.steps for task in recovered.tasks),
+        seconds=perf_counter() - start,
+    )
+
+
+def _recover_from_memory() -> StreamRecovery:
+    """Neuron masks of five two-class tasks, stored as attractors and given back from unlabelled images of each task."""
+    stream = open_stream(RECOVERED_STREAM, seed=CONFIG.seed)
+    outputs = 1 + max(label for task in stream for label in task.global_labels)
+    model = NeuronMaskedNetwork((stream.inputs, RECOVERED_WIDTH, RECOVERED_WIDTH, outputs), seed=CONFIG.seed)
+    with Reporter("recovering", 2 * len(stream)) as report:
+
+        def progress(what: str, done: int, total: int) -> None:
+            report.at(done if what == "training" else total + done)
+
+        masks = train_stream(model, stream, NeuronTraining(), seed=CONFIG.seed, progress=progress)
+        memory = memory_per_layer(masks, PseudoInverse())
+        return recover_stream(
+            model,
+            masks,
+            memory,
+            [Relabelled(task.test, task.global_labels) for task in stream],
+            MeanFieldRecipe(),
+            batch=64,
+            seed=CONFIG.seed,
+            accuracy=lambda split, mask: accuracy(model, split, mask),
+            progress=progress,
+        )
+
+
+def _write_unlabelled_images(file: Path) -> tuple[list[str], np.ndarray]:
+    """Test images of all tasks, mixed, into a `.npy` file; returns the truth, which the file does not hold."""
+    stream = open_stream(CONFIG.stream, tasks=CONFIG.tasks, seed=CONFIG.seed)
+    order = torch.from_numpy(random_permutation(CONFIG.seed, Role.SAMPLE, len(stream[0].test.labels))[:IMAGES])
+    images, names, labels = [], [], []
+    for position, index in enumerate(order):
+        task = stream[position % len(stream)]
+        images.append(task.test.images(index.reshape(1)))
+        names.append(task.name)
+        labels.append(int(task.test.labels[index]))
+    np.save(file, torch.cat(images).numpy(), allow_pickle=False)
+    return names, np.array(labels)

@@ -1,0 +1,126 @@
+"""`supsup train`: its options and what it prints; the work is in `supsup_models.runs.train`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from maskstore.cli import console
+from supsup_models.cli.options import AsJson, Data, Device, Download, example, names_checked, usage_checked
+
+EXAMPLES = example(
+    "supsup train --stream permuted-digits --tasks 5 --batches 200 --out run",
+    "supsup train --stream permuted-mnist --tasks 10 --recipe paper --data DIR --out run",
+    "supsup train --stream permuted-mnist --tasks 10 --target-bits 0.1 --data DIR --out run",
+    "supsup train --stream split-digits --model resnet-18-20 --density 0.3 --sparsity er --batches 50 --out run",
+)
+
+
+def train(
+    out: Annotated[Path, typer.Option(help="The run's folder; an unfinished run there goes on.", show_default=False)],
+    stream: Annotated[
+        str,
+        typer.Option(
+            help="permuted-, rotated- or split- digits, mnist or fashion-mnist; split-cifar-100, split-imagenet."
+        ),
+    ],
+    tasks: Annotated[
+        int | None, typer.Option(help="Number of tasks; by default all of the stream, permuted: 10.", min=1)
+    ] = None,
+    model: Annotated[
+        str, typer.Option(help="lenet-300-100, fc-1024-1024, resnet-18-20 or resnet-50.")
+    ] = "lenet-300-100",
+    outputs: Annotated[int, typer.Option(help="Outputs, superfluous ones included.", min=1)] = 100,
+    batches: Annotated[int, typer.Option(help="Training steps a task.", min=1, max=1_000_000)] = 1000,
+    mask: Annotated[
+        str | None, typer.Option(help="threshold or edge-popup; by default as published for the model.")
+    ] = None,
+    weights: Annotated[str, typer.Option(help="signed-constant or kaiming: the frozen weights.")] = "signed-constant",
+    density: Annotated[
+        float | None,
+        typer.Option(help="Share of the weights that a sparse mask keeps; by default the recipe's."),
+    ] = None,
+    sparsity: Annotated[
+        str | None,
+        typer.Option(help="uniform, er, erk or equal: how layers share it; by default the recipe's."),
+    ] = None,
+    rate_weight: Annotated[
+        float | None,
+        typer.Option(help="Price of a coded bit in nats of loss, at most 1, for sparse masks; by default 0."),
+    ] = None,
+    target_bits: Annotated[
+        float | None,
+        typer.Option(help="Bits per parameter that the first task's sparse mask may take; finds the density."),
+    ] = None,
+    transfer: Annotated[
+        bool, typer.Option("--transfer", help="Start each task from the mean of the masks before it.")
+    ] = False,
+    recipe: Annotated[
+        str | None,
+        typer.Option(help="default (ours: sparse masks), dense (ours), paper or edge-popup (as published)."),
+    ] = None,
+    seed: Annotated[int, typer.Option(help="Seed of weights, scores, pixels, batches.", min=0, max=2**64 - 1)] = 0,
+    scenario: Annotated[
+        str, typer.Option(help="NNs trains without task identity; GG, GNs and GNu train alike.")
+    ] = "GG",
+    data: Data = None,
+    download: Download = False,
+    device: Device = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Train a mask for every task of a stream; run again with the same arguments, it goes on where it stopped.
+
+    With more --tasks than before it goes on with those.
+    """
+    from supsup_models.runs.record import bank_path
+
+    with names_checked():
+        from supsup_models.data.names import parse_stream_name
+
+        parse_stream_name(stream)
+    with usage_checked():
+        from supsup_models._names import check
+        from supsup_models.inference.evaluate import SCENARIOS
+
+        check("scenario", scenario, SCENARIOS)
+        from supsup_models.runs import train as command
+        from supsup_models.runs.config import run_config
+
+        config = run_config(
+            stream,
+            tasks=tasks,
+            model=model,
+            outputs=outputs,
+            batches=batches,
+            recipe=recipe,
+            seed=seed,
+            task_identity=scenario != "NNs",
+            mask=mask,
+            weights=weights,
+            density=density,
+            sparsity=sparsity,
+            transfer=transfer,
+            rate_weight=rate_weight,
+            target_bits=target_bits,
+        )
+        trained = command.train(config, out, data=data, download=download, device=device)
+    place = {"run": str(out), "bank": str(bank_path(out))}
+    if not config.task_identity:
+        masks = list(trained.record.tasks)
+        if as_json:
+            console.print_json({**place, "masks": len(masks), "new_masks": trained.new_tasks, "per_mask": masks})
+        else:
+            print(f"{len(masks)} masks, {trained.new_tasks} of them new, in {bank_path(out)}")
+    elif as_json:
+        console.print_json(
+            {
+                **place,
+                "tasks": len(trained.record.tasks),
+                "new_tasks": trained.new_tasks,
+                "accuracy": trained.accuracy,
+                "per_task": list(trained.record.tasks),
+            }
+        )
+    else:
+        print(f"{len(trained.record.tasks)} tasks, {trained.new_tasks} of them new, in {bank_path(out)}")
+        print(f"mean accuracy {trained.accuracy:.4f}, each task under its own mask")

@@ -1,0 +1,233 @@
+"""Learning from a stream of batches that never says which task a batch is from, nor when it changes (scenario NNs).
+
+Every `check_every` batches, and when a few images of a batch look unusual, the `Allocator` looks at the batch's images,
+before anything is learned from them, and says which mask to go on with. A mask that is left is **put away**: compared
+with the others on its own last images, and merged where one of the two is superfluous. Labels reach the training step
+and nothing else.
+"""
+
+from collections import deque
+from collections.abc import Callable, Iterable, Mapping
+from dataclasses import dataclass
+from math import log
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from maskstore import Mask, MaskMatrix
+from supsup_models.continual.allocation import AllocationConfig, Allocator, Candidate, mask_preference, mean_entropy
+from supsup_models.continual.merging import find_twin
+from supsup_models.errors import NetworkError
+from supsup_models.inference.objectives import Entropy
+from supsup_models.networks import MaskedNetwork
+from supsup_models.training.recipes import Recipe
+from supsup_models.training.steps.fused import Stepper, Stepping, make_stepper
+from supsup_models.training.task import checked_images, checked_labels
+
+_WATCHED = 32  # images of a batch
+_MEMORY = 8  # batches that the usual entropy is averaged over
+
+
+@dataclass(frozen=True)
+class KnownMask:
+    """A mask that was put away.
+
+    `number` is that of the seeded scores it was trained from, `batches` how many it was trained for, `level` the mean
+    entropy of its own last images under it.
+    """
+
+    mask: Mask
+    number: int
+    batches: int
+    level: float
+
+
+@dataclass(frozen=True)
+class PutAway:
+    """What changed when a mask was put away: the mask, unless it was superfluous, and the names of those that were.
+
+    `batch` and `allocated` are the batches seen and the masks allocated so far.
+    """
+
+    kept: Mapping[str, KnownMask]
+    dropped: tuple[str, ...]
+    batch: int
+    allocated: int
+
+
+class IdentityFreeLearner:
+    """Masks for a stream without task identity. `known` are the masks put away; one more may be in training.
+
+    With `known`, `batch` and `allocated` of an earlier learner at the moment when it put a mask away, a new learner
+    goes on exactly as that one did.
+    """
+
+    def __init__(
+        self,
+        model: MaskedNetwork,
+        recipe: Recipe,
+        config: AllocationConfig = AllocationConfig(),
+        *,
+        known: Mapping[str, KnownMask] | None = None,
+        batch: int = 0,
+        allocated: int = 0,
+        on_put_away: Callable[[PutAway], None] | None = None,
+    ) -> None:
+        if recipe.sparse is not None:
+            raise NetworkError(
+                f"recipe {recipe.name!r}: expected threshold masks without task identity, found sparse ones"
+            )
+        if recipe.weight_gain != model.weight_gain:
+            raise NetworkError(
+                f"recipe {recipe.name!r}: expected a network of weight_gain {recipe.weight_gain}, "
+                f"found {model.weight_gain}"
+            )
+        self.model = model
+        self.known: dict[str, KnownMask] = dict(known or {})
+        self.batch, self.allocated = batch, allocated
+        self._recipe, self._config = recipe, config
+        self._allocator = Allocator(model, config)
+        self._on_put_away = on_put_away
+        self._stepper: Stepper | None = None
+        self._name, self._number, self._batches = "", 0, 0
+        self._recent: deque[Tensor] = deque(maxlen=config.buffer)  # images only
+        self._matrix = self._packed()
+        self._untrained: Mask | None = None
+        self._usual = self._ceiling = 0.0  # entropy of the watched images: lately, and the most that it can be
+
+    def observe(self, images: Tensor, labels: Tensor) -> float:
+        """Learn from one batch, images `(b, inputs)` and labels `(b,)`; returns its cross-entropy before the step.
+
+        Raises ShapeError, ImageValueError or LabelValueError for a batch that does not fit, before anything changes.
+        """
+        images = checked_images(images, self.model)
+        labels = checked_labels(labels, self.model.classes).to(images.device)
+        if self._stepper is None or self.batch % self._config.check_every == 0 or self._looks_unusual(images):
+            self._choose(images)
+        assert self._stepper is not None
+        # The stream has no known end, so a rate cannot be scheduled towards it.
+        loss = self._stepper.step(images, labels, self._recipe.optimiser.learning_rate)
+        self._recent.append(images)
+        self._batches += 1
+        self.batch += 1
+        return float(loss)
+
+    def finish(self) -> None:
+        """Put the mask in training away; learning may go on afterwards."""
+        if self._stepper is not None:
+            self._put_away()
+
+    def masks(self) -> MaskMatrix:
+        """All masks that were put away, packed, in the order in which they were last put away."""
+        return self._packed()
+
+    def _choose(self, images: Tensor) -> None:
+        current = None if self._stepper is None else Candidate(self._mask(), self._level(self._mask()))
+        if self._ask(current, images) == len(self._matrix) and current is not None:
+            return
+        if current is not None:
+            self._put_away()
+        # Asked again without a current mask, merged masks gone: what a learner that goes on from here would find.
+        row = self._ask(None, images)
+        if row is None:
+            self._start(f"mask-{self.allocated}", self.allocated, 0, self.model.initial_scores(self.allocated))
+            self.allocated += 1
+        else:
+            name = self._matrix.names[row]
+            known = self.known.pop(name)
+            self._matrix = self._packed()
+            self._start(name, known.number, known.batches, self._scores_of(known))
+
+    def _looks_unusual(self, images: Tensor) -> bool:
+        """Whether a few of the images are much less certain than those before them; cheap enough for every batch.
+
+        Without it a task that ends between two checks would have the next one trained into its mask until the second.
+        """
+        if not self._config.verify or self._stepper is None:
+            return False
+        with torch.no_grad():
+            effective = self.model.weights * (self._stepper.scores.detach() >= 0)
+            found = float(Entropy().cost(self.model.run_with(images[:_WATCHED], effective)).mean())
+        rise = (found - self._usual) / max(self._ceiling - self._usual, 1e-6)
+        if rise > self._config.tolerance and self._usual < (1 - self._config.tolerance) * self._ceiling:
+            return True
+        self._usual += (found - self._usual) / _MEMORY
+        return False
+
+    def _ask(self, current: Candidate | None, images: Tensor) -> int | None:
+        levels = [known.level for known in self.known.values()]
+        return self._allocator.choose(self._matrix, levels, current, self._untrained_mask(), images).row
+
+    def _start(self, name: str, number: int, batches: int, scores: Tensor) -> None:
+        self._name, self._number, self._batches = name, number, batches
+        self._stepper = make_stepper(Stepping.FUSED, self.model, scores, self._recipe.optimiser)
+        self._recent.clear()
+        self._untrained = None
+        # as uncertain as can be, until a few batches have said otherwise
+        self._usual = self._ceiling = log(self.model.outputs)
+
+    def _put_away(self) -> None:
+        mask = self._mask()
+        name, entry = self._name, KnownMask(mask, self._number, self._batches, self._level(mask))
+        dropped = self._merge(name, entry)
+        if name not in dropped:
+            self.known[name] = entry
+        self._stepper = None
+        self._recent.clear()
+        self._matrix = self._packed()
+        if self._on_put_away is not None:
+            kept = {} if name in dropped else {name: entry}
+            self._on_put_away(PutAway(kept, dropped, self.batch, self.allocated))
+
+    def _merge(self, name: str, entry: KnownMask) -> tuple[str, ...]:
+        """Drop the worse of each pair of twins: of the mask that is put away and the others."""
+        dropped: list[str] = []
+        while self._config.merge and self.known:
+            images = torch.cat(tuple(self._recent))
+            twin = find_twin(
+                self.model,
+                self._allocator,
+                entry.mask,
+                self._shortlisted(images),
+                images,
+                untrained=self._untrained_mask(),
+                agreement=self._config.agreement,
+            )
+            if twin is None:
+                break
+            other = self.known[twin]
+            if mean_entropy(self.model, other.mask, images) <= entry.level:
+                return (*dropped, name)
+            dropped.append(twin)
+            del self.known[twin]
+            self._matrix = self._packed()
+        return tuple(dropped)
+
+    def _shortlisted(self, images: Tensor) -> Iterable[tuple[str, Candidate]]:
+        best = np.argsort(-mask_preference(self.model, self._matrix, None, images), kind="stable")
+        for row in best[: self._config.shortlist]:
+            name = self._matrix.names[int(row)]
+            yield name, Candidate(self.known[name].mask, self.known[name].level)
+
+    def _mask(self) -> Mask:
+        assert self._stepper is not None
+        return Mask.from_flat((self._stepper.scores.detach() >= 0).cpu().numpy(), self.model.spec)
+
+    def _level(self, mask: Mask) -> float:
+        return mean_entropy(self.model, mask, torch.cat(tuple(self._recent)))
+
+    def _untrained_mask(self) -> Mask:
+        if self._untrained is None:
+            scores = self.model.initial_scores(self.allocated)
+            self._untrained = Mask.from_flat((scores >= 0).cpu().numpy(), self.model.spec)
+        return self._untrained
+
+    def _scores_of(self, known: KnownMask) -> Tensor:
+        """Scores to go on from: only the mask was kept, so each initial score is given the sign that its bit has."""
+        bits = torch.from_numpy(known.mask.flat()).to(self.model.device)
+        magnitude = self.model.initial_scores(known.number).abs()
+        return torch.where(bits, magnitude, -magnitude)
+
+    def _packed(self) -> MaskMatrix:
+        return MaskMatrix(self.model.spec, [known.mask for known in self.known.values()], list(self.known))

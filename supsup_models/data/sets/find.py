@@ -1,0 +1,120 @@
+"""Finding the four IDX files of a data set on this machine, and making sure that they are the right ones."""
+
+import os
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from supsup_models.data.sets.idx import read_idx
+from supsup_models.data.sets.mnist import IDX_DATA_SETS, IDX_FILES, IdxDataSet
+from supsup_models.errors import DataFormatError, DataNotFoundError
+
+DATA_VARIABLE = "MASKSTORE_DATA"
+
+
+def cache_folder() -> Path:
+    """The user's cache of data sets: `$XDG_CACHE_HOME/maskstore`, or `~/.cache/maskstore`."""
+    base = os.environ.get("XDG_CACHE_HOME", "")
+    # The XDG specification says to ignore a relative path.
+    return Path(base if os.path.isabs(base) else os.path.expanduser("~/.cache")) / "maskstore"
+
+
+def find_folder(wanted: IdxDataSet, data: Path | None = None) -> Path:
+    """The folder that holds the four files of `wanted`, plain or `.gz`.
+
+    With `data`, only that folder is searched: naming a wrong place is an error, never silently another place. Without,
+    `$MASKSTORE_DATA`, the user's cache and the folder of the Debian package are, in that order. In each, the folder
+    itself may hold the files, or a folder below named as the data set. As the data sets use the same file names, the
+    smallest file's hash tells which one it is. Raises `DataNotFoundError` if there is none, and `DataFormatError` if
+    all that was found is another data set.
+    """
+    places = search_places(data)
+    if data is None and wanted.packaged is not None:
+        places.append((f"Debian's {wanted.package}", wanted.packaged))
+    strangers: list[str] = []
+    incomplete: list[str] = []
+    for _, place in places:
+        for folder in (*(place / name for name in wanted.subfolders), place):
+            missing = [name for name in IDX_FILES if find_file(folder, name) is None]
+            if not missing:
+                found = _identify(folder)
+                if found is wanted:
+                    return folder
+                strangers.append(f"{found.title if found else 'an unknown data set'} in {folder}")
+            elif len(missing) < len(IDX_FILES):
+                incomplete.append(f"{folder} lacks {', '.join(missing)}")
+    if strangers:
+        raise DataFormatError(f"expected {wanted.title}, found {' and '.join(strangers)}")
+    searched = describe_places(places)
+    half = f"; {'; '.join(incomplete)}" if incomplete else ""
+    raise DataNotFoundError(
+        f"{wanted.title} not found: looked for {IDX_FILES[0]}[.gz] and its three companions in {searched}{half}; "
+        f"{_how_to_get(wanted)}"
+    )
+
+
+def read_files(wanted: IdxDataSet, folder: Path) -> tuple[NDArray[np.uint8], ...]:
+    """The four arrays of `wanted` in `folder`, uint8, in the order of `IDX_FILES`; every file's hash is checked.
+
+    Raises `DataNotFoundError` or `DataFormatError`.
+    """
+    arrays = []
+    for name, expected in zip(IDX_FILES, wanted.sha256, strict=True):
+        path = find_file(folder, name)
+        if path is None:
+            raise DataNotFoundError(f"{wanted.title} not found: looked for {name}[.gz] in {folder}")
+        arrays.append(read_verified(wanted, path, name, expected))
+    return tuple(arrays)
+
+
+def read_verified(wanted: IdxDataSet, path: Path, name: str, expected: str) -> NDArray[np.uint8]:
+    """The values of the IDX file at `path`, which must be `wanted`'s file `name` with the SHA-256 `expected`."""
+    content = read_idx(path)
+    if content.sha256 != expected:
+        stranger = _owner(name, content.sha256)
+        found = stranger.title if stranger else f"a file with SHA-256 {content.sha256[:16]}…, not {expected[:16]}…,"
+        raise DataFormatError(f"expected {wanted.title}, found {found} in {path}")
+    return content.values.astype(np.uint8, copy=False)
+
+
+def find_file(folder: Path, name: str) -> Path | None:
+    """The file `name` in `folder`, plain (which is faster to read) or else gzipped; None if there is neither."""
+    for path in (folder / name, folder / f"{name}.gz"):
+        if os.path.isfile(path):  # False, not an error, where one may not look
+            return path
+    return None
+
+
+def search_places(data: Path | None) -> list[tuple[str, Path]]:
+    """Where any data set is looked for, each with what it is called: in `data` alone, or in the usual places."""
+    if data is not None:
+        return [("the given folder", Path(data))]
+    places = [("the cache", cache_folder())]
+    if variable := os.environ.get(DATA_VARIABLE):
+        places.insert(0, (f"${DATA_VARIABLE}", Path(variable)))
+    return places
+
+
+def describe_places(places: list[tuple[str, Path]]) -> str:
+    """Places that were searched, for a message."""
+    return ", ".join(f"{label} {path}{'' if os.path.isdir(path) else ' (no such folder)'}" for label, path in places)
+
+
+def _identify(folder: Path) -> IdxDataSet | None:
+    name = IDX_FILES[-1]  # the smallest
+    path = find_file(folder, name)
+    return None if path is None else _owner(name, read_idx(path).sha256)
+
+
+def _owner(name: str, sha256: str) -> IdxDataSet | None:
+    position = IDX_FILES.index(name)
+    return next((known for known in IDX_DATA_SETS.values() if known.sha256[position] == sha256), None)
+
+
+def _how_to_get(wanted: IdxDataSet) -> str:
+    ways = [f"put the files of {wanted.urls[0]} in a folder and name it with --data or ${DATA_VARIABLE}"]
+    if wanted.package is not None:
+        ways.append(f"apt install {wanted.package}")
+    ways.append("allow the download (download=True)")
+    return f"to get it: {', or '.join(ways)}"

@@ -1,0 +1,128 @@
+"""How each kind of stream makes its tasks: pixels permuted, images rotated, classes shared out."""
+
+from collections.abc import Callable
+from functools import partial
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from maskstore.philox import Role, random_permutation
+from supsup_models.data.augment import Augmented
+from supsup_models.data.names import ROTATION_STEP, classes_per_split
+from supsup_models.data.rotation import RotatedPixels
+from supsup_models.data.sets.imagenet import ClassFolders, ImageFiles
+from supsup_models.data.sets.load import DataSet
+from supsup_models.data.tasks import Split, Task, TaskImages, pixel_levels, task_name
+from supsup_models.errors import DataFormatError
+
+MakeTask = Callable[[int], Task]
+_CLASS_ORDER = 1  # layer of the random stream that shares out classes; layer 0 splits the digits for testing
+_IN_ORDER = 10  # data sets of so many classes are shared out in order, 0 and 1, 2 and 3, ..., as published
+
+
+def permuted(source: DataSet, seed: int) -> MakeTask:
+    """Task t sees all images with their pixels in the order that `seed` and t give."""
+    train, test = torch.from_numpy(source.train_images), torch.from_numpy(source.test_images)
+    train_labels, test_labels = torch.from_numpy(source.train_labels), torch.from_numpy(source.test_labels)
+
+    def make_task(index: int) -> Task:
+        permutation = random_permutation(seed, Role.PERMUTATION, source.inputs, stream=index)
+        columns = torch.from_numpy(permutation)
+        return _task(
+            index,
+            range(source.classes),
+            _split_of(source, lambda: train, train_labels, columns=columns),
+            _split_of(source, lambda: test, test_labels, columns=columns),
+        )
+
+    make_task(0)  # a seed out of range is refused now, not after the first hour
+    return make_task
+
+
+def rotated(source: DataSet) -> MakeTask:
+    """Task t sees all images rotated counter-clockwise by 10 t degrees."""
+    train = RotatedPixels(source.train_images, source.height, source.width)
+    test = RotatedPixels(source.test_images, source.height, source.width)
+    train_labels, test_labels = torch.from_numpy(source.train_labels), torch.from_numpy(source.test_labels)
+
+    def make_task(index: int) -> Task:
+        degrees = float(ROTATION_STEP * index)
+        return _task(
+            index,
+            range(source.classes),
+            _split_of(source, partial(train.at, degrees), train_labels),
+            _split_of(source, partial(test.at, degrees), test_labels),
+        )
+
+    return make_task
+
+
+def split(source: DataSet, seed: int) -> MakeTask:
+    """Task t sees its own classes; colour images are augmented in training."""
+    train, test = torch.from_numpy(source.train_images), torch.from_numpy(source.test_images)
+    shares = shared_out(source.classes, classes_per_split(source.name), seed)
+
+    def make_task(index: int) -> Task:
+        classes = shares[index]
+        train_rows, train_labels = _rows_of_classes(source, source.train_labels, classes)
+        test_rows, test_labels = _rows_of_classes(source, source.test_labels, classes)
+        training: TaskImages = _split_of(source, lambda: train, train_labels, rows=train_rows)
+        if source.channels > 1:
+            training = Augmented(training, source.image_shape, seed=seed, task=index)
+        return _task(index, classes, training, _split_of(source, lambda: test, test_labels, rows=test_rows))
+
+    return make_task
+
+
+def split_folders(folders: ClassFolders, seed: int) -> MakeTask:
+    """Task t sees the image files of its own classes."""
+    names = folders.classes
+    shares = shared_out(len(names), classes_per_split("imagenet"), seed)
+
+    def make_task(index: int) -> Task:
+        parts = []
+        for part, augmented in ((folders.train, True), (folders.val, False)):
+            chosen = [part[names[number]] for number in shares[index]]
+            labels = torch.repeat_interleave(torch.arange(len(chosen)), torch.tensor([len(files) for files in chosen]))
+            files = [file for of_class in chosen for file in of_class]
+            parts.append(ImageFiles(files, labels, augmented=augmented, seed=seed, task=index))
+        return _task(index, shares[index], *parts)
+
+    return make_task
+
+
+def shared_out(classes: int, per_task: int, seed: int) -> list[tuple[int, ...]]:
+    """The classes of each task: in order where there are ten, by a permutation that follows from `seed` where more."""
+    order = np.arange(classes)
+    if classes > _IN_ORDER:
+        order = random_permutation(seed, Role.SPLIT, classes, layer=_CLASS_ORDER)
+    return [tuple(order[first : first + per_task].tolist()) for first in range(0, classes - per_task + 1, per_task)]
+
+
+def _rows_of_classes(source: DataSet, labels: np.ndarray, classes: tuple[int, ...]) -> tuple[Tensor, Tensor]:
+    """Which images are of these classes, and their task-local labels. DataFormatError for a class without any."""
+    local = np.full(source.classes, -1, dtype=np.int64)
+    local[list(classes)] = np.arange(len(classes))
+    found = local[labels]
+    rows = np.flatnonzero(found >= 0)
+    missing = set(classes) - set(labels[rows].tolist())
+    if missing:
+        raise DataFormatError(f"{source.name}: expected images of class {min(missing)}, found none")
+    return torch.from_numpy(rows), torch.from_numpy(found[rows])
+
+
+def _split_of(
+    source: DataSet,
+    pixels: Callable[[], Tensor],
+    labels: Tensor,
+    *,
+    rows: Tensor | None = None,
+    columns: Tensor | None = None,
+) -> Split:
+    scale, shift = pixel_levels(source.mean, source.std, source.levels)
+    return Split(labels, pixels, source.inputs, scale, shift, rows=rows, columns=columns)
+
+
+def _task(index: int, classes: range | tuple[int, ...], train: TaskImages, test: TaskImages) -> Task:
+    return Task(index, task_name(index), len(classes), train, test, tuple(classes))

@@ -1,0 +1,133 @@
+"""What every baseline offers: `fit` one task after another, `predict`, `bytes`.
+
+All are multilayer perceptrons without biases of the same sizes as the masked network they are compared with, trained by
+Adam on the same batches. A learned number is counted as float32; what a seed gives back costs the seed.
+"""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from itertools import pairwise
+from math import prod, sqrt
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from maskstore.philox import Role, random_uniform
+from supsup_models.data.tasks import Task
+from supsup_models.errors import InferenceError, NetworkError
+from supsup_models.training.task import batch_order
+
+SEED_BYTES = 8
+FLOAT_BYTES = 4
+
+
+@dataclass(frozen=True)
+class BaselineConfig:
+    """Sizes, and how each task is trained. `classes` is of one task; tasks have the same number."""
+
+    inputs: int
+    classes: int
+    hidden: tuple[int, ...] = (300, 100)
+    steps: int = 1000
+    batch_size: int = 128
+    learning_rate: float = 1e-3
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if min(self.inputs, self.classes, self.steps, self.batch_size, *self.hidden) < 1:
+            raise NetworkError(f"baseline: expected sizes and steps of at least 1, found {self}")
+
+    def shapes(self, outputs: int | None = None) -> tuple[tuple[int, int], ...]:
+        """Shapes `(out, in)` of the layers, with `classes` outputs unless said."""
+        sizes = (self.inputs, *self.hidden, self.classes if outputs is None else outputs)
+        return tuple((to, of) for of, to in pairwise(sizes))
+
+
+class Baseline(ABC):
+    """Learns tasks in the order they come. `name` is that of the table's row."""
+
+    name: str
+    finds_tasks: bool
+    """Whether `predict` works without being given the task."""
+
+    def __init__(self, config: BaselineConfig) -> None:
+        self.config = config
+        self.tasks = 0
+
+    def fit(self, task: Task) -> None:
+        """Learn one more task, number `self.tasks`. NetworkError if it does not fit the sizes."""
+        if task.train.inputs != self.config.inputs or task.classes > self.config.classes:
+            raise NetworkError(
+                f"{self.name}: expected a task of {self.config.inputs} inputs and at most {self.config.classes} "
+                f"classes, found {task.train.inputs} and {task.classes}"
+            )
+        self._learn(task)
+        self.tasks += 1
+
+    def predict(self, images: Tensor, task: int | None = None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        """Tasks and labels, `(b,)` each, of images `(b, inputs)`; `task` gives the task of all of them.
+
+        Raises InferenceError before anything was learned, for a task that was not, or where the task is needed.
+        """
+        if not self.tasks:
+            raise InferenceError(f"{self.name}: expected a learned task, found none; call fit first")
+        if task is not None and not 0 <= task < self.tasks:
+            raise InferenceError(f"{self.name}: expected a task in range({self.tasks}), found {task}")
+        if task is None and not self.finds_tasks:
+            raise InferenceError(f"{self.name}: expected the images' task, found none; this method cannot find it")
+        with torch.no_grad():
+            return self._predict(images, task)
+
+    @abstractmethod
+    def _learn(self, task: Task) -> None: ...
+
+    @abstractmethod
+    def _predict(self, images: Tensor, task: int | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...
+
+    @abstractmethod
+    def bytes(self) -> int:
+        """Bytes to keep for what `predict` can do now; working memory of training is not counted."""
+
+
+def given(task: int, logits: Tensor) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The answer where the task is given: that task for all, and the likeliest class."""
+    labels: NDArray[np.int64] = logits.argmax(dim=1).cpu().numpy()
+    return np.full(len(labels), task), labels
+
+
+def least_uncertain(logits: Tensor) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """The answer from logits `(k, b, classes)` under each of k tasks: for each image the task of lowest entropy."""
+    log_p = torch.log_softmax(logits, dim=2)
+    tasks = (-(log_p.exp() * log_p).sum(dim=2)).argmin(dim=0)  # (b,)
+    labels = logits.argmax(dim=2).gather(0, tasks[None])[0]
+    return tasks.cpu().numpy(), labels.cpu().numpy()
+
+
+def initial_layers(config: BaselineConfig, *, number: int = 0, outputs: int | None = None) -> list[Tensor]:
+    """Seeded weights `(out, in)` of each layer, uniform with the variance 2 / in (Kaiming); `number` picks others."""
+    layers = []
+    for index, shape in enumerate(config.shapes(outputs)):
+        uniform = random_uniform(config.seed, Role.INIT, prod(shape), layer=index, stream=number)
+        layers.append(torch.from_numpy((uniform * sqrt(6.0 / shape[1])).astype(np.float32)).reshape(shape))
+    return layers
+
+
+def run(layers: list[Tensor], images: Tensor) -> Tensor:
+    """Logits of a multilayer perceptron with ReLU, `(b, in)` -> `(b, out)`."""
+    activation = images
+    for weight in layers[:-1]:
+        activation = torch.relu(activation @ weight.T)
+    return activation @ layers[-1].T
+
+
+def batches(config: BaselineConfig, task: Task, number: int) -> list[Tensor]:
+    """Rows of the training images for each step of task `number`, the same as the masked network's; `(b,)` each."""
+    order = batch_order(config.seed, number, len(task.train.labels), config.steps, config.batch_size)
+    return list(torch.from_numpy(order))
+
+
+def numbers(tensors: list[Tensor]) -> int:
+    """How many numbers some tensors hold together."""
+    return sum(tensor.numel() for tensor in tensors)

@@ -1,0 +1,114 @@
+"""BatchE (Wen et al., "BatchEnsemble", ICLR 2020, section 4.1): shared weights, a rank-one scaling for each task.
+
+Task t computes with W * (s_t r_t^T). W is trained together with the first task's vectors and frozen then, or random for
+ever; the vectors start as random signs and are trained for each task.
+
+As W * sum_t alpha_t s_t r_t^T is linear in alpha, tasks can be inferred as with masks: one-shot, dH/dalpha_t =
+s_t^T (g * W) r_t, or exhaustively; the objective is the entropy, or "M", the maximum probability (Wortsman et al.
+2020).
+"""
+
+from math import prod
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from maskstore.philox import Role, random_uniform
+from supsup_models._names import check
+from supsup_models.data.tasks import Task
+from supsup_models.experiments.baselines.base import (
+    FLOAT_BYTES,
+    SEED_BYTES,
+    Baseline,
+    BaselineConfig,
+    given,
+    initial_layers,
+    numbers,
+)
+from supsup_models.experiments.baselines.training import descend
+
+METHODS = ("one-shot", "exhaustive")
+OBJECTIVES = ("H", "M")
+VECTOR_RATE = 1e-2  # signs of size 1 have further to go than weights
+
+
+class BatchE(Baseline):
+    """Rank-one scalings of one weight matrix a layer."""
+
+    finds_tasks = True
+
+    def __init__(
+        self, config: BaselineConfig, *, trained_weights: bool, method: str = "exhaustive", objective: str = "H"
+    ) -> None:
+        super().__init__(config)
+        check("inference method", method, METHODS)
+        check("objective", objective, OBJECTIVES)
+        self.name = f"BatchE, {'trained' if trained_weights else 'random'} W"
+        self.method, self.objective = method, objective
+        self._trained_weights = trained_weights
+        self._weights = initial_layers(config)
+        self._vectors: list[list[tuple[Tensor, Tensor]]] = []  # of each task, of each layer: s (out,), r (in,)
+
+    def _learn(self, task: Task) -> None:
+        vectors = [
+            (self._signs(index, 0, shape[0]), self._signs(index, 1, shape[1]))
+            for index, shape in enumerate(self.config.shapes())
+        ]
+        trained = [vector for pair in vectors for vector in pair]
+        rate = VECTOR_RATE
+        if self._trained_weights and not self.tasks:
+            trained, rate = trained + self._weights, self.config.learning_rate
+        descend(self.config, task, self.tasks, trained, lambda images: self._run(vectors, images), learning_rate=rate)
+        self._vectors.append(vectors)
+
+    def _signs(self, layer: int, side: int, size: int) -> Tensor:
+        # streams 0 and 1 of a high half: apart from those that weights are drawn from
+        uniform = random_uniform(
+            self.config.seed, Role.INIT, size, layer=layer, stream=1 << 24 | self.tasks << 1 | side
+        )
+        return torch.from_numpy(np.sign(uniform).astype(np.float32))
+
+    def _run(self, vectors: list[tuple[Tensor, Tensor]], images: Tensor) -> Tensor:
+        activation = images
+        for index, (weight, (s, r)) in enumerate(zip(self._weights, vectors, strict=True)):
+            activation = ((activation * r) @ weight.T) * s
+            if index < len(vectors) - 1:
+                activation = torch.relu(activation)
+        return activation
+
+    def _predict(self, images: Tensor, task: int | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        if task is not None:
+            return given(task, self._run(self._vectors[task], images))
+        logits = torch.stack([self._run(vectors, images) for vectors in self._vectors])  # (k, b, classes)
+        scores = self.one_shot(images) if self.method == "one-shot" else -self._cost(logits).T  # (b, k)
+        tasks = scores.argmax(dim=1)
+        labels = logits.argmax(dim=2).gather(0, tasks[None])[0]
+        return tasks.cpu().numpy(), labels.cpu().numpy()
+
+    def one_shot(self, images: Tensor) -> Tensor:
+        """-dL/dalpha at alpha = 1/k for each image and task, `(b, k)`: higher is more likely."""
+        with torch.enable_grad():
+            alpha = torch.full((len(images), self.tasks), 1 / self.tasks, requires_grad=True)
+            activation = images
+            for index, weight in enumerate(self._weights):
+                s = torch.stack([vectors[index][0] for vectors in self._vectors])  # (k, out)
+                r = torch.stack([vectors[index][1] for vectors in self._vectors])  # (k, in)
+                # every image has its own alpha: (b, k, out) from (b, 1, in) * (k, in)
+                scaled = ((activation[:, None] * r) @ weight.T) * s
+                activation = (alpha[:, :, None] * scaled).sum(dim=1)
+                if index < len(self._weights) - 1:
+                    activation = torch.relu(activation)
+            cost = self._cost(activation).sum()
+        return -torch.autograd.grad(cost, alpha)[0]
+
+    def _cost(self, logits: Tensor) -> Tensor:
+        log_p = torch.log_softmax(logits, dim=-1)
+        if self.objective == "M":
+            return -log_p.amax(dim=-1)
+        return -(log_p.exp() * log_p).sum(dim=-1)
+
+    def bytes(self) -> int:
+        shared = FLOAT_BYTES * numbers(self._weights) if self._trained_weights else SEED_BYTES
+        return shared + FLOAT_BYTES * sum(prod(v.shape) for task in self._vectors for pair in task for v in pair)

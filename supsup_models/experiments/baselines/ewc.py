@@ -1,0 +1,59 @@
+"""Online EWC (Kirkpatrick et al., PNAS 2017; online: Schwarz et al., "Progress & compress", ICML 2018).
+
+Importance is the diagonal of the Fisher information, of the model's own answers; that of earlier tasks fades by gamma.
+"""
+
+import torch
+from torch import Tensor
+
+from supsup_models.data.tasks import Task
+from supsup_models.experiments.baselines.base import BaselineConfig
+from supsup_models.experiments.baselines.regularised import Regularised
+
+_FISHER_IMAGES = 256
+
+
+class OnlineEWC(Regularised):
+    """Elastic weight consolidation with one running Fisher diagonal."""
+
+    name = "online EWC"
+
+    def __init__(self, config: BaselineConfig, *, strength: float = 10.0, gamma: float = 1.0) -> None:
+        super().__init__(config, strength=strength)
+        self.gamma = gamma
+
+    def _start(self, layers: list[Tensor]) -> None: ...
+
+    def _saw_gradient(self) -> None: ...
+
+    def _stepped(self) -> None: ...
+
+    def _important(self, task: Task, layers: list[Tensor], before: list[Tensor]) -> list[Tensor]:
+        images = task.train.images(slice(0, _FISHER_IMAGES))
+        return fisher_diagonal(layers, images)
+
+    def _kept(self, importance: list[Tensor]) -> list[Tensor]:
+        return [self.gamma * each for each in importance]
+
+
+def fisher_diagonal(layers: list[Tensor], images: Tensor) -> list[Tensor]:
+    """Mean over images `(b, in)` of E_y (d log p(y) / dW)², y as likely as the model says, in the layers' shapes.
+
+    A weight's gradient for one image is the product of what goes in and what comes back, so its square is the product
+    of squares, and the mean over images one matrix product a layer. The expectation is taken over every class: the
+    likeliest one alone, which a trained network is sure of, would leave almost nothing.
+    """
+    activations = [images]
+    for weight in layers[:-1]:
+        activations.append(torch.relu(activations[-1] @ weight.T))
+    squared = [activation**2 for activation in activations]
+    probabilities = torch.softmax(activations[-1] @ layers[-1].T, dim=1)
+    result = [torch.zeros_like(layer) for layer in layers]
+    for answer in range(probabilities.shape[1]):
+        delta = -probabilities
+        delta[:, answer] += 1
+        weight = (probabilities[:, answer] / len(images)).unsqueeze(1)
+        for index in range(len(layers) - 1, -1, -1):
+            result[index] += (weight * delta**2).T @ squared[index]
+            delta = (delta @ layers[index]) * (activations[index] > 0)
+    return result

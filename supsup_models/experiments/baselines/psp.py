@@ -1,0 +1,80 @@
+"""PSP: parameter superposition (Cheung et al., "Superposition of many models into one", NeurIPS 2019).
+
+Layer l of task t computes W_l C_t x, where the context C_t is an orthogonal matrix from the seed: a diagonal of random
+signs ("binary"), or a random rotation ("rotation"). Training adds each task's changes, seen through its context, to the
+one set of weights that all tasks share: the weights are the sum of what all tasks learned, and another task's part
+looks like noise under one's own context.
+"""
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from maskstore.philox import Role, random_uniform
+from supsup_models._names import check
+from supsup_models.data.tasks import Task
+from supsup_models.experiments.baselines.base import (
+    FLOAT_BYTES,
+    SEED_BYTES,
+    Baseline,
+    BaselineConfig,
+    given,
+    initial_layers,
+    least_uncertain,
+    numbers,
+)
+from supsup_models.experiments.baselines.training import descend
+
+CONTEXTS = ("binary", "rotation")
+
+
+class PSP(Baseline):
+    """One set of weights, a context for each task. Contexts come from the seed and cost nothing."""
+
+    finds_tasks = True
+
+    def __init__(self, config: BaselineConfig, *, context: str = "binary") -> None:
+        super().__init__(config)
+        check("context", context, CONTEXTS)
+        self.name = "PSP" if context == "binary" else "PSP, rotations"
+        self._context = context
+        self._weights = initial_layers(config)
+
+    def _learn(self, task: Task) -> None:
+        contexts = self.contexts(self.tasks)
+        descend(self.config, task, self.tasks, self._weights, lambda images: self._run(contexts, images))
+
+    def contexts(self, task: int) -> list[Tensor]:
+        """The context of each layer: `(in,)` signs, or an orthogonal matrix `(in, in)`."""
+        result = []
+        for layer, (_, size) in enumerate(self.config.shapes()):
+            stream = 1 << 25 | task  # apart from those that weights are drawn from
+            if self._context == "binary":
+                signs = np.sign(random_uniform(self.config.seed, Role.INIT, size, layer=layer, stream=stream))
+                result.append(torch.from_numpy(signs.astype(np.float32)))
+                continue
+            one, other = random_uniform(
+                self.config.seed, Role.INIT, 2 * size * size, layer=layer, stream=stream
+            ).reshape(2, size, size)
+            normal = np.sqrt(-2 * np.log(np.abs(one))) * np.cos(np.pi * other)  # Box-Muller: rotations must be uniform
+            q, r = np.linalg.qr(normal)
+            result.append(torch.from_numpy((q * np.sign(np.diag(r))).astype(np.float32)))
+        return result
+
+    def _run(self, contexts: list[Tensor], images: Tensor) -> Tensor:
+        activation = images
+        for index, (weight, context) in enumerate(zip(self._weights, contexts, strict=True)):
+            activation = activation * context if context.ndim == 1 else activation @ context.T
+            activation = activation @ weight.T
+            if index < len(contexts) - 1:
+                activation = torch.relu(activation)
+        return activation
+
+    def _predict(self, images: Tensor, task: int | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        if task is not None:
+            return given(task, self._run(self.contexts(task), images))
+        return least_uncertain(torch.stack([self._run(self.contexts(t), images) for t in range(self.tasks)]))
+
+    def bytes(self) -> int:
+        return SEED_BYTES + FLOAT_BYTES * numbers(self._weights)

@@ -1,0 +1,1 @@
+"""Which task do images belong to, and which label."""

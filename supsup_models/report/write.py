@@ -1,0 +1,120 @@
+"""`supsup report`: one self-contained page about a run."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from maskstore.files.atomic import replacing
+from supsup_models.cli.progress import Reporter
+from supsup_models.report import (
+    Compared,
+    Judged,
+    NoData,
+    Page,
+    ReportError,
+    RunFacts,
+    read_comparisons,
+    read_recovery,
+    read_run,
+    render,
+)
+from supsup_models.report.page import GENERATOR
+from supsup_models.runs.record import RunRecord
+
+if TYPE_CHECKING:
+    from supsup_models.inference.evaluate import Inference
+
+_HEAD_BYTES = 1024  # within these a page says what made it
+
+
+@dataclass(frozen=True)
+class Report:
+    """What was written where, and why it has no figures of inference if it has none."""
+
+    path: Path
+    facts: RunFacts
+    page: Page
+    judged: Judged | NoData | None
+
+    @property
+    def no_images(self) -> str | None:
+        """Why no test images were looked at although they were wanted."""
+        return self.judged.reason if isinstance(self.judged, NoData) else None
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready; the keys are part of the interface."""
+        judged = self.judged if isinstance(self.judged, Judged) else None
+        return {
+            "report": str(self.path),
+            "run": self.facts.name,
+            "finished": self.facts.finished,
+            "tasks": len(self.facts.tasks),
+            "accuracy": self.facts.accuracy,
+            "bits_per_parameter": self.facts.bits_per_parameter,
+            "scenario": judged.scenario if judged else None,
+            "inferred_accuracy": judged.last.accuracy if judged else None,
+            "task_accuracy": judged.last.task_accuracy if judged else None,
+            "figures": list(self.page.drawn),
+            "missing": list(self.page.missing),
+            "no_images": self.no_images,
+        }
+
+
+def inference(method: str, objective: str | None, images: int) -> "Inference":
+    """How tasks are to be inferred; imports torch."""
+    from supsup_models.inference.evaluate import Inference
+
+    return Inference(method, objective, images)
+
+
+def make_report(
+    folder: Path,
+    out: Path,
+    *,
+    inference: "Inference | None" = None,
+    limit: int | None = None,
+    recovery: Path | None = None,
+    compare: Sequence[Path] = (),
+    data: Path | None = None,
+    device: str = "auto",
+    overwrite: bool = False,
+    reporter: Callable[[str, int], Reporter] = Reporter,
+) -> Report:
+    """Write the page of a run, finished or not, to `out`.
+
+    An earlier report there is replaced, any other file only with `overwrite`. Without `inference`, or with a `limit` of
+    0, no test image is looked at. Raises ReportError for a file that would be lost and for input of another kind,
+    RunError for a folder without a run, and what `judge_run` raises.
+    """
+    RunRecord.read(folder)  # a folder without a run is named before what is wrong with a place inside it
+    _check_place(folder, out, overwrite)
+    facts = read_run(folder)
+    recovered = read_recovery(recovery) if recovery else None
+    compared = read_comparisons(compare, facts) if compare else Compared(())
+    judged: Judged | NoData | None = None
+    if inference is not None and limit != 0 and facts.tasks:
+        from supsup_models.report.judging import judge_run
+
+        judged = judge_run(folder, inference, limit=limit, data=data, device=device, reporter=reporter)
+    page = render(facts, judged, recovered, compared)
+    with replacing(out, overwrite=True) as scratch:
+        scratch.write_text(page.html, encoding="utf-8", newline="\n")
+    return Report(out, facts, page, judged)
+
+
+def _check_place(folder: Path, out: Path, overwrite: bool) -> None:
+    """ReportError if there is no folder to write into, or another kind of file would be lost."""
+    if not out.parent.is_dir():
+        raise ReportError(f"{out}: expected a folder {out.parent} to write into, found none")
+    if out.is_dir():
+        raise ReportError(f"{out}: expected a file's name, found a folder")
+    if out.exists() and not overwrite and not _is_report(out):
+        raise ReportError(f"{out}: expected no file or an earlier report, found another file (--overwrite replaces it)")
+    if out.exists() and out.resolve().parent == folder.resolve() and not _is_report(out):
+        raise ReportError(f"{out}: expected a place outside the run's own files, found one of them")
+
+
+def _is_report(path: Path) -> bool:
+    with path.open("rb") as file:
+        return f'name="generator" content="{GENERATOR} '.encode() in file.read(_HEAD_BYTES)

@@ -1,0 +1,133 @@
+"""`supsup infer`: task, label and confidence of images that nobody labelled."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from tokenize import TokenError
+from zipfile import BadZipFile
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from supsup_models._devices import pick_device
+from supsup_models._names import check
+from supsup_models.errors import ShapeError
+from supsup_models.inference.calibration import Calibration, refused
+from supsup_models.inference.evaluate import classify, labels_of
+from supsup_models.inference.infer import METHODS, infer_task
+from supsup_models.inference.objectives import OBJECTIVES
+from supsup_models.runs.load import load_run
+from supsup_models.runs.record import RunRecord, calibration_path
+from supsup_models.training.task import checked_images
+
+
+@dataclass(frozen=True)
+class Answer:
+    """For one image: the inferred task's name, the label, and the softmax of that label under the task's mask.
+
+    `task_confidence` is that of the guess, and `none_of_these` whether it is too low for any of the tasks; None where
+    the run has no calibration of all its masks.
+    """
+
+    task: str
+    label: int
+    confidence: float
+    task_confidence: float | None = None
+    none_of_these: bool | None = None
+
+
+@dataclass(frozen=True)
+class Answers:
+    """One answer an image, how their pixels were read, and lines for the person where something is hardly as wanted."""
+
+    normalisation: str
+    answers: tuple[Answer, ...]
+    notes: tuple[str, ...] = ()
+
+
+def infer_file(
+    folder: Path,
+    file: Path,
+    *,
+    method: str = "one-shot",
+    objective: str | None = None,
+    one_task: bool = False,
+    device: str = "auto",
+) -> Answers:
+    """Answer for every image of a `.npy` file, uint8 or float: `(n, inputs)`, or in the shape of the run's images, such
+    as `(n, height, width)` or `(n, channels, height, width)`.
+
+    `one_task` says that all images are of one task, which is then inferred from all of them together.
+
+    Raises ShapeError and ImageValueError for images that do not fit, RunError for a folder without a finished task.
+    """
+    check("inference method", method, METHODS)
+    if objective is not None:
+        check("objective", objective, OBJECTIVES)
+    run = load_run(folder, pick_device(device))
+    pixels, normalisation = normalised(read_images(file, run.record), run.record)
+    images = checked_images(pixels, run.model)
+    calibration = Calibration.read(path) if (path := calibration_path(folder)).exists() else None
+    notes = [] if (note := run.objective_note(method, objective)) is None else [note]
+    if calibration is not None and not calibration.covers(run.matrix.names):  # more tasks than it was made for
+        calibration = None
+        notes.append(
+            f"no task confidence: expected values for all {len(run.matrix)} masks in {path}, found some missing; "
+            "`supsup train` adds them when it has trained all tasks"
+        )
+    guess = infer_task(run.model, run.matrix, images, method, objective, not one_task, calibration, run.extras)
+    tasks = np.broadcast_to(np.asarray(guess.task), len(images))
+    probabilities = classify(run.model, run.matrix, images, tasks, run.extras)
+    labels = labels_of(run.model, probabilities)
+    confidence = probabilities[torch.arange(len(images)), torch.from_numpy(labels)].tolist()
+    sureness: list[float] | list[None] = [None] * len(images)
+    if guess.confidence is not None:
+        sureness = np.broadcast_to(np.asarray(guess.confidence), len(images)).tolist()
+    names = run.matrix.names
+    return Answers(
+        normalisation,
+        tuple(
+            Answer(names[task], label, sure, of_task, None if of_task is None else bool(refused(of_task)))
+            for task, label, sure, of_task in zip(tasks.tolist(), labels.tolist(), confidence, sureness, strict=True)
+        ),
+        tuple(notes),
+    )
+
+
+def read_images(file: Path, record: RunRecord) -> NDArray[np.generic]:
+    """A `.npy` array of images of a run, flattened to `(n, inputs)`; ShapeError for anything else."""
+    try:
+        array = np.load(file, allow_pickle=False)
+    except FileNotFoundError:
+        raise ShapeError(f"{file}: expected a .npy file of images, found no file") from None
+    except (
+        *(OSError, EOFError, BadZipFile),
+        *(SyntaxError, TokenError, TypeError, ValueError, OverflowError),
+    ) as error:
+        raise ShapeError(f"{file}: expected a .npy file of images, found something else ({error})") from None
+    if not isinstance(array, np.ndarray) or array.ndim < 2 or not len(array):
+        found = f"shape {array.shape}" if isinstance(array, np.ndarray) else "several arrays"
+        raise ShapeError(f"{file}: expected one array of shape (n, inputs) or (n, height, width), found {found}")
+    if array.dtype != np.uint8 and array.dtype.kind != "f":
+        raise ShapeError(f"{file}: expected uint8 or float pixels, found {array.dtype}")
+    shape = tuple(record.network.get("image_shape", ()))
+    channels = np.size(record.pixels["scale"])
+    if len(shape) == 3 and array.ndim > 2 and array.shape[1:] not in (shape, shape[shape[0] == 1 :]):
+        raise ShapeError(f"{file}: expected images of shape {shape}, channels first, found {array.shape[1:]}")
+    if channels > 1 and array.ndim > 2 and array.shape[1] != channels:
+        raise ShapeError(f"{file}: expected images of {channels} channels, channels first, found {array.shape[1:]}")
+    return array.reshape(len(array), -1)
+
+
+def normalised(images: NDArray[np.generic], record: RunRecord) -> tuple[NDArray[np.float32], str]:
+    """Images as the network takes them, float32, and one line that says what was done."""
+    if images.dtype != np.uint8:
+        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, which is refused by name
+            return images.astype(np.float32), "none: float pixels are taken as normalised already"
+    scale, shift = (np.atleast_1d(np.asarray(record.pixels[name], np.float32)) for name in ("scale", "shift"))
+    if images.shape[1] % len(scale):
+        raise ShapeError(f"images: expected {len(scale)} channels, found {images.shape[1]} values an image")
+    channels = images.astype(np.float32).reshape(len(images), len(scale), -1) * scale[:, None] + shift[:, None]
+    factors, terms = (", ".join(f"{level:.6g}" for level in levels) for levels in (scale, shift))
+    text = f"uint8 pixels are normalised like the training images: pixel * {factors} + {terms}"
+    return channels.reshape(images.shape), text

@@ -1,0 +1,281 @@
+"""`supsup train`: train a stream's tasks, and go on where an earlier call stopped."""
+
+import platform
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from filelock import FileLock, Timeout
+
+import maskstore
+from maskstore import Mask, MaskBank
+from maskstore.bank.sqlite import named_errors
+from supsup_models._devices import pick_device
+from supsup_models._names import choose
+from supsup_models.cli.progress import Reporter
+from supsup_models.data.streams import TaskStream, open_stream
+from supsup_models.data.tasks import Task, plain
+from supsup_models.errors import NetworkError, RunBusyError, RunError
+from supsup_models.inference.calibration import Calibration
+from supsup_models.inference.evaluate import mask_accuracy
+from supsup_models.networks import ARCHITECTURES, MaskedModel, MaskedNetwork
+from supsup_models.networks.sparsity import mask_densities
+from supsup_models.runs.config import is_masked_network, priced
+from supsup_models.runs.load import bank_meta, check_bank, check_same_stream, make_network, task_extras
+from supsup_models.runs.record import RunConfig, RunRecord, bank_path, calibration_path, record_path, remove_run
+from supsup_models.runs.train_target import meet_target
+from supsup_models.runs.train_unnamed import train_without_identity
+from supsup_models.training.many import train_many
+from supsup_models.training.recipes import RECIPES, Recipe
+from supsup_models.training.task import NumberedTask, TrainedTask, train_task
+
+_CALIBRATION_IMAGES = 512  # of each task's test images, whose labels are not looked at
+
+
+@dataclass(frozen=True)
+class Trained:
+    """What a call of `train` did: the record of the whole run, and how many of its tasks (NNs: masks) were new."""
+
+    record: RunRecord
+    new_tasks: int
+
+    @property
+    def accuracy(self) -> float:
+        """Mean test accuracy over tasks, each under its own mask (GG); of no meaning without task identity."""
+        return float(np.mean([task["accuracy"] for task in self.record.tasks]))
+
+
+def train(
+    config: RunConfig,
+    folder: Path,
+    *,
+    data: Path | None = None,
+    download: bool = False,
+    device: str = "auto",
+    reporter: Callable[[str, int], Reporter] = Reporter,
+    restart: bool = False,
+) -> Trained:
+    """Train the tasks of `config` that `folder` does not hold yet, each on the disk as soon as it and those before it
+    are done. Several are trained side by side where the network is a `MaskedNetwork` and nothing is transferred.
+
+    A run with task identity goes on with more tasks than it was started with, if `config` asks for them. `restart`
+    first removes what an earlier run with the same arguments left there.
+
+    Raises UnknownNameError and the streams' errors for arguments that make no sense, RunError if the folder holds
+    another run, RunBusyError if another process is training there, MaskStoreError for a folder that cannot be written.
+    """
+    recipe = run_recipe(config)
+    if record_path(folder).exists():
+        _check_same_config(folder, config)
+    elif bank_path(folder).exists():
+        raise RunError(f"{folder}: expected run.json beside masks.bank, found none; choose another folder")
+    where = pick_device(device)
+    stream = open_stream(config.stream, tasks=config.tasks, seed=config.seed, data=data, download=download)
+    record = _new_record(config, recipe, stream, where)
+    model = make_network(record, where)
+    with named_errors(folder):
+        folder.mkdir(parents=True, exist_ok=True)
+        try:
+            held = FileLock(folder / ".train.lock").acquire(timeout=0)
+        except Timeout:
+            raise RunBusyError(f"{folder}: expected no other training here, found one at work") from None
+    with held:
+        if restart:
+            remove_run(folder)
+        return _train(model, stream, recipe, record, folder, reporter)
+
+
+def _train(
+    model: MaskedModel,
+    stream: TaskStream,
+    recipe: Recipe,
+    record: RunRecord,
+    folder: Path,
+    reporter: Callable[[str, int], Reporter],
+) -> Trained:
+    if record_path(folder).exists():  # looked at again, now that nobody else can write it
+        earlier = _check_same_config(folder, record.config)
+        check_same_stream(earlier, stream)
+        record = replace(earlier, config=record.config, stream=record.stream)
+        model = make_network(record, model.device)
+    elif record.config.target_bits is not None:
+        record = meet_target(record, stream, recipe, model.device, folder, reporter)
+        model = make_network(record, model.device)
+    else:
+        record.write(folder)  # before there is a bank, which without a record belongs to nobody
+    if not record.config.task_identity:
+        assert isinstance(model, MaskedNetwork)  # `run_config` says so to whoever asks for another
+        with _open_bank(folder, model, record) as bank:
+            return Trained(*train_without_identity(model, stream, recipe, record, folder, bank, reporter))
+    new_tasks = 0
+    with _open_bank(folder, model, record) as bank, reporter("training", len(stream)) as report:
+        finished = _finished(bank, record)
+        replace(record, tasks=tuple(finished)).write(folder)
+        missing = [task for task in stream if task.name not in bank]
+        progress = _Progress(report, len(finished), record.config.batches)
+        results = _results(model, missing, recipe, record.config, bank, progress.on_step)
+        for task, trained in zip(missing, results, strict=True):
+            figures = _keep(model, task, trained, bank)
+            finished.append(_figures(task.name, figures, _densities(trained.mask)))
+            new_tasks += 1
+            replace(record, tasks=tuple(finished)).write(folder)
+            report.line(
+                f"{task.name} ({len(finished)} of {len(stream)}): "
+                f"accuracy {figures['accuracy']:.4f}, trained in {figures['seconds']:.1f} s"
+            )
+        if new_tasks or not _is_calibrated(folder, bank):
+            own = ((task.name, task.test.images(slice(0, _CALIBRATION_IMAGES)).to(model.weights)) for task in stream)
+            calibration = Calibration.fit(model, bank.matrix(), own, task_extras(bank, model))
+            calibration.write(calibration_path(folder))
+    return Trained(replace(record, tasks=tuple(finished)), new_tasks)
+
+
+def _results(
+    model: MaskedModel,
+    tasks: Sequence[Task],
+    recipe: Recipe,
+    config: RunConfig,
+    bank: MaskBank,
+    on_step: Callable[[int, int, float], None],
+) -> Iterator[TrainedTask]:
+    """The tasks' masks, in order.
+
+    One after another where a mask starts from those before it, and for converted networks: their modules are changed
+    while they train (training mode, dropout's random stream), and their products are large enough to share the cores.
+    """
+    if isinstance(model, MaskedNetwork) and not config.transfer:
+        numbered = [NumberedTask(task.index, task.train) for task in tasks]
+        yield from train_many(model, numbered, recipe, steps=config.batches, on_step=on_step)
+        return
+    earlier = bank.matrix() if config.transfer else None
+    for task in tasks:
+        trained = train_task(
+            model,
+            task.train,
+            recipe,
+            task=task.index,
+            steps=config.batches,
+            transfer=earlier,
+            on_step=partial(on_step, task.index),
+        )
+        if earlier is not None:
+            earlier.append(task.name, trained.mask)
+        yield trained
+
+
+def run_recipe(config: RunConfig) -> Recipe:
+    """The recipe of a run, with the run's own density, sparsity and price of bits. UnknownNameError for no recipe."""
+    recipe = choose("recipe", config.recipe, RECIPES)
+    if recipe.sparse is None:
+        return recipe
+    own = {"density": config.density, "sparsity": config.sparsity, "rate_weight": config.rate_weight}
+    given: dict[str, Any] = {name: value for name, value in own.items() if value is not None}
+    return replace(recipe, sparse=replace(recipe.sparse, **given))
+
+
+def _is_calibrated(folder: Path, bank: MaskBank) -> bool:
+    """Whether the folder's calibration is whole, and of all masks of the bank."""
+    try:
+        return Calibration.read(calibration_path(folder)).covers(bank)
+    except (FileNotFoundError, RunError):
+        return False
+
+
+class _Progress:
+    """Adds up what the tasks in training have done; called from the threads that train."""
+
+    def __init__(self, report: Reporter, finished: int, batches: int) -> None:
+        self._report, self._finished, self._batches = report, finished, batches
+        self._done: dict[int, float] = {}
+
+    def on_step(self, number: int, step: int, loss: float) -> None:
+        self._done[number] = step / self._batches
+        self._report.at(self._finished + sum(self._done.copy().values()))
+
+
+def _finished(bank: MaskBank, record: RunRecord) -> list[dict[str, Any]]:
+    """Figures of the tasks in a bank. Densities by layer are in the record only, or else counted anew."""
+    known = {task.get("name"): task.get("densities") for task in record.tasks}
+    return [
+        _figures(info.name, info.meta, known.get(info.name) or _densities(bank[info.name])) for info in bank.infos()
+    ]
+
+
+def _figures(name: str, meta: Mapping[str, Any], densities: Mapping[str, float]) -> dict[str, Any]:
+    return {"name": name, **meta, "densities": dict(densities)}
+
+
+def _densities(mask: Mask) -> dict[str, float]:
+    return {layer: float(f"{density:.4g}") for layer, density in mask_densities(mask).items()}
+
+
+def _keep(model: MaskedModel, task: Task, trained: TrainedTask, bank: MaskBank) -> dict[str, Any]:
+    """Judge a trained mask and put it into the bank; returns its figures."""
+    figures = {
+        "accuracy": mask_accuracy(model, trained.mask, task.test, trained.extras),
+        # these are stored with every mask: digits that mean nothing would only cost bytes
+        "loss": float(f"{trained.loss:.4g}"),
+        "seconds": float(f"{trained.seconds:.3g}"),
+        "density": float(f"{trained.mask.density:.4g}"),
+    }
+    bank.put(task.name, trained.mask, meta=figures, extras=trained.extras, prior=trained.prior)
+    return figures
+
+
+def _open_bank(folder: Path, model: MaskedModel, record: RunRecord) -> MaskBank:
+    path = bank_path(folder)
+    if not path.exists():
+        return MaskBank.create(path, model.spec, meta=bank_meta(record))
+    bank = MaskBank.open(path, "a")
+    try:
+        check_bank(bank, model, record)
+    except RunError:
+        bank.close()
+        raise
+    return bank
+
+
+def _check_same_config(folder: Path, config: RunConfig) -> RunRecord:
+    """The record of the run in a folder; RunError unless `config` is the same, or (but for NNs) has more tasks."""
+    record = RunRecord.read(folder)
+    asked, started = priced(config), priced(record.config)
+    if asked.task_identity and asked.tasks > started.tasks:
+        started = replace(started, tasks=asked.tasks)
+    if asked != started:
+        raise RunError(
+            f"{folder}: expected the arguments that this run was started with, found {asked.difference(started)}"
+        )
+    return record
+
+
+def _new_record(config: RunConfig, recipe: Recipe, stream: TaskStream, device: torch.device) -> RunRecord:
+    if not 1 <= stream.classes <= config.outputs:
+        raise NetworkError(f"outputs: expected at least the stream's {stream.classes} classes, found {config.outputs}")
+    network: dict[str, Any] = {
+        "inputs": stream.inputs,
+        "outputs": config.outputs,
+        "classes": stream.classes,
+        "weight_gain": recipe.weight_gain,
+    }
+    if recipe.sparse is not None:
+        sizes = {"inputs": stream.inputs, "outputs": config.outputs, "seed": config.seed}
+        network["densities"] = list(MaskedNetwork.for_recipe(recipe, config.model, **sizes).densities or ())
+        if config.outputs == stream.classes:
+            raise NetworkError(
+                f"recipe {recipe.name}: expected superfluous outputs, more than the stream's {stream.classes} classes, "
+                f"found {config.outputs} outputs; raise --outputs, or use --recipe dense"
+            )
+    if not is_masked_network(config):
+        network["image_shape"] = [stream.inputs] if config.model in ARCHITECTURES else list(stream.image_shape)
+    pixels = {"scale": plain(stream[0].test.scale), "shift": plain(stream[0].test.shift)}
+    versions = {
+        "maskstore": maskstore.__version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "torch": torch.__version__,
+    }
+    return RunRecord(config, network, stream.to_json(), pixels, versions, device.type)

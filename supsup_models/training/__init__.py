@@ -1,0 +1,1 @@
+"""Training: from scores to a mask."""

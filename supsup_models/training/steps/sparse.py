@@ -1,0 +1,222 @@
+"""Training that pays for its bits: sparse masks, a price on coded bits, and task inference kept alive.
+
+The loss of a batch of images x with labels y, and of some of the same images with shuffled values x', is
+
+    CE(f(x), y) + rate_weight * bits(M) + novelty_weight * N(f(x')) + one_shot_weight * S(M; x, x').
+
+**bits** is what the codec will need, under a model like that of the `mix` codec: weight ij of a layer is kept with
+probability p_ij = r_i c_j / d, r, c and d being the shares kept of its row, its column and the layer, looked at every
+5 steps. The
+derivative by M_ij is log2((1 - p_ij) / p_ij), less the layer's own, since the budget of ones is fixed.
+
+**N** asks for superfluous answers, all alike, to images of no task: a wrong mask then gives itself away. (Hendrycks,
+Mazeika and Dietterich, "Deep anomaly detection with outlier exposure", ICLR 2019; the outliers are the task's own
+images, all shuffled by one permutation a step.)
+
+**S** trains the mask for one-shot inference. Taken at the expected superposition (`superposition.expected_weights`)
+instead of the mean of other tasks' masks, the derivative g(x) = dG/dM is a fixed function of the image, so the score of
+one-shot inference, -<g(x), M>, is linear in the mask. As a z-score among random masks of the same densities,
+
+    z(x) = -<g(x), M - d> / sqrt(sum_l d_l (1 - d_l) |g_l(x)|²),     S = softplus(margin - z(x)) + softplus(z(x') + 1).
+
+Nothing here sees another task's images or masks.
+"""
+
+from math import log2, sqrt
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from maskstore.philox import Role, random_permutation
+from supsup_models.errors import NetworkError
+from supsup_models.networks import MaskedNetwork
+from supsup_models.networks.sparsity import kept_weights
+from supsup_models.training.recipes import Adam, Recipe, Sparse
+from supsup_models.training.steps.fused import Stepper
+
+_REFRESH = 10  # steps between two looks for the thresholds that keep a density
+_PRICED = 5  # steps between two looks at the rows' and columns' shares
+_PSEUDO = 8.0  # bits' worth of the layer's density in every row's and column's share: no share is ever zero
+
+
+class SparseStepper(Stepper):
+    """Trains the scores of a sparse mask for a multilayer perceptron; see the module for the loss.
+
+    Scores are scaled so that every layer's initial ones are uniform in ±1/2, whatever its fan-in: one rate suits all.
+    Products see weights of -1, 0 and +1, exact in bfloat16 too (`half`), and each layer's c comes as a factor after.
+    """
+
+    def __init__(
+        self, model: MaskedNetwork, scores: Tensor, recipe: Recipe, *, task: int, steps: int, half: bool = False
+    ) -> None:
+        sparse, config = recipe.sparse, recipe.optimiser
+        if sparse is None or model.densities is None or not isinstance(config, Adam):
+            raise NetworkError(
+                f"recipe {recipe.name!r}: expected Adam, a density and a network of densities, found {config}, "
+                f"{sparse} and densities {model.densities}"
+            )
+        self._wants_shuffled = bool(sparse.novelty_weight or sparse.one_shot_weight)
+        if self._wants_shuffled and model.classes == model.outputs:
+            raise NetworkError(
+                f"recipe {recipe.name!r}: expected superfluous outputs (classes < outputs), "
+                f"found {model.classes} classes, {model.outputs} outputs"
+            )
+        self._model, self._sparse, self._steps, self._task = model, sparse, steps, task
+        self._densities = model.densities
+        self.scores = scores.clone()
+        for layer in model.layer_weights(self.scores):
+            layer.mul_(sqrt(layer[0].numel()) / 2)
+        self.scores.requires_grad_()
+        self.scores.grad = torch.zeros_like(self.scores)
+        self._optimiser = torch.optim.Adam(
+            [self.scores], lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=True
+        )
+        dtype = torch.bfloat16 if half else scores.dtype
+        self._constants = [float(weights.reshape(-1)[0].abs()) for weights in model.layer_weights(model.weights)]
+        self._signs = model.layer_weights(model.weights.sign().to(dtype))
+        self._masked = model.layer_weights(torch.empty_like(model.weights, dtype=dtype))  # signs times the mask
+        self._products = model.layer_weights(torch.empty_like(model.weights, dtype=dtype))
+        self._layer_scores = model.layer_weights(self.scores.detach())
+        self._gradients = model.layer_weights(self.scores.grad)
+        self._thresholds = [0.0] * len(self._densities)
+        self._prices: list[Tensor] = []
+        self._done = 0
+
+    @torch.no_grad()
+    def step(self, images: Tensor, labels: Tensor, learning_rate: float) -> Tensor:
+        densities = densities_at(self._done / self._steps, self._sparse, self._densities)
+        self._choose(densities)
+        # weights are scaled to the density of the moment, which ends at the network's own
+        scales = [c * sqrt(p / d) for c, p, d in zip(self._constants, self._densities, densities, strict=True)]
+        shown = self._with_shuffled(images.to(self._masked[0].dtype))
+        activations, logits = _forward(shown, self._masked, scales)
+        loss, delta = self._answers(logits, labels)
+        deltas = _backward(delta, activations, self._masked, scales)
+        for product, at, activation in zip(self._products, deltas, activations, strict=True):
+            torch.mm(at.t(), activation, out=product)
+        if self._sparse.one_shot_weight and self._done >= self._sparse.one_shot_from * self._steps:
+            self._add_one_shot(shown, activations, densities, scales, len(images))
+        for gradient, product, signs, scale in zip(self._gradients, self._products, self._signs, scales, strict=True):
+            torch.mul(product, signs, out=product)  # straight through: dL/ds = dL/dM = dL/d(W M) * W
+            gradient.copy_(product).mul_(scale)
+        if self._sparse.rate_weight:
+            self._add_prices()
+        for group in self._optimiser.param_groups:
+            group["lr"] = learning_rate
+        self._optimiser.step()
+        self._done += 1
+        return loss
+
+    def _choose(self, densities: tuple[float, ...]) -> None:
+        """The signs that are kept at these densities; thresholds are looked for now and then."""
+        for index, scores in enumerate(self._layer_scores):
+            if self._done % _REFRESH == 0:
+                flat = scores.reshape(-1)
+                count = kept_weights(flat.numel(), densities[index])
+                self._thresholds[index] = float(flat.kthvalue(flat.numel() - count + 1).values)
+            torch.ge(scores, self._thresholds[index], out=self._masked[index]).mul_(self._signs[index])
+
+    def _with_shuffled(self, images: Tensor) -> Tensor:
+        """The images, and where a loss wants them the first of them once more, their values shuffled alike."""
+        if not self._wants_shuffled:
+            return images
+        order = random_permutation(self._model.seed, Role.SHUFFLE, images.shape[1], layer=self._done, stream=self._task)
+        count = max(1, round(len(images) * self._sparse.shuffled))
+        return torch.cat([images, images[:count, torch.from_numpy(order).to(images.device)]])
+
+    def _answers(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
+        """The cross-entropy of the first `len(labels)` images, and the gradient of CE and N at all logits."""
+        own, real = len(labels), self._model.classes
+        loss = F.cross_entropy(logits[:own], labels)
+        delta = torch.softmax(logits, dim=1)
+        delta[torch.arange(own, device=delta.device), labels] -= 1.0
+        delta[:own] /= own
+        if len(logits) > own:
+            delta[own:, real:] -= 1.0 / (self._model.outputs - real)
+            delta[own:] *= self._sparse.novelty_weight / (len(logits) - own)
+        return loss, delta
+
+    def _add_one_shot(
+        self, shown: Tensor, activations: list[Tensor], densities: tuple[float, ...], scales: list[float], own: int
+    ) -> None:
+        """Add the gradient of S by W M, in units of each layer's scale, to `_products`."""
+        expected = [c * p for c, p in zip(self._constants, self._densities, strict=True)]
+        at, logits = _forward(shown, self._signs, expected)
+        cost = torch.softmax(logits, dim=1)
+        cost[:, : self._model.classes] = 0.0
+        deltas = _backward(cost, at, self._signs, expected)
+        inner = logits.new_zeros(len(logits))
+        variance = logits.new_zeros(len(logits))
+        for index, density in enumerate(densities):
+            # <g, M - d> of a layer is delta . (a (W M)^T - d a W^T), here in units of c
+            kept = torch.mm(at[index], self._masked[index].t())
+            every = torch.mm(at[index], self._signs[index].t())
+            c = self._constants[index]
+            inner += c * (deltas[index] * kept.sub_(every, alpha=density)).sum(dim=1, dtype=inner.dtype)
+            squares = [one.to(logits.dtype).square().sum(dim=1) for one in (deltas[index], at[index])]
+            variance += squares[0] * squares[1] * (c * c * density * (1.0 - density))
+        pull = _one_shot_pull(inner, variance.sqrt_().clamp_(min=1e-30), own, self._sparse.margin)
+        pull *= self._sparse.one_shot_weight
+        for index, product in enumerate(self._products):
+            share = pull * (self._constants[index] / scales[index])
+            product.addmm_((deltas[index] * share.unsqueeze(1)).to(product.dtype).t(), at[index])
+
+    def _add_prices(self) -> None:
+        """Add the rate's derivative by every bit of the masks."""
+        if self._done % _PRICED == 0:
+            self._prices = [bit_prices(masked.abs().to(self.scores.dtype)) for masked in self._masked]
+        for gradient, price in zip(self._gradients, self._prices, strict=True):
+            gradient.add_(price, alpha=self._sparse.rate_weight)
+
+
+def _one_shot_pull(inner: Tensor, spread: Tensor, own: int, margin: float) -> Tensor:
+    """dS / d<g, M> of each image `(b,)`, S being averaged over the first `own` images and over the shuffled others."""
+    z = -inner / spread
+    slope = torch.empty_like(z)
+    slope[:own] = torch.sigmoid(margin - z[:own]) / own  # softplus falls with z, and z with <g, M>
+    slope[own:] = -torch.sigmoid(z[own:] + 1.0) / max(1, len(z) - own)
+    return slope / spread
+
+
+def densities_at(progress: float, sparse: Sparse, final: tuple[float, ...]) -> tuple[float, ...]:
+    """Each layer's density after a share `progress` of the steps: cubic from the start density to the final one."""
+    left = (1.0 - min(1.0, progress / sparse.settled)) ** 3 if sparse.settled else 0.0
+    return tuple(density + max(0.0, sparse.start_density - density) * left for density in final)
+
+
+def bit_prices(mask: Tensor) -> Tensor:
+    """What one more bit costs at each place of a mask `(out, in)` of 0.0 and 1.0, less that at the layer's density.
+
+    Float `(out, in)`, in coded bits.
+
+    Under the codec's model p_ij = r_i c_j / d (see the module); negative in rows and columns that keep many weights.
+    """
+    density = float(mask.mean())
+    rows = (mask.sum(dim=1) + _PSEUDO * density) / (mask.shape[1] + _PSEUDO)
+    columns = (mask.sum(dim=0) + _PSEUDO * density) / (mask.shape[0] + _PSEUDO)
+    kept = (rows.unsqueeze(1) * columns / max(density, 1e-12)).clamp_(1e-4, 0.9)
+    own = min(max(density, 1e-4), 0.9)
+    return torch.log2((1.0 - kept) / kept).sub_(log2((1.0 - own) / own))
+
+
+def _forward(images: Tensor, signs: list[Tensor], scales: list[float]) -> tuple[list[Tensor], Tensor]:
+    """The input of every layer, and the logits in float32, of weights that are signs times a scale a layer."""
+    activations = [images]
+    for weight, scale in zip(signs[:-1], scales[:-1], strict=True):
+        activations.append(torch.mm(activations[-1], weight.t()).relu_().mul_(scale))
+    return activations, torch.mm(activations[-1], signs[-1].t()).to(_accurate(images)).mul_(scales[-1])
+
+
+def _backward(delta: Tensor, activations: list[Tensor], signs: list[Tensor], scales: list[float]) -> list[Tensor]:
+    """The gradient at the linear output of every layer, from that at the logits."""
+    deltas = [delta.to(activations[0].dtype)]
+    for index in range(len(signs) - 1, 0, -1):
+        through = torch.mm(deltas[0], signs[index]).mul_(scales[index])
+        deltas.insert(0, torch.ops.aten.threshold_backward(through, activations[index], 0))
+    return deltas
+
+
+def _accurate(like: Tensor) -> torch.dtype:
+    """What logits are kept in: float32, or float64 where all else is."""
+    return torch.promote_types(like.dtype, torch.float32)

@@ -1,0 +1,197 @@
+"""Training one task: only its scores are floats, only its mask is kept."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from math import isfinite
+from time import perf_counter
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from maskstore import Mask, MaskMatrix
+from maskstore.philox import Role, random_permutation
+from maskstore.priors import Prior, Uniform
+from supsup_models.data.tasks import LabelledImages
+from supsup_models.errors import ImageValueError, LabelValueError, NetworkError, ShapeError, TrainingStopped
+from supsup_models.networks import MaskedModel, MaskedNetwork
+from supsup_models.training.recipes import Recipe
+from supsup_models.training.steps.fused import Stepper, Stepping, fastest, make_stepper
+from supsup_models.training.steps.sparse import SparseStepper
+
+REPORT = 50  # batches between two reports
+BLOCK = 8  # batches made at a time: enough to make many at once, few enough to stay in the cache
+
+
+@dataclass(frozen=True)
+class NumberedTask:
+    """A task to train: its number, which seeds its initial scores and batches, and its images."""
+
+    number: int
+    data: LabelledImages
+
+
+@dataclass(frozen=True)
+class TrainedTask:
+    """What training a task gives: the packed mask, the cross-entropy of the last batch, and the time.
+
+    `extras` are float32 arrays that belong to the mask, the running statistics of normalisation layers: store them with
+    it. `prior` is what a decoder knows about the mask.
+    """
+
+    mask: Mask
+    loss: float
+    seconds: float
+    extras: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    prior: Prior = field(default_factory=Uniform)
+
+
+def batch_order(seed: int, task: int, images: int, steps: int, batch_size: int) -> NDArray[np.int64]:
+    """Image indices of every batch, `(steps, batch_size)` int64: epoch after epoch of seeded permutations, end to end.
+
+    Epoch e of a task is the permutation at (seed, BATCH_ORDER, layer=e, stream=task).
+    """
+    needed = steps * batch_size
+    epochs = [
+        random_permutation(seed, Role.BATCH_ORDER, images, layer=epoch, stream=task)
+        for epoch in range(-(-needed // images))
+    ]
+    return np.concatenate(epochs)[:needed].reshape(steps, batch_size)
+
+
+def image_tensor(images: Any) -> Tensor:
+    """Real numbers as a tensor, of whatever shape, dtype and device; ShapeError for anything else.
+
+    Arrays that torch does not take (of another byte order, read backwards, read-only) are copied.
+    """
+    if not isinstance(images, Tensor):
+        try:
+            array = np.asarray(images)
+        except ValueError:
+            raise ShapeError("images: expected an array, found rows of unequal lengths") from None
+        if array.dtype.kind not in "buif":
+            raise ShapeError(f"images: expected real numbers, found {array.dtype}")
+        images = torch.from_numpy(np.require(array, array.dtype.newbyteorder("="), ["C", "W"]))
+    tensor: Tensor = images
+    if tensor.is_complex() or tensor.layout is not torch.strided:
+        raise ShapeError(f"images: expected real numbers in a dense tensor, found {tensor.dtype}, {tensor.layout}")
+    return tensor
+
+
+def checked_images(images: Any, model: MaskedModel) -> Tensor:
+    """Images as a tensor `(b, inputs)` of the network's dtype on its device.
+
+    Raises ShapeError for another shape, none at all or what are no real numbers, ImageValueError for NaN or infinity.
+    """
+    tensor = image_tensor(images)
+    if tensor.ndim != 2 or tensor.shape[1] != model.inputs or not len(tensor):
+        raise ShapeError(f"images: expected shape (b, {model.inputs}) with b >= 1, found {tuple(tensor.shape)}")
+    tensor = tensor.to(model.weights).resolve_neg()  # half of a conjugate may be a view that numpy does not take
+    # one cheap pass says whether a slower look is needed: a sum is finite unless a term is not (or it overflows)
+    if not isfinite(_sum(tensor)) and not torch.isfinite(tensor).all():
+        bad = int((~torch.isfinite(tensor).all(dim=1)).nonzero()[0])
+        raise ImageValueError(f"images: expected finite values, found NaN or infinity in image {bad}")
+    return tensor
+
+
+def _sum(tensor: Tensor) -> float:
+    """The sum of a tensor, on the host by numpy: to wake torch's threads takes ten times as long as a batch's sum."""
+    if tensor.device.type == "cpu" and tensor.dtype == torch.float32:
+        with np.errstate(all="ignore"):
+            return float(tensor.detach().numpy().sum())
+    return float(tensor.sum())
+
+
+def checked_labels(labels: Any, classes: int) -> Tensor:
+    """Labels as an int64 tensor `(n,)`.
+
+    Raises ShapeError for another shape or none at all, LabelValueError for labels outside [0, classes).
+    """
+    tensor = torch.as_tensor(labels)
+    if tensor.ndim != 1 or not len(tensor) or tensor.is_floating_point():
+        raise ShapeError(f"labels: expected integers of shape (n,), found {tensor.dtype} of {tuple(tensor.shape)}")
+    wrong = (tensor < 0) | (tensor >= classes)
+    if wrong.any():
+        raise LabelValueError(f"labels: expected values in [0, {classes}), found {int(tensor[wrong][0])}")
+    return tensor.to(torch.int64)
+
+
+def train_task(
+    model: MaskedModel,
+    data: LabelledImages,
+    recipe: Recipe,
+    *,
+    task: int,
+    steps: int,
+    stepping: Stepping | None = None,
+    transfer: MaskMatrix | None = None,
+    on_step: Callable[[int, float], None] | None = None,
+    stop: Callable[[], bool] | None = None,
+) -> TrainedTask:
+    """Train a mask for one task over `steps` batches.
+
+    Everything random (initial scores, batch order) comes from `model.seed` and the task's number. The data set stays in
+    memory, on the network's device, and gives images a few batches at a time. `stepping` is by default the fastest that
+    the processor offers (`stepping.fastest`). `on_step(step, loss)` is called every 50 steps; `stop()` is asked as
+    often, and training ends with TrainingStopped once it says so. With `transfer`, the scores start from the mean of
+    those masks instead (no mask in it: as without).
+
+    Raises ShapeError, ImageValueError or LabelValueError for data that does not fit, before a step is taken from it;
+    NetworkError if the recipe asks for another `weight_gain` than the network has, or the network takes no images.
+    """
+    start = perf_counter()
+    check_recipe(model, recipe, steps)
+    model.check_takes_images()
+    data = data.to(model.device)
+    labels = checked_labels(data.labels, model.classes)
+    order = torch.from_numpy(batch_order(model.seed, task, len(labels), steps, recipe.batch_size)).to(model.device)
+    earlier = transfer if transfer is not None and len(transfer) else None
+    scores = model.initial_scores(task) if earlier is None else model.transfer_scores(earlier.mean(), task)
+    stepper = _stepper(model, scores, recipe, stepping, task, steps)
+    for first in range(0, steps, BLOCK):
+        block = order[first : first + BLOCK]
+        images = checked_images(data.images(block.reshape(-1)), model).view(*block.shape, model.inputs)
+        block_labels = labels[block]
+        for offset in range(len(block)):
+            step = first + offset
+            loss = stepper.step(images[offset], block_labels[offset], recipe.learning_rate(step, steps))
+            if (step + 1) % REPORT == 0:
+                if on_step is not None:
+                    on_step(step + 1, float(loss))
+                if stop is not None and stop():
+                    raise TrainingStopped(f"task {task}: stopped after {step + 1} of {steps} batches")
+    return TrainedTask(
+        model.mask_of(stepper.scores),
+        float(loss),
+        perf_counter() - start,
+        extras={name: values.float().cpu().numpy() for name, values in stepper.statistics.items()},
+        prior=model.prior(task),  # after a transfer a share of the scores, and the weights, still are the seed's
+    )
+
+
+def _stepper(
+    model: MaskedModel, scores: Tensor, recipe: Recipe, stepping: Stepping | None, task: int, steps: int
+) -> Stepper:
+    if recipe.sparse is None:
+        return make_stepper(stepping or fastest(model), model, scores, recipe.optimiser)
+    if not isinstance(model, MaskedNetwork):
+        raise NetworkError(f"recipe {recipe.name!r}: expected a MaskedNetwork, found {type(model).__name__}")
+    half = (stepping or fastest(model)) is Stepping.BFLOAT16
+    return SparseStepper(model, scores, recipe, task=task, steps=steps, half=half)
+
+
+def check_recipe(model: MaskedModel, recipe: Recipe, steps: int) -> None:
+    """NetworkError if the recipe asks for another `weight_gain` than the network has, or for masks of another kind, or
+    there is nothing to do."""
+    if recipe.weight_gain != model.weight_gain:
+        raise NetworkError(
+            f"recipe {recipe.name!r}: expected a network of weight_gain {recipe.weight_gain}, found {model.weight_gain}"
+        )
+    if (recipe.sparse is None) != (model.densities is None):
+        wanted = "without densities" if recipe.sparse is None else "of densities"
+        found = "without densities" if model.densities is None else "of densities"
+        raise NetworkError(f"recipe {recipe.name!r}: expected a network {wanted}, found one {found}")
+    if steps < 1:
+        raise NetworkError(f"training: expected at least 1 batch, found {steps}")

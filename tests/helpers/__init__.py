@@ -1,0 +1,1 @@
+"""What tests share: drawn masks, small networks, forged files, programs that are killed."""

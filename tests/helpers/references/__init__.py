@@ -1,0 +1,1 @@
+"""Coders written plainly, to hold the fast ones against."""

@@ -1,0 +1,1 @@
+"""Programs that write a bank and are killed, interrupted or recorded."""

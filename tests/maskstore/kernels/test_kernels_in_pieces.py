@@ -1,0 +1,179 @@
+"""Kernels share their work among threads in pieces: the result is the whole, and the same on any number of cores."""
+
+import os
+import subprocess
+import sys
+import threading
+import weakref
+
+import numpy as np
+import pytest
+
+from maskstore.kernels import dispatch as cpu
+from maskstore.kernels import reference
+from maskstore.kernels import threads as sharing
+from maskstore.masks.interleave import Interleaved
+
+
+def masks_and_values(count: int, words: int) -> tuple[Interleaved, np.ndarray]:
+    rng = np.random.default_rng(count + words)
+    rows = rng.integers(0, 2**64, size=(count, words), dtype=np.uint64)
+    return Interleaved.of(rows), rng.standard_normal(64 * words).astype(np.float32)
+
+
+def one_layer(words: int) -> np.ndarray:
+    return np.array([(0, 0, 64 * words)])
+
+
+SHAPES = [(16, 8), (17, 9), (79, 200), (16, 20_000), (64, 9001), (2100, 20), (1023, 300), (1024, 64), (2049, 130)]
+
+
+@pytest.mark.parametrize(("count", "words"), [*SHAPES, (20, 7), (15, 1025), (1039, 3)])
+def test_dot_products_in_pieces_are_whole(count, words):
+    (packed, g), layers = masks_and_values(count, words), one_layer(words)
+    np.testing.assert_allclose(
+        cpu.dot(packed, g, layers), reference.dot(packed, g, layers), rtol=1e-5, atol=1e-5 * np.sqrt(64 * words)
+    )
+
+
+@pytest.mark.parametrize(("count", "words"), [(64, 9001), (2100, 500)])
+def test_results_do_not_depend_on_the_number_of_cores(count, words, monkeypatch):
+    (packed, g), layers = masks_and_values(count, words), one_layer(words)
+    alpha = np.random.default_rng(0).standard_normal(count).astype(np.float32)
+    found = []
+    for cores in (1, 2, 5):
+        monkeypatch.setattr(sharing, "CORES", cores)
+        found.append((cpu.dot(packed, g, layers), cpu.weighted_sum(packed, alpha)))
+    for dots, sums in found[1:]:
+        np.testing.assert_array_equal(dots, found[0][0])
+        np.testing.assert_array_equal(sums, found[0][1])
+
+
+@pytest.mark.parametrize("cores", [1, 3])
+def test_every_piece_is_done_once(cores, monkeypatch):
+    monkeypatch.setattr(sharing, "CORES", cores)
+    done: list[int] = []
+    sharing.shared(done.append, [(i,) for i in range(200)], work=1 << 30)
+    assert sorted(done) == list(range(200))
+
+
+@pytest.mark.parametrize("in_helper", [False, True])
+def test_a_failing_piece_is_the_callers_error(in_helper, monkeypatch):
+    monkeypatch.setattr(sharing, "CORES", 2)
+    caller, helper_failed = threading.get_ident(), threading.Event()
+
+    def kernel(_):
+        if (threading.get_ident() != caller) == in_helper:
+            helper_failed.set()
+            raise FloatingPointError("no such number")
+        helper_failed.wait(10)
+
+    with pytest.raises(FloatingPointError, match="no such number"):
+        sharing.shared(kernel, [(0,), (1,)], work=1 << 30)
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+@pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
+def test_a_forked_process_needs_no_helpers(monkeypatch):
+    monkeypatch.setattr(sharing, "CORES", 3)
+    (packed, g), layers = masks_and_values(64, 9001), one_layer(9001)
+    expected = cpu.dot(packed, g, layers)  # starts the helpers that the child does not have
+    child = os.fork()
+    if not child:
+        os._exit(0 if np.array_equal(cpu.dot(packed, g, layers), expected) else 1)
+    assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+INTERRUPTED = """
+import sys, threading, time
+from itertools import count
+from maskstore.kernels import sharing
+sharing.CORES = 2
+
+def interrupted_at(step):
+    steps = count()
+    def trace(frame, event, arg):
+        if frame.f_code.co_filename != "<string>" and next(steps) == step:
+            raise KeyboardInterrupt
+        return trace
+    sys.settrace(trace)
+    try:
+        sharing.shared(time.sleep, [(0.002,)] * 3, work=1 << 30)
+    except KeyboardInterrupt:
+        return True
+    finally:
+        sys.settrace(None)
+    return False
+
+moments = 0
+while interrupted_at(moments):
+    moments += 1
+both = threading.Barrier(2)
+sharing.shared(lambda _: both.wait(20), [(0,), (1,)], work=1 << 30)
+print(moments > 20)
+"""
+
+
+def test_after_an_interrupt_at_any_moment_helpers_go_on_helping():
+    found = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=60)
+    assert (found.stdout, found.stderr) == ("True\n", "")
+
+
+def test_help_that_was_dismissed_holds_nothing(monkeypatch):
+    """While the only helper is busy elsewhere, what others asked of it and did without it must not pile up."""
+    monkeypatch.setattr(sharing, "CORES", 2)
+    started, over = threading.Event(), threading.Event()
+
+    def busy():
+        started.set()
+        over.wait(20)
+
+    sharing._forget_helpers()
+    helper = sharing.Help(busy)
+    sharing.ask([helper])
+    assert started.wait(20)
+    array = np.zeros(3)
+    held = weakref.ref(array)
+    sharing.shared(array.__setitem__, [(0, 1.0), (1, 2.0)], work=1 << 30)
+    del array
+    assert held() is None
+    over.set()
+    helper.dismiss(wait=True)
+
+
+AFTER_MAIN = """
+import threading
+import weakref
+from maskstore.kernels import sharing
+sharing.CORES = 2
+done = []
+def late():
+    threading.main_thread().join()
+    sharing.shared(done.append, [(i,) for i in range(20)], work=1 << 30)
+    print(sorted(done) == list(range(20)))
+threading.Thread(target=late).start()
+"""
+
+
+def test_a_thread_that_outlives_the_main_one_works_without_helpers():
+    found = subprocess.run([sys.executable, "-c", AFTER_MAIN], capture_output=True, text=True, check=True, timeout=60)
+    assert (found.stdout, found.stderr) == ("True\n", "")
+
+
+def test_without_threads_the_caller_does_all_the_work(monkeypatch):
+    def no_thread(*_):
+        raise RuntimeError("can't start new thread")
+
+    monkeypatch.setattr(sharing, "CORES", 4)
+    monkeypatch.setattr(sharing, "start_new_thread", no_thread)
+    sharing._forget_helpers()
+    done: list[int] = []
+    sharing.shared(done.append, [(i,) for i in range(20)], work=1 << 30)
+    assert done == list(range(20))
+
+
+@pytest.mark.parametrize(("count", "pieces", "step"), [(0, 4, 1), (1, 4, 8), (10, 3, 1), (100, 7, 16), (64, 64, 64)])
+def test_ranges_cover_without_overlap(count, pieces, step):
+    found = sharing.ranges(count, pieces, step)
+    assert [i for first, last in found for i in range(first, last)] == list(range(count))
+    assert all(first % step == 0 for first, _ in found)

@@ -1,0 +1,130 @@
+"""Calibrated confidence and "none of these tasks"."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from maskstore import MaskMatrix
+from supsup_models import Calibration, MaskedNetwork, Recipe, RMSProp, TaskStream, infer_task, train_task
+from supsup_models.cli.app import run_command
+from supsup_models.data import open_stream
+from supsup_models.errors import InferenceError, RunError
+from supsup_models.inference.calibration import refused
+from supsup_models.runs.record import calibration_path
+
+KNOWN = 3
+
+
+class Trained:
+    def __init__(self) -> None:
+        self.stream: TaskStream = open_stream("permuted-digits", tasks=KNOWN + 2)
+        self.model = MaskedNetwork("lenet-300-100", inputs=64, outputs=50, seed=0, classes=10)
+        self.matrix = MaskMatrix(self.model.spec)
+        recipe = Recipe("quick", RMSProp(4e-4), schedule="cosine")
+        for task in self.stream[:KNOWN]:
+            mask = train_task(self.model, task.train, recipe, task=task.index, steps=120).mask
+            self.matrix.append(task.name, mask)
+        own = {task.name: task.test.images(slice(0, 180)) for task in self.stream[:KNOWN]}
+        self.calibration = Calibration.fit(self.model, self.matrix, own)
+
+
+@pytest.fixture(scope="module")
+def trained() -> Trained:
+    return Trained()
+
+
+def confidences(trained: Trained, tasks: slice) -> np.ndarray:
+    images = torch.cat([task.test.images(slice(180, 360)) for task in trained.stream[tasks]])
+    guess = infer_task(trained.model, trained.matrix, images, per_image=True, calibration=trained.calibration)
+    return np.asarray(guess.confidence)
+
+
+def test_confidence_of_known_tasks_is_uniform_and_strangers_are_refused(trained: Trained) -> None:
+    known, strange = confidences(trained, slice(0, KNOWN)), confidences(trained, slice(KNOWN, KNOWN + 2))
+    for level in (0.1, 0.3, 0.5, 0.8):
+        assert (known < level).mean() == pytest.approx(level, abs=0.08)
+    assert refused(known).mean() < 0.04
+    assert refused(strange).mean() > 0.6
+    assert np.median(strange) < 0.01
+
+
+def test_a_batch_of_strangers_is_refused_and_one_of_a_known_task_is_not(trained: Trained) -> None:
+    for index, task in enumerate(trained.stream):
+        images = task.test.images(slice(180, 212))
+        guess = infer_task(trained.model, trained.matrix, images, calibration=trained.calibration)
+        assert isinstance(guess.confidence, float)
+        assert refused(guess.confidence) == (index >= KNOWN)
+
+
+def test_a_guess_without_calibration_says_nothing(trained: Trained) -> None:
+    assert infer_task(trained.model, trained.matrix, trained.stream[0].test.images(slice(0, 4))).confidence is None
+
+
+def test_files_round_trip_and_others_are_refused(trained: Trained, tmp_path: Path) -> None:
+    path = tmp_path / "calibration.json"
+    trained.calibration.write(path)
+    assert Calibration.read(path) == trained.calibration
+    path.write_text(json.dumps({"format": 9, "values": {}}))
+    with pytest.raises(RunError, match="format 1"):
+        Calibration.read(path)
+    path.write_text("[]")
+    with pytest.raises(RunError, match="expected a calibration"):
+        Calibration.read(path)
+    with pytest.raises(InferenceError, match="ascending"):
+        Calibration({"task-0": (2.0, 1.0)})
+    images, stranger = trained.stream[0].test.images(slice(0, 4)), Calibration({"x": (1.0,)})
+    with pytest.raises(InferenceError, match="mask 'task-0'"):
+        infer_task(trained.model, trained.matrix, images, calibration=stranger)
+
+
+def test_infer_names_strangers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    options = ["--stream", "permuted-digits", "--tasks", "2", "--batches", "200", "--out", str(tmp_path / "run")]
+    assert run_command(["train", *options]) == 0
+    stream = open_stream("permuted-digits", tasks=3)
+    np.save(tmp_path / "known.npy", stream[1].test.images(slice(0, 16)).numpy())
+    np.save(tmp_path / "strange.npy", stream[2].test.images(slice(0, 16)).numpy())
+    capsys.readouterr()
+    for name, expected in (("known", False), ("strange", True)):
+        arguments = ["infer", str(tmp_path / "run"), str(tmp_path / f"{name}.npy"), "--one-task"]
+        assert run_command([*arguments, "--json"]) == 0
+        answers = json.loads(capsys.readouterr().out)["answers"]
+        assert {answer["none_of_these"] for answer in answers} == {expected}
+        assert all(0 < answer["task_confidence"] <= 1 for answer in answers)
+        assert run_command(arguments) == 0
+        assert ("none of these tasks" in capsys.readouterr().out) == expected
+    assert run_command(["train", *options, "--json"]) == 0  # nothing new: the calibration stays
+
+
+def test_a_run_with_more_masks_than_its_calibration_answers_and_is_calibrated_by_training(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, images = tmp_path / "run", tmp_path / "images.npy"
+    options = ["train", "--stream", "permuted-digits", "--batches", "60", "--out", str(folder)]
+    assert run_command([*options, "--tasks", "1"]) == 0
+    earlier = calibration_path(folder).read_bytes()
+    assert run_command([*options, "--tasks", "2"]) == 0
+    whole = calibration_path(folder).read_bytes()
+    np.save(images, open_stream("permuted-digits", tasks=2)[1].test.images(slice(0, 4)).numpy())
+    for damage in (earlier, b"{"):  # the earlier one stays where training is killed after its last task
+        calibration_path(folder).write_bytes(damage)
+        if damage == earlier:
+            capsys.readouterr()
+            assert run_command(["infer", str(folder), str(images), "--json"]) == 0
+            captured = capsys.readouterr()
+            assert "no task confidence: expected values for all 2 masks" in captured.err
+            answers = json.loads(captured.out)["answers"]
+            assert {answer["task"] for answer in answers} == {"task-1"}
+            assert {answer["task_confidence"] for answer in answers} == {None}
+        assert run_command([*options, "--tasks", "2"]) == 0
+        assert calibration_path(folder).read_bytes() == whole
+
+
+def test_the_page_on_scenarios_runs_as_printed(capsys: pytest.CaptureFixture[str]) -> None:
+    page = (Path(__file__).parents[3] / "docs" / "scenarios.md").read_text()
+    (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
+    exec(compile(example, "docs/scenarios.md", "exec"), {})
+    assert 0 < float(capsys.readouterr().out) < 0.01

@@ -1,0 +1,48 @@
+"""Descent on alpha: it begins as one-shot, ends on the simplex's corner, and finds at least as many tasks."""
+
+import numpy as np
+import pytest
+import torch
+
+from maskstore import Mask, MaskMatrix
+from supsup_models import MaskedNetwork, Recipe, RMSProp, infer_task, train_task
+from supsup_models.data import open_stream
+from supsup_models.inference.methods import gradient as descent
+
+TASKS, IMAGES = 6, 40
+
+
+@pytest.mark.parametrize("gain", [1.0, 1.5])  # at 1.5 one-shot inference finds only some of the tasks
+def test_it_finds_at_least_as_many_tasks_as_one_shot(gain: float) -> None:
+    stream = open_stream("permuted-digits", tasks=TASKS)
+    model = MaskedNetwork("lenet-300-100", inputs=64, outputs=100, classes=10, seed=0, weight_gain=gain)
+    recipe = Recipe("quick", RMSProp(3e-4), schedule="cosine", weight_gain=gain)
+    matrix = MaskMatrix(model.spec)
+    for task in stream:
+        matrix.append(task.name, train_task(model, task.train, recipe, task=task.index, steps=80).mask)
+    images = torch.cat([task.test.images(slice(0, IMAGES)) for task in stream])
+    truth = np.repeat(np.arange(TASKS), IMAGES)
+    found = {
+        method: (np.asarray(infer_task(model, matrix, images, method, per_image=True).task) == truth).mean()
+        for method in ("one-shot", "gradient")
+    }
+    assert found["gradient"] >= found["one-shot"]
+    assert found["gradient"] > (0.95 if gain == 1.0 else 0.3)
+
+
+def test_one_step_ranks_as_one_shot_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(descent, "STEPS", 1)
+    model = MaskedNetwork("lenet-300-100", inputs=64, outputs=20, seed=0)
+    generator = np.random.default_rng(0)
+    matrix = MaskMatrix(model.spec)
+    for number in range(5):
+        bits = generator.random(model.spec.bits) < 0.5
+        matrix.append(str(number), Mask.from_flat(bits, model.spec))
+    images = torch.randn(7, 64, generator=torch.Generator().manual_seed(0))
+    for per_image in (False, True):
+        one = infer_task(model, matrix, images, "one-shot", per_image=per_image).scores
+        other = infer_task(model, matrix, images, "gradient", per_image=per_image).scores
+        assert np.array_equal(one.argsort(axis=-1), other.argsort(axis=-1))
+        ahead = one - one.max(axis=-1, keepdims=True)
+        spread = -ahead.mean(axis=-1, keepdims=True)
+        np.testing.assert_allclose(other, descent.RATE * ahead / spread, rtol=1e-3, atol=1e-3)

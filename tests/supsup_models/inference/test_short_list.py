@@ -1,0 +1,52 @@
+"""Short-list inference against one-shot inference, which it approximates from below."""
+
+import numpy as np
+import pytest
+import torch
+
+from maskstore import Mask, MaskMatrix
+from supsup_models import MaskedNetwork, infer_task
+from supsup_models.inference.infer import SHORT_LIST, short_list
+from supsup_models.inference.objectives import OBJECTIVES, make_objective
+from supsup_models.inference.superposition import on_packed_bits
+from supsup_models.networks import MultilayerPerceptron
+
+
+@pytest.fixture(scope="module")
+def setting() -> tuple[MaskedNetwork, MaskMatrix, torch.Tensor]:
+    model = MaskedNetwork(MultilayerPerceptron("small", (33, 17)), inputs=45, outputs=8, seed=1, classes=3)
+    bits = np.random.default_rng(0).random((40, model.spec.bits)) < 0.5
+    matrix = MaskMatrix(model.spec, [Mask.from_flat(row, model.spec) for row in bits])
+    return model, matrix, torch.randn(29, 45, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("share", [0.01, 0.3, 1.0])
+def test_a_list_of_all_masks_is_one_shot(setting, objective: str, share: float) -> None:
+    model, matrix, images = setting
+    exact = infer_task(model, matrix, images, "one-shot", objective, per_image=True)
+    cost = make_objective(objective, classes=3, outputs=8)
+    listed = short_list(model, matrix, images, cost, length=len(matrix) + 3, share=share)
+    np.testing.assert_allclose(listed, exact.scores, rtol=1e-4, atol=1e-6)
+
+
+def test_what_is_on_the_list_has_its_exact_score(setting) -> None:
+    model, matrix, images = setting
+    exact = infer_task(model, matrix, images, "one-shot", per_image=True).scores
+    guess = infer_task(model, matrix, images, "short-list", per_image=True)
+    listed = np.isfinite(guess.scores)
+    assert (listed.sum(axis=1) == (SHORT_LIST if on_packed_bits(model) else len(matrix))).all()
+    np.testing.assert_allclose(guess.scores[listed], exact[listed], rtol=1e-4, atol=1e-6)
+    assert np.array_equal(guess.task, guess.scores.argmax(axis=1))
+
+
+def test_in_double_precision_short_list_is_one_shot(setting) -> None:
+    model, matrix, images = setting
+    double = MaskedNetwork(model.architecture, inputs=45, outputs=8, seed=1, classes=3).double()
+    assert not on_packed_bits(double)
+    exact = infer_task(double, matrix, images, "one-shot", per_image=True)
+    guess = infer_task(double, matrix, images, "short-list", per_image=True)
+    assert np.array_equal(guess.scores, exact.scores)
+    np.testing.assert_allclose(
+        exact.scores, infer_task(model, matrix, images, "one-shot", per_image=True).scores, rtol=1e-3, atol=1e-5
+    )
