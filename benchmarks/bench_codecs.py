@@ -22,7 +22,7 @@ from rich.table import Table
 from benchmarks.storage.formats import csr16, from_csr16
 from maskstore import Mask, MaskBank, MaskSpec
 from maskstore.bank.accounting import account
-from maskstore.bank.compact import compact
+from maskstore.bank.compaction import compact
 from maskstore.codecs import Ans, Auto, Codec, Gap, Mix, Raw, Zstd
 from maskstore.codecs.choice import encode_mask, size_of
 from maskstore.masks import bits
@@ -193,11 +193,11 @@ def test_codecs_on_ten_trained_masks(tmp_path):
     """
     pytest.importorskip("torch")
     from supsup_models.runs.record import RunConfig, bank_path
-    from supsup_models.runs.train import train
+    from supsup_models.runs.train import train_run
 
     tasks = int(os.environ.get("MASKSTORE_BENCH_TASKS", "10"))
     config = RunConfig("permuted-mnist", tasks, "lenet-300-100", 100, 1000, "paper", 0)
-    train(config, tmp_path, data=Path(os.environ["MASKSTORE_DATA"]), device="cpu")
+    train_run(config, tmp_path, data=Path(os.environ["MASKSTORE_DATA"]), device="cpu")
     lines = []
     for level in ("fast", "max"):
         if level == "max":

@@ -12,7 +12,7 @@ import pytest
 from supsup_models.cli.recover import run_recover
 from supsup_models.errors import DataNotFoundError
 from supsup_models.runs.record import RunConfig
-from supsup_models.runs.train import train
+from supsup_models.runs.train import train_run
 
 
 def test_hopfield_weights_of_lenet_by_the_dual_form(full: bool, tmp_path: Path) -> None:
@@ -20,7 +20,7 @@ def test_hopfield_weights_of_lenet_by_the_dual_form(full: bool, tmp_path: Path) 
     folder = Path(os.environ["MASKSTORE_DATA"]) if "MASKSTORE_DATA" in os.environ else None
     config = RunConfig("permuted-mnist", tasks, "lenet-300-100", 100, batches, "paper", 0)
     try:
-        train(config, tmp_path / "run", data=folder, device="cpu")
+        train_run(config, tmp_path / "run", data=folder, device="cpu")
     except DataNotFoundError as error:
         pytest.skip(f"needs the MNIST files: {error}")
     found = run_recover(tmp_path / "run", data=folder)

@@ -17,14 +17,14 @@ import pytest
 
 from maskstore import MaskBank, MaskMatrix
 from maskstore.bank.accounting import account
-from maskstore.bank.compact import compact
+from maskstore.bank.compaction import compact
 from supsup_models import MaskedNetwork, infer_task
 from supsup_models.data.streams import TaskStream, open_stream
 from supsup_models.errors import DataNotFoundError
-from supsup_models.inference.evaluate import Inference, mask_accuracy
+from supsup_models.inference.scenarios import Inference, mask_accuracy
 from supsup_models.runs.evaluate import evaluate_run
 from supsup_models.runs.record import RunConfig, bank_path
-from supsup_models.runs.train import train
+from supsup_models.runs.train import train_run
 from supsup_models.training.many import train_many
 from supsup_models.training.recipes import RECIPES, Recipe
 from supsup_models.training.target_density import coded_bits
@@ -103,10 +103,10 @@ def test_rate_of_a_bank_and_its_tasks_inferred(tmp_path: Path, full: bool) -> No
     )
     data = data_of(config.stream)
     with found():
-        run = train(replace(config, tasks=tasks // 2), tmp_path, data=data)
+        run = train_run(replace(config, tasks=tasks // 2), tmp_path, data=data)
     for count in (tasks // 2, tasks):
         if count == tasks:
-            run = train(config, tmp_path, data=data)  # goes on with the other half
+            run = train_run(config, tmp_path, data=data)  # goes on with the other half
         given = evaluate_run(tmp_path, "GG", Inference(), limit=judged, data=data)
         report(f"{count} tasks", "accuracy", "task found")
         report("task given", given.accuracy, "")

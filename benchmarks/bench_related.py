@@ -11,7 +11,7 @@ import pytest
 
 from maskstore import MaskBank, MaskMatrix
 from maskstore.bank.accounting import account
-from maskstore.bank.compact import compact
+from maskstore.bank.compaction import compact
 from maskstore.priors import Reference, RunningMean, Uniform
 
 pytestmark = pytest.mark.skipif(not os.environ.get("MASKSTORE_DATA"), reason="needs MNIST files: set MASKSTORE_DATA")
@@ -61,7 +61,7 @@ def test_related_masks_need_fewer_bits_together(start, tmp_path):
     for path, together in ((tmp_path / "none.bank", False), (tmp_path / "prior.bank", True)):
         with pytest.MonkeyPatch.context() as patch:
             if not together:
-                patch.setattr("maskstore.bank.compact._relations", lambda bank: {})
+                patch.setattr("maskstore.bank.compaction._relations", lambda bank: {})
             compact(path)
         single[together] = file_bits(path)
     print(f"\n{TASKS} rotated tasks, {start}: fast, each alone {sizes['none']:.4f} bits a parameter; knowing the seed "

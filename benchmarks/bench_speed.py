@@ -38,8 +38,8 @@ from supsup_models import (
     train_many,
     train_task,
 )
-from supsup_models.inference.evaluate import mask_accuracy
 from supsup_models.inference.objectives import make_objective
+from supsup_models.inference.scenarios import mask_accuracy
 from supsup_models.inference.superposition import UnpackedLayer, expected_weights, mask_derivatives
 from supsup_models.training.steps.fused import Stepping, fastest
 

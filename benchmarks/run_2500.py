@@ -13,10 +13,10 @@ import sys
 from pathlib import Path
 from time import perf_counter
 
-from supsup_models.inference.evaluate import Inference
+from supsup_models.inference.scenarios import Inference
 from supsup_models.runs.evaluate import evaluate_run
 from supsup_models.runs.record import RunConfig, bank_path
-from supsup_models.runs.train import train
+from supsup_models.runs.train import train_run
 
 
 def peak_bytes() -> int:
@@ -39,7 +39,7 @@ def main() -> None:
     options = parser.parse_args()
     config = RunConfig("permuted-mnist", options.tasks, "lenet-300-100", 500, options.batches, options.recipe, seed=0)
     start = perf_counter()
-    trained = train(config, options.out, data=options.data)
+    trained = train_run(config, options.out, data=options.data)
     training = perf_counter() - start
     peak_training = peak_bytes()
     found = {

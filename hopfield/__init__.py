@@ -19,12 +19,15 @@ from hopfield.capacity import (
 from hopfield.dynamics import Relaxed, Update, mean_field, relax
 from hopfield.errors import CapacityWarning, HopfieldError, LearningWarning
 from hopfield.files import load_memory
-from hopfield.memories.base import Memory
-from hopfield.memories.by_layer import BlockMemory
-from hopfield.memories.dense import DenseAssociativeMemory
-from hopfield.memories.dual import DualMemory
-from hopfield.memories.network import HopfieldNetwork
-from hopfield.memories.quantized import QuantizedNetwork, quantized_bytes
+from hopfield.memories import (
+    BlockMemory,
+    DenseAssociativeMemory,
+    DualMemory,
+    HopfieldNetwork,
+    Memory,
+    QuantizedNetwork,
+    quantized_bytes,
+)
 from hopfield.recovery import Entropy, MeanFieldRecipe, PaperRecipe, Recipe, Recovery, SearchRecipe, Trace, recover
 from hopfield.rules import Hebbian, Perceptron, PseudoInverse, Rule, Storkey
 

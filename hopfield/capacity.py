@@ -10,7 +10,7 @@ import torch
 from hopfield import patterns as pt
 from hopfield.dynamics import Update
 from hopfield.errors import CapacityWarning, LearningWarning, RuleError
-from hopfield.memories.base import Memory
+from hopfield.memories import Memory
 
 MakeMemory = Callable[[torch.Tensor], Memory]
 """A memory that holds the given patterns `(k, d)`."""

@@ -16,7 +16,7 @@ import numpy as np
 
 from hopfield.errors import HopfieldError, MemoryFileError, MemoryWriteError
 from maskstore.errors import MaskStoreError
-from maskstore.files.atomic import replacing
+from maskstore.files import replacing
 
 FORMAT = "hopfield-memory"
 VERSION = 1

@@ -1,10 +1,8 @@
 """Binary masks: packed in memory, entropy-coded in one bank file. Needs numpy, never torch."""
 
-from maskstore.bank.bank import MaskBank, MaskInfo
+from maskstore.bank import MaskBank, MaskInfo
 from maskstore.errors import MaskStoreError
-from maskstore.masks.mask import Mask
-from maskstore.masks.matrix import MaskMatrix
-from maskstore.masks.spec import LayerSpec, MaskSpec
+from maskstore.masks import LayerSpec, Mask, MaskMatrix, MaskSpec
 
 __all__ = ["LayerSpec", "Mask", "MaskBank", "MaskInfo", "MaskMatrix", "MaskSpec", "MaskStoreError"]
 __version__ = "0.1.0"

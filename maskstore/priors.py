@@ -15,9 +15,7 @@ from numpy.typing import NDArray
 
 from maskstore import kernels
 from maskstore.errors import CodecError, CorruptError, UnknownPriorError
-from maskstore.masks import bits
-from maskstore.masks.mask import Mask
-from maskstore.masks.spec import MaskSpec
+from maskstore.masks import Mask, MaskSpec, bits
 from maskstore.philox import Role, address_key, random_packed_bits
 
 

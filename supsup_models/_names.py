@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
-from maskstore.cli.console import nearest
+from maskstore.cli import nearest
 from supsup_models.errors import UnknownNameError
 
 T = TypeVar("T")

@@ -1,7 +1,10 @@
 """What a missing torch looks like: one line that says what to install."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
+
+import lazy_loader
 
 
 @contextmanager
@@ -13,3 +16,21 @@ def torch_needed() -> Iterator[None]:
         if error.name != "torch":
             raise
         raise ImportError('supsup_models needs torch: pip install "maskstore[models]"', name="torch") from error
+
+
+def attach(name: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
+    """A folder's lazy face: `__getattr__`, `__dir__` and `__all__` for its `__init__.py`.
+
+    Args:
+        name: the folder's `__name__`.
+        file: the folder's `__file__`; the names are listed in `__init__.pyi` beside it.
+
+    A name is imported when it is first used, so that listing commands or stream names does not wait for torch.
+    """
+    find, names, listed = lazy_loader.attach_stub(name, file)
+
+    def lookup(wanted: str) -> Any:
+        with torch_needed():
+            return find(wanted)
+
+    return lookup, names, listed

@@ -10,7 +10,7 @@ from benchmarks.storage.clock import RUNS, timed
 from benchmarks.storage.judged import StoredMask
 from maskstore import MaskBank, MaskSpec
 from maskstore.bank.accounting import account
-from maskstore.bank.compact import compact
+from maskstore.bank.compaction import compact
 from maskstore.masks.matrix import MaskMatrix
 
 Measured = tuple[dict[str, int], float, float, dict[str, Any]]

@@ -11,7 +11,7 @@ from benchmarks.storage.cases import Case, Place
 from maskstore import Mask, MaskBank, MaskSpec
 from maskstore.priors import Prior, prior_from_config
 from supsup_models.experiments.train_and_judge import Judgement, train_and_judge
-from supsup_models.inference.evaluate import Inference
+from supsup_models.inference.scenarios import Inference
 from supsup_models.runs.record import bank_path
 
 

@@ -18,7 +18,7 @@ from benchmarks.storage.judged import trained
 from benchmarks.storage.results import Row
 from supsup_models.experiments.baselines import PSP, Baseline, BaselineConfig, BatchE, SeparateHeads, UpperBound
 from supsup_models.experiments.baselines.base import SEED_BYTES
-from supsup_models.inference.evaluate import Inference
+from supsup_models.inference.scenarios import Inference
 
 RECIPES_SHOWN = {
     "paper": Inference("one-shot", "H"),

@@ -12,8 +12,7 @@ from hopfield.errors import DimensionError, RuleError
 from hopfield.memories.couplings import Couplings
 from hopfield.memories.spins import packed_bytes, unpacked
 from maskstore import kernels
-from maskstore.masks import bits
-from maskstore.masks.interleave import Interleaved
+from maskstore.masks import Interleaved, bits
 
 Precision = Literal["int8", "ternary", "one-bit"]
 _TILE = 256  # rows that are floats at a time

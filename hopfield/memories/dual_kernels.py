@@ -8,8 +8,7 @@ from torch import Tensor
 
 from hopfield.errors import RuleError
 from hopfield.memories.spins import packed_bytes, tiles
-from hopfield.rules import Hebbian, PseudoInverse, Rule, Storkey
-from hopfield.rules.pseudo_inverse import NEW_DIRECTION
+from hopfield.rules import NEW_DIRECTION, Hebbian, PseudoInverse, Rule, Storkey
 from maskstore import MaskSpec
 
 Kernel = Callable[[np.ndarray, int], np.ndarray]

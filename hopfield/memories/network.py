@@ -15,7 +15,7 @@ from hopfield.memories.centring import Centring, as_centre
 from hopfield.memories.couplings import Couplings, FullCouplings, SymmetricCouplings
 from hopfield.memories.quadratic import QuadraticMemory, restored_centring
 from hopfield.rules import Hebbian, Rule, from_settings
-from maskstore.torch.devices import as_device
+from maskstore.torch import as_device
 
 CentreSetting = float | Tensor | Literal["auto"] | None
 

@@ -12,7 +12,7 @@ from hopfield.errors import DimensionError, ForgetError
 from hopfield.memories import spins as packed
 from hopfield.memories.base import Memory
 from maskstore import Mask, MaskMatrix, MaskSpec
-from maskstore.torch.devices import as_device
+from maskstore.torch import as_device
 
 
 class PackedMemory(Memory):

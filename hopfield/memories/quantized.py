@@ -13,7 +13,7 @@ from hopfield.memories.centring import Centring
 from hopfield.memories.coarse import CoarseCouplings, Precision, plane_shapes
 from hopfield.memories.network import HopfieldNetwork
 from hopfield.memories.quadratic import QuadraticMemory, restored_centring
-from maskstore.torch.devices import as_device
+from maskstore.torch import as_device
 
 
 @storage.register

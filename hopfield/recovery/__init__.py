@@ -1,8 +1,17 @@
 """Recovery of a stored pattern from unlabelled data: the memory's energy and the model's entropy, annealed."""
 
+from hopfield.recovery.interface import Entropy, Recipe, Recovery, Trace, recover
 from hopfield.recovery.mean_field import MeanFieldRecipe
 from hopfield.recovery.paper import PaperRecipe
-from hopfield.recovery.recover import Entropy, Recipe, Recovery, Trace, recover
 from hopfield.recovery.search import SearchRecipe
 
-__all__ = ["Entropy", "MeanFieldRecipe", "PaperRecipe", "Recipe", "Recovery", "SearchRecipe", "Trace", "recover"]
+__all__ = [
+    "Entropy",
+    "MeanFieldRecipe",
+    "PaperRecipe",
+    "Recipe",
+    "Recovery",
+    "SearchRecipe",
+    "Trace",
+    "recover",
+]

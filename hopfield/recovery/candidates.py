@@ -7,7 +7,7 @@ from statistics import median
 import torch
 from torch import Tensor
 
-from hopfield.recovery.recover import Trace
+from hopfield.recovery.interface import Trace
 
 
 @dataclass

@@ -8,7 +8,7 @@ from torch import Tensor
 from hopfield import patterns as pt
 from hopfield.errors import RuleError
 from hopfield.recovery.candidates import Candidates
-from hopfield.recovery.recover import Entropy, Recipe, RecoverableMemory, Trace, entropy_gradient, mean_entropy
+from hopfield.recovery.interface import Entropy, Recipe, RecoverableMemory, Trace, entropy_gradient, mean_entropy
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from hopfield import patterns as pt
 from hopfield.errors import RuleError
-from hopfield.recovery.recover import Entropy, Recipe, RecoverableMemory, Trace, entropy_gradient
+from hopfield.recovery.interface import Entropy, Recipe, RecoverableMemory, Trace, entropy_gradient
 
 
 @dataclass(frozen=True)

@@ -8,8 +8,8 @@ from torch import Tensor
 from hopfield import patterns as pt
 from hopfield.errors import RuleError
 from hopfield.recovery.candidates import Candidates
+from hopfield.recovery.interface import Entropy, Recipe, RecoverableMemory, Trace, entropy_gradient, mean_entropy
 from hopfield.recovery.mean_field import initial_signs, settle, unit
-from hopfield.recovery.recover import Entropy, Recipe, RecoverableMemory, Trace, entropy_gradient, mean_entropy
 
 
 @dataclass(frozen=True)

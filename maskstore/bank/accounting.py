@@ -20,8 +20,8 @@ from maskstore.bank.record import Record
 from maskstore.bank.sqlite_pages import measure
 from maskstore.codecs.coders import rans
 from maskstore.errors import CorruptError
-from maskstore.files.strict_json import parse_json
-from maskstore.masks.spec import MaskSpec
+from maskstore.files import parse_json
+from maskstore.masks import MaskSpec
 from maskstore.priors import prior_from_config
 
 

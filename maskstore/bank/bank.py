@@ -22,15 +22,10 @@ from maskstore.bank import record
 from maskstore.bank.open_file import BankFile, fitting_page_size
 from maskstore.bank.record import Record
 from maskstore.bank.rows import Rows
-from maskstore.codecs.base import Codec
-from maskstore.codecs.registry import get_codec
+from maskstore.codecs import Codec, get_codec
 from maskstore.errors import CorruptError, MaskStoreError, SpecError, TaskNotFoundError
-from maskstore.files.names import check_name, is_name
-from maskstore.files.strict_json import encode_meta, parse_object
-from maskstore.masks import bits
-from maskstore.masks.mask import Mask
-from maskstore.masks.matrix import MaskMatrix
-from maskstore.masks.spec import MaskSpec
+from maskstore.files import check_name, encode_meta, is_name, parse_object
+from maskstore.masks import Mask, MaskMatrix, MaskSpec, bits
 from maskstore.priors import Prior, Uniform
 
 T = TypeVar("T")

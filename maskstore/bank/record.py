@@ -17,14 +17,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskstore.bank.templates import read_leb128, write_leb128
-from maskstore.codecs.base import Codec, EncodedLayer
-from maskstore.codecs.choice import Auto, encode_mask
-from maskstore.codecs.registry import codec_from_config, codec_to_json
+from maskstore.codecs import Auto, Codec, EncodedLayer, codec_from_config, codec_to_json, encode_mask
 from maskstore.errors import CorruptError, MaskValueError
-from maskstore.files.strict_json import encode_meta, parse_json
-from maskstore.masks import bits
-from maskstore.masks.mask import Mask
-from maskstore.masks.spec import LayerSpec, MaskSpec
+from maskstore.files import encode_meta, parse_json
+from maskstore.masks import LayerSpec, Mask, MaskSpec, bits
 from maskstore.priors import Prior, prior_from_config, prior_to_json
 
 _CRC = struct.Struct("<I")

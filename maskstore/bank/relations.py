@@ -13,9 +13,8 @@ from math import log2
 import numpy as np
 from numpy.typing import NDArray
 
-from maskstore.codecs.choice import estimate_bits
-from maskstore.masks import bits
-from maskstore.masks.mask import Mask
+from maskstore.codecs import estimate_bits
+from maskstore.masks import Mask, bits
 from maskstore.priors import Prior, Reference, Related, RunningMean, SeededScores, Uniform
 
 MOST_BASES = 3

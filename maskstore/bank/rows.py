@@ -26,8 +26,8 @@ from maskstore.bank.stored_row import (
     unpack_bases,
 )
 from maskstore.errors import CodecError, CorruptError, MaskValueError, TaskExistsError
-from maskstore.files.strict_json import parse_json
-from maskstore.masks.spec import MaskSpec
+from maskstore.files import parse_json
+from maskstore.masks import MaskSpec
 from maskstore.priors import Prior
 
 _MAX_ID = 1 << 61

@@ -8,9 +8,7 @@ from numpy.typing import NDArray
 
 from maskstore.bank.bank import MaskBank, MaskInfo
 from maskstore.bank.record import Record
-from maskstore.masks.mask import Mask
-from maskstore.masks.matrix import MaskMatrix
-from maskstore.masks.spec import MaskSpec
+from maskstore.masks import Mask, MaskMatrix, MaskSpec
 
 
 class MaskSource(Protocol):
@@ -39,9 +37,7 @@ class MaskSource(Protocol):
 
 def open_source(location: str | Path) -> MaskSource:
     """Open a bank, or a shard at a path or URL, for reading."""
-    from maskstore.interop.shards.byte_ranges import is_url
-    from maskstore.interop.shards.format import MAGIC
-    from maskstore.interop.shards.reader import ShardReader
+    from maskstore.interop.shards import MAGIC, ShardReader, is_url
 
     if is_url(str(location)):
         return ShardReader(str(location))

@@ -22,6 +22,7 @@ from maskstore.errors import (
     MaskStoreError,
     NotABankError,
 )
+from maskstore.files import named_os_errors, new_file_mode, publish
 
 APPLICATION_ID = 0x4D534B42  # "MSKB"
 FORMAT_VERSION = 1
@@ -41,16 +42,13 @@ SCHEMA = (
 @contextmanager
 def named_errors(path: Path) -> Iterator[None]:
     """Turn SQLite's and the operating system's errors about a bank into ours."""
-    try:
-        yield
-    except sqlite3.Error as error:
-        raise _named(error, path) from error
-    except UnicodeDecodeError as error:  # SQLite quotes damaged text in its messages, and the driver decodes those
-        raise CorruptError(f"{path}: expected an intact bank, found damaged text in it") from error
-    except OSError as error:
-        if isinstance(error, MaskStoreError):
-            raise
-        raise _named_os(error, path) from error
+    with named_os_errors(path):
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise _named(error, path) from error
+        except UnicodeDecodeError as error:  # SQLite quotes damaged text in its messages, and the driver decodes those
+            raise CorruptError(f"{path}: expected an intact bank, found damaged text in it") from error
 
 
 def _named(error: sqlite3.Error, path: Path) -> MaskStoreError:
@@ -66,18 +64,6 @@ def _named(error: sqlite3.Error, path: Path) -> MaskStoreError:
     if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN):
         return BankIOError(f"{path}: expected the system to read or write the bank, found: {error}")
     return CorruptError(f"{path}: expected an intact bank, found: {error}")
-
-
-def _named_os(error: OSError, path: Path) -> MaskStoreError:
-    if isinstance(error, FileNotFoundError):
-        return BankNotFoundError(f"{path}: expected an existing folder and file, found none")
-    if isinstance(error, FileExistsError):
-        return BankExistsError(f"{path}: expected no file at this path, found one")
-    if isinstance(error, PermissionError):
-        return BankReadOnlyError(f"{path}: expected permission to write there, found none")
-    if error.errno in (28, 122, 27):  # ENOSPC, EDQUOT, EFBIG
-        return BankFullError(f"{path}: expected room to write, found: {error.strerror}")
-    return BankIOError(f"{path}: expected the system to read or write the file, found: {error.strerror or error}")
 
 
 def create_file(path: Path, page_size: int, head: dict[str, str]) -> None:
@@ -105,7 +91,7 @@ def create_file(path: Path, page_size: int, head: dict[str, str]) -> None:
             finally:
                 connection.close()
             os.chmod(scratch, new_file_mode())
-            _publish(scratch, path)
+            publish(Path(scratch), path, overwrite=False)
         finally:
             for leftover in (scratch, scratch + "-wal", scratch + "-shm"):
                 Path(leftover).unlink(missing_ok=True)
@@ -128,35 +114,6 @@ def clear_side_files(path: Path) -> None:
 def side_files(path: Path) -> list[Path]:
     """The files that SQLite may keep beside a bank; without them a bank that was not closed is not whole."""
     return [path.with_name(path.name + ending) for ending in ("-wal", "-shm", "-journal")]
-
-
-def new_file_mode() -> int:
-    """The permissions of a file that `open` makes; those of `mkstemp` are its owner's alone."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return 0o666 & ~mask
-
-
-def _publish(scratch: str, path: Path) -> None:
-    """Give the finished file its name, never replacing another."""
-    try:
-        os.link(scratch, path)
-    except FileExistsError:
-        raise
-    except OSError:  # a file system without hard links: reserve the name, then replace the reservation
-        os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
-        os.replace(scratch, path)
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make a new name in a folder durable, where the system lets a folder be synced."""
-    if os.name == "posix":
-        handle = os.open(folder, os.O_RDONLY)
-        try:
-            os.fsync(handle)
-        finally:
-            os.close(handle)
 
 
 def connect(path: Path, *, writable: bool, timeout: float) -> sqlite3.Connection:

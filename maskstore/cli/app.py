@@ -41,8 +41,7 @@ def _example(*lines: str) -> str:
 @announcing
 def stats(bank: BankPath, as_json: AsJson = False) -> None:
     """Where every byte of a bank is, and how near that is to the entropy bound."""
-    from maskstore.bank.accounting import account
-    from maskstore.bank.bank import MaskBank
+    from maskstore.bank import MaskBank, account
 
     with MaskBank.open(bank) as opened:
         found = account(opened)
@@ -86,7 +85,7 @@ def stats(bank: BankPath, as_json: AsJson = False) -> None:
 @announcing
 def verify(bank: BankPath, as_json: AsJson = False) -> None:
     """Check every page, checksum and bit; exit code 1 at the first byte that is not as it was written."""
-    from maskstore.bank.bank import MaskBank
+    from maskstore.bank import MaskBank
 
     with MaskBank.open(bank) as opened:
         count = opened.verify()
@@ -99,7 +98,7 @@ def verify(bank: BankPath, as_json: AsJson = False) -> None:
 @app.command(epilog=_example("maskstore ls tasks.bank", "maskstore ls tasks.bank --json"))
 def ls(bank: BankPath, as_json: AsJson = False) -> None:
     """The masks of a bank, with their codec, prior, size and metadata."""
-    from maskstore.bank.bank import MaskBank
+    from maskstore.bank import MaskBank
 
     with MaskBank.open(bank) as opened:
         infos, spec, meta = opened.infos(), opened.spec, opened.meta
@@ -126,8 +125,8 @@ def get(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
     """Write a mask to an .npz file of bool arrays."""
-    from maskstore.bank.bank import MaskBank
-    from maskstore.files.npz import write_npz
+    from maskstore.bank import MaskBank
+    from maskstore.files import write_npz
 
     if out.exists() and out.resolve() == bank.resolve():
         raise console.UsageError(f"--out: expected another file than the bank, found {out}")
@@ -156,13 +155,12 @@ def put(
     create: Annotated[bool, typer.Option("--create", help="Create the bank if there is none.")] = False,
 ) -> None:
     """Store a mask from an .npz file."""
-    from maskstore.bank.bank import MaskBank
+    from maskstore.bank import MaskBank
     from maskstore.codecs import registry
     from maskstore.errors import CodecError, UnknownPriorError
-    from maskstore.files.names import check_name
-    from maskstore.files.npz import read_npz
-    from maskstore.interop.merge import filling
-    from maskstore.masks.mask import Mask
+    from maskstore.files import check_name, read_npz
+    from maskstore.interop import filling
+    from maskstore.masks import Mask
     from maskstore.priors import prior_from_config
 
     console.choice("--codec", codec, registry.codec_names())
@@ -187,7 +185,7 @@ def put(
 @app.command(epilog=_example("maskstore rm tasks.bank task-4"))
 def rm(bank: BankPath, tasks: Annotated[list[str], typer.Argument(metavar="TASK...", show_default=False)]) -> None:
     """Remove masks: all of those named, or, if one is missing, none."""
-    from maskstore.bank.bank import MaskBank
+    from maskstore.bank import MaskBank
 
     with MaskBank.open(bank, "a") as opened, opened.transaction():
         for task in tasks:
@@ -207,8 +205,8 @@ def compact(
     """Code every mask anew in as few bytes as possible, check each bit, and only then change the bank."""
     from time import monotonic
 
-    from maskstore.bank.compact import compact as compact_bank
-    from maskstore.codecs.choice import LEVELS
+    from maskstore.bank import compact as compact_bank
+    from maskstore.codecs import LEVELS
 
     console.choice("--level", level, LEVELS)
     told = monotonic()

@@ -9,9 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 
 from maskstore.cli import console
-from maskstore.masks.mask import Mask
-from maskstore.masks.matrix import MaskMatrix
-from maskstore.masks.spec import MaskSpec
+from maskstore.masks import Mask, MaskMatrix, MaskSpec
 
 P = ParamSpec("P")
 R = TypeVar("R")

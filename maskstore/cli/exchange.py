@@ -71,11 +71,9 @@ def import_masks(
     """Import masks that another program wrote, in one transaction. Nothing in the file is ever run."""
     from typing import cast
 
-    from maskstore.codecs.registry import codec_names
+    from maskstore.codecs import codec_names
     from maskstore.errors import ImportOptionError
-    from maskstore.interop.detect import read_masks
-    from maskstore.interop.merge import store
-    from maskstore.interop.model import LAYOUTS, ReadOptions, read_shapes
+    from maskstore.interop import LAYOUTS, ReadOptions, read_masks, read_shapes, store
 
     console.choice("--format", layout, LAYOUTS)
     console.choice("--bit-order", bit_order, ("big", "little"))
@@ -115,10 +113,9 @@ def export(
     overwrite: Overwrite = False,
 ) -> None:
     """Export all masks, with names, metadata, codecs and priors; `import` (shards: `merge`) brings back the same."""
-    from maskstore.bank.source import open_source
+    from maskstore.bank import open_source
     from maskstore.interop import exchange
-    from maskstore.interop.shards.byte_ranges import is_url
-    from maskstore.interop.shards.reader import write_shard
+    from maskstore.interop.shards import is_url, write_shard
 
     kinds = ("safetensors", "npz", "shard")
     kind = layout or out.rpartition(".")[2]
@@ -150,7 +147,7 @@ def merge(
     as_json: AsJson = False,
 ) -> None:
     """Copy the masks of banks and shards into one bank, as they are coded, all or nothing."""
-    from maskstore.interop.merge import merge as merge_banks
+    from maskstore.interop import merge as merge_banks
 
     if any(Path(source).exists() and bank.exists() and bank.samefile(source) for source in sources):
         raise console.UsageError(f"{bank}: expected a bank that is not among the sources, found it there")
@@ -179,8 +176,8 @@ def diff(
     as_json: AsJson = False,
 ) -> None:
     """Compare two banks, or two masks: Hamming distance by layer. Exit code 0 if they are the same, 1 if not."""
-    from maskstore.bank.source import open_source
-    from maskstore.interop.diff import diff_banks, diff_tasks
+    from maskstore.bank import open_source
+    from maskstore.interop import diff_banks, diff_tasks
 
     if b is None and tasks is None:
         raise console.UsageError("diff: expected two banks, or one and --tasks T U, found one bank")

@@ -6,7 +6,7 @@ from rich.console import Console
 from rich.table import Table
 
 from maskstore.cli.console import cell
-from maskstore.interop.diff import BankDiff, TaskDiff
+from maskstore.interop import BankDiff, TaskDiff
 
 _MOST_LAYERS = 8  # columns that still fit a terminal
 

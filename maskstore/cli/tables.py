@@ -6,10 +6,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
-from maskstore.bank.accounting import Account
-from maskstore.bank.bank import MaskInfo
+from maskstore.bank import Account, MaskInfo
 from maskstore.cli.console import cell
-from maskstore.masks.spec import MaskSpec
+from maskstore.masks import MaskSpec
 
 
 def print_account(path: Path, found: Account) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskstore.errors import CorruptError
-from maskstore.masks.spec import LayerSpec
+from maskstore.masks import LayerSpec
 from maskstore.priors import Contexts
 
 

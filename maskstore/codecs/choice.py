@@ -16,8 +16,7 @@ from maskstore.codecs.mix import Mix
 from maskstore.codecs.raw import Raw
 from maskstore.codecs.zstd import Zstd
 from maskstore.errors import CodecError
-from maskstore.masks import bits
-from maskstore.masks.mask import Mask
+from maskstore.masks import Mask, bits
 from maskstore.priors import Contexts, Prior
 
 LayerContexts = Callable[[int], Contexts]

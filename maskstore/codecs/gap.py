@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from maskstore.codecs.base import ContextSource, EncodedLayer, EntropyCodec
 from maskstore.errors import CorruptError
-from maskstore.masks import bits
-from maskstore.masks.spec import LayerSpec
+from maskstore.masks import LayerSpec, bits
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from maskstore.codecs import tables
 from maskstore.codecs.base import ContextSource, EncodedLayer, EntropyCodec
 from maskstore.errors import CorruptError
-from maskstore.masks.spec import LayerSpec
+from maskstore.masks import LayerSpec
 from maskstore.priors import Contexts
 
 

@@ -8,8 +8,7 @@ from numpy.typing import NDArray
 
 from maskstore.codecs.base import Codec, ContextSource, EncodedLayer
 from maskstore.errors import CorruptError, MaskValueError
-from maskstore.masks import bits
-from maskstore.masks.spec import LayerSpec
+from maskstore.masks import LayerSpec, bits
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 from maskstore.codecs.base import Codec, ContextSource, EncodedLayer
 from maskstore.codecs.raw import words_from_bytes
 from maskstore.errors import CodecError, CorruptError
-from maskstore.masks import bits
-from maskstore.masks.spec import LayerSpec
+from maskstore.masks import LayerSpec, bits
 
 
 @dataclass(frozen=True)

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from maskstore.bank.sqlite import named_errors, new_file_mode, sync_folder
 from maskstore.errors import BankExistsError
+from maskstore.files.os_errors import named_os_errors
 
 
 @contextmanager
@@ -18,7 +18,7 @@ def replacing(path: Path, *, overwrite: bool) -> Iterator[Path]:
     """
     if path.exists() and not overwrite:
         raise _taken(path)
-    with named_errors(path):
+    with named_os_errors(path):
         handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".new", dir=path.parent)
         os.close(handle)
         scratch = Path(name)
@@ -41,7 +41,11 @@ def publish(scratch: Path, path: Path, *, overwrite: bool) -> None:
             os.link(scratch, path)
         except FileExistsError:
             raise _taken(path) from None
-        except OSError:  # a file system without hard links: the check above is the best there is
+        except OSError:  # a file system without hard links: reserve the name, then replace the reservation
+            try:
+                os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
+            except FileExistsError:
+                raise _taken(path) from None
             os.replace(scratch, path)
     with suppress(OSError):  # some network folders cannot be synced; the file itself was
         sync_folder(path.parent)
@@ -49,3 +53,20 @@ def publish(scratch: Path, path: Path, *, overwrite: bool) -> None:
 
 def _taken(path: Path) -> BankExistsError:
     return BankExistsError(f"{path}: expected no file at this path, found one (use --overwrite to replace it)")
+
+
+def new_file_mode() -> int:
+    """The permissions of a file that `open` makes; those of `mkstemp` are its owner's alone."""
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
+
+
+def sync_folder(folder: Path) -> None:
+    """Make a new name in a folder durable, where the system lets a folder be synced."""
+    if os.name == "posix":
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)

@@ -4,16 +4,28 @@ Each optional dependency (torch, safetensors, fsspec, numcodecs) is imported ins
 """
 
 from maskstore.interop.detect import read_masks
+from maskstore.interop.diff import BankDiff, TaskDiff, diff_banks, diff_tasks
 from maskstore.interop.exchange import write_npz, write_safetensors
-from maskstore.interop.model import ForeignMasks, ForeignTask, ReadOptions
-from maskstore.interop.shards.reader import ShardReader, write_shard
+from maskstore.interop.merging import filling, merge, store
+from maskstore.interop.model import LAYOUTS, ForeignMasks, ForeignTask, ReadOptions, read_shapes
+from maskstore.interop.shards import ShardReader, write_shard
 
 __all__ = [
+    "LAYOUTS",
+    "BankDiff",
     "ForeignMasks",
     "ForeignTask",
     "ReadOptions",
     "ShardReader",
+    "TaskDiff",
+    "diff_banks",
+    "diff_tasks",
+    "exchange",
+    "filling",
+    "merge",
     "read_masks",
+    "read_shapes",
+    "store",
     "write_npz",
     "write_safetensors",
     "write_shard",

@@ -6,15 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from maskstore.bank.sqlite import named_errors
 from maskstore.errors import BankNotFoundError, ForeignFileError, ImportOptionError, SpecError
-from maskstore.files import npz
+from maskstore.files import named_os_errors, npz
 from maskstore.interop import exchange
 from maskstore.interop.model import Arrays, ForeignMasks, ReadOptions
 from maskstore.interop.readers import arrays as layouts
 from maskstore.interop.readers import supsup
 from maskstore.interop.readers import torch_files as torchfiles
-from maskstore.interop.shards.format import MAGIC
+from maskstore.interop.shards import MAGIC
 
 _START = 512
 
@@ -26,7 +25,7 @@ def read_masks(path: str | os.PathLike[str], options: ReadOptions | None = None)
     found in a file that cannot be read, ImportOptionError what must be said about one that could be.
     """
     options, path = options or ReadOptions(), Path(path)
-    with named_errors(path):
+    with named_os_errors(path):
         container = container_of(path)
         try:
             return _READERS[container](path, options)

@@ -6,10 +6,8 @@ from typing import Any
 
 import numpy as np
 
-from maskstore.bank.source import MaskSource
-from maskstore.masks import bits
-from maskstore.masks.mask import Mask
-from maskstore.masks.spec import MaskSpec
+from maskstore.bank import MaskSource
+from maskstore.masks import Mask, MaskSpec, bits
 
 
 @dataclass(frozen=True)

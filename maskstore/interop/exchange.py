@@ -14,9 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskstore.bank.source import MaskSource
-from maskstore.codecs.base import Codec
-from maskstore.codecs.registry import codec_from_config
+from maskstore.bank import MaskSource
+from maskstore.codecs import Codec, codec_from_config
 from maskstore.errors import (
     BankFullError,
     BankIOError,
@@ -27,12 +26,9 @@ from maskstore.errors import (
     UnknownCodecError,
     UnknownPriorError,
 )
-from maskstore.files import npz
-from maskstore.files.atomic import replacing
+from maskstore.files import npz, replacing
 from maskstore.interop.model import Arrays, ForeignMasks, ForeignTask, ReadOptions
-from maskstore.masks import bits
-from maskstore.masks.mask import Mask
-from maskstore.masks.spec import MaskSpec
+from maskstore.masks import Mask, MaskSpec, bits
 from maskstore.priors import Prior, prior_from_config
 
 HEADER = "maskstore"

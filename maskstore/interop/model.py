@@ -9,10 +9,9 @@ from typing import Any, Literal
 import numpy as np
 from numpy.typing import NDArray
 
-from maskstore.codecs.base import Codec
+from maskstore.codecs import Codec
 from maskstore.errors import ForeignFileError, ImportOptionError, MaskValueError, SpecError
-from maskstore.masks.mask import Mask
-from maskstore.masks.spec import MaskSpec
+from maskstore.masks import Mask, MaskSpec
 from maskstore.priors import Prior
 
 LAYOUTS = ("auto", "prune", "supsup", "piggyback", "tall-masks", "arrays", "maskstore")

@@ -12,14 +12,10 @@ from numcodecs.abc import Codec
 from numcodecs.compat import ensure_ndarray, ndarray_copy
 from numpy.typing import NDArray
 
-from maskstore.codecs import registry
-from maskstore.codecs.base import EncodedLayer
-from maskstore.codecs.choice import Auto, encode_mask
+from maskstore.codecs import Auto, EncodedLayer, encode_mask, registry
 from maskstore.errors import CorruptError, MaskStoreError, MaskValueError
-from maskstore.files.strict_json import parse_json
-from maskstore.masks import bits
-from maskstore.masks.mask import Mask
-from maskstore.masks.spec import MAX_LAYER_BITS, MaskSpec
+from maskstore.files import parse_json
+from maskstore.masks import MAX_LAYER_BITS, Mask, MaskSpec, bits
 from maskstore.priors import Uniform
 
 _VERSION = 1

@@ -31,3 +31,6 @@ def has_lookup() -> bool:
     from maskstore.kernels.ir import lookup
 
     return lookup.available()
+
+
+__all__ = ["Kernel", "has_lookup", "load", "threads"]

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import NDArray
 
-from maskstore.masks.interleave import Interleaved
+from maskstore.masks import Interleaved
 
 
 def unpack_rows(rows: NDArray[np.uint64]) -> NDArray[np.uint8]:

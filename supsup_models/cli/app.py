@@ -73,8 +73,8 @@ def evaluate(
 ) -> None:
     """Judge a run on its test images in a scenario; for GNs and GNu the tasks are inferred from the images alone."""
     with usage_checked():
-        from supsup_models.inference.evaluate import Inference
-        from supsup_models.runs.evaluate import evaluate_run
+        from supsup_models.inference import Inference
+        from supsup_models.runs import evaluate_run
 
         inference = Inference(method, objective, images)
         found = evaluate_run(run, scenario, inference, limit=limit, data=data, download=download, device=device)
@@ -107,7 +107,7 @@ def infer(
     from dataclasses import asdict
 
     with usage_checked():
-        from supsup_models.runs.infer import infer_file
+        from supsup_models.runs import infer_file
 
         found = infer_file(run, images, method=method, objective=objective, one_task=one_task, device=device)
     console.note(f"normalisation: {found.normalisation}")
@@ -220,13 +220,13 @@ def reproduce(
     as_json: AsJson = False,
 ) -> None:
     """Run a published experiment end to end: our figures beside the published ones. Goes on where it stopped."""
-    from supsup_models.experiments.names import EXPERIMENT_NAMES
+    from supsup_models.experiments import EXPERIMENT_NAMES
 
     if not list_all:
         console.choice("experiment", experiment or "nothing", EXPERIMENT_NAMES)
     with usage_checked():
         from supsup_models.cli import reproduce as command
-        from supsup_models.experiments.experiment import Context
+        from supsup_models.experiments import Context
 
         if list_all:
             known = command.listing()

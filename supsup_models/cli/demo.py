@@ -12,17 +12,23 @@ from rich.table import Table
 
 from hopfield import MeanFieldRecipe, PseudoInverse
 from maskstore import MaskBank
-from maskstore.bank.accounting import account
-from maskstore.cli.compile_notice import warm
+from maskstore.bank import account
+from maskstore.cli import warm
 from maskstore.philox import Role, random_permutation
-from supsup_models.cli.progress import Reporter
-from supsup_models.data.streams import open_stream
-from supsup_models.hopsupsup import NeuronMaskedNetwork, NeuronTraining, accuracy, memory_per_layer
-from supsup_models.hopsupsup.stream import Relabelled, StreamRecovery, recover_stream, train_stream
+from supsup_models._progress import Reporter
+from supsup_models.data import open_stream
+from supsup_models.hopsupsup import (
+    NeuronMaskedNetwork,
+    NeuronTraining,
+    Relabelled,
+    StreamRecovery,
+    accuracy,
+    memory_per_layer,
+    recover_stream,
+    train_stream,
+)
 from supsup_models.inference.compiled import fits as passes
-from supsup_models.runs.infer import infer_file
-from supsup_models.runs.record import RunConfig, bank_path
-from supsup_models.runs.train import train
+from supsup_models.runs import RunConfig, bank_path, infer_file, train_run
 
 CONFIG = RunConfig(
     stream="permuted-digits", tasks=5, model="lenet-300-100", outputs=100, batches=500, recipe="default", seed=0
@@ -89,7 +95,7 @@ def run_demo(folder: Path) -> DemoResult:
     start = perf_counter()
     warm()
     passes.warm()  # whoever tries the library next does not wait for a compiler
-    trained = train(CONFIG, folder, restart=True)
+    trained = train_run(CONFIG, folder, restart=True)
     truth, labels = _write_unlabelled_images(folder / "unlabelled.npy")
     answers = infer_file(folder, folder / "unlabelled.npy").answers
     right_task = np.array([answer.task == true for answer, true in zip(answers, truth, strict=True)])

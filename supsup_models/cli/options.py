@@ -55,7 +55,7 @@ def names_checked() -> Iterator[None]:
 def usage_checked() -> Iterator[None]:
     """As `names_checked`, for a command's work: says what to install without torch, and when kernels are compiled."""
     with names_checked(), torch_needed():
-        from maskstore.cli.compile_notice import announced  # only here: it imports Numba
+        from maskstore.cli import announced  # only here: it imports Numba
 
         with announced(console.note):
             yield

@@ -44,9 +44,8 @@ def run_recover(
     """
     from supsup_models._names import check
     from supsup_models.errors import InferenceError
-    from supsup_models.hopsupsup.plots import check_plot, hamming_by_step, plot_recoveries
-    from supsup_models.hopsupsup.stream import recover_stream
-    from supsup_models.inference.objectives import OBJECTIVES
+    from supsup_models.hopsupsup import check_plot, hamming_by_step, plot_recoveries, recover_stream
+    from supsup_models.inference import OBJECTIVES
 
     if objective is not None:
         check("objective", objective, OBJECTIVES)
@@ -169,11 +168,19 @@ def _neuron_case(
     tell: Callable[[str, int, int], None],
 ) -> Any:
     from supsup_models._names import check, choose
-    from supsup_models.data.streams import open_stream
-    from supsup_models.hopsupsup import NeuronMaskedNetwork, accuracy
-    from supsup_models.hopsupsup.setups import DENSE_ASSOCIATIVE, RULES, SETUPS, Case, neuron_memory
-    from supsup_models.hopsupsup.stream import Relabelled, train_stream
-    from supsup_models.inference.objectives import make_objective
+    from supsup_models.data import open_stream
+    from supsup_models.hopsupsup import (
+        DENSE_ASSOCIATIVE,
+        RULES,
+        SETUPS,
+        Case,
+        NeuronMaskedNetwork,
+        Relabelled,
+        accuracy,
+        neuron_memory,
+        train_stream,
+    )
+    from supsup_models.inference import make_objective
 
     setup = choose("recipe", recipe, SETUPS)
     check("rule", rule or setup.rule, (*RULES, DENSE_ASSOCIATIVE))
@@ -202,10 +209,9 @@ def _weight_case(
 
     from supsup_models._names import choose
     from supsup_models.errors import RunError
-    from supsup_models.hopsupsup import weight_forward
-    from supsup_models.hopsupsup.setups import WEIGHT_SETUPS, Case, weight_memory
-    from supsup_models.inference.objectives import make_objective
-    from supsup_models.runs.load import load_run
+    from supsup_models.hopsupsup import WEIGHT_SETUPS, Case, weight_forward, weight_memory
+    from supsup_models.inference import make_objective
+    from supsup_models.runs import load_run
 
     setup = choose("recipe for weight masks", recipe, WEIGHT_SETUPS)
     loaded = load_run(run, torch.device("cpu"))

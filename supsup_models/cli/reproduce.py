@@ -9,8 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 from supsup_models._names import choose
-from supsup_models.experiments.catalogue import EXPERIMENTS
-from supsup_models.experiments.experiment import Context, write_json
+from supsup_models.experiments import EXPERIMENTS, Context, write_json
 
 
 def reproduce(name: str, context: Context) -> tuple[dict[str, Any], Path]:

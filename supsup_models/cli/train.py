@@ -72,19 +72,18 @@ def train(
 
     With more --tasks than before it goes on with those.
     """
-    from supsup_models.runs.record import bank_path
+    from supsup_models.runs import bank_path
 
     with names_checked():
-        from supsup_models.data.names import parse_stream_name
+        from supsup_models.data import parse_stream_name
 
         parse_stream_name(stream)
     with usage_checked():
         from supsup_models._names import check
-        from supsup_models.inference.evaluate import SCENARIOS
+        from supsup_models.inference import SCENARIOS
 
         check("scenario", scenario, SCENARIOS)
-        from supsup_models.runs import train as command
-        from supsup_models.runs.config import run_config
+        from supsup_models.runs import run_config, train_run
 
         config = run_config(
             stream,
@@ -103,7 +102,7 @@ def train(
             rate_weight=rate_weight,
             target_bits=target_bits,
         )
-        trained = command.train(config, out, data=data, download=download, device=device)
+        trained = train_run(config, out, data=data, download=download, device=device)
     place = {"run": str(out), "bank": str(bank_path(out))}
     if not config.task_identity:
         masks = list(trained.record.tasks)

@@ -1,1 +1,5 @@
 """Learning without task identity."""
+
+from supsup_models._requirements import attach
+
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

@@ -18,8 +18,7 @@ from torch import Tensor
 
 from maskstore import Mask, MaskMatrix
 from supsup_models.errors import InferenceError
-from supsup_models.inference.objectives import Entropy, preference
-from supsup_models.inference.superposition import mask_derivatives
+from supsup_models.inference import Entropy, mask_derivatives, preference
 from supsup_models.networks import MaskedNetwork
 
 

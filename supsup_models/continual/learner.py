@@ -19,11 +19,10 @@ from maskstore import Mask, MaskMatrix
 from supsup_models.continual.allocation import AllocationConfig, Allocator, Candidate, mask_preference, mean_entropy
 from supsup_models.continual.merging import find_twin
 from supsup_models.errors import NetworkError
-from supsup_models.inference.objectives import Entropy
+from supsup_models.inference import Entropy
 from supsup_models.networks import MaskedNetwork
-from supsup_models.training.recipes import Recipe
-from supsup_models.training.steps.fused import Stepper, Stepping, make_stepper
-from supsup_models.training.task import checked_images, checked_labels
+from supsup_models.training import Recipe, checked_images, checked_labels
+from supsup_models.training.steps import Stepper, Stepping, make_stepper
 
 _WATCHED = 32  # images of a batch
 _MEMORY = 8  # batches that the usual entropy is averaged over

@@ -11,8 +11,7 @@ from maskstore.philox import Role, random_permutation
 from supsup_models.data.augment import Augmented
 from supsup_models.data.names import ROTATION_STEP, classes_per_split
 from supsup_models.data.rotation import RotatedPixels
-from supsup_models.data.sets.imagenet import ClassFolders, ImageFiles
-from supsup_models.data.sets.load import DataSet
+from supsup_models.data.sets import ClassFolders, DataSet, ImageFiles
 from supsup_models.data.tasks import Split, Task, TaskImages, pixel_levels, task_name
 from supsup_models.errors import DataFormatError
 

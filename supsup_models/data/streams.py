@@ -13,8 +13,7 @@ from numpy.typing import ArrayLike
 from supsup_models.data import stream_kinds as kinds
 from supsup_models.data.arrays import collected, make_split
 from supsup_models.data.names import classes_per_split, parse_stream_name, stream_length
-from supsup_models.data.sets.imagenet import MEAN, SIZE, STD, ClassFolders, ImageFiles, find_imagenet
-from supsup_models.data.sets.load import load_data_set
+from supsup_models.data.sets import MEAN, SIZE, STD, ClassFolders, ImageFiles, find_imagenet, load_data_set
 from supsup_models.data.tasks import Task, plain, task_name
 from supsup_models.errors import StreamLengthError, TaskDataError
 

@@ -1,5 +1,5 @@
 """Published experiments, end to end, behind `supsup reproduce`."""
 
-from supsup_models.experiments.names import EXPERIMENT_NAMES
+from supsup_models._requirements import attach
 
-__all__ = ["EXPERIMENT_NAMES"]
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

@@ -10,9 +10,8 @@ from supsup_models.experiments.mixed import MixedBatches
 from supsup_models.experiments.superfluous import SuperfluousOutputs
 from supsup_models.experiments.train_and_judge import Judgement, StreamExperiment, Target
 from supsup_models.experiments.transfer import Transfer
-from supsup_models.inference.evaluate import Inference
-from supsup_models.runs.config import run_config
-from supsup_models.runs.record import RunConfig
+from supsup_models.inference import Inference
+from supsup_models.runs import RunConfig, run_config
 
 _PAPER = "Wortsman et al., Supermasks in Superposition, NeurIPS 2020"
 _LENET_50 = RunConfig("permuted-mnist", 50, "lenet-300-100", 100, 1000, "dense", 0)

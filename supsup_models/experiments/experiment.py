@@ -7,8 +7,8 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from maskstore.files.atomic import replacing
-from supsup_models.runs.record import RunConfig
+from maskstore.files import replacing
+from supsup_models.runs import RunConfig
 
 _QUICK_TASKS, _QUICK_BATCHES = 3, 120
 

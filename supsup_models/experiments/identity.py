@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 from supsup_models.experiments.experiment import Context, Experiment, Figure, Outcome
 from supsup_models.experiments.train_and_judge import Judgement, row, train_and_judge
-from supsup_models.runs.record import RunConfig, RunRecord
+from supsup_models.runs import RunConfig, RunRecord
 
 
 @dataclass(frozen=True)

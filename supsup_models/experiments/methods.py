@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 
 from supsup_models._devices import pick_device
-from supsup_models.cli.progress import Reporter
-from supsup_models.data.streams import TaskStream, open_stream
+from supsup_models._progress import Reporter
+from supsup_models.data import TaskStream, open_stream
 from supsup_models.experiments.baselines import (
     PSP,
     Baseline,
@@ -20,14 +20,14 @@ from supsup_models.experiments.baselines import (
     SeparateHeads,
     SynapticIntelligence,
     UpperBound,
+    compare,
+    judge,
 )
-from supsup_models.experiments.baselines.comparison import compare, judge
 from supsup_models.experiments.experiment import Context, Experiment, Figure, Outcome
 from supsup_models.experiments.plots import Curve, plot
 from supsup_models.experiments.train_and_judge import Judgement, train_and_judge
-from supsup_models.inference.evaluate import evaluate
-from supsup_models.runs.load import load_run
-from supsup_models.runs.record import RunConfig, RunRecord, bank_path
+from supsup_models.inference import evaluate
+from supsup_models.runs import RunConfig, RunRecord, bank_path, load_run
 
 METHODS: tuple[Callable[[BaselineConfig], Baseline], ...] = (
     UpperBound,

@@ -9,11 +9,9 @@ import torch
 from maskstore.philox import Role, random_permutation
 from supsup_models._devices import pick_device
 from supsup_models.experiments.experiment import Context, Experiment, Figure, Outcome
-from supsup_models.inference.evaluate import Inference, answer
-from supsup_models.runs.load import load_run
-from supsup_models.runs.record import RunConfig
-from supsup_models.runs.train import train
-from supsup_models.training.task import checked_images
+from supsup_models.inference import Inference, answer
+from supsup_models.runs import RunConfig, load_run, train_run
+from supsup_models.training import checked_images
 
 
 @dataclass(frozen=True)
@@ -31,7 +29,7 @@ class MixedBatches(Experiment):
         """Task accuracy, and the accuracy of label and task."""
         config = context.config(self.config)
         folder = context.run_folder(config)
-        train(config, folder, data=context.data, download=context.download, device=context.device)
+        train_run(config, folder, data=context.data, download=context.download, device=context.device)
         run = load_run(folder, pick_device(context.device))
         images, tasks, labels = [], [], []
         for task in run.stream(context.data, context.download):

@@ -5,10 +5,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from supsup_models.experiments.experiment import Context, Experiment, Figure, Outcome
-from supsup_models.inference.evaluate import Evaluation, Inference
-from supsup_models.runs.evaluate import evaluate_run
-from supsup_models.runs.record import RunConfig
-from supsup_models.runs.train import train
+from supsup_models.inference import Evaluation, Inference
+from supsup_models.runs import RunConfig, evaluate_run, train_run
 
 _QUICK_LIMIT = 400
 
@@ -63,7 +61,7 @@ class StreamExperiment(Experiment):
 def train_and_judge(context: Context, config: RunConfig, judgements: Sequence[Judgement]) -> dict[str, Evaluation]:
     """Train what the run lacks; the evaluations by name."""
     folder = context.run_folder(config)
-    train(config, folder, data=context.data, download=context.download, device=context.device)
+    train_run(config, folder, data=context.data, download=context.download, device=context.device)
     return {
         judgement.name: evaluate_run(
             folder,

@@ -5,8 +5,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from supsup_models.experiments.experiment import Context, Experiment, Figure, Outcome
-from supsup_models.runs.record import RunConfig
-from supsup_models.runs.train import train
+from supsup_models.runs import RunConfig, train_run
 
 
 @dataclass(frozen=True)
@@ -24,7 +23,7 @@ class Transfer(Experiment):
         for transfer in (False, True):
             config = replace(context.config(self.config), transfer=transfer)
             folder = context.run_folder(config)
-            trained = train(config, folder, data=context.data, download=context.download, device=context.device)
+            trained = train_run(config, folder, data=context.data, download=context.download, device=context.device)
             for task in trained.record.tasks:
                 row = {name: task[name] for name in ("name", "accuracy", "density", "seconds")}
                 table.append({"transfer": "yes" if transfer else "no", **row})

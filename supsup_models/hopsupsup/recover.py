@@ -11,8 +11,7 @@ from hopfield import patterns as pt
 from hopfield.recovery import Entropy
 from maskstore import MaskMatrix
 from supsup_models.hopsupsup.data import Batches
-from supsup_models.inference import objectives
-from supsup_models.inference.objectives import Objective
+from supsup_models.inference import Objective, objectives
 from supsup_models.networks import MaskedNetwork
 
 Forward = Callable[[Tensor, Tensor], Tensor]

@@ -27,7 +27,7 @@ from supsup_models.hopsupsup.network import Gate
 from supsup_models.hopsupsup.recover import Forward, memory_per_layer
 from supsup_models.hopsupsup.stream import Judge
 from supsup_models.hopsupsup.training import NeuronTraining
-from supsup_models.inference.objectives import Objective
+from supsup_models.inference import Objective
 
 DENSE_ASSOCIATIVE = "dense-associative"
 RULES: Mapping[str, Rule] = MappingProxyType(

@@ -21,8 +21,7 @@ from supsup_models.hopsupsup.recover import (
     recover_mask,
 )
 from supsup_models.hopsupsup.training import NeuronTraining, train_neuron_mask
-from supsup_models.inference import objectives
-from supsup_models.inference.objectives import Objective
+from supsup_models.inference import Objective, objectives
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how many tasks are done, and of how many."""

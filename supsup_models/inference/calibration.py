@@ -21,13 +21,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskstore import MaskMatrix
-from maskstore.files.atomic import replacing
+from maskstore.files import replacing
 from maskstore.philox import Role, random_uint32
 from supsup_models.errors import InferenceError, RunError
 from supsup_models.inference.objectives import Entropy
 from supsup_models.inference.superposition import NO_EXTRAS, run_each
-from supsup_models.networks import MaskedModel
-from supsup_models.networks.base import TaskExtras
+from supsup_models.networks import MaskedModel, TaskExtras
 
 LEVEL = 0.01  # of known tasks' images, refused by default
 _VALUES = 128  # kept of each mask: enough to tell p = 0.01

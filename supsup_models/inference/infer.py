@@ -18,7 +18,7 @@ from maskstore import MaskMatrix
 from supsup_models._names import choose
 from supsup_models.errors import InferenceError, ShapeError
 from supsup_models.inference.calibration import Calibration
-from supsup_models.inference.methods.gradient import descend, descend_each
+from supsup_models.inference.methods import descend, descend_each
 from supsup_models.inference.objectives import Objective, make_objective, preference
 from supsup_models.inference.rows import Rows, rows_of
 from supsup_models.inference.superposition import (
@@ -35,9 +35,8 @@ from supsup_models.inference.superposition import (
     superposed_weights,
     trace,
 )
-from supsup_models.networks import MaskedModel, MaskedNetwork
-from supsup_models.networks.base import TaskExtras
-from supsup_models.training.task import checked_images
+from supsup_models.networks import MaskedModel, MaskedNetwork, TaskExtras
+from supsup_models.training import checked_images
 
 SHORT_LIST = 4  # masks for which short-list computes the exact score
 SKETCH_SHARE = 0.1  # of the first layer's neurons: of 250 tasks the best is on the list for 99.7 % of images

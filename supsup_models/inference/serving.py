@@ -15,9 +15,8 @@ from torch import Tensor
 from maskstore import Mask, MaskBank, MaskMatrix
 from supsup_models.errors import ShapeError
 from supsup_models.inference.superposition import NO_EXTRAS
-from supsup_models.networks import MaskedModel
-from supsup_models.networks.base import Extras, TaskExtras
-from supsup_models.training.task import checked_images
+from supsup_models.networks import Extras, MaskedModel, TaskExtras
+from supsup_models.training import checked_images
 
 T = TypeVar("T")
 DEFAULT_CACHE_BYTES = 256 << 20

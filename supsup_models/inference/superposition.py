@@ -32,9 +32,7 @@ from supsup_models.errors import ImageValueError
 from supsup_models.inference.compiled import fits as passes
 from supsup_models.inference.objectives import Objective
 from supsup_models.inference.rows import Rows
-from supsup_models.networks import MaskedModel, MaskedNetwork
-from supsup_models.networks.base import TaskExtras
-from supsup_models.networks.mlp import LayerFunction
+from supsup_models.networks import LayerFunction, MaskedModel, MaskedNetwork, TaskExtras
 
 NO_EXTRAS: TaskExtras = MappingProxyType({})
 

@@ -14,7 +14,7 @@ from maskstore.priors import Prior
 from supsup_models.errors import DeviceError, NetworkError, ShapeError
 
 if TYPE_CHECKING:
-    from supsup_models.inference.serving import MaskServer
+    from supsup_models.inference import MaskServer
 
 AnyMask = Mask | Mapping[str, Tensor] | None
 Extras = Mapping[str, Any] | None
@@ -136,7 +136,7 @@ class MaskedModel(nn.Module, ABC):
 
     def serve(self, source: MaskBank | MaskMatrix, **options: Any) -> "MaskServer":
         """A server of the masks in a bank or matrix through a bounded cache; see `inference.serving.serve`."""
-        from supsup_models.inference.serving import serve  # only here: serving is built on this class
+        from supsup_models.inference import serve  # only here: serving is built on this class
 
         return serve(self, source, **options)
 

@@ -18,7 +18,7 @@ from supsup_models.networks.score_masks import keep_largest, threshold
 from supsup_models.networks.sparsity import check_density, kept_weights
 
 if TYPE_CHECKING:
-    from supsup_models.training.recipes import Recipe
+    from supsup_models.training import Recipe
 
 
 class MaskedNetwork(MaskedModel):

@@ -12,7 +12,7 @@ from collections.abc import Mapping
 from math import prod
 
 from maskstore import Mask
-from maskstore.masks.bits import popcount
+from maskstore.masks import popcount
 from supsup_models._names import check
 from supsup_models.errors import SparsityError
 

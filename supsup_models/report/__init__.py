@@ -4,23 +4,6 @@
 bring in what other commands wrote, and `render` makes the page of them.
 """
 
-from supsup_models.report.compare import Compared, read_comparisons
-from supsup_models.report.errors import ReportError
-from supsup_models.report.facts import RunFacts, read_run
-from supsup_models.report.judged import Judged, NoData
-from supsup_models.report.page import Page, render
-from supsup_models.report.recovery import Recovered, read_recovery
+from supsup_models._requirements import attach
 
-__all__ = [
-    "Compared",
-    "Judged",
-    "NoData",
-    "Page",
-    "Recovered",
-    "ReportError",
-    "RunFacts",
-    "read_comparisons",
-    "read_recovery",
-    "read_run",
-    "render",
-]
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

@@ -17,7 +17,7 @@ from supsup_models.report import wording
 from supsup_models.report.errors import ReportError
 from supsup_models.report.facts import RunFacts, read_run
 from supsup_models.report.wording import finite, fraction
-from supsup_models.runs.record import record_path
+from supsup_models.runs import record_path
 
 _MOST_BYTES = 64 << 20  # a table of results is small; anything above is another kind of file
 

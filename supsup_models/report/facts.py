@@ -13,14 +13,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskstore import Mask, MaskBank, MaskSpec
-from maskstore.bank.accounting import Account, account
-from maskstore.codecs import Zstd
-from maskstore.codecs.choice import encode_mask, size_of
+from maskstore.bank import Account, account
+from maskstore.codecs import Zstd, encode_mask, size_of
 from maskstore.masks import bits
 from maskstore.priors import Uniform
 from supsup_models.errors import RunError
 from supsup_models.report.wording import finite, fraction
-from supsup_models.runs.record import RunRecord, bank_path
+from supsup_models.runs import RunRecord, bank_path
 
 _ZSTD_LEVEL = 19
 _ZSTD_BYTES = 4 << 20  # packed bytes that the general coder is measured on: it is slow, and masks are much alike

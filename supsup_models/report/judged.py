@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
-    from supsup_models.inference.evaluate import Inference
+    from supsup_models.inference import Inference
 
 
 @dataclass(frozen=True)

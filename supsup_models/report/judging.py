@@ -11,13 +11,11 @@ import torch
 
 from supsup_models._devices import pick_device
 from supsup_models._names import check
-from supsup_models.cli.progress import Reporter
+from supsup_models._progress import Reporter
 from supsup_models.errors import DataFormatError, DataNotFoundError, RunError
-from supsup_models.inference.evaluate import EvaluatedTask, Inference, answer, evaluate, sampled
-from supsup_models.inference.infer import METHODS
-from supsup_models.inference.objectives import OBJECTIVES
+from supsup_models.inference import METHODS, OBJECTIVES, EvaluatedTask, Inference, answer, evaluate, sampled
 from supsup_models.report.judged import Judged, NoData, Step, TaskJudged
-from supsup_models.runs.load import LoadedRun, load_run
+from supsup_models.runs import LoadedRun, load_run
 
 DEFAULT_LIMIT = 1000  # inferences at each number of tasks: a 95 % interval of ±3 points at most
 _STEPS = 8  # numbers of tasks at which inference is tried

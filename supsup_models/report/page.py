@@ -12,13 +12,16 @@ from supsup_models.report.judged import Judged, NoData
 from supsup_models.report.markup import Content, Markup, element
 from supsup_models.report.recovery import Recovered
 from supsup_models.report.section import Section, code, name
-from supsup_models.report.sections.accuracy import accuracy_section
-from supsup_models.report.sections.confusion import confusion_section
-from supsup_models.report.sections.density import density_section
-from supsup_models.report.sections.pareto import pareto_section
-from supsup_models.report.sections.recovery import recovery_section
-from supsup_models.report.sections.setup import commands_section, configuration_section
-from supsup_models.report.sections.storage import storage_section
+from supsup_models.report.sections import (
+    accuracy_section,
+    commands_section,
+    configuration_section,
+    confusion_section,
+    density_section,
+    pareto_section,
+    recovery_section,
+    storage_section,
+)
 
 GENERATOR = "supsup report"
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from maskstore.files.atomic import replacing
-from supsup_models.cli.progress import Reporter
+from maskstore.files import replacing
+from supsup_models._progress import Reporter
 from supsup_models.report import (
     Compared,
     Judged,
@@ -20,10 +20,10 @@ from supsup_models.report import (
     render,
 )
 from supsup_models.report.page import GENERATOR
-from supsup_models.runs.record import RunRecord
+from supsup_models.runs import RunRecord
 
 if TYPE_CHECKING:
-    from supsup_models.inference.evaluate import Inference
+    from supsup_models.inference import Inference
 
 _HEAD_BYTES = 1024  # within these a page says what made it
 
@@ -63,7 +63,7 @@ class Report:
 
 def inference(method: str, objective: str | None, images: int) -> "Inference":
     """How tasks are to be inferred; imports torch."""
-    from supsup_models.inference.evaluate import Inference
+    from supsup_models.inference import Inference
 
     return Inference(method, objective, images)
 

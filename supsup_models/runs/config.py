@@ -3,13 +3,12 @@
 from dataclasses import replace
 
 from supsup_models._names import check
-from supsup_models.data.names import stream_length
+from supsup_models.data import stream_length
 from supsup_models.errors import NetworkError, UnknownNameError
-from supsup_models.networks import ARCHITECTURES, RESNETS
-from supsup_models.networks.convert.build import DEFAULT_DENSITY, MASK_RULES, WEIGHT_INITS
-from supsup_models.networks.sparsity import SPARSITIES, layer_densities
+from supsup_models.networks import ARCHITECTURES, RESNETS, SPARSITIES, layer_densities
+from supsup_models.networks.convert import DEFAULT_DENSITY, MASK_RULES, WEIGHT_INITS
 from supsup_models.runs.record import RunConfig
-from supsup_models.training.recipes import DEFAULT, DENSE, EDGE_POPUP, RECIPES
+from supsup_models.training import DEFAULT, DENSE, EDGE_POPUP, RECIPES
 
 DEFAULT_MODEL = "lenet-300-100"
 _SEEDED = tuple(name for name in WEIGHT_INITS if name != "keep")  # a command has no trained network to keep

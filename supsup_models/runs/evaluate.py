@@ -5,11 +5,9 @@ from pathlib import Path
 
 from supsup_models._devices import pick_device
 from supsup_models._names import check
-from supsup_models.cli.progress import Reporter
+from supsup_models._progress import Reporter
 from supsup_models.errors import RunError
-from supsup_models.inference.evaluate import SCENARIOS, Evaluation, Inference, TaskResult, evaluate
-from supsup_models.inference.infer import METHODS
-from supsup_models.inference.objectives import OBJECTIVES
+from supsup_models.inference import METHODS, OBJECTIVES, SCENARIOS, Evaluation, Inference, TaskResult, evaluate
 from supsup_models.runs.load import load_run
 
 

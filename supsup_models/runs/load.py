@@ -8,12 +8,10 @@ import torch
 
 from maskstore import MaskBank, MaskMatrix
 from supsup_models._names import choose
-from supsup_models.data.streams import TaskStream, open_stream
+from supsup_models.data import TaskStream, open_stream
 from supsup_models.errors import RunError
-from supsup_models.networks import ARCHITECTURES, RESNETS, MaskedModel, MaskedNetwork
-from supsup_models.networks.base import TaskExtras
-from supsup_models.networks.convert import convert
-from supsup_models.networks.convert.model import MaskRule, WeightInit
+from supsup_models.networks import ARCHITECTURES, RESNETS, MaskedModel, MaskedNetwork, TaskExtras
+from supsup_models.networks.convert import MaskRule, WeightInit, convert
 from supsup_models.runs.config import is_masked_network
 from supsup_models.runs.record import RunRecord, bank_path
 

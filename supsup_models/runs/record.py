@@ -12,8 +12,8 @@ from dataclasses import MISSING, asdict, dataclass, fields
 from pathlib import Path
 from typing import Any, Self, get_args
 
-from maskstore.bank.sqlite import side_files
-from maskstore.files.atomic import replacing
+from maskstore.bank import side_files
+from maskstore.files import replacing
 from supsup_models.errors import RunError
 
 FORMAT = 1

@@ -13,25 +13,20 @@ from filelock import FileLock, Timeout
 
 import maskstore
 from maskstore import Mask, MaskBank
-from maskstore.bank.sqlite import named_errors
+from maskstore.files import named_os_errors
 from supsup_models._devices import pick_device
 from supsup_models._names import choose
-from supsup_models.cli.progress import Reporter
-from supsup_models.data.streams import TaskStream, open_stream
-from supsup_models.data.tasks import Task, plain
+from supsup_models._progress import Reporter
+from supsup_models.data import Task, TaskStream, open_stream, plain
 from supsup_models.errors import NetworkError, RunBusyError, RunError
-from supsup_models.inference.calibration import Calibration
-from supsup_models.inference.evaluate import mask_accuracy
-from supsup_models.networks import ARCHITECTURES, MaskedModel, MaskedNetwork
-from supsup_models.networks.sparsity import mask_densities
+from supsup_models.inference import Calibration, mask_accuracy
+from supsup_models.networks import ARCHITECTURES, MaskedModel, MaskedNetwork, mask_densities
 from supsup_models.runs.config import is_masked_network, priced
 from supsup_models.runs.load import bank_meta, check_bank, check_same_stream, make_network, task_extras
 from supsup_models.runs.record import RunConfig, RunRecord, bank_path, calibration_path, record_path, remove_run
 from supsup_models.runs.train_target import meet_target
 from supsup_models.runs.train_unnamed import train_without_identity
-from supsup_models.training.many import train_many
-from supsup_models.training.recipes import RECIPES, Recipe
-from supsup_models.training.task import NumberedTask, TrainedTask, train_task
+from supsup_models.training import RECIPES, NumberedTask, Recipe, TrainedTask, train_many, train_task
 
 _CALIBRATION_IMAGES = 512  # of each task's test images, whose labels are not looked at
 
@@ -49,7 +44,7 @@ class Trained:
         return float(np.mean([task["accuracy"] for task in self.record.tasks]))
 
 
-def train(
+def train_run(
     config: RunConfig,
     folder: Path,
     *,
@@ -77,7 +72,7 @@ def train(
     stream = open_stream(config.stream, tasks=config.tasks, seed=config.seed, data=data, download=download)
     record = _new_record(config, recipe, stream, where)
     model = make_network(record, where)
-    with named_errors(folder):
+    with named_os_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         try:
             held = FileLock(folder / ".train.lock").acquire(timeout=0)

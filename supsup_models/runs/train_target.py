@@ -9,16 +9,14 @@ from typing import Any, Self
 
 import torch
 
-from maskstore.files.atomic import replacing
-from supsup_models.cli.progress import Reporter
-from supsup_models.data.streams import TaskStream
+from maskstore.files import replacing
+from supsup_models._progress import Reporter
+from supsup_models.data import TaskStream
 from supsup_models.errors import NetworkError, RunError
 from supsup_models.runs.config import priced
 from supsup_models.runs.load import make_network
 from supsup_models.runs.record import RunRecord, trials_path
-from supsup_models.training.recipes import Recipe
-from supsup_models.training.target_density import coded_bits, find_density
-from supsup_models.training.task import train_task
+from supsup_models.training import Recipe, coded_bits, find_density, train_task
 
 _PROBE = 1e-6  # a density at which no layer meets its cap
 _FORMAT = 1

@@ -14,14 +14,12 @@ from torch import Tensor
 
 from maskstore import MaskBank
 from maskstore.priors import SeededScores
-from supsup_models.cli.progress import Reporter
-from supsup_models.continual.allocation import AllocationConfig
-from supsup_models.continual.learner import IdentityFreeLearner, KnownMask, PutAway
-from supsup_models.data.streams import TaskStream
+from supsup_models._progress import Reporter
+from supsup_models.continual import AllocationConfig, IdentityFreeLearner, KnownMask, PutAway
+from supsup_models.data import TaskStream
 from supsup_models.networks import MaskedNetwork
 from supsup_models.runs.record import RunRecord
-from supsup_models.training.recipes import Recipe
-from supsup_models.training.task import batch_order
+from supsup_models.training import Recipe, batch_order
 
 
 def train_without_identity(

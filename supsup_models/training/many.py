@@ -16,8 +16,7 @@ import torch
 from supsup_models.errors import NetworkError
 from supsup_models.networks import MaskedNetwork
 from supsup_models.training.recipes import Recipe
-from supsup_models.training.steps.fused import Stepping
-from supsup_models.training.steps.stacked import train_stacked
+from supsup_models.training.steps import Stepping, train_stacked
 from supsup_models.training.task import NumberedTask, TrainedTask, train_task
 
 _FLOATS_A_SCORE = 6  # score, running square, gradient, effective weight, and two that come and go

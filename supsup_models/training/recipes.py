@@ -12,7 +12,7 @@ from typing import Literal
 
 from supsup_models._names import check
 from supsup_models.errors import NetworkError
-from supsup_models.networks.sparsity import layer_densities
+from supsup_models.networks import layer_densities
 
 SCHEDULES = ("constant", "cosine")
 _INTERVALS: Mapping[str, Callable[[float], bool]] = {

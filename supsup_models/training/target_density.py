@@ -4,8 +4,7 @@ from collections.abc import Callable
 from math import log
 
 from maskstore import Mask
-from maskstore.codecs import Mix
-from maskstore.codecs.choice import encode_mask, size_of
+from maskstore.codecs import Mix, encode_mask, size_of
 from maskstore.priors import Prior
 from supsup_models.errors import NetworkError
 

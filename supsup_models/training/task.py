@@ -14,12 +14,11 @@ from torch import Tensor
 from maskstore import Mask, MaskMatrix
 from maskstore.philox import Role, random_permutation
 from maskstore.priors import Prior, Uniform
-from supsup_models.data.tasks import LabelledImages
+from supsup_models.data import LabelledImages
 from supsup_models.errors import ImageValueError, LabelValueError, NetworkError, ShapeError, TrainingStopped
 from supsup_models.networks import MaskedModel, MaskedNetwork
 from supsup_models.training.recipes import Recipe
-from supsup_models.training.steps.fused import Stepper, Stepping, fastest, make_stepper
-from supsup_models.training.steps.sparse import SparseStepper
+from supsup_models.training.steps import SparseStepper, Stepper, Stepping, fastest, make_stepper
 
 REPORT = 50  # batches between two reports
 BLOCK = 8  # batches made at a time: enough to make many at once, few enough to stay in the cache

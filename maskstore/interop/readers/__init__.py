@@ -1,1 +1,5 @@
 """Readers of other programs' files, one file a layout."""
+
+from maskstore.interop.readers.torch_files import StoredArray, StoredDtype
+
+__all__ = ["StoredArray", "StoredDtype", "arrays", "supsup", "torch_files"]

@@ -9,8 +9,7 @@ from numpy.typing import NDArray
 
 from maskstore.errors import ForeignFileError, ImportOptionError, SpecError
 from maskstore.interop.model import Arrays, ForeignMasks, ReadOptions, assemble, mask_of, unpack
-from maskstore.masks.mask import Mask
-from maskstore.masks.spec import MaskSpec
+from maskstore.masks import Mask, MaskSpec
 
 
 def read_arrays(arrays: Arrays, path: Path, options: ReadOptions) -> ForeignMasks:

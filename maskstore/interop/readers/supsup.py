@@ -17,9 +17,7 @@ from numpy.typing import NDArray
 from maskstore.errors import ForeignFileError, ImportOptionError
 from maskstore.interop.model import ForeignMasks, ForeignTask, ReadOptions
 from maskstore.interop.readers.torch_files import as_array, state_of
-from maskstore.masks import bits
-from maskstore.masks.mask import Mask
-from maskstore.masks.spec import MaskSpec
+from maskstore.masks import Mask, MaskSpec, bits
 
 _SCORES = re.compile(r"(.+)\.scores\.(\d{1,9})")
 _THRESHOLD = ("FastMultitaskMaskConv", "StackedFastMultitaskMaskConv")

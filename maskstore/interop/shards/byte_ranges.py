@@ -6,8 +6,8 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
-from maskstore.bank.sqlite import named_errors
 from maskstore.errors import BankIOError, BankNotFoundError, CorruptError, MaskStoreError
+from maskstore.files import named_os_errors
 
 
 def is_url(location: str) -> bool:
@@ -41,7 +41,7 @@ class LocalRanges(Ranges):
             raise BankNotFoundError(f"{path}: expected a shard, found no file")
         self._path = path
         self._lock = threading.Lock()
-        with named_errors(path):
+        with named_os_errors(path):
             self._file = path.open("rb", buffering=0)
             self.size = os.fstat(self._file.fileno()).st_size
 
@@ -56,7 +56,7 @@ class LocalRanges(Ranges):
         if not 0 <= start <= stop <= self.size:
             raise CorruptError(f"{self._path}: expected bytes {start} to {stop}, found a file of {self.size}")
         chunks, at = [], start
-        with named_errors(self._path):
+        with named_os_errors(self._path):
             while at < stop:
                 chunk = self._read_some(at, stop - at)
                 if not chunk:

@@ -10,10 +10,10 @@ import struct
 from dataclasses import dataclass
 from typing import Any
 
-from maskstore.bank.record import MAX_BLOB_BYTES, Record
+from maskstore.bank import MAX_BLOB_BYTES, Record
 from maskstore.errors import CorruptError, FormatVersionError, NotABankError, SpecError
-from maskstore.files.strict_json import parse_object
-from maskstore.masks.spec import MaskSpec
+from maskstore.files import parse_object
+from maskstore.masks import MaskSpec
 
 MAGIC = b"MSKSHARD"
 VERSION = 1

@@ -14,18 +14,13 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from maskstore.bank import record
-from maskstore.bank.bank import MaskInfo, decoded_ahead
-from maskstore.bank.record import Record
-from maskstore.bank.source import MaskSource
+from maskstore.bank import MaskInfo, MaskSource, Record, decoded_ahead, record
 from maskstore.errors import BankClosedError, BankIOError, CorruptError, MaskStoreError, TaskNotFoundError
-from maskstore.files.atomic import replacing
-from maskstore.files.strict_json import encode_meta, parse_object
+from maskstore.files import encode_meta, parse_object, replacing
 from maskstore.interop.shards import format as shard_format
 from maskstore.interop.shards.byte_ranges import is_url, open_ranges
 from maskstore.interop.shards.format import FOOTER_BYTES, MAGIC, Entry
-from maskstore.masks.mask import Mask
-from maskstore.masks.matrix import MaskMatrix
+from maskstore.masks import Mask, MaskMatrix
 
 TAIL_BYTES = 1 << 16  # holds the index of some three thousand masks
 _SCAN_BYTES, _SCAN_ROWS = 8 << 20, 64  # records read at a time while scanning

@@ -1,1 +1,18 @@
 """Everything that is written in LLVM IR: vector primitives and the loops made of them."""
+
+from maskstore.kernels.ir.vectors import FLOATS, INTS, LINE, ZEROS, data, function, load, splat, store
+
+__all__ = [
+    "FLOATS",
+    "INTS",
+    "LINE",
+    "ZEROS",
+    "data",
+    "function",
+    "load",
+    "lookup",
+    "masked_adds",
+    "splat",
+    "store",
+    "vectors",
+]

@@ -24,7 +24,7 @@ from maskstore.kernels.ir.subset_sums import (
     make_tables,
 )
 from maskstore.kernels.ir.vectors import LINE
-from maskstore.masks.interleave import CHUNK, LANES
+from maskstore.masks import CHUNK, LANES
 
 TILE_CHUNKS = 128  # chunks whose tables (90 KiB) stay in the second-level cache while all masks pass over them
 BLOCK_TILE = 32  # blocks whose bits for one neuron (64 bytes an input) stay in the second-level cache

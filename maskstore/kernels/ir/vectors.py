@@ -11,7 +11,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from maskstore.masks.interleave import LANES
+from maskstore.masks import LANES
 
 LINE = 16  # values of 4 bytes in a line of the cache
 I32 = ir.IntType(32)

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskstore.errors import ForeignFileError
-from maskstore.interop.readers.torch_files import StoredArray, StoredDtype
+from maskstore.interop.readers import StoredArray, StoredDtype
 from supsup_models.data.sets.find import describe_places, search_places
 from supsup_models.errors import DataFormatError, DataNotFoundError
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from supsup_models.data.tasks import Task
+from supsup_models.data import Task
 from supsup_models.experiments.baselines.base import Baseline
 
 _CHUNK = 500  # images judged at a time

@@ -6,7 +6,7 @@ Importance is the diagonal of the Fisher information, of the model's own answers
 import torch
 from torch import Tensor
 
-from supsup_models.data.tasks import Task
+from supsup_models.data import Task
 from supsup_models.experiments.baselines.base import BaselineConfig
 from supsup_models.experiments.baselines.regularised import Regularised
 

@@ -13,7 +13,7 @@ from torch import Tensor
 
 from maskstore.philox import Role, random_uniform
 from supsup_models._names import check
-from supsup_models.data.tasks import Task
+from supsup_models.data import Task
 from supsup_models.experiments.baselines.base import (
     FLOAT_BYTES,
     SEED_BYTES,

@@ -12,7 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from supsup_models.data.tasks import Task
+from supsup_models.data import Task
 from supsup_models.errors import InferenceError
 from supsup_models.experiments.baselines.base import FLOAT_BYTES, Baseline, BaselineConfig, initial_layers, numbers, run
 from supsup_models.experiments.baselines.training import descend

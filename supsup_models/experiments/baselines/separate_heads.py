@@ -8,7 +8,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from supsup_models.data.tasks import Task
+from supsup_models.data import Task
 from supsup_models.experiments.baselines.base import (
     FLOAT_BYTES,
     SEED_BYTES,

@@ -6,7 +6,7 @@ A weight's importance is what its own moves took off the loss, divided by how fa
 import torch
 from torch import Tensor
 
-from supsup_models.data.tasks import Task
+from supsup_models.data import Task
 from supsup_models.experiments.baselines.base import BaselineConfig
 from supsup_models.experiments.baselines.regularised import Regularised
 

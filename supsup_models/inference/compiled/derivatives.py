@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskstore.kernels import threads as sharing
-from maskstore.kernels.ir.vectors import LINE
-from maskstore.masks.interleave import LANES
+from maskstore.kernels.ir import LINE
+from maskstore.masks import LANES
 from supsup_models.inference.compiled.perceptron import (
     BACKWARD,
     FORWARD,

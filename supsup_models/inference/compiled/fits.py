@@ -10,8 +10,7 @@ from torch import Tensor
 from maskstore.kernels import has_lookup
 from supsup_models.errors import ShapeError
 from supsup_models.inference.objectives import Entropy, Objective, Superfluous
-from supsup_models.networks import MaskedModel, MaskedNetwork
-from supsup_models.networks.mlp import MultilayerPerceptron
+from supsup_models.networks import MaskedModel, MaskedNetwork, MultilayerPerceptron
 
 
 def fits(model: MaskedModel, flat_weights: Tensor, images: Tensor) -> TypeGuard[MaskedNetwork]:

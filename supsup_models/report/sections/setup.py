@@ -8,8 +8,8 @@ from typing import Any
 from supsup_models.report.facts import RunFacts
 from supsup_models.report.markup import Content, element
 from supsup_models.report.section import Section, paragraph, table
-from supsup_models.runs.record import RunConfig
-from supsup_models.training.recipes import RECIPES
+from supsup_models.runs import RunConfig
+from supsup_models.training import RECIPES
 
 _LINE = 60  # characters of a command after which the next option begins a line
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from maskstore.bank.accounting import Account, LayerAccount
+from maskstore.bank import Account, LayerAccount
 from supsup_models.report import plot, wording
 from supsup_models.report.facts import RunFacts
 from supsup_models.report.markup import Content, Markup, element

@@ -1,1 +1,5 @@
 """One training step, written several ways."""
+
+from supsup_models._requirements import attach
+
+__getattr__, __dir__, __all__ = attach(__name__, __file__)

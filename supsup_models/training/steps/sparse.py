@@ -30,8 +30,7 @@ from torch import Tensor
 
 from maskstore.philox import Role, random_permutation
 from supsup_models.errors import NetworkError
-from supsup_models.networks import MaskedNetwork
-from supsup_models.networks.sparsity import kept_weights
+from supsup_models.networks import MaskedNetwork, kept_weights
 from supsup_models.training.recipes import Adam, Recipe, Sparse
 from supsup_models.training.steps.fused import Stepper
 

@@ -20,8 +20,8 @@ from hopfield import (
 from hopfield import patterns as pt
 from hopfield.errors import EmptyMemoryError, EntropyError, PatternError, RuleError
 from hopfield.recovery import Entropy, Recipe, Trace
+from hopfield.recovery.interface import RecoverableMemory
 from hopfield.recovery.mean_field import alignment, settle
-from hopfield.recovery.recover import RecoverableMemory
 
 
 class EnergyAndFieldOnly:

@@ -13,7 +13,7 @@ import pytest
 from maskstore import Mask, MaskBank, MaskSpec
 from maskstore.bank import compact as module
 from maskstore.bank import record
-from maskstore.bank.compact import compact
+from maskstore.bank.compaction import compact
 from maskstore.cli import console
 from maskstore.cli.app import app
 from maskstore.errors import BankBusyError, CodecError, CorruptError, MaskStoreError
@@ -122,7 +122,7 @@ def test_a_kill_leaves_the_bank_as_it_was(bank, at):
     before = content(bank)
     script = (
         "import os, signal, sys\n"
-        "from maskstore.bank.compact import compact\n"
+        "from maskstore.bank.compaction import compact\n"
         "def stop(done, of):\n"
         f"    if done == {at}: os.kill(os.getpid(), signal.SIGKILL)\n"
         "compact(sys.argv[1], on_mask=stop)\n"

@@ -10,7 +10,7 @@ from maskstore.bank.bank import decoded_ahead
 from maskstore.cli.app import app
 from maskstore.cli.console import run
 from maskstore.errors import CorruptError, MaskStoreError, SpecError
-from maskstore.interop.merge import merge
+from maskstore.interop.merging import merge
 from tests.helpers.forged_banks import Forge, layer_data, literal
 
 NO_JSON = ("{", "5", "[1]", "null", '{"a":NaN}', '{"a":-Infinity}', '{"a":1e400}', '{"a":"\\ud800"}', '{"\\udfff":1}')

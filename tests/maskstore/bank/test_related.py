@@ -5,12 +5,12 @@ import pytest
 from maskstore import MaskBank, MaskSpec
 from maskstore.bank import record, relations
 from maskstore.bank.accounting import account
-from maskstore.bank.compact import compact
+from maskstore.bank.compaction import compact
 from maskstore.errors import CodecError, TaskNotFoundError
 from maskstore.interop import ShardReader, write_safetensors, write_shard
 from maskstore.interop.detect import read_masks
 from maskstore.interop.diff import diff_banks
-from maskstore.interop.merge import merge
+from maskstore.interop.merging import merge
 from maskstore.priors import Reference, SeededScores
 from tests.helpers.masks import random_mask
 from tests.helpers.related_masks import PARENT, SPEC, like, make_bank, masks_of

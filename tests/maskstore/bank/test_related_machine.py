@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
 from maskstore import Mask, MaskBank
-from maskstore.bank.compact import compact
+from maskstore.bank.compaction import compact
 from maskstore.errors import CodecError, TaskNotFoundError
-from maskstore.interop.merge import merge
+from maskstore.interop.merging import merge
 from maskstore.priors import Reference, RunningMean
 from tests.helpers.related_masks import GIVEN, PARENT, SPEC, like
 

@@ -9,7 +9,7 @@ from safetensors import safe_open
 from maskstore import MaskBank
 from maskstore.errors import BankExistsError, ForeignFileError
 from maskstore.interop import ReadOptions, ShardReader, exchange, read_masks, write_npz, write_safetensors, write_shard
-from maskstore.interop.merge import store
+from maskstore.interop.merging import store
 from maskstore.priors import SeededScores
 from tests.helpers.foreign_files import example_bank
 from tests.helpers.masks import masks, names, specs

@@ -9,7 +9,7 @@ from maskstore.cli.app import app
 from maskstore.errors import MaskStoreError, SpecError, TaskExistsError, TaskNotFoundError
 from maskstore.interop import write_shard
 from maskstore.interop.diff import diff_banks, diff_tasks
-from maskstore.interop.merge import merge
+from maskstore.interop.merging import merge
 from tests.helpers.foreign_files import example_bank, supsup_checkpoint
 
 

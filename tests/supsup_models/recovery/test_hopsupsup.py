@@ -30,7 +30,7 @@ from supsup_models.hopsupsup import (
 )
 from supsup_models.hopsupsup.stream import Relabelled, train_stream
 from supsup_models.runs.record import RunConfig
-from supsup_models.runs.train import train
+from supsup_models.runs.train import train_run
 
 
 class ImagesOnly:
@@ -156,7 +156,7 @@ def test_neuron_masks_of_permuted_digits_are_recovered_and_drawn(tmp_path: Path)
 
 def test_weight_masks_of_a_run_are_recovered_through_the_dual_form(tmp_path: Path) -> None:
     config = RunConfig("permuted-digits", 4, "lenet-300-100", 100, 60, "paper", 0)
-    train(config, tmp_path / "run", device="cpu")
+    train_run(config, tmp_path / "run", device="cpu")
     found = run_recover(tmp_path / "run")
     assert (found["tasks"], found["exact"]) == (4, 4)
     assert found["memory_bytes"] > found["mask_bytes"]  # it stores the masks, and saves nothing

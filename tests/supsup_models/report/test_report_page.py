@@ -12,7 +12,7 @@ import pytest
 from maskstore import MaskBank
 from maskstore.bank.accounting import account
 from supsup_models.cli.app import run_command
-from supsup_models.inference.evaluate import Inference
+from supsup_models.inference.scenarios import Inference
 from supsup_models.report import Compared, read_run, render, wording
 from supsup_models.report.compare import Point
 from supsup_models.report.judged import Judged, Step, TaskJudged

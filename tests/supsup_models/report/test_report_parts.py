@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from supsup_models.cli.app import run_command
-from supsup_models.inference.evaluate import Inference, evaluate
+from supsup_models.inference.scenarios import Inference, evaluate
 from supsup_models.report import Judged, ReportError, plot, read_comparisons, read_recovery, read_run, wording
 from supsup_models.report.compare import Compared, Point
 from supsup_models.report.judging import judge_run

@@ -13,7 +13,7 @@ from supsup_models.errors import NetworkError, RunError
 from supsup_models.runs import train_target as target
 from supsup_models.runs.config import run_config
 from supsup_models.runs.record import RunConfig, RunRecord, trials_path
-from supsup_models.runs.train import train
+from supsup_models.runs.train import train_run
 
 CONFIG = run_config("permuted-digits", tasks=1, outputs=40, batches=20, target_bits=0.3)
 
@@ -35,7 +35,7 @@ def search(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
 
         monkeypatch.setattr(target, "coded_bits", counted)
         try:
-            train(config, folder)
+            train_run(config, folder)
         except KeyboardInterrupt:
             assert finished == until
         return finished
@@ -72,7 +72,7 @@ def test_a_search_that_ended_is_not_made_again_where_training_was_interrupted(
 
     monkeypatch.setattr("supsup_models.runs.train.train_many", interrupted)
     with pytest.raises(KeyboardInterrupt):
-        train(CONFIG, tmp_path)
+        train_run(CONFIG, tmp_path)
     monkeypatch.undo()
     found = densities(tmp_path)
     assert search(CONFIG, tmp_path) == 0

@@ -24,7 +24,7 @@ from supsup_models.networks import MultilayerPerceptron
 from supsup_models.networks.score_masks import keep_largest
 from supsup_models.networks.sparsity import kept_weights
 from supsup_models.runs.config import run_config
-from supsup_models.runs.train import train
+from supsup_models.runs.train import train_run
 from supsup_models.training.recipes import Adam, Sparse
 from supsup_models.training.steps.sparse import SparseStepper, bit_prices, densities_at
 from supsup_models.training.target_density import coded_bits, find_density
@@ -273,7 +273,7 @@ def test_no_density_below_the_least_is_tried() -> None:
 def test_a_target_that_no_mask_can_meet_ends_with_a_weight_in_every_layer(tmp_path: Path, sparsity: str) -> None:
     config = run_config("permuted-digits", tasks=1, batches=1, target_bits=1e-9, sparsity=sparsity)
     with pytest.raises(NetworkError, match="expected a target that masks can meet, found 1e-09"):
-        train(config, tmp_path)
+        train_run(config, tmp_path)
     assert not (tmp_path / "run.json").exists()
 
 
@@ -289,12 +289,12 @@ def test_coded_bits_are_those_of_the_bytes() -> None:
 
 def test_a_run_meets_its_target_and_goes_on(tmp_path: Path) -> None:
     config = run_config("permuted-digits", tasks=2, outputs=40, batches=30, target_bits=0.3)
-    trained = train(config, tmp_path)
+    trained = train_run(config, tmp_path)
     densities = trained.record.network["densities"]
     with MaskBank.open(tmp_path / "masks.bank") as bank:
         first = bank["task-0"]
         assert 0.25 < coded_bits(first, SeededScores(seed=0, task=0)) <= 0.3
-    again = train(replace(config, tasks=3), tmp_path)
+    again = train_run(replace(config, tasks=3), tmp_path)
     assert again.record.network["densities"] == densities
     assert again.new_tasks == 1
     assert trained.record.tasks == again.record.tasks[:2]
@@ -329,7 +329,7 @@ def test_recipes_follow_from_the_other_options() -> None:
 
 def test_a_run_without_superfluous_outputs_says_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(NetworkError, match="raise --outputs, or use --recipe dense"):
-        train(run_config("permuted-digits", tasks=1, outputs=10, batches=1), tmp_path / "run")
+        train_run(run_config("permuted-digits", tasks=1, outputs=10, batches=1), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
 

@@ -17,11 +17,10 @@ from maskstore.bank import record
 from maskstore.bank.bank import MaskBank
 from maskstore.bank.record import Base, Record
 from maskstore.bank.relations import relate
-from maskstore.codecs.choice import Auto
+from maskstore.codecs import Auto
 from maskstore.errors import CorruptError
-from maskstore.files.strict_json import parse_json
-from maskstore.masks.mask import Mask
-from maskstore.masks.spec import MaskSpec
+from maskstore.files import parse_json
+from maskstore.masks import Mask, MaskSpec
 from maskstore.priors import Prior, prior_from_config
 
 _MEASURED_BYTES = 1 << 24  # in larger banks a page more or less says nothing

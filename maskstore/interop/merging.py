@@ -7,16 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from maskstore.bank import record
-from maskstore.bank.bank import MaskBank
-from maskstore.bank.record import Record
-from maskstore.bank.source import open_source
-from maskstore.bank.sqlite import clear_side_files, named_errors
+from maskstore.bank import MaskBank, Record, clear_side_files, open_source, record
 from maskstore.errors import SpecError, TaskExistsError, TaskNotFoundError
-from maskstore.files.atomic import publish
+from maskstore.files import named_os_errors, publish
 from maskstore.interop.model import ForeignMasks
-from maskstore.masks.mask import Mask
-from maskstore.masks.spec import MaskSpec
+from maskstore.masks import Mask, MaskSpec
 
 
 @contextmanager
@@ -32,7 +27,7 @@ def filling(path: Path, spec: MaskSpec, meta: Mapping[str, Any]) -> Iterator[Mas
             with bank.transaction():
                 yield bank
         return
-    with named_errors(path), tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+    with named_os_errors(path), tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
         clear_side_files(path)  # now, since the work may be long, and again when it is done
         scratch = Path(folder) / path.name
         with MaskBank.create(scratch, spec, meta=meta) as bank, bank.transaction():

@@ -28,12 +28,11 @@ from torch import Tensor
 from maskstore import Mask, MaskMatrix
 from maskstore.philox import Role, random_permutation
 from supsup_models._names import check
-from supsup_models.data.tasks import LabelledImages
+from supsup_models.data import LabelledImages
 from supsup_models.errors import InferenceError
 from supsup_models.inference.infer import infer_task
 from supsup_models.inference.superposition import NO_EXTRAS, run_each
-from supsup_models.networks import MaskedModel
-from supsup_models.networks.base import Extras, TaskExtras
+from supsup_models.networks import Extras, MaskedModel, TaskExtras
 
 SCENARIOS = ("GG", "GNs", "GNu", "NNs")
 _CHUNK = 2048  # images taken from a data set and judged at a time

@@ -1,0 +1,14 @@
+from .names import data_set_names as data_set_names
+from .names import parse_stream_name as parse_stream_name
+from .names import stream_length as stream_length
+from .names import stream_names as stream_names
+from .sets import DataSet as DataSet
+from .sets import IdxContent as IdxContent
+from .sets import load_data_set as load_data_set
+from .sets import read_idx as read_idx
+from .streams import TaskStream as TaskStream
+from .streams import open_stream as open_stream
+from .tasks import LabelledImages as LabelledImages
+from .tasks import Split as Split
+from .tasks import Task as Task
+from .tasks import plain as plain

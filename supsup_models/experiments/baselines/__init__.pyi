@@ -1,0 +1,11 @@
+from .base import Baseline as Baseline
+from .base import BaselineConfig as BaselineConfig
+from .batche import BatchE as BatchE
+from .bounds import LowerBound as LowerBound
+from .bounds import UpperBound as UpperBound
+from .comparison import compare as compare
+from .comparison import judge as judge
+from .ewc import OnlineEWC as OnlineEWC
+from .psp import PSP as PSP
+from .separate_heads import SeparateHeads as SeparateHeads
+from .si import SynapticIntelligence as SynapticIntelligence

@@ -1,0 +1,2 @@
+from .gradient import descend as descend
+from .gradient import descend_each as descend_each

@@ -1,0 +1,16 @@
+from . import seeded as seeded
+from .base import Extras as Extras
+from .base import MaskedModel as MaskedModel
+from .base import TaskExtras as TaskExtras
+from .masked import MaskedNetwork as MaskedNetwork
+from .mlp import ARCHITECTURES as ARCHITECTURES
+from .mlp import LayerFunction as LayerFunction
+from .mlp import MultilayerPerceptron as MultilayerPerceptron
+from .resnet import RESNETS as RESNETS
+from .resnet import resnet_18_20 as resnet_18_20
+from .resnet import resnet_50 as resnet_50
+from .sparsity import SPARSITIES as SPARSITIES
+from .sparsity import erdos_renyi as erdos_renyi
+from .sparsity import kept_weights as kept_weights
+from .sparsity import layer_densities as layer_densities
+from .sparsity import mask_densities as mask_densities

@@ -1,0 +1,9 @@
+from .build import DEFAULT_DENSITY as DEFAULT_DENSITY
+from .build import MASK_RULES as MASK_RULES
+from .build import WEIGHT_INITS as WEIGHT_INITS
+from .build import convert as convert
+from .build import mask_spec as mask_spec
+from .model import ConvertedModel as ConvertedModel
+from .model import MaskRule as MaskRule
+from .model import WeightInit as WeightInit
+from .onnx import export_onnx as export_onnx

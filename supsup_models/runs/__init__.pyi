@@ -1,0 +1,10 @@
+from .config import run_config as run_config
+from .evaluate import evaluate_run as evaluate_run
+from .infer import infer_file as infer_file
+from .load import LoadedRun as LoadedRun
+from .load import load_run as load_run
+from .record import RunConfig as RunConfig
+from .record import RunRecord as RunRecord
+from .record import bank_path as bank_path
+from .record import record_path as record_path
+from .train import train_run as train_run

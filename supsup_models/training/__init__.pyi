@@ -1,0 +1,16 @@
+from .many import train_many as train_many
+from .recipes import DEFAULT as DEFAULT
+from .recipes import DENSE as DENSE
+from .recipes import EDGE_POPUP as EDGE_POPUP
+from .recipes import RECIPES as RECIPES
+from .recipes import Adam as Adam
+from .recipes import Recipe as Recipe
+from .recipes import RMSProp as RMSProp
+from .target_density import coded_bits as coded_bits
+from .target_density import find_density as find_density
+from .task import NumberedTask as NumberedTask
+from .task import TrainedTask as TrainedTask
+from .task import batch_order as batch_order
+from .task import checked_images as checked_images
+from .task import checked_labels as checked_labels
+from .task import train_task as train_task
