@@ -18,7 +18,7 @@ import pytest
 from maskstore import MaskBank, MaskMatrix
 from maskstore.bank.accounting import account
 from maskstore.bank.compaction import compact
-from supsup_models import MaskedNetwork, infer_task
+from supsup_models import infer_task
 from supsup_models.data.streams import TaskStream, open_stream
 from supsup_models.errors import DataNotFoundError
 from supsup_models.inference.scenarios import Inference, mask_accuracy
@@ -60,9 +60,7 @@ def data_of(stream: str) -> Path | None:
 
 def trained(stream: TaskStream, recipe: Recipe, tasks: int) -> tuple[float, float, float]:
     """Mean accuracy, mean bits per parameter, and how often one-shot names the task of one image."""
-    model = MaskedNetwork.for_recipe(
-        recipe, "lenet-300-100", inputs=stream.inputs, outputs=100, classes=stream.classes, seed=0
-    )
+    model = recipe.network("lenet-300-100", inputs=stream.inputs, outputs=100, classes=stream.classes, seed=0)
     matrix, accuracies, bits = MaskMatrix(model.spec), [], []
     numbered = [NumberedTask(task.index, task.train) for task in stream][:tasks]
     for task, result in zip(stream, train_many(model, numbered, recipe, steps=1000), strict=False):

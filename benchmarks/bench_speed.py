@@ -35,6 +35,7 @@ from supsup_models import (
     infer_task,
     open_stream,
     resnet_18_20,
+    serve,
     train_many,
     train_task,
 )
@@ -307,9 +308,9 @@ def test_mask_switch(name: str, target: int, table: Table, model: MaskedNetwork,
         # room for half of the decoded masks, which then never meet the cache, and for all of the packed ones
         room = 4 * 4 * served.spec.bits
         servers = {
-            "coded": served.serve(bank, cache_bytes=0),
-            "packed": served.serve(bank, cache_bytes=room),
-            "cached": served.serve(bank),
+            "coded": serve(served, bank, cache_bytes=0),
+            "packed": serve(served, bank, cache_bytes=room),
+            "cached": serve(served, bank),
         }
         turns = {kind: iter(range(10**6)) for kind in servers}
 

@@ -4,6 +4,8 @@ Each error inherits from `HopfieldError` and from the builtin that a caller woul
 was expected, what was found.
 """
 
+from maskstore import errors
+
 
 class HopfieldError(Exception):
     """Base class of all errors raised by hopfield."""
@@ -49,7 +51,7 @@ class MemoryWriteError(HopfieldError, OSError):
     """A memory could not be written: no such folder, no permission, no room."""
 
 
-class DeviceError(HopfieldError, RuntimeError):
+class DeviceError(HopfieldError, errors.DeviceError):
     """A device that torch cannot use here."""
 
 

@@ -1,8 +1,8 @@
 """Binary masks: packed in memory, entropy-coded in one bank file. Needs numpy, never torch."""
 
+from maskstore._version import __version__
 from maskstore.bank import MaskBank, MaskInfo
 from maskstore.errors import MaskStoreError
 from maskstore.masks import LayerSpec, Mask, MaskMatrix, MaskSpec
 
-__all__ = ["LayerSpec", "Mask", "MaskBank", "MaskInfo", "MaskMatrix", "MaskSpec", "MaskStoreError"]
-__version__ = "0.1.0"
+__all__ = ["LayerSpec", "Mask", "MaskBank", "MaskInfo", "MaskMatrix", "MaskSpec", "MaskStoreError", "__version__"]

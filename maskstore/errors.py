@@ -92,5 +92,9 @@ class BankClosedError(MaskStoreError, ValueError):
     """The bank was closed."""
 
 
+class DeviceError(MaskStoreError, RuntimeError):
+    """A device that torch cannot use here."""
+
+
 class BankThreadError(MaskStoreError, RuntimeError):
     """A writing bank was used from another thread or process than the one that opened it."""

@@ -4,6 +4,8 @@ Each inherits from `SupSupError`, and from the builtin that a caller would expec
 and, say, `except ValueError` work. Messages are one line: what was expected, what was found.
 """
 
+from maskstore import errors
+
 
 class SupSupError(Exception):
     """Base class of all errors raised by supsup_models."""
@@ -92,5 +94,5 @@ class RunBusyError(SupSupError, RuntimeError):
     """Another process is training in this run's folder."""
 
 
-class DeviceError(SupSupError, RuntimeError):
+class DeviceError(SupSupError, errors.DeviceError):
     """The device that was asked for is not there."""

@@ -10,7 +10,7 @@ from torch import Tensor
 
 from hopfield import files as storage
 from hopfield import patterns as pt
-from hopfield.errors import DimensionError, ForgetError, RuleError
+from hopfield.errors import DeviceError, DimensionError, ForgetError, RuleError
 from hopfield.memories.centring import Centring, as_centre
 from hopfield.memories.couplings import Couplings, FullCouplings, SymmetricCouplings
 from hopfield.memories.quadratic import QuadraticMemory, restored_centring
@@ -51,7 +51,7 @@ class HopfieldNetwork(QuadraticMemory):
         self.rule: Rule = rule or Hebbian()
         self._auto: bool = isinstance(centre, str)
         self._packed: np.ndarray = np.zeros((0, (neurons + 63) // 64), dtype=np.uint64)
-        where = as_device(device)
+        where = as_device(device, DeviceError)
         couplings = self._wrap(torch.zeros(neurons, neurons, device=where))
         super().__init__(neurons, couplings, Centring(_given_centre(centre, neurons, where)), 0)
 
@@ -67,7 +67,7 @@ class HopfieldNetwork(QuadraticMemory):
 
     def to(self, device: torch.device | str) -> Self:
         """Move to a device; returns itself."""
-        where = as_device(device)
+        where = as_device(device, DeviceError)
         self._couplings, self._centring = self._couplings.to(where), self._centring.to(where)
         return self
 

@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hopfield.errors import DimensionError, ForgetError
+from hopfield.errors import DeviceError, DimensionError, ForgetError
 from hopfield.memories import spins as packed
 from hopfield.memories.base import Memory
 from maskstore import Mask, MaskMatrix, MaskSpec
@@ -25,7 +25,7 @@ class PackedMemory(Memory):
 
     def __init__(self, masks: MaskMatrix, device: torch.device | str) -> None:
         self.masks = masks
-        self._device = as_device(device)
+        self._device = as_device(device, DeviceError)
         self._spins = packed.spins_on(masks, self._device)
 
     @property
@@ -72,7 +72,7 @@ class PackedMemory(Memory):
         return commit
 
     def _move(self, device: torch.device | str) -> None:
-        self._device = as_device(device)
+        self._device = as_device(device, DeviceError)
         self._spins = packed.spins_on(self.masks, self._device)
 
     def _masks_header(self) -> dict[str, Any]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from hopfield import files as storage
-from hopfield.errors import RuleError, StoreError
+from hopfield.errors import DeviceError, RuleError, StoreError
 from hopfield.memories.centring import Centring
 from hopfield.memories.coarse import CoarseCouplings, Precision, plane_shapes
 from hopfield.memories.network import HopfieldNetwork
@@ -62,7 +62,7 @@ class QuantizedNetwork(QuadraticMemory):
 
     def to(self, device: torch.device | str) -> Self:
         """Move to a device; returns itself."""
-        where = as_device(device)
+        where = as_device(device, DeviceError)
         self._couplings = self._coarse = self._coarse.to(where)
         self._centring = self._centring.to(where)
         return self

@@ -16,7 +16,7 @@ from typing import Any, NamedTuple, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-import maskstore
+from maskstore._version import __version__
 from maskstore.bank import byte_stream as stream
 from maskstore.bank import record
 from maskstore.bank.open_file import BankFile, fitting_page_size
@@ -86,7 +86,7 @@ class MaskBank:
         if page_size not in [1 << n for n in range(9, 17)]:
             raise SpecError(f"page size: expected a power of two from 512 to 65536, found {page_size}")
         head = {
-            "created_by": f"maskstore {maskstore.__version__}",
+            "created_by": f"maskstore {__version__}",
             "meta": encode_meta(meta or {}),
             "spec": spec.to_json(),
             "templates": "[]",

@@ -7,6 +7,8 @@ same functions with the same arguments; a property test holds them equal.
 from enum import Enum
 from types import ModuleType
 
+from maskstore.kernels.constants import CHUNK, LANES, LINE
+
 
 class Kernel(Enum):
     """Which implementation of the hot loops to use."""
@@ -33,4 +35,4 @@ def has_lookup() -> bool:
     return lookup.available()
 
 
-__all__ = ["Kernel", "has_lookup", "load", "threads"]
+__all__ = ["CHUNK", "LANES", "LINE", "Kernel", "has_lookup", "load", "threads"]

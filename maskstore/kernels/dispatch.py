@@ -7,10 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskstore.kernels import gather as moves
+from maskstore.kernels.constants import LANES
 from maskstore.kernels.ir import lookup, masked_adds
 from maskstore.kernels.seeded_contexts import score_contexts
 from maskstore.kernels.threads import CORES, pieces_for_cores, ranges, shared
-from maskstore.masks import LANES, Interleaved, chunks_of
+from maskstore.masks import Interleaved, chunks_of
 
 __all__ = ["chosen_blocks", "dot", "outer_dots", "outer_pairs", "score_contexts", "weighted_sum"]
 

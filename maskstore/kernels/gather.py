@@ -3,7 +3,7 @@
 import numpy as np
 from numba import njit
 
-from maskstore.masks import LANES
+from maskstore.kernels.constants import LANES
 
 
 @njit(cache=True, nogil=True)

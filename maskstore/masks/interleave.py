@@ -12,8 +12,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-LANES = 16  # masks of a block
-CHUNK = 32  # bits of a chunk
+from maskstore.kernels import LANES
+
 ALL_WORDS = slice(None)
 
 

@@ -6,8 +6,8 @@ from importlib.util import find_spec
 import torch
 from torch import Tensor
 
-from maskstore import MaskMatrix, MaskSpec
-from supsup_models.errors import ShapeError
+from maskstore.errors import MaskValueError
+from maskstore.masks import MaskMatrix, MaskSpec
 
 _ROWS, _WORDS, _SPAN = 16, 64, 8  # a tile of the dot product, and the tiles that one program walks
 _SUM_WORDS = 32
@@ -55,7 +55,7 @@ class PackedRows:
         `triton` says whether to use the Triton kernel; by default where there is a GPU and the package.
         """
         if g.shape != (self.spec.bits,):
-            raise ShapeError(f"dot: expected a flat tensor of shape ({self.spec.bits},), found {tuple(g.shape)}")
+            raise MaskValueError(f"dot: expected a flat tensor of shape ({self.spec.bits},), found {tuple(g.shape)}")
         padded = g.new_zeros(64 * self.spec.words, dtype=torch.float32)
         for layer in self.spec:
             padded[64 * layer.word_start :][: layer.size] = g[layer.flat]
@@ -70,7 +70,7 @@ class PackedRows:
     def weighted_sum(self, alpha: Tensor, *, triton: bool | None = None) -> Tensor:
         """Sum of alpha_i times mask i: `(k,)` -> flat `(spec.bits,)`; `triton` as in `dot`."""
         if alpha.shape != (len(self),):
-            raise ShapeError(f"weighted_sum: expected {len(self)} weights, found shape {tuple(alpha.shape)}")
+            raise MaskValueError(f"weighted_sum: expected {len(self)} weights, found shape {tuple(alpha.shape)}")
         alpha = alpha.float().contiguous()
         if self._use_triton(triton):
             padded = _triton_weighted_sum(self._rows, alpha)

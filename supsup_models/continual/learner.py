@@ -18,10 +18,11 @@ from torch import Tensor
 from maskstore import Mask, MaskMatrix
 from supsup_models.continual.allocation import AllocationConfig, Allocator, Candidate, mask_preference, mean_entropy
 from supsup_models.continual.merging import find_twin
+from supsup_models.data import checked_images, checked_labels
 from supsup_models.errors import NetworkError
 from supsup_models.inference import Entropy
 from supsup_models.networks import MaskedNetwork
-from supsup_models.training import Recipe, checked_images, checked_labels
+from supsup_models.training import Recipe
 from supsup_models.training.steps import Stepper, Stepping, make_stepper
 
 _WATCHED = 32  # images of a batch

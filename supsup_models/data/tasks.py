@@ -16,6 +16,9 @@ Levels = float | tuple[float, ...]
 class LabelledImages(Protocol):
     """What training and evaluation need of a data set; `supsup_models.data` offers it, and so can you."""
 
+    def __len__(self) -> int:
+        """Number of images n."""
+
     @property
     def labels(self) -> Tensor:
         """`(n,)` int64."""

@@ -8,10 +8,10 @@ import torch
 
 from maskstore.philox import Role, random_permutation
 from supsup_models._devices import pick_device
+from supsup_models.data import checked_images
 from supsup_models.experiments.experiment import Context, Experiment, Figure, Outcome
 from supsup_models.inference import Inference, answer
 from supsup_models.runs import RunConfig, load_run, train_run
-from supsup_models.training import checked_images
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,3 @@
-from .data import unlabelled_batches as unlabelled_batches
 from .network import NeuronMaskedNetwork as NeuronMaskedNetwork
 from .plots import check_plot as check_plot
 from .plots import hamming_by_step as hamming_by_step

@@ -10,7 +10,7 @@ from hopfield import BlockMemory, HopfieldNetwork, Memory, Recipe, Recovery, Rul
 from hopfield import patterns as pt
 from hopfield.recovery import Entropy
 from maskstore import MaskMatrix
-from supsup_models.hopsupsup.data import Batches
+from supsup_models.data import Batches
 from supsup_models.inference import Objective, objectives
 from supsup_models.networks import MaskedNetwork
 

@@ -22,7 +22,7 @@ from hopfield import (
 from hopfield import patterns as pt
 from maskstore import MaskMatrix
 from supsup_models._names import choose
-from supsup_models.hopsupsup.data import Images
+from supsup_models.data import LabelledImages
 from supsup_models.hopsupsup.network import Gate
 from supsup_models.hopsupsup.recover import Forward, memory_per_layer
 from supsup_models.hopsupsup.stream import Judge
@@ -120,7 +120,7 @@ class Case:
     forward: Forward
     masks: MaskMatrix
     memory: Memory
-    splits: Sequence[Images]
+    splits: Sequence[LabelledImages]
     """Test images of each task, in the order of the masks."""
     accuracy: Judge
     objective: Objective

@@ -1,7 +1,7 @@
 """HopSupSup over a stream of tasks: train neuron masks, recover each from its unlabelled test images, judge it."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 import torch
@@ -10,7 +10,7 @@ from torch import Tensor
 from hopfield import Memory, Recipe
 from hopfield import patterns as pt
 from maskstore import Mask, MaskMatrix
-from supsup_models.hopsupsup.data import Images, task_seed, unlabelled_batches
+from supsup_models.data import LabelledImages, task_seed, unlabelled_batches
 from supsup_models.hopsupsup.network import NeuronMaskedNetwork
 from supsup_models.hopsupsup.recover import (
     Forward,
@@ -25,7 +25,7 @@ from supsup_models.inference import Objective, objectives
 
 Progress = Callable[[str, int, int], None]
 """Told what is being done, how many tasks are done, and of how many."""
-Judge = Callable[[Images, Mask], float]
+Judge = Callable[[LabelledImages, Mask], float]
 """Test accuracy of a labelled split under a mask."""
 
 
@@ -33,11 +33,11 @@ class TaskData(Protocol):
     """What is needed of a task of a stream."""
 
     @property
-    def train(self) -> Images:
+    def train(self) -> LabelledImages:
         """Labelled images for training."""
 
     @property
-    def test(self) -> Images:
+    def test(self) -> LabelledImages:
         """Labelled images for testing."""
 
     @property
@@ -49,7 +49,7 @@ class TaskData(Protocol):
 class Relabelled:
     """A split whose labels are those of the whole stream, so that tasks of other classes use other outputs."""
 
-    split: Images
+    split: LabelledImages
     names: tuple[int, ...]
 
     def __len__(self) -> int:
@@ -60,9 +60,13 @@ class Relabelled:
         """Labels `(n,)`, int64, in the stream's numbering."""
         return torch.tensor(self.names)[torch.as_tensor(self.split.labels, dtype=torch.int64)]
 
-    def images(self, indices: Tensor) -> Tensor:
+    def images(self, indices: Tensor | slice) -> Tensor:
         """Images of these indices, `(b, inputs)`."""
         return torch.as_tensor(self.split.images(indices), dtype=torch.float32)
+
+    def to(self, device: torch.device) -> "Relabelled":
+        """The same split on a device."""
+        return replace(self, split=self.split.to(device))
 
 
 def train_stream(
@@ -95,7 +99,7 @@ def recover_stream(
     forward: Forward,
     masks: MaskMatrix,
     memory: Memory,
-    splits: Sequence[Images],
+    splits: Sequence[LabelledImages],
     recipe: Recipe,
     *,
     batch: int,

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from maskstore import Mask
 from maskstore.philox import Role, random_permutation
-from supsup_models.hopsupsup.data import Images
+from supsup_models.data import LabelledImages
 from supsup_models.hopsupsup.network import NeuronMaskedNetwork
 
 
@@ -26,7 +26,7 @@ class NeuronTraining:
 
 
 def train_neuron_mask(
-    model: NeuronMaskedNetwork, split: Images, settings: NeuronTraining = NeuronTraining(), *, seed: int = 0
+    model: NeuronMaskedNetwork, split: LabelledImages, settings: NeuronTraining = NeuronTraining(), *, seed: int = 0
 ) -> Mask:
     """One task's mask, from its labelled images; `seed` fixes the order of the batches."""
     labels = torch.as_tensor(split.labels, dtype=torch.int64)
@@ -55,7 +55,7 @@ def train_neuron_mask(
 
 
 @torch.no_grad()
-def accuracy(model: NeuronMaskedNetwork, split: Images, mask: Mask | Tensor, *, batch: int = 256) -> float:
+def accuracy(model: NeuronMaskedNetwork, split: LabelledImages, mask: Mask | Tensor, *, batch: int = 256) -> float:
     """Fraction of a split's images named right under a mask.
 
     The normalisation takes its statistics from batches of about `batch` images, as in training. The order is shuffled,

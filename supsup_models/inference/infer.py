@@ -16,6 +16,7 @@ from torch import Tensor
 
 from maskstore import MaskMatrix
 from supsup_models._names import choose
+from supsup_models.data import checked_images
 from supsup_models.errors import InferenceError, ShapeError
 from supsup_models.inference.calibration import Calibration
 from supsup_models.inference.methods import descend, descend_each
@@ -36,7 +37,6 @@ from supsup_models.inference.superposition import (
     trace,
 )
 from supsup_models.networks import MaskedModel, MaskedNetwork, TaskExtras
-from supsup_models.training import checked_images
 
 SHORT_LIST = 4  # masks for which short-list computes the exact score
 SKETCH_SHARE = 0.1  # of the first layer's neurons: of 250 tasks the best is on the list for 99.7 % of images

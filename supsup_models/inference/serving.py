@@ -13,10 +13,10 @@ import torch
 from torch import Tensor
 
 from maskstore import Mask, MaskBank, MaskMatrix
+from supsup_models.data import checked_images
 from supsup_models.errors import ShapeError
 from supsup_models.inference.superposition import NO_EXTRAS
 from supsup_models.networks import Extras, MaskedModel, TaskExtras
-from supsup_models.training import checked_images
 
 T = TypeVar("T")
 DEFAULT_CACHE_BYTES = 256 << 20
@@ -165,6 +165,6 @@ def serve(
 ) -> MaskServer:
     """A `MaskServer` over a bank (masks are read as they are asked for) or a matrix (all packed in memory).
 
-    The same as `model.serve(source)`. Raises ShapeError if the masks are of other layers than the network's.
+    Raises ShapeError if the masks are of other layers than the network's.
     """
     return MaskServer(model, source, cache_bytes=cache_bytes, extras=extras)

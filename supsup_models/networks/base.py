@@ -3,18 +3,15 @@
 from abc import ABC, abstractmethod
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from maskstore import Mask, MaskBank, MaskMatrix, MaskSpec
+from maskstore import Mask, MaskSpec
 from maskstore.masks import bits
 from maskstore.priors import Prior
 from supsup_models.errors import DeviceError, NetworkError, ShapeError
-
-if TYPE_CHECKING:
-    from supsup_models.inference import MaskServer
 
 AnyMask = Mask | Mapping[str, Tensor] | None
 Extras = Mapping[str, Any] | None
@@ -133,12 +130,6 @@ class MaskedModel(nn.Module, ABC):
     def training_mode(self, step: int) -> Iterator[None]:
         """Around the forward pass of training step number `step`: layers that train differently do so inside."""
         yield
-
-    def serve(self, source: MaskBank | MaskMatrix, **options: Any) -> "MaskServer":
-        """A server of the masks in a bank or matrix through a bounded cache; see `inference.serving.serve`."""
-        from supsup_models.inference import serve  # only here: serving is built on this class
-
-        return serve(self, source, **options)
 
     def check_device(self, images: Tensor) -> None:
         """DeviceError unless images are where the weights are; ShapeError for what is no tensor."""

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from math import sqrt
-from typing import TYPE_CHECKING, Self
 
 import torch
 from torch import Tensor
@@ -16,9 +15,6 @@ from supsup_models.networks.base import AnyMask, Extras, MaskedModel, check_gain
 from supsup_models.networks.mlp import ARCHITECTURES, LayerFunction, MultilayerPerceptron
 from supsup_models.networks.score_masks import keep_largest, threshold
 from supsup_models.networks.sparsity import check_density, kept_weights
-
-if TYPE_CHECKING:
-    from supsup_models.training import Recipe
 
 
 class MaskedNetwork(MaskedModel):
@@ -83,26 +79,6 @@ class MaskedNetwork(MaskedModel):
         flat = [random_init.weights(seed, i, layer.shape, gains[i]) for i, layer in enumerate(self.layers)]
         # Not persistent: a state dict holds nothing, because the seed gives everything back.
         self.register_buffer("weights", torch.cat([weight.reshape(-1) for weight in flat]), persistent=False)
-
-    @classmethod
-    def for_recipe(
-        cls,
-        recipe: "Recipe",
-        arch: str | MultilayerPerceptron,
-        *,
-        inputs: int,
-        outputs: int,
-        seed: int,
-        classes: int | None = None,
-    ) -> Self:
-        """A network for masks of a recipe: with its weight gain, and for sparse masks with its densities."""
-        found = choose("model", arch, ARCHITECTURES) if isinstance(arch, str) else arch
-        shapes = {layer.name: layer.shape for layer in found.layers(inputs, outputs)}
-        densities = None if recipe.sparse is None else recipe.sparse.densities(shapes)
-        return cls(
-            found, inputs=inputs, outputs=outputs, seed=seed, classes=classes,
-            weight_gain=recipe.weight_gain, densities=densities,
-        )  # fmt: skip
 
     def initial_scores(self, task: int) -> Tensor:
         """Scores that training of task number `task` starts from, flat `(spec.bits,)`, on the network's device."""

@@ -11,11 +11,11 @@ from numpy.typing import NDArray
 
 from supsup_models._devices import pick_device
 from supsup_models._names import check
+from supsup_models.data import checked_images
 from supsup_models.errors import ShapeError
 from supsup_models.inference import METHODS, OBJECTIVES, Calibration, classify, infer_task, labels_of, refused
 from supsup_models.runs.load import load_run
 from supsup_models.runs.record import RunRecord, calibration_path
-from supsup_models.training import checked_images
 
 
 @dataclass(frozen=True)

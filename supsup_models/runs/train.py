@@ -258,7 +258,7 @@ def _new_record(config: RunConfig, recipe: Recipe, stream: TaskStream, device: t
     }
     if recipe.sparse is not None:
         sizes = {"inputs": stream.inputs, "outputs": config.outputs, "seed": config.seed}
-        network["densities"] = list(MaskedNetwork.for_recipe(recipe, config.model, **sizes).densities or ())
+        network["densities"] = list(recipe.network(config.model, **sizes).densities or ())
         if config.outputs == stream.classes:
             raise NetworkError(
                 f"recipe {recipe.name}: expected superfluous outputs, more than the stream's {stream.classes} classes, "

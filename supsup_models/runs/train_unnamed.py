@@ -16,10 +16,10 @@ from maskstore import MaskBank
 from maskstore.priors import SeededScores
 from supsup_models._progress import Reporter
 from supsup_models.continual import AllocationConfig, IdentityFreeLearner, KnownMask, PutAway
-from supsup_models.data import TaskStream
+from supsup_models.data import TaskStream, batch_order
 from supsup_models.networks import MaskedNetwork
 from supsup_models.runs.record import RunRecord
-from supsup_models.training import Recipe, batch_order
+from supsup_models.training import Recipe
 
 
 def train_without_identity(

@@ -10,7 +10,4 @@ from .target_density import coded_bits as coded_bits
 from .target_density import find_density as find_density
 from .task import NumberedTask as NumberedTask
 from .task import TrainedTask as TrainedTask
-from .task import batch_order as batch_order
-from .task import checked_images as checked_images
-from .task import checked_labels as checked_labels
 from .task import train_task as train_task

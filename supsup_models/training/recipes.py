@@ -8,11 +8,14 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import cos, inf, pi
 from types import MappingProxyType
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from supsup_models._names import check
+from supsup_models._names import check, choose
 from supsup_models.errors import NetworkError
 from supsup_models.networks import layer_densities
+
+if TYPE_CHECKING:
+    from supsup_models.networks import MaskedNetwork, MultilayerPerceptron
 
 SCHEDULES = ("constant", "cosine")
 _INTERVALS: Mapping[str, Callable[[float], bool]] = {
@@ -123,6 +126,20 @@ class Recipe:
         check("schedule", self.schedule, SCHEDULES)
         _check_in("[1, inf)", f"recipe {self.name!r}", batch_size=self.batch_size)
         _check_in("(0, inf)", f"recipe {self.name!r}", weight_gain=self.weight_gain)
+
+    def network(
+        self, arch: "str | MultilayerPerceptron", *, inputs: int, outputs: int, seed: int, classes: int | None = None
+    ) -> "MaskedNetwork":
+        """A `MaskedNetwork` for masks of this recipe: with its weight gain, and for sparse masks with its densities."""
+        from supsup_models.networks import ARCHITECTURES, MaskedNetwork  # torch; a recipe alone needs none
+
+        found = choose("model", arch, ARCHITECTURES) if isinstance(arch, str) else arch
+        shapes = {layer.name: layer.shape for layer in found.layers(inputs, outputs)}
+        densities = None if self.sparse is None else self.sparse.densities(shapes)
+        return MaskedNetwork(
+            found, inputs=inputs, outputs=outputs, seed=seed, classes=classes,
+            weight_gain=self.weight_gain, densities=densities,
+        )  # fmt: skip
 
     def learning_rate(self, step: int, steps: int) -> float:
         """The rate of step number `step` of `steps`, from 0."""

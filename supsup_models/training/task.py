@@ -2,9 +2,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from math import isfinite
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 import torch
@@ -12,10 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskstore import Mask, MaskMatrix
-from maskstore.philox import Role, random_permutation
 from maskstore.priors import Prior, Uniform
-from supsup_models.data import LabelledImages
-from supsup_models.errors import ImageValueError, LabelValueError, NetworkError, ShapeError, TrainingStopped
+from supsup_models.data import LabelledImages, batch_order, checked_images, checked_labels
+from supsup_models.errors import NetworkError, TrainingStopped
 from supsup_models.networks import MaskedModel, MaskedNetwork
 from supsup_models.training.recipes import Recipe
 from supsup_models.training.steps import SparseStepper, Stepper, Stepping, fastest, make_stepper
@@ -45,76 +42,6 @@ class TrainedTask:
     seconds: float
     extras: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
     prior: Prior = field(default_factory=Uniform)
-
-
-def batch_order(seed: int, task: int, images: int, steps: int, batch_size: int) -> NDArray[np.int64]:
-    """Image indices of every batch, `(steps, batch_size)` int64: epoch after epoch of seeded permutations, end to end.
-
-    Epoch e of a task is the permutation at (seed, BATCH_ORDER, layer=e, stream=task).
-    """
-    needed = steps * batch_size
-    epochs = [
-        random_permutation(seed, Role.BATCH_ORDER, images, layer=epoch, stream=task)
-        for epoch in range(-(-needed // images))
-    ]
-    return np.concatenate(epochs)[:needed].reshape(steps, batch_size)
-
-
-def image_tensor(images: Any) -> Tensor:
-    """Real numbers as a tensor, of whatever shape, dtype and device; ShapeError for anything else.
-
-    Arrays that torch does not take (of another byte order, read backwards, read-only) are copied.
-    """
-    if not isinstance(images, Tensor):
-        try:
-            array = np.asarray(images)
-        except ValueError:
-            raise ShapeError("images: expected an array, found rows of unequal lengths") from None
-        if array.dtype.kind not in "buif":
-            raise ShapeError(f"images: expected real numbers, found {array.dtype}")
-        images = torch.from_numpy(np.require(array, array.dtype.newbyteorder("="), ["C", "W"]))
-    tensor: Tensor = images
-    if tensor.is_complex() or tensor.layout is not torch.strided:
-        raise ShapeError(f"images: expected real numbers in a dense tensor, found {tensor.dtype}, {tensor.layout}")
-    return tensor
-
-
-def checked_images(images: Any, model: MaskedModel) -> Tensor:
-    """Images as a tensor `(b, inputs)` of the network's dtype on its device.
-
-    Raises ShapeError for another shape, none at all or what are no real numbers, ImageValueError for NaN or infinity.
-    """
-    tensor = image_tensor(images)
-    if tensor.ndim != 2 or tensor.shape[1] != model.inputs or not len(tensor):
-        raise ShapeError(f"images: expected shape (b, {model.inputs}) with b >= 1, found {tuple(tensor.shape)}")
-    tensor = tensor.to(model.weights).resolve_neg()  # half of a conjugate may be a view that numpy does not take
-    # one cheap pass says whether a slower look is needed: a sum is finite unless a term is not (or it overflows)
-    if not isfinite(_sum(tensor)) and not torch.isfinite(tensor).all():
-        bad = int((~torch.isfinite(tensor).all(dim=1)).nonzero()[0])
-        raise ImageValueError(f"images: expected finite values, found NaN or infinity in image {bad}")
-    return tensor
-
-
-def _sum(tensor: Tensor) -> float:
-    """The sum of a tensor, on the host by numpy: to wake torch's threads takes ten times as long as a batch's sum."""
-    if tensor.device.type == "cpu" and tensor.dtype == torch.float32:
-        with np.errstate(all="ignore"):
-            return float(tensor.detach().numpy().sum())
-    return float(tensor.sum())
-
-
-def checked_labels(labels: Any, classes: int) -> Tensor:
-    """Labels as an int64 tensor `(n,)`.
-
-    Raises ShapeError for another shape or none at all, LabelValueError for labels outside [0, classes).
-    """
-    tensor = torch.as_tensor(labels)
-    if tensor.ndim != 1 or not len(tensor) or tensor.is_floating_point():
-        raise ShapeError(f"labels: expected integers of shape (n,), found {tensor.dtype} of {tuple(tensor.shape)}")
-    wrong = (tensor < 0) | (tensor >= classes)
-    if wrong.any():
-        raise LabelValueError(f"labels: expected values in [0, {classes}), found {int(tensor[wrong][0])}")
-    return tensor.to(torch.int64)
 
 
 def train_task(

@@ -1,11 +1,10 @@
 """Everything that is written in LLVM IR: vector primitives and the loops made of them."""
 
-from maskstore.kernels.ir.vectors import FLOATS, INTS, LINE, ZEROS, data, function, load, splat, store
+from maskstore.kernels.ir.vectors import FLOATS, INTS, ZEROS, data, function, load, splat, store
 
 __all__ = [
     "FLOATS",
     "INTS",
-    "LINE",
     "ZEROS",
     "data",
     "function",

@@ -15,6 +15,7 @@ import numpy as np
 from numba import njit
 from numba.core import config
 
+from maskstore.kernels.constants import CHUNK, LANES, LINE
 from maskstore.kernels.ir.subset_sums import (
     GROUPS,
     TABLE_FLOATS,
@@ -23,8 +24,6 @@ from maskstore.kernels.ir.subset_sums import (
     add_chunks_of_one_block,
     make_tables,
 )
-from maskstore.kernels.ir.vectors import LINE
-from maskstore.masks import CHUNK, LANES
 
 TILE_CHUNKS = 128  # chunks whose tables (90 KiB) stay in the second-level cache while all masks pass over them
 BLOCK_TILE = 32  # blocks whose bits for one neuron (64 bytes an input) stay in the second-level cache

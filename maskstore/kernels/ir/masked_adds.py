@@ -14,8 +14,8 @@ from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from maskstore.kernels.constants import CHUNK, LANES
 from maskstore.kernels.ir.vectors import FLAGS, FLOATS, INTS, ZEROS, data, load, offset, splat, store, times
-from maskstore.masks import CHUNK, LANES
 
 TILE_WORDS = 8  # words whose sums, a float for every bit and lane, stay in the first-level cache
 _DOT_WORDS = 1024  # words whose float32 partial sums are then added in float64

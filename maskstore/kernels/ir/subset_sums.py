@@ -20,8 +20,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from maskstore.kernels.constants import CHUNK, LANES
 from maskstore.kernels.ir.vectors import FLOATS, INTS, data, function, load, offset, prefetch, splat, store, times
-from maskstore.masks import CHUNK, LANES
 
 GROUPS = 4  # blocks of 16 masks that share the loads of a chunk's tables
 _AHEAD = 16  # chunks from which on a block is asked for early: a kilobyte, about what two cores can wait for at once

@@ -11,9 +11,8 @@ from typing import Any
 
 from llvmlite import ir
 
-from maskstore.masks import LANES
+from maskstore.kernels.constants import LANES
 
-LINE = 16  # values of 4 bytes in a line of the cache
 I32 = ir.IntType(32)
 FLOATS = ir.VectorType(ir.FloatType(), LANES)
 INTS = ir.VectorType(I32, LANES)

@@ -15,9 +15,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskstore.philox import Role, random_uniform
-from supsup_models.data import Task
+from supsup_models.data import Task, batch_order
 from supsup_models.errors import InferenceError, NetworkError
-from supsup_models.training import batch_order
 
 SEED_BYTES = 8
 FLOAT_BYTES = 4

@@ -17,9 +17,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from maskstore.kernels import LANES, LINE
 from maskstore.kernels import threads as sharing
-from maskstore.kernels.ir import LINE
-from maskstore.masks import LANES
 from supsup_models.inference.compiled.perceptron import (
     BACKWARD,
     FORWARD,

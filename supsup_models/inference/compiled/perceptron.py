@@ -9,7 +9,7 @@ gives the same bits (`tiles.py`).
 import numpy as np
 from numba import njit
 
-from maskstore.masks import LANES
+from maskstore.kernels import LANES
 from supsup_models.inference.compiled.stages import all_done, done, take
 from supsup_models.inference.compiled.tile import (
     FEW_ROWS,

@@ -17,8 +17,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
+from maskstore.kernels import LANES
 from maskstore.kernels.ir import ZEROS, vectors
-from maskstore.masks import LANES
 
 ROWS = 12  # rows of a full tile
 FEW_ROWS = 4  # rows of the tiles that are left over

@@ -16,8 +16,8 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from maskstore.kernels import LANES
 from maskstore.kernels.ir import FLOATS, INTS, ZEROS, data, function, load, splat, store
-from maskstore.masks import LANES
 
 _SHORTS = ir.VectorType(ir.IntType(16), LANES)
 _SIXTEEN = ir.Constant(INTS, [16] * LANES)

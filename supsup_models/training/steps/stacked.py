@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from maskstore import Mask
+from supsup_models.data import batch_order, checked_images, checked_labels
 from supsup_models.errors import NetworkError
 from supsup_models.networks import MaskedNetwork
 from supsup_models.training.recipes import Recipe, RMSProp
@@ -15,10 +16,7 @@ from supsup_models.training.task import (
     REPORT,
     NumberedTask,
     TrainedTask,
-    batch_order,
     check_recipe,
-    checked_images,
-    checked_labels,
 )
 
 

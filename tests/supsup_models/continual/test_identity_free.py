@@ -17,10 +17,10 @@ from supsup_models.cli.app import run_command
 from supsup_models.continual.allocation import Candidate, mask_preference, mean_entropy
 from supsup_models.continual.learner import PutAway
 from supsup_models.continual.merging import find_twin, label_agreement
-from supsup_models.data import open_stream
+from supsup_models.data import batch_order, open_stream
 from supsup_models.errors import InferenceError, LabelValueError, NetworkError, ShapeError
 from supsup_models.networks import MultilayerPerceptron
-from supsup_models.training.task import batch_order, train_task
+from supsup_models.training import train_task
 
 RECIPE = Recipe("quick", RMSProp(4e-4))
 CONFIG = AllocationConfig(check_every=25)

@@ -11,8 +11,8 @@ import pytest
 import torch
 
 from maskstore import Mask, MaskMatrix, MaskSpec
+from maskstore.errors import MaskValueError
 from maskstore.torch import PackedRows
-from supsup_models.errors import ShapeError
 
 SPEC = MaskSpec({"fc1": (7, 30), "fc2": (5, 64), "fc3": (3, 3)})
 
@@ -42,9 +42,9 @@ def test_the_torch_fallback_equals_the_matrix(k: int) -> None:
 def test_sizes_that_do_not_fit_packed_rows_are_refused() -> None:
     rows = PackedRows.of(_matrix(SPEC, 3), "cpu")
     assert len(rows) == 3
-    with pytest.raises(ShapeError, match="flat tensor"):
+    with pytest.raises(MaskValueError, match="flat tensor"):
         rows.dot(torch.zeros(5))
-    with pytest.raises(ShapeError, match="3 weights"):
+    with pytest.raises(MaskValueError, match="3 weights"):
         rows.weighted_sum(torch.zeros(4))
 
 

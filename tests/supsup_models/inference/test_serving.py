@@ -107,8 +107,8 @@ def test_statistics_are_served_with_their_masks(cache_bytes: int, tmp_path: Path
         for name, mask in masks.items():
             bank.put(name, mask, extras=extras[name])
         for server in (
-            model.serve(bank, cache_bytes=cache_bytes),
-            model.serve(bank.matrix(), cache_bytes=cache_bytes, extras=extras),
+            serve(model, bank, cache_bytes=cache_bytes),
+            serve(model, bank.matrix(), cache_bytes=cache_bytes, extras=extras),
         ):
             for _ in range(2):
                 for name, found in expected.items():

@@ -15,7 +15,7 @@ from maskstore import Mask
 from supsup_models.cli import recover as recover_command
 from supsup_models.cli.app import run_command
 from supsup_models.cli.recover import run_recover
-from supsup_models.data import open_stream
+from supsup_models.data import open_stream, unlabelled_batches
 from supsup_models.errors import NetworkError, RunError, UnknownNameError
 from supsup_models.hopsupsup import (
     NeuronMaskedNetwork,
@@ -26,7 +26,6 @@ from supsup_models.hopsupsup import (
     recover_mask,
     setups,
     train_neuron_mask,
-    unlabelled_batches,
 )
 from supsup_models.hopsupsup.stream import Relabelled, train_stream
 from supsup_models.runs.record import RunConfig

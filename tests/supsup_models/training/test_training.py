@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from supsup_models import Adam, MaskedNetwork, Recipe, RMSProp, train_task
+from supsup_models.data import batch_order
 from supsup_models.errors import ImageValueError, LabelValueError, NetworkError, ShapeError, SupSupError
 from supsup_models.networks import MultilayerPerceptron
 from supsup_models.networks.score_masks import threshold
 from supsup_models.training.recipes import Sparse
 from supsup_models.training.steps.fused import Stepping, make_stepper
-from supsup_models.training.task import batch_order
 
 
 @dataclass

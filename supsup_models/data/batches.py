@@ -1,26 +1,37 @@
-"""What HopSupSup needs of data: images by index, and labels for training and judging only."""
+"""In which order images come: seeded batches for training, and unlabelled ones."""
 
 from collections.abc import Callable
 from typing import Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from maskstore.philox import Role, random_permutation
 
 
 class Images(Protocol):
-    """One split of one task, as `supsup_models.data` gives it."""
+    """Images by index, without their labels."""
 
     def __len__(self) -> int:
         """Number of images n."""
 
-    @property
-    def labels(self) -> Any:
-        """Labels `(n,)`, integers."""
-
     def images(self, indices: Any) -> Any:
         """Images of these indices, `(b, inputs)`, float32, normalised."""
+
+
+def batch_order(seed: int, task: int, images: int, steps: int, batch_size: int) -> NDArray[np.int64]:
+    """Image indices of every batch, `(steps, batch_size)` int64: epoch after epoch of seeded permutations, end to end.
+
+    Epoch e of a task is the permutation at (seed, BATCH_ORDER, layer=e, stream=task).
+    """
+    needed = steps * batch_size
+    epochs = [
+        random_permutation(seed, Role.BATCH_ORDER, images, layer=epoch, stream=task)
+        for epoch in range(-(-needed // images))
+    ]
+    return np.concatenate(epochs)[:needed].reshape(steps, batch_size)
 
 
 Batches = Callable[[], Tensor]
