@@ -47,8 +47,8 @@ def test_packed_rows_give_the_answers_of_the_matrix(
         asked.append(len(matrix))
         return on_a_device(model, matrix)
 
-    for module in ("inference", "gradient_inference"):
-        monkeypatch.setattr(f"supsup_models.{module}.rows_of", watched)
+    for module in ("infer", "methods.gradient"):
+        monkeypatch.setattr(f"supsup_models.inference.{module}.rows_of", watched)
     found = infer_task(model, matrix, images, method, objective)
     assert asked == [k]
     assert found.task == expected.task
