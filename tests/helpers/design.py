@@ -22,7 +22,7 @@ def filled(text: str, root: Path = ROOT) -> str:
     def made(block: re.Match[str]) -> str:
         kind, _, package = block[1].partition(" ")
         table = {"folders": folders, "floors": floors, "rules": rules}[kind]
-        return f"{block[1]}{block[2]}{table(root / package)}"
+        return f"{block[1]}{block[2]}\n{table(root / package)}\n"
 
     return BLOCK.sub(made, text)
 
@@ -46,13 +46,11 @@ def floors(_: Path) -> str:
 
 def rules(_: Path) -> str:
     """A row for each rule of the house, from its docstring."""
-    lines = [" ".join((inspect.getdoc(rule) or "").split()) for rule in RULES]
-    return _table(
-        ("rule", "in `tests/helpers/house.py`"),
-        [
-            (line.partition(": ")[2], f"`{rule.__name__}`") for line, rule in zip(lines, RULES, strict=True)
-        ],
-    )  # fmt: skip
+    rows = []
+    for rule in RULES:
+        says, _, purpose = (inspect.getdoc(rule) or "").partition(": ")[2].partition("\n\n")
+        rows.append((f"`{rule.__name__}`", " ".join(says.split()), " ".join(purpose.split())))
+    return _table(("name", "rule", "what it is for"), rows)
 
 
 def _shown(path: Path, root: Path) -> str:

@@ -140,7 +140,10 @@ class House:
 
 
 def circles(house: House) -> list[str]:
-    """Rule 1: no circle of modules. Each circle is reported once, and opened there to look for the next."""
+    """Rule 1: no circle of modules.
+
+    Each module can be read, tested and moved alone.
+    """
     graph = {
         module: {target for item in items if (target := house.target(item)) and target != module}
         for module, items in house.imports.items()
@@ -151,14 +154,17 @@ def circles(house: House) -> list[str]:
             TopologicalSorter(graph).prepare()
         except CycleError as error:
             circle = error.args[1]  # each module is imported by the next
-            found.append("circle: " + " <- ".join(circle))
+            found.append("circle: " + " <- ".join(circle))  # reported once, and opened here to look for the next
             graph[circle[1]].discard(circle[0])
         else:
             return found
 
 
 def upward(house: House) -> list[str]:
-    """Rule 2: imports go down only, from package to package and from floor to floor."""
+    """Rule 2: imports go down only, from package to package and from floor to floor.
+
+    A change cannot break what is below it. To see what a change can break, look at the floors above.
+    """
     found = []
     floors = {
         (package, room): level
@@ -186,7 +192,10 @@ def upward(house: House) -> list[str]:
 
 
 def insides(house: House) -> list[str]:
-    """Rule 3: from outside a folder only what its face lists is imported; the top modules of a package are public."""
+    """Rule 3: from outside a folder only what its face lists is imported; the top modules of a package are public.
+
+    The inside of a folder can change without a look at the rest of the library.
+    """
     found = []
     for module, items in house.imports.items():
         folder = house.folder_of(module)
@@ -209,7 +218,10 @@ def insides(house: House) -> list[str]:
 
 
 def misplaced(house: House) -> list[str]:
-    """Rule 4: llvmlite and torch are imported only where they may be."""
+    """Rule 4: llvmlite and torch are imported only where they may be.
+
+    `maskstore` works without torch. All LLVM IR is in three places, where it can be checked or replaced.
+    """
 
     def under(module: str, places: tuple[str, ...]) -> bool:
         return any(module == place or module.startswith(place + ".") for place in places)
@@ -227,7 +239,10 @@ def misplaced(house: House) -> list[str]:
 
 
 def crowded(house: House) -> list[str]:
-    """Rule 5: no folder holds more than `MOST_MODULES` modules."""
+    """Rule 5: no folder holds more than 16 modules.
+
+    A folder can be read as a list. One module more shows that there are two ideas in the folder.
+    """
     held: dict[str, int] = defaultdict(int)
     for module in house.sources:
         held[house.folder_of(module)] += 1
@@ -235,7 +250,10 @@ def crowded(house: House) -> list[str]:
 
 
 def shadowed(house: House) -> list[str]:
-    """Rule 6: no face lists a function or class under the name of one of its folder's own modules."""
+    """Rule 6: no face lists a function or class under the name of one of its folder's own modules.
+
+    `folder.name` has one meaning. Otherwise it would depend on what was imported before.
+    """
     found = []
     for folder in house.folders:
         for item in house.imports[folder]:
