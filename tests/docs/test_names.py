@@ -86,7 +86,12 @@ def _options() -> dict[str, dict[str, set[str]]]:
     for name, module in {"maskstore": "maskstore.cli.app", "supsup": "supsup_models.cli.app"}.items():
         group = get_command(importlib.import_module(module).app)
         found[name] = {
-            command: {option for item in made.params for option in (*item.opts, *item.secondary_opts)}
+            command: {
+                option
+                for item in made.params
+                if not getattr(item, "hidden", False)
+                for option in (*item.opts, *item.secondary_opts)
+            }
             for command, made in group.commands.items()
         }
     return found

@@ -29,8 +29,7 @@ def filled(text: str, root: Path = ROOT) -> str:
 
 def folders(package: Path) -> str:
     """A row for each folder of a package and for each public module beside them, from their docstrings."""
-    modules = [path for path in package.glob("[!_]*.py")]
-    paths = [*package.rglob("__init__.py"), *modules]
+    paths = [*package.rglob("__init__.py"), *package.glob("[!_]*.py")]
     rows = sorted((_shown(path, package.parent), _first_paragraph(path)) for path in paths)
     return _table(("where", "what is there"), rows)
 
