@@ -1,4 +1,4 @@
-"""Where the `supsup` command starts: Ctrl-C while its modules are being imported is one line too."""
+"""The `supsup` command: options and printing. The work is in `supsup_models.runs`."""
 
 import sys
 
