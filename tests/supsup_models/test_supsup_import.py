@@ -1,14 +1,9 @@
 """What an import costs: the package and the help load no torch, and without torch one line says what to install."""
 
-import subprocess
-import sys
+from tests.helpers.commands import in_fresh_process
 
 HEAVY = ("torch", "numba", "sklearn", "matplotlib")
 PROBE = f"import sys; print([name for name in {HEAVY!r} if name in sys.modules])"
-
-
-def in_fresh_process(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
 
 
 def test_package_and_help_load_nothing_heavy() -> None:

@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -14,11 +12,10 @@ from maskstore import Mask, MaskBank, MaskSpec
 from maskstore.bank import compact as module
 from maskstore.bank import record
 from maskstore.bank.compaction import compact
-from maskstore.cli import console
-from maskstore.cli.app import app
-from maskstore.errors import BankBusyError, CodecError, CorruptError, MaskStoreError
+from maskstore.errors import BankBusyError, CodecError, CorruptError
 from maskstore.philox import Role, random_uniform
 from maskstore.priors import SeededScores, Uniform
+from tests.helpers.commands import in_fresh_process, maskstore
 from tests.helpers.masks import random_mask
 
 SPEC = MaskSpec({"fc1": (40, 60), "fc2": (10, 40)})
@@ -127,7 +124,7 @@ def test_a_kill_leaves_the_bank_as_it_was(bank, at):
         f"    if done == {at}: os.kill(os.getpid(), signal.SIGKILL)\n"
         "compact(sys.argv[1], on_mask=stop)\n"
     )
-    ended = subprocess.run([sys.executable, "-c", script, str(bank)], timeout=120, check=False)
+    ended = in_fresh_process(script, bank)
     assert ended.returncode == -signal.SIGKILL
     assert content(bank) == before
     assert compact(bank).recoded == 5
@@ -141,7 +138,7 @@ def test_an_unknown_level_is_named(bank):
 
 def test_the_command(bank, capsys, monkeypatch):
     def run(*arguments):
-        code = console.run("maskstore", app, (MaskStoreError,), [str(argument) for argument in arguments])
+        code = maskstore(*arguments)
         return code, *capsys.readouterr()
 
     clock = iter(range(0, 3000, 3))

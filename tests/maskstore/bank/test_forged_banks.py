@@ -7,17 +7,12 @@ import pytest
 
 from maskstore import MaskBank, MaskSpec
 from maskstore.bank.bank import decoded_ahead
-from maskstore.cli.app import app
-from maskstore.cli.console import run
 from maskstore.errors import CorruptError, MaskStoreError, SpecError
 from maskstore.interop.merging import merge
+from tests.helpers.commands import maskstore
 from tests.helpers.forged_banks import Forge, layer_data, literal
 
 NO_JSON = ("{", "5", "[1]", "null", '{"a":NaN}', '{"a":-Infinity}', '{"a":1e400}', '{"a":"\\ud800"}', '{"\\udfff":1}')
-
-
-def _command(*arguments: object) -> int:
-    return run("maskstore", app, (MaskStoreError,), [str(argument) for argument in arguments])
 
 
 @pytest.fixture
@@ -25,7 +20,7 @@ def command(capsys):
     """Run a command line; what it says on standard error must be one line."""
 
     def one_line(*arguments: object) -> tuple[int, str]:
-        code = _command(*arguments)
+        code = maskstore(*arguments)
         said = capsys.readouterr().err
         assert said.count("\n") <= 1
         assert len(said) < 1000
@@ -202,10 +197,10 @@ def test_no_text_of_a_file_steers_the_terminal(tmp_path, capsys):
     commands = [("ls", path), ("stats", path), ("diff", path, path), ("export", path, tmp_path / "a.npz")]
     commands += [("get", path, name, *more, "-o", out) for name in (evil, "no") for more in ([], ["--layer", "no"])]
     for arguments in commands:
-        _command(*arguments)
+        maskstore(*arguments)
         said = capsys.readouterr()
         assert (said.out + said.err).replace("\n", "").isprintable()
-    _command("ls", path)
+    maskstore("ls", path)
     assert "\\x1b" in capsys.readouterr().out
 
 

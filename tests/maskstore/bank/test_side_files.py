@@ -9,9 +9,8 @@ import numpy as np
 import pytest
 
 from maskstore import MaskBank
-from maskstore.cli.app import app
-from maskstore.cli.console import run
 from maskstore.errors import CorruptError, MaskStoreError
+from tests.helpers.commands import maskstore
 from tests.helpers.forged_banks import Forge
 
 _MAGIC = bytes.fromhex("d9d505f920a163d7")
@@ -97,11 +96,11 @@ def test_a_new_bank_is_not_mixed_with_the_log_of_one_that_was_there(tmp_path, ca
         "put": ["a.bank", "new", "m.npz", "--create"],
     }[command]
     paths = [str(tmp_path / argument) if "." in argument else argument for argument in arguments]
-    assert run("maskstore", app, (MaskStoreError,), [command, *paths]) == 1
+    assert maskstore(command, *paths) == 1
     assert "found the log a.bank-wal of a killed writer" in capsys.readouterr().err
     assert not (tmp_path / "a.bank").exists()
 
     (tmp_path / "a.bank-wal").unlink()
-    assert run("maskstore", app, (MaskStoreError,), [command, *paths]) == 0
+    assert maskstore(command, *paths) == 0
     with MaskBank.open(tmp_path / "a.bank") as bank:
         assert bank.verify() == len(bank) == (2 if command == "merge" else 1)

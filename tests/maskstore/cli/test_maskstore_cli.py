@@ -1,16 +1,14 @@
 """The maskstore command: what it prints, its exit codes, and that bad input never harms a bank."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
 from maskstore import MaskBank, MaskSpec
 from maskstore.cli import console
-from maskstore.cli.app import app
 from maskstore.errors import MaskStoreError
+from tests.helpers.commands import maskstore, output_of
 from tests.helpers.masks import random_mask
 
 SPEC = MaskSpec({"fc1": (13, 11), "fc2": (5, 13)})
@@ -29,7 +27,7 @@ def run(capsys):
     """Run the command; returns (exit code, standard output, standard error)."""
 
     def call(*arguments):
-        code = console.run("maskstore", app, (MaskStoreError,), [str(argument) for argument in arguments])
+        code = maskstore(*arguments)
         out, err = capsys.readouterr()
         return code, out, err
 
@@ -162,9 +160,7 @@ def test_debug_shows_the_traceback(tmp_path, run):
 
 
 def test_the_installed_command_works():
-    help_text = subprocess.run([sys.executable, "-c", "from maskstore.cli.app import main; main()", "--help"],
-                               capture_output=True, text=True, check=True)  # fmt: skip
-    assert "verify" in help_text.stdout
+    assert "verify" in output_of("from maskstore.cli.app import main; main()", "--help")
 
 
 @pytest.mark.parametrize(
@@ -174,8 +170,7 @@ def test_the_installed_command_works():
 def test_importing_maskstore_loads_neither_torch_nor_numba(statement, loaded):
     """In a fresh process; the second case proves that the first could fail."""
     script = f"import sys; {statement}; print('torch' in sys.modules, 'numba' in sys.modules)"
-    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-    assert found.split() == [str(loaded)] * 2
+    assert output_of(script).split() == [str(loaded)] * 2
 
 
 def test_ctrl_c_inside_a_compiled_kernel_is_an_interruption(capsys: pytest.CaptureFixture[str]) -> None:

@@ -17,6 +17,7 @@ from supsup_models.data import open_stream
 from supsup_models.networks.sparsity import layer_densities
 from supsup_models.runs.record import RunRecord
 from supsup_models.training.task import TrainedTask, train_task
+from tests.helpers.commands import error_of
 
 TRAIN = [
     *("train", "--stream", "permuted-digits", "--tasks", "3", "--outputs", "40"),
@@ -38,14 +39,6 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def json_of(capsys: pytest.CaptureFixture[str]) -> dict[str, object]:
     printed: dict[str, object] = json.loads(capsys.readouterr().out)
     return printed
-
-
-def error_of(capsys: pytest.CaptureFixture[str]) -> str:
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith("supsup: ")
-    assert captured.err.count("\n") == 1, captured.err
-    return captured.err
 
 
 def test_train_writes_a_bank_and_a_record(run_folder: Path) -> None:

@@ -19,8 +19,8 @@ from supsup_models.continual.learner import PutAway
 from supsup_models.continual.merging import find_twin, label_agreement
 from supsup_models.data import batch_order, open_stream
 from supsup_models.errors import InferenceError, LabelValueError, NetworkError, ShapeError
-from supsup_models.networks import MultilayerPerceptron
 from supsup_models.training import train_task
+from tests.helpers.networks import network
 
 RECIPE = Recipe("quick", RMSProp(4e-4))
 CONFIG = AllocationConfig(check_every=25)
@@ -35,7 +35,7 @@ def stream() -> TaskStream:
 
 @pytest.fixture(scope="module")
 def model() -> MaskedNetwork:
-    return MaskedNetwork(MultilayerPerceptron("small", (128, 64)), inputs=64, outputs=50, classes=10, seed=0)
+    return network((64, 128, 64, 50), classes=10)
 
 
 def batches(stream: TaskStream, order: Sequence[int], count: int = BATCHES) -> Iterator[tuple[Tensor, Tensor]]:

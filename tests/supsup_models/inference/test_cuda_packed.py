@@ -1,7 +1,6 @@
 """Packed rows on a device: torch here, the Triton kernels in Triton's interpreter in a process of its own."""
 
 import os
-import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
@@ -10,20 +9,17 @@ import numpy as np
 import pytest
 import torch
 
-from maskstore import Mask, MaskMatrix, MaskSpec
+from maskstore import MaskSpec
 from maskstore.errors import MaskValueError
 from maskstore.torch import PackedRows
+from tests.helpers.commands import in_fresh_process
+from tests.helpers.masks import random_matrix
 
 SPEC = MaskSpec({"fc1": (7, 30), "fc2": (5, 64), "fc3": (3, 3)})
 
 
-def _matrix(spec: MaskSpec, k: int) -> MaskMatrix:
-    bits = np.random.default_rng(k).random((k, spec.bits)) < 0.5
-    return MaskMatrix(spec, [Mask.from_flat(row, spec) for row in bits])
-
-
 def _check(spec: MaskSpec, k: int, device: str, triton: bool | None) -> None:
-    matrix, rng = _matrix(spec, k), np.random.default_rng(1)
+    matrix, rng = random_matrix(spec, k), np.random.default_rng(1)
     rows = PackedRows.of(matrix, device)
     g = rng.standard_normal(spec.bits).astype(np.float32)
     alpha = rng.standard_normal(k).astype(np.float32)
@@ -40,7 +36,7 @@ def test_the_torch_fallback_equals_the_matrix(k: int) -> None:
 
 
 def test_sizes_that_do_not_fit_packed_rows_are_refused() -> None:
-    rows = PackedRows.of(_matrix(SPEC, 3), "cpu")
+    rows = PackedRows.of(random_matrix(SPEC, 3), "cpu")
     assert len(rows) == 3
     with pytest.raises(MaskValueError, match="flat tensor"):
         rows.dot(torch.zeros(5))
@@ -57,9 +53,8 @@ def test_triton_kernels_in_the_interpreter_equal_the_matrix() -> None:
         "for k in (1, 17): _check(SPEC, k, 'cpu', True)\n"
         "_check(MaskSpec({'fc1': (130, 260)}), 18, 'cpu', True)\n"
     )
-    environment = {**os.environ, "TRITON_INTERPRET": "1"}
-    environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[3]), *sys.path])
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    path = os.pathsep.join([str(Path(__file__).parents[3]), *sys.path])
+    done = in_fresh_process(code, TRITON_INTERPRET="1", PYTHONPATH=path)
     assert done.returncode == 0, done.stderr
 
 

@@ -12,19 +12,16 @@ from supsup_models import MaskedNetwork, infer_task
 from supsup_models.errors import ImageValueError
 from supsup_models.inference import rows
 from supsup_models.inference.rows import HostRows, rows_of
-from supsup_models.networks import MaskedModel, MultilayerPerceptron
+from supsup_models.networks import MaskedModel
+from tests.helpers.masks import random_matrix
+from tests.helpers.networks import network
 
 METHODS = ("one-shot", "binary", "gradient", "short-list")
 
 
 @pytest.fixture(scope="module")
 def model() -> MaskedNetwork:
-    return MaskedNetwork(MultilayerPerceptron("small", (17, 9)), inputs=12, outputs=8, classes=5, seed=0)
-
-
-def random_matrix(model: MaskedModel, k: int) -> MaskMatrix:
-    bits = np.random.default_rng(k).random((k, model.spec.bits)) < 0.5
-    return MaskMatrix(model.spec, [Mask.from_flat(row, model.spec) for row in bits])
+    return network((12, 17, 9, 8), classes=5)
 
 
 def on_a_device(model: MaskedModel, matrix: MaskMatrix) -> PackedRows:
@@ -38,7 +35,7 @@ def on_a_device(model: MaskedModel, matrix: MaskMatrix) -> PackedRows:
 def test_packed_rows_give_the_answers_of_the_matrix(
     method: str, objective: str, k: int, model: MaskedNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    matrix = random_matrix(model, k)
+    matrix = random_matrix(model.spec, k)
     images = torch.randn(10, 12, generator=torch.Generator().manual_seed(1))
     expected = infer_task(model, matrix, images, method, objective)
     asked: list[int] = []
@@ -57,7 +54,7 @@ def test_packed_rows_give_the_answers_of_the_matrix(
 
 @pytest.mark.parametrize("make", [lambda model, matrix: HostRows(matrix), on_a_device])
 def test_both_kinds_of_rows_do_the_same_arithmetic(make, model: MaskedNetwork) -> None:
-    matrix = random_matrix(model, 6)
+    matrix = random_matrix(model.spec, 6)
     dense = np.stack([matrix[row].flat() for row in range(6)]).astype(np.float64)
     g = np.random.default_rng(0).standard_normal(model.spec.bits)
     chosen: Sequence[int] = [4, 1, 2]
@@ -90,7 +87,7 @@ def test_a_matrix_is_copied_to_its_device_once(model: MaskedNetwork, monkeypatch
             return self._count
 
     monkeypatch.setattr(rows, "PackedRows", Copy)
-    matrix = random_matrix(model, 3)
+    matrix = random_matrix(model.spec, 3)
     assert isinstance(rows_of(model, matrix), HostRows)
     assert rows_of(OnCuda(), matrix) is rows_of(OnCuda(), matrix)
     matrix.append("new", matrix[0])
@@ -113,7 +110,7 @@ def test_images_that_overflow_the_network_are_refused(method: str, per_image: bo
 @pytest.mark.gpu
 @pytest.mark.parametrize("method", METHODS)
 def test_inference_on_a_gpu_equals_that_on_the_host(method: str, model: MaskedNetwork) -> None:
-    matrix = random_matrix(model, 20)
+    matrix = random_matrix(model.spec, 20)
     images = torch.randn(10, 12, generator=torch.Generator().manual_seed(1))
     expected = infer_task(model, matrix, images, method)
     on_device = MaskedNetwork(model.architecture, inputs=12, outputs=8, classes=5, seed=0).to("cuda")
@@ -124,7 +121,7 @@ def test_inference_on_a_gpu_equals_that_on_the_host(method: str, model: MaskedNe
 
 
 def test_the_mean_kept_for_a_matrix_follows_its_rows(model: MaskedNetwork) -> None:
-    matrix = random_matrix(model, 4)
+    matrix = random_matrix(model.spec, 4)
     images = torch.randn(10, 12, generator=torch.Generator().manual_seed(1))
     infer_task(model, matrix, images)
     matrix.append("one more", Mask.from_flat(np.arange(model.spec.bits) % 3 == 0, model.spec))

@@ -30,6 +30,7 @@ from supsup_models.hopsupsup import (
 from supsup_models.hopsupsup.stream import Relabelled, train_stream
 from supsup_models.runs.record import RunConfig
 from supsup_models.runs.train import train_run
+from tests.helpers.masks import random_matrix
 
 
 class ImagesOnly:
@@ -109,10 +110,7 @@ def test_batches_come_without_labels_and_go_round() -> None:
 
 def test_recovery_runs_where_looking_at_a_label_would_fail() -> None:
     model = NeuronMaskedNetwork((20, 64, 64, 5), seed=0)
-    rng = np.random.default_rng(0)
-    from maskstore import MaskMatrix
-
-    masks = MaskMatrix(model.spec, [Mask.from_flat(rng.random(128) < 0.5, model.spec) for _ in range(3)])
+    masks = random_matrix(model.spec, 3)
     memory = memory_per_layer(masks, Hebbian())
     batches = unlabelled_batches(ImagesOnly(300), 64, seed=0)
     found = recover_mask(model, memory, batches, PaperRecipe(steps=5), initial=mean_state(masks))

@@ -7,7 +7,7 @@ import pytest
 
 from supsup_models.cli.app import run_command
 from tests.helpers import browser as headless
-from tests.helpers.run_folders import HOSTILE, made_run
+from tests.helpers.runs import HOSTILE, made_run
 
 TRAIN = ["--stream", "permuted-digits", "--tasks", "3", "--outputs", "40", "--batches", "60", "--seed", "5"]
 

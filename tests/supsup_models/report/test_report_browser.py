@@ -8,7 +8,7 @@ import pytest
 from supsup_models.cli.app import run_command
 from supsup_models.report import read_run, render
 from tests.helpers.browser import Page
-from tests.helpers.run_folders import HOSTILE, made_run
+from tests.helpers.runs import HOSTILE, made_run
 
 pytestmark = pytest.mark.browser
 

@@ -19,7 +19,7 @@ from supsup_models.report.judged import Judged, Step, TaskJudged
 from supsup_models.report.markup import element, printable
 from supsup_models.report.recovery import Recovered, RecoveredTask
 from supsup_models.runs.record import RunRecord
-from tests.helpers.run_folders import HOSTILE, made_run, record
+from tests.helpers.runs import HOSTILE, made_run, record
 
 FIGURES = ("accuracy", "storage", "pareto", "confusion", "recovery", "density")
 
