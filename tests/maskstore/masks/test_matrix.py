@@ -79,7 +79,7 @@ def test_bad_use_is_named():
     with pytest.raises(TaskNotFoundError):
         matrix["nine"]
     with pytest.raises(TaskExistsError):
-        matrix.append("1", matrix[0])
+        matrix.append("task-1", matrix[0])
     with pytest.raises(SpecError, match="spec"):
         matrix.append("x", random_mask(MaskSpec({"b": (5,)}), 0.5, 0))
     with pytest.raises(SpecError, match="at least one"):
