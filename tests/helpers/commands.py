@@ -3,12 +3,15 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
 from maskstore import MaskStoreError
 from maskstore.cli import console
 from maskstore.cli.app import app
+
+ROOT = Path(__file__).parents[2]
 
 
 def maskstore(*arguments: object) -> int:
@@ -26,9 +29,13 @@ def error_of(capsys: pytest.CaptureFixture[str]) -> str:
 
 
 def in_fresh_process(code: str, *arguments: object, **variables: str) -> subprocess.CompletedProcess[str]:
-    """Run a Python program with these arguments and more environment variables; it may fail."""
+    """Run a Python program with these arguments and more environment variables; it may fail.
+
+    It imports the library and the tests from where this process does.
+    """
     command = [sys.executable, "-c", code, *map(str, arguments)]
-    environment = {**os.environ, **variables}
+    path = os.pathsep.join([str(ROOT), *filter(None, [os.environ.get("PYTHONPATH")])])
+    environment = {**os.environ, "PYTHONPATH": path, **variables}
     return subprocess.run(command, env=environment, capture_output=True, text=True, timeout=300, check=False)
 
 
