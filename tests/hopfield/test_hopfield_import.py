@@ -1,6 +1,10 @@
 """Imports: hopfield without torch is one line, and hopfield never imports the network stack."""
 
+import pytest
+
 from tests.helpers.commands import in_fresh_process, output_of
+
+pytestmark = pytest.mark.slow
 
 
 def test_without_torch_the_import_says_what_to_install() -> None:

@@ -4,6 +4,8 @@ import pytest
 
 from tests.helpers.commands import output_of
 
+pytestmark = pytest.mark.slow
+
 OPTIONAL = ("torch", "safetensors", "fsspec", "numcodecs", "zarr")
 
 

@@ -113,6 +113,7 @@ def test_an_interrupt_leaves_the_bank_as_it_was(bank):
     assert bank.read_bytes() == image
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
 @pytest.mark.parametrize("at", [4, 19])
 def test_a_kill_leaves_the_bank_as_it_was(bank, at):

@@ -159,10 +159,12 @@ def test_debug_shows_the_traceback(tmp_path, run):
         run("stats", tmp_path / "none.bank", "--debug")
 
 
+@pytest.mark.slow
 def test_the_installed_command_works():
     assert "verify" in output_of("from maskstore.cli.app import main; main()", "--help")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("statement", "loaded"),
     [("import maskstore, maskstore.cli.app", False), ("import maskstore, torch, numba", True)],

@@ -85,6 +85,7 @@ def test_a_shard_is_called_one(tmp_path, capsys):
     assert "found a shard (maskstore merge makes a bank of it)" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs limits of a process of its own")
 @pytest.mark.parametrize("ending", ["safetensors", "npz", "shard"])
 def test_an_export_to_a_full_disk_is_named_and_leaves_nothing(tmp_path, ending):

@@ -113,6 +113,7 @@ print(moments > 20)
 """
 
 
+@pytest.mark.slow
 def test_after_an_interrupt_at_any_moment_helpers_go_on_helping():
     found = in_fresh_process(INTERRUPTED)
     assert (found.stdout, found.stderr) == ("True\n", "")
@@ -154,6 +155,7 @@ threading.Thread(target=late).start()
 """
 
 
+@pytest.mark.slow
 def test_a_thread_that_outlives_the_main_one_works_without_helpers():
     found = in_fresh_process(AFTER_MAIN)
     assert (found.stdout, found.stderr) == ("True\n", "")

@@ -83,6 +83,7 @@ def test_the_backend_follows_the_device() -> None:
         PackedMasks.of(matrix, "no such device")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("triton") is None, reason="needs the package triton")
 def test_triton_kernels_in_the_interpreter_equal_the_matrix() -> None:
     """Triton reads TRITON_INTERPRET when it is imported, so the kernels run in a fresh process."""

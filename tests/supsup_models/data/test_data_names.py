@@ -68,10 +68,12 @@ def _loads_torch(statement: str) -> bool:
     return return_code == 42
 
 
+@pytest.mark.slow
 def test_listing_streams_loads_no_torch() -> None:
     assert not _loads_torch("from supsup_models.data import stream_names, parse_stream_name; stream_names()")
 
 
+@pytest.mark.slow
 def test_opening_streams_does_load_torch() -> None:  # so the test above can fail
     assert _loads_torch("from supsup_models.data import open_stream")
 

@@ -205,6 +205,7 @@ def test_the_commands_on_the_page_make_the_run_again(
     assert [line.split()[:2] for line in others] == [["supsup", "eval"], ["maskstore", "stats"], ["supsup", "report"]]
 
 
+@pytest.mark.slow
 def test_a_report_without_images_needs_no_torch(tmp_path: Path) -> None:
     run = made_run(tmp_path / "run", ("task-0",), {"fc": (4, 8)})
     script = (
