@@ -15,7 +15,7 @@ from maskstore.bank.compaction import compact
 from maskstore.errors import BankBusyError, CodecError, CorruptError
 from maskstore.philox import Role, random_uniform
 from maskstore.priors import SeededScores, Uniform
-from tests.helpers.commands import in_fresh_process, maskstore
+from tests.helpers.commands import in_fresh_process
 from tests.helpers.masks import random_mask
 
 SPEC = MaskSpec({"fc1": (40, 60), "fc2": (10, 40)})
@@ -137,23 +137,19 @@ def test_an_unknown_level_is_named(bank):
         compact(bank, level="best")
 
 
-def test_the_command(bank, capsys, monkeypatch):
-    def run(*arguments):
-        code = maskstore(*arguments)
-        return code, *capsys.readouterr()
-
+def test_the_command(bank, command, monkeypatch):
     clock = iter(range(0, 3000, 3))
     with monkeypatch.context() as patch:
         patch.setattr(time, "monotonic", lambda: next(clock))
-        code, out, err = run("compact", bank, "--level", "max", "--json")
+        code, out, err = command("compact", bank, "--level", "max", "--json")
     assert code == 0
     assert json.loads(out)["recoded"] == 5
     assert "% coded and checked" in err
-    code, out, err = run("compact", bank)
+    code, out, err = command("compact", bank)
     assert (code, out) == (0, "")
     assert "0 of 10 masks smaller" in err
-    assert run("compact", bank, "--level", "mx")[0] == 2
-    assert run("compact", bank.with_name("none.bank"))[0] == 1
+    assert command("compact", bank, "--level", "mx")[0] == 2
+    assert command("compact", bank.with_name("none.bank"))[0] == 1
 
 
 def test_pages_are_not_given_back_in_the_middle_of_a_transaction(bank):

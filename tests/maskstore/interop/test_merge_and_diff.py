@@ -8,18 +8,7 @@ from maskstore.errors import SpecError, TaskExistsError, TaskNotFoundError
 from maskstore.interop import write_shard
 from maskstore.interop.diff import diff_banks, diff_tasks
 from maskstore.interop.merging import merge
-from tests.helpers.commands import maskstore
 from tests.helpers.foreign_files import example_bank, supsup_checkpoint
-
-
-@pytest.fixture
-def command(capsys):
-    def run(*arguments: object) -> tuple[int, str, str]:
-        code = maskstore(*arguments)
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return run
 
 
 @pytest.fixture
