@@ -7,7 +7,16 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hopfield import CapacityWarning, Hebbian, HopfieldNetwork, Perceptron, PseudoInverse, Rule, Storkey
+from hopfield import (
+    CapacityWarning,
+    Hebbian,
+    HopfieldNetwork,
+    LearningWarning,
+    Perceptron,
+    PseudoInverse,
+    Rule,
+    Storkey,
+)
 from hopfield.errors import DeviceError, DimensionError, EmptyMemoryError, ForgetError, PatternError, RuleError
 from tests.helpers.patterns import random_patterns
 from tests.helpers.profiles import FAST
@@ -219,5 +228,6 @@ def _filled(rule: Rule, count: int, dim: int, seed: int) -> HopfieldNetwork:
     network = HopfieldNetwork(dim, rule)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CapacityWarning)
+        warnings.simplefilter("ignore", LearningWarning)  # no couplings of two neurons hold opposite patterns
         network.store(random_patterns(count, dim, seed))
     return network
