@@ -170,6 +170,7 @@ def test_eval_by_every_method(
     assert "95 % interval" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 def test_sparse_masks_are_asked_by_their_own_objective(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     """The default recipe, and G, which its masks are trained for, without being told."""
     command = ["train", "--stream", "permuted-digits", "--tasks", "3", "--outputs", "40", "--batches", "80"]
@@ -353,6 +354,7 @@ def test_debug_shows_where_an_error_came_from(tmp_path: Path) -> None:
         run_command(["--debug", "eval", str(tmp_path)])
 
 
+@pytest.mark.slow
 def test_demo_needs_nothing_and_can_be_repeated(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for _ in range(2):
         assert run_command(["demo", "--out", str(tmp_path / "demo"), "--json"]) == 0

@@ -225,6 +225,7 @@ def test_a_mask_tells_nothing_but_itself(run_folder: Path) -> None:
         assert "task" not in {key for info in bank.infos() for key in info.meta}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [0, 5, 470])  # before and after the first mask is put away
 def test_an_interrupted_stream_goes_on_and_ends_the_same(
     batch: int, run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

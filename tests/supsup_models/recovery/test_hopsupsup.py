@@ -124,6 +124,7 @@ def test_split_tasks_use_outputs_of_their_own() -> None:
     assert set(labels.tolist()) == {6, 7}
 
 
+@pytest.mark.slow
 def test_recovery_of_split_digits_by_the_papers_recipe() -> None:
     stream = open_stream("split-digits", tasks=3)
     model = NeuronMaskedNetwork((stream.inputs, 512, 512, 10), seed=0)
@@ -141,6 +142,7 @@ def test_recovery_of_split_digits_by_the_papers_recipe() -> None:
     assert exact == 3
 
 
+@pytest.mark.slow
 def test_neuron_masks_of_permuted_digits_are_recovered_and_drawn(tmp_path: Path) -> None:
     found = run_recover(stream="permuted-digits", tasks=6, width=512, plot=tmp_path / "steps.svg")
     assert (found["tasks"], found["exact"], found["hamming"]) == (6, 6, 0.0)
@@ -151,6 +153,7 @@ def test_neuron_masks_of_permuted_digits_are_recovered_and_drawn(tmp_path: Path)
     json.dumps(found)
 
 
+@pytest.mark.slow
 def test_weight_masks_of_a_run_are_recovered_through_the_dual_form(tmp_path: Path) -> None:
     config = RunConfig("permuted-digits", 4, "lenet-300-100", 100, 60, "paper", 0)
     train_run(config, tmp_path / "run", device="cpu")
@@ -220,6 +223,7 @@ def test_the_help_names_all_rules_and_recipes() -> None:
     assert set(recover_command.RECIPES) == set(setups.SETUPS) >= set(setups.WEIGHT_SETUPS)
 
 
+@pytest.mark.slow
 def test_quadratic_couplings_give_back_the_masks_of_our_training_too() -> None:
     stream = open_stream("permuted-digits", tasks=8)
     setup = setups.SETUPS["mean-field"]
@@ -235,6 +239,7 @@ def test_quadratic_couplings_give_back_the_masks_of_our_training_too() -> None:
     assert exact >= 7
 
 
+@pytest.mark.slow
 @pytest.mark.mnist
 @pytest.mark.parametrize("recipe", ["paper", "search"])
 def test_split_mnist_is_recovered_exactly(recipe: str) -> None:

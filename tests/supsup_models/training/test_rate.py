@@ -265,6 +265,7 @@ def test_no_density_below_the_least_is_tried() -> None:
     assert tried == [0.002]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sparsity", ["equal", "er", "uniform"])
 def test_a_target_that_no_mask_can_meet_ends_with_a_weight_in_every_layer(tmp_path: Path, sparsity: str) -> None:
     config = run_config("permuted-digits", tasks=1, batches=1, target_bits=1e-9, sparsity=sparsity)
@@ -283,6 +284,7 @@ def test_coded_bits_are_those_of_the_bytes() -> None:
     assert coded_bits(mask, Uniform()) == sum(8 * (len(c.side) + len(c.payload)) for c in coded) / spec.bits
 
 
+@pytest.mark.slow
 def test_a_run_meets_its_target_and_goes_on(tmp_path: Path) -> None:
     config = run_config("permuted-digits", tasks=2, outputs=40, batches=30, target_bits=0.3)
     trained = train_run(config, tmp_path)
