@@ -205,6 +205,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_train_and_eval_without_identity(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     assert run_command(["eval", str(run_folder), "--scenario", "NNs", "--json"]) == 0
@@ -219,6 +220,7 @@ def test_train_and_eval_without_identity(run_folder: Path, capsys: pytest.Captur
     assert "found one without task identity" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_mask_tells_nothing_but_itself(run_folder: Path) -> None:
     with MaskBank.open(run_folder / "masks.bank") as bank:
         assert [info.name for info in bank.infos()] == ["mask-0", "mask-1", "mask-2"]

@@ -205,6 +205,7 @@ def test_wrong_usage_is_refused_before_any_work(
         assert len(err.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_json_is_one_object_and_warnings_are_lines(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = "recover --stream permuted-digits --tasks 4 --width 8 --recipe mean-field --rule hebbian --json"
     with warnings.catch_warnings():

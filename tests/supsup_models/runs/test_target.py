@@ -48,6 +48,7 @@ def densities(folder: Path) -> list[float]:
     return found
 
 
+@pytest.mark.slow
 def test_an_interrupted_search_goes_on_and_ends_the_same(
     search: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -64,6 +65,7 @@ def test_an_interrupted_search_goes_on_and_ends_the_same(
     assert not trials_path(whole).exists()
 
 
+@pytest.mark.slow
 def test_a_search_that_ended_is_not_made_again_where_training_was_interrupted(
     search: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

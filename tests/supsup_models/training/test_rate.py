@@ -191,6 +191,7 @@ def test_keep_largest_keeps_the_largest(seed: int, share: float) -> None:
     assert torch.equal(scores.grad, upstream)
 
 
+@pytest.mark.slow
 def test_trained_masks_keep_their_densities_and_tell_their_tasks_apart() -> None:
     """From a single image each, by one derivative, among masks that were trained without knowing each other."""
     stream = open_stream("permuted-digits", tasks=4, seed=0)
