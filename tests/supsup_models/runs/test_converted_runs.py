@@ -189,7 +189,6 @@ def test_options_that_do_not_go_together(options: dict[str, Any], kind: type[Sup
         run_config("split-digits", **options)
 
 
-@pytest.mark.slow
 def test_records_written_before_there_were_such_masks_are_read(lenet: Path, tmp_path: Path) -> None:
     content = json.loads((lenet / "run.json").read_text())
     for name in ("mask", "weights", "density", "sparsity", "transfer"):
@@ -202,7 +201,6 @@ def test_records_written_before_there_were_such_masks_are_read(lenet: Path, tmp_
     )
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize(
     ("change", "phrase"),
     [
