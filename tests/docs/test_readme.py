@@ -19,6 +19,7 @@ WITH_EXAMPLES = (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in 
 EXAMPLES = [(page, number) for page in WITH_EXAMPLES for number in range(len(blocks(page, "python")))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("page", "number"), EXAMPLES, ids=lambda value: getattr(value, "name", str(value)))
 def test_python_examples_run(page, number, tmp_path):
     """Each in a fresh process and an empty folder, with warnings as errors."""
