@@ -1,6 +1,6 @@
 """Recovery of a stored pattern from unlabelled data: the memory's energy and the model's entropy, annealed."""
 
-from hopfield.recovery.interface import Entropy, Recipe, Recovery, Trace, recover
+from hopfield.recovery.interface import Entropy, Recovery, RecoveryRecipe, Trace, recover
 from hopfield.recovery.mean_field import MeanFieldRecipe
 from hopfield.recovery.paper import PaperRecipe
 from hopfield.recovery.search import SearchRecipe
@@ -9,8 +9,8 @@ __all__ = [
     "Entropy",
     "MeanFieldRecipe",
     "PaperRecipe",
-    "Recipe",
     "Recovery",
+    "RecoveryRecipe",
     "SearchRecipe",
     "Trace",
     "recover",

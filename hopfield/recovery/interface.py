@@ -81,7 +81,7 @@ class Recovery:
     """The recipe's own opinion that a stored pattern fits the data, in [0, 1]; None if the recipe has none."""
 
 
-class Recipe(ABC):
+class RecoveryRecipe(ABC):
     """How energy and entropy are brought together; a frozen dataclass."""
 
     @abstractmethod
@@ -89,14 +89,14 @@ class Recipe(ABC):
         """The recovered state, -1/+1, `(d,)`, from the soft state `initial` `(d,)` in [-1, 1]."""
 
 
-def recover(memory: RecoverableMemory, entropy: Entropy, recipe: Recipe, *, initial: Any = None) -> Recovery:
+def recover(memory: RecoverableMemory, entropy: Entropy, recipe: RecoveryRecipe, *, initial: Any = None) -> Recovery:
     """Recover the stored pattern under which `entropy` is low.
 
     `initial` is the state to start from, `(d,)` in [-1, 1]; the mean of the stored patterns is a good one. Without it
     every neuron is undecided (0, a soft mask of one half). EmptyMemoryError if nothing is stored, EntropyError if the
     entropy is not a finite scalar with a gradient.
     """
-    if not isinstance(recipe, Recipe):
+    if not isinstance(recipe, RecoveryRecipe):
         raise RuleError(f"recover: expected a recipe such as MeanFieldRecipe(), found {recipe!r:.60}")
     start = torch.zeros(memory.dim) if initial is None else initial
     start = pt.as_state(start, memory.dim, device=memory.device)

@@ -6,11 +6,11 @@ from torch import Tensor
 
 from hopfield import patterns as pt
 from hopfield.errors import RuleError
-from hopfield.recovery.interface import Entropy, Recipe, RecoverableMemory, Trace, entropy_gradient
+from hopfield.recovery.interface import Entropy, RecoverableMemory, RecoveryRecipe, Trace, entropy_gradient
 
 
 @dataclass(frozen=True)
-class PaperRecipe(Recipe):
+class PaperRecipe(RecoveryRecipe):
     """Gradient descent on `gamma (t/T) E(m) + (1 - t/T) H(m)` over real scores whose sign is the mask.
 
     Wortsman et al., "Supermasks in Superposition", NeurIPS 2020, section 3.5, with the settings of their code: the mask
@@ -31,7 +31,7 @@ class PaperRecipe(Recipe):
             raise RuleError(f"PaperRecipe: expected steps >= 1, rate > 0, momentum in [0, 1), found {self}")
 
     def run(self, memory: RecoverableMemory, entropy: Entropy, initial: Tensor, trace: Trace) -> Tensor:
-        """See `Recipe.run`."""
+        """See `RecoveryRecipe.run`."""
         scores = initial.clone()
         velocity = scores.new_zeros(scores.shape)
         for step in range(1, self.steps + 1):

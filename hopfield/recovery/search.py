@@ -8,12 +8,19 @@ from torch import Tensor
 from hopfield import patterns as pt
 from hopfield.errors import RuleError
 from hopfield.recovery.candidates import Candidates
-from hopfield.recovery.interface import Entropy, Recipe, RecoverableMemory, Trace, entropy_gradient, mean_entropy
+from hopfield.recovery.interface import (
+    Entropy,
+    RecoverableMemory,
+    RecoveryRecipe,
+    Trace,
+    entropy_gradient,
+    mean_entropy,
+)
 from hopfield.recovery.mean_field import initial_signs, settle, unit
 
 
 @dataclass(frozen=True)
-class SearchRecipe(Recipe):
+class SearchRecipe(RecoveryRecipe):
     """Annealed recall from a cue, again and again, each time with what was tried before taken out of the state.
 
     1. Cue: the entropy's gradient at the initial soft mask, over `cue_calls` batches.
@@ -54,7 +61,7 @@ class SearchRecipe(Recipe):
             raise RuleError(f"SearchRecipe: expected calls for the cue, the finalists and a candidate, found {self}")
 
     def run(self, memory: RecoverableMemory, entropy: Entropy, initial: Tensor, trace: Trace) -> Tensor:
-        """See `Recipe.run`."""
+        """See `RecoveryRecipe.run`."""
         soft = pt.to_soft_mask(initial)
         cue = torch.zeros_like(initial)
         for _ in range(self.cue_calls):

@@ -6,6 +6,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from hopfield.errors import ForgetError
+
 
 class Rule(ABC):
     """A learning rule; a frozen dataclass whose fields are its settings.
@@ -22,9 +24,9 @@ class Rule(ABC):
     """θ of a memory with a centre, where the rule learns with one; None where it is to follow from the couplings."""
 
     @property
-    @abstractmethod
     def symmetric(self) -> bool:
-        """Whether Ψ is symmetric, so that an energy exists."""
+        """Whether Ψ is symmetric, so that an energy exists; it is, unless a rule says otherwise."""
+        return True
 
     @abstractmethod
     def learn(self, matrix: Tensor, new: Tensor, earlier: Tensor | None, centre: Tensor | None) -> Tensor:
@@ -34,9 +36,9 @@ class Rule(ABC):
         was subtracted from all of them, `()` or `(d,)`, or None.
         """
 
-    @abstractmethod
     def unlearn(self, matrix: Tensor, old: Tensor) -> Tensor:
-        """Couplings after taking stored patterns `old` `(k, d)` out again; ForgetError where that is impossible."""
+        """Couplings after taking stored patterns `old` `(k, d)` out again; ForgetError for a rule that cannot."""
+        raise ForgetError(f"{self!r}: expected a rule that can forget (Hebbian, or a dual memory), found another")
 
     @abstractmethod
     def limit(self, dim: int) -> float:

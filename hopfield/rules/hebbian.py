@@ -22,11 +22,6 @@ class Hebbian(Rule):
     id: ClassVar[str] = "hebbian"
     can_forget: ClassVar[bool] = True
 
-    @property
-    def symmetric(self) -> bool:
-        """Always."""
-        return True
-
     def learn(self, matrix: Tensor, new: Tensor, earlier: Tensor | None, centre: Tensor | None) -> Tensor:
         """See `Rule.learn`."""
         return matrix.addmm_(new.T, new, alpha=1 / matrix.shape[0])

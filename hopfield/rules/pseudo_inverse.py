@@ -6,7 +6,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from hopfield.errors import ForgetError
 from hopfield.rules.base import Rule
 
 NEW_DIRECTION = 1e-6  # share of d that a direction's square must have outside the span, else it lies in it already
@@ -26,11 +25,6 @@ class PseudoInverse(Rule):
 
     id: ClassVar[str] = "pseudo-inverse"
 
-    @property
-    def symmetric(self) -> bool:
-        """Always."""
-        return True
-
     def learn(self, matrix: Tensor, new: Tensor, earlier: Tensor | None, centre: Tensor | None) -> Tensor:
         """See `Rule.learn`."""
         projector = matrix.to(torch.float64)
@@ -45,10 +39,6 @@ class PseudoInverse(Rule):
             basis = torch.linalg.qr((kept - kept @ projector).T).Q
             projector = projector + basis @ basis.T
         return projector.to(matrix.dtype)
-
-    def unlearn(self, matrix: Tensor, old: Tensor) -> Tensor:
-        """Impossible from Ψ alone."""
-        raise ForgetError("PseudoInverse: expected a dual memory to forget from, found couplings without patterns")
 
     def limit(self, dim: int) -> float:
         """d patterns."""

@@ -7,7 +7,7 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-from hopfield.errors import ForgetError, RuleError
+from hopfield.errors import check_choice
 from hopfield.rules.base import Rule
 
 
@@ -31,13 +31,7 @@ class Storkey(Rule):
     id: ClassVar[str] = "storkey"
 
     def __post_init__(self) -> None:
-        if self.variant not in ("first-order", "local-field"):
-            raise RuleError(f"Storkey: expected variant 'first-order' or 'local-field', found {self.variant!r}")
-
-    @property
-    def symmetric(self) -> bool:
-        """Always."""
-        return True
+        check_choice("Storkey's variant", self.variant, ("first-order", "local-field"))
 
     def learn(self, matrix: Tensor, new: Tensor, earlier: Tensor | None, centre: Tensor | None) -> Tensor:
         """See `Rule.learn`; patterns are stored in order."""
@@ -55,10 +49,6 @@ class Storkey(Rule):
             else:
                 matrix.diagonal().sub_(1 / dim)
         return matrix
-
-    def unlearn(self, matrix: Tensor, old: Tensor) -> Tensor:
-        """Impossible: what a pattern added depended on the patterns before it."""
-        raise ForgetError("Storkey: expected a rule that can forget (Hebbian, or a dual memory), found an ordered one")
 
     def limit(self, dim: int) -> float:
         """`d / sqrt(2 ln d)`, patterns."""

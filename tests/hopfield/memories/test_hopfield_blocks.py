@@ -5,17 +5,9 @@ import warnings
 import pytest
 import torch
 
-from hopfield import (
-    BlockMemory,
-    CapacityWarning,
-    DualMemory,
-    HopfieldNetwork,
-    LearningWarning,
-    Perceptron,
-    PseudoInverse,
-)
+from hopfield import BlockMemory, DualMemory, HopfieldNetwork, Perceptron, PseudoInverse
 from hopfield import patterns as pt
-from hopfield.errors import EmptyMemoryError, RuleError
+from hopfield.errors import CapacityWarning, EmptyMemoryError, LearningWarning, RuleError
 
 
 def _random(count: int, dim: int) -> torch.Tensor:

@@ -7,9 +7,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hopfield import CapacityWarning, DualMemory, Hebbian, HopfieldNetwork, Perceptron, PseudoInverse, Rule, Storkey
+from hopfield import DualMemory, Hebbian, HopfieldNetwork, Perceptron, PseudoInverse, Rule, Storkey
 from hopfield import patterns as pt
-from hopfield.errors import DimensionError, ForgetError, PatternError, RuleError, StoreError
+from hopfield.errors import CapacityWarning, DimensionError, ForgetError, PatternError, RuleError, StoreError
 from hopfield.memories import dual_kernels
 from maskstore import Mask, MaskMatrix, MaskSpec
 

@@ -7,9 +7,10 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hopfield import CapacityWarning, DenseAssociativeMemory, Hebbian, HopfieldNetwork, relax
+from hopfield import DenseAssociativeMemory, Hebbian, HopfieldNetwork
 from hopfield import patterns as pt
-from hopfield.errors import EmptyMemoryError, RuleError
+from hopfield.dynamics import relax
+from hopfield.errors import CapacityWarning, EmptyMemoryError, RuleError
 
 FAST = settings(deadline=None, max_examples=20, derandomize=True)
 seeds = st.integers(0, 2**31)

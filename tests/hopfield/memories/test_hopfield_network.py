@@ -7,9 +7,17 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hopfield import CapacityWarning, Hebbian, HopfieldNetwork, Perceptron, PseudoInverse, Rule, Storkey
+from hopfield import Hebbian, HopfieldNetwork, Perceptron, PseudoInverse, Rule, Storkey
 from hopfield import patterns as pt
-from hopfield.errors import DeviceError, DimensionError, EmptyMemoryError, ForgetError, PatternError, RuleError
+from hopfield.errors import (
+    CapacityWarning,
+    DeviceError,
+    DimensionError,
+    EmptyMemoryError,
+    ForgetError,
+    PatternError,
+    RuleError,
+)
 
 FAST = settings(deadline=None, max_examples=25, derandomize=True)
 RULES: list[Rule] = [Hebbian(), Storkey(), Storkey("local-field"), PseudoInverse(), Perceptron()]

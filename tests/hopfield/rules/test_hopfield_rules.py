@@ -8,9 +8,9 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from hopfield import HopfieldNetwork, LearningWarning, Perceptron, PseudoInverse, Storkey
+from hopfield import HopfieldNetwork, Perceptron, PseudoInverse, Storkey
 from hopfield import patterns as pt
-from hopfield.errors import RuleError
+from hopfield.errors import LearningWarning, RuleError
 from hopfield.rules import RULES, from_settings
 
 FAST = settings(deadline=None, max_examples=20, derandomize=True)

@@ -1,14 +1,12 @@
 """Saved memories: one .npz file with a JSON header, written atomically, read without pickle.
 
 The file is a zip of .npy arrays; `header` is a uint8 array of UTF-8 JSON: `format`, `version`, `kind` (the class),
-`arrays` (name -> [dtype, shape]) and the kind's own fields. Members are stored, never compressed, and their sizes are
-checked against the header before they are read, so that a small file cannot ask for much memory.
+`arrays` (name -> [dtype, shape]) and the kind's own fields. Members are stored, never compressed, so that a small file
+cannot ask for much memory.
 """
 
 import json
-import zipfile
 from collections.abc import Callable
-from math import prod
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -16,18 +14,17 @@ import numpy as np
 
 from hopfield.errors import HopfieldError, MemoryFileError, MemoryWriteError
 from maskstore.errors import MaskStoreError
-from maskstore.files import replacing
+from maskstore.files import read_npz, replacing
 
 FORMAT = "hopfield-memory"
 VERSION = 1
 _HEADER_LIMIT = 1 << 24  # bytes; names of the patterns are in it, about 16 bytes each
-_NPY_PREAMBLE = 4096
 _DTYPES = ("float32", "float64", "int8", "int32", "int64", "uint8", "uint64")
 
-# What numpy, zipfile and json raise on damaged or hostile content. MemoryError is a claim of more elements than there
-# is room for; RuntimeError an encrypted member, or JSON nested too deeply.
+# What damaged or hostile content raises in numpy, json and the memories. MemoryError is a claim of more elements than
+# there is room for; RuntimeError is JSON nested too deeply.
 _DAMAGE = (
-    *(OSError, EOFError, zipfile.BadZipFile, MemoryError, ArithmeticError, AttributeError),
+    *(MaskStoreError, OSError, MemoryError, ArithmeticError, AttributeError),
     *(LookupError, RuntimeError, TypeError, ValueError),
 )
 
@@ -41,7 +38,7 @@ def write(path: Path, kind: str, header: dict[str, Any], arrays: dict[str, np.nd
     described = {name: [array.dtype.name, list(array.shape)] for name, array in arrays.items()}
     text = json.dumps({"format": FORMAT, "version": VERSION, "kind": kind, "arrays": described, **header})
     head = np.frombuffer(text.encode(), dtype=np.uint8)
-    if len(head) > _HEADER_LIMIT - _NPY_PREAMBLE:
+    if len(head) > _HEADER_LIMIT:
         raise MemoryWriteError(f"{path}: expected a header of at most {_HEADER_LIMIT} bytes, found {len(head)}")
     try:
         with replacing(path, overwrite=True) as scratch, scratch.open("wb") as file:
@@ -57,30 +54,14 @@ def read(path: Path, kind: str | None = None) -> tuple[dict[str, Any], dict[str,
     if not path.exists():
         raise MemoryFileError(f"{path}: expected a saved memory, found no file")
     try:
-        with zipfile.ZipFile(path) as archive:
-            members = archive.infolist()
-        if any(member.compress_type != zipfile.ZIP_STORED for member in members):
-            raise MemoryFileError(f"{path}: expected stored members, found compressed ones")
-        sizes = {member.filename: member.file_size for member in members}
-        if not 0 < sizes.get("header.npy", 0) <= _HEADER_LIMIT:
-            raise MemoryFileError(f"{path}: expected a saved memory, found no header of its size")
-        with np.load(path, allow_pickle=False) as file:
-            header = json.loads(file["header"].tobytes(), parse_constant=_refuse_constant)
-            _check_header(path, header, kind, sizes)
-            arrays = {name: file[name] for name in header["arrays"]}
+        arrays = read_npz(path, compressed=False)
+        header = json.loads(arrays["header"][:_HEADER_LIMIT].tobytes(), parse_constant=_refuse_constant)
+        _check_header(path, header, kind, arrays)
     except HopfieldError:
         raise
     except _DAMAGE as error:
         raise MemoryFileError(f"{path}: expected a saved memory, found a damaged or foreign file ({error})") from error
-    for name, (dtype, shape) in header["arrays"].items():
-        array = arrays[name]
-        if array.dtype.name != dtype or list(array.shape) != shape:
-            raise MemoryFileError(
-                f"{path}: array {name!r}: expected {dtype} {shape}, found {array.dtype} {array.shape}"
-            )
-        if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise MemoryFileError(f"{path}: array {name!r}: expected finite values, found NaN or infinity")
-    return header, arrays
+    return header, {name: arrays[name] for name in header["arrays"]}
 
 
 def register(cls: type[M]) -> type[M]:
@@ -97,7 +78,30 @@ def kind(name: str) -> Any:
 
 
 def load_memory(path: str | Path) -> Any:
-    """A saved memory of whichever kind; MemoryFileError if the file is none."""
+    """Read a saved memory of any kind, onto the CPU.
+
+    Args:
+        path: A file that `Memory.save` wrote.
+
+    Returns:
+        A memory of the class that was saved.
+
+    Raises:
+        MemoryFileError: The file is no saved memory, or is damaged.
+
+    Examples:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> import torch
+        >>> from hopfield import HopfieldNetwork, load_memory
+        >>> network = HopfieldNetwork(4)
+        >>> network.store(torch.tensor([True, True, False, True]))
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     network.save(Path(folder, "memory.npz"))
+        ...     again = load_memory(Path(folder, "memory.npz"))
+        >>> again.recall(torch.tensor([1.0, 1.0, 1.0, 1.0]))
+        tensor([ 1.,  1., -1.,  1.])
+    """
     header, arrays = read(Path(path))
     return checked(path, lambda: kind(header["kind"])._restore(header, arrays))
 
@@ -124,7 +128,7 @@ def _refuse_constant(text: str) -> None:
     raise MemoryFileError(f"header: expected finite numbers, found {text}")
 
 
-def _check_header(path: Path, header: Any, kind: str | None, sizes: dict[str, int]) -> None:
+def _check_header(path: Path, header: Any, kind: str | None, arrays: dict[str, np.ndarray]) -> None:
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise MemoryFileError(f"{path}: expected format {FORMAT!r}, found another")
     if header["version"] != VERSION:
@@ -134,8 +138,12 @@ def _check_header(path: Path, header: Any, kind: str | None, sizes: dict[str, in
     for name, (dtype, shape) in header["arrays"].items():
         if dtype not in _DTYPES:
             raise MemoryFileError(f"{path}: array {name!r}: expected a dtype of {_DTYPES}, found {dtype!r:.40}")
-        size = sizes.get(f"{name}.npy")
-        if size is None:
+        if name not in arrays:
             raise MemoryFileError(f"{path}: expected an array {name!r:.60}, found none")
-        if size > prod(shape) * np.dtype(dtype).itemsize + _NPY_PREAMBLE:
-            raise MemoryFileError(f"{path}: array {name!r}: expected {dtype} {shape}, found more bytes")
+        array = arrays[name]
+        if array.dtype.name != dtype or list(array.shape) != shape:
+            raise MemoryFileError(
+                f"{path}: array {name!r}: expected {dtype} {shape}, found {array.dtype} {array.shape}"
+            )
+        if array.dtype.kind == "f" and not np.isfinite(array).all():
+            raise MemoryFileError(f"{path}: array {name!r}: expected finite values, found NaN or infinity")
