@@ -35,6 +35,15 @@ class MeanFieldRecipe(RecoveryRecipe):
     Quadratic couplings have mixtures of stored patterns as fixed points too (Amit, Gutfreund and Sompolinsky 1985).
     What is found with a field that does not lie along it (a cosine below `aligned`) is taken for one and passed over:
     it is no answer, and to take it out would take out a part of patterns that were not tried yet.
+
+    Examples:
+        >>> import torch
+        >>> from hopfield import DualMemory, MeanFieldRecipe, PseudoInverse, patterns, recover
+        >>> stored = patterns.random_patterns(6, 100, torch.Generator().manual_seed(0))
+        >>> memory = DualMemory.of_patterns(stored, PseudoInverse())
+        >>> found = recover(memory, lambda mask: ((2 * mask - 1 - stored[2]) ** 2).mean(), MeanFieldRecipe())
+        >>> torch.equal(found.pattern, stored[2])
+        True
     """
 
     steps: int = 30

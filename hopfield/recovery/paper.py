@@ -17,6 +17,15 @@ class PaperRecipe(RecoveryRecipe):
     is the scores' sign, read straight-through; the scores start at the mean of the stored patterns; SGD with momentum
     and weight decay (without the decay single neurons of the start stay behind). The energy's weight rises linearly as
     in their code, where the talk prints `gamma ** (t/T)`. The gradient of E over mask bits is `-2 h`, as z = 2 m - 1.
+
+    Examples:
+        >>> import torch
+        >>> from hopfield import DualMemory, PaperRecipe, patterns, recover
+        >>> stored = patterns.random_patterns(3, 100, torch.Generator().manual_seed(0))
+        >>> memory = DualMemory.of_patterns(stored)
+        >>> found = recover(memory, lambda mask: ((2 * mask - 1 - stored[2]) ** 2).mean(), PaperRecipe())
+        >>> torch.equal(found.pattern, stored[2])
+        True
     """
 
     steps: int = 30

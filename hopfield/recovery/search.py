@@ -35,6 +35,15 @@ class SearchRecipe(RecoveryRecipe):
     that the right one is found after half of them on average: batches may be small, since right and wrong masks differ
     much. Only `field` is used of the memory. Where nothing comes to rest in it, the initial state's signs are the
     answer, with confidence 0.
+
+    Examples:
+        >>> import torch
+        >>> from hopfield import DenseAssociativeMemory, SearchRecipe, patterns, recover
+        >>> stored = patterns.random_patterns(20, 100, torch.Generator().manual_seed(0))
+        >>> memory = DenseAssociativeMemory.of_patterns(stored)
+        >>> found = recover(memory, lambda mask: ((2 * mask - 1 - stored[2]) ** 2).mean(), SearchRecipe())
+        >>> torch.equal(found.pattern, stored[2])
+        True
     """
 
     calls: int = 320

@@ -15,6 +15,14 @@ class Rule(ABC):
     A rule works on the whole matrix Ψ with its diagonal; memories apply Ψ with the diagonal set to zero. Patterns come
     as float tensors `(k, d)`, minus the memory's centre. Rules with `needs_patterns` learn from all patterns each time,
     so the memory keeps those (packed, one bit a neuron).
+
+    Examples:
+        >>> from hopfield import Hebbian, PseudoInverse, Rule
+        >>> rules: list[Rule] = [Hebbian(), PseudoInverse()]
+        >>> [round(rule.limit(dim=512)) for rule in rules]  # patterns that 512 neurons hold
+        [41, 512]
+        >>> Hebbian().settings()
+        {'id': 'hebbian'}
     """
 
     id: ClassVar[str]

@@ -27,6 +27,15 @@ class Perceptron(Rule):
     A memory with a centre c learns them with the threshold that it applies, θ = 1: h = Ψ (z - c) + c.
 
     All patterns are learnt anew at each store, so the memory keeps them. `LearningWarning` if some could not be.
+
+    Examples:
+        >>> import torch
+        >>> from hopfield import HopfieldNetwork, Perceptron, patterns
+        >>> stored = patterns.random_patterns(50, 100, torch.Generator().manual_seed(0))
+        >>> network = HopfieldNetwork(100, Perceptron())
+        >>> network.store(stored)
+        >>> torch.equal(network.recall(stored), stored)
+        True
     """
 
     margin: float = 0.0

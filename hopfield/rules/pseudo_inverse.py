@@ -21,6 +21,15 @@ class PseudoInverse(Rule):
     Sompolinsky, "Associative recall of memory without errors", Phys. Rev. A 1987). Incremental: a new pattern adds the
     projector onto what is new in it (Greville 1960), computed in float64. Forgetting needs the other patterns, which Ψ
     does not keep: see the dual memory.
+
+    Examples:
+        >>> import torch
+        >>> from hopfield import HopfieldNetwork, PseudoInverse, patterns
+        >>> stored = patterns.random_patterns(50, 100, torch.Generator().manual_seed(0))
+        >>> network = HopfieldNetwork(100, PseudoInverse())
+        >>> network.store(stored)
+        >>> torch.equal(network.recall(stored), stored)
+        True
     """
 
     id: ClassVar[str] = "pseudo-inverse"

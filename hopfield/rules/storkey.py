@@ -24,6 +24,15 @@ class Storkey(Rule):
 
     Holds about `d / sqrt(2 ln d)` patterns (Storkey and Valabregue 1999). Incremental; the order matters, so a pattern
     cannot be taken out exactly.
+
+    Examples:
+        >>> import torch
+        >>> from hopfield import HopfieldNetwork, Storkey, patterns
+        >>> stored = patterns.random_patterns(15, 100, torch.Generator().manual_seed(0))
+        >>> network = HopfieldNetwork(100, Storkey())
+        >>> network.store(stored)
+        >>> torch.equal(network.recall(stored), stored)
+        True
     """
 
     variant: Literal["first-order", "local-field"] = "first-order"
