@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
@@ -101,7 +101,7 @@ def relax(
         >>> torch.equal(rest.states, stored), rest.sweeps
         (True, 2)
     """
-    check_choice("update", update, ("synchronous", "asynchronous"))
+    check_choice("update", update, get_args(Update))
     if max_sweeps < 1:
         raise RuleError(f"max_sweeps: expected at least 1, found {max_sweeps}")
     given = pt.as_state(cues, memory.dim, device=memory.device)

@@ -13,6 +13,7 @@ from torch import Tensor
 from hopfield.errors import DimensionError, PatternError
 from maskstore import MaskMatrix
 from maskstore.masks import bits
+from maskstore.torch import packed_bytes, unpacked, unpacked_tiles
 
 
 def as_patterns(patterns: Any, dim: int | None = None, *, device: torch.device | str | None = None) -> Tensor:
@@ -93,9 +94,8 @@ def from_matrix(matrix: MaskMatrix) -> Tensor:
         >>> patterns.from_matrix(MaskMatrix(spec, [Mask.from_dense({"fc": [[1, 0, 1]]}, spec)]))
         tensor([[ 1., -1.,  1.]])
     """
-    rows = [matrix[i].flat() for i in range(len(matrix))]
-    dense = np.stack(rows) if rows else np.zeros((0, matrix.spec.bits), dtype=np.bool_)
-    return torch.from_numpy(dense).to(torch.float32) * 2 - 1
+    tiles = unpacked_tiles(packed_bytes(matrix.rows), matrix.spec)
+    return 2 * torch.cat([dense for _, dense in tiles], dim=1) - 1
 
 
 def to_bits(states: Tensor) -> Tensor:
@@ -157,9 +157,7 @@ def unpack(words: np.ndarray, dim: int) -> Tensor:
         >>> patterns.unpack(np.array([[5]], dtype=np.uint64), 3)
         tensor([[ 1., -1.,  1.]])
     """
-    dense = [bits.unpack(row, dim) for row in words]
-    stacked = np.stack(dense) if dense else np.zeros((0, dim), dtype=np.bool_)
-    return torch.from_numpy(stacked).to(torch.float32) * 2 - 1
+    return 2 * unpacked(packed_bytes(words), dim) - 1
 
 
 def activity(patterns: Tensor) -> float:

@@ -187,8 +187,8 @@ class Memory(ABC):
         Raises:
             MemoryFileError: The file is no saved memory, or one of another kind.
         """
-        header, arrays = storage.read(Path(path), cls.__name__)
-        return storage.checked(path, lambda: cls._restore(header, arrays))
+        memory: Self = storage.read(Path(path), cls.__name__)
+        return memory
 
     def _state(self, state: Any) -> Tensor:
         if not len(self):

@@ -1,6 +1,6 @@
 """`CoarseCouplings`: a matrix in 8, 2 or 1 bits a number, applied to states as it lies in memory."""
 
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 import numpy as np
 import torch
@@ -45,7 +45,7 @@ class CoarseCouplings(Couplings):
     @classmethod
     def of(cls, matrix: np.ndarray, precision: Precision, *, symmetric: bool) -> Self:
         """The nearest coarse matrix to couplings `(d, d)` float32 with zero diagonal."""
-        check_choice("precision", precision, ("int8", "ternary", "one-bit"))
+        check_choice("precision", precision, get_args(Precision))
         d = len(matrix)
         size = np.abs(matrix)
         mean = float(size.sum() / max(1, d * (d - 1)))

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import torch
@@ -63,7 +63,7 @@ class DenseAssociativeMemory(PackedMemory):
         beta: float = 1.0,
         device: torch.device | str = "cpu",
     ) -> None:
-        check_choice("shape of the energy", shape, ("polynomial", "exponential"))
+        check_choice("shape of the energy", shape, get_args(Shape))
         if not isinstance(degree, int) or not 2 <= degree <= 30 or not 0 < beta <= 100:
             raise RuleError(f"energy: expected a whole degree in 2..30 and beta in (0, 100], found {degree} and {beta}")
         super().__init__(masks, device)

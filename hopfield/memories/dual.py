@@ -13,7 +13,7 @@ from hopfield.memories.packed import PackedMemory, matrix_of, restored_masks
 from hopfield.memories.quadratic import Centring
 from hopfield.rules import NEW_DIRECTION, Hebbian, PseudoInverse, Rule, Storkey, from_settings
 from maskstore import MaskMatrix, MaskSpec
-from maskstore.torch import packed_bytes, tiles
+from maskstore.torch import packed_bytes, unpacked_tiles
 
 Kernel = Callable[[np.ndarray, int], np.ndarray]
 """Gram matrix `(k, k)` float64 and d -> C `(k, k)` float64."""
@@ -190,7 +190,7 @@ def _diagonal_of(rows: np.ndarray, spec: MaskSpec, centre: float, kernel: Tensor
     result = torch.zeros(spec.bits)
     if len(rows):
         weights = kernel.float()
-        for flat, bits in tiles(packed_bytes(rows), spec):
+        for flat, bits in unpacked_tiles(packed_bytes(rows), spec):
             x = 2 * bits - 1 - centre  # (k, t)
             result[flat] = (x * (weights @ x)).sum(dim=0)
     return result
@@ -202,7 +202,7 @@ def _gains(
     """`x . Ψ x / x . x` of every pattern, Ψ with zero diagonal, `(k,)`: x² = 1 + c² - 2 c z for spins z."""
     whole = np.einsum("ab,bc,ca->a", gram, kernel.numpy(), gram)
     spins = torch.zeros(len(rows), dtype=torch.float64)
-    for flat, bits in tiles(packed_bytes(rows), spec):
+    for flat, bits in unpacked_tiles(packed_bytes(rows), spec):
         spins += (2 * bits - 1) @ diagonal[flat]
     own = (1 + centre**2) * float(diagonal.sum(dtype=torch.float64)) - 2 * centre * spins.numpy()
     result: np.ndarray = (whole - own) / gram.diagonal().clip(min=1e-30)

@@ -6,13 +6,12 @@ cannot ask for much memory.
 """
 
 import json
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 
-from hopfield.errors import HopfieldError, MemoryFileError, MemoryWriteError
+from hopfield.errors import MemoryFileError, MemoryWriteError
 from maskstore.errors import MaskStoreError
 from maskstore.files import read_npz, replacing
 
@@ -28,7 +27,6 @@ _DAMAGE = (
     *(LookupError, RuntimeError, TypeError, ValueError),
 )
 
-T = TypeVar("T")
 M = TypeVar("M")
 _KINDS: dict[str, Any] = {}
 
@@ -49,19 +47,21 @@ def write(path: Path, kind: str, header: dict[str, Any], arrays: dict[str, np.nd
         raise MemoryWriteError(f"{path}: expected to write a memory there, found: {why}") from error
 
 
-def read(path: Path, kind: str | None = None) -> tuple[dict[str, Any], dict[str, np.ndarray]]:
-    """Header and arrays of a saved memory; MemoryFileError unless it is one, and of `kind` where that is given."""
+def read(path: Path, expected: str | None = None) -> Any:
+    """A saved memory, of the class of that name where one is expected; MemoryFileError unless the file holds one."""
     if not path.exists():
         raise MemoryFileError(f"{path}: expected a saved memory, found no file")
     try:
         arrays = read_npz(path, compressed=False)
         header = json.loads(arrays["header"][:_HEADER_LIMIT].tobytes(), parse_constant=_refuse_constant)
-        _check_header(path, header, kind, arrays)
-    except HopfieldError:
-        raise
+        _check_header(header, expected, arrays)
+        return kind(header["kind"])._restore(header, {name: arrays[name] for name in header["arrays"]})
+    except MemoryFileError as error:
+        raise MemoryFileError(f"{path}: {error}") from error
     except _DAMAGE as error:
-        raise MemoryFileError(f"{path}: expected a saved memory, found a damaged or foreign file ({error})") from error
-    return header, {name: arrays[name] for name in header["arrays"]}
+        raise MemoryFileError(
+            f"{path}: expected the fields of a saved memory, found a damaged or foreign file ({error})"
+        ) from error
 
 
 def register(cls: type[M]) -> type[M]:
@@ -102,18 +102,7 @@ def load_memory(path: str | Path) -> Any:
         >>> again.recall(torch.tensor([1.0, 1.0, 1.0, 1.0]))
         tensor([ 1.,  1., -1.,  1.])
     """
-    header, arrays = read(Path(path))
-    return checked(path, lambda: kind(header["kind"])._restore(header, arrays))
-
-
-def checked(path: str | Path, rebuild: Callable[[], T]) -> T:
-    """Run a rebuild, turning its complaints about wrong fields into a MemoryFileError that names the file."""
-    try:
-        return rebuild()
-    except MemoryFileError as error:
-        raise MemoryFileError(f"{path}: {error}") from error
-    except _DAMAGE as error:
-        raise MemoryFileError(f"{path}: expected the fields of a saved memory, found {error}") from error
+    return read(Path(path))
 
 
 def natural(header: dict[str, Any], name: str) -> int:
@@ -128,22 +117,20 @@ def _refuse_constant(text: str) -> None:
     raise MemoryFileError(f"header: expected finite numbers, found {text}")
 
 
-def _check_header(path: Path, header: Any, kind: str | None, arrays: dict[str, np.ndarray]) -> None:
+def _check_header(header: Any, expected: str | None, arrays: dict[str, np.ndarray]) -> None:
     if not isinstance(header, dict) or header.get("format") != FORMAT:
-        raise MemoryFileError(f"{path}: expected format {FORMAT!r}, found another")
+        raise MemoryFileError(f"expected format {FORMAT!r}, found another")
     if header["version"] != VERSION:
-        raise MemoryFileError(f"{path}: expected format version {VERSION}, found {header['version']!r:.40}")
-    if kind is not None and header["kind"] != kind:
-        raise MemoryFileError(f"{path}: expected a {kind}, found a {header['kind']!s:.60}")
+        raise MemoryFileError(f"expected format version {VERSION}, found {header['version']!r:.40}")
+    if expected is not None and header["kind"] != expected:
+        raise MemoryFileError(f"expected a {expected}, found a {header['kind']!s:.60}")
     for name, (dtype, shape) in header["arrays"].items():
         if dtype not in _DTYPES:
-            raise MemoryFileError(f"{path}: array {name!r}: expected a dtype of {_DTYPES}, found {dtype!r:.40}")
+            raise MemoryFileError(f"array {name!r}: expected a dtype of {_DTYPES}, found {dtype!r:.40}")
         if name not in arrays:
-            raise MemoryFileError(f"{path}: expected an array {name!r:.60}, found none")
+            raise MemoryFileError(f"expected an array {name!r:.60}, found none")
         array = arrays[name]
         if array.dtype.name != dtype or list(array.shape) != shape:
-            raise MemoryFileError(
-                f"{path}: array {name!r}: expected {dtype} {shape}, found {array.dtype} {array.shape}"
-            )
+            raise MemoryFileError(f"array {name!r}: expected {dtype} {shape}, found {array.dtype} {array.shape}")
         if array.dtype.kind == "f" and not np.isfinite(array).all():
-            raise MemoryFileError(f"{path}: array {name!r}: expected finite values, found NaN or infinity")
+            raise MemoryFileError(f"array {name!r}: expected finite values, found NaN or infinity")

@@ -2,13 +2,15 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
 
 from hopfield.errors import check_choice
 from hopfield.rules.base import Rule
+
+Variant = Literal["first-order", "local-field"]
 
 
 @dataclass(frozen=True)
@@ -35,12 +37,12 @@ class Storkey(Rule):
         True
     """
 
-    variant: Literal["first-order", "local-field"] = "first-order"
+    variant: Variant = "first-order"
 
     id: ClassVar[str] = "storkey"
 
     def __post_init__(self) -> None:
-        check_choice("Storkey's variant", self.variant, ("first-order", "local-field"))
+        check_choice("Storkey's variant", self.variant, get_args(Variant))
 
     def learn(self, matrix: Tensor, new: Tensor, earlier: Tensor | None, centre: Tensor | None) -> Tensor:
         """See `Rule.learn`; patterns are stored in order."""
