@@ -1,7 +1,6 @@
 """`HopfieldNetwork`: the dense memory, a matrix Ψ over d neurons."""
 
 from collections.abc import Callable
-from operator import index
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -64,20 +63,16 @@ class HopfieldNetwork(QuadraticMemory):
         centre: CentreSetting = "auto",
         device: torch.device | str = "cpu",
     ) -> None:
-        try:
-            neurons = index(dim)
-        except TypeError:
-            neurons = 0
-        if neurons < 1:
+        if not isinstance(dim, int | np.integer) or dim < 1:
             raise DimensionError(f"HopfieldNetwork: expected a whole number of neurons, at least one, found {dim!r}")
         if rule is not None and not isinstance(rule, Rule):
             raise RuleError(f"HopfieldNetwork: expected a rule such as Hebbian(), found {rule!r:.60}")
         self.rule: Rule = rule or Hebbian()
         self._auto: bool = isinstance(centre, str)
-        self._packed: np.ndarray = np.zeros((0, (neurons + 63) // 64), dtype=np.uint64)
+        self._packed: np.ndarray = np.zeros((0, (dim + 63) // 64), dtype=np.uint64)
         where = as_device(device, DeviceError)
-        couplings = self._wrap(torch.zeros(neurons, neurons, device=where))
-        super().__init__(neurons, couplings, Centring(_given_centre(centre, neurons, where)), 0)
+        couplings = self._wrap(torch.zeros(dim, dim, device=where))
+        super().__init__(int(dim), couplings, Centring(_given_centre(centre, dim, where)), 0)
 
     @property
     def nbytes(self) -> int:
