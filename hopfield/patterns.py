@@ -270,14 +270,11 @@ def _tensor(values: Any, what: str) -> Tensor:
     except (TypeError, ValueError, RuntimeError) as error:
         raise PatternError(f"{what}: expected a tensor or array of numbers, found {type(values).__name__}") from error
     if array.dtype.kind not in "biuf":
-        raise PatternError(f"{what}: expected a tensor or array of numbers, found {_described(values, array)}")
+        found = f"an array of {array.dtype}" if isinstance(values, np.ndarray) else type(values).__name__
+        raise PatternError(f"{what}: expected a tensor or array of numbers, found {found}")
     native = array.dtype.newbyteorder("=")
     # torch computes little or nothing with these
     if (native.kind == "u" and native.itemsize > 1) or native.itemsize > 8:
         native = np.dtype(np.float64)
     # torch takes neither negative strides nor, without a warning, what must not be written to
     return torch.from_numpy(np.require(array, dtype=native, requirements=["C", "W"]))
-
-
-def _described(values: Any, array: np.ndarray) -> str:
-    return f"an array of {array.dtype}" if isinstance(values, np.ndarray) else type(values).__name__

@@ -41,7 +41,7 @@ class Backend(Enum):
 
 
 class PackedMasks:
-    """k masks, packed, with products in torch.
+    """k masks, packed, with products in torch. Made by `PackedMasks.of`.
 
     On the CPU the masks stay in the `MaskMatrix` and take no further memory. On another device a copy lies there,
     `8 * spec.words` bytes a mask. Masks that are appended to the matrix are seen here too: the next product copies them
@@ -108,7 +108,11 @@ class PackedMasks:
         return 0 if self._matrix is not None else 8 * self.spec.words * len(self)
 
     def select(self, rows: Sequence[int]) -> "PackedMasks":
-        """The masks of these rows, in this order, on the same device; they do not follow the matrix any more."""
+        """Some of the masks, on the same device. They do not follow the matrix any more.
+
+        Args:
+            rows: Which masks, by their rows, in the order that is wanted.
+        """
         if self._matrix is not None:
             return PackedMasks(self.spec, self.device, self.backend, self._matrix.select(rows))
         chosen = torch.tensor(rows, dtype=torch.int64, device=self.device)
@@ -189,7 +193,19 @@ class PackedMasks:
         return torch.cat([alpha @ tile for _, tile in unpacked_tiles(rows, self.spec)], dim=-1)
 
     def column(self, index: int) -> Tensor:
-        """One bit of every mask, `(k,)` float32: the bit at a flat index in `range(spec.bits)`."""
+        """One bit of every mask.
+
+        Args:
+            index: The bit's place in flat tensors, 0 to `spec.bits` - 1.
+
+        Returns:
+            0 or 1 for each mask, `(k,)`, float32.
+
+        Raises:
+            MaskValueError: There is no such bit.
+        """
+        if not 0 <= index < self.spec.bits:
+            raise MaskValueError(f"column: expected a flat index of 0 to {self.spec.bits - 1}, found {index}")
         layer = next(layer for layer in self.spec if index < layer.flat_start + layer.size)
         byte, shift = divmod(index - layer.flat_start, 8)
         if self._matrix is not None:
