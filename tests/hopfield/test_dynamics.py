@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from hopfield import HopfieldNetwork, Storkey
 from hopfield import patterns as pt
-from hopfield.errors import RuleError
+from hopfield.dynamics import mean_field, relax
+from hopfield.errors import CapacityWarning, RuleError
 from tests.helpers.patterns import random_patterns
 from tests.helpers.profiles import FAST
 
