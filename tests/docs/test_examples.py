@@ -1,8 +1,8 @@
 """Whatever a user can call shows its use in an example, and the examples of all docstrings run.
 
 What can be called: every function of the three packages' `__all__`, and every class but abstract ones and protocols,
-which have no instances, and errors and warnings, of which `errors` says when they are raised. A module in `__all__`, such as
-`hopfield.patterns`, stands for what it lists, or for the functions and classes that it defines if it lists nothing.
+which have no instances, and errors and warnings, of which `errors` says when they are raised. A module in `__all__`,
+such as `hopfield.patterns`, stands for what it lists, or for what it defines if it lists nothing.
 """
 
 import doctest
