@@ -123,7 +123,8 @@ def run(layers: list[Tensor], images: Tensor) -> Tensor:
 
 def batches(config: BaselineConfig, task: Task, number: int) -> list[Tensor]:
     """Rows of the training images for each step of task `number`, the same as the masked network's; `(b,)` each."""
-    order = batch_order(config.seed, number, len(task.train.labels), config.steps, config.batch_size)
+    images = len(task.train.labels)
+    order = batch_order(config.seed, number, images=images, steps=config.steps, batch_size=config.batch_size)
     return list(torch.from_numpy(order))
 
 

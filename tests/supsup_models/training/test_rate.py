@@ -26,7 +26,7 @@ from supsup_models.networks.sparsity import kept_weights
 from supsup_models.runs.config import run_config
 from supsup_models.runs.train import train_run
 from supsup_models.training.recipes import Adam, Sparse
-from supsup_models.training.steps.sparse import SparseStepper, bit_prices, densities_at
+from supsup_models.training.steps.sparse import SparseStep, bit_prices, densities_at
 from supsup_models.training.target_density import coded_bits, find_density
 
 DENSITIES = (0.2, 0.3, 0.4)
@@ -49,8 +49,8 @@ def batch(size: int = 10, *, double: bool = True) -> tuple[Tensor, Tensor]:
     return images, torch.arange(size) % 3
 
 
-def stepper(model: MaskedNetwork, sparse: Sparse = SPARSE, steps: int = 40) -> SparseStepper:
-    return SparseStepper(model, model.initial_scores(1), replace(RECIPE, sparse=sparse), task=1, steps=steps)
+def step_of(model: MaskedNetwork, sparse: Sparse = SPARSE, steps: int = 40) -> SparseStep:
+    return SparseStep(model, model.initial_scores(1), replace(RECIPE, sparse=sparse), task=1, steps=steps)
 
 
 def defined_loss(model: MaskedNetwork, masks: list[Tensor], images: Tensor, labels: Tensor, sparse: Sparse) -> Tensor:
@@ -106,7 +106,7 @@ def test_a_step_follows_the_gradient_of_the_defined_loss(sparse: Sparse) -> None
         kept = kept_weights(scores.numel(), density)
         masks.append((scores >= scores.reshape(-1).sort(descending=True).values[kept - 1]).double().requires_grad_())
     expected = torch.autograd.grad(defined_loss(model, masks, images, labels, sparse), masks)
-    trained = stepper(model, sparse)
+    trained = step_of(model, sparse)
     loss = trained.step(images, labels, 0.02)
     assert trained.scores.grad is not None
     for found, wanted in zip(model.layer_weights(trained.scores.grad), expected, strict=True):
@@ -125,7 +125,7 @@ def test_bfloat16_takes_nearly_the_same_step() -> None:
     images, labels = batch(32, double=False)
     recipe = replace(RECIPE, sparse=replace(SPARSE, rate_weight=0.0))
     full, half = (
-        SparseStepper(model, model.initial_scores(1), recipe, task=1, steps=40, half=half) for half in (False, True)
+        SparseStep(model, model.initial_scores(1), recipe, task=1, steps=40, half=half) for half in (False, True)
     )
     for each in (full, half):
         each.step(images, labels, 0.0)
@@ -341,9 +341,9 @@ def test_errors() -> None:
     with pytest.raises(SparsityError, match=r"fc1: expected to keep at least one of 108 weights, found 0\.004"):
         network((0.004, 0.2, 0.2))
     with pytest.raises(NetworkError, match="expected superfluous outputs"):
-        stepper(network(classes=6))
+        step_of(network(classes=6))
     with pytest.raises(NetworkError, match="expected Adam, a density"):
-        SparseStepper(network(), network().initial_scores(0), replace(RECIPE, optimiser=RMSProp()), task=0, steps=1)
+        SparseStep(network(), network().initial_scores(0), replace(RECIPE, optimiser=RMSProp()), task=0, steps=1)
     with pytest.raises(NetworkError, match="expected a network without densities"):
         train_task(network(), _Data(), Recipe("plain"), task=0, steps=1)
     with pytest.raises(NetworkError, match="expected a network of densities"):
