@@ -50,10 +50,10 @@ def perceptron_forward(
 def perceptron_backward(
     delta: Tensor, activations: Sequence[Tensor], weights: Sequence[Tensor], scales: Sequence[float] | None = None
 ) -> list[Tensor]:
-    """The gradient at the linear output of every layer, `(..., b, out)` each, from `delta`, that at the logits.
+    """The gradient at the linear output of every layer, `(..., b, out)` each, from that at the logits, `delta`.
 
-    `activations` are what `perceptron_forward` gave; `weights` and `scales` are what it was given. The gradient of layer
-    l's weights is `result[l].mT @ activations[l]`.
+    `activations` are what `perceptron_forward` gave; `weights` and `scales` are what it was given. The gradient of the
+    weights of layer l is `result[l].mT @ activations[l]`.
     """
     deltas = [delta.to(activations[0].dtype)]
     for index in range(len(weights) - 1, 0, -1):

@@ -294,6 +294,9 @@ def test_a_run_meets_its_target_and_goes_on(tmp_path: Path) -> None:
     with MaskBank.open(tmp_path / "masks.bank") as bank:
         first = bank["task-0"]
         assert 0.25 < coded_bits(first, SeededScores(seed=0, task=0)) <= 0.3
+        model = MaskedNetwork.from_bank(bank)
+    assert model.densities == tuple(densities)
+    assert model.spec == first.spec
     again = train_run(replace(config, tasks=3), tmp_path)
     assert again.record.network["densities"] == densities
     assert again.new_tasks == 1
