@@ -12,6 +12,7 @@ from .mlp import run_perceptron as run_perceptron
 from .resnet import RESNETS as RESNETS
 from .resnet import resnet_18_20 as resnet_18_20
 from .resnet import resnet_50 as resnet_50
+from .score_masks import threshold as threshold
 from .sparsity import SPARSITIES as SPARSITIES
 from .sparsity import erdos_renyi as erdos_renyi
 from .sparsity import kept_weights as kept_weights

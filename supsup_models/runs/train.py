@@ -262,7 +262,7 @@ def _new_record(config: RunConfig, recipe: Recipe, stream: TaskStream, device: t
         if config.outputs == stream.classes:
             raise NetworkError(
                 f"recipe {recipe.name}: expected superfluous outputs, more than the stream's {stream.classes} classes, "
-                f"found {config.outputs} outputs; raise --outputs, or use --recipe dense"
+                f"found {config.outputs} outputs; ask for more outputs, or for recipe dense"
             )
     if not is_masked_network(config):
         network["image_shape"] = [stream.inputs] if config.model in ARCHITECTURES else list(stream.image_shape)

@@ -156,7 +156,7 @@ def test_data_of_another_shape_is_refused() -> None:
         (lambda: RMSProp(float("nan")), "learning_rate in .*, found nan"),
         (lambda: RMSProp(alpha=1.0), r"alpha in \[0, 1\), found 1"),
         (lambda: Adam(float("inf")), "Adam: expected learning_rate"),
-        (lambda: Adam(betas=(0.9, 1.5)), r"second_beta in \[0, 1\), found 1.5"),
+        (lambda: Adam(betas=(0.9, 1.5)), r"Adam: expected betas in \[0, 1\), found 1.5"),
         (lambda: Recipe("r", batch_size=0), r"recipe 'r': expected batch_size in \[1, inf\), found 0"),
         (lambda: Recipe("r", weight_gain=-1.0), "weight_gain"),
         (lambda: Recipe("r", schedule="cosin"), "did you mean 'cosine'"),  # type: ignore[arg-type]
