@@ -7,7 +7,6 @@ import pytest
 import torch
 
 from maskstore import Mask, MaskMatrix
-from maskstore.torch import Backend, PackedMasks
 from supsup_models import MaskedNetwork, TaskInference, infer_each, infer_task
 from supsup_models.inference import superposition
 from supsup_models.inference.superposition import Superposition, expected_weights
@@ -95,44 +94,57 @@ def test_calls_in_a_row_compute_the_superposed_weights_once(monkeypatch: pytest.
     for _ in range(3):
         inference.infer(images, method="binary")
     infer_task(model, matrix, images)
-    assert len(made) - 1 == 3 + 1  # each second round of binary inference, over fewer masks, and once for all of them
-    infer_task(network((6, 9, 5)), matrix, images)
-    infer_task(model, matrix, images)
-    assert len(made) - 1 == 3 + 1 + 2  # the last network's are kept
+    assert len(made) == 2  # an inference has its own, and leaves those of the calls alone
+    for other in (network((6, 9, 5)), model):
+        infer_task(other, matrix, images)
+    assert len(made) == 4  # only those of the last network are kept
 
 
-def test_nothing_that_is_kept_holds_the_matrix_or_the_network(monkeypatch: pytest.MonkeyPatch) -> None:
-    copies: list[int] = []
-
-    class OnDevice(PackedMasks):
-        """A copy, as on a CUDA device."""
-
-        @classmethod
-        def of(cls, matrix: MaskMatrix, device: torch.device | str = "cpu", **options) -> PackedMasks:
-            copies.append(len(matrix))
-            return PackedMasks.of(matrix, "cpu", backend=Backend.TORCH)
-
+def test_nothing_that_is_kept_holds_the_matrix_or_the_network() -> None:
     model = network((6, 9, 5))
-    matrix, images = random_matrix(model, 3), torch.randn(4, 6)
-    infer_task(model, matrix, images)
+    matrix = random_matrix(model, 3)
+    infer_task(model, matrix, torch.randn(4, 6))
     gone = ref(matrix), ref(model)
     del matrix, model
     assert [each() for each in gone] == [None, None]
 
-    monkeypatch.setattr(superposition, "PackedMasks", OnDevice)
+
+class OnCuda:
+    """A network that says it is on a CUDA device."""
+
+    device = torch.device("cuda", 0)
+
+
+def test_a_matrix_is_copied_to_its_device_once_and_not_held_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    copies: list[int] = []
+
+    class Copy:
+        """Masks on a device; those of a selection do not know the matrix."""
+
+        device = OnCuda.device
+
+        def __init__(self, count: int, matrix: MaskMatrix | None) -> None:
+            self.count, self.matrix = count, matrix
+
+        @classmethod
+        def of(cls, matrix: MaskMatrix, device: torch.device) -> "Copy":
+            copies.append(len(matrix))
+            return cls(len(matrix), matrix)
+
+        def select(self, rows: range) -> "Copy":
+            return Copy(len(rows), None)
+
+        def __len__(self) -> int:
+            return self.count
+
+    monkeypatch.setattr(superposition, "PackedMasks", Copy)
     matrix = random_matrix(network((6, 9, 5)), 3)
     mixed = Superposition(OnCuda(), matrix)
     assert mixed.masks is mixed.masks
     matrix.append("new", matrix[0])
     assert len(mixed.masks) == 4
     assert copies == [3, 4]
-    kept, gone_matrix = mixed.kept, ref(matrix)
+    kept, gone = mixed.kept, ref(matrix)
     del mixed, matrix
     assert len(kept.masks) == 4
-    assert gone_matrix() is None
-
-
-class OnCuda:
-    """A network that says it is on a CUDA device, for the choice of rows alone."""
-
-    device = torch.device("cuda", 0)
+    assert gone() is None
