@@ -76,7 +76,7 @@ def split(source: DataSet, seed: int) -> MakeTask:
 
 def split_folders(folders: ClassFolders, seed: int) -> MakeTask:
     """Task t sees the image files of its own classes."""
-    names = folders.classes
+    names = folders.names
     shares = shared_out(len(names), classes_per_split("imagenet"), seed)
 
     def make_task(index: int) -> Task:

@@ -13,7 +13,7 @@ from numpy.typing import ArrayLike
 from supsup_models.data import stream_kinds as kinds
 from supsup_models.data.arrays import collected, make_split
 from supsup_models.data.names import classes_per_split, parse_stream_name, stream_length
-from supsup_models.data.sets import MEAN, SIZE, STD, ClassFolders, ImageFiles, find_imagenet, load_data_set
+from supsup_models.data.sets import ClassFolders, DataSet, find_imagenet, load_data_set
 from supsup_models.data.tasks import Task, plain, task_name
 from supsup_models.errors import StreamLengthError, TaskDataError
 
@@ -160,21 +160,30 @@ def open_stream(
     `data` and `download` say where files may come from (`load_data_set`, `find_imagenet`). Raises `UnknownStreamError`,
     `StreamLengthError`, and what those raise.
     """
-    kind, data_set_name = parse_stream_name(name)
+    kind, data_set = parse_stream_name(name)
     count = stream_length(name, tasks)
-    if data_set_name == "imagenet":
-        return _imagenet_stream(name, find_imagenet(data), count, seed)
-    source = load_data_set(data_set_name, data=data, download=download)
-    if kind == "permuted":
-        make_task = kinds.permuted(source, seed)
+    classes = classes_per_split(data_set) if kind == "split" else 0
+    source: DataSet | ClassFolders
+    if data_set == "imagenet":
+        source = find_imagenet(data)
+        if len(source.names) < count * classes:
+            raise StreamLengthError(
+                f"{name}: expected {count * classes} classes for {count} tasks, found {len(source.names)} class folders"
+            )
+        make_task = kinds.split_folders(source, seed)
     else:
-        make_task = kinds.rotated(source) if kind == "rotated" else kinds.split(source, seed)
+        source = load_data_set(data_set, data=data, download=download)
+        classes = classes or source.classes
+        if kind == "permuted":
+            make_task = kinds.permuted(source, seed)
+        else:
+            make_task = kinds.rotated(source) if kind == "rotated" else kinds.split(source, seed)
     return TaskStream(
         name,
         make_task,
         tasks=count,
         inputs=source.inputs,
-        classes=classes_per_split(source.name) if kind == "split" else source.classes,
+        classes=classes,
         image_shape=source.image_shape,
         record={
             "seed": seed,
@@ -182,28 +191,5 @@ def open_stream(
             "sha256": dict(source.sha256),
             "mean": plain(source.mean),
             "std": plain(source.std),
-        },
-    )
-
-
-def _imagenet_stream(name: str, folders: ClassFolders, tasks: int, seed: int) -> TaskStream:
-    per_task = classes_per_split("imagenet")
-    if len(folders.classes) < tasks * per_task:
-        raise StreamLengthError(
-            f"{name}: expected {tasks * per_task} classes for {tasks} tasks, found {len(folders.classes)} class folders"
-        )
-    return TaskStream(
-        name,
-        kinds.split_folders(folders, seed),
-        tasks=tasks,
-        inputs=ImageFiles.inputs,
-        classes=per_task,
-        image_shape=(3, SIZE, SIZE),
-        record={
-            "seed": seed,
-            "data_set": "imagenet",
-            "sha256": {"names": folders.sha256},
-            "mean": plain(MEAN),
-            "std": plain(STD),
         },
     )

@@ -1,7 +1,7 @@
 """What a task of a stream is: labelled images for training and for testing, served in batches."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, Self, final
 
 import torch
@@ -134,15 +134,8 @@ class Split:
     def to(self, device: torch.device | str) -> "Split":
         """The same split with its labels and images on `device`, so that batches are made there."""
         pixels = self.pixels().to(device)
-        return Split(
-            labels=self.labels.to(device),
-            pixels=lambda: pixels,
-            inputs=self.inputs,
-            scale=self.scale,
-            shift=self.shift,
-            rows=None if self.rows is None else self.rows.to(device),
-            columns=None if self.columns is None else self.columns.to(device),
-        )
+        rows, columns = (None if each is None else each.to(device) for each in (self.rows, self.columns))
+        return replace(self, labels=self.labels.to(device), pixels=lambda: pixels, rows=rows, columns=columns)
 
     def _gathered(self, pixels: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         """One pass over bytes, bit for bit what the float operations in `images` give."""
