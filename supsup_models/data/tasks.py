@@ -81,11 +81,26 @@ def _per_channel(levels: Levels, like: Tensor) -> Tensor:
 class Split:
     """Labelled images of one task, kept in memory.
 
-    `labels` (n,), int64, are task-local: in range(classes), whatever the data set calls them. The images are not a copy
-    of their own: `pixels()` gives the (N, inputs) uint8 or float32 images that all tasks share, `rows` (n,) says which
-    of them are this task's (None: all), `columns` (inputs,) in which order their pixels come (None: as stored), and a
-    pixel's value is `pixel * scale + shift`, with one of each for all pixels, or one for each channel (`Levels`), in
-    which case the pixels' order must be as stored.
+    The images are not a copy of their own: all tasks share those that `pixels` gives.
+
+    Args:
+        labels: `(n,)` int64, task-local: in range(classes), whatever the data set calls them.
+        pixels: gives the shared images, `(N, inputs)` uint8 or float32.
+        inputs: values of an image.
+        scale: a pixel's value is `pixel * scale + shift`. One number for all pixels, or one for each channel, in which
+            case the pixels' order must be as stored.
+        shift: as `scale`.
+        rows: `(n,)` int64, which of the shared images are this task's; None stands for all.
+        columns: `(inputs,)` int64, in which order their pixels come; None stands for as stored.
+
+    Examples:
+        >>> import torch
+        >>> from supsup_models.data import Split
+        >>> shared = torch.arange(12, dtype=torch.uint8).view(4, 3)
+        >>> split = Split(torch.tensor([0, 1]), lambda: shared, inputs=3, scale=0.5, rows=torch.tensor([3, 1]))
+        >>> split.images(slice(0, 2))
+        tensor([[4.5000, 5.0000, 5.5000],
+                [1.5000, 2.0000, 2.5000]])
     """
 
     labels: Tensor
@@ -155,13 +170,23 @@ def task_name(index: int) -> str:
 class Task:
     """One task of a stream.
 
-    `index` is its place in the stream, `name` the name under which its mask is stored, `classes` how many classes it
-    has. `global_labels[i]` is what the data set calls the class whose task-local label is i.
+    Examples:
+        >>> from supsup_models import open_stream
+        >>> task = open_stream("split-digits")[4]
+        >>> task.index, task.name, task.classes, task.global_labels
+        (4, 'task-4', 2, (8, 9))
+        >>> images, labels = task.train.images(slice(0, 32)), task.train.labels[:32]
     """
 
     index: int
+    """Its place in the stream."""
     name: str
+    """The name under which its mask is stored."""
     classes: int
+    """How many classes it has."""
     train: TaskImages
+    """Labelled images for training."""
     test: TaskImages
+    """Labelled images for testing."""
     global_labels: tuple[int, ...]
+    """What the data set calls the class of each task-local label."""

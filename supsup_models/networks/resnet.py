@@ -81,12 +81,39 @@ class ResNet(nn.Module):
 
 
 def resnet_18_20(outputs: int, channels: int = 3) -> ResNet:
-    """ResNet-18 with 20 base channels and a stem for small images: SplitCIFAR100 in Wortsman et al. 2020."""
+    """ResNet-18 with 20 base channels and a stem for small images, a plain module with torch's random weights.
+
+    Args:
+        outputs: number of logits.
+        channels: channels of an image; images are `(b, channels, height, width)`.
+
+    Source: He et al., CVPR 2016; used for SplitCIFAR100 in Wortsman et al. 2020.
+
+    Examples:
+        >>> from supsup_models import convert, resnet_18_20
+        >>> model = convert(resnet_18_20(outputs=5), mask="edge-popup", density=0.3, image_shape=(3, 32, 32))
+        >>> len(model.spec.layers), model.spec.bits
+        (21, 1090940)
+    """
     return ResNet((2, 2, 2, 2), bottleneck=False, width=20, outputs=outputs, channels=channels, stem="cifar")
 
 
 def resnet_50(outputs: int = 1000, channels: int = 3) -> ResNet:
-    """ResNet-50: SplitImageNet in Wortsman et al. 2020. 25 557 032 parameters for 1000 outputs."""
+    """ResNet-50, a plain module with torch's random weights: 25 557 032 parameters for 1000 outputs.
+
+    Args:
+        outputs: number of logits.
+        channels: channels of an image; images are `(b, channels, height, width)`.
+
+    Source: He et al., CVPR 2016; used for SplitImageNet in Wortsman et al. 2020.
+
+    Examples:
+        >>> import torch
+        >>> from supsup_models import mask_spec, resnet_50
+        >>> with torch.device("meta"):  # shapes only: no memory is taken
+        ...     mask_spec(resnet_50(outputs=10)).bits
+        23475392
+    """
     return ResNet((3, 4, 6, 3), bottleneck=True, width=64, outputs=outputs, channels=channels, stem="imagenet")
 
 

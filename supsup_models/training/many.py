@@ -58,13 +58,35 @@ def train_many(
     at_once: int | None = None,
     on_step: Callable[[int, int, float], None] | None = None,
 ) -> Iterator[TrainedTask]:
-    """Train a mask for each task over `steps` batches, `at_once` of them side by side; yields them in order.
+    """Train a mask for each task, several side by side.
 
-    `together` is by default STACKED on a GPU and CORES elsewhere; `at_once` comes from memory and cores
-    (`tasks_at_once`); `stepping` as in `train_task`, with CORES only. `on_step(number, step, loss)` is called every 50
-    steps, with CORES from the thread that trains. Closing the iterator stops the training.
+    Args:
+        model: the network; its weights stay as they are.
+        tasks: their numbers and images.
+        recipe: optimiser, schedule, batch size and kind of mask.
+        steps: how many batches to train each task for, at least 1.
+        stepping: as in `train_task`. Stacked tasks have "fused" only.
+        together: "cores" trains a task on each core; "stacked" trains all in batched products, which is for threshold
+            masks and RMSProp. None takes "stacked" on a GPU that can, "cores" elsewhere.
+        at_once: how many tasks side by side; None takes what memory and cores allow.
+        on_step: called as `on_step(number, step, loss)` after every 50 steps of a task, with "cores" from the thread
+            that trains it.
 
-    Raises what `train_task` raises, when the task's turn comes.
+    Returns:
+        An iterator over the trained tasks, in the order of `tasks`. Closing it stops the training.
+
+    Raises:
+        NetworkError: for `at_once` below 1, or for what cannot be stacked. What `train_task` raises comes when the
+            task's turn does.
+        UnknownNameError: for another `together`.
+
+    Examples:
+        >>> from supsup_models import MaskedNetwork, NumberedTask, Recipe, open_stream, train_many
+        >>> tasks = [NumberedTask(task.index, task.train) for task in open_stream("permuted-digits", tasks=2)]
+        >>> model = MaskedNetwork("lenet-300-100", inputs=64, outputs=10, seed=0)
+        >>> masks = [trained.mask for trained in train_many(model, tasks, Recipe("short"), steps=10)]
+        >>> len(masks), masks[0] == masks[1]
+        (2, False)
     """
     can_stack = recipe.sparse is None and fastest(model, recipe) != "autograd" and stepping in (None, "fused")
     if together is None:
