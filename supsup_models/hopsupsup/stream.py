@@ -102,8 +102,8 @@ def recover_stream(
         recovery = recover_mask(forward, memory, images, recipe, initial=start, objective=objective)
         # the same batches again: the look-up sees what recovery saw, no more
         images = unlabelled_batches(split, batch, seed=task_seed(seed, index))
-        plain = nearest_mask(forward, masks, images, recovery.steps, objective)
-        judged = judge(index, masks, recovery, plain)
+        plain = nearest_mask(forward, masks, images, steps=recovery.steps, objective=objective)
+        judged = judge(index, masks, recovery, overlap_argmax=plain)
         found.append(judged)
         under_true.append(accuracy(split, masks[index]))
         given = Mask.from_flat(pt.to_bits(recovery.pattern).cpu().numpy(), masks.spec)

@@ -8,6 +8,7 @@ device idle, the scores of T tasks are stacked and every product is a batched on
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from threading import Event
 from time import perf_counter
 from typing import Literal, get_args
@@ -101,30 +102,14 @@ def train_many(
     count = tasks_at_once(model, recipe.batch_size, together) if at_once is None else at_once
     if count < 1:
         raise NetworkError(f"training many: expected at least 1 task at once, found {count}")
-    if together == "cores":
-        return _on_cores(model, tasks, recipe, steps, stepping, min(count, len(tasks)), on_step)
-    return _stacked(model, tasks, recipe, steps, count, on_step)
-
-
-def _on_cores(
-    model: MaskedNetwork,
-    tasks: Sequence[NumberedTask],
-    recipe: Recipe,
-    steps: int,
-    stepping: Stepping | None,
-    count: int,
-    on_step: Callable[[int, int, float], None] | None,
-) -> Iterator[TrainedTask]:
-    stop = Event()
-    threads = torch.get_num_threads()
+    if together == "stacked":
+        return _stacked(model, tasks, recipe, steps, count, on_step)
+    stop, count = Event(), min(count, len(tasks))
+    threads = max(1, torch.get_num_threads() // max(1, count))
 
     def train(task: NumberedTask) -> TrainedTask:
-        torch.set_num_threads(max(1, threads // count))  # of this worker only
-
-        def at_step(step: int, loss: float) -> None:
-            if on_step is not None:
-                on_step(task.number, step, loss)
-
+        torch.set_num_threads(threads)  # of this worker only
+        report = None if on_step is None else partial(on_step, task.number)
         return train_task(
             model,
             task.data,
@@ -132,10 +117,18 @@ def _on_cores(
             task=task.number,
             steps=steps,
             stepping=stepping,
-            on_step=at_step,
+            on_step=report,
             stop=stop.is_set,
         )
 
+    return _on_cores(train, tasks, count, stop)
+
+
+def _on_cores(
+    train: Callable[[NumberedTask], TrainedTask], tasks: Sequence[NumberedTask], count: int, stop: Event
+) -> Iterator[TrainedTask]:
+    """`count` workers, which end when `stop` is set."""
+    threads = torch.get_num_threads()
     # Not more futures than twice the workers: a finished mask waits in memory until it is asked for.
     waiting: list[Future[TrainedTask]] = []
     left = iter(tasks)

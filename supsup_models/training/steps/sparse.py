@@ -89,9 +89,9 @@ class SparseStep(Step):
         # weights are scaled to the density of the moment, which ends at the network's own
         scales = [c * sqrt(p / d) for c, p, d in zip(self._constants, self._densities, densities, strict=True)]
         shown = self._with_shuffled(images.to(self._masked[0].dtype))
-        activations, logits = perceptron_forward(shown, self._masked, scales)
+        activations, logits = perceptron_forward(shown, self._masked, scales=scales)
         loss, delta = self._answers(logits, labels)
-        deltas = perceptron_backward(delta, activations, self._masked, scales)
+        deltas = perceptron_backward(delta, activations, self._masked, scales=scales)
         for product, at, activation in zip(self._products, deltas, activations, strict=True):
             torch.mm(at.t(), activation, out=product)
         if self._sparse.one_shot_weight and self._done >= self._sparse.one_shot_from * self._steps:
@@ -141,10 +141,10 @@ class SparseStep(Step):
     ) -> None:
         """Add the gradient of S by W M, in units of each layer's scale, to `_products`."""
         expected = [c * p for c, p in zip(self._constants, self._densities, strict=True)]
-        at, logits = perceptron_forward(shown, self._signs, expected)
+        at, logits = perceptron_forward(shown, self._signs, scales=expected)
         cost = torch.softmax(logits, dim=1)
         cost[:, : self._model.classes] = 0.0
-        deltas = perceptron_backward(cost, at, self._signs, expected)
+        deltas = perceptron_backward(cost, at, self._signs, scales=expected)
         inner = logits.new_zeros(len(logits))
         variance = logits.new_zeros(len(logits))
         for index, density in enumerate(densities):

@@ -246,7 +246,7 @@ def test_a_density_is_found_for_any_law_of_bits(
         calls.append(density)
         return float(tables + scale * density**power)
 
-    found = find_density(target, bits_at, start, most=0.5, least=1e-9)
+    found = find_density(target, bits_at, start=start, most=0.5, least=1e-9)
     assert len(calls) <= 6
     assert bits_at(found) <= target
     assert bits_at(found) >= 0.9 * target or found == 0.5
@@ -254,7 +254,7 @@ def test_a_density_is_found_for_any_law_of_bits(
 
 def test_a_target_below_the_tables_is_refused() -> None:
     with pytest.raises(NetworkError, match=r"expected a target that masks can meet, found 0\.001"):
-        find_density(0.001, lambda density: 0.01 + density, 0.1, most=0.5, least=1e-9)
+        find_density(0.001, lambda density: 0.01 + density, start=0.1, most=0.5, least=1e-9)
 
 
 def test_no_density_below_the_least_is_tried() -> None:
@@ -265,7 +265,7 @@ def test_no_density_below_the_least_is_tried() -> None:
         return 0.01 + density
 
     with pytest.raises(NetworkError, match=r"found 1e-09; the fewest tried are 0\.012"):
-        find_density(1e-9, bits_at, 1e-10, most=0.5, least=0.002)
+        find_density(1e-9, bits_at, start=1e-10, most=0.5, least=0.002)
     assert tried == [0.002]
 
 
