@@ -101,11 +101,9 @@ def _rows_of_classes(source: DataSet, labels: np.ndarray, classes: tuple[int, ..
 
 def _parts(source: DataSet) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """Pixels and labels for training, and those for testing."""
-    train, test = (source.train_images, source.train_labels), (source.test_images, source.test_labels)
-    return (torch.from_numpy(train[0]), torch.from_numpy(train[1])), (
-        torch.from_numpy(test[0]),
-        torch.from_numpy(test[1]),
-    )
+    pairs = (source.train_images, source.train_labels), (source.test_images, source.test_labels)
+    train, test = ((torch.from_numpy(pixels), torch.from_numpy(labels)) for pixels, labels in pairs)
+    return train, test
 
 
 def _split_of(source: DataSet, pixels: Tensor | Callable[[], Tensor], labels: Tensor, **indices: Tensor) -> Split:
