@@ -3,7 +3,7 @@
 ER: Mocanu et al., Nature Communications 2018. A layer's density is ε (n_in + n_out) / (n_in n_out), so that small
 layers are denser. ERK: Evci et al., "Rigging the lottery", ICML 2020; the same with the kernel's sizes among the terms
 and the factors. Wortsman et al. 2020 use ER with every layer's density capped at one half, where a layer has most
-subnetworks. Equal budgets give every layer the same number of weights: at few bits that is better than ER (`recipes`).
+subnetworks. Equal budgets give every layer the same number of weights, which is better than ER at few bits (`recipes`).
 
 A layer's shape is `(out, in)` or `(out, in, kernel...)`.
 """

@@ -1,8 +1,8 @@
 """Many tasks side by side: the same masks as task after task (to rounding), in less time.
 
-On a CPU each core trains a task of its own: the products of one task are too small to be worth sharing between cores,
-and batched products of several tasks are no faster than one after another. On a GPU, where one task leaves most of the
-device idle, the scores of T tasks are stacked and every product is a batched one.
+On a CPU each core trains a task of its own. The products of one task are too small to share between cores, and batched
+products of several tasks are no faster than one after another. On a GPU one task leaves most of the device idle, so the
+scores of T tasks are stacked there and every product is a batched one.
 """
 
 import os

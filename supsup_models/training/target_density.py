@@ -1,4 +1,4 @@
-"""Which density gives masks of so many bits: found by training a task at a few densities and coding what comes out."""
+"""The density whose masks take a given number of bits: a task is trained at a few densities and its masks are coded."""
 
 from collections.abc import Callable
 from math import log
