@@ -126,11 +126,12 @@ def packed_image_derivatives(
 ) -> Tensor:
     """dL_b/dalpha_i for each image b and every mask i, `(b, k)`, without unpacking a mask; see `on_packed_bits`.
 
-    With `chosen`, int64 `(b, m)`, only for the masks chosen for each image, `(b, m)`.
+    With `chosen`, int64 `(b, m)`, only for the masks chosen for each image, `(b, m)`. `traced` may be of the first
+    layers only, whose part of the sum is then the result.
     """
     rows = None if chosen is None else chosen.numpy()
     total = traced[0].delta.new_zeros(len(traced[0].delta), len(matrix) if chosen is None else chosen.shape[1])
-    for layer, weights, at in zip(matrix.spec, model.layer_weights(model.weights), traced, strict=True):
+    for layer, weights, at in zip(matrix.spec, model.layer_weights(model.weights), traced, strict=False):
         found = matrix.outer_dots(layer.name, weights.numpy(), at.delta.numpy(), at.activation.numpy(), rows)
         total += torch.from_numpy(found)
     return total
@@ -148,9 +149,7 @@ def sketched_image_derivatives(
     kept = max(1, round(share * at.delta.shape[1]))
     neurons = at.delta.abs().topk(kept, dim=1).indices
     delta = torch.zeros_like(at.delta).scatter_(1, neurons, at.delta.gather(1, neurons))
-    weights = model.layer_weights(model.weights)[0]
-    first = matrix.spec.layers[0].name
-    return torch.from_numpy(matrix.outer_dots(first, weights.numpy(), delta.numpy(), at.activation.numpy()))
+    return packed_image_derivatives(model, matrix, [LayerTrace(at.activation, delta)])
 
 
 def image_derivatives(
