@@ -110,8 +110,9 @@ class Guesses:
         >>> guesses = infer_each(model, matrix, images)
         >>> guesses.tasks.shape, guesses.scores.shape
         ((100,), (100, 2))
-        >>> print((guesses.tasks[:50] == 0).mean(), (guesses.tasks[50:] == 1).mean())
-        1.0 1.0
+        >>> right = (guesses.tasks[:50] == 0).sum() + (guesses.tasks[50:] == 1).sum()
+        >>> bool(right > 90)
+        True
     """
 
     tasks: NDArray[np.int64]
