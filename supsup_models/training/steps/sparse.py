@@ -9,7 +9,7 @@ probability p_ij = r_i c_j / d, where r_i, c_j and d are the shares kept of its 
 computed anew every 5 steps. The derivative by M_ij is log2((1 - p_ij) / p_ij), less the same at the layer's density,
 since the number of ones is fixed.
 
-**N** asks for superfluous answers, all equally likely, to images of no task. A wrong mask is then known by such answers.
+**N** asks for superfluous answers, all equally likely, to images of no task. Such answers then give a wrong mask away.
 (Hendrycks, Mazeika and Dietterich, "Deep anomaly detection with outlier exposure", ICLR 2019. The outliers are the
 task's own images, all shuffled by one permutation a step.)
 
