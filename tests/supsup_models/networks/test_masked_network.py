@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from maskstore import Mask, MaskBank, MaskSpec, MaskStoreError
 from supsup_models import ARCHITECTURES, MaskedNetwork, SupSupError, convert
 from supsup_models.errors import DeviceError, NetworkError, ShapeError, UnknownNameError
+from supsup_models.networks import MultilayerPerceptron
 from tests.helpers.masks import random_mask
 from tests.helpers.networks import network
 
