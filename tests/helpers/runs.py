@@ -1,0 +1,59 @@
+"""Folders of runs: one that was trained, and any that nobody trained, of any names, layers and arguments."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+
+from maskstore import MaskBank, MaskSpec
+from supsup_models.cli.app import run_command
+from supsup_models.runs.record import RunConfig, RunRecord
+
+TRAIN = ("--stream", "permuted-digits", "--tasks", "3", "--outputs", "40", "--batches", "60", "--seed", "5")
+
+HOSTILE = (
+    "<script>alert(1)</script>",
+    "\"><img src=https://example.org/x.png onerror='alert(2)'>",
+    "</title></style></svg><h1>&amp;",
+    "\u202egnp.knat \x07\x1b[31m {{7*7}} ]]>",
+)
+"""Names that a page must show as they are, or as far as a page can."""
+
+
+def record(**changes: object) -> RunRecord:
+    """A record of a run over MNIST that never was, with other arguments where given."""
+    config = RunConfig("permuted-mnist", 10, "lenet-300-100", 100, 1000, "paper", 0)
+    return RunRecord(
+        config=replace(config, **changes),  # type: ignore[arg-type]
+        network={"inputs": 784, "outputs": 100, "classes": 10, "weight_gain": 1.0},
+        stream={"stream": "permuted-mnist", "data_set": "mnist"},
+        pixels={"scale": 1.0, "shift": 0.0},
+        versions={"maskstore": "0.1.0"},
+        device="cpu",
+    )
+
+
+def made_run(folder: Path, names: tuple[str, ...], layers: dict[str, tuple[int, ...]], **changes: object) -> Path:
+    """A run's folder with random masks under these names."""
+    folder.mkdir(parents=True)
+    run = record(**changes)
+    run.write(folder)
+    draw = np.random.default_rng(0)
+    meta = {"model": run.config.model, "seed": run.config.seed}
+    with MaskBank.create(folder / "masks.bank", MaskSpec(layers), meta=meta) as bank, bank.transaction():
+        for number, name in enumerate(names):
+            masks = {layer: draw.random(shape) < 0.3 for layer, shape in layers.items()}
+            bank.put(name, masks, meta={"accuracy": 0.9 + 0.05 * draw.random(), "loss": 0.1, "seconds": number})
+    return folder
+
+
+def hostile_run(folder: Path) -> Path:
+    """A run whose names of tasks, layers, stream and model want to be markup."""
+    layers = dict.fromkeys(HOSTILE[:2], (8, 16))
+    return made_run(folder / "<b>run", HOSTILE, layers, stream=HOSTILE[0], model=HOSTILE[1], recipe=HOSTILE[2])
+
+
+def trained_run(folder: Path, *options: str) -> Path:
+    """A run of three tasks of permuted digits, trained for a moment."""
+    assert run_command(["train", *TRAIN, *options, "--out", str(folder)]) == 0
+    return folder
