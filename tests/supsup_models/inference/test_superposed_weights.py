@@ -128,7 +128,7 @@ def test_a_matrix_is_copied_to_its_device_once_and_not_held_there(monkeypatch: p
             return self.count
 
     monkeypatch.setattr(superposition, "PackedMasks", Copy)
-    matrix = random_matrix(network((6, 9, 5)), 3)
+    matrix = random_matrix(network((6, 9, 5)).spec, 3)
     mixed = Superposition(OnCuda(), matrix)
     assert mixed.masks is mixed.masks
     matrix.append("new", matrix[0])
