@@ -1,6 +1,7 @@
 """Progress on standard error: a bar on a terminal once work has taken two seconds, plain lines elsewhere."""
 
 import sys
+from collections.abc import Callable
 from time import perf_counter
 from types import TracebackType
 from typing import Self
@@ -47,3 +48,7 @@ class Reporter:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+
+Reporting = Callable[[str, int], Reporter]
+"""Makes the reporter of `total` pieces of work under a title; `Reporter` itself is one."""

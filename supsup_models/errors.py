@@ -94,5 +94,9 @@ class RunBusyError(SupSupError, RuntimeError):
     """Another process is training in this run's folder."""
 
 
+class ReportError(SupSupError, ValueError):
+    """A file to make a report from is of another kind, or one where the report was to go would be lost."""
+
+
 class DeviceError(SupSupError, errors.DeviceError):
     """The device that was asked for is not there."""

@@ -6,7 +6,6 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -15,7 +14,6 @@ from maskstore import MaskBank
 from maskstore.bank import account
 from maskstore.cli import warm
 from maskstore.philox import Role, random_permutation
-from supsup_models._progress import Reporter
 from supsup_models.data import open_stream
 from supsup_models.hopsupsup import (
     NeuronMaskedNetwork,
@@ -28,7 +26,7 @@ from supsup_models.hopsupsup import (
     train_stream,
 )
 from supsup_models.inference.compiled import fits as passes
-from supsup_models.runs import RunConfig, bank_path, infer_file, train_run
+from supsup_models.runs import RunConfig, bank_path, infer_images, train_run
 
 CONFIG = RunConfig(
     stream="permuted-digits", tasks=5, model="lenet-300-100", outputs=100, batches=500, recipe="default", seed=0
@@ -97,7 +95,7 @@ def run_demo(folder: Path) -> DemoResult:
     passes.warm()  # whoever tries the library next does not wait for a compiler
     trained = train_run(CONFIG, folder, restart=True)
     truth, labels = _write_unlabelled_images(folder / "unlabelled.npy")
-    answers = infer_file(folder, folder / "unlabelled.npy").answers
+    answers = infer_images(folder, folder / "unlabelled.npy").answers
     right_task = np.array([answer.task == true for answer, true in zip(answers, truth, strict=True)])
     right_label = np.array([answer.label for answer in answers]) == labels
     with MaskBank.open(bank_path(folder)) as bank:
@@ -126,35 +124,28 @@ def _recover_from_memory() -> StreamRecovery:
     stream = open_stream(RECOVERED_STREAM, seed=CONFIG.seed)
     outputs = 1 + max(label for task in stream for label in task.global_labels)
     model = NeuronMaskedNetwork((stream.inputs, RECOVERED_WIDTH, RECOVERED_WIDTH, outputs), seed=CONFIG.seed)
-    with Reporter("recovering", 2 * len(stream)) as report:
-
-        def progress(what: str, done: int, total: int) -> None:
-            report.at(done if what == "training" else total + done)
-
-        masks = train_stream(model, stream, NeuronTraining(), seed=CONFIG.seed, progress=progress)
-        memory = memory_per_layer(masks, PseudoInverse())
-        return recover_stream(
-            model,
-            masks,
-            memory,
-            [Relabelled(task.test, task.global_labels) for task in stream],
-            MeanFieldRecipe(),
-            batch=64,
-            seed=CONFIG.seed,
-            accuracy=lambda split, mask: accuracy(model, split, mask),
-            progress=progress,
-        )
+    masks = train_stream(model, stream, NeuronTraining(), seed=CONFIG.seed)
+    return recover_stream(
+        model,
+        masks,
+        memory_per_layer(masks, PseudoInverse()),
+        [Relabelled(task.test, task.global_labels) for task in stream],
+        MeanFieldRecipe(),
+        batch=64,
+        seed=CONFIG.seed,
+        accuracy=lambda split, mask: accuracy(model, split, mask),
+    )
 
 
 def _write_unlabelled_images(file: Path) -> tuple[list[str], np.ndarray]:
     """Test images of all tasks, mixed, into a `.npy` file; returns the truth, which the file does not hold."""
     stream = open_stream(CONFIG.stream, tasks=CONFIG.tasks, seed=CONFIG.seed)
-    order = torch.from_numpy(random_permutation(CONFIG.seed, Role.SAMPLE, len(stream[0].test.labels))[:IMAGES])
+    order = random_permutation(CONFIG.seed, Role.SAMPLE, len(stream[0].test.labels))[:IMAGES].tolist()
     images, names, labels = [], [], []
     for position, index in enumerate(order):
         task = stream[position % len(stream)]
-        images.append(task.test.images(index.reshape(1)))
+        images.append(task.test.images(slice(index, index + 1)).numpy())
         names.append(task.name)
         labels.append(int(task.test.labels[index]))
-    np.save(file, torch.cat(images).numpy(), allow_pickle=False)
+    np.save(file, np.concatenate(images), allow_pickle=False)
     return names, np.array(labels)

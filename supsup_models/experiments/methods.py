@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from supsup_models._devices import pick_device
 from supsup_models._progress import Reporter
 from supsup_models.data import TaskStream, open_stream
 from supsup_models.experiments.baselines import (
@@ -156,7 +155,7 @@ class MethodsCurves(Experiment):
         self, context: Context, config: RunConfig, counts: tuple[int, ...], images: int
     ) -> list[dict[str, Any]]:
         train_and_judge(context, config, ())
-        run = load_run(context.run_folder(config), pick_device(context.device))
+        run = load_run(context.run_folder(config), context.device)
         tasks = run.stream(context.data, context.download)
         table = []
         for count in counts:

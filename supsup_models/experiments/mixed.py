@@ -7,7 +7,6 @@ import numpy as np
 import torch
 
 from maskstore.philox import Role, random_permutation
-from supsup_models._devices import pick_device
 from supsup_models.data import checked_images
 from supsup_models.experiments.experiment import Context, Experiment, Figure, Outcome
 from supsup_models.inference import Inference, answer
@@ -30,7 +29,7 @@ class MixedBatches(Experiment):
         config = context.config(self.config)
         folder = context.run_folder(config)
         train_run(config, folder, data=context.data, download=context.download, device=context.device)
-        run = load_run(folder, pick_device(context.device))
+        run = load_run(folder, context.device)
         images, tasks, labels = [], [], []
         for task in run.stream(context.data, context.download):
             chosen = torch.from_numpy(

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from supsup_models.errors import ReportError
 from supsup_models.report import wording
-from supsup_models.report.errors import ReportError
 from supsup_models.report.facts import RunFacts, read_run
 from supsup_models.report.wording import finite, fraction
 from supsup_models.runs import record_path

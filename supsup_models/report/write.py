@@ -1,25 +1,18 @@
 """`supsup report`: one self-contained page about a run."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maskstore.files import replacing
-from supsup_models._progress import Reporter
-from supsup_models.report import (
-    Compared,
-    Judged,
-    NoData,
-    Page,
-    ReportError,
-    RunFacts,
-    read_comparisons,
-    read_recovery,
-    read_run,
-    render,
-)
-from supsup_models.report.page import GENERATOR
+from supsup_models._progress import Reporter, Reporting
+from supsup_models.errors import ReportError
+from supsup_models.report.compare import Compared, read_comparisons
+from supsup_models.report.facts import RunFacts, read_run
+from supsup_models.report.judged import Judged, NoData
+from supsup_models.report.page import GENERATOR, Page, render
+from supsup_models.report.recovery import read_recovery
 from supsup_models.runs import RunRecord
 
 if TYPE_CHECKING:
@@ -61,13 +54,6 @@ class Report:
         }
 
 
-def inference(method: str, objective: str | None, images: int) -> "Inference":
-    """How tasks are to be inferred; imports torch."""
-    from supsup_models.inference import Inference
-
-    return Inference(method, objective, images)
-
-
 def make_report(
     folder: Path,
     out: Path,
@@ -79,7 +65,7 @@ def make_report(
     data: Path | None = None,
     device: str = "auto",
     overwrite: bool = False,
-    reporter: Callable[[str, int], Reporter] = Reporter,
+    reporter: Reporting = Reporter,
 ) -> Report:
     """Write the page of a run, finished or not, to `out`.
 

@@ -1,11 +1,9 @@
-"""`supsup eval`: judge a run in a scenario."""
+"""Judge a run in a scenario."""
 
-from collections.abc import Callable
 from pathlib import Path
 
-from supsup_models._devices import pick_device
 from supsup_models._names import check
-from supsup_models._progress import Reporter
+from supsup_models._progress import Reporter, Reporting
 from supsup_models.errors import RunError
 from supsup_models.inference import METHODS, OBJECTIVES, SCENARIOS, Evaluation, Inference, TaskResult, evaluate
 from supsup_models.runs.load import load_run
@@ -20,7 +18,7 @@ def evaluate_run(
     data: Path | None = None,
     download: bool = False,
     device: str = "auto",
-    reporter: Callable[[str, int], Reporter] = Reporter,
+    reporter: Reporting = Reporter,
 ) -> Evaluation:
     """Judge every task of a run that was finished, on its test images.
 
@@ -30,7 +28,7 @@ def evaluate_run(
     check("inference method", inference.method, METHODS)
     if inference.objective is not None:
         check("objective", inference.objective, OBJECTIVES)
-    run = load_run(folder, pick_device(device))
+    run = load_run(folder, device)
     stream = run.stream(data, download)
     if run.record.config.task_identity != (scenario != "NNs"):
         trained = "with" if run.record.config.task_identity else "without"

@@ -1,15 +1,15 @@
-"""`supsup infer`: task, label and confidence of images that nobody labelled."""
+"""Task, label and confidence of images that nobody labelled."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from tokenize import TokenError
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from supsup_models._devices import pick_device
 from supsup_models._names import check
 from supsup_models.data import checked_images
 from supsup_models.errors import ShapeError
@@ -42,9 +42,9 @@ class Answers:
     notes: tuple[str, ...] = ()
 
 
-def infer_file(
+def infer_images(
     folder: Path,
-    file: Path,
+    images: Path | NDArray[np.generic],
     *,
     method: str = "one-shot",
     objective: str | None = None,
@@ -61,25 +61,25 @@ def infer_file(
     check("inference method", method, METHODS)
     if objective is not None:
         check("objective", objective, OBJECTIVES)
-    run = load_run(folder, pick_device(device))
-    pixels, normalisation = normalised(read_images(file, run.record), run.record)
-    images = checked_images(pixels, run.model)
+    run = load_run(folder, device)
+    pixels, normalisation = normalised(read_images(images, run.record), run.record)
+    checked = checked_images(pixels, run.model)
     calibration = Calibration.read(path) if (path := calibration_path(folder)).exists() else None
     notes = [] if (note := run.objective_note(method, objective)) is None else [note]
     if calibration is not None and not calibration.covers(run.matrix.names):  # more tasks than it was made for
         calibration = None
         notes.append(
             f"no task confidence: expected values for all {len(run.matrix)} masks in {path}, found some missing; "
-            "`supsup train` adds them when it has trained all tasks"
+            "`train_run` adds them when it has trained all tasks"
         )
-    guess = infer_task(run.model, run.matrix, images, method, objective, not one_task, calibration, run.extras)
-    tasks = np.broadcast_to(np.asarray(guess.task), len(images))
-    probabilities = classify(run.model, run.matrix, images, tasks, run.extras)
+    guess = infer_task(run.model, run.matrix, checked, method, objective, not one_task, calibration, run.extras)
+    tasks = np.broadcast_to(np.asarray(guess.task), len(checked))
+    probabilities = classify(run.model, run.matrix, checked, tasks, run.extras)
     labels = labels_of(run.model, probabilities)
-    confidence = probabilities[torch.arange(len(images)), torch.from_numpy(labels)].tolist()
-    sureness: list[float] | list[None] = [None] * len(images)
+    confidence = probabilities[torch.arange(len(checked)), torch.from_numpy(labels)].tolist()
+    sureness: list[float] | list[None] = [None] * len(checked)
     if guess.confidence is not None:
-        sureness = np.broadcast_to(np.asarray(guess.confidence), len(images)).tolist()
+        sureness = np.broadcast_to(np.asarray(guess.confidence), len(checked)).tolist()
     names = run.matrix.names
     return Answers(
         normalisation,
@@ -91,10 +91,26 @@ def infer_file(
     )
 
 
-def read_images(file: Path, record: RunRecord) -> NDArray[np.generic]:
-    """A `.npy` array of images of a run, flattened to `(n, inputs)`; ShapeError for anything else."""
+def read_images(images: Path | NDArray[np.generic], record: RunRecord) -> NDArray[np.generic]:
+    """Images of a run, an array or a `.npy` file of one, flattened to `(n, inputs)`; ShapeError for anything else."""
+    what, array = ("images", images) if isinstance(images, np.ndarray) else (str(images), _load(images))
+    if not isinstance(array, np.ndarray) or array.ndim < 2 or not len(array):
+        found = f"shape {array.shape}" if isinstance(array, np.ndarray) else "several arrays"
+        raise ShapeError(f"{what}: expected one array of shape (n, inputs) or (n, height, width), found {found}")
+    if array.dtype != np.uint8 and array.dtype.kind != "f":
+        raise ShapeError(f"{what}: expected uint8 or float pixels, found {array.dtype}")
+    shape = record.network.image_shape or ()
+    channels = np.size(record.pixels.scale)
+    if len(shape) == 3 and array.ndim > 2 and array.shape[1:] not in (shape, shape[shape[0] == 1 :]):
+        raise ShapeError(f"{what}: expected images of shape {shape}, channels first, found {array.shape[1:]}")
+    if channels > 1 and array.ndim > 2 and array.shape[1] != channels:
+        raise ShapeError(f"{what}: expected images of {channels} channels, channels first, found {array.shape[1:]}")
+    return array.reshape(len(array), -1)
+
+
+def _load(file: Path) -> Any:
     try:
-        array = np.load(file, allow_pickle=False)
+        return np.load(file, allow_pickle=False)
     except FileNotFoundError:
         raise ShapeError(f"{file}: expected a .npy file of images, found no file") from None
     except (
@@ -102,18 +118,6 @@ def read_images(file: Path, record: RunRecord) -> NDArray[np.generic]:
         *(SyntaxError, TokenError, TypeError, ValueError, OverflowError),
     ) as error:
         raise ShapeError(f"{file}: expected a .npy file of images, found something else ({error})") from None
-    if not isinstance(array, np.ndarray) or array.ndim < 2 or not len(array):
-        found = f"shape {array.shape}" if isinstance(array, np.ndarray) else "several arrays"
-        raise ShapeError(f"{file}: expected one array of shape (n, inputs) or (n, height, width), found {found}")
-    if array.dtype != np.uint8 and array.dtype.kind != "f":
-        raise ShapeError(f"{file}: expected uint8 or float pixels, found {array.dtype}")
-    shape = tuple(record.network.get("image_shape", ()))
-    channels = np.size(record.pixels["scale"])
-    if len(shape) == 3 and array.ndim > 2 and array.shape[1:] not in (shape, shape[shape[0] == 1 :]):
-        raise ShapeError(f"{file}: expected images of shape {shape}, channels first, found {array.shape[1:]}")
-    if channels > 1 and array.ndim > 2 and array.shape[1] != channels:
-        raise ShapeError(f"{file}: expected images of {channels} channels, channels first, found {array.shape[1:]}")
-    return array.reshape(len(array), -1)
 
 
 def normalised(images: NDArray[np.generic], record: RunRecord) -> tuple[NDArray[np.float32], str]:
@@ -121,7 +125,7 @@ def normalised(images: NDArray[np.generic], record: RunRecord) -> tuple[NDArray[
     if images.dtype != np.uint8:
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, which is refused by name
             return images.astype(np.float32), "none: float pixels are taken as normalised already"
-    scale, shift = (np.atleast_1d(np.asarray(record.pixels[name], np.float32)) for name in ("scale", "shift"))
+    scale, shift = (np.atleast_1d(np.asarray(each, np.float32)) for each in (record.pixels.scale, record.pixels.shift))
     if images.shape[1] % len(scale):
         raise ShapeError(f"images: expected {len(scale)} channels, found {images.shape[1]} values an image")
     channels = images.astype(np.float32).reshape(len(images), len(scale), -1) * scale[:, None] + shift[:, None]

@@ -8,16 +8,22 @@ It is replaced atomically, so a reader never sees half of one. Imports no torch.
 
 import json
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import TYPE_CHECKING, Any, Self
 
+from maskstore import MaskBank, MaskSpec
 from maskstore.bank import side_files
 from maskstore.files import replacing
 from supsup_models.errors import RunError
+from supsup_models.runs.typed_json import typed
+
+if TYPE_CHECKING:
+    from supsup_models.data import TaskStream
 
 FORMAT = 1
-_LARGEST = 3e38  # that float32 holds
+_OPTIONAL = ("densities", "image_shape", "mask", "weights")
+"""What a bank says of some networks only."""
 
 
 @dataclass(frozen=True)
@@ -55,81 +61,122 @@ class RunConfig:
 
 
 @dataclass(frozen=True)
+class NetworkSizes:
+    """The sizes of a run's network, and the scale of its weights."""
+
+    inputs: int
+    outputs: int
+    classes: int
+    weight_gain: float
+    densities: tuple[float, ...] | None = None
+    """Of each layer, for sparse masks."""
+    image_shape: tuple[int, ...] | None = None
+    """Of a converted network's images, such as `(channels, height, width)`; None for a `MaskedNetwork`."""
+
+    def __post_init__(self) -> None:
+        if () in (self.densities, self.image_shape):
+            raise ValueError("network: expected densities and an image shape to hold numbers, found an empty list")
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready, without what does not apply."""
+        known = {name: value for name, value in asdict(self).items() if value is not None}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in known.items()}
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """What takes a uint8 pixel to the network's input, `pixel * scale + shift`: one number, or one for each channel."""
+
+    scale: float | tuple[float, ...]
+    shift: float | tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if () in (self.scale, self.shift):
+            raise ValueError("pixels: expected a scale and a shift, found an empty list")
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """What `run.json` holds.
 
-    `network` are the sizes of the network, `inputs`, `outputs`, `classes`, `weight_gain`, the `densities` of the layers
-    of one with sparse masks, and of a converted one the `image_shape`; `stream` is the stream's own record; `pixels`
-    are the scale and shift that take a uint8 pixel to the network's input, one of each for all pixels or a list with
-    one for each channel; `tasks` one dict of figures for each finished task, with the density of each layer.
+    `stream` is the stream's own record. `tasks` has the figures of each finished task, the density of each layer among
+    them.
     """
 
     config: RunConfig
-    network: Mapping[str, Any]
+    network: NetworkSizes
     stream: Mapping[str, Any]
-    pixels: Mapping[str, float | list[float]]
+    pixels: Pixels
     versions: Mapping[str, str]
     device: str
     tasks: tuple[Mapping[str, Any], ...] = ()
 
+    def __post_init__(self) -> None:
+        for task in self.tasks:
+            if not isinstance(task.get("name", ""), str) or not isinstance(task.get("densities", {}), Mapping):
+                raise TypeError(f"tasks: expected a name and densities by layer, found {dict(task)!r:.60}")
+
     def write(self, folder: Path) -> None:
         """Replace `folder/run.json`, whole or not at all; MaskStoreError for a place that cannot be written."""
-        text = json.dumps({"format": FORMAT, **asdict(self)}, indent=2, allow_nan=False) + "\n"
+        text = json.dumps(self.to_json(), indent=2, allow_nan=False) + "\n"
         with replacing(record_path(folder), overwrite=True) as scratch:
             scratch.write_text(text)
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready; the keys are part of the format."""
+        return {"format": FORMAT, **asdict(self), "network": self.network.to_json()}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """The record that `to_json` gave; KeyError, TypeError or ValueError for anything else."""
+        if content["format"] != FORMAT:
+            raise ValueError(f"format {content['format']}, not {FORMAT}")
+        record: Self = typed(cls, {field.name: content[field.name] for field in fields(cls)}, "run")
+        return record
 
     @classmethod
     def read(cls, folder: Path) -> Self:
         """The record of a run; RunError if there is none, or it is not one that this version writes."""
         path = record_path(folder)
         try:
-            content = json.loads(path.read_text())
-            if content["format"] != FORMAT:
-                raise RunError(f"{path}: expected a run record of format {FORMAT}, found format {content['format']}")
-            values = {field.name: content[field.name] for field in fields(cls)}
-            _check_kinds(content)
-            return cls(**{**values, "config": RunConfig(**content["config"]), "tasks": tuple(content["tasks"])})
+            return cls.from_json(json.loads(path.read_text()))
         except (FileNotFoundError, NotADirectoryError):
             found = "no run.json in it" if folder.is_dir() else "a file" if folder.exists() else "no such folder"
-            raise RunError(f"{folder}: expected the folder of a run made by `supsup train`, found {found}") from None
+            raise RunError(f"{folder}: expected the folder of a run made by `train_run`, found {found}") from None
         except OSError as error:
             raise RunError(f"{path}: expected a run record, found no such file to read: {error.strerror}") from error
         except (ValueError, KeyError, TypeError, RecursionError) as error:
-            if isinstance(error, RunError):
-                raise
             raise RunError(f"{path}: expected a run record, found something else ({error})") from error
 
+    def bank_meta(self) -> dict[str, Any]:
+        """What the run's bank says about its network: with this and the masks, the model is whole."""
+        config = self.config
+        meta = {"model": config.model, **self.network.to_json(), "seed": config.seed}
+        return meta if self.network.image_shape is None else {**meta, "mask": config.mask, "weights": config.weights}
 
-def _check_kinds(content: Mapping[str, Any]) -> None:
-    """TypeError unless the values that others rely on are of their kinds."""
-    for field in fields(RunConfig):
-        if field.name not in content["config"] and field.default is not MISSING:
-            continue  # written before there was such an argument
-        value = content["config"][field.name]
-        if type(value) not in (get_args(field.type) or (field.type,)):
-            raise TypeError(f"{field.name}: expected {field.type}, found {value!r:.40}")
-    network: dict[str, type] = {"inputs": int, "outputs": int, "classes": int, "weight_gain": float}
-    listed: dict[str, type] = {"image_shape": int, "densities": float}
-    network |= {name: kind for name, kind in listed.items() if name in content["network"]}
-    for part, expected in (("network", network), ("pixels", {"scale": float, "shift": float})):
-        if not isinstance(content[part], Mapping) or set(content[part]) != set(expected):
-            raise TypeError(f"{part}: expected {', '.join(expected)}, found {content[part]!r:.60}")
-        for name, kind in expected.items():
-            value = content[part][name]
-            many = isinstance(value, list) and (name in listed or part == "pixels")
-            numbers = value if many else [value]
-            if many < (name in listed) or not numbers or any(type(number) not in (kind, int) for number in numbers):
-                expected_kind = f"list of {kind.__name__}" if name in listed else kind.__name__
-                raise TypeError(f"{part}.{name}: expected {expected_kind}, found {value!r:.40}")
-            if not all(abs(number) <= _LARGEST for number in numbers):
-                raise ValueError(f"{part}.{name}: expected finite numbers, found {value!r:.40}")
-    tasks = content["tasks"]
-    if not isinstance(content["stream"], Mapping) or not all(isinstance(task, Mapping) for task in tasks):
-        raise TypeError("stream, tasks: expected objects, found others")
-    names = (content["device"], *(task["name"] for task in tasks if "name" in task))
-    objects = (content["versions"], *(task["densities"] for task in tasks if "densities" in task))
-    if not all(isinstance(name, str) for name in names) or not all(isinstance(each, Mapping) for each in objects):
-        raise TypeError("device, tasks' names: expected strings; versions, densities: expected objects; found others")
+    def check_bank(self, bank: MaskBank, spec: MaskSpec) -> None:
+        """RunError unless a bank's masks are of `spec` and of the network that the record describes, seed included."""
+        if bank.spec != spec:
+            raise RunError(f"{bank.path}: expected masks of {spec!r}, found {bank.spec!r}")
+        expected = self.bank_meta()
+        # what only the bank says counts as well: masks of densities are of other weights than those without
+        said = [name for name in _OPTIONAL if name in bank.meta and name not in expected]
+        wrong = [
+            f"{name} {bank.meta.get(name)!r} (not {expected.get(name)!r})"
+            for name in (*expected, *said)
+            if bank.meta.get(name) != expected.get(name)
+        ]
+        if wrong:
+            raise RunError(f"{bank.path}: expected the masks of this run's network, found those of {', '.join(wrong)}")
+
+    def check_stream(self, stream: "TaskStream") -> None:
+        """RunError unless a stream has the data in the record; it may have another number of tasks."""
+        found = stream.to_json()
+        wrong = [name for name in found if name != "tasks" and self.stream.get(name) != found[name]]
+        if wrong:
+            raise RunError(
+                f"stream {stream.name}: expected the data that the run was trained on, found another {wrong[0]}"
+            )
 
 
 def record_path(folder: Path) -> Path:

@@ -1,4 +1,4 @@
-"""`supsup train`: train a stream's tasks, and go on where an earlier call stopped."""
+"""Train a stream's tasks into a run's folder, and go on where an earlier call stopped."""
 
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,19 +14,25 @@ from filelock import FileLock, Timeout
 import maskstore
 from maskstore import Mask, MaskBank
 from maskstore.files import named_os_errors
-from supsup_models._devices import pick_device
-from supsup_models._names import choose
-from supsup_models._progress import Reporter
-from supsup_models.data import Task, TaskStream, open_stream, plain
+from supsup_models._progress import Reporter, Reporting
+from supsup_models.data import Task, TaskStream, open_stream
 from supsup_models.errors import NetworkError, RunBusyError, RunError
 from supsup_models.inference import Calibration, mask_accuracy
 from supsup_models.networks import ARCHITECTURES, MaskedModel, MaskedNetwork, mask_densities
-from supsup_models.runs.config import is_masked_network, priced
-from supsup_models.runs.load import bank_meta, check_bank, check_same_stream, make_network, task_extras
-from supsup_models.runs.record import RunConfig, RunRecord, bank_path, calibration_path, record_path, remove_run
+from supsup_models.runs.config import is_masked_network, make_network, pick_device, priced, run_recipe, task_extras
+from supsup_models.runs.record import (
+    NetworkSizes,
+    Pixels,
+    RunConfig,
+    RunRecord,
+    bank_path,
+    calibration_path,
+    record_path,
+    remove_run,
+)
 from supsup_models.runs.train_target import meet_target
 from supsup_models.runs.train_unnamed import train_without_identity
-from supsup_models.training import RECIPES, NumberedTask, Recipe, TrainedTask, train_many, train_task
+from supsup_models.training import NumberedTask, Recipe, TrainedTask, train_many, train_task
 
 _CALIBRATION_IMAGES = 512  # of each task's test images, whose labels are not looked at
 
@@ -51,7 +57,7 @@ def train_run(
     data: Path | None = None,
     download: bool = False,
     device: str = "auto",
-    reporter: Callable[[str, int], Reporter] = Reporter,
+    reporter: Reporting = Reporter,
     restart: bool = False,
 ) -> Trained:
     """Train the tasks of `config` that `folder` does not hold yet, each on the disk as soon as it and those before it
@@ -90,11 +96,11 @@ def _train(
     recipe: Recipe,
     record: RunRecord,
     folder: Path,
-    reporter: Callable[[str, int], Reporter],
+    reporter: Reporting,
 ) -> Trained:
     if record_path(folder).exists():  # looked at again, now that nobody else can write it
         earlier = _check_same_config(folder, record.config)
-        check_same_stream(earlier, stream)
+        earlier.check_stream(stream)
         record = replace(earlier, config=record.config, stream=record.stream)
         model = make_network(record, model.device)
     elif record.config.target_bits is not None:
@@ -162,16 +168,6 @@ def _results(
         yield trained
 
 
-def run_recipe(config: RunConfig) -> Recipe:
-    """The recipe of a run, with the run's own density, sparsity and price of bits. UnknownNameError for no recipe."""
-    recipe = choose("recipe", config.recipe, RECIPES)
-    if recipe.sparse is None:
-        return recipe
-    own = {"density": config.density, "sparsity": config.sparsity, "rate_weight": config.rate_weight}
-    given: dict[str, Any] = {name: value for name, value in own.items() if value is not None}
-    return replace(recipe, sparse=replace(recipe.sparse, **given))
-
-
 def _is_calibrated(folder: Path, bank: MaskBank) -> bool:
     """Whether the folder's calibration is whole, and of all masks of the bank."""
     try:
@@ -224,10 +220,10 @@ def _keep(model: MaskedModel, task: Task, trained: TrainedTask, bank: MaskBank) 
 def _open_bank(folder: Path, model: MaskedModel, record: RunRecord) -> MaskBank:
     path = bank_path(folder)
     if not path.exists():
-        return MaskBank.create(path, model.spec, meta=bank_meta(record))
+        return MaskBank.create(path, model.spec, meta=record.bank_meta())
     bank = MaskBank.open(path, "a")
     try:
-        check_bank(bank, model, record)
+        record.check_bank(bank, model.spec)
     except RunError:
         bank.close()
         raise
@@ -250,27 +246,25 @@ def _check_same_config(folder: Path, config: RunConfig) -> RunRecord:
 def _new_record(config: RunConfig, recipe: Recipe, stream: TaskStream, device: torch.device) -> RunRecord:
     if not 1 <= stream.classes <= config.outputs:
         raise NetworkError(f"outputs: expected at least the stream's {stream.classes} classes, found {config.outputs}")
-    network: dict[str, Any] = {
-        "inputs": stream.inputs,
-        "outputs": config.outputs,
-        "classes": stream.classes,
-        "weight_gain": recipe.weight_gain,
-    }
+    densities = image_shape = None
     if recipe.sparse is not None:
-        sizes = {"inputs": stream.inputs, "outputs": config.outputs, "seed": config.seed}
-        network["densities"] = list(recipe.network(config.model, **sizes).densities or ())
+        layers = ARCHITECTURES[config.model].layers(stream.inputs, config.outputs)
+        densities = recipe.sparse.densities({layer.name: layer.shape for layer in layers})
         if config.outputs == stream.classes:
             raise NetworkError(
                 f"recipe {recipe.name}: expected superfluous outputs, more than the stream's {stream.classes} classes, "
-                f"found {config.outputs} outputs; raise --outputs, or use --recipe dense"
+                f'found {config.outputs} outputs; ask for more, or use `recipe="dense"`'
             )
     if not is_masked_network(config):
-        network["image_shape"] = [stream.inputs] if config.model in ARCHITECTURES else list(stream.image_shape)
-    pixels = {"scale": plain(stream[0].test.scale), "shift": plain(stream[0].test.shift)}
+        image_shape = (stream.inputs,) if config.model in ARCHITECTURES else tuple(stream.image_shape)
+    sizes = NetworkSizes(
+        stream.inputs, config.outputs, stream.classes, recipe.weight_gain, densities=densities, image_shape=image_shape
+    )
+    pixels = Pixels(stream[0].test.scale, stream[0].test.shift)
     versions = {
         "maskstore": maskstore.__version__,
         "python": platform.python_version(),
         "numpy": np.__version__,
         "torch": torch.__version__,
     }
-    return RunRecord(config, network, stream.to_json(), pixels, versions, device.type)
+    return RunRecord(config, sizes, stream.to_json(), pixels, versions, device.type)

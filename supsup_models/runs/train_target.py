@@ -1,7 +1,6 @@
-"""`supsup train --target-bits`: the densities at which a run's masks take the target's bits."""
+"""Training to a target size: the densities at which a run's masks take the target's bits."""
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from math import isfinite, prod
 from pathlib import Path
@@ -10,11 +9,10 @@ from typing import Any, Self
 import torch
 
 from maskstore.files import replacing
-from supsup_models._progress import Reporter
+from supsup_models._progress import Reporting
 from supsup_models.data import TaskStream
 from supsup_models.errors import NetworkError, RunError
-from supsup_models.runs.config import priced
-from supsup_models.runs.load import make_network
+from supsup_models.runs.config import make_network, priced
 from supsup_models.runs.record import RunRecord, trials_path
 from supsup_models.training import Recipe, coded_bits, find_density, train_task
 
@@ -28,7 +26,7 @@ def meet_target(
     recipe: Recipe,
     device: torch.device,
     folder: Path,
-    reporter: Callable[[str, int], Reporter],
+    reporter: Reporting,
 ) -> RunRecord:
     """The record with the densities at which the first task's mask takes the target's bits, written to `folder`.
 
@@ -43,8 +41,8 @@ def meet_target(
     trials = Trials.of(record, folder)
 
     def at(density: float) -> RunRecord:
-        densities = list(replace(sparse, density=density).densities(shapes))
-        return replace(record, network={**record.network, "densities": densities})
+        densities = replace(sparse, density=density).densities(shapes)
+        return replace(record, network=replace(record.network, densities=densities))
 
     # every layer keeps one weight at least; shares are in proportion to the density where no layer meets its cap
     probed = zip(replace(sparse, density=_PROBE).densities(shapes), shapes.values(), strict=True)

@@ -52,7 +52,7 @@ def test_train_writes_a_bank_and_a_record(run_folder: Path) -> None:
     record = RunRecord.read(run_folder)
     assert [task["name"] for task in record.tasks] == ["task-0", "task-1", "task-2"]
     assert all(task["accuracy"] > 0.85 for task in record.tasks)
-    assert record.network == {"inputs": 64, "outputs": 40, "classes": 10, "weight_gain": 1.0}
+    assert record.network.to_json() == {"inputs": 64, "outputs": 40, "classes": 10, "weight_gain": 1.0}
     files = {path.name for path in run_folder.iterdir()} - {".train.lock", "masks.bank.lock"}
     assert files == {"masks.bank", "run.json", "calibration.json"}
     with MaskBank.open(run_folder / "masks.bank") as bank:
@@ -175,7 +175,7 @@ def test_sparse_masks_are_asked_by_their_own_objective(tmp_path: Path, capsys: p
     assert json_of(capsys)["accuracy"] > 0.85  # type: ignore[operator]
     record = RunRecord.read(tmp_path)
     shapes = {"fc1": (300, 64), "fc2": (100, 300), "fc3": (40, 100)}
-    assert record.network["densities"] == list(layer_densities(shapes, "equal", 0.05).values())
+    assert record.network.densities == tuple(layer_densities(shapes, "equal", 0.05).values())
     for method in ("one-shot", "short-list", "binary", "exhaustive"):
         assert run_command(["eval", str(tmp_path), "--infer", method, "--limit", "90", "--json"]) == 0
         captured = capsys.readouterr()

@@ -50,7 +50,7 @@ def test_the_record_and_the_bank_say_all(resnet: Path) -> None:
     assert (config.mask, config.density, config.sparsity, config.recipe, config.transfer) == (
         *("edge-popup", 0.3, "erk", "edge-popup", True),
     )
-    assert record.network["image_shape"] == [1, 8, 8]
+    assert record.network.image_shape == (1, 8, 8)
     with MaskBank.open(resnet / "masks.bank") as bank:
         assert bank.meta["model"] == "resnet-18-20"
         assert (bank.meta["mask"], bank.meta["weights"]) == ("edge-popup", "signed-constant")
@@ -172,7 +172,7 @@ def test_what_is_left_open_follows_from_the_rest() -> None:
         ({"mask": "edge-popup", "density": 0.6, "sparsity": "er"}, SparsityError, "at most the cap 0.5 of er layers"),
         ({"weights": "keep"}, UnknownNameError, "expected one of signed-constant, kaiming"),
         ({"model": "resnet-18"}, UnknownNameError, "did you mean 'resnet-18-20'"),
-        ({"model": "hopsupsup"}, UnknownNameError, "`supsup recover` trains it"),
+        ({"model": "hopsupsup"}, UnknownNameError, "`recover_run` trains it"),
         ({"task_identity": False, "transfer": True}, NetworkError, "found threshold masks.* and transfer"),
         ({"task_identity": False, "model": "resnet-18-20"}, NetworkError, "found edge-popup masks"),
     ],
