@@ -20,9 +20,11 @@ class Reporter:
         self._console = Console(stderr=True, highlight=False)
         self._bar: Progress | None = None
         self._start = perf_counter()
+        self._done = 0.0
 
     def at(self, done: float) -> None:
         """So many of the pieces are done, fractions included."""
+        self._done = done
         if not self._console.is_terminal or perf_counter() - self._start < _PATIENCE:
             return
         if self._bar is None:
@@ -31,6 +33,10 @@ class Reporter:
             self._bar.add_task(self._title, total=self._total)
             self._bar.start()
         self._bar.update(self._bar.task_ids[0], completed=done)
+
+    def advance(self) -> None:
+        """One more piece is done."""
+        self.at(self._done + 1)
 
     def line(self, text: str) -> None:
         """A line that stays, above the bar if there is one."""

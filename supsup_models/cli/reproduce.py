@@ -21,7 +21,7 @@ def reproduce(name: str, context: Context) -> tuple[dict[str, Any], Path]:
     start = perf_counter()
     outcome = experiment.run(context)
     result = outcome.to_json(experiment, quick=context.quick, seconds=perf_counter() - start)
-    path = context.folder / f"{name}{'-quick' if context.quick else ''}.json"
+    path = context.file(name, ".json")
     write_json(path, result)
     return result, path
 

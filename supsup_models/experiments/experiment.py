@@ -41,6 +41,10 @@ class Context:
             recipe=config.recipe if config.density is not None else "dense",
         )
 
+    def file(self, name: str, ending: str) -> Path:
+        """Where an experiment's results go, in a file of this ending."""
+        return self.folder / f"{name}{'-quick' if self.quick else ''}{ending}"
+
     def run_folder(self, config: RunConfig) -> Path:
         """The folder of the run with these arguments."""
         parts: list[object] = [config.stream, config.model, f"{config.tasks}x{config.batches}", config.outputs]
@@ -95,12 +99,15 @@ class Outcome:
         }
 
 
+@dataclass(frozen=True, kw_only=True)
 class Experiment(ABC):
     """`name` on the command line, `title` in a sentence, and the `source` of the published figures."""
 
     name: str
     title: str
     source: str
+    config: RunConfig
+    """Of the run that is judged, or that others are made from."""
 
     @abstractmethod
     def run(self, context: Context) -> Outcome:

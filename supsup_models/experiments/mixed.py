@@ -10,17 +10,13 @@ from maskstore.philox import Role, random_permutation
 from supsup_models.data import checked_images
 from supsup_models.experiments.experiment import Context, Experiment, Figure, Outcome
 from supsup_models.inference import Inference, answer
-from supsup_models.runs import RunConfig, load_run, train_run
+from supsup_models.runs import load_run, train_run
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MixedBatches(Experiment):
     """`per_task` test images of each task, shuffled together, in batches of `batch`."""
 
-    name: str
-    title: str
-    source: str
-    config: RunConfig
     per_task: int
     batch: int
 

@@ -83,7 +83,7 @@ def train_stream(
             task = tasks[index]
             split = Relabelled(task.train, task.global_labels)
             masks.append(f"task-{index}", train_neuron_mask(model, split, settings, seed=task_seed(seed, index)))
-            report.at(index + 1)
+            report.advance()
     return masks
 
 
@@ -129,5 +129,5 @@ def recover_stream(
             under_true.append(accuracy(split, masks[index]))
             given = Mask.from_flat(pt.to_bits(recovery.pattern).cpu().numpy(), masks.spec)
             under_found.append(under_true[-1] if judged.exact else accuracy(split, given))
-            report.at(index + 1)
+            report.advance()
     return StreamRecovery(tuple(found), tuple(under_found), tuple(under_true))

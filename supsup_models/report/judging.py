@@ -45,9 +45,7 @@ def judge_run(
         if data is not None:
             raise
         return NoData(str(run.record.stream.get("data_set", run.record.config.stream)), str(error))
-    tasks = [task for task in stream if not run.record.config.task_identity or task.name in run.matrix.names]
-    if not tasks:
-        raise RunError(f"{folder}: expected masks of the stream's tasks, found {', '.join(run.matrix.names[:4])}")
+    tasks = run.tasks(stream)
     limit = max(DEFAULT_LIMIT, len(tasks)) if limit is None else limit
     return _judge(run, tasks, inference, limit, reporter)
 
@@ -81,7 +79,7 @@ def _judge(
             images = task.test.images(torch.from_numpy(rows)).to(run.model.weights)
             named = answer(run.model, matrix, images, inference, run.extras)[0]
             confusion[number] = np.bincount(named, minlength=len(matrix))
-            report.at(sum(counts) + number + 1)
+            report.advance()
     return Judged(
         scenario,
         inference,

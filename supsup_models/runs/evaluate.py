@@ -5,7 +5,7 @@ from pathlib import Path
 from supsup_models._names import check
 from supsup_models._progress import Reporter, Reporting
 from supsup_models.errors import RunError
-from supsup_models.inference import METHODS, OBJECTIVES, SCENARIOS, Evaluation, Inference, TaskResult, evaluate
+from supsup_models.inference import METHODS, OBJECTIVES, SCENARIOS, Evaluation, Inference, evaluate
 from supsup_models.runs.load import load_run
 
 
@@ -33,19 +33,10 @@ def evaluate_run(
     if run.record.config.task_identity != (scenario != "NNs"):
         trained = "with" if run.record.config.task_identity else "without"
         raise RunError(f"{folder}: expected a run trained for scenario {scenario}, found one {trained} task identity")
-    tasks = [task for task in stream if scenario == "NNs" or task.name in run.matrix.names]
-    if not tasks:
-        raise RunError(f"{folder}: expected masks of the stream's tasks, found {', '.join(run.matrix.names[:4])}")
+    tasks = run.tasks(stream)
     with reporter("evaluating", len(tasks)) as report:
-        done = 0
         if scenario != "GG" and (note := run.objective_note(inference.method, inference.objective)):
             report.line(note)
-
-        def on_task(result: TaskResult) -> None:
-            nonlocal done
-            done += 1
-            report.at(done)
-
         return evaluate(
             run.model,
             run.matrix,
@@ -54,6 +45,6 @@ def evaluate_run(
             inference,
             limit=limit,
             seed=run.record.config.seed,
-            on_task=on_task,
+            on_task=lambda _: report.advance(),
             extras=run.extras,
         )

@@ -4,7 +4,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from maskstore import MaskBank, MaskMatrix
-from supsup_models.data import TaskStream, open_stream
+from supsup_models.data import Task, TaskStream, open_stream
 from supsup_models.errors import RunError
 from supsup_models.networks import ARCHITECTURES, MaskedModel, MaskedNetwork, TaskExtras
 from supsup_models.runs.config import make_network, pick_device, task_extras
@@ -36,6 +36,14 @@ class LoadedRun:
         stream = open_stream(config.stream, tasks=config.tasks, seed=config.seed, data=data, download=download)
         self.record.check_stream(stream)
         return stream
+
+    def tasks(self, stream: TaskStream) -> list[Task]:
+        """The stream's tasks that have a mask, all tasks of a run without task identity; RunError if there is none."""
+        names = self.matrix.names
+        tasks = [task for task in stream if not self.record.config.task_identity or task.name in names]
+        if not tasks:
+            raise RunError(f"stream {stream.name}: expected tasks with a mask in the run, found {', '.join(names[:4])}")
+        return tasks
 
     def objective_note(self, method: str, objective: str | None) -> str | None:
         """A line for the person where tasks are looked for by an objective that the masks were not trained for.

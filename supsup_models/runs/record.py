@@ -73,10 +73,6 @@ class NetworkSizes:
     image_shape: tuple[int, ...] | None = None
     """Of a converted network's images, such as `(channels, height, width)`; None for a `MaskedNetwork`."""
 
-    def __post_init__(self) -> None:
-        if () in (self.densities, self.image_shape):
-            raise ValueError("network: expected densities and an image shape to hold numbers, found an empty list")
-
     def to_json(self) -> dict[str, Any]:
         """JSON-ready, without what does not apply."""
         known = {name: value for name, value in asdict(self).items() if value is not None}
@@ -89,10 +85,6 @@ class Pixels:
 
     scale: float | tuple[float, ...]
     shift: float | tuple[float, ...]
-
-    def __post_init__(self) -> None:
-        if () in (self.scale, self.shift):
-            raise ValueError("pixels: expected a scale and a shift, found an empty list")
 
 
 @dataclass(frozen=True)

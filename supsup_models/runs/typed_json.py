@@ -13,8 +13,9 @@ def typed(kind: Any, value: Any, name: str) -> Any:
     """A value that `json.loads` gave, as a value of `kind`.
 
     Args:
-        kind: `Any`, a plain type, a union of kinds, `Mapping[str, kind]`, `tuple[kind, ...]` (a list), or a dataclass
-            (an object with the fields' names and no others; a field with a default may be missing).
+        kind: `Any`, a plain type, a union of kinds, `Mapping[str, kind]`, `tuple[kind, ...]` (a list; of numbers, not
+            an empty one), or a dataclass (an object with the fields' names and no others; a field with a default may
+            be missing).
         value: What the file holds.
         name: Where in the file, for errors.
 
@@ -38,7 +39,7 @@ def typed(kind: Any, value: Any, name: str) -> Any:
         if unknown := given.keys() - hints.keys():
             raise TypeError(f"{name}: expected {', '.join(hints)}, found {', '.join(sorted(unknown))[:60]}")
         return kind(**{each: typed(hints[each], item, f"{name}.{each}") for each, item in given.items()})
-    if get_origin(kind) is tuple and isinstance(value, list):
+    if get_origin(kind) is tuple and isinstance(value, list) and (value or inner[0] not in (int, float)):
         return tuple(typed(inner[0], item, name) for item in value)
     if get_origin(kind) is Mapping and isinstance(value, dict):
         return {each: typed(inner[1], item, f"{name}.{each}") for each, item in value.items()}
