@@ -18,7 +18,6 @@ from maskstore.bank import record
 from maskstore.bank.bank import MaskBank
 from maskstore.bank.record import Record
 from maskstore.bank.sqlite_pages import measure
-from maskstore.codecs.coders import rans
 from maskstore.errors import CorruptError
 from maskstore.files import parse_json
 from maskstore.masks import MaskSpec
@@ -136,6 +135,8 @@ def _measure_file(bank: MaskBank) -> tuple[int, int, int]:
 def _account_record(row: Record, spec: MaskSpec) -> list[tuple[int, int, int, float]]:
     """(payload bytes, side bytes, ones, entropy bits) of each layer."""
     mask = record.decode_mask(row, spec)
+    from maskstore.codecs.coders import rans  # Numba
+
     prior = prior_from_config(parse_json(row.prior))
     entries, _ = record.read_table(row.data, spec, row.what, len(row.data))
     others = record.base_masks(row.bases, spec)

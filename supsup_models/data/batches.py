@@ -21,7 +21,7 @@ class Images(Protocol):
         """Images of these indices, `(b, inputs)`, float32, normalised."""
 
 
-def batch_order(seed: int, task: int, images: int, steps: int, batch_size: int) -> NDArray[np.int64]:
+def batch_order(seed: int, task: int, *, images: int, steps: int, batch_size: int) -> NDArray[np.int64]:
     """Image indices of every batch, `(steps, batch_size)` int64: epoch after epoch of seeded permutations, end to end.
 
     Epoch e of a task is the permutation at (seed, BATCH_ORDER, layer=e, stream=task).

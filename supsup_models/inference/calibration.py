@@ -24,8 +24,8 @@ from maskstore import MaskMatrix
 from maskstore.files import replacing
 from maskstore.philox import Role, random_uint32
 from supsup_models.errors import InferenceError, RunError
-from supsup_models.inference.objectives import Entropy
-from supsup_models.inference.superposition import NO_EXTRAS, run_each
+from supsup_models.inference.labelling import NO_EXTRAS, run_each
+from supsup_models.inference.objectives import entropy
 from supsup_models.networks import MaskedModel, TaskExtras
 
 LEVEL = 0.01  # of known tasks' images, refused by default
@@ -67,26 +67,34 @@ class Calibration:
         return cls(values)
 
     def confidence(
+        self, model: MaskedModel, matrix: MaskMatrix, images: Tensor, task: int, extras: TaskExtras = NO_EXTRAS
+    ) -> float:
+        """The confidence that images `(b, inputs)`, all of one task, are of the task of a row of the matrix.
+
+        Raises:
+            InferenceError: The mask was not calibrated.
+        """
+        found = image_entropies(model, matrix, images, np.full(len(images), task), extras)
+        return _p_value(_means(self._of(matrix, task), len(images)), float(found.mean()))
+
+    def confidence_of_each(
         self,
         model: MaskedModel,
         matrix: MaskMatrix,
         images: Tensor,
-        tasks: int | NDArray[np.int64],
+        tasks: NDArray[np.int64],
         extras: TaskExtras = NO_EXTRAS,
-    ) -> float | NDArray[np.float32]:
-        """For images `(b, inputs)` and rows of the matrix: `(b,)` for a row each, a float for one row for all.
+    ) -> NDArray[np.float32]:
+        """The confidence `(b,)` of each image `(b, inputs)` in the task of its own row of the matrix, `tasks` `(b,)`.
 
-        Raises InferenceError for a mask that was not calibrated.
+        Raises:
+            InferenceError: A mask was not calibrated.
         """
-        shared = np.ndim(tasks) == 0
-        rows = np.broadcast_to(np.asarray(tasks, dtype=np.int64), len(images))
-        found = image_entropies(model, matrix, images, rows, extras)
-        if shared:
-            return _p_value(_means(self._of(matrix, int(rows[0])), len(images)), float(found.mean()))
+        found = image_entropies(model, matrix, images, tasks, extras)
         result = np.empty(len(images), dtype=np.float32)
-        for row in np.unique(rows):
+        for row in np.unique(tasks):
             own = self._of(matrix, int(row))
-            result[rows == row] = [_p_value(own, float(value)) for value in found[rows == row]]
+            result[tasks == row] = [_p_value(own, float(value)) for value in found[tasks == row]]
         return result
 
     def write(self, path: Path) -> None:
@@ -132,7 +140,7 @@ def image_entropies(
     extras: TaskExtras = NO_EXTRAS,
 ) -> NDArray[np.float64]:
     """Entropy over all outputs, in nats, of each image `(b, inputs)` under the mask of its row `(b,)`; `(b,)`."""
-    return Entropy().cost(run_each(model, matrix, images, rows, extras)).double().cpu().numpy()
+    return entropy(run_each(model, matrix, images, rows, extras)).double().cpu().numpy()
 
 
 def refused(confidence: float | NDArray[np.float32], level: float = LEVEL) -> bool | NDArray[np.bool_]:

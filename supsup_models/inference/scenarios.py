@@ -15,10 +15,8 @@ images it was chosen for are from; `task_accuracy` counts the images whose mask 
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
-from math import sqrt
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,25 +24,15 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskstore import Mask, MaskMatrix
-from maskstore.philox import Role, random_permutation
 from supsup_models._names import check
 from supsup_models.data import LabelledImages
 from supsup_models.errors import InferenceError
-from supsup_models.inference.infer import infer_task
-from supsup_models.inference.superposition import NO_EXTRAS, run_each
+from supsup_models.inference.infer import infer_each, infer_task
+from supsup_models.inference.labelling import NO_EXTRAS, classify, labels_of
+from supsup_models.inference.sampling import EvaluatedTask, chunks, group_sizes, sample_of, share_of, wilson
 from supsup_models.networks import Extras, MaskedModel, TaskExtras
 
 SCENARIOS = ("GG", "GNs", "GNu", "NNs")
-_CHUNK = 2048  # images taken from a data set and judged at a time
-
-
-class EvaluatedTask(Protocol):
-    """What evaluation needs of a task: the name its mask is stored under, and test images."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def test(self) -> LabelledImages: ...
 
 
 @dataclass(frozen=True)
@@ -89,29 +77,13 @@ class Evaluation:
         return asdict(self)
 
 
-def classify(
-    model: MaskedModel, matrix: MaskMatrix, images: Tensor, tasks: NDArray[np.int64], extras: TaskExtras = NO_EXTRAS
-) -> Tensor:
-    """Softmax `(b, outputs)` of each image under the mask of its own row of the matrix, `tasks` `(b,)`.
-
-    `extras` are the masks' normalisation statistics, by name.
-    """
-    return torch.softmax(run_each(model, matrix, images, tasks, extras), dim=1)
-
-
-def labels_of(model: MaskedModel, outputs: Tensor) -> NDArray[np.int64]:
-    """The likeliest real class from logits or probabilities, `(b, outputs)` -> `(b,)`; never a superfluous output."""
-    labels: NDArray[np.int64] = outputs[:, : model.classes].argmax(dim=1).cpu().numpy()
-    return labels
-
-
 def mask_accuracy(model: MaskedModel, mask: Mask, data: LabelledImages, extras: Extras = None) -> float:
     """Fraction of images that get the right label under a given mask and its normalisation statistics, if any."""
     weights = model.masked_weights(mask)
     labels = np.asarray(data.labels)
     right = 0
     with torch.no_grad():
-        for indices in _chunks(np.arange(len(labels)), 1):
+        for indices in chunks(np.arange(len(labels)), 1):
             images = data.images(torch.from_numpy(indices)).to(model.weights)
             right += int((labels_of(model, model.run_with(images, weights, extras)) == labels[indices]).sum())
     return right / len(labels)
@@ -121,25 +93,17 @@ def answer(
     model: MaskedModel, matrix: MaskMatrix, images: Tensor, inference: Inference, extras: TaskExtras = NO_EXTRAS
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Inferred rows of the matrix and labels, `(b,)` each, of unlabelled images, grouped in the order they come."""
-    infer = partial(infer_task, model, matrix, method=inference.method, objective=inference.objective, extras=extras)
+    method, objective = inference.method, inference.objective
     if inference.images == 1:
-        tasks = np.asarray(infer(images, per_image=True).task)
+        tasks = infer_each(model, matrix, images, method=method, objective=objective, extras=extras).tasks
     else:
-        sizes = _group_sizes(len(images), inference.images)
-        guesses = [infer(group).task for group in images.split(sizes)]
+        sizes = group_sizes(len(images), inference.images)
+        guesses = [
+            infer_task(model, matrix, group, method=method, objective=objective, extras=extras).task
+            for group in images.split(sizes)
+        ]
         tasks = np.repeat(np.asarray(guesses, dtype=np.int64), sizes)
     return tasks, labels_of(model, classify(model, matrix, images, tasks, extras))
-
-
-def _group_sizes(images: int, group: int) -> list[int]:
-    """Whole groups and what is left, which joins the last group if it is a single image."""
-    sizes = [group] * (images // group)
-    left = images % group
-    if left == 1 and sizes:
-        sizes[-1] += 1
-    elif left:
-        sizes.append(left)
-    return sizes
 
 
 def evaluate(
@@ -177,8 +141,8 @@ def evaluate(
     rows = None if scenario == "NNs" else [matrix.index(task.name) for task in tasks]
     judged = []
     for number, task in enumerate(tasks):
-        share = _share(limit, len(tasks), number)
-        sample = _sample(len(task.test.labels), inference.images, share, seed, number)
+        share = share_of(limit, len(tasks), number)
+        sample = sample_of(len(task.test.labels), inference.images, share, seed, number)
         given = None if scenario != "GG" or rows is None else rows[number]
         judged.append(_judge(model, matrix, task, sample, given, inference, extras))
         if on_task is not None and rows is not None:
@@ -229,7 +193,7 @@ def _judge(
 ) -> _Judged:
     """Predict the sampled test images, under the mask of the `given` row if there is one, and compare the labels."""
     rows, right, seconds, inferences = [], [], 0.0, 0
-    for chunk in _chunks(sample, inference.images):
+    for chunk in chunks(sample, inference.images):
         images = task.test.images(torch.from_numpy(chunk)).to(model.weights)
         start = perf_counter()
         if given is None:
@@ -238,7 +202,7 @@ def _judge(
             found = np.full(len(chunk), given)
             labels = labels_of(model, classify(model, matrix, images, found, extras))
         seconds += perf_counter() - start
-        inferences += len(_group_sizes(len(chunk), inference.images))
+        inferences += len(group_sizes(len(chunk), inference.images))
         # From here on the truth is known.
         rows.append(found)
         right.append(labels == np.asarray(task.test.labels)[chunk])
@@ -254,41 +218,3 @@ def _majority(rows: Sequence[NDArray[np.int64]], masks: int) -> NDArray[np.int64
     """For each mask the position of the task that most of the images it was chosen for are from, `(masks,)`."""
     counts = np.stack([np.bincount(each, minlength=masks) for each in rows])  # (tasks, masks)
     return np.asarray(counts.argmax(axis=0))
-
-
-def wilson(fraction: float, count: int, z: float = 1.959964) -> tuple[float, float]:
-    """The Wilson score interval of a fraction seen in `count` independent trials; z = 1.96 gives 95 %."""
-    centre = fraction + z * z / (2 * count)
-    spread = z * sqrt(fraction * (1 - fraction) / count + z * z / (4 * count * count))
-    scale = 1 + z * z / count
-    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
-
-
-def sampled(tasks: Sequence[EvaluatedTask], images: int, limit: int | None, seed: int) -> list[NDArray[np.int64]]:
-    """Indices of the test images of each task that `evaluate` judges with these arguments, `images` an inference."""
-    return [
-        _sample(len(task.test.labels), images, _share(limit, len(tasks), number), seed, number)
-        for number, task in enumerate(tasks)
-    ]
-
-
-def _share(limit: int | None, tasks: int, number: int) -> int | None:
-    return None if limit is None else limit // tasks + (number < limit % tasks)
-
-
-def _sample(images: int, group: int, limit: int | None, seed: int, task: int) -> NDArray[np.int64]:
-    """Indices of the images to judge: all, or `limit` whole groups of consecutive images, drawn without replacement."""
-    groups = -(-images // group)
-    if limit is None or limit >= groups:
-        return np.arange(images)
-    chosen = np.sort(random_permutation(seed, Role.SAMPLE, groups, stream=task)[:limit])
-    indices = (chosen[:, None] * group + np.arange(group)).reshape(-1)
-    return indices[indices < images]
-
-
-def _chunks(indices: NDArray[np.int64], group: int) -> list[NDArray[np.int64]]:
-    size = max(1, _CHUNK // group) * group
-    starts = list(range(0, len(indices), size))
-    if len(starts) > 1 and len(indices) - starts[-1] == 1:  # `_group_sizes` finds it a group
-        starts.pop()
-    return np.split(indices, starts[1:])

@@ -15,7 +15,7 @@ from torch import Tensor
 from maskstore import Mask, MaskBank, MaskMatrix
 from supsup_models.data import checked_images
 from supsup_models.errors import ShapeError
-from supsup_models.inference.superposition import NO_EXTRAS
+from supsup_models.inference.labelling import NO_EXTRAS
 from supsup_models.networks import Extras, MaskedModel, TaskExtras
 
 T = TypeVar("T")

@@ -97,6 +97,10 @@ class MaskedModel(nn.Module, ABC):
         """What a decoder knows about the mask of a task trained from `initial_scores(task)`."""
 
     @abstractmethod
+    def bank_meta(self) -> dict[str, Any]:
+        """What a bank of this network's masks says of it: `MaskBank.create(path, model.spec, meta=...)`."""
+
+    @abstractmethod
     def mean_scores(self, mean: Tensor, scale: Tensor) -> Tensor:
         """Scores that stand for a mean mask in [0, 1], at most `scale` large: flat `(spec.bits,)` each."""
 

@@ -17,8 +17,8 @@ from supsup_models._names import check
 from supsup_models.errors import SparsityError
 
 Shapes = Mapping[str, tuple[int, ...]]
-SPARSITIES = ("uniform", "er", "erk", "equal")
 _CAPS = {"uniform": 1.0, "er": 0.5, "erk": 1.0, "equal": 0.5}
+SPARSITIES = tuple(_CAPS)
 _SLACK = 1e-9
 
 

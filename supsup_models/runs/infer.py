@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from supsup_models._names import check
 from supsup_models.data import checked_images
 from supsup_models.errors import ShapeError
-from supsup_models.inference import METHODS, OBJECTIVES, Calibration, classify, infer_task, labels_of, refused
+from supsup_models.inference import METHODS, OBJECTIVES, Calibration, TaskInference, classify, labels_of, refused
 from supsup_models.runs.load import load_run
 from supsup_models.runs.record import RunRecord, calibration_path
 
@@ -72,14 +72,16 @@ def infer_images(
             f"no task confidence: expected values for all {len(run.matrix)} masks in {path}, found some missing; "
             "`train_run` adds them when it has trained all tasks"
         )
-    guess = infer_task(run.model, run.matrix, checked, method, objective, not one_task, calibration, run.extras)
-    tasks = np.broadcast_to(np.asarray(guess.task), len(checked))
+    inference = TaskInference(run.model, run.matrix, calibration=calibration, extras=run.extras)
+    if one_task:
+        one = inference.infer(checked, method=method, objective=objective)
+        tasks, sureness = np.full(len(checked), one.task), [one.confidence] * len(checked)
+    else:
+        each = inference.infer_each(checked, method=method, objective=objective)
+        tasks, sureness = each.tasks, [None] * len(checked) if each.confidence is None else each.confidence.tolist()
     probabilities = classify(run.model, run.matrix, checked, tasks, run.extras)
     labels = labels_of(run.model, probabilities)
     confidence = probabilities[torch.arange(len(checked)), torch.from_numpy(labels)].tolist()
-    sureness: list[float] | list[None] = [None] * len(checked)
-    if guess.confidence is not None:
-        sureness = np.broadcast_to(np.asarray(guess.confidence), len(checked)).tolist()
     names = run.matrix.names
     return Answers(
         normalisation,

@@ -62,7 +62,7 @@ def load_run(folder: Path, device: str = "auto") -> LoadedRun:
         raise RunError(f"{folder}: expected masks in masks.bank, found no such file; no task was finished")
     model = make_network(record, pick_device(device))
     with MaskBank.open(bank_path(folder)) as bank:
-        record.check_bank(bank, model.spec)
+        record.check_bank(bank, model)
         matrix = bank.matrix()
         extras = task_extras(bank, model)
     if not len(matrix):

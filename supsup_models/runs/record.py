@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from maskstore import MaskBank, MaskSpec
+from maskstore import MaskBank
 from maskstore.bank import side_files
 from maskstore.files import replacing
 from supsup_models.errors import RunError
@@ -20,6 +20,7 @@ from supsup_models.runs.typed_json import typed
 
 if TYPE_CHECKING:
     from supsup_models.data import TaskStream
+    from supsup_models.networks import MaskedModel
 
 FORMAT = 1
 _OPTIONAL = ("densities", "image_shape", "mask", "weights")
@@ -140,17 +141,15 @@ class RunRecord:
         except (ValueError, KeyError, TypeError, RecursionError) as error:
             raise RunError(f"{path}: expected a run record, found something else ({error})") from error
 
-    def bank_meta(self) -> dict[str, Any]:
+    def bank_meta(self, model: "MaskedModel") -> dict[str, Any]:
         """What the run's bank says about its network: with this and the masks, the model is whole."""
-        config = self.config
-        meta = {"model": config.model, **self.network.to_json(), "seed": config.seed}
-        return meta if self.network.image_shape is None else {**meta, "mask": config.mask, "weights": config.weights}
+        return {"model": self.config.model, **model.bank_meta()}
 
-    def check_bank(self, bank: MaskBank, spec: MaskSpec) -> None:
-        """RunError unless a bank's masks are of `spec` and of the network that the record describes, seed included."""
-        if bank.spec != spec:
-            raise RunError(f"{bank.path}: expected masks of {spec!r}, found {bank.spec!r}")
-        expected = self.bank_meta()
+    def check_bank(self, bank: MaskBank, model: "MaskedModel") -> None:
+        """RunError unless a bank's masks are of the run's network, seed included."""
+        if bank.spec != model.spec:
+            raise RunError(f"{bank.path}: expected masks of {model.spec!r}, found {bank.spec!r}")
+        expected = self.bank_meta(model)
         # what only the bank says counts as well: masks of densities are of other weights than those without
         said = [name for name in _OPTIONAL if name in bank.meta and name not in expected]
         wrong = [

@@ -220,10 +220,10 @@ def _keep(model: MaskedModel, task: Task, trained: TrainedTask, bank: MaskBank) 
 def _open_bank(folder: Path, model: MaskedModel, record: RunRecord) -> MaskBank:
     path = bank_path(folder)
     if not path.exists():
-        return MaskBank.create(path, model.spec, meta=record.bank_meta())
+        return MaskBank.create(path, model.spec, meta=record.bank_meta(model))
     bank = MaskBank.open(path, "a")
     try:
-        record.check_bank(bank, model.spec)
+        record.check_bank(bank, model)
     except RunError:
         bank.close()
         raise
@@ -248,12 +248,12 @@ def _new_record(config: RunConfig, recipe: Recipe, stream: TaskStream, device: t
         raise NetworkError(f"outputs: expected at least the stream's {stream.classes} classes, found {config.outputs}")
     densities = image_shape = None
     if recipe.sparse is not None:
-        layers = ARCHITECTURES[config.model].layers(stream.inputs, config.outputs)
-        densities = recipe.sparse.densities({layer.name: layer.shape for layer in layers})
+        shapes = ARCHITECTURES[config.model].shapes(stream.inputs, config.outputs)
+        densities = recipe.sparse.densities(shapes)
         if config.outputs == stream.classes:
             raise NetworkError(
                 f"recipe {recipe.name}: expected superfluous outputs, more than the stream's {stream.classes} classes, "
-                f'found {config.outputs} outputs; ask for more, or use `recipe="dense"`'
+                f'found {config.outputs} outputs; ask for more `outputs`, or for `recipe="dense"`'
             )
     if not is_masked_network(config):
         image_shape = (stream.inputs,) if config.model in ARCHITECTURES else tuple(stream.image_shape)

@@ -8,27 +8,27 @@ device idle, the scores of T tasks are stacked and every product is a batched on
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from enum import Enum
 from threading import Event
+from time import perf_counter
+from typing import Literal, get_args
 
 import torch
 
+from supsup_models._names import check
 from supsup_models.errors import NetworkError
 from supsup_models.networks import MaskedNetwork
 from supsup_models.training.recipes import Recipe
-from supsup_models.training.steps import Stepping, train_stacked
-from supsup_models.training.task import NumberedTask, TrainedTask, train_task
+from supsup_models.training.steps import Stepping, fastest, make_step
+from supsup_models.training.task import REPORT, NumberedTask, TrainedTask, check_recipe, task_batches, train_task
 
 _FLOATS_A_SCORE = 6  # score, running square, gradient, effective weight, and two that come and go
 _MEMORY_SHARE = 0.5  # of what is free
 _MOST_STACKED = 64  # beyond this a GPU is busy anyway
 
 
-class Together(Enum):
-    """How tasks share a machine: a core each, or stacked in one batched product."""
-
-    CORES = "cores"
-    STACKED = "stacked"
+Together = Literal["cores", "stacked"]
+"""How tasks share a machine: a core each, or stacked in one batched product."""
+TOGETHER: tuple[Together, ...] = get_args(Together)
 
 
 def tasks_at_once(model: MaskedNetwork, batch_size: int, together: Together) -> int:
@@ -36,7 +36,7 @@ def tasks_at_once(model: MaskedNetwork, batch_size: int, together: Together) -> 
     activations = batch_size * (model.inputs + sum(layer.shape[0] for layer in model.layers))
     needed = 4 * (_FLOATS_A_SCORE * model.spec.bits + 4 * activations)
     free = torch.cuda.mem_get_info(model.device)[0] if model.device.type == "cuda" else _free_memory()
-    wanted = _MOST_STACKED if together is Together.STACKED else os.cpu_count() or 1
+    wanted = _MOST_STACKED if together == "stacked" else os.cpu_count() or 1
     return max(1, min(wanted, int(free * _MEMORY_SHARE) // needed))
 
 
@@ -66,15 +66,22 @@ def train_many(
 
     Raises what `train_task` raises, when the task's turn comes.
     """
+    can_stack = recipe.sparse is None and fastest(model, recipe) != "autograd" and stepping in (None, "fused")
     if together is None:
-        stacks = model.device.type == "cuda" and recipe.sparse is None  # no stacked step was written for sparse masks
-        together = Together.STACKED if stacks else Together.CORES
+        together = "stacked" if model.device.type == "cuda" and can_stack else "cores"
+    check("together", together, TOGETHER)
+    if together == "stacked" and not can_stack:
+        raise NetworkError(
+            f"stacked training: expected RMSProp, threshold masks and no stepping but fused, found recipe "
+            f"{recipe.name!r} ({type(recipe.optimiser).__name__}, {'threshold' if recipe.sparse is None else 'sparse'} "
+            f"masks) and stepping {stepping}"
+        )
     count = tasks_at_once(model, recipe.batch_size, together) if at_once is None else at_once
     if count < 1:
         raise NetworkError(f"training many: expected at least 1 task at once, found {count}")
-    if together is Together.CORES:
+    if together == "cores":
         return _on_cores(model, tasks, recipe, steps, stepping, min(count, len(tasks)), on_step)
-    return train_stacked(model, tasks, recipe, steps, count, on_step)
+    return _stacked(model, tasks, recipe, steps, count, on_step)
 
 
 def _on_cores(
@@ -123,3 +130,30 @@ def _on_cores(
             for future in waiting:
                 future.cancel()
             torch.set_num_threads(threads)  # what threads made later start with
+
+
+def _stacked(
+    model: MaskedNetwork,
+    tasks: Sequence[NumberedTask],
+    recipe: Recipe,
+    steps: int,
+    count: int,
+    on_step: Callable[[int, int, float], None] | None,
+) -> Iterator[TrainedTask]:
+    """`count` tasks at a time; a task's time is its share of the stack's."""
+    check_recipe(model, recipe, steps)
+    for first in range(0, len(tasks), count):
+        start, stack = perf_counter(), tasks[first : first + count]
+        initial = torch.stack([model.initial_scores(task.number) for task in stack])
+        trained = make_step(model, initial, recipe, stepping="fused")
+        batches = [task_batches(model, task.data, recipe, task=task.number, steps=steps) for task in stack]
+        for done, each in enumerate(zip(*batches, strict=True)):
+            images, labels = map(torch.stack, zip(*each, strict=True))  # (T, b, inputs), (T, b)
+            losses = trained.step(images, labels, recipe.learning_rate(done, steps))
+            if on_step is not None and (done + 1) % REPORT == 0:
+                for task, loss in zip(stack, losses.tolist(), strict=True):
+                    on_step(task.number, done + 1, loss)
+        masks = [model.mask_of(scores) for scores in trained.scores]
+        seconds = (perf_counter() - start) / len(stack)
+        for task, mask, loss in zip(stack, masks, losses.tolist(), strict=True):
+            yield TrainedTask(mask, loss, seconds, prior=model.prior(task.number))

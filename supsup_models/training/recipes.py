@@ -4,11 +4,11 @@
 (Wortsman et al. 2020, appendix on MNIST; the remaining settings are the defaults of torch's RMSprop).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import cos, inf, pi
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from supsup_models._names import check, choose
 from supsup_models.errors import NetworkError
@@ -17,22 +17,13 @@ from supsup_models.networks import layer_densities
 if TYPE_CHECKING:
     from supsup_models.networks import MaskedNetwork, MultilayerPerceptron
 
-SCHEDULES = ("constant", "cosine")
-_INTERVALS: Mapping[str, Callable[[float], bool]] = {
-    "(0, inf)": lambda value: 0 < value < inf,
-    "[0, inf)": lambda value: 0 <= value < inf,
-    "[1, inf)": lambda value: 1 <= value < inf,
-    "[0, 1)": lambda value: 0 <= value < 1,
-    "[0, 1]": lambda value: 0 <= value <= 1,
-    "(0, 1]": lambda value: 0 < value <= 1,
-}
+Schedule = Literal["constant", "cosine"]
 
 
-def _check_in(interval: str, what: str, **values: float) -> None:
-    """NetworkError for a value outside of an interval, which a NaN always is."""
-    for name, value in values.items():
-        if not _INTERVALS[interval](value):
-            raise NetworkError(f"{what}: expected {name} in {interval}, found {value}")
+def _expect(holds: bool, what: str, found: float) -> None:
+    """NetworkError unless a setting is as expected; comparisons with NaN never hold."""
+    if not holds:
+        raise NetworkError(f"{what}, found {found}")
 
 
 @dataclass(frozen=True)
@@ -44,9 +35,9 @@ class RMSProp:
     eps: float = 1e-8
 
     def __post_init__(self) -> None:
-        _check_in("(0, inf)", "RMSProp", learning_rate=self.learning_rate)
-        _check_in("[0, 1)", "RMSProp", alpha=self.alpha)
-        _check_in("[0, inf)", "RMSProp", eps=self.eps)
+        _expect(0 < self.learning_rate < inf, "RMSProp: expected learning_rate in (0, inf)", self.learning_rate)
+        _expect(0 <= self.alpha < 1, "RMSProp: expected alpha in [0, 1)", self.alpha)
+        _expect(0 <= self.eps < inf, "RMSProp: expected eps in [0, inf)", self.eps)
 
 
 @dataclass(frozen=True)
@@ -58,10 +49,10 @@ class Adam:
     eps: float = 1e-8
 
     def __post_init__(self) -> None:
-        first, second = self.betas
-        _check_in("(0, inf)", "Adam", learning_rate=self.learning_rate)
-        _check_in("[0, 1)", "Adam", first_beta=first, second_beta=second)
-        _check_in("[0, inf)", "Adam", eps=self.eps)
+        _expect(0 < self.learning_rate < inf, "Adam: expected learning_rate in (0, inf)", self.learning_rate)
+        for beta in self.betas:
+            _expect(0 <= beta < 1, "Adam: expected betas in [0, 1)", beta)
+        _expect(0 <= self.eps < inf, "Adam: expected eps in [0, inf)", self.eps)
 
 
 Optimiser = RMSProp | Adam
@@ -98,11 +89,15 @@ class Sparse:
     """Share of a batch's images that are shown shuffled as well, where a loss wants them."""
 
     def __post_init__(self) -> None:
-        what = "sparse recipe"  # `densities` checks the density
-        _check_in("(0, 1]", what, start_density=self.start_density, shuffled=self.shuffled)
-        _check_in("[0, 1]", what, settled=self.settled, one_shot_from=self.one_shot_from)
-        _check_in("[0, inf)", what, rate_weight=self.rate_weight, novelty_weight=self.novelty_weight)
-        _check_in("[0, inf)", what, one_shot_weight=self.one_shot_weight, margin=self.margin)
+        for name in ("start_density", "shuffled"):  # `densities` checks the density
+            value = getattr(self, name)
+            _expect(0 < value <= 1, f"sparse recipe: expected {name} in (0, 1]", value)
+        for name in ("settled", "one_shot_from"):
+            value = getattr(self, name)
+            _expect(0 <= value <= 1, f"sparse recipe: expected {name} in [0, 1]", value)
+        for name in ("rate_weight", "novelty_weight", "one_shot_weight", "margin"):
+            value = getattr(self, name)
+            _expect(0 <= value < inf, f"sparse recipe: expected {name} in [0, inf)", value)
 
     def densities(self, shapes: Mapping[str, tuple[int, ...]]) -> tuple[float, ...]:
         """Each layer's density; SparsityError for one that no layer can have."""
@@ -115,7 +110,7 @@ class Recipe:
 
     name: str
     optimiser: Optimiser = RMSProp()
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: Schedule = "constant"
     batch_size: int = 128
     weight_gain: float = 1.0
     """Frozen weights are ± weight_gain * sqrt(2 / fan_in): a property of the network, the same for all tasks."""
@@ -123,9 +118,9 @@ class Recipe:
     """None: threshold masks, as dense as training leaves them."""
 
     def __post_init__(self) -> None:
-        check("schedule", self.schedule, SCHEDULES)
-        _check_in("[1, inf)", f"recipe {self.name!r}", batch_size=self.batch_size)
-        _check_in("(0, inf)", f"recipe {self.name!r}", weight_gain=self.weight_gain)
+        check("schedule", self.schedule, get_args(Schedule))
+        _expect(self.batch_size >= 1, f"recipe {self.name!r}: expected batch_size in [1, inf)", self.batch_size)
+        _expect(0 < self.weight_gain < inf, f"recipe {self.name!r}: expected weight_gain in (0, inf)", self.weight_gain)
 
     def network(
         self, arch: "str | MultilayerPerceptron", *, inputs: int, outputs: int, seed: int, classes: int | None = None
@@ -134,8 +129,7 @@ class Recipe:
         from supsup_models.networks import ARCHITECTURES, MaskedNetwork  # torch; a recipe alone needs none
 
         found = choose("model", arch, ARCHITECTURES) if isinstance(arch, str) else arch
-        shapes = {layer.name: layer.shape for layer in found.layers(inputs, outputs)}
-        densities = None if self.sparse is None else self.sparse.densities(shapes)
+        densities = None if self.sparse is None else self.sparse.densities(found.shapes(inputs, outputs))
         return MaskedNetwork(
             found, inputs=inputs, outputs=outputs, seed=seed, classes=classes,
             weight_gain=self.weight_gain, densities=densities,

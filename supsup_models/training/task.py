@@ -1,6 +1,6 @@
 """Training one task: only its scores are floats, only its mask is kept."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -13,12 +13,12 @@ from maskstore import Mask, MaskMatrix
 from maskstore.priors import Prior, Uniform
 from supsup_models.data import LabelledImages, batch_order, checked_images, checked_labels
 from supsup_models.errors import NetworkError, TrainingStopped
-from supsup_models.networks import MaskedModel, MaskedNetwork
+from supsup_models.networks import MaskedModel
 from supsup_models.training.recipes import Recipe
-from supsup_models.training.steps import SparseStepper, Stepper, Stepping, fastest, make_stepper
+from supsup_models.training.steps import Stepping, make_step
 
 REPORT = 50  # batches between two reports
-BLOCK = 8  # batches made at a time: enough to make many at once, few enough to stay in the cache
+_BLOCK = 8  # batches made at a time: enough to make many at once, few enough to stay in the cache
 
 
 @dataclass(frozen=True)
@@ -70,42 +70,38 @@ def train_task(
     start = perf_counter()
     check_recipe(model, recipe, steps)
     model.check_takes_images()
-    data = data.to(model.device)
-    labels = checked_labels(data.labels, model.classes)
-    order = torch.from_numpy(batch_order(model.seed, task, len(labels), steps, recipe.batch_size)).to(model.device)
     earlier = transfer if transfer is not None and len(transfer) else None
     scores = model.initial_scores(task) if earlier is None else model.transfer_scores(earlier.mean(), task)
-    stepper = _stepper(model, scores, recipe, stepping, task, steps)
-    for first in range(0, steps, BLOCK):
-        block = order[first : first + BLOCK]
-        images = checked_images(data.images(block.reshape(-1)), model).view(*block.shape, model.inputs)
-        block_labels = labels[block]
-        for offset in range(len(block)):
-            step = first + offset
-            loss = stepper.step(images[offset], block_labels[offset], recipe.learning_rate(step, steps))
-            if (step + 1) % REPORT == 0:
-                if on_step is not None:
-                    on_step(step + 1, float(loss))
-                if stop is not None and stop():
-                    raise TrainingStopped(f"task {task}: stopped after {step + 1} of {steps} batches")
+    trained = make_step(model, scores, recipe, stepping=stepping, task=task, steps=steps)
+    for done, (images, labels) in enumerate(task_batches(model, data, recipe, task=task, steps=steps)):
+        loss = trained.step(images, labels, recipe.learning_rate(done, steps))
+        if (done + 1) % REPORT == 0:
+            if on_step is not None:
+                on_step(done + 1, float(loss))
+            if stop is not None and stop():
+                raise TrainingStopped(f"task {task}: stopped after {done + 1} of {steps} batches")
     return TrainedTask(
-        model.mask_of(stepper.scores),
+        model.mask_of(trained.scores),
         float(loss),
         perf_counter() - start,
-        extras={name: values.float().cpu().numpy() for name, values in stepper.statistics.items()},
+        extras={name: values.float().cpu().numpy() for name, values in trained.statistics.items()},
         prior=model.prior(task),  # after a transfer a share of the scores, and the weights, still are the seed's
     )
 
 
-def _stepper(
-    model: MaskedModel, scores: Tensor, recipe: Recipe, stepping: Stepping | None, task: int, steps: int
-) -> Stepper:
-    if recipe.sparse is None:
-        return make_stepper(stepping or fastest(model), model, scores, recipe.optimiser)
-    if not isinstance(model, MaskedNetwork):
-        raise NetworkError(f"recipe {recipe.name!r}: expected a MaskedNetwork, found {type(model).__name__}")
-    half = (stepping or fastest(model)) is Stepping.BFLOAT16
-    return SparseStepper(model, scores, recipe, task=task, steps=steps, half=half)
+def task_batches(
+    model: MaskedModel, data: LabelledImages, recipe: Recipe, *, task: int, steps: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Images `(b, inputs)` and labels `(b,)` of every step, on the network's device.
+
+    Raises ShapeError, ImageValueError or LabelValueError for data that does not fit, before it gives any of it.
+    """
+    data = data.to(model.device)
+    labels = checked_labels(data.labels, model.classes)
+    order = batch_order(model.seed, task, images=len(labels), steps=steps, batch_size=recipe.batch_size)
+    for block in torch.from_numpy(order).to(model.device).split(_BLOCK):
+        images = checked_images(data.images(block.reshape(-1)), model).view(*block.shape, model.inputs)
+        yield from zip(images, labels[block], strict=True)
 
 
 def check_recipe(model: MaskedModel, recipe: Recipe, steps: int) -> None:

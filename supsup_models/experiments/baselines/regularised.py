@@ -7,14 +7,21 @@ published figures for permuted MNIST were measured: van de Ven & Tolias, "Three 
 
 from abc import abstractmethod
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from supsup_models.data import Task
 from supsup_models.errors import InferenceError
-from supsup_models.experiments.baselines.base import FLOAT_BYTES, Baseline, BaselineConfig, initial_layers, numbers, run
+from supsup_models.experiments.baselines.base import (
+    FLOAT_BYTES,
+    Answers,
+    Baseline,
+    BaselineConfig,
+    given,
+    initial_layers,
+    numbers,
+    run,
+)
 from supsup_models.experiments.baselines.training import descend
 
 
@@ -84,14 +91,13 @@ class Regularised(Baseline):
     def _kept(self, importance: list[Tensor]) -> list[Tensor]:
         """What remains of the earlier tasks' importance."""
 
-    def _predict(self, images: Tensor, task: int | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _predict(self, images: Tensor, task: int | None) -> Answers:
         classes = self.config.classes
         logits = run(self._layers(), images)
         if task is not None:
-            logits = logits[:, task * classes : (task + 1) * classes]
-            return np.full(len(images), task), logits.argmax(dim=1).cpu().numpy()
-        answers: NDArray[np.int64] = logits.argmax(dim=1).cpu().numpy()
-        return answers // classes, answers % classes
+            return given(task, logits[:, task * classes : (task + 1) * classes])
+        found = logits.argmax(dim=1).cpu().numpy()
+        return found // classes, found % classes
 
     def bytes(self) -> int:
         """The weights; and, as learning is never over, the importance and the anchor that the next task needs."""

@@ -3,27 +3,22 @@
 The trunk is trained on the first task and frozen then, or random for ever.
 """
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from supsup_models.data import Task
 from supsup_models.experiments.baselines.base import (
     FLOAT_BYTES,
     SEED_BYTES,
-    Baseline,
     BaselineConfig,
-    given,
+    TaskByTask,
     initial_layers,
-    least_uncertain,
     numbers,
     run,
 )
 from supsup_models.experiments.baselines.training import descend
 
 
-class SeparateHeads(Baseline):
+class SeparateHeads(TaskByTask):
     """A frozen trunk and a trained head a task."""
 
     finds_tasks = True
@@ -41,10 +36,8 @@ class SeparateHeads(Baseline):
         descend(self.config, task, self.tasks, trained, lambda images: run([*self._trunk, head], images))
         self._heads.append(head)
 
-    def _predict(self, images: Tensor, task: int | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        if task is not None:
-            return given(task, run([*self._trunk, self._heads[task]], images))
-        return least_uncertain(torch.stack([run([*self._trunk, head], images) for head in self._heads]))
+    def _logits(self, images: Tensor, task: int) -> Tensor:
+        return run([*self._trunk, self._heads[task]], images)
 
     def bytes(self) -> int:
         trunk = FLOAT_BYTES * numbers(self._trunk) if self._trained_trunk else SEED_BYTES

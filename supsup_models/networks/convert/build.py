@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +17,8 @@ from supsup_models.networks.convert.layers import MaskedParameter, find_masked, 
 from supsup_models.networks.convert.model import Conversion, ConvertedModel, MaskRule, WeightInit
 from supsup_models.networks.sparsity import check_density, layer_densities
 
-MASK_RULES = ("threshold", "edge-popup")
-WEIGHT_INITS = ("signed-constant", "kaiming", "keep")
+MASK_RULES: tuple[MaskRule, ...] = get_args(MaskRule)
+WEIGHT_INITS: tuple[WeightInit, ...] = get_args(WeightInit)
 DEFAULT_DENSITY = 0.5  # where a layer has most subnetworks
 
 

@@ -220,6 +220,13 @@ class ConvertedModel(MaskedModel):
             statistics.put_back(module, statistics.checked(extras, self._starts()))
         return module
 
+    def bank_meta(self) -> dict[str, Any]:
+        """What a bank of this network's masks says of it, JSON-ready; its module has to be made by other means."""
+        how = self.conversion
+        sizes = {name: getattr(self, name) for name in ("inputs", "outputs", "classes", "weight_gain")}
+        shape = {} if how.image_shape is None else {"image_shape": list(how.image_shape)}
+        return {**sizes, **shape, "seed": self.seed, "mask": how.mask, "weights": how.weights}
+
     # -- pieces ---------------------------------------------------------------------------------------------------
 
     def extra_repr(self) -> str:

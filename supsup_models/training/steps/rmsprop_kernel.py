@@ -11,6 +11,7 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
+from llvmlite.binding import get_host_cpu_features
 from numba import njit, types
 from numba.core import cgutils
 from numba.extending import intrinsic
@@ -69,6 +70,12 @@ def _update_vectors(typing_context, gradient, weights, scores, square, effective
 @njit(cache=True, nogil=True)
 def _update(gradient, weights, scores, square, effective, constants):
     _update_vectors(gradient, weights, scores, square, effective, scores.size // 16, constants)
+
+
+def has_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 in hardware."""
+    features = get_host_cpu_features()
+    return bool(features.get("amx-bf16", False) or features.get("avx512bf16", False))
 
 
 def padded(size: int) -> int:

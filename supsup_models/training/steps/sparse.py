@@ -30,16 +30,16 @@ from torch import Tensor
 
 from maskstore.philox import Role, random_permutation
 from supsup_models.errors import NetworkError
-from supsup_models.networks import MaskedNetwork, kept_weights
+from supsup_models.networks import MaskedNetwork, kept_weights, perceptron_backward, perceptron_forward
 from supsup_models.training.recipes import Adam, Recipe, Sparse
-from supsup_models.training.steps.fused import Stepper
+from supsup_models.training.steps.base import Step
 
 _REFRESH = 10  # steps between two looks for the thresholds that keep a density
 _PRICED = 5  # steps between two looks at the rows' and columns' shares
 _PSEUDO = 8.0  # bits' worth of the layer's density in every row's and column's share: no share is ever zero
 
 
-class SparseStepper(Stepper):
+class SparseStep(Step):
     """Trains the scores of a sparse mask for a multilayer perceptron; see the module for the loss.
 
     Scores are scaled so that every layer's initial ones are uniform in ±1/2, whatever its fan-in: one rate suits all.
@@ -83,15 +83,15 @@ class SparseStepper(Stepper):
         self._done = 0
 
     @torch.no_grad()
-    def step(self, images: Tensor, labels: Tensor, learning_rate: float) -> Tensor:
+    def step(self, images: Tensor, labels: Tensor, rate: float) -> Tensor:
         densities = densities_at(self._done / self._steps, self._sparse, self._densities)
         self._choose(densities)
         # weights are scaled to the density of the moment, which ends at the network's own
         scales = [c * sqrt(p / d) for c, p, d in zip(self._constants, self._densities, densities, strict=True)]
         shown = self._with_shuffled(images.to(self._masked[0].dtype))
-        activations, logits = _forward(shown, self._masked, scales)
+        activations, logits = perceptron_forward(shown, self._masked, scales)
         loss, delta = self._answers(logits, labels)
-        deltas = _backward(delta, activations, self._masked, scales)
+        deltas = perceptron_backward(delta, activations, self._masked, scales)
         for product, at, activation in zip(self._products, deltas, activations, strict=True):
             torch.mm(at.t(), activation, out=product)
         if self._sparse.one_shot_weight and self._done >= self._sparse.one_shot_from * self._steps:
@@ -102,7 +102,7 @@ class SparseStepper(Stepper):
         if self._sparse.rate_weight:
             self._add_prices()
         for group in self._optimiser.param_groups:
-            group["lr"] = learning_rate
+            group["lr"] = rate
         self._optimiser.step()
         self._done += 1
         return loss
@@ -141,10 +141,10 @@ class SparseStepper(Stepper):
     ) -> None:
         """Add the gradient of S by W M, in units of each layer's scale, to `_products`."""
         expected = [c * p for c, p in zip(self._constants, self._densities, strict=True)]
-        at, logits = _forward(shown, self._signs, expected)
+        at, logits = perceptron_forward(shown, self._signs, expected)
         cost = torch.softmax(logits, dim=1)
         cost[:, : self._model.classes] = 0.0
-        deltas = _backward(cost, at, self._signs, expected)
+        deltas = perceptron_backward(cost, at, self._signs, expected)
         inner = logits.new_zeros(len(logits))
         variance = logits.new_zeros(len(logits))
         for index, density in enumerate(densities):
@@ -197,25 +197,3 @@ def bit_prices(mask: Tensor) -> Tensor:
     kept = (rows.unsqueeze(1) * columns / max(density, 1e-12)).clamp_(1e-4, 0.9)
     own = min(max(density, 1e-4), 0.9)
     return torch.log2((1.0 - kept) / kept).sub_(log2((1.0 - own) / own))
-
-
-def _forward(images: Tensor, signs: list[Tensor], scales: list[float]) -> tuple[list[Tensor], Tensor]:
-    """The input of every layer, and the logits in float32, of weights that are signs times a scale a layer."""
-    activations = [images]
-    for weight, scale in zip(signs[:-1], scales[:-1], strict=True):
-        activations.append(torch.mm(activations[-1], weight.t()).relu_().mul_(scale))
-    return activations, torch.mm(activations[-1], signs[-1].t()).to(_accurate(images)).mul_(scales[-1])
-
-
-def _backward(delta: Tensor, activations: list[Tensor], signs: list[Tensor], scales: list[float]) -> list[Tensor]:
-    """The gradient at the linear output of every layer, from that at the logits."""
-    deltas = [delta.to(activations[0].dtype)]
-    for index in range(len(signs) - 1, 0, -1):
-        through = torch.mm(deltas[0], signs[index]).mul_(scales[index])
-        deltas.insert(0, torch.ops.aten.threshold_backward(through, activations[index], 0))
-    return deltas
-
-
-def _accurate(like: Tensor) -> torch.dtype:
-    """What logits are kept in: float32, or float64 where all else is."""
-    return torch.promote_types(like.dtype, torch.float32)

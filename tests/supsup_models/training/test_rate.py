@@ -16,7 +16,7 @@ from maskstore import Mask, MaskBank, MaskMatrix
 from maskstore.codecs import Mix
 from maskstore.philox import Role, random_permutation
 from maskstore.priors import SeededScores, Uniform
-from supsup_models import MaskedNetwork, Recipe, RMSProp, infer_task, open_stream, train_task
+from supsup_models import MaskedNetwork, Recipe, RMSProp, infer_each, infer_task, open_stream, train_task
 from supsup_models.errors import NetworkError, SparsityError
 from supsup_models.inference.objectives import Superfluous
 from supsup_models.inference.superposition import expected_weights, mask_derivatives
@@ -26,7 +26,7 @@ from supsup_models.networks.sparsity import kept_weights
 from supsup_models.runs.config import run_config
 from supsup_models.runs.train import train_run
 from supsup_models.training.recipes import Adam, Sparse
-from supsup_models.training.steps.sparse import SparseStepper, bit_prices, densities_at
+from supsup_models.training.steps.sparse import SparseStep, bit_prices, densities_at
 from supsup_models.training.target_density import coded_bits, find_density
 
 DENSITIES = (0.2, 0.3, 0.4)
@@ -49,8 +49,8 @@ def batch(size: int = 10, *, double: bool = True) -> tuple[Tensor, Tensor]:
     return images, torch.arange(size) % 3
 
 
-def stepper(model: MaskedNetwork, sparse: Sparse = SPARSE, steps: int = 40) -> SparseStepper:
-    return SparseStepper(model, model.initial_scores(1), replace(RECIPE, sparse=sparse), task=1, steps=steps)
+def step_of(model: MaskedNetwork, sparse: Sparse = SPARSE, steps: int = 40) -> SparseStep:
+    return SparseStep(model, model.initial_scores(1), replace(RECIPE, sparse=sparse), task=1, steps=steps)
 
 
 def defined_loss(model: MaskedNetwork, masks: list[Tensor], images: Tensor, labels: Tensor, sparse: Sparse) -> Tensor:
@@ -106,7 +106,7 @@ def test_a_step_follows_the_gradient_of_the_defined_loss(sparse: Sparse) -> None
         kept = kept_weights(scores.numel(), density)
         masks.append((scores >= scores.reshape(-1).sort(descending=True).values[kept - 1]).double().requires_grad_())
     expected = torch.autograd.grad(defined_loss(model, masks, images, labels, sparse), masks)
-    trained = stepper(model, sparse)
+    trained = step_of(model, sparse)
     loss = trained.step(images, labels, 0.02)
     assert trained.scores.grad is not None
     for found, wanted in zip(model.layer_weights(trained.scores.grad), expected, strict=True):
@@ -125,7 +125,7 @@ def test_bfloat16_takes_nearly_the_same_step() -> None:
     images, labels = batch(32, double=False)
     recipe = replace(RECIPE, sparse=replace(SPARSE, rate_weight=0.0))
     full, half = (
-        SparseStepper(model, model.initial_scores(1), recipe, task=1, steps=40, half=half) for half in (False, True)
+        SparseStep(model, model.initial_scores(1), recipe, task=1, steps=40, half=half) for half in (False, True)
     )
     for each in (full, half):
         each.step(images, labels, 0.0)
@@ -213,10 +213,10 @@ def test_trained_masks_keep_their_densities_and_tell_their_tasks_apart() -> None
     hits = []
     for task in stream:
         images = task.test.images(slice(0, 100))
-        found = infer_task(model, matrix, images, "one-shot", "G", per_image=True).task
-        hits.append(np.mean(np.asarray(found) == task.index))
-        short = infer_task(model, matrix, images, "short-list", "G", per_image=True).task
-        assert np.mean(np.asarray(short) == task.index) > 0.9
+        found = infer_each(model, matrix, images, method="one-shot", objective="G").tasks
+        hits.append(np.mean(found == task.index))
+        short = infer_each(model, matrix, images, method="short-list", objective="G").tasks
+        assert np.mean(short == task.index) > 0.9
     assert np.mean(hits) > 0.95
 
 
@@ -229,8 +229,8 @@ def test_the_superposition_does_not_depend_on_the_masks() -> None:
         matrix.append(str(index), mask)
     alone = MaskMatrix(model.spec)
     alone.append("1", masks[1])
-    together = infer_task(model, matrix, images, "one-shot", "G").scores
-    assert np.float32(infer_task(model, alone, images, "one-shot", "G").scores[0]) == together[1]
+    together = infer_task(model, matrix, images, method="one-shot", objective="G").scores
+    assert np.float32(infer_task(model, alone, images, method="one-shot", objective="G").scores[0]) == together[1]
 
 
 @given(
@@ -294,6 +294,9 @@ def test_a_run_meets_its_target_and_goes_on(tmp_path: Path) -> None:
     with MaskBank.open(tmp_path / "masks.bank") as bank:
         first = bank["task-0"]
         assert 0.25 < coded_bits(first, SeededScores(seed=0, task=0)) <= 0.3
+        model = MaskedNetwork.from_bank(bank)
+    assert model.densities == tuple(densities)
+    assert model.spec == first.spec
     again = train_run(replace(config, tasks=3), tmp_path)
     assert again.record.network.densities == densities
     assert again.new_tasks == 1
@@ -328,7 +331,7 @@ def test_recipes_follow_from_the_other_options() -> None:
 
 
 def test_a_run_without_superfluous_outputs_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(NetworkError, match="raise --outputs, or use --recipe dense"):
+    with pytest.raises(NetworkError, match="ask for more outputs, or for recipe dense"):
         train_run(run_config("permuted-digits", tasks=1, outputs=10, batches=1), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -341,9 +344,9 @@ def test_errors() -> None:
     with pytest.raises(SparsityError, match=r"fc1: expected to keep at least one of 108 weights, found 0\.004"):
         network((0.004, 0.2, 0.2))
     with pytest.raises(NetworkError, match="expected superfluous outputs"):
-        stepper(network(classes=6))
+        step_of(network(classes=6))
     with pytest.raises(NetworkError, match="expected Adam, a density"):
-        SparseStepper(network(), network().initial_scores(0), replace(RECIPE, optimiser=RMSProp()), task=0, steps=1)
+        SparseStep(network(), network().initial_scores(0), replace(RECIPE, optimiser=RMSProp()), task=0, steps=1)
     with pytest.raises(NetworkError, match="expected a network without densities"):
         train_task(network(), _Data(), Recipe("plain"), task=0, steps=1)
     with pytest.raises(NetworkError, match="expected a network of densities"):
