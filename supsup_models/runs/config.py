@@ -6,6 +6,7 @@ from typing import Any, cast
 import torch
 
 from maskstore import MaskBank
+from maskstore import torch as packed
 from supsup_models._names import check, choose
 from supsup_models.data import stream_length
 from supsup_models.errors import DeviceError, NetworkError, RunError, UnknownNameError
@@ -128,12 +129,9 @@ def run_recipe(config: RunConfig) -> Recipe:
 
 
 def pick_device(name: str) -> torch.device:
-    """`auto` takes a CUDA device where there is one. DeviceError for `cuda` without one, UnknownNameError otherwise."""
+    """The device of one of `DEVICES`; DeviceError for "cuda" where there is none, UnknownNameError for other names."""
     check("device", name, DEVICES)
-    available = torch.cuda.is_available()
-    if name == "cuda" and not available:
-        raise DeviceError('device cuda: expected a CUDA device, found none; `device="cpu"` works everywhere')
-    return torch.device("cuda" if name == "cuda" or (name == "auto" and available) else "cpu")
+    return packed.pick_device(name, DeviceError)
 
 
 def make_network(record: RunRecord, device: torch.device) -> MaskedModel:
