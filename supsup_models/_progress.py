@@ -20,11 +20,19 @@ class Reporter:
         self._console = Console(stderr=True, highlight=False)
         self._bar: Progress | None = None
         self._start = perf_counter()
-        self._done = 0.0
+        self._parts: dict[object, float] = {}
+
+    def part(self, name: object, done: float) -> None:
+        """So much is done of one part of the work, in pieces; may be called from any thread."""
+        self._parts[name] = done
+        self.at(sum(self._parts.copy().values()))
+
+    def advance(self) -> None:
+        """One more piece is done."""
+        self.part(None, self._parts.get(None, 0.0) + 1)
 
     def at(self, done: float) -> None:
         """So many of the pieces are done, fractions included."""
-        self._done = done
         if not self._console.is_terminal or perf_counter() - self._start < _PATIENCE:
             return
         if self._bar is None:
@@ -33,10 +41,6 @@ class Reporter:
             self._bar.add_task(self._title, total=self._total)
             self._bar.start()
         self._bar.update(self._bar.task_ids[0], completed=done)
-
-    def advance(self) -> None:
-        """One more piece is done."""
-        self.at(self._done + 1)
 
     def line(self, text: str) -> None:
         """A line that stays, above the bar if there is one."""

@@ -14,6 +14,10 @@ class SupSupError(Exception):
         return str(self.args[0]) if self.args else ""
 
 
+class ArgumentError(SupSupError, ValueError):
+    """An argument was wrong before any work was done: a name that nothing has, or values that do not go together."""
+
+
 class DataNotFoundError(SupSupError, FileNotFoundError):
     """A data set is in none of the places where it was looked for."""
 
@@ -26,7 +30,7 @@ class DownloadError(SupSupError, OSError):
     """A data set could not be downloaded, or what came is not the data set."""
 
 
-class UnknownStreamError(SupSupError, ValueError):
+class UnknownStreamError(ArgumentError):
     """No stream of tasks of that name."""
 
 
@@ -34,7 +38,7 @@ class UnknownDataSetError(SupSupError, ValueError):
     """No data set of that name."""
 
 
-class StreamLengthError(SupSupError, ValueError):
+class StreamLengthError(ArgumentError):
     """More tasks, or fewer, were asked for than a stream can give."""
 
 
@@ -42,11 +46,11 @@ class TaskDataError(SupSupError, ValueError):
     """Images and labels do not make a task: a wrong shape or type, NaN, a label out of range, or nothing at all."""
 
 
-class UnknownNameError(SupSupError, ValueError):
+class UnknownNameError(ArgumentError):
     """No model, recipe, scenario, inference method or objective of that name."""
 
 
-class NetworkError(SupSupError, ValueError):
+class NetworkError(ArgumentError):
     """A network was asked for with sizes it cannot have, or a recipe does not fit the network."""
 
 
@@ -54,7 +58,7 @@ class ConversionError(SupSupError, ValueError):
     """A module has nothing to mask, or cannot be masked in the way that was asked for."""
 
 
-class SparsityError(SupSupError, ValueError):
+class SparsityError(ArgumentError):
     """A density, or what it is made from, is out of range."""
 
 
@@ -62,7 +66,7 @@ class ExportError(SupSupError, ImportError):
     """A network was to be written in a format whose package is not installed."""
 
 
-class PlotError(SupSupError, ValueError):
+class PlotError(ArgumentError):
     """A plot cannot be drawn into the file of that name."""
 
 
@@ -78,7 +82,7 @@ class LabelValueError(SupSupError, ValueError):
     """Labels lie outside the network's classes."""
 
 
-class InferenceError(SupSupError, ValueError):
+class InferenceError(ArgumentError):
     """Task inference or an evaluation was asked for something that has no answer."""
 
 

@@ -15,27 +15,9 @@ from maskstore.errors import MaskStoreError
 from supsup_models.cli import recover as cli_recover
 from supsup_models.cli import train as cli_train
 from supsup_models.cli.options import AsJson, Data, Device, Download, Method, Objective, RunFolder, example
-from supsup_models.errors import (
-    InferenceError,
-    NetworkError,
-    PlotError,
-    SparsityError,
-    StreamLengthError,
-    SupSupError,
-    UnknownNameError,
-    UnknownStreamError,
-)
+from supsup_models.errors import ArgumentError, SupSupError
 
-WRONG_USAGE = (
-    *(InferenceError, NetworkError, PlotError, SparsityError),
-    *(StreamLengthError, UnknownNameError, UnknownStreamError),
-)
-"""Names that nothing has, and numbers that do not go together, are wrong usage; all other errors are failures."""
-WORDS = {
-    "method": "--infer",
-    "train_run": "supsup train",
-    "recover_run": "supsup recover",
-}
+WORDS = {"method": "--infer", "train_run": "supsup train", "recover_run": "supsup recover"}
 """What errors call by its Python name, as the command line has it; an argument `name` is `--name` if it is not here."""
 
 app = typer.Typer(
@@ -56,7 +38,7 @@ def main() -> None:
 
 def run_command(arguments: list[str]) -> int:
     """Run `supsup` with these arguments; returns its exit code."""
-    return console.run("supsup", app, (SupSupError, MaskStoreError), arguments, usage=WRONG_USAGE, words=WORDS)
+    return console.run("supsup", app, (SupSupError, MaskStoreError), arguments, usage=(ArgumentError,), words=WORDS)
 
 
 app.command("train", epilog=cli_train.EXAMPLES)(cli_train.train)
@@ -225,10 +207,6 @@ def reproduce(
     as_json: AsJson = False,
 ) -> None:
     """Run a published experiment end to end: our figures beside the published ones. Goes on where it stopped."""
-    from supsup_models.experiments import EXPERIMENT_NAMES
-
-    if not list_all:
-        console.choice("experiment", experiment or "nothing", EXPERIMENT_NAMES)
     from supsup_models.cli import reproduce as command
     from supsup_models.experiments import Context
 
@@ -240,7 +218,7 @@ def reproduce(
             print("\n".join(f"{each['name']}: {each['title']}" for each in known))
         return
     context = Context(out, quick, data, download, device)
-    result, path = command.reproduce(str(experiment), context)
+    result, path = command.reproduce(experiment or "nothing", context)
     if as_json:
         console.print_json(result)
     else:

@@ -66,18 +66,17 @@ class DemoResult:
         table = Table(title=f"{CONFIG.stream}, {self.tasks} tasks, {self.parameters:,} weights that are never stored")
         table.add_column("what")
         table.add_column("result", justify="right")
-        table.add_row("accuracy, task given", f"{self.accuracy:.1%}")
-        table.add_row("masks, plainly packed", f"{self.packed_bytes:,} bytes, 1.000 bits a parameter")
-        table.add_row(
-            "masks, coded, the whole file", f"{self.file_bytes:,} bytes, {self.bits_per_parameter:.3f} bits a parameter"
-        )
-        table.add_row(f"task found, {self.unlabelled_images} unlabelled images", f"{self.tasks_inferred:.1%}")
-        table.add_row("label and task right", f"{self.labels_right:.1%}")
-        table.add_row(
-            f"masks back from a Hopfield network, {self.recovery_batches} unlabelled batches each",
-            f"{self.recovered} of {self.recoverable} exact",
-        )
-        table.add_row("time", f"{self.seconds:.1f} s")
+        bits, found = f"{self.bits_per_parameter:.3f}", f"{self.recovered} of {self.recoverable} exact"
+        for row in (
+            ("accuracy, task given", f"{self.accuracy:.1%}"),
+            ("masks, plainly packed", f"{self.packed_bytes:,} bytes, 1.000 bits a parameter"),
+            ("masks, coded, the whole file", f"{self.file_bytes:,} bytes, {bits} bits a parameter"),
+            (f"task found, {self.unlabelled_images} unlabelled images", f"{self.tasks_inferred:.1%}"),
+            ("label and task right", f"{self.labels_right:.1%}"),
+            (f"masks back from a Hopfield network, {self.recovery_batches} unlabelled batches each", found),
+            ("time", f"{self.seconds:.1f} s"),
+        ):
+            table.add_row(*row)
         console = Console()
         console.print(table)
         console.print("files:", highlight=False)

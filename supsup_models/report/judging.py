@@ -79,7 +79,7 @@ def _judge(
             images = task.test.images(torch.from_numpy(rows)).to(run.model.weights)
             named = answer(run.model, matrix, images, inference, run.extras)[0]
             confusion[number] = np.bincount(named, minlength=len(matrix))
-            report.advance()
+            report.at(sum(counts) + number + 1)
     return Judged(
         scenario,
         inference,

@@ -117,8 +117,12 @@ def _train(
         finished = _finished(bank, record)
         replace(record, tasks=tuple(finished)).write(folder)
         missing = [task for task in stream if task.name not in bank]
-        progress = _Progress(report, len(finished), record.config.batches)
-        results = _results(model, missing, recipe, record.config, bank, progress.on_step)
+        report.part("finished before", len(finished))
+
+        def on_step(number: int, step: int, loss: float) -> None:
+            report.part(number, step / record.config.batches)
+
+        results = _results(model, missing, recipe, record.config, bank, on_step)
         for task, trained in zip(missing, results, strict=True):
             figures = _keep(model, task, trained, bank)
             finished.append(_figures(task.name, figures, _densities(trained.mask)))
@@ -174,18 +178,6 @@ def _is_calibrated(folder: Path, bank: MaskBank) -> bool:
         return Calibration.read(calibration_path(folder)).covers(bank)
     except (FileNotFoundError, RunError):
         return False
-
-
-class _Progress:
-    """Adds up what the tasks in training have done; called from the threads that train."""
-
-    def __init__(self, report: Reporter, finished: int, batches: int) -> None:
-        self._report, self._finished, self._batches = report, finished, batches
-        self._done: dict[int, float] = {}
-
-    def on_step(self, number: int, step: int, loss: float) -> None:
-        self._done[number] = step / self._batches
-        self._report.at(self._finished + sum(self._done.copy().values()))
 
 
 def _finished(bank: MaskBank, record: RunRecord) -> list[dict[str, Any]]:

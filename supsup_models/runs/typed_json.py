@@ -44,7 +44,8 @@ def typed(kind: Any, value: Any, name: str) -> Any:
     if get_origin(kind) is Mapping and isinstance(value, dict):
         return {each: typed(inner[1], item, f"{name}.{each}") for each, item in value.items()}
     if type(value) is not kind and (kind, type(value)) != (float, int):
-        raise TypeError(f"{name}: expected {kind}, found {value!r:.40}")
+        expected = kind.__name__ if isinstance(kind, type) else kind
+        raise TypeError(f"{name}: expected {expected}, found {value!r:.40}")
     if kind in (int, float) and not abs(value) <= _LARGEST:
         raise ValueError(f"{name}: expected a finite number, found {value!r:.40}")
     return kind(value) if kind is float else value
