@@ -1,14 +1,25 @@
 """Every error that supsup_models raises on purpose.
 
 Each inherits from `SupSupError`, and from the builtin that a caller would expect, so that both `except SupSupError`
-and, say, `except ValueError` work. Messages are one line: what was expected, what was found.
+and, say, `except ValueError` work. Messages are one line: what was expected, what was found. Where a message names
+another argument, it does so as a caller writes it, in backquotes: `` `device="cpu"` ``. The command line makes the
+option `--device cpu` of that.
 """
 
 from maskstore import errors
 
 
 class SupSupError(Exception):
-    """Base class of all errors raised by supsup_models."""
+    """Base class of all errors that supsup_models raises on purpose.
+
+    Examples:
+        >>> from supsup_models import SupSupError, open_stream
+        >>> try:
+        ...     open_stream("permuted-digit")
+        ... except SupSupError as error:
+        ...     print(type(error).__name__)
+        UnknownStreamError
+    """
 
     def __str__(self) -> str:  # KeyError would print the repr of its message
         return str(self.args[0]) if self.args else ""

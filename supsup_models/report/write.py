@@ -72,6 +72,18 @@ def make_report(
     An earlier report there is replaced, any other file only with `overwrite`. Without `inference`, or with a `limit` of
     0, no test image is looked at. Raises ReportError for a file that would be lost and for input of another kind,
     RunError for a folder without a run, and what `judge_run` raises.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> from supsup_models.report import make_report
+        >>> from supsup_models import run_config, train_run
+        >>> config = run_config("permuted-digits", tasks=1, outputs=40, batches=10, recipe="dense")
+        >>> with TemporaryDirectory() as folder:
+        ...     _ = train_run(config, Path(folder))
+        ...     made = make_report(Path(folder), Path(folder) / "report.html")
+        >>> made.page.drawn
+        ('accuracy', 'storage', 'pareto', 'density')
     """
     RunRecord.read(folder)  # a folder without a run is named before what is wrong with a place inside it
     _check_place(folder, out, overwrite)
@@ -96,7 +108,9 @@ def _check_place(folder: Path, out: Path, overwrite: bool) -> None:
     if out.is_dir():
         raise ReportError(f"{out}: expected a file's name, found a folder")
     if out.exists() and not overwrite and not _is_report(out):
-        raise ReportError(f"{out}: expected no file or an earlier report, found another file (--overwrite replaces it)")
+        raise ReportError(
+            f"{out}: expected no file or an earlier report, found another file (`overwrite=True` replaces it)"
+        )
     if out.exists() and out.resolve().parent == folder.resolve() and not _is_report(out):
         raise ReportError(f"{out}: expected a place outside the run's own files, found one of them")
 

@@ -46,14 +46,40 @@ def run_config(
     rate_weight: float | None = None,
     target_bits: float | None = None,
 ) -> RunConfig:
-    """The configuration with nothing left open.
+    """The configuration of a run, with nothing left open.
 
-    By default all tasks of the stream (permuted: 10), masks as published for the model (threshold for fully connected
-    networks, edge-popup for residual ones), and a recipe that goes with them: "edge-popup" for edge-popup masks, and
-    for these half of the weights, the same share in every layer; "default", sparse masks, for fully connected networks
-    with signed-constant weights; "dense" for others and for scenario NNs.
+    Args:
+        stream: Name of the stream of tasks.
+        tasks: Number of tasks; by default all of the stream (permuted: 10).
+        model: Name of the network, fully connected or residual.
+        outputs: Outputs of the network, superfluous ones included.
+        batches: Training steps for each task.
+        recipe: By default "edge-popup" for edge-popup masks; "default", sparse masks, for fully connected networks with
+            signed-constant weights; "dense" for others and for scenario NNs.
+        seed: Of weights, scores, pixels and batches.
+        task_identity: False for scenario NNs.
+        mask: By default as published for the model: "threshold" for fully connected networks, "edge-popup" for
+            residual ones.
+        weights: "signed-constant" or "kaiming".
+        density: By default the recipe's own, one half for edge-popup masks; dense masks have none.
+        sparsity: By default the recipe's own, the same share in every layer for edge-popup masks.
+        transfer: Start each task's scores from the mean of the masks before it.
+        rate_weight: Price of a coded bit in nats, in [0, 1], for sparse masks.
+        target_bits: Bits per parameter that the first task's sparse mask may take, in (0, 1].
 
-    Raises the streams' errors, UnknownNameError, and NetworkError for options that do not go together.
+    Raises:
+        UnknownStreamError, StreamLengthError: No such stream, or not so many tasks.
+        UnknownNameError: No such model, recipe, rule or sparsity.
+        NetworkError, SparsityError: Arguments that do not go together, or a number out of range.
+
+    Examples:
+        >>> from supsup_models import run_config
+        >>> run_config("split-cifar-100", model="resnet-18-20", density=0.3).mask
+        'edge-popup'
+        >>> run_config("permuted-digits", recipe="dense", target_bits=0.1)
+        Traceback (most recent call last):
+        ...
+        supsup_models.errors.NetworkError: recipe dense: expected a recipe of sparse masks for a target, found another
     """
     count = stream_length(stream, tasks)
     if model == "hopsupsup":

@@ -22,7 +22,30 @@ def evaluate_run(
 ) -> Evaluation:
     """Judge every task of a run that was finished, on its test images.
 
-    Raises UnknownNameError for other scenarios, methods and objectives, RunError for a folder without a finished task.
+    Args:
+        folder: The run's folder.
+        scenario: "GG" (the task is given), "GNs" or "GNu" (tasks are inferred), or "NNs" (a run without task identity).
+        inference: How tasks are inferred, and how many images share an inference.
+        limit: Judge at most so many inferences, evenly over the tasks.
+        data: Folder with the data set's files; the usual places are searched without it.
+        download: Fetch the data set if it is not found.
+        device: "auto", "cpu" or "cuda".
+        reporter: Makes what shows progress.
+
+    Raises:
+        UnknownNameError: No such scenario, method or objective.
+        RunError: A folder without a finished task, or a run for another scenario.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> from supsup_models import Inference, evaluate_run, run_config, train_run
+        >>> config = run_config("permuted-digits", tasks=2, outputs=40, batches=60, recipe="dense")
+        >>> with TemporaryDirectory() as folder:
+        ...     _ = train_run(config, Path(folder))
+        ...     found = evaluate_run(Path(folder), "GNu", Inference("one-shot", images=8), limit=20)
+        >>> found.tasks, found.task_accuracy > 0.9
+        (2, True)
     """
     check("scenario", scenario, SCENARIOS)
     check("inference method", inference.method, METHODS)

@@ -51,12 +51,33 @@ def infer_images(
     one_task: bool = False,
     device: str = "auto",
 ) -> Answers:
-    """Answer for every image of a `.npy` file, uint8 or float: `(n, inputs)`, or in the shape of the run's images, such
-    as `(n, height, width)` or `(n, channels, height, width)`.
+    """Name the task and the label of every image.
 
-    `one_task` says that all images are of one task, which is then inferred from all of them together.
+    Args:
+        folder: The run's folder.
+        images: An array, or a `.npy` file of one, uint8 or float: `(n, inputs)`, or in the shape of the run's images,
+            such as `(n, height, width)` or `(n, channels, height, width)`. Float pixels are taken as normalised.
+        method: How tasks are inferred, as in `infer_task`.
+        objective: "H" or "G"; what the masks were trained for if not said.
+        one_task: All images are of one task, which is then inferred from all of them together.
+        device: "auto", "cpu" or "cuda".
 
-    Raises ShapeError and ImageValueError for images that do not fit, RunError for a folder without a finished task.
+    Raises:
+        ShapeError, ImageValueError: Images that do not fit.
+        UnknownNameError: No such method or objective.
+        RunError: A folder without a finished task.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> from supsup_models import infer_images, open_stream, run_config, train_run
+        >>> config = run_config("permuted-digits", tasks=2, outputs=40, batches=60, recipe="dense")
+        >>> unlabelled = open_stream("permuted-digits", tasks=2)[1].test.images(slice(0, 16)).numpy()
+        >>> with TemporaryDirectory() as folder:
+        ...     _ = train_run(config, Path(folder))
+        ...     found = infer_images(Path(folder), unlabelled, one_task=True)
+        >>> found.answers[0].task
+        'task-1'
     """
     check("inference method", method, METHODS)
     if objective is not None:

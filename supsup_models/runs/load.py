@@ -30,7 +30,7 @@ class LoadedRun:
             )
         return self.model
 
-    def stream(self, data: Path | None, download: bool = False) -> TaskStream:
+    def stream(self, data: Path | None = None, download: bool = False) -> TaskStream:
         """The stream that the run was trained on; RunError if the data there is not the same."""
         config = self.record.config
         stream = open_stream(config.stream, tasks=config.tasks, seed=config.seed, data=data, download=download)
@@ -56,7 +56,30 @@ class LoadedRun:
 
 
 def load_run(folder: Path, device: str = "auto") -> LoadedRun:
-    """Load a run's network and masks. Raises RunError for a folder without a run or a run without finished tasks."""
+    """Load a run's network and masks.
+
+    Args:
+        folder: The run's folder.
+        device: "auto", "cpu" or "cuda".
+
+    Raises:
+        RunError: A folder without a run, a run without a finished task, or masks of another network.
+        DeviceError: The device is not there.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> from supsup_models import load_run, run_config, train_run
+        >>> config = run_config("permuted-digits", tasks=2, outputs=40, batches=10, recipe="dense")
+        >>> with TemporaryDirectory() as folder:
+        ...     _ = train_run(config, Path(folder))
+        ...     run = load_run(Path(folder), "cpu")
+        >>> run.matrix.names
+        ('task-0', 'task-1')
+        >>> images = run.stream()[1].test.images(slice(0, 5))
+        >>> tuple(run.model(images, run.matrix[1]).shape)  # logits under the second task's mask
+        (5, 40)
+    """
     record = RunRecord.read(folder)
     if not bank_path(folder).exists():
         raise RunError(f"{folder}: expected masks in masks.bank, found no such file; no task was finished")

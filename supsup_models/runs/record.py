@@ -29,14 +29,34 @@ _OPTIONAL = ("densities", "image_shape", "mask", "weights")
 
 @dataclass(frozen=True)
 class RunConfig:
-    """The arguments that make a run what it is; two runs with the same ones have the same masks.
+    """The arguments that make a run what it is: two runs with the same ones have the same masks.
 
-    Without `task_identity` (scenario NNs) a mask is not a task's: masks are allocated as the data calls for them.
+    `run_config` makes one, fills in the defaults that follow from other arguments, and refuses what does not go
+    together.
 
-    `mask`, `weights`, `density` and `sparsity` are those of `convert`; threshold masks have the last two only with a
-    recipe of sparse masks, whose `rate_weight` is given or, if None, the recipe's own. With `target_bits`, bits per
-    parameter, training finds the density.
-    With `transfer`, a task's scores start from the mean of the masks before it.
+    Attributes:
+        stream: Name of the stream of tasks, such as "permuted-mnist".
+        tasks: Number of tasks.
+        model: Name of the network.
+        outputs: Outputs of the network, superfluous ones included.
+        batches: Training steps for each task.
+        recipe: Name of the training recipe.
+        seed: Of weights, scores, pixels and batches.
+        task_identity: False for scenario NNs: a mask is not a task's, and masks are allocated as the data calls for
+            them.
+        mask: How scores become a mask, "threshold" or "edge-popup".
+        weights: How the frozen weights are made, "signed-constant" or "kaiming".
+        density: Share of the weights that a sparse or an edge-popup mask keeps, in (0, 1].
+        sparsity: How the layers share that out.
+        transfer: Whether a task's scores start from the mean of the masks before it.
+        rate_weight: Price of a coded bit, in nats of loss; None for the recipe's own.
+        target_bits: Bits per parameter that the first task's mask may take; training finds the density.
+
+    Examples:
+        >>> from supsup_models import run_config
+        >>> config = run_config("permuted-digits", tasks=3)
+        >>> config.model, config.recipe, config.density
+        ('lenet-300-100', 'default', 0.05)
     """
 
     stream: str

@@ -75,6 +75,12 @@ def recover_run(
         RunError: For a folder without a run, or with fewer tasks.
         PlotError: For a plot that cannot be drawn.
         HopfieldError: From the memory.
+
+    Examples:
+        >>> from supsup_models.runs import recover_run
+        >>> found = recover_run(stream="split-digits", tasks=2, width=64, recipe="paper")
+        >>> found["tasks"], found["recipe"], len(found["per_task"])
+        (2, 'paper', 2)
     """
     if objective is not None:
         check("objective", objective, OBJECTIVES)

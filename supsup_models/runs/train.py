@@ -60,14 +60,44 @@ def train_run(
     reporter: Reporting = Reporter,
     restart: bool = False,
 ) -> Trained:
-    """Train the tasks of `config` that `folder` does not hold yet, each on the disk as soon as it and those before it
-    are done. Several are trained side by side where the network is a `MaskedNetwork` and nothing is transferred.
+    """Train the tasks of `config` that `folder` does not hold yet.
 
-    A run with task identity goes on with more tasks than it was started with, if `config` asks for them. `restart`
-    first removes what an earlier run with the same arguments left there.
+    A mask is on the disk as soon as it and those before it are done, so a run that was interrupted goes on where it
+    stopped. Several tasks are trained side by side where the network is a `MaskedNetwork` and nothing is transferred. A
+    run with task identity goes on with more tasks than it was started with, if `config` asks for them.
 
-    Raises UnknownNameError and the streams' errors for arguments that make no sense, RunError if the folder holds
-    another run, RunBusyError if another process is training there, MaskStoreError for a folder that cannot be written.
+    Args:
+        config: What to train.
+        folder: The run's folder; made if it is not there.
+        data: Folder with the data set's files; the usual places are searched without it.
+        download: Fetch the data set if it is not found.
+        device: "auto", "cpu" or "cuda".
+        reporter: Makes what shows progress; lines and a bar on standard error if not said.
+        restart: First remove what an earlier run with the same arguments left in the folder.
+
+    Returns:
+        The record of the whole run, and how many of its masks are new.
+
+    Raises:
+        ArgumentError: Arguments that make no sense.
+        DataNotFoundError, DataFormatError, DownloadError: From the data set.
+        DeviceError: The device is not there.
+        RunError: The folder holds another run.
+        RunBusyError: Another process is training there.
+        MaskStoreError: The folder cannot be written.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> from supsup_models import run_config, train_run
+        >>> config = run_config("permuted-digits", tasks=2, outputs=40, batches=10, recipe="dense")
+        >>> with TemporaryDirectory() as folder:
+        ...     trained = train_run(config, Path(folder))
+        ...     again = train_run(config, Path(folder))
+        >>> trained.new_tasks, again.new_tasks  # the second call finds nothing left to do
+        (2, 0)
+        >>> [task["name"] for task in trained.record.tasks]
+        ['task-0', 'task-1']
     """
     recipe = run_recipe(config)
     if record_path(folder).exists():

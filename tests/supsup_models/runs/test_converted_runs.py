@@ -202,8 +202,14 @@ def test_records_written_before_there_were_such_masks_are_read(lenet: Path, tmp_
             "expected sizes of lenet-300-100 with edge-popup masks",
         ),
         (lambda content: content["config"].update(mask="threshold"), "expected sizes of lenet-300-100 with threshold"),
-        (lambda content: content["network"].update(image_shape=[]), "network.image_shape: expected tuple[int, ...] | None"),
-        (lambda content: content["network"].update(image_shape=["8"]), "network.image_shape: expected tuple[int, ...] | None"),
+        (
+            lambda content: content["network"].update(image_shape=[]),
+            "network.image_shape: expected tuple[int, ...] | None",
+        ),
+        (
+            lambda content: content["network"].update(image_shape=["8"]),
+            "network.image_shape: expected tuple[int, ...] | None",
+        ),
         (lambda content: content["network"].update(image_shape=[63]), "image_shape (63,): expected a shape that"),
         (lambda content: content["config"].update(density="half"), "density: expected float | None, found 'half'"),
         (lambda content: content["config"].update(mask=3), "mask: expected str, found 3"),
