@@ -1,13 +1,11 @@
 """What a published experiment is here: something that runs in a folder and gives figures beside what they should be."""
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from maskstore.files import replacing
 from supsup_models.runs import RunConfig
 
 _QUICK_TASKS, _QUICK_BATCHES = 3, 120
@@ -112,11 +110,3 @@ class Experiment(ABC):
     @abstractmethod
     def run(self, context: Context) -> Outcome:
         """Train what is not trained yet, and measure."""
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a result, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
-    with replacing(path, overwrite=True) as scratch:
-        scratch.write_text(text)

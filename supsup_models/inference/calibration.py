@@ -10,18 +10,17 @@ certainty. How many images of other tasks are refused is for each network to sho
 For a batch that shares one guess the statistic is the mean over its images, compared with means of as many draws.
 """
 
-import json
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from maskstore import MaskMatrix
-from maskstore.files import replacing
+from maskstore.files import read_json, typed, write_json
 from maskstore.philox import Role, random_uint32
 from supsup_models.errors import InferenceError, RunError
 from supsup_models.inference.labelling import NO_EXTRAS, run_each
@@ -99,27 +98,19 @@ class Calibration:
 
     def write(self, path: Path) -> None:
         """Replace the JSON file at `path`, whole or not at all; MaskStoreError for a place that cannot be written."""
-        text = json.dumps({"format": _FORMAT, "values": dict(self.values)}) + "\n"
-        with replacing(path, overwrite=True) as scratch:
-            scratch.write_text(text)
+        write_json(path, {"format": _FORMAT, "values": dict(self.values)}, indent=None)
 
     @classmethod
     def read(cls, path: Path) -> Self:
         """A calibration that was written; RunError for anything else, FileNotFoundError for nothing."""
-        try:
-            content = json.loads(path.read_text())
-            if content["format"] != _FORMAT:
-                raise RunError(f"{path}: expected a calibration of format {_FORMAT}, found {content['format']}")
-            values = {name: tuple(map(_number, _list(each))) for name, each in content["values"].items()}
-            return cls(values)
-        except FileNotFoundError:
-            raise
-        except OSError as error:
-            raise RunError(f"{path}: expected a calibration, found no such file to read: {error.strerror}") from error
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-            if isinstance(error, RunError):
-                raise
-            raise RunError(f"{path}: expected a calibration, found something else ({error})") from error
+        return read_json(path, "a calibration", cls.from_json, RunError)
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """From what `write` wrote; KeyError, TypeError or ValueError for anything else."""
+        if content["format"] != _FORMAT:
+            raise ValueError(f"format {content['format']}, not {_FORMAT}")
+        return cls(typed(Mapping[str, tuple[float, ...]], content["values"], "values"))
 
     def covers(self, names: Iterable[str]) -> bool:
         """Whether there are values for all masks of these names."""
@@ -146,18 +137,6 @@ def image_entropies(
 def refused(confidence: float | NDArray[np.float32], level: float = LEVEL) -> bool | NDArray[np.bool_]:
     """Whether the answer is "none of these tasks": confidence below the level."""
     return confidence < level
-
-
-def _list(values: object) -> list[object]:
-    if not isinstance(values, list):
-        raise TypeError(f"expected a list of values, found {values!r:.40}")
-    return values
-
-
-def _number(value: object) -> float:
-    if type(value) not in (int, float):
-        raise TypeError(f"expected numbers, found {value!r:.40}")
-    return float(value)  # type: ignore[arg-type]
 
 
 def _p_value(own: NDArray[np.float64], found: float) -> float:

@@ -6,7 +6,6 @@ The bank is the truth about which tasks are finished; the record repeats their f
 It is replaced atomically, so a reader never sees half of one. Imports no torch.
 """
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
@@ -14,9 +13,8 @@ from typing import TYPE_CHECKING, Any, Self
 
 from maskstore import MaskBank
 from maskstore.bank import side_files
-from maskstore.files import replacing
+from maskstore.files import read_json, typed, write_json
 from supsup_models.errors import RunError
-from supsup_models.runs.typed_json import typed
 
 if TYPE_CHECKING:
     from supsup_models.data import TaskStream
@@ -131,9 +129,7 @@ class RunRecord:
 
     def write(self, folder: Path) -> None:
         """Replace `folder/run.json`, whole or not at all; MaskStoreError for a place that cannot be written."""
-        text = json.dumps(self.to_json(), indent=2, allow_nan=False) + "\n"
-        with replacing(record_path(folder), overwrite=True) as scratch:
-            scratch.write_text(text)
+        write_json(record_path(folder), self.to_json())
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready; the keys are part of the format."""
@@ -150,16 +146,11 @@ class RunRecord:
     @classmethod
     def read(cls, folder: Path) -> Self:
         """The record of a run; RunError if there is none, or it is not one that this version writes."""
-        path = record_path(folder)
         try:
-            return cls.from_json(json.loads(path.read_text()))
+            return read_json(record_path(folder), "a run record", cls.from_json, RunError)
         except (FileNotFoundError, NotADirectoryError):
             found = "no run.json in it" if folder.is_dir() else "a file" if folder.exists() else "no such folder"
             raise RunError(f"{folder}: expected the folder of a run made by `train_run`, found {found}") from None
-        except OSError as error:
-            raise RunError(f"{path}: expected a run record, found no such file to read: {error.strerror}") from error
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            raise RunError(f"{path}: expected a run record, found something else ({error})") from error
 
     def bank_meta(self, model: "MaskedModel") -> dict[str, Any]:
         """What the run's bank says about its network: with this and the masks, the model is whole."""

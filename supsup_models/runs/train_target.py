@@ -8,7 +8,7 @@ from typing import Any, Self
 
 import torch
 
-from maskstore.files import replacing
+from maskstore.files import read_json, write_json
 from supsup_models._progress import Reporting
 from supsup_models.data import TaskStream
 from supsup_models.errors import NetworkError, RunError
@@ -85,8 +85,8 @@ class Trials:
         path, made_by = trials_path(folder), _made_by(record)
         if not path.exists():
             return cls(path, made_by)
-        try:
-            content = json.loads(path.read_text())
+
+        def read(content: Any) -> tuple[list[str], dict[float, float]]:
             if content["format"] != _FORMAT:
                 raise ValueError(f"format {content['format']}, not {_FORMAT}")
             others = [
@@ -94,12 +94,10 @@ class Trials:
                 for name, value in made_by.items()
                 if content["made_by"][name] != value
             ]
-            bits = {density: bits for density, bits in content["trials"] if _is_trial(density, bits)}
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise RunError(
-                f"{path}: expected trials of a search for a density, found something else ({error}); delete it to "
-                "search anew"
-            ) from error
+            return others, {density: bits for density, bits in content["trials"] if _is_trial(density, bits)}
+
+        what = "trials of a search for a density"
+        others, bits = read_json(path, what, read, lambda text: RunError(f"{text}; delete it to search anew"))
         if others:
             raise RunError(
                 f"{path}: expected the arguments, data and versions that these trials were made with, found "
@@ -110,9 +108,7 @@ class Trials:
     def put(self, density: float, bits: float) -> None:
         """Add a trial; it is on the disk when this returns."""
         self.bits[density] = bits
-        content = {"format": _FORMAT, "made_by": self.made_by, "trials": list(self.bits.items())}
-        with replacing(self.path, overwrite=True) as scratch:
-            scratch.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+        write_json(self.path, {"format": _FORMAT, "made_by": self.made_by, "trials": list(self.bits.items())})
 
     def remove(self) -> None:
         """Delete the file, if there is one."""

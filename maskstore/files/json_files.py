@@ -1,12 +1,47 @@
-"""JSON as typed values: a dataclass says what an object of a file must hold."""
+"""JSON files: written whole or not at all, read as typed values, where a dataclass says what an object must hold."""
 
-from collections.abc import Mapping
+import json
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import is_dataclass
+from pathlib import Path
 from types import UnionType
-from typing import Any, get_args, get_origin, get_type_hints
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
+from maskstore.files.atomic import replacing
+
+T = TypeVar("T")
 _LARGEST = 3e38  # float32 holds it
+
+
+def write_json(path: Path, content: Mapping[str, Any], indent: int | None = 2) -> None:
+    """Replace a file by one of this content; MaskStoreError for a place that cannot be written."""
+    text = json.dumps(content, indent=indent, allow_nan=False) + "\n"
+    with replacing(path, overwrite=True) as scratch:
+        scratch.write_text(text, encoding="utf-8")
+
+
+def read_json(path: Path, what: str, make: Callable[[Any], T], error: Callable[[str], Exception]) -> T:
+    """What `make` makes of a file's JSON.
+
+    Args:
+        path: The file.
+        what: What it should be, for errors.
+        make: Raises KeyError, TypeError, ValueError or AttributeError for other content.
+        error: Makes the error to raise from its text.
+
+    Raises:
+        FileNotFoundError, NotADirectoryError: There is no such file.
+        Exception: From `error`, for a file that cannot be read or is something else.
+    """
+    try:
+        return make(json.loads(path.read_text(encoding="utf-8")))
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except OSError as failure:
+        raise error(f"{path}: expected {what}, found no such file to read: {failure.strerror}") from failure
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as failure:
+        raise error(f"{path}: expected {what}, found something else ({failure})") from failure
 
 
 def typed(kind: Any, value: Any, name: str) -> Any:
