@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from maskstore.cli import announcing, console
+from maskstore.cli import announced, console
 from supsup_models.cli.options import AsJson, Data, Device, Download, example
 
 EXAMPLES = example(
@@ -75,7 +75,6 @@ def _options(
     """
 
 
-@announcing
 @wraps(_options)
 def train(
     out: Path, stream: str, scenario: str, data: Path | None, download: bool, device: str, as_json: bool, **asked: Any
@@ -83,13 +82,14 @@ def train(
     from supsup_models._names import check
     from supsup_models.data import parse_stream_name
 
-    parse_stream_name(stream)  # before torch is imported
-    from supsup_models.inference import SCENARIOS
-    from supsup_models.runs import bank_path, run_config, train_run
+    parse_stream_name(stream)  # a wrong name does not wait for torch and Numba
+    with announced(console.note):
+        from supsup_models.inference import SCENARIOS
+        from supsup_models.runs import bank_path, run_config, train_run
 
-    check("scenario", scenario, SCENARIOS)
-    config = run_config(stream, task_identity=scenario != "NNs", **asked)
-    trained = train_run(config, out, data=data, download=download, device=device)
+        check("scenario", scenario, SCENARIOS)
+        config = run_config(stream, task_identity=scenario != "NNs", **asked)
+        trained = train_run(config, out, data=data, download=download, device=device)
     place = {"run": str(out), "bank": str(bank_path(out))}
     if not config.task_identity:
         masks = list(trained.record.tasks)

@@ -369,6 +369,18 @@ def test_demo_leaves_another_run_alone(run_folder: Path, capsys: pytest.CaptureF
     assert (run_folder / "masks.bank").read_bytes() == before
 
 
+def test_the_command_line_has_the_defaults_of_the_library() -> None:
+    from inspect import signature
+
+    from supsup_models.cli.train import train
+    from supsup_models.runs import run_config
+
+    of_command, of_library = signature(train).parameters, signature(run_config).parameters
+    assert of_library.keys() - of_command.keys() == {"task_identity"}  # --scenario NNs
+    shared = of_library.keys() & of_command.keys()
+    assert {name: of_command[name].default for name in shared} == {name: of_library[name].default for name in shared}
+
+
 def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:
     for command in ("train", "eval", "infer", "recover", "demo"):
         assert run_command([command, "--help"]) == 0

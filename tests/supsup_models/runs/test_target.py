@@ -43,8 +43,9 @@ def search(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
     return run
 
 
-def densities(folder: Path) -> list[float]:
-    found: list[float] = RunRecord.read(folder).network["densities"]
+def densities(folder: Path) -> tuple[float, ...]:
+    found = RunRecord.read(folder).network.densities
+    assert found is not None
     return found
 
 
