@@ -13,6 +13,7 @@ import pytest
 
 from hopfield import PaperRecipe, recover
 from maskstore import MaskMatrix
+from supsup_models.data import unlabelled_batches
 from supsup_models.data.streams import TaskStream, open_stream
 from supsup_models.errors import DataNotFoundError
 from supsup_models.hopsupsup import (
@@ -21,7 +22,6 @@ from supsup_models.hopsupsup import (
     entropy_on,
     mean_state,
     train_neuron_mask,
-    unlabelled_batches,
 )
 from supsup_models.hopsupsup.recover import judge
 from supsup_models.hopsupsup.setups import SETUPS, neuron_memory
@@ -126,7 +126,7 @@ def test_hopfield_recovery_by_couplings_beside_it(
     for index, task in enumerate(islice(stream, len(chosen))):
         entropy = entropy_on(net, unlabelled_batches(task.test, batch, seed=index))
         found = recover(memory, entropy, how, initial=mean_state(chosen))
-        right += judge(index, chosen, found, -1).exact
+        right += judge(index, chosen, found, overlap_argmax=-1).exact
         steps.append(-(-found.steps * batch // 128))
     target = "shown" if recipe == "paper" else f">= {0.95 * len(chosen):.0f}"
     report(

@@ -1,5 +1,6 @@
 """Logits and labels of images whose mask is known."""
 
+from collections.abc import Callable
 from types import MappingProxyType
 
 import numpy as np
@@ -8,10 +9,25 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskstore import MaskMatrix
-from supsup_models.networks import MaskedModel, TaskExtras
+from supsup_models.networks import Extras, MaskedModel, TaskExtras
 
 NO_EXTRAS: TaskExtras = MappingProxyType({})
 """The extras of masks that have none."""
+
+
+def run_groups(
+    model: MaskedModel, images: Tensor, rows: NDArray[np.int64], mask_of: Callable[[int], tuple[Tensor, Extras]]
+) -> Tensor:
+    """Logits `(b, outputs)` of each image under the mask of its own row, `rows` `(b,)`, without gradient.
+
+    `mask_of` gives a row's effective weights, flat, and its extras. It is called once for each row.
+    """
+    result = images.new_empty(len(images), model.outputs)
+    with torch.no_grad():
+        for row in np.unique(rows).tolist():
+            chosen = torch.from_numpy(np.flatnonzero(rows == row)).to(images.device)
+            result[chosen] = model.run_with(images[chosen], *mask_of(row))
+    return result
 
 
 def run_each(
@@ -21,13 +37,8 @@ def run_each(
 
     `extras` are the masks' normalisation statistics, by name.
     """
-    result = images.new_empty(len(images), model.outputs)
-    with torch.no_grad():
-        for row in np.unique(rows).tolist():
-            chosen = torch.from_numpy(np.flatnonzero(rows == row)).to(images.device)
-            weights = model.masked_weights(matrix[row])
-            result[chosen] = model.run_with(images[chosen], weights, extras.get(matrix.names[row]))
-    return result
+    names = matrix.names
+    return run_groups(model, images, rows, lambda row: (model.masked_weights(matrix[row]), extras.get(names[row])))
 
 
 def classify(

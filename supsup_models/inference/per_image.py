@@ -8,6 +8,7 @@ which is one pass over the layers for each mask. At most one mask is unpacked at
 `MaskMatrix.outer_dots` takes the sum straight from the bits. The names are those of `superposition.py`.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -78,7 +79,7 @@ class Mixture:
     """
 
     def __init__(self, model: MaskedNetwork, unpacked: UnpackedLayer, alpha: Tensor) -> None:
-        self._model = model
+        self.layers = model.layers
         self._unpacked = unpacked
         used = alpha != 0
         self.images_of = [
@@ -90,30 +91,24 @@ class Mixture:
         output: Tensor = _MixtureFunction.apply(activation, self, index)
         return output
 
-    def forward(self, index: int, activation: Tensor) -> Tensor:
-        layer = self._model.layers[index]
-        output = activation.new_zeros(len(activation), layer.shape[0])
+    def total(self, index: int, values: Tensor, product: Callable[[Tensor, Tensor], Tensor], size: int) -> Tensor:
+        """Sum over the masks of their share of `product(values, weights)`, `(b, size)`, by either side of a layer."""
+        result = values.new_zeros(len(values), size)
         for (mask, images), share in zip(self.images_of, self._shares, strict=True):
-            output.index_add_(0, images, layer.apply(activation[images], self._unpacked(mask, index)).mul_(share))
-        return output
-
-    def backward(self, index: int, delta: Tensor) -> Tensor:
-        layer = self._model.layers[index]
-        result = delta.new_zeros(len(delta), layer.shape[1])
-        for (mask, images), share in zip(self.images_of, self._shares, strict=True):
-            result.index_add_(0, images, layer.transposed(delta[images] * share, self._unpacked(mask, index)))
+            result.index_add_(0, images, product(values[images], self._unpacked(mask, index)).mul_(share))
         return result
 
 
 class _MixtureFunction(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, activation: Tensor, linear: Mixture, index: int) -> Tensor:
-        ctx.linear, ctx.index = linear, index
-        return linear.forward(index, activation)
+    def forward(ctx: Any, activation: Tensor, mixture: Mixture, index: int) -> Tensor:
+        ctx.mixture, ctx.index, layer = mixture, index, mixture.layers[index]
+        return mixture.total(index, activation, layer.apply, layer.shape[0])
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        return ctx.linear.backward(ctx.index, gradients[0]), None, None
+        layer = ctx.mixture.layers[ctx.index]
+        return ctx.mixture.total(ctx.index, gradients[0], layer.transposed, layer.shape[1]), None, None
 
 
 def on_packed_bits(model: MaskedNetwork) -> bool:
@@ -126,11 +121,12 @@ def packed_image_derivatives(
 ) -> Tensor:
     """dL_b/dalpha_i for each image b and every mask i, `(b, k)`, without unpacking a mask; see `on_packed_bits`.
 
-    With `chosen`, int64 `(b, m)`, only for the masks chosen for each image, `(b, m)`.
+    With `chosen`, int64 `(b, m)`, only for the masks chosen for each image, `(b, m)`. `traced` may be of the first
+    layers only, whose part of the sum is then the result.
     """
     rows = None if chosen is None else chosen.numpy()
     total = traced[0].delta.new_zeros(len(traced[0].delta), len(matrix) if chosen is None else chosen.shape[1])
-    for layer, weights, at in zip(matrix.spec, model.layer_weights(model.weights), traced, strict=True):
+    for layer, weights, at in zip(matrix.spec, model.layer_weights(model.weights), traced, strict=False):
         found = matrix.outer_dots(layer.name, weights.numpy(), at.delta.numpy(), at.activation.numpy(), rows)
         total += torch.from_numpy(found)
     return total
@@ -148,9 +144,7 @@ def sketched_image_derivatives(
     kept = max(1, round(share * at.delta.shape[1]))
     neurons = at.delta.abs().topk(kept, dim=1).indices
     delta = torch.zeros_like(at.delta).scatter_(1, neurons, at.delta.gather(1, neurons))
-    weights = model.layer_weights(model.weights)[0]
-    first = matrix.spec.layers[0].name
-    return torch.from_numpy(matrix.outer_dots(first, weights.numpy(), delta.numpy(), at.activation.numpy()))
+    return packed_image_derivatives(model, matrix, [LayerTrace(at.activation, delta)])
 
 
 def image_derivatives(

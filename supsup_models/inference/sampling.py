@@ -23,7 +23,10 @@ class EvaluatedTask(Protocol):
 
 
 def group_sizes(images: int, group: int) -> list[int]:
-    """Whole groups and what is left, which joins the last group if it is a single image."""
+    """Sizes of the groups that images are inferred in: whole groups, then a smaller one of the images that are left.
+
+    A single image that is left joins the group before it, because normalisation layers need more than one.
+    """
     sizes = [group] * (images // group)
     left = images % group
     if left == 1 and sizes:
@@ -42,28 +45,25 @@ def wilson(fraction: float, count: int, z: float = 1.959964) -> tuple[float, flo
 
 
 def sampled(tasks: Sequence[EvaluatedTask], images: int, limit: int | None, seed: int) -> list[NDArray[np.int64]]:
-    """Indices of the test images of each task that `evaluate` judges with these arguments, `images` an inference."""
-    return [
-        sample_of(len(task.test.labels), images, share_of(limit, len(tasks), number), seed, number)
-        for number, task in enumerate(tasks)
-    ]
+    """Indices of the test images of each task that `evaluate` judges with these arguments.
 
-
-def share_of(limit: int | None, tasks: int, number: int) -> int | None:
-    return None if limit is None else limit // tasks + (number < limit % tasks)
-
-
-def sample_of(images: int, group: int, limit: int | None, seed: int, task: int) -> NDArray[np.int64]:
-    """Indices of the images to judge: all, or `limit` whole groups of consecutive images, drawn without replacement."""
-    groups = -(-images // group)
-    if limit is None or limit >= groups:
-        return np.arange(images)
-    chosen = np.sort(random_permutation(seed, Role.SAMPLE, groups, stream=task)[:limit])
-    indices = (chosen[:, None] * group + np.arange(group)).reshape(-1)
-    return indices[indices < images]
+    All of them, or, with a limit, whole groups of `images` consecutive ones, drawn without replacement: `limit` groups
+    over all tasks, as many of each task as of any other.
+    """
+    found = []
+    for number, task in enumerate(tasks):
+        count = len(task.test.labels)
+        indices, groups = np.arange(count), -(-count // images)
+        share = groups if limit is None else limit // len(tasks) + (number < limit % len(tasks))
+        if share < groups:
+            chosen = np.sort(random_permutation(seed, Role.SAMPLE, groups, stream=number)[:share])
+            indices = (chosen[:, None] * images + np.arange(images)).reshape(-1)
+        found.append(indices[indices < count])
+    return found
 
 
 def chunks(indices: NDArray[np.int64], group: int) -> list[NDArray[np.int64]]:
+    """Indices cut into chunks of whole groups, to bound the memory of an evaluation."""
     size = max(1, _CHUNK // group) * group
     starts = list(range(0, len(indices), size))
     if len(starts) > 1 and len(indices) - starts[-1] == 1:  # `group_sizes` finds it a group

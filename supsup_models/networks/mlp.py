@@ -27,7 +27,7 @@ def run_perceptron(images: Tensor, linear: LayerFunction, layers: int) -> Tensor
 
 
 def perceptron_forward(
-    images: Tensor, weights: Sequence[Tensor], scales: Sequence[float] | None = None
+    images: Tensor, weights: Sequence[Tensor], *, scales: Sequence[float] | None = None
 ) -> tuple[list[Tensor], Tensor]:
     """The input of every layer, and the logits; without a graph.
 
@@ -48,7 +48,7 @@ def perceptron_forward(
 
 
 def perceptron_backward(
-    delta: Tensor, activations: Sequence[Tensor], weights: Sequence[Tensor], scales: Sequence[float] | None = None
+    delta: Tensor, activations: Sequence[Tensor], weights: Sequence[Tensor], *, scales: Sequence[float] | None = None
 ) -> list[Tensor]:
     """The gradient at the linear output of every layer, `(..., b, out)` each, from that at the logits, `delta`.
 

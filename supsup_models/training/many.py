@@ -1,13 +1,14 @@
 """Many tasks side by side: the same masks as task after task (to rounding), in less time.
 
-On a CPU each core trains a task of its own: the products of one task are too small to be worth sharing between cores,
-and batched products of several tasks are no faster than one after another. On a GPU, where one task leaves most of the
-device idle, the scores of T tasks are stacked and every product is a batched one.
+On a CPU each core trains a task of its own. The products of one task are too small to share between cores, and batched
+products of several tasks are no faster than one after another. On a GPU one task leaves most of the device idle, so the
+scores of T tasks are stacked there and every product is a batched one.
 """
 
 import os
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from functools import partial
 from threading import Event
 from time import perf_counter
 from typing import Literal, get_args
@@ -58,13 +59,35 @@ def train_many(
     at_once: int | None = None,
     on_step: Callable[[int, int, float], None] | None = None,
 ) -> Iterator[TrainedTask]:
-    """Train a mask for each task over `steps` batches, `at_once` of them side by side; yields them in order.
+    """Train a mask for each task, several side by side.
 
-    `together` is by default STACKED on a GPU and CORES elsewhere; `at_once` comes from memory and cores
-    (`tasks_at_once`); `stepping` as in `train_task`, with CORES only. `on_step(number, step, loss)` is called every 50
-    steps, with CORES from the thread that trains. Closing the iterator stops the training.
+    Args:
+        model: the network; its weights stay as they are.
+        tasks: their numbers and images.
+        recipe: optimiser, schedule, batch size and kind of mask.
+        steps: how many batches to train each task for, at least 1.
+        stepping: as in `train_task`. Stacked tasks have "fused" only.
+        together: "cores" trains a task on each core; "stacked" trains all in batched products, which is for threshold
+            masks and RMSProp. None takes "stacked" on a GPU that can, "cores" elsewhere.
+        at_once: how many tasks side by side; None takes what memory and cores allow.
+        on_step: called as `on_step(number, step, loss)` after every 50 steps of a task, with "cores" from the thread
+            that trains it.
 
-    Raises what `train_task` raises, when the task's turn comes.
+    Returns:
+        An iterator over the trained tasks, in the order of `tasks`. Closing it stops the training.
+
+    Raises:
+        NetworkError: for `at_once` below 1, or for what cannot be stacked. What `train_task` raises comes when the
+            task's turn does.
+        UnknownNameError: for another `together`.
+
+    Examples:
+        >>> from supsup_models import MaskedNetwork, NumberedTask, Recipe, open_stream, train_many
+        >>> tasks = [NumberedTask(task.index, task.train) for task in open_stream("permuted-digits", tasks=2)]
+        >>> model = MaskedNetwork("lenet-300-100", inputs=64, outputs=10, seed=0)
+        >>> masks = [trained.mask for trained in train_many(model, tasks, Recipe("short"), steps=10)]
+        >>> len(masks), masks[0] == masks[1]
+        (2, False)
     """
     can_stack = recipe.sparse is None and fastest(model, recipe) != "autograd" and stepping in (None, "fused")
     if together is None:
@@ -79,30 +102,14 @@ def train_many(
     count = tasks_at_once(model, recipe.batch_size, together) if at_once is None else at_once
     if count < 1:
         raise NetworkError(f"training many: expected at least 1 task at once, found {count}")
-    if together == "cores":
-        return _on_cores(model, tasks, recipe, steps, stepping, min(count, len(tasks)), on_step)
-    return _stacked(model, tasks, recipe, steps, count, on_step)
-
-
-def _on_cores(
-    model: MaskedNetwork,
-    tasks: Sequence[NumberedTask],
-    recipe: Recipe,
-    steps: int,
-    stepping: Stepping | None,
-    count: int,
-    on_step: Callable[[int, int, float], None] | None,
-) -> Iterator[TrainedTask]:
-    stop = Event()
-    threads = torch.get_num_threads()
+    if together == "stacked":
+        return _stacked(model, tasks, recipe, steps, count, on_step)
+    stop, count = Event(), min(count, len(tasks))
+    threads = max(1, torch.get_num_threads() // max(1, count))
 
     def train(task: NumberedTask) -> TrainedTask:
-        torch.set_num_threads(max(1, threads // count))  # of this worker only
-
-        def at_step(step: int, loss: float) -> None:
-            if on_step is not None:
-                on_step(task.number, step, loss)
-
+        torch.set_num_threads(threads)  # of this worker only
+        report = None if on_step is None else partial(on_step, task.number)
         return train_task(
             model,
             task.data,
@@ -110,10 +117,18 @@ def _on_cores(
             task=task.number,
             steps=steps,
             stepping=stepping,
-            on_step=at_step,
+            on_step=report,
             stop=stop.is_set,
         )
 
+    return _on_cores(train, tasks, count, stop)
+
+
+def _on_cores(
+    train: Callable[[NumberedTask], TrainedTask], tasks: Sequence[NumberedTask], count: int, stop: Event
+) -> Iterator[TrainedTask]:
+    """`count` workers, which end when `stop` is set."""
+    threads = torch.get_num_threads()
     # Not more futures than twice the workers: a finished mask waits in memory until it is asked for.
     waiting: list[Future[TrainedTask]] = []
     left = iter(tasks)

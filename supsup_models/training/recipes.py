@@ -1,4 +1,4 @@
-"""Training recipes: frozen, passed by hand, found by name.
+"""Training recipes: frozen settings, passed by hand, found by name in `RECIPES`.
 
 `paper` is the published one: threshold masks, RMSProp with learning rate 1e-4, batches of 128, weights ±sqrt(2/fan_in)
 (Wortsman et al. 2020, appendix on MNIST; the remaining settings are the defaults of torch's RMSprop).
@@ -28,7 +28,23 @@ def _expect(holds: bool, what: str, found: float) -> None:
 
 @dataclass(frozen=True)
 class RMSProp:
-    """`v = alpha v + (1 - alpha) g²; s = s - lr g / (sqrt(v) + eps)`, torch's defaults."""
+    """RMSProp on the scores s with gradient g: `v = alpha v + (1 - alpha) g²; s = s - rate g / (sqrt(v) + eps)`.
+
+    Args:
+        learning_rate: the rate at the first step, above 0; a recipe's schedule may lower it.
+        alpha: how much of the running square v is kept each step, in [0, 1).
+        eps: added to the root, not negative.
+
+    Raises:
+        NetworkError: for a value out of its range.
+
+    Source: Tieleman and Hinton, lecture 6.5 of "Neural networks for machine learning", 2012; defaults as in torch.
+
+    Examples:
+        >>> from supsup_models import Recipe, RMSProp
+        >>> Recipe("faster", RMSProp(learning_rate=3e-4), schedule="cosine").optimiser
+        RMSProp(learning_rate=0.0003, alpha=0.99, eps=1e-08)
+    """
 
     learning_rate: float = 1e-4
     alpha: float = 0.99
@@ -42,7 +58,23 @@ class RMSProp:
 
 @dataclass(frozen=True)
 class Adam:
-    """Kingma and Ba, ICLR 2015, with torch's defaults but for the rate."""
+    """Adam on the scores, as torch has it.
+
+    Args:
+        learning_rate: the rate at the first step, above 0; a recipe's schedule may lower it.
+        betas: how much of the running mean and of the running square is kept each step, in [0, 1).
+        eps: added to the root, not negative.
+
+    Raises:
+        NetworkError: for a value out of its range.
+
+    Source: Kingma and Ba, "Adam: a method for stochastic optimization", ICLR 2015; defaults as in torch.
+
+    Examples:
+        >>> from supsup_models import Adam, Recipe
+        >>> Recipe("edge-popup on digits", Adam(3e-3)).optimiser
+        Adam(learning_rate=0.003, betas=(0.9, 0.999), eps=1e-08)
+    """
 
     learning_rate: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.999)
@@ -62,10 +94,10 @@ Optimiser = RMSProp | Adam
 class Sparse:
     """Masks that keep a fixed share of each layer's weights, and training that pays for their bits.
 
-    A mask of density p costs about H(p) bits a weight, whatever scores it came from, and what is random about a mask
-    of density one half is not paid for in accuracy; so the budget is spent on few weights, scaled up to match
-    (`MaskedNetwork`'s `densities`). Training starts dense and drops weights along a cubic schedule (Zhu and Gupta,
-    "To prune, or not to prune", 2017). `supsup_models.training.steps.sparse` has the loss.
+    A mask that keeps a share p of the weights takes about H(p) bits a weight, where H is the entropy of a coin. So a
+    sparse mask is small. The few weights that it keeps are scaled up to match (`MaskedNetwork`'s `densities`).
+    Training starts dense and drops weights along a cubic schedule (Zhu and Gupta, "To prune, or not to prune", 2017).
+    `supsup_models.training.steps.sparse` has the loss.
     """
 
     density: float
@@ -106,16 +138,37 @@ class Sparse:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one task's scores are trained."""
+    """How one task's scores are trained.
+
+    Args:
+        name: what runs and errors call it.
+        optimiser: `RMSProp` or `Adam`, with the learning rate of the first step.
+        schedule: "constant", or "cosine", which lowers the rate to zero along half a cosine.
+        batch_size: images a step.
+        weight_gain: frozen weights are ± weight_gain * sqrt(2 / fan_in). It is a property of the network too, the same
+            for all tasks.
+        sparse: density and prices of sparse masks; None trains threshold masks, as dense as training leaves them.
+
+    Raises:
+        UnknownNameError: for another schedule.
+        NetworkError: for a batch size below 1 or a weight gain that is not positive.
+
+    Examples:
+        >>> from supsup_models import Recipe, RMSProp
+        >>> recipe = Recipe("mine", RMSProp(1e-3), schedule="cosine", batch_size=64)
+        >>> [round(recipe.learning_rate(step, 100), 6) for step in (0, 50, 99)]
+        [0.001, 0.0005, 0.0]
+        >>> model = recipe.network("lenet-300-100", inputs=64, outputs=10, seed=0)
+        >>> model.spec.bits
+        50200
+    """
 
     name: str
     optimiser: Optimiser = RMSProp()
     schedule: Schedule = "constant"
     batch_size: int = 128
     weight_gain: float = 1.0
-    """Frozen weights are ± weight_gain * sqrt(2 / fan_in): a property of the network, the same for all tasks."""
     sparse: Sparse | None = None
-    """None: threshold masks, as dense as training leaves them."""
 
     def __post_init__(self) -> None:
         check("schedule", self.schedule, get_args(Schedule))
@@ -125,7 +178,10 @@ class Recipe:
     def network(
         self, arch: "str | MultilayerPerceptron", *, inputs: int, outputs: int, seed: int, classes: int | None = None
     ) -> "MaskedNetwork":
-        """A `MaskedNetwork` for masks of this recipe: with its weight gain, and for sparse masks with its densities."""
+        """A `MaskedNetwork` for masks of this recipe: with its weight gain, and for sparse masks with its densities.
+
+        Args are those of `MaskedNetwork`, and so are the errors.
+        """
         from supsup_models.networks import ARCHITECTURES, MaskedNetwork  # torch; a recipe alone needs none
 
         found = choose("model", arch, ARCHITECTURES) if isinstance(arch, str) else arch
@@ -146,9 +202,9 @@ EDGE_POPUP = Recipe("edge-popup", Adam(1e-3))
 """For edge-popup masks on convolutional networks: the rate of the published SplitCIFAR100 runs."""
 
 DENSE = Recipe("dense", RMSProp(3e-4), schedule="cosine")
-"""Threshold masks, more accurate than the paper's, with task inference intact: on ten permuted-MNIST tasks 94.9 against
-93.7 %, and one-shot finds the task of every single image. Larger weights would save bits and cost that: at 1.2 c 0.41
-bits a parameter and 95.6 %, but on permuted digits only 96 % of single images' tasks."""
+"""Threshold masks that are more accurate than the paper's: on ten permuted-MNIST tasks 94.9 against 93.7 %. One-shot
+inference still finds the task of every single image. Larger weights save bits but lose some of that: at 1.2 c masks
+take 0.41 bits a parameter and reach 95.6 %, but on permuted digits only 96 % of single images find their task."""
 
 DEFAULT = Recipe(
     "default",
@@ -156,8 +212,9 @@ DEFAULT = Recipe(
     schedule="cosine",
     sparse=Sparse(0.05, start_density=0.2, novelty_weight=0.3, one_shot_weight=0.02),
 )
-"""Sparse masks: a fraction of the bits, and more accurate; one-shot inference with G intact."""
+"""Sparse masks: a fraction of the bits, and more accurate. One-shot inference works with the objective G."""
 
 RECIPES: Mapping[str, Recipe] = MappingProxyType(
     {recipe.name: recipe for recipe in (Recipe("paper"), DENSE, DEFAULT, EDGE_POPUP)}
 )
+"""All recipes by name: "paper", "dense", "default" and "edge-popup"."""

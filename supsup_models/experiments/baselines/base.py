@@ -5,11 +5,13 @@ Adam on the same batches. A learned number is counted as float32; what a seed gi
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 from math import prod, sqrt
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
@@ -88,6 +90,44 @@ class Baseline(ABC):
     @abstractmethod
     def _predict(self, images: Tensor, task: int | None) -> Answers: ...
 
+    def _descend(
+        self,
+        task: Task,
+        trained: list[Tensor],
+        logits: Callable[[Tensor], Tensor],
+        *,
+        offset: int = 0,
+        learning_rate: float | None = None,
+        penalty: Callable[[], Tensor] | None = None,
+        before_penalty: Callable[[], None] | None = None,
+        after_step: Callable[[], None] | None = None,
+    ) -> None:
+        """Train the tensors `trained` in place by Adam on the cross-entropy of `logits(images)`.
+
+        Batches are those of the masked network. Labels are shifted by `offset`, for outputs that count on over tasks;
+        `learning_rate` replaces the config's. `penalty()` is added to the loss; `before_penalty` sees the gradient of
+        the cross-entropy alone, `after_step` the numbers after each step.
+        """
+        config, count = self.config, len(task.train.labels)
+        for tensor in trained:
+            tensor.requires_grad_()
+        optimiser = torch.optim.Adam(trained, lr=learning_rate or config.learning_rate)
+        order = batch_order(config.seed, self.tasks, images=count, steps=config.steps, batch_size=config.batch_size)
+        for rows in torch.from_numpy(order):
+            optimiser.zero_grad()
+            loss = F.cross_entropy(logits(task.train.images(rows)), task.train.labels[rows] + offset)
+            loss.backward()
+            if before_penalty is not None:
+                before_penalty()
+            if penalty is not None:
+                penalty().backward()
+            optimiser.step()
+            if after_step is not None:
+                after_step()
+        for tensor in trained:
+            tensor.requires_grad_(False)
+            tensor.grad = None
+
     @abstractmethod
     def bytes(self) -> int:
         """Bytes to keep for what `predict` can do now; working memory of training is not counted."""
@@ -136,13 +176,6 @@ def run(layers: list[Tensor], images: Tensor) -> Tensor:
     return run_perceptron(images, lambda index, activation: activation @ layers[index].T, len(layers))
 
 
-def batches(config: BaselineConfig, task: Task, number: int) -> list[Tensor]:
-    """Rows of the training images for each step of task `number`, the same as the masked network's; `(b,)` each."""
-    images = len(task.train.labels)
-    order = batch_order(config.seed, number, images=images, steps=config.steps, batch_size=config.batch_size)
-    return list(torch.from_numpy(order))
-
-
-def numbers(tensors: list[Tensor]) -> int:
-    """How many numbers some tensors hold together."""
-    return sum(tensor.numel() for tensor in tensors)
+def float_bytes(*tensors: Tensor) -> int:
+    """Bytes of tensors of learned numbers."""
+    return FLOAT_BYTES * sum(tensor.numel() for tensor in tensors)

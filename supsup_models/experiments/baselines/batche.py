@@ -8,8 +8,6 @@ s_t^T (g * W) r_t, or exhaustively; the objective is the entropy, or "M", the ma
 2020).
 """
 
-from math import prod
-
 import numpy as np
 import torch
 from torch import Tensor
@@ -18,17 +16,15 @@ from maskstore.philox import Role, random_uniform
 from supsup_models._names import check
 from supsup_models.data import Task
 from supsup_models.experiments.baselines.base import (
-    FLOAT_BYTES,
     SEED_BYTES,
     Answers,
     Baseline,
     BaselineConfig,
     answers,
+    float_bytes,
     given,
     initial_layers,
-    numbers,
 )
-from supsup_models.experiments.baselines.training import descend
 from supsup_models.inference import entropy
 from supsup_models.networks import run_perceptron
 
@@ -63,7 +59,7 @@ class BatchE(Baseline):
         rate = VECTOR_RATE
         if self._trained_weights and not self.tasks:
             trained, rate = trained + self._weights, self.config.learning_rate
-        descend(self.config, task, self.tasks, trained, lambda images: self._run(vectors, images), learning_rate=rate)
+        self._descend(task, trained, lambda images: self._run(vectors, images), learning_rate=rate)
         self._vectors.append(vectors)
 
     def _signs(self, layer: int, side: int, size: int) -> Tensor:
@@ -105,5 +101,5 @@ class BatchE(Baseline):
         return entropy(logits) if self.objective == "H" else -torch.log_softmax(logits, dim=-1).amax(dim=-1)
 
     def bytes(self) -> int:
-        shared = FLOAT_BYTES * numbers(self._weights) if self._trained_weights else SEED_BYTES
-        return shared + FLOAT_BYTES * sum(prod(v.shape) for task in self._vectors for pair in task for v in pair)
+        shared = float_bytes(*self._weights) if self._trained_weights else SEED_BYTES
+        return shared + float_bytes(*(vector for task in self._vectors for pair in task for vector in pair))

@@ -1,17 +1,17 @@
 """Upper bound: a trained network for each task. Lower bound: one network trained on and on."""
 
+from itertools import chain
+
 from torch import Tensor
 
 from supsup_models.data import Task
 from supsup_models.experiments.baselines.base import (
-    FLOAT_BYTES,
     BaselineConfig,
     TaskByTask,
+    float_bytes,
     initial_layers,
-    numbers,
     run,
 )
-from supsup_models.experiments.baselines.training import descend
 
 
 class UpperBound(TaskByTask):
@@ -26,14 +26,14 @@ class UpperBound(TaskByTask):
 
     def _learn(self, task: Task) -> None:
         layers = initial_layers(self.config, number=self.tasks)
-        descend(self.config, task, self.tasks, layers, lambda images: run(layers, images))
+        self._descend(task, layers, lambda images: run(layers, images))
         self._networks.append(layers)
 
     def _logits(self, images: Tensor, task: int) -> Tensor:
         return run(self._networks[task], images)
 
     def bytes(self) -> int:
-        return FLOAT_BYTES * sum(numbers(layers) for layers in self._networks)
+        return float_bytes(*chain.from_iterable(self._networks))
 
 
 class LowerBound(TaskByTask):
@@ -47,10 +47,10 @@ class LowerBound(TaskByTask):
         self._layers = initial_layers(config)
 
     def _learn(self, task: Task) -> None:
-        descend(self.config, task, self.tasks, self._layers, lambda images: run(self._layers, images))
+        self._descend(task, self._layers, lambda images: run(self._layers, images))
 
     def _logits(self, images: Tensor, task: int) -> Tensor:
         return run(self._layers, images)
 
     def bytes(self) -> int:
-        return FLOAT_BYTES * numbers(self._layers)
+        return float_bytes(*self._layers)

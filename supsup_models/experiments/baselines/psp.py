@@ -14,14 +14,12 @@ from maskstore.philox import Role, random_uniform
 from supsup_models._names import check
 from supsup_models.data import Task
 from supsup_models.experiments.baselines.base import (
-    FLOAT_BYTES,
     SEED_BYTES,
     BaselineConfig,
     TaskByTask,
+    float_bytes,
     initial_layers,
-    numbers,
 )
-from supsup_models.experiments.baselines.training import descend
 from supsup_models.networks import run_perceptron
 
 CONTEXTS = ("binary", "rotation")
@@ -41,7 +39,7 @@ class PSP(TaskByTask):
 
     def _learn(self, task: Task) -> None:
         contexts = self.contexts(self.tasks)
-        descend(self.config, task, self.tasks, self._weights, lambda images: self._run(contexts, images))
+        self._descend(task, self._weights, lambda images: self._run(contexts, images))
 
     def contexts(self, task: int) -> list[Tensor]:
         """The context of each layer: `(in,)` signs, or an orthogonal matrix `(in, in)`."""
@@ -72,4 +70,4 @@ class PSP(TaskByTask):
         return self._run(self.contexts(task), images)
 
     def bytes(self) -> int:
-        return SEED_BYTES + FLOAT_BYTES * numbers(self._weights)
+        return SEED_BYTES + float_bytes(*self._weights)

@@ -13,16 +13,14 @@ from torch import Tensor
 from supsup_models.data import Task
 from supsup_models.errors import InferenceError
 from supsup_models.experiments.baselines.base import (
-    FLOAT_BYTES,
     Answers,
     Baseline,
     BaselineConfig,
+    float_bytes,
     given,
     initial_layers,
-    numbers,
     run,
 )
-from supsup_models.experiments.baselines.training import descend
 
 
 class Regularised(Baseline):
@@ -51,10 +49,8 @@ class Regularised(Baseline):
         layers = self._layers()
         before = [layer.clone() for layer in layers]
         self._start(layers)
-        descend(
-            self.config,
+        self._descend(
             task,
-            self.tasks,
             layers,
             lambda images: run(layers, images),
             offset=self.tasks * self.config.classes,
@@ -101,7 +97,7 @@ class Regularised(Baseline):
 
     def bytes(self) -> int:
         """The weights; and, as learning is never over, the importance and the anchor that the next task needs."""
-        return FLOAT_BYTES * (numbers(self._layers()) + numbers(self._importance) + numbers(self._anchor))
+        return float_bytes(*self._layers(), *self._importance, *self._anchor)
 
 
 def _extended(tensor: Tensor, rows: int) -> Tensor:

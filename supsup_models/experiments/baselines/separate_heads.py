@@ -7,15 +7,13 @@ from torch import Tensor
 
 from supsup_models.data import Task
 from supsup_models.experiments.baselines.base import (
-    FLOAT_BYTES,
     SEED_BYTES,
     BaselineConfig,
     TaskByTask,
+    float_bytes,
     initial_layers,
-    numbers,
     run,
 )
-from supsup_models.experiments.baselines.training import descend
 
 
 class SeparateHeads(TaskByTask):
@@ -33,12 +31,12 @@ class SeparateHeads(TaskByTask):
     def _learn(self, task: Task) -> None:
         head = initial_layers(self.config, number=self.tasks)[-1]
         trained = [*self._trunk, head] if self._trained_trunk and not self.tasks else [head]
-        descend(self.config, task, self.tasks, trained, lambda images: run([*self._trunk, head], images))
+        self._descend(task, trained, lambda images: run([*self._trunk, head], images))
         self._heads.append(head)
 
     def _logits(self, images: Tensor, task: int) -> Tensor:
         return run([*self._trunk, self._heads[task]], images)
 
     def bytes(self) -> int:
-        trunk = FLOAT_BYTES * numbers(self._trunk) if self._trained_trunk else SEED_BYTES
-        return trunk + FLOAT_BYTES * numbers(self._heads)
+        trunk = float_bytes(*self._trunk) if self._trained_trunk else SEED_BYTES
+        return trunk + float_bytes(*self._heads)

@@ -6,6 +6,7 @@ For one image the short list asks a sketch of the scores which few masks are wor
 import torch
 from torch import Tensor
 
+from maskstore.torch import PackedMasks
 from supsup_models.inference.objectives import Objective, preference
 from supsup_models.inference.per_image import (
     LayerTrace,
@@ -26,7 +27,14 @@ _MASKS_AN_IMAGE = 350  # with so many times more masks than images, packed dot p
 
 def of_batch(mixed: Superposition[MaskedModel], images: Tensor, objective: Objective) -> Tensor:
     """One-shot preferences `(k,)` for a batch as a whole."""
-    return preference(mixed.masks.dot(mask_derivatives(mixed.model, mixed.weights(), images, objective)))
+    return preferences(mixed.model, mixed.masks, mixed.weights(), images, objective)
+
+
+def preferences(
+    model: MaskedModel, masks: PackedMasks, superposed: Tensor, images: Tensor, objective: Objective
+) -> Tensor:
+    """Preferences `(k,)` of some masks by the gradient at given superposed weights."""
+    return preference(masks.dot(mask_derivatives(model, superposed, images, objective)))
 
 
 def of_each(mixed: Superposition[MaskedNetwork], images: Tensor, objective: Objective) -> Tensor:

@@ -1,4 +1,3 @@
-from .base import STEPPINGS as STEPPINGS
 from .base import Step as Step
 from .base import Stepping as Stepping
 from .make import fastest as fastest

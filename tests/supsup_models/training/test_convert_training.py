@@ -29,16 +29,17 @@ from supsup_models import (
 )
 from supsup_models.data.tasks import Split
 from supsup_models.errors import BatchStatisticsError, LabelValueError, NetworkError, ShapeError
-from supsup_models.networks.resnet import BasicBlock, ResNet
+from supsup_models.networks.resnet import ResNet
 
 RECIPE = Recipe("short", Adam(1e-3), batch_size=32)
 
 
 def small_resnet(outputs: int, width: int = 6) -> ConvertedModel:
-    net = ResNet(BasicBlock, (1, 1, 1, 1), width=width, outputs=outputs, channels=1, stem="cifar")
+    net = ResNet((1, 1, 1, 1), bottleneck=False, width=width, outputs=outputs, channels=1, stem="cifar")
     return convert(net, mask="edge-popup", sparsity="er", density=0.32, seed=1, image_shape=(1, 8, 8))
 
 
+@pytest.mark.slow
 def test_edge_popup_resnet_trains_stores_and_evaluates(tmp_path: Path) -> None:
     stream = open_stream("split-digits", tasks=2)
     model = small_resnet(2)
@@ -86,6 +87,7 @@ def test_edge_popup_resnet_trains_stores_and_evaluates(tmp_path: Path) -> None:
         infer_each(fresh, matrix, stream[0].test.images(slice(0, 4)))
 
 
+@pytest.mark.slow
 def test_transfer_beats_no_transfer_at_equal_steps() -> None:
     """Digits at three rotations, 30 steps each: the third task starts from the mean of the masks before it, or not."""
     stream = open_stream("rotated-digits", tasks=3)

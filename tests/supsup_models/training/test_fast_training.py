@@ -29,6 +29,7 @@ from supsup_models.training.recipes import Sparse
 from supsup_models.training.steps import Stepping, fastest, make_step
 from supsup_models.training.steps.rmsprop_kernel import padded, reference_update, update
 from supsup_models.training.task import NumberedTask
+from tests.helpers.networks import network
 
 seeds = st.integers(0, 2**32 - 1)
 CONSTANTS = {"learning_rate": 1e-2, "alpha": 0.99, "eps": 1e-8}
@@ -43,7 +44,7 @@ def _blobs(seed: int, count: int = 160, classes: int = 3) -> Split:
 
 
 def _network(hidden: tuple[int, ...] = (24, 17)) -> MaskedNetwork:
-    return MaskedNetwork(MultilayerPerceptron("small", hidden), inputs=12, outputs=6, seed=3, classes=3)
+    return network((12, *hidden, 6), classes=3, seed=3)
 
 
 def _update_arrays(size: int, seed: int) -> list[np.ndarray]:
