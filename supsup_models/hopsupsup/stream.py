@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import torch
 from torch import Tensor
 
-from hopfield import Memory, Recipe
+from hopfield import Memory, RecoveryRecipe
 from hopfield import patterns as pt
 from maskstore import Mask, MaskMatrix
 from supsup_models._progress import Reporter, Reporting
@@ -86,7 +86,7 @@ def recover_stream(
     masks: MaskMatrix,
     memory: Memory,
     splits: Sequence[LabelledImages],
-    recipe: Recipe,
+    recipe: RecoveryRecipe,
     *,
     batch: int,
     seed: int,
