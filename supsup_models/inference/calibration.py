@@ -141,7 +141,7 @@ class Calibration:
     @classmethod
     def _from_json(cls, content: Mapping[str, Any]) -> Self:
         if content["format"] != _FORMAT:
-            raise ValueError(f"format {content['format']}, not {_FORMAT}")
+            raise ValueError(f"expected format {_FORMAT}, found {content['format']}")
         return cls(typed(Mapping[str, tuple[float, ...]], content["values"], "values"))
 
     def covers(self, names: Iterable[str]) -> bool:

@@ -139,7 +139,7 @@ class RunRecord:
     def from_json(cls, content: Mapping[str, Any]) -> Self:
         """The record that `to_json` gave; KeyError, TypeError or ValueError for anything else."""
         if content["format"] != FORMAT:
-            raise ValueError(f"format {content['format']}, not {FORMAT}")
+            raise ValueError(f"expected format {FORMAT}, found {content['format']}")
         record: Self = typed(cls, {field.name: content[field.name] for field in fields(cls)}, "run")
         return record
 

@@ -88,7 +88,7 @@ class Trials:
 
         def read(content: Any) -> tuple[list[str], dict[float, float]]:
             if content["format"] != _FORMAT:
-                raise ValueError(f"format {content['format']}, not {_FORMAT}")
+                raise ValueError(f"expected format {_FORMAT}, found {content['format']}")
             others = [
                 f"other {name}" if isinstance(value, dict) else f"{name} {value} (not {content['made_by'][name]})"
                 for name, value in made_by.items()
