@@ -2,43 +2,33 @@
 
 from weakref import ref
 
-import numpy as np
 import pytest
 import torch
 
-from maskstore import Mask, MaskMatrix
-from supsup_models import MaskedNetwork, TaskInference, infer_each, infer_task
+from maskstore import MaskMatrix
+from supsup_models import TaskInference, infer_each, infer_task
 from supsup_models.inference import superposition
 from supsup_models.inference.superposition import Superposition, expected_weights
-from supsup_models.networks import MultilayerPerceptron
-
-
-def network(sizes: tuple[int, ...], densities: tuple[float, ...] | None = None) -> MaskedNetwork:
-    arch = MultilayerPerceptron("any", sizes[1:-1])
-    return MaskedNetwork(arch, inputs=sizes[0], outputs=sizes[-1], seed=1, densities=densities)
-
-
-def random_matrix(model: MaskedNetwork, k: int) -> MaskMatrix:
-    bits = np.random.default_rng(k).random((k, model.spec.bits)) < 0.5
-    return MaskMatrix(model.spec, [Mask.from_flat(row, model.spec) for row in bits])
+from tests.helpers.masks import random_matrix
+from tests.helpers.networks import network
 
 
 def test_superposed_weights_are_kept_for_the_same_masks_only() -> None:
     model = network((6, 9, 5))
-    matrix = random_matrix(model, 2)
+    matrix = random_matrix(model.spec, 2)
     mixed = Superposition(model, matrix)
     found = mixed.weights()
     assert found is mixed.weights()
     torch.testing.assert_close(found, torch.from_numpy(matrix.mean()) * model.weights)
-    matrix.append("another", random_matrix(model, 1)[0])
+    matrix.append("another", random_matrix(model.spec, 1)[0])
     torch.testing.assert_close(mixed.weights(), torch.from_numpy(matrix.mean()) * model.weights)
     model.double()
     assert mixed.weights().dtype == torch.float64
 
 
 def test_superposed_weights_follow_weights_that_change() -> None:
-    model, sparse = network((6, 9, 5)), network((6, 9, 5), (0.3, 0.4))
-    matrix = random_matrix(model, 3)
+    model, sparse = network((6, 9, 5)), network((6, 9, 5), densities=(0.3, 0.4))
+    matrix = random_matrix(model.spec, 3)
     mixed, of_sparse = Superposition(model, matrix), Superposition(sparse, matrix)
     mean = torch.from_numpy(matrix.mean())
     torch.testing.assert_close(mixed.weights(), mean * model.weights)
@@ -55,8 +45,8 @@ def test_superposed_weights_follow_weights_that_change() -> None:
 
 @pytest.mark.parametrize("densities", [None, (0.5, 0.4, 0.3)])
 def test_superposed_weights_are_kept_while_they_hold(densities) -> None:
-    model = network((12, 17, 9, 8), densities)
-    matrix = random_matrix(model, 3)
+    model = network((12, 17, 9, 8), densities=densities)
+    matrix = random_matrix(model.spec, 3)
     mixed = Superposition(model, matrix)
 
     def check() -> torch.Tensor:
@@ -85,7 +75,7 @@ def test_calls_in_a_row_compute_the_superposed_weights_once(monkeypatch: pytest.
     plain = superposition.superposed_weights
     monkeypatch.setattr(superposition, "superposed_weights", lambda *about: made.append(about) or plain(*about))
     model = network((6, 9, 5))
-    matrix, images = random_matrix(model, 3), torch.randn(4, 6)
+    matrix, images = random_matrix(model.spec, 3), torch.randn(4, 6)
     for _ in range(3):
         infer_task(model, matrix, images)
         infer_each(model, matrix, images)
@@ -102,7 +92,7 @@ def test_calls_in_a_row_compute_the_superposed_weights_once(monkeypatch: pytest.
 
 def test_nothing_that_is_kept_holds_the_matrix_or_the_network() -> None:
     model = network((6, 9, 5))
-    matrix = random_matrix(model, 3)
+    matrix = random_matrix(model.spec, 3)
     infer_task(model, matrix, torch.randn(4, 6))
     gone = ref(matrix), ref(model)
     del matrix, model
@@ -138,7 +128,7 @@ def test_a_matrix_is_copied_to_its_device_once_and_not_held_there(monkeypatch: p
             return self.count
 
     monkeypatch.setattr(superposition, "PackedMasks", Copy)
-    matrix = random_matrix(network((6, 9, 5)), 3)
+    matrix = random_matrix(network((6, 9, 5)).spec, 3)
     mixed = Superposition(OnCuda(), matrix)
     assert mixed.masks is mixed.masks
     matrix.append("new", matrix[0])
