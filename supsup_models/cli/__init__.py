@@ -1,4 +1,7 @@
-"""Where the `supsup` command starts: Ctrl-C while its modules are being imported is one line too."""
+"""The `supsup` command: options and printing only; the work is done in `supsup_models.runs` and `supsup_models.report`.
+
+The command starts here, so that Ctrl-C while its modules are being imported is one line too.
+"""
 
 import sys
 
