@@ -13,7 +13,6 @@ import pytest
 
 from hopfield import PaperRecipe, recover
 from maskstore import MaskMatrix
-from supsup_models.cli.recover import run_recover
 from supsup_models.data import unlabelled_batches
 from supsup_models.data.streams import TaskStream, open_stream
 from supsup_models.errors import DataNotFoundError
@@ -27,6 +26,7 @@ from supsup_models.hopsupsup import (
 from supsup_models.hopsupsup.recover import judge
 from supsup_models.hopsupsup.setups import SETUPS, neuron_memory
 from supsup_models.hopsupsup.stream import recover_stream
+from supsup_models.runs.recover import recover_run
 
 WIDTHS = (784, 1024, 1024, 10)
 
@@ -69,7 +69,7 @@ def masks(stream: TaskStream, model: NeuronMaskedNetwork) -> MaskMatrix:
 
 @pytest.mark.parametrize("recipe", ["paper", "mean-field", "search"])
 def test_hopfield_recovery_of_split_mnist(recipe: str, stream: TaskStream) -> None:
-    found = run_recover(stream="split-mnist", recipe=recipe, data=data())
+    found = recover_run(stream="split-mnist", recipe=recipe, data=data())
     report(
         f"SplitMNIST, {recipe} recipe: exact; steps; accuracy",
         "5 of 5; <= 30",

@@ -9,9 +9,9 @@ from pathlib import Path
 
 import pytest
 
-from supsup_models.cli.recover import run_recover
 from supsup_models.errors import DataNotFoundError
 from supsup_models.runs.record import RunConfig
+from supsup_models.runs.recover import recover_run
 from supsup_models.runs.train import train_run
 
 
@@ -23,7 +23,7 @@ def test_hopfield_weights_of_lenet_by_the_dual_form(full: bool, tmp_path: Path) 
         train_run(config, tmp_path / "run", data=folder, device="cpu")
     except DataNotFoundError as error:
         pytest.skip(f"needs the MNIST files: {error}")
-    found = run_recover(tmp_path / "run", data=folder)
+    found = recover_run(tmp_path / "run", data=folder)
     times = found["memory_bytes"] / found["mask_bytes"]
     print(
         f"\n| LeNet-300-100/100 weight masks, d = 275 200, k = {tasks}, {batches} batches each: exact; steps of "

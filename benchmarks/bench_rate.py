@@ -21,7 +21,8 @@ from maskstore.bank.compaction import compact
 from supsup_models import infer_each
 from supsup_models.data.streams import TaskStream, open_stream
 from supsup_models.errors import DataNotFoundError
-from supsup_models.inference.scenarios import Inference, mask_accuracy
+from supsup_models.inference.labelling import mask_accuracy
+from supsup_models.inference.scenarios import Inference
 from supsup_models.runs.evaluate import evaluate_run
 from supsup_models.runs.record import RunConfig, bank_path
 from supsup_models.runs.train import train_run

@@ -38,9 +38,9 @@ from supsup_models import (
     train_many,
     train_task,
 )
+from supsup_models.inference.labelling import mask_accuracy
 from supsup_models.inference.objectives import make_objective
 from supsup_models.inference.per_image import UnpackedLayer
-from supsup_models.inference.scenarios import mask_accuracy
 from supsup_models.inference.superposition import expected_weights, mask_derivatives
 from supsup_models.training.steps import Stepping, fastest
 from tests.helpers.masks import random_matrix

@@ -1,16 +1,12 @@
 """Looking up a name that a user typed."""
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, TypeVar
+from typing import TypeVar
 
 from maskstore.cli import nearest
-from supsup_models.errors import DeviceError, UnknownNameError
-
-if TYPE_CHECKING:
-    import torch
+from supsup_models.errors import UnknownNameError
 
 T = TypeVar("T")
-DEVICES = ("auto", "cpu", "cuda")
 
 
 def choose(kind: str, name: str, known: Mapping[str, T]) -> T:
@@ -24,11 +20,3 @@ def check(kind: str, name: str, known: Iterable[str]) -> None:
     names = list(known)
     if name not in names:
         raise UnknownNameError(f"{kind}: expected one of {', '.join(names)}, found {name!r}{nearest(name, names)}")
-
-
-def pick_device(name: str) -> "torch.device":
-    """The device of one of `DEVICES`; DeviceError for "cuda" where there is none, UnknownNameError for other names."""
-    from maskstore import torch as packed  # not at the top: command lines without torch look names up too
-
-    check("device", name, DEVICES)
-    return packed.pick_device(name, DeviceError)

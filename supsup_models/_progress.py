@@ -1,6 +1,7 @@
 """Progress on standard error: a bar on a terminal once work has taken two seconds, plain lines elsewhere."""
 
 import sys
+from collections.abc import Callable
 from time import perf_counter
 from types import TracebackType
 from typing import Self
@@ -19,6 +20,16 @@ class Reporter:
         self._console = Console(stderr=True, highlight=False)
         self._bar: Progress | None = None
         self._start = perf_counter()
+        self._parts: dict[object, float] = {}
+
+    def part(self, name: object, done: float) -> None:
+        """So much is done of one part of the work, in pieces; may be called from any thread."""
+        self._parts[name] = done
+        self.at(sum(self._parts.copy().values()))
+
+    def advance(self) -> None:
+        """One more piece is done."""
+        self.part(None, self._parts.get(None, 0.0) + 1)
 
     def at(self, done: float) -> None:
         """So many of the pieces are done, fractions included."""
@@ -47,3 +58,7 @@ class Reporter:
     ) -> None:
         if self._bar is not None:
             self._bar.stop()
+
+
+Reporting = Callable[[str, int], Reporter]
+"""Makes the reporter of `total` pieces of work under a title; `Reporter` itself is one."""

@@ -1,21 +1,9 @@
-"""What a missing torch looks like: one line that says what to install."""
+"""Lazy faces of folders, and what a missing torch looks like: one line that says what to install."""
 
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from typing import Any
 
 import lazy_loader
-
-
-@contextmanager
-def torch_needed() -> Iterator[None]:
-    """Around imports that need torch: ImportError with one line that says what to install, if it is missing."""
-    try:
-        yield
-    except ImportError as error:
-        if error.name != "torch":
-            raise
-        raise ImportError('supsup_models needs torch: pip install "maskstore[models]"', name="torch") from error
 
 
 def attach(name: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
@@ -32,7 +20,11 @@ def attach(name: str, file: str) -> tuple[Callable[[str], Any], Callable[[], lis
     def lookup(wanted: str) -> Any:
         if wanted not in listed:
             raise AttributeError(f"module {name!r} has no attribute {wanted!r}")
-        with torch_needed():
+        try:
             return find(wanted)
+        except ImportError as error:
+            if error.name != "torch":
+                raise
+            raise ImportError('supsup_models needs torch: pip install "maskstore[models]"', name="torch") from error
 
     return lookup, names, listed

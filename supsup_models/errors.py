@@ -1,17 +1,32 @@
 """Every error that supsup_models raises on purpose.
 
 Each inherits from `SupSupError`, and from the builtin that a caller would expect, so that both `except SupSupError`
-and, say, `except ValueError` work. Messages are one line: what was expected, what was found.
+and, say, `except ValueError` work. Messages are one line: what was expected, what was found. Where a message names
+another argument, it does so as a caller writes it, in backquotes: `` `device="cpu"` ``. The command line makes the
+option `--device cpu` of that.
 """
 
 from maskstore import errors
 
 
 class SupSupError(Exception):
-    """Base class of all errors raised by supsup_models."""
+    """Base class of all errors that supsup_models raises on purpose.
+
+    Examples:
+        >>> from supsup_models import SupSupError, open_stream
+        >>> try:
+        ...     open_stream("permuted-digit")
+        ... except SupSupError as error:
+        ...     print(type(error).__name__)
+        UnknownStreamError
+    """
 
     def __str__(self) -> str:  # KeyError would print the repr of its message
         return str(self.args[0]) if self.args else ""
+
+
+class ArgumentError(SupSupError, ValueError):
+    """An argument was wrong before any work was done: a name that nothing has, or values that do not go together."""
 
 
 class DataNotFoundError(SupSupError, FileNotFoundError):
@@ -26,7 +41,7 @@ class DownloadError(SupSupError, OSError):
     """A data set could not be downloaded, or what came is not the data set."""
 
 
-class UnknownStreamError(SupSupError, ValueError):
+class UnknownStreamError(ArgumentError):
     """No stream of tasks of that name."""
 
 
@@ -34,7 +49,7 @@ class UnknownDataSetError(SupSupError, ValueError):
     """No data set of that name."""
 
 
-class StreamLengthError(SupSupError, ValueError):
+class StreamLengthError(ArgumentError):
     """More tasks, or fewer, were asked for than a stream can give."""
 
 
@@ -42,11 +57,11 @@ class TaskDataError(SupSupError, ValueError):
     """Images and labels do not make a task: a wrong shape or type, NaN, a label out of range, or nothing at all."""
 
 
-class UnknownNameError(SupSupError, ValueError):
+class UnknownNameError(ArgumentError):
     """No model, recipe, scenario, inference method or objective of that name."""
 
 
-class NetworkError(SupSupError, ValueError):
+class NetworkError(ArgumentError):
     """A network was asked for with sizes it cannot have, or a recipe does not fit the network."""
 
 
@@ -54,7 +69,7 @@ class ConversionError(SupSupError, ValueError):
     """A module has nothing to mask, or cannot be masked in the way that was asked for."""
 
 
-class SparsityError(SupSupError, ValueError):
+class SparsityError(ArgumentError):
     """A density, or what it is made from, is out of range."""
 
 
@@ -62,7 +77,7 @@ class ExportError(SupSupError, ImportError):
     """A network was to be written in a format whose package is not installed."""
 
 
-class PlotError(SupSupError, ValueError):
+class PlotError(ArgumentError):
     """A plot cannot be drawn into the file of that name."""
 
 
@@ -78,7 +93,7 @@ class LabelValueError(SupSupError, ValueError):
     """Labels lie outside the network's classes."""
 
 
-class InferenceError(SupSupError, ValueError):
+class InferenceError(ArgumentError):
     """Task inference or an evaluation was asked for something that has no answer."""
 
 
@@ -96,6 +111,10 @@ class RunError(SupSupError, ValueError):
 
 class RunBusyError(SupSupError, RuntimeError):
     """Another process is training in this run's folder."""
+
+
+class ReportError(SupSupError, ValueError):
+    """A file to make a report from is of another kind, or one where the report was to go would be lost."""
 
 
 class DeviceError(SupSupError, errors.DeviceError):

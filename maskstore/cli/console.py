@@ -5,8 +5,10 @@ Exit codes: 0 done, 1 the data or the check failed, 2 wrong usage, 130 interrupt
 
 import difflib
 import json
+import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
+from types import MappingProxyType
 from typing import Any
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -57,17 +59,44 @@ def note(text: str) -> None:
     sys.stderr.flush()
 
 
-def run(program: str, app: Callable[..., Any], failures: tuple[type[Exception], ...], arguments: list[str]) -> int:
+def reworded(text: str, words: Mapping[str, str]) -> str:
+    """An error's text for the command line: where it gives Python's name for something, the option or the command.
+
+    `` `overwrite=True` `` becomes `--overwrite`, `` `device="cpu"` `` becomes `--device cpu`, and a name alone what
+    `words` has for it. `words` also has the options whose names differ from the arguments'.
+    """
+
+    def option(found: re.Match[str]) -> str:
+        name, value = found["name"], found["value"]
+        if value is None:
+            return f"`{words.get(name, name)}`"
+        flag = words.get(name, "--" + name.replace("_", "-"))
+        return flag if value == "True" else f"{flag} {value.strip(chr(34))}"
+
+    return re.sub(r"`(?P<name>[a-z_]+)(=(?P<value>\"[^\"`]*\"|[\w.]+))?`", option, text)
+
+
+def run(
+    program: str,
+    app: Callable[..., Any],
+    failures: tuple[type[Exception], ...],
+    arguments: list[str],
+    *,
+    usage: tuple[type[Exception], ...] = (),
+    words: Mapping[str, str] = MappingProxyType({}),
+) -> int:
     """Run a Typer app and return its exit code.
 
-    `failures` are the packages' own errors: one line on standard error and exit code 1. With `--debug` anywhere among
-    the arguments every error shows its traceback.
+    `failures` are the packages' own errors: one line on standard error and exit code 1. Those that are `usage` too end
+    with exit code 2. Their texts are `reworded`. With `--debug` anywhere among the arguments every error shows its
+    traceback.
     """
     import typer
 
     # Typer ships Click under its own name in some releases and depends on it in others; this is its class in both
     bad_arguments: type[Exception] = typer.BadParameter.__mro__[2]
     expected: tuple[type[Exception], ...] = (*failures, OSError, ImportError, MemoryError, RecursionError)
+    wrong: tuple[type[Exception], ...] = (bad_arguments, UsageError, *usage)
     debug = "--debug" in arguments
     arguments = [argument for argument in arguments if argument != "--debug"]
     try:
@@ -80,12 +109,12 @@ def run(program: str, app: Callable[..., Any], failures: tuple[type[Exception], 
         if not any(isinstance(why, KeyboardInterrupt) for why in (error.__cause__, error.__context__)):
             raise
         return _interrupted(program)  # Ctrl-C in the middle of a compiled kernel comes out like this
-    except (bad_arguments, UsageError) as error:
+    except wrong as error:
         if debug:
             raise
         text = getattr(error, "format_message", error.__str__)()
         if text.strip():  # without any arguments the help has said it all
-            note(f"{program}: {text}{_found(error, text)}")
+            note(f"{program}: {reworded(text, words)}{_found(error, text)}")
         return USAGE
     except BrokenPipeError:
         sys.stderr.close()  # whoever read our output has gone; the interpreter must not complain about it on exit
@@ -94,7 +123,7 @@ def run(program: str, app: Callable[..., Any], failures: tuple[type[Exception], 
         if debug:
             raise
         text = " ".join(str(error).split()) or type(error).__name__
-        note(f"{program}: {text}")
+        note(f"{program}: {reworded(text, words)}")
         return FAILED
     if result == INTERRUPTED:  # Typer turns Ctrl-C into this code before we see it
         return _interrupted(program)

@@ -1,6 +1,7 @@
 """Files in general: replaced whole or not at all, strict JSON, safe .npz, names, varints. Knows no mask."""
 
 from maskstore.files.atomic import new_file_mode, publish, replacing, sync_folder
+from maskstore.files.json_files import read_json, typed, write_json
 from maskstore.files.names import check_name, is_name
 from maskstore.files.npz import read_npz, write_npz
 from maskstore.files.os_errors import named_os_errors
@@ -16,8 +17,11 @@ __all__ = [
     "parse_json",
     "parse_object",
     "publish",
+    "read_json",
     "read_npz",
     "replacing",
     "sync_folder",
+    "typed",
+    "write_json",
     "write_npz",
 ]

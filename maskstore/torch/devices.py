@@ -47,5 +47,5 @@ def pick_device(name: str = "auto", error: type[DeviceError] = DeviceError) -> t
     """
     available = torch.cuda.is_available()
     if name == "cuda" and not available:
-        raise error("device 'cuda': expected a CUDA device, found none")
+        raise error("device 'cuda': expected a CUDA device, found none; `device=\"cpu\"` works everywhere")
     return as_device(("cuda" if available else "cpu") if name == "auto" else name, error)

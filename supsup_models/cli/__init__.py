@@ -1,4 +1,7 @@
-"""The `supsup` command: options and printing. The work is in `supsup_models.runs`."""
+"""The `supsup` command: options and printing only; the work is done in `supsup_models.runs` and `supsup_models.report`.
+
+The command starts here, so that Ctrl-C while its modules are being imported is one line too.
+"""
 
 import sys
 

@@ -5,28 +5,20 @@ torch, numba and scikit-learn are imported inside the commands only, so that `--
 
 import os
 import sys
-from functools import wraps
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from maskstore.cli import console
+from maskstore.cli import announcing, console
 from maskstore.errors import MaskStoreError
+from supsup_models.cli import recover as cli_recover
 from supsup_models.cli import train as cli_train
-from supsup_models.cli.options import (
-    AsJson,
-    Data,
-    Device,
-    Download,
-    Method,
-    Objective,
-    RunFolder,
-    example,
-    usage_checked,
-)
-from supsup_models.cli.recover import recover as recover_masks
-from supsup_models.errors import SupSupError
+from supsup_models.cli.options import AsJson, Data, Device, Download, Method, Objective, RunFolder, example
+from supsup_models.errors import ArgumentError, SupSupError
+
+WORDS = {"method": "--infer", "train_run": "supsup train", "recover_run": "supsup recover"}
+"""What errors call by its Python name, as the command line has it; an argument `name` is `--name` if it is not here."""
 
 app = typer.Typer(
     help="Supermasks in Superposition, and masks recovered by memory. Errors are one line; --debug shows tracebacks.",
@@ -46,10 +38,10 @@ def main() -> None:
 
 def run_command(arguments: list[str]) -> int:
     """Run `supsup` with these arguments; returns its exit code."""
-    return console.run("supsup", app, (SupSupError, MaskStoreError), arguments)
+    return console.run("supsup", app, (SupSupError, MaskStoreError), arguments, usage=(ArgumentError,), words=WORDS)
 
 
-app.command(epilog=cli_train.EXAMPLES)(cli_train.train)
+app.command("train", epilog=cli_train.EXAMPLES)(cli_train.train)
 
 
 @app.command(
@@ -59,6 +51,7 @@ app.command(epilog=cli_train.EXAMPLES)(cli_train.train)
         "supsup eval run --scenario GNs --infer binary --images 16 --limit 1000",
     ),
 )
+@announcing
 def evaluate(
     run: RunFolder,
     scenario: Annotated[str, typer.Option(help="GG, GNs or GNu; NNs for a run trained so.")] = "GNu",
@@ -72,12 +65,11 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Judge a run on its test images in a scenario; for GNs and GNu the tasks are inferred from the images alone."""
-    with usage_checked():
-        from supsup_models.inference import Inference
-        from supsup_models.runs import evaluate_run
+    from supsup_models.inference import Inference
+    from supsup_models.runs import evaluate_run
 
-        inference = Inference(method, objective, images)
-        found = evaluate_run(run, scenario, inference, limit=limit, data=data, download=download, device=device)
+    inference = Inference(method, objective, images)
+    found = evaluate_run(run, scenario, inference, limit=limit, data=data, download=download, device=device)
     if as_json:
         console.print_json(found.to_json())
         return
@@ -89,6 +81,7 @@ def evaluate(
 
 
 @app.command(epilog=example("supsup infer run images.npy --json", "supsup infer run images.npy --one-task"))
+@announcing
 def infer(
     run: RunFolder,
     images: Annotated[
@@ -106,13 +99,12 @@ def infer(
     """Task, label and confidence for unlabelled images, each image its own task unless --one-task is given."""
     from dataclasses import asdict
 
-    with usage_checked():
-        from supsup_models.runs import infer_file
+    from supsup_models.runs import infer_images
 
-        found = infer_file(run, images, method=method, objective=objective, one_task=one_task, device=device)
+    found = infer_images(run, images, method=method, objective=objective, one_task=one_task, device=device)
     console.note(f"normalisation: {found.normalisation}")
     for note in found.notes:
-        console.note(note)
+        console.note(console.reworded(note, WORDS))
     if as_json:
         answers = [asdict(answer) for answer in found.answers]
         console.print_json({"images": len(answers), "normalisation": found.normalisation, "answers": answers})
@@ -123,18 +115,7 @@ def infer(
         print(f"image {number}: {task}, label {each.label}, confidence {each.confidence:.3f}{sureness}")
 
 
-@app.command(epilog=example("supsup recover --data DIR", "supsup recover --stream split-digits --width 256 --json"))
-@wraps(recover_masks)
-def recover(**options: Any) -> None:
-    with usage_checked():
-        from hopfield.errors import HopfieldError, RuleError
-
-        try:
-            recover_masks(**options)
-        except RuleError as error:
-            raise console.UsageError(str(error)) from error
-        except HopfieldError as error:
-            raise SupSupError(str(error)) from error
+app.command("recover", epilog=cli_recover.EXAMPLES)(cli_recover.recover)
 
 
 @app.command(
@@ -143,6 +124,7 @@ def recover(**options: Any) -> None:
         "supsup report run --data DIR --recovery recovery.json --compare results.json --compare other-run",
     )
 )
+@announcing
 def report(
     run: RunFolder,
     out: Annotated[
@@ -164,20 +146,24 @@ def report(
     as_json: AsJson = False,
 ) -> None:
     """One self-contained page about a run, finished or not: figures, configuration, commands. It fetches nothing."""
-    with usage_checked():
-        from supsup_models.report import write as command
+    from supsup_models.report import make_report
 
-        made = command.make_report(
-            run,
-            run / "report.html" if out is None else out,
-            inference=None if limit == 0 else command.inference(method, objective, images),
-            limit=limit,
-            recovery=recovery,
-            compare=compare or (),
-            data=data,
-            device=device,
-            overwrite=overwrite,
-        )
+    inference = None
+    if limit != 0:
+        from supsup_models.inference import Inference  # torch
+
+        inference = Inference(method, objective, images)
+    made = make_report(
+        run,
+        run / "report.html" if out is None else out,
+        inference=inference,
+        limit=limit,
+        recovery=recovery,
+        compare=compare or (),
+        data=data,
+        device=device,
+        overwrite=overwrite,
+    )
     if made.no_images:
         console.note(f"no figures of inference: {made.no_images}")
     if as_json:
@@ -187,15 +173,15 @@ def report(
 
 
 @app.command(epilog=example("supsup demo --out demo"))
+@announcing
 def demo(
     out: Annotated[Path, typer.Option(help="Folder for the run; emptied of an earlier demo's run.")] = Path("demo"),
     as_json: AsJson = False,
 ) -> None:
     """The tour, on embedded data, in under a minute: train, store, infer."""
-    with usage_checked():
-        from supsup_models.cli.demo import run_demo
+    from supsup_models.cli.demo import run_demo
 
-        result = run_demo(out)
+    result = run_demo(out)
     if as_json:
         console.print_json(result.to_json())
     else:
@@ -209,6 +195,7 @@ def demo(
         "supsup reproduce permuted-lenet-250 --quick",
     )
 )
+@announcing
 def reproduce(
     experiment: Annotated[str | None, typer.Argument(help="Its name; see --list.", show_default=False)] = None,
     out: Annotated[Path, typer.Option(help="Folder for results and trained runs.")] = Path("reproduced"),
@@ -220,23 +207,18 @@ def reproduce(
     as_json: AsJson = False,
 ) -> None:
     """Run a published experiment end to end: our figures beside the published ones. Goes on where it stopped."""
-    from supsup_models.experiments import EXPERIMENT_NAMES
+    from supsup_models.cli import reproduce as command
+    from supsup_models.experiments import Context
 
-    if not list_all:
-        console.choice("experiment", experiment or "nothing", EXPERIMENT_NAMES)
-    with usage_checked():
-        from supsup_models.cli import reproduce as command
-        from supsup_models.experiments import Context
-
-        if list_all:
-            known = command.listing()
-            if as_json:
-                console.print_json({"experiments": known})
-            else:
-                print("\n".join(f"{each['name']}: {each['title']}" for each in known))
-            return
-        context = Context(out, quick, data, download, device)
-        result, path = command.reproduce(str(experiment), context)
+    if list_all:
+        known = command.listing()
+        if as_json:
+            console.print_json({"experiments": known})
+        else:
+            print("\n".join(f"{each['name']}: {each['title']}" for each in known))
+        return
+    context = Context(out, quick, data, download, device)
+    result, path = command.reproduce(experiment or "nothing", context)
     if as_json:
         console.print_json(result)
     else:

@@ -6,7 +6,6 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-import torch
 from rich.console import Console
 from rich.table import Table
 
@@ -15,7 +14,6 @@ from maskstore import MaskBank
 from maskstore.bank import account
 from maskstore.cli import warm
 from maskstore.philox import Role, random_permutation
-from supsup_models._progress import Reporter
 from supsup_models.data import open_stream
 from supsup_models.hopsupsup import (
     NeuronMaskedNetwork,
@@ -29,7 +27,7 @@ from supsup_models.hopsupsup import (
 )
 from supsup_models.inference import make_objective, mask_derivatives
 from supsup_models.networks import MaskedNetwork
-from supsup_models.runs import RunConfig, bank_path, infer_file, train_run
+from supsup_models.runs import RunConfig, bank_path, infer_images, train_run
 
 CONFIG = RunConfig(
     stream="permuted-digits", tasks=5, model="lenet-300-100", outputs=100, batches=500, recipe="default", seed=0
@@ -68,18 +66,17 @@ class DemoResult:
         table = Table(title=f"{CONFIG.stream}, {self.tasks} tasks, {self.parameters:,} weights that are never stored")
         table.add_column("what")
         table.add_column("result", justify="right")
-        table.add_row("accuracy, task given", f"{self.accuracy:.1%}")
-        table.add_row("masks, plainly packed", f"{self.packed_bytes:,} bytes, 1.000 bits a parameter")
-        table.add_row(
-            "masks, coded, the whole file", f"{self.file_bytes:,} bytes, {self.bits_per_parameter:.3f} bits a parameter"
-        )
-        table.add_row(f"task found, {self.unlabelled_images} unlabelled images", f"{self.tasks_inferred:.1%}")
-        table.add_row("label and task right", f"{self.labels_right:.1%}")
-        table.add_row(
-            f"masks back from a Hopfield network, {self.recovery_batches} unlabelled batches each",
-            f"{self.recovered} of {self.recoverable} exact",
-        )
-        table.add_row("time", f"{self.seconds:.1f} s")
+        bits, found = f"{self.bits_per_parameter:.3f}", f"{self.recovered} of {self.recoverable} exact"
+        for row in (
+            ("accuracy, task given", f"{self.accuracy:.1%}"),
+            ("masks, plainly packed", f"{self.packed_bytes:,} bytes, 1.000 bits a parameter"),
+            ("masks, coded, the whole file", f"{self.file_bytes:,} bytes, {bits} bits a parameter"),
+            (f"task found, {self.unlabelled_images} unlabelled images", f"{self.tasks_inferred:.1%}"),
+            ("label and task right", f"{self.labels_right:.1%}"),
+            (f"masks back from a Hopfield network, {self.recovery_batches} unlabelled batches each", found),
+            ("time", f"{self.seconds:.1f} s"),
+        ):
+            table.add_row(*row)
         console = Console()
         console.print(table)
         console.print("files:", highlight=False)
@@ -96,10 +93,10 @@ def run_demo(folder: Path) -> DemoResult:
     start = perf_counter()
     warm()
     small = MaskedNetwork("lenet-300-100", inputs=1, outputs=1, seed=0)  # the next user does not wait for a compiler
-    mask_derivatives(small, small.weights, torch.zeros(1, 1), make_objective("H", classes=1, outputs=1))
+    mask_derivatives(small, small.weights, small.weights.new_zeros(1, 1), make_objective("H", classes=1, outputs=1))
     trained = train_run(CONFIG, folder, restart=True)
     truth, labels = _write_unlabelled_images(folder / "unlabelled.npy")
-    answers = infer_file(folder, folder / "unlabelled.npy").answers
+    answers = infer_images(folder, folder / "unlabelled.npy").answers
     right_task = np.array([answer.task == true for answer, true in zip(answers, truth, strict=True)])
     right_label = np.array([answer.label for answer in answers]) == labels
     with MaskBank.open(bank_path(folder)) as bank:
@@ -128,35 +125,28 @@ def _recover_from_memory() -> StreamRecovery:
     stream = open_stream(RECOVERED_STREAM, seed=CONFIG.seed)
     outputs = 1 + max(label for task in stream for label in task.global_labels)
     model = NeuronMaskedNetwork((stream.inputs, RECOVERED_WIDTH, RECOVERED_WIDTH, outputs), seed=CONFIG.seed)
-    with Reporter("recovering", 2 * len(stream)) as report:
-
-        def progress(what: str, done: int, total: int) -> None:
-            report.at(done if what == "training" else total + done)
-
-        masks = train_stream(model, stream, NeuronTraining(), seed=CONFIG.seed, progress=progress)
-        memory = memory_per_layer(masks, PseudoInverse())
-        return recover_stream(
-            model,
-            masks,
-            memory,
-            [Relabelled(task.test, task.global_labels) for task in stream],
-            MeanFieldRecipe(),
-            batch=64,
-            seed=CONFIG.seed,
-            accuracy=lambda split, mask: accuracy(model, split, mask),
-            progress=progress,
-        )
+    masks = train_stream(model, stream, NeuronTraining(), seed=CONFIG.seed)
+    return recover_stream(
+        model,
+        masks,
+        memory_per_layer(masks, PseudoInverse()),
+        [Relabelled(task.test, task.global_labels) for task in stream],
+        MeanFieldRecipe(),
+        batch=64,
+        seed=CONFIG.seed,
+        accuracy=lambda split, mask: accuracy(model, split, mask),
+    )
 
 
 def _write_unlabelled_images(file: Path) -> tuple[list[str], np.ndarray]:
     """Test images of all tasks, mixed, into a `.npy` file; returns the truth, which the file does not hold."""
     stream = open_stream(CONFIG.stream, tasks=CONFIG.tasks, seed=CONFIG.seed)
-    order = torch.from_numpy(random_permutation(CONFIG.seed, Role.SAMPLE, len(stream[0].test.labels))[:IMAGES])
+    order = random_permutation(CONFIG.seed, Role.SAMPLE, len(stream[0].test.labels))[:IMAGES].tolist()
     images, names, labels = [], [], []
     for position, index in enumerate(order):
         task = stream[position % len(stream)]
-        images.append(task.test.images(index.reshape(1)))
+        images.append(task.test.images(slice(index, index + 1)).numpy())
         names.append(task.name)
         labels.append(int(task.test.labels[index]))
-    np.save(file, torch.cat(images).numpy(), allow_pickle=False)
+    np.save(file, np.concatenate(images), allow_pickle=False)
     return names, np.array(labels)

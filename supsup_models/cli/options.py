@@ -1,23 +1,9 @@
-"""What the commands of `supsup` share: their options, and how wrong usage is told from failure."""
+"""The options that commands of `supsup` share."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
 import typer
-
-from maskstore.cli import console
-from supsup_models._requirements import torch_needed
-from supsup_models.errors import (
-    BatchStatisticsError,
-    InferenceError,
-    NetworkError,
-    SparsityError,
-    StreamLengthError,
-    UnknownNameError,
-    UnknownStreamError,
-)
 
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A folder made by `supsup train`.", show_default=False)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
@@ -38,28 +24,3 @@ Download = Annotated[bool, typer.Option("--download", help="Fetch the data set i
 def example(*lines: str) -> str:
     """The end of a command's help."""
     return "Examples:\n\n" + "\n\n".join(f"  {line}" for line in lines)
-
-
-@contextmanager
-def names_checked() -> Iterator[None]:
-    """Names that nothing has, and numbers that do not go together, are wrong usage, not failures."""
-    try:
-        yield
-    except BatchStatisticsError as error:
-        hint = "here: eval --images 16, infer --one-task, or --infer exhaustive"
-        raise console.UsageError(f"{error} ({hint})") from error
-    except (
-        *(InferenceError, NetworkError, SparsityError),
-        *(StreamLengthError, UnknownNameError, UnknownStreamError),
-    ) as error:
-        raise console.UsageError(str(error)) from error
-
-
-@contextmanager
-def usage_checked() -> Iterator[None]:
-    """As `names_checked`, for a command's work: says what to install without torch, and when kernels are compiled."""
-    with names_checked(), torch_needed():
-        from maskstore.cli import announced  # only here: it imports Numba
-
-        with announced(console.note):
-            yield

@@ -8,8 +8,9 @@ from typing import Any
 from rich.console import Console
 from rich.table import Table
 
+from maskstore.files import write_json
 from supsup_models._names import choose
-from supsup_models.experiments import EXPERIMENTS, Context, write_json
+from supsup_models.experiments import EXPERIMENTS, Context
 
 
 def reproduce(name: str, context: Context) -> tuple[dict[str, Any], Path]:
@@ -21,7 +22,8 @@ def reproduce(name: str, context: Context) -> tuple[dict[str, Any], Path]:
     start = perf_counter()
     outcome = experiment.run(context)
     result = outcome.to_json(experiment, quick=context.quick, seconds=perf_counter() - start)
-    path = context.folder / f"{name}{'-quick' if context.quick else ''}.json"
+    path = context.file(name, ".json")
+    path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, result)
     return result, path
 

@@ -1,12 +1,13 @@
 """`supsup train`: its options and what it prints; the work is in `supsup_models.runs.train`."""
 
+from functools import wraps
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
-from maskstore.cli import console
-from supsup_models.cli.options import AsJson, Data, Device, Download, example, names_checked, usage_checked
+from maskstore.cli import announced, console
+from supsup_models.cli.options import AsJson, Data, Device, Download, example
 
 EXAMPLES = example(
     "supsup train --stream permuted-digits --tasks 5 --batches 200 --out run",
@@ -16,7 +17,7 @@ EXAMPLES = example(
 )
 
 
-def train(
+def _options(
     out: Annotated[Path, typer.Option(help="The run's folder; an unfinished run there goes on.", show_default=False)],
     stream: Annotated[
         str,
@@ -72,36 +73,22 @@ def train(
 
     With more --tasks than before it goes on with those.
     """
-    from supsup_models.runs import bank_path
 
-    with names_checked():
-        from supsup_models.data import parse_stream_name
 
-        parse_stream_name(stream)
-    with usage_checked():
-        from supsup_models._names import check
+@wraps(_options)
+def train(
+    out: Path, stream: str, scenario: str, data: Path | None, download: bool, device: str, as_json: bool, **asked: Any
+) -> None:
+    from supsup_models._names import check
+    from supsup_models.data import parse_stream_name
+
+    parse_stream_name(stream)  # a wrong name does not wait for torch and Numba
+    with announced(console.note):
         from supsup_models.inference import SCENARIOS
+        from supsup_models.runs import bank_path, run_config, train_run
 
         check("scenario", scenario, SCENARIOS)
-        from supsup_models.runs import run_config, train_run
-
-        config = run_config(
-            stream,
-            tasks=tasks,
-            model=model,
-            outputs=outputs,
-            batches=batches,
-            recipe=recipe,
-            seed=seed,
-            task_identity=scenario != "NNs",
-            mask=mask,
-            weights=weights,
-            density=density,
-            sparsity=sparsity,
-            transfer=transfer,
-            rate_weight=rate_weight,
-            target_bits=target_bits,
-        )
+        config = run_config(stream, task_identity=scenario != "NNs", **asked)
         trained = train_run(config, out, data=data, download=download, device=device)
     place = {"run": str(out), "bank": str(bank_path(out))}
     if not config.task_identity:

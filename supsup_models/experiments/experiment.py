@@ -1,13 +1,11 @@
 """What a published experiment is here: something that runs in a folder and gives figures beside what they should be."""
 
-import json
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from maskstore.files import replacing
 from supsup_models.runs import RunConfig
 
 _QUICK_TASKS, _QUICK_BATCHES = 3, 120
@@ -40,6 +38,10 @@ class Context:
             model="lenet-300-100",
             recipe=config.recipe if config.density is not None else "dense",
         )
+
+    def file(self, name: str, ending: str) -> Path:
+        """Where an experiment's results go, in a file of this ending."""
+        return self.folder / f"{name}{'-quick' if self.quick else ''}{ending}"
 
     def run_folder(self, config: RunConfig) -> Path:
         """The folder of the run with these arguments."""
@@ -95,21 +97,16 @@ class Outcome:
         }
 
 
+@dataclass(frozen=True, kw_only=True)
 class Experiment(ABC):
     """`name` on the command line, `title` in a sentence, and the `source` of the published figures."""
 
     name: str
     title: str
     source: str
+    config: RunConfig
+    """Of the run that is judged, or that others are made from."""
 
     @abstractmethod
     def run(self, context: Context) -> Outcome:
         """Train what is not trained yet, and measure."""
-
-
-def write_json(path: Path, content: Mapping[str, Any]) -> None:
-    """Write a result, whole or not at all."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    text = json.dumps(content, indent=2, allow_nan=False) + "\n"
-    with replacing(path, overwrite=True) as scratch:
-        scratch.write_text(text)

@@ -4,17 +4,13 @@ from dataclasses import dataclass, replace
 
 from supsup_models.experiments.experiment import Context, Experiment, Figure, Outcome
 from supsup_models.experiments.train_and_judge import Judgement, row, train_and_judge
-from supsup_models.runs import RunConfig, RunRecord
+from supsup_models.runs import RunRecord
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class IdentityFree(Experiment):
     """The same stream twice: NNs, and with identity in training (GNs) beside it."""
 
-    name: str
-    title: str
-    source: str
-    config: RunConfig
     limit: int
 
     def run(self, context: Context) -> Outcome:

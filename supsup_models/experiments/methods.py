@@ -7,7 +7,6 @@ from typing import Any
 
 import numpy as np
 
-from supsup_models._names import pick_device
 from supsup_models._progress import Reporter
 from supsup_models.data import TaskStream, open_stream
 from supsup_models.experiments.baselines import (
@@ -52,14 +51,10 @@ def _open(context: Context, config: RunConfig) -> tuple[TaskStream, BaselineConf
     return stream, BaselineConfig(stream.inputs, stream.classes, steps=config.batches, seed=config.seed)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MethodsTable(Experiment):
     """Every method on the same tasks, with the same layers and batches: accuracy, bytes, seconds."""
 
-    name: str
-    title: str
-    source: str
-    config: RunConfig
     images: int
 
     def run(self, context: Context) -> Outcome:
@@ -70,16 +65,9 @@ class MethodsTable(Experiment):
         stream, sizes = _open(context, config)
         figures = [Figure("SupSup: accuracy (GNu)", table[0]["GNu"])]
         with Reporter("baselines", len(METHODS) * len(stream)) as report:
-            done = 0
-
-            def on_task() -> None:
-                nonlocal done
-                done += 1
-                report.at(done)
-
             for make in METHODS:
                 method = make(sizes)
-                found = compare(method, stream, limit=images, on_task=on_task)
+                found = compare(method, stream, limit=images, on_task=report.advance)
                 shot = ", one-shot" if isinstance(method, BatchE) and method.method == "one-shot" else ""
                 table.append({**found.to_json(), "method": found.method + shot})
                 report.line(f"{found.method}{shot}: GG {found.GG:.4f}, {found.bytes} bytes, {found.seconds:.1f} s")
@@ -102,14 +90,10 @@ class MethodsTable(Experiment):
         }
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MethodsCurves(Experiment):
     """Mean accuracy over the tasks so far against their number, for supermasks, BatchE and PSP."""
 
-    name: str
-    title: str
-    source: str
-    config: RunConfig
     counts: tuple[int, ...]
     images: int
 
@@ -126,11 +110,11 @@ class MethodsCurves(Experiment):
             PSP,
         )
         with Reporter("baselines", len(makers) * len(stream)) as report:
-            for place, make in enumerate(makers):
+            for make in makers:
                 method = make(sizes)
                 for number, task in enumerate(stream, start=1):
                     method.fit(task)
-                    report.at(place * len(stream) + number)
+                    report.advance()
                     if number in counts:
                         right = [judge(method, stream[t], t, images) for t in range(number)]
                         GG, _, GNu = np.mean(right, axis=0).tolist()
@@ -142,7 +126,7 @@ class MethodsCurves(Experiment):
             for name in names
             for scenario in ("GG", "GNu")
         ]
-        path = context.folder / f"{self.name}{'-quick' if context.quick else ''}.png"
+        path = context.file(self.name, ".png")
         plot(path, curves, "tasks learned", "mean accuracy", self.title)
         figures = [
             Figure(f"{row['method']}, {row['tasks']} tasks: accuracy ({scenario})", row[scenario])
@@ -156,7 +140,7 @@ class MethodsCurves(Experiment):
         self, context: Context, config: RunConfig, counts: tuple[int, ...], images: int
     ) -> list[dict[str, Any]]:
         train_and_judge(context, config, ())
-        run = load_run(context.run_folder(config), pick_device(context.device))
+        run = load_run(context.run_folder(config), context.device)
         tasks = run.stream(context.data, context.download)
         table = []
         for count in counts:

@@ -7,21 +7,16 @@ import numpy as np
 import torch
 
 from maskstore.philox import Role, random_permutation
-from supsup_models._names import pick_device
 from supsup_models.data import checked_images
 from supsup_models.experiments.experiment import Context, Experiment, Figure, Outcome
 from supsup_models.inference import Inference, answer
-from supsup_models.runs import RunConfig, load_run, train_run
+from supsup_models.runs import load_run, train_run
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class MixedBatches(Experiment):
     """`per_task` test images of each task, shuffled together, in batches of `batch`."""
 
-    name: str
-    title: str
-    source: str
-    config: RunConfig
     per_task: int
     batch: int
 
@@ -30,7 +25,7 @@ class MixedBatches(Experiment):
         config = context.config(self.config)
         folder = context.run_folder(config)
         train_run(config, folder, data=context.data, download=context.download, device=context.device)
-        run = load_run(folder, pick_device(context.device))
+        run = load_run(folder, context.device)
         images, tasks, labels = [], [], []
         for task in run.stream(context.data, context.download):
             chosen = torch.from_numpy(

@@ -7,17 +7,12 @@ from supsup_models.experiments.experiment import Context, Experiment, Figure, Ou
 from supsup_models.experiments.plots import Curve, plot
 from supsup_models.experiments.train_and_judge import Judgement, row, train_and_judge
 from supsup_models.inference import Inference
-from supsup_models.runs import RunConfig
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class SuperfluousOutputs(Experiment):
     """One run for each number of outputs; G needs at least one superfluous one."""
 
-    name: str
-    title: str
-    source: str
-    config: RunConfig
     classes: int
     outputs: tuple[int, ...]
     wanted: int
@@ -43,6 +38,6 @@ class SuperfluousOutputs(Experiment):
                     figures.append(
                         Figure(f"{outputs} outputs, {name}: accuracy", found.accuracy, at_least=given - 0.01)
                     )
-        path = context.folder / f"{self.name}{'-quick' if context.quick else ''}.png"
+        path = context.file(self.name, ".png")
         plot(path, [Curve(name, points) for name, points in curves.items()], "outputs", "accuracy (GNu)", self.title)
         return Outcome(tuple(figures), table, (str(path),))

@@ -32,14 +32,10 @@ class Target:
     near: tuple[str, float] | None = None
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class StreamExperiment(Experiment):
     """Train one run, judge it in one or more ways."""
 
-    name: str
-    title: str
-    source: str
-    config: RunConfig
     judgements: tuple[Judgement, ...]
     targets: tuple[Target, ...]
 

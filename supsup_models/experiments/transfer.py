@@ -1,21 +1,15 @@
 """Edge-popup masks that start from the mean of earlier ones, against masks that start from random scores."""
 
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import numpy as np
 
 from supsup_models.experiments.experiment import Context, Experiment, Figure, Outcome
-from supsup_models.runs import RunConfig, train_run
+from supsup_models.runs import train_run
 
 
-@dataclass(frozen=True)
 class Transfer(Experiment):
     """Two runs that differ in nothing else, judged with the task given, on the tasks after the first."""
-
-    name: str
-    title: str
-    source: str
-    config: RunConfig
 
     def run(self, context: Context) -> Outcome:
         """Mean accuracy of either, and a row for each task."""

@@ -9,6 +9,7 @@ from torch import Tensor
 from hopfield import Memory, RecoveryRecipe
 from hopfield import patterns as pt
 from maskstore import Mask, MaskMatrix
+from supsup_models._progress import Reporter, Reporting
 from supsup_models.data import LabelledImages, Task, task_seed, unlabelled_batches
 from supsup_models.hopsupsup.network import NeuronMaskedNetwork
 from supsup_models.hopsupsup.recover import (
@@ -22,8 +23,6 @@ from supsup_models.hopsupsup.recover import (
 from supsup_models.hopsupsup.training import NeuronTraining, train_neuron_mask
 from supsup_models.inference import Objective, objectives
 
-Progress = Callable[[str, int, int], None]
-"""Told what is being done, how many tasks are done, and of how many."""
 Judge = Callable[[LabelledImages, Mask], float]
 """Test accuracy of a labelled split under a mask."""
 
@@ -53,17 +52,21 @@ class Relabelled:
 
 
 def train_stream(
-    model: NeuronMaskedNetwork, tasks: Sequence[Task], settings: NeuronTraining, *, seed: int, progress: Progress
+    model: NeuronMaskedNetwork,
+    tasks: Sequence[Task],
+    settings: NeuronTraining,
+    *,
+    seed: int,
+    reporter: Reporting = Reporter,
 ) -> MaskMatrix:
     """A neuron mask for every task, named "task-0", "task-1", ..."""
     masks = MaskMatrix(model.spec)
-    for index in range(len(tasks)):
-        task = tasks[index]
-        mask = train_neuron_mask(
-            model, Relabelled(task.train, task.global_labels), settings, seed=task_seed(seed, index)
-        )
-        masks.append(f"task-{index}", mask)
-        progress("training", index + 1, len(tasks))
+    with reporter("training", len(tasks)) as report:
+        for index in range(len(tasks)):
+            task = tasks[index]
+            split = Relabelled(task.train, task.global_labels)
+            masks.append(f"task-{index}", train_neuron_mask(model, split, settings, seed=task_seed(seed, index)))
+            report.advance()
     return masks
 
 
@@ -88,8 +91,8 @@ def recover_stream(
     batch: int,
     seed: int,
     accuracy: Judge,
-    progress: Progress,
     objective: Objective = objectives.Entropy(),
+    reporter: Reporting = Reporter,
 ) -> StreamRecovery:
     """Recover the mask of every task from batches of its unlabelled images, then judge it with the labels.
 
@@ -97,16 +100,17 @@ def recover_stream(
     """
     found, under_found, under_true = [], [], []
     start = mean_state(masks)
-    for index, split in enumerate(splits):
-        images = unlabelled_batches(split, batch, seed=task_seed(seed, index))
-        recovery = recover_mask(forward, memory, images, recipe, initial=start, objective=objective)
-        # the same batches again: the look-up sees what recovery saw, no more
-        images = unlabelled_batches(split, batch, seed=task_seed(seed, index))
-        plain = nearest_mask(forward, masks, images, steps=recovery.steps, objective=objective)
-        judged = judge(index, masks, recovery, overlap_argmax=plain)
-        found.append(judged)
-        under_true.append(accuracy(split, masks[index]))
-        given = Mask.from_flat(pt.to_bits(recovery.pattern).cpu().numpy(), masks.spec)
-        under_found.append(under_true[-1] if judged.exact else accuracy(split, given))
-        progress("recovering", index + 1, len(splits))
+    with reporter("recovering", len(splits)) as report:
+        for index, split in enumerate(splits):
+            images = unlabelled_batches(split, batch, seed=task_seed(seed, index))
+            recovery = recover_mask(forward, memory, images, recipe, initial=start, objective=objective)
+            # the same batches again: the look-up sees what recovery saw, no more
+            images = unlabelled_batches(split, batch, seed=task_seed(seed, index))
+            plain = nearest_mask(forward, masks, images, steps=recovery.steps, objective=objective)
+            judged = judge(index, masks, recovery, overlap_argmax=plain)
+            found.append(judged)
+            under_true.append(accuracy(split, masks[index]))
+            given = Mask.from_flat(pt.to_bits(recovery.pattern).cpu().numpy(), masks.spec)
+            under_found.append(under_true[-1] if judged.exact else accuracy(split, given))
+            report.advance()
     return StreamRecovery(tuple(found), tuple(under_found), tuple(under_true))

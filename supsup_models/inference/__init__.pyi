@@ -9,6 +9,7 @@ from .infer import infer_each as infer_each
 from .infer import infer_task as infer_task
 from .labelling import classify as classify
 from .labelling import labels_of as labels_of
+from .labelling import mask_accuracy as mask_accuracy
 from .objectives import OBJECTIVES as OBJECTIVES
 from .objectives import Entropy as Entropy
 from .objectives import Objective as Objective
@@ -23,7 +24,6 @@ from .scenarios import Inference as Inference
 from .scenarios import TaskResult as TaskResult
 from .scenarios import answer as answer
 from .scenarios import evaluate as evaluate
-from .scenarios import mask_accuracy as mask_accuracy
 from .serving import MaskServer as MaskServer
 from .serving import serve as serve
 from .superposition import mask_derivatives as mask_derivatives

@@ -12,18 +12,17 @@ of other tasks are refused depends on the network; `refused` says which.
 For a batch that shares one guess, the statistic is the mean over its images, compared with means of as many draws.
 """
 
-import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 from torch import Tensor
 
 from maskstore import MaskMatrix
-from maskstore.files import replacing
+from maskstore.files import read_json, typed, write_json
 from maskstore.philox import Role, random_uint32
 from supsup_models.errors import InferenceError, RunError
 from supsup_models.inference.labelling import NO_EXTRAS, run_each
@@ -127,9 +126,7 @@ class Calibration:
         Raises:
             MaskStoreError: The file cannot be written.
         """
-        text = json.dumps({"format": _FORMAT, "values": dict(self.values)}) + "\n"
-        with replacing(path, overwrite=True) as scratch:
-            scratch.write_text(text)
+        write_json(path, {"format": _FORMAT, "values": dict(self.values)}, indent=None)
 
     @classmethod
     def read(cls, path: Path) -> Self:
@@ -139,18 +136,13 @@ class Calibration:
             FileNotFoundError: There is no file.
             RunError: It cannot be read, or holds something else.
         """
-        try:
-            content = json.loads(path.read_text())
-            if content["format"] != _FORMAT:
-                raise ValueError(f"format {content['format']}")
-            values = {name: tuple(map(_number, each)) for name, each in content["values"].items()}
-            return cls(values)
-        except FileNotFoundError:
-            raise
-        except (OSError, *(ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)) as error:
-            raise RunError(
-                f"{path}: expected a calibration of format {_FORMAT}, found something else: {error}"
-            ) from error
+        return read_json(path, "a calibration", cls._from_json, RunError)
+
+    @classmethod
+    def _from_json(cls, content: Mapping[str, Any]) -> Self:
+        if content["format"] != _FORMAT:
+            raise ValueError(f"expected format {_FORMAT}, found {content['format']}")
+        return cls(typed(Mapping[str, tuple[float, ...]], content["values"], "values"))
 
     def covers(self, names: Iterable[str]) -> bool:
         """Whether all masks of these names were calibrated."""
@@ -172,12 +164,6 @@ def image_entropies(
 def refused(confidence: float | NDArray[np.float32], level: float = LEVEL) -> bool | NDArray[np.bool_]:
     """Whether the images are of none of the tasks: the confidence of their guess, or of each, is below the level."""
     return confidence < level
-
-
-def _number(value: object) -> float:
-    if type(value) not in (int, float):
-        raise TypeError(f"expected numbers, found {value!r:.40}")
-    return float(value)  # type: ignore[arg-type]
 
 
 def _p_value(own: NDArray[np.float64], found: float) -> float:

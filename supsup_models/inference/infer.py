@@ -348,6 +348,6 @@ def _check_images_do_not_mix(mixed: Superposition[MaskedModel], way: _Method) ->
         return
     raise BatchStatisticsError(
         "inference from one image: expected a network that treats each image by itself, found batch statistics in "
-        f"{mixing!r}; call infer_task with several images of one task, or choose the method 'exhaustive' and give the "
-        "extras of all masks"
+        f"{mixing!r}; give several images of one task (`images=16`, `one_task=True`), or choose "
+        '`method="exhaustive"` and give the extras of all masks'
     )

@@ -1,4 +1,4 @@
-"""Logits and labels of images whose mask is known."""
+"""Logits and labels of images whose mask is known, and how many labels are right."""
 
 from collections.abc import Callable
 from types import MappingProxyType
@@ -8,7 +8,9 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from maskstore import MaskMatrix
+from maskstore import Mask, MaskMatrix
+from supsup_models.data import LabelledImages
+from supsup_models.inference.sampling import CHUNK
 from supsup_models.networks import Extras, MaskedModel, TaskExtras
 
 NO_EXTRAS: TaskExtras = MappingProxyType({})
@@ -55,3 +57,33 @@ def labels_of(model: MaskedModel, outputs: Tensor) -> NDArray[np.int64]:
     """The likeliest real class from logits or probabilities, `(b, outputs)` -> `(b,)`; never a superfluous output."""
     labels: NDArray[np.int64] = outputs[:, : model.classes].argmax(dim=1).cpu().numpy()
     return labels
+
+
+def mask_accuracy(model: MaskedModel, mask: Mask, data: LabelledImages, extras: Extras = None) -> float:
+    """The fraction of images that get the right label under a given mask.
+
+    Args:
+        model: The network.
+        mask: A mask of its layers.
+        data: Images and labels, such as `task.test`.
+        extras: The mask's normalisation statistics, if it has any.
+
+    Raises:
+        ShapeError: The mask or the extras do not fit the network.
+
+    Examples:
+        >>> from supsup_models import MaskedNetwork, Recipe, RMSProp, mask_accuracy, open_stream, train_task
+        >>> (task,) = open_stream("permuted-digits", tasks=1)
+        >>> model = MaskedNetwork("lenet-300-100", inputs=64, outputs=10, seed=0)
+        >>> one = train_task(model, task.train, Recipe("quick", RMSProp(4e-4)), task=0, steps=30)
+        >>> mask_accuracy(model, one.mask, task.test) > 0.8
+        True
+    """
+    weights = model.masked_weights(mask)
+    labels = np.asarray(data.labels)
+    right = 0
+    with torch.no_grad():
+        for rows in torch.arange(len(labels)).split(CHUNK):
+            images = data.images(rows).to(model.weights)
+            right += int((labels_of(model, model.run_with(images, weights, extras)) == labels[rows.numpy()]).sum())
+    return right / len(labels)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from maskstore.philox import Role, random_permutation
 from supsup_models.data import LabelledImages
 
-_CHUNK = 2048  # images taken from a data set and judged at a time
+CHUNK = 2048  # images taken from a data set and judged at a time
 
 
 class EvaluatedTask(Protocol):
@@ -64,7 +64,7 @@ def sampled(tasks: Sequence[EvaluatedTask], images: int, limit: int | None, seed
 
 def chunks(indices: NDArray[np.int64], group: int) -> list[NDArray[np.int64]]:
     """Indices cut into chunks of whole groups, to bound the memory of an evaluation."""
-    size = max(1, _CHUNK // group) * group
+    size = max(1, CHUNK // group) * group
     starts = list(range(0, len(indices), size))
     if len(starts) > 1 and len(indices) - starts[-1] == 1:  # `group_sizes` finds it a group
         starts.pop()

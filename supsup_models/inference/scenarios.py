@@ -23,14 +23,13 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from maskstore import Mask, MaskMatrix
+from maskstore import MaskMatrix
 from supsup_models._names import check
-from supsup_models.data import LabelledImages
 from supsup_models.errors import InferenceError
 from supsup_models.inference.infer import infer_each, infer_task
 from supsup_models.inference.labelling import NO_EXTRAS, classify, labels_of
 from supsup_models.inference.sampling import EvaluatedTask, chunks, group_sizes, sampled, wilson
-from supsup_models.networks import Extras, MaskedModel, TaskExtras
+from supsup_models.networks import MaskedModel, TaskExtras
 
 SCENARIOS = ("GG", "GNs", "GNu", "NNs")
 
@@ -108,36 +107,6 @@ class Evaluation:
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict; its keys are part of the interface."""
         return asdict(self)
-
-
-def mask_accuracy(model: MaskedModel, mask: Mask, data: LabelledImages, extras: Extras = None) -> float:
-    """The fraction of images that get the right label under a given mask.
-
-    Args:
-        model: The network.
-        mask: A mask of its layers.
-        data: Images and labels, such as `task.test`.
-        extras: The mask's normalisation statistics, if it has any.
-
-    Raises:
-        ShapeError: The mask or the extras do not fit the network.
-
-    Examples:
-        >>> from supsup_models import MaskedNetwork, Recipe, RMSProp, mask_accuracy, open_stream, train_task
-        >>> (task,) = open_stream("permuted-digits", tasks=1)
-        >>> model = MaskedNetwork("lenet-300-100", inputs=64, outputs=10, seed=0)
-        >>> one = train_task(model, task.train, Recipe("quick", RMSProp(4e-4)), task=0, steps=30)
-        >>> mask_accuracy(model, one.mask, task.test) > 0.8
-        True
-    """
-    weights = model.masked_weights(mask)
-    labels = np.asarray(data.labels)
-    right = 0
-    with torch.no_grad():
-        for indices in chunks(np.arange(len(labels)), 1):
-            images = data.images(torch.from_numpy(indices)).to(model.weights)
-            right += int((labels_of(model, model.run_with(images, weights, extras)) == labels[indices]).sum())
-    return right / len(labels)
 
 
 def answer(

@@ -1,7 +1,5 @@
-from . import write as write
 from .compare import Compared as Compared
 from .compare import read_comparisons as read_comparisons
-from .errors import ReportError as ReportError
 from .facts import RunFacts as RunFacts
 from .facts import read_run as read_run
 from .judged import Judged as Judged
@@ -10,3 +8,5 @@ from .page import Page as Page
 from .page import render as render
 from .recovery import Recovered as Recovered
 from .recovery import read_recovery as read_recovery
+from .write import Report as Report
+from .write import make_report as make_report

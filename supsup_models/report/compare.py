@@ -7,14 +7,14 @@ by the parameters of this report's network. Rows of another "stream" (their own,
 counted.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from maskstore.files import read_json
+from supsup_models.errors import ReportError
 from supsup_models.report import wording
-from supsup_models.report.errors import ReportError
 from supsup_models.report.facts import RunFacts, read_run
 from supsup_models.report.wording import finite, fraction
 from supsup_models.runs import record_path
@@ -60,11 +60,9 @@ def read_object(path: Path, what: str) -> Mapping[str, Any]:
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise ReportError(f"{path}: expected {what}, found a file of {path.stat().st_size} bytes")
-        content = json.loads(path.read_text(encoding="utf-8"))
+        content: Any = read_json(path, what, lambda content: content, ReportError)
     except FileNotFoundError:
         raise ReportError(f"{path}: expected {what}, found no such file") from None
-    except (ValueError, RecursionError) as error:  # no JSON, or no text
-        raise ReportError(f"{path}: expected {what}, found something else ({error})") from error
     if not isinstance(content, Mapping):
         raise ReportError(f"{path}: expected {what}, found {type(content).__name__}")
     return content

@@ -3,14 +3,14 @@
 The only part of a report that needs torch and the data set.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
-from supsup_models._names import check, pick_device
-from supsup_models._progress import Reporter
+from supsup_models._names import check
+from supsup_models._progress import Reporter, Reporting
 from supsup_models.errors import DataFormatError, DataNotFoundError, RunError
 from supsup_models.inference import METHODS, OBJECTIVES, EvaluatedTask, Inference, answer, evaluate, sampled
 from supsup_models.report.judged import Judged, NoData, Step, TaskJudged
@@ -27,7 +27,7 @@ def judge_run(
     limit: int | None = None,
     data: Path | None = None,
     device: str = "auto",
-    reporter: Callable[[str, int], Reporter] = Reporter,
+    reporter: Reporting = Reporter,
 ) -> Judged | NoData:
     """Judge a run on `limit` inferences at each number of tasks, evenly over the tasks (1000, or one a task).
 
@@ -38,16 +38,14 @@ def judge_run(
     check("inference method", inference.method, METHODS)
     if inference.objective is not None:
         check("objective", inference.objective, OBJECTIVES)
-    run = load_run(folder, pick_device(device))
+    run = load_run(folder, device)
     try:
         stream = run.stream(data)
     except (DataNotFoundError, DataFormatError, RunError) as error:
         if data is not None:
             raise
         return NoData(str(run.record.stream.get("data_set", run.record.config.stream)), str(error))
-    tasks = [task for task in stream if not run.record.config.task_identity or task.name in run.matrix.names]
-    if not tasks:
-        raise RunError(f"{folder}: expected masks of the stream's tasks, found {', '.join(run.matrix.names[:4])}")
+    tasks = run.tasks(stream)
     limit = max(DEFAULT_LIMIT, len(tasks)) if limit is None else limit
     return _judge(run, tasks, inference, limit, reporter)
 
@@ -57,7 +55,7 @@ def _judge(
     tasks: Sequence[EvaluatedTask],
     inference: Inference,
     limit: int,
-    reporter: Callable[[str, int], Reporter],
+    reporter: Reporting,
 ) -> Judged:
     seed = run.record.config.seed
     identity = run.record.config.task_identity

@@ -85,7 +85,7 @@ def _head(facts: RunFacts) -> Markup:
 def _header(facts: RunFacts, judged: Judged | None) -> Markup:
     config = facts.record.config
     versions = facts.record.versions
-    outputs = facts.record.network["outputs"]
+    outputs = facts.record.network.outputs
     made = [f"{key} {versions[key]}" for key in ("maskstore", "torch", "python") if key in versions]
     rest = f" · {wording.count(config.batches)} batches a task · seed {config.seed}"
     if not config.task_identity:

@@ -136,16 +136,16 @@ def curve(x: Axis, y: Axis, points: Sequence[Point], class_: str, title: str | N
 
 def dot(x: Axis, y: Axis, point: Point, title: str, class_: str, radius: float = 4) -> Markup:
     """A dot, whose title shows where a pointer rests on it."""
-    at = {"cx": _percent(x.place(point[0])), "cy": _percent(100 - y.place(point[1]))}
-    return element("circle", element("title", title), **at, r=_number(radius), class_=class_)
+    across, up = _place(x, y, point)
+    return element("circle", element("title", title), cx=across, cy=up, r=_number(radius), class_=class_)
 
 
 def label_at(
     x: Axis, y: Axis, point: Point, text: str, *, dx: float = 0, dy: float = 0, class_: str = "tick"
 ) -> Markup:
     """A text beside a point, moved by so many pixels."""
-    at = {"x": _percent(x.place(point[0])), "y": _percent(100 - y.place(point[1]))}
-    return element("text", text, **at, dx=_number(dx), dy=_number(dy), class_=class_)
+    across, up = _place(x, y, point)
+    return element("text", text, x=across, y=up, dx=_number(dx), dy=_number(dy), class_=class_)
 
 
 def rule(x: Axis, value: float, text: str, class_: str = "rule") -> Markup:
@@ -158,10 +158,8 @@ def rule(x: Axis, value: float, text: str, class_: str = "rule") -> Markup:
 
 def spread(x: Axis, y: Axis, at: float, low: float, high: float, class_: str = "spread") -> Markup:
     """An upright bar from `low` to `high`."""
-    place = _percent(x.place(at))
-    return element(
-        "line", x1=place, x2=place, y1=_percent(100 - y.place(low)), y2=_percent(100 - y.place(high)), class_=class_
-    )
+    (across, lower), (_, upper) = (_place(x, y, (at, end)) for end in (low, high))
+    return element("line", x1=across, x2=across, y1=lower, y2=upper, class_=class_)
 
 
 def legend(*entries: tuple[str, Content]) -> Markup:
@@ -188,6 +186,10 @@ def _marked(low: float, high: float, step: float, label: Callable[[float, int], 
 def _round_step(step: float) -> float:
     power = 10.0 ** floor(log10(step))
     return next(nice * power for nice in (1, 2, 5, 10) if nice * power >= step * (1 - 1e-9))
+
+
+def _place(x: Axis, y: Axis, point: Point) -> tuple[str, str]:
+    return _percent(x.place(point[0])), _percent(100 - y.place(point[1]))
 
 
 def _percent(value: float) -> str:

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from supsup_models.errors import ReportError
 from supsup_models.report.compare import read_object
-from supsup_models.report.errors import ReportError
 from supsup_models.report.wording import fraction
 
 

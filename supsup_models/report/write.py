@@ -1,25 +1,18 @@
 """`supsup report`: one self-contained page about a run."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maskstore.files import replacing
-from supsup_models._progress import Reporter
-from supsup_models.report import (
-    Compared,
-    Judged,
-    NoData,
-    Page,
-    ReportError,
-    RunFacts,
-    read_comparisons,
-    read_recovery,
-    read_run,
-    render,
-)
-from supsup_models.report.page import GENERATOR
+from supsup_models._progress import Reporter, Reporting
+from supsup_models.errors import ReportError
+from supsup_models.report.compare import Compared, read_comparisons
+from supsup_models.report.facts import RunFacts, read_run
+from supsup_models.report.judged import Judged, NoData
+from supsup_models.report.page import GENERATOR, Page, render
+from supsup_models.report.recovery import read_recovery
 from supsup_models.runs import RunRecord
 
 if TYPE_CHECKING:
@@ -61,13 +54,6 @@ class Report:
         }
 
 
-def inference(method: str, objective: str | None, images: int) -> "Inference":
-    """How tasks are to be inferred; imports torch."""
-    from supsup_models.inference import Inference
-
-    return Inference(method, objective, images)
-
-
 def make_report(
     folder: Path,
     out: Path,
@@ -79,13 +65,25 @@ def make_report(
     data: Path | None = None,
     device: str = "auto",
     overwrite: bool = False,
-    reporter: Callable[[str, int], Reporter] = Reporter,
+    reporter: Reporting = Reporter,
 ) -> Report:
     """Write the page of a run, finished or not, to `out`.
 
     An earlier report there is replaced, any other file only with `overwrite`. Without `inference`, or with a `limit` of
     0, no test image is looked at. Raises ReportError for a file that would be lost and for input of another kind,
     RunError for a folder without a run, and what `judge_run` raises.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> from supsup_models.report import make_report
+        >>> from supsup_models import run_config, train_run
+        >>> config = run_config("permuted-digits", tasks=1, outputs=40, batches=10, recipe="dense")
+        >>> with TemporaryDirectory() as folder:
+        ...     _ = train_run(config, Path(folder))
+        ...     made = make_report(Path(folder), Path(folder) / "report.html")
+        >>> made.page.drawn
+        ('accuracy', 'storage', 'pareto', 'density')
     """
     RunRecord.read(folder)  # a folder without a run is named before what is wrong with a place inside it
     _check_place(folder, out, overwrite)
@@ -110,7 +108,9 @@ def _check_place(folder: Path, out: Path, overwrite: bool) -> None:
     if out.is_dir():
         raise ReportError(f"{out}: expected a file's name, found a folder")
     if out.exists() and not overwrite and not _is_report(out):
-        raise ReportError(f"{out}: expected no file or an earlier report, found another file (--overwrite replaces it)")
+        raise ReportError(
+            f"{out}: expected no file or an earlier report, found another file (`overwrite=True` replaces it)"
+        )
     if out.exists() and out.resolve().parent == folder.resolve() and not _is_report(out):
         raise ReportError(f"{out}: expected a place outside the run's own files, found one of them")
 

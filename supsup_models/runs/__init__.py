@@ -1,4 +1,8 @@
-"""What each `supsup` command does, one file a command, without its options (those are in `supsup_models.cli.app`)."""
+"""A run: a folder with the masks of a stream's tasks and the record of how they were made, and what is done to it.
+
+Train, load, evaluate, infer, recover: the command line, the report and the experiments share these functions. They
+take a configuration or a folder, and print no results.
+"""
 
 from supsup_models._requirements import attach
 

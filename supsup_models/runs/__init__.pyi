@@ -1,10 +1,11 @@
 from .config import run_config as run_config
 from .evaluate import evaluate_run as evaluate_run
-from .infer import infer_file as infer_file
+from .infer import infer_images as infer_images
 from .load import LoadedRun as LoadedRun
 from .load import load_run as load_run
 from .record import RunConfig as RunConfig
 from .record import RunRecord as RunRecord
 from .record import bank_path as bank_path
 from .record import record_path as record_path
+from .recover import recover_run as recover_run
 from .train import train_run as train_run

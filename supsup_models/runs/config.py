@@ -1,15 +1,29 @@
-"""From the options of `supsup train` to a run's configuration: defaults that follow from others, and what clashes."""
+"""What a run's arguments stand for: defaults that follow from others, what clashes; the recipe, device and network."""
 
 from dataclasses import replace
+from typing import Any, cast
 
-from supsup_models._names import check
+import torch
+
+from maskstore import MaskBank
+from maskstore import torch as packed
+from supsup_models._names import check, choose
 from supsup_models.data import stream_length
-from supsup_models.errors import NetworkError, UnknownNameError
-from supsup_models.networks import ARCHITECTURES, RESNETS, SPARSITIES, layer_densities
-from supsup_models.networks.convert import DEFAULT_DENSITY, MASK_RULES, WEIGHT_INITS
-from supsup_models.runs.record import RunConfig
-from supsup_models.training import DEFAULT, DENSE, EDGE_POPUP, RECIPES
+from supsup_models.errors import DeviceError, NetworkError, RunError, UnknownNameError
+from supsup_models.networks import (
+    ARCHITECTURES,
+    RESNETS,
+    SPARSITIES,
+    MaskedModel,
+    MaskedNetwork,
+    TaskExtras,
+    layer_densities,
+)
+from supsup_models.networks.convert import DEFAULT_DENSITY, MASK_RULES, WEIGHT_INITS, MaskRule, WeightInit, convert
+from supsup_models.runs.record import RunConfig, RunRecord
+from supsup_models.training import DEFAULT, DENSE, EDGE_POPUP, RECIPES, Recipe
 
+DEVICES = ("auto", "cpu", "cuda")
 DEFAULT_MODEL = "lenet-300-100"
 _SEEDED = tuple(name for name in WEIGHT_INITS if name != "keep")  # a command has no trained network to keep
 
@@ -32,18 +46,44 @@ def run_config(
     rate_weight: float | None = None,
     target_bits: float | None = None,
 ) -> RunConfig:
-    """The configuration with nothing left open.
+    """The configuration of a run, with nothing left open.
 
-    By default all tasks of the stream (permuted: 10), masks as published for the model (threshold for fully connected
-    networks, edge-popup for residual ones), and a recipe that goes with them: "edge-popup" for edge-popup masks, and
-    for these half of the weights, the same share in every layer; "default", sparse masks, for fully connected networks
-    with signed-constant weights; "dense" for others and for scenario NNs.
+    Args:
+        stream: Name of the stream of tasks.
+        tasks: Number of tasks; by default all of the stream (permuted: 10).
+        model: Name of the network, fully connected or residual.
+        outputs: Outputs of the network, superfluous ones included.
+        batches: Training steps for each task.
+        recipe: By default "edge-popup" for edge-popup masks; "default", sparse masks, for fully connected networks with
+            signed-constant weights; "dense" for others and for scenario NNs.
+        seed: Of weights, scores, pixels and batches.
+        task_identity: False for scenario NNs.
+        mask: By default as published for the model: "threshold" for fully connected networks, "edge-popup" for
+            residual ones.
+        weights: "signed-constant" or "kaiming".
+        density: By default the recipe's own, one half for edge-popup masks; dense masks have none.
+        sparsity: By default the recipe's own, the same share in every layer for edge-popup masks.
+        transfer: Start each task's scores from the mean of the masks before it.
+        rate_weight: Price of a coded bit in nats, in [0, 1], for sparse masks.
+        target_bits: Bits per parameter that the first task's sparse mask may take, in (0, 1].
 
-    Raises the streams' errors, UnknownNameError, and NetworkError for options that do not go together.
+    Raises:
+        UnknownStreamError, StreamLengthError: No such stream, or not so many tasks.
+        UnknownNameError: No such model, recipe, rule or sparsity.
+        NetworkError, SparsityError: Arguments that do not go together, or a number out of range.
+
+    Examples:
+        >>> from supsup_models import run_config
+        >>> run_config("split-cifar-100", model="resnet-18-20", density=0.3).mask
+        'edge-popup'
+        >>> run_config("permuted-digits", recipe="dense", target_bits=0.1)
+        Traceback (most recent call last):
+        ...
+        supsup_models.errors.NetworkError: recipe dense: expected a recipe of sparse masks for a target, found another
     """
     count = stream_length(stream, tasks)
     if model == "hopsupsup":
-        raise UnknownNameError("model: hopsupsup has masks over neurons, not weights; `supsup recover` trains it")
+        raise UnknownNameError("model: hopsupsup has masks over neurons, not weights; `recover_run` trains it")
     check("model", model, (*ARCHITECTURES, *RESNETS))
     mask = ("edge-popup" if model in RESNETS else "threshold") if mask is None else mask
     check("mask", mask, MASK_RULES)
@@ -53,14 +93,14 @@ def run_config(
     recipe = (EDGE_POPUP if edge_popup else DEFAULT if plain else DENSE).name if recipe is None else recipe
     check("recipe", recipe, RECIPES)
     sparse = RECIPES[recipe].sparse
+    published = f"threshold masks on signed-constant weights of {' or '.join(ARCHITECTURES)}"
+    masks = f"{mask} masks on {weights} weights of {model}"
+    found = masks if task_identity else f"{masks} without task identity"
     if sparse is not None and not plain:
-        raise NetworkError(
-            f"recipe {recipe}: expected threshold masks on signed-constant weights of {' or '.join(ARCHITECTURES)} and "
-            f"task identity, found {mask} masks on {weights} weights of {model}{_identity(task_identity)}"
-        )
+        raise NetworkError(f"recipe {recipe}: expected {published} and task identity, found {found}")
     if sparse is None and (rate_weight is not None or target_bits is not None):
         given = "rate weight" if rate_weight is not None else "target"
-        others = "" if plain else f"; {mask} masks on {weights} weights of {model}{_identity(task_identity)} have none"
+        others = "" if plain else f"; {found} have none"
         raise NetworkError(f"recipe {recipe}: expected a recipe of sparse masks for a {given}, found another{others}")
     if target_bits is not None and density is not None:
         raise NetworkError(f"target bits: expected no density beside, found {density:g}; the target decides it")
@@ -68,36 +108,27 @@ def run_config(
         raise NetworkError(f"rate weight: expected nats a bit in [0, 1], found {rate_weight:g}")
     if target_bits is not None and not 0 < target_bits <= 1:
         raise NetworkError(f"target bits: expected a number in (0, 1], found {target_bits:g}")
-    if not edge_popup and sparse is None and (density is not None or sparsity is not None):
+    if edge_popup or sparse is not None:
+        usual = DEFAULT_DENSITY if sparse is None else sparse.density
+        density = usual if density is None and target_bits is None else density
+        shared = "uniform" if sparse is None else sparse.sparsity
+        sparsity = shared if sparsity is None else sparsity
+        check("sparsity", sparsity, SPARSITIES)
+        layer_densities({}, sparsity, usual if density is None else density)  # refuses one that no layers can have
+    elif density is not None or sparsity is not None:
         given = f"density {density:g}" if density is not None else f"sparsity {sparsity}"
         raise NetworkError(
             f"recipe {recipe}: expected no density and no sparsity for threshold masks, found {given}; use edge-popup "
             "masks or a recipe of sparse ones"
         )
-    if sparse is not None:
-        density = sparse.density if density is None and target_bits is None else density
-        sparsity = sparse.sparsity if sparsity is None else sparsity
-        check("sparsity", sparsity, SPARSITIES)
-        layer_densities({}, sparsity, density or sparse.density)
-    if edge_popup:
-        density = DEFAULT_DENSITY if density is None else density
-        sparsity = "uniform" if sparsity is None else sparsity
-        check("sparsity", sparsity, SPARSITIES)
-        layer_densities({}, sparsity, density)  # refuses a density that no layers can have
     config = RunConfig(
         stream, count, model, outputs, batches, recipe, seed, task_identity, mask, weights, density, sparsity, transfer,
         rate_weight, target_bits,
     )  # fmt: skip
     if not task_identity and (transfer or not is_masked_network(config)):
-        raise NetworkError(
-            f"scenario NNs: expected threshold masks on signed-constant weights of {' or '.join(ARCHITECTURES)} and no "
-            f"transfer, found {mask} masks on {weights} weights of {model}{' and transfer' if transfer else ''}"
-        )
+        also = " and transfer" if transfer else ""
+        raise NetworkError(f"scenario NNs: expected {published} and no transfer, found {masks}{also}")
     return config
-
-
-def _identity(task_identity: bool) -> str:
-    return "" if task_identity else " without task identity"
 
 
 def is_masked_network(config: RunConfig) -> bool:
@@ -111,3 +142,54 @@ def priced(config: RunConfig) -> RunConfig:
     if config.rate_weight is not None or recipe is None or recipe.sparse is None:
         return config
     return replace(config, rate_weight=recipe.sparse.rate_weight)
+
+
+def run_recipe(config: RunConfig) -> Recipe:
+    """The recipe of a run, with the run's own density, sparsity and price of bits. UnknownNameError for no recipe."""
+    recipe = choose("recipe", config.recipe, RECIPES)
+    if recipe.sparse is None:
+        return recipe
+    own = {"density": config.density, "sparsity": config.sparsity, "rate_weight": config.rate_weight}
+    given: dict[str, Any] = {name: value for name, value in own.items() if value is not None}
+    return replace(recipe, sparse=replace(recipe.sparse, **given))
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of one of `DEVICES`; DeviceError for "cuda" where there is none, UnknownNameError for other names."""
+    check("device", name, DEVICES)
+    return packed.pick_device(name, DeviceError)
+
+
+def make_network(record: RunRecord, device: torch.device) -> MaskedModel:
+    """The network that a run's record describes. Raises what `MaskedNetwork` and `convert` raise.
+
+    RunError for a record whose sizes are not those of its kind of network.
+    """
+    config, sizes = record.config, record.network
+    if is_masked_network(config) != (sizes.image_shape is None):
+        raise RunError(
+            f"run record: expected sizes of {config.model} with {config.mask} masks, found {sizes.to_json()}"
+        )
+    if sizes.image_shape is None:
+        return MaskedNetwork(config.model, seed=config.seed, **sizes.to_json()).to(device)
+    if config.model in ARCHITECTURES:
+        module: torch.nn.Module = ARCHITECTURES[config.model].module(sizes.inputs, sizes.outputs)
+    else:
+        module = choose("model", config.model, RESNETS)(sizes.outputs, sizes.image_shape[0])
+    converted = convert(
+        module,
+        mask=cast(MaskRule, config.mask),
+        weights=cast(WeightInit, config.weights),
+        seed=config.seed,
+        weight_gain=sizes.weight_gain,
+        density=config.density,
+        sparsity=config.sparsity or "uniform",
+        image_shape=sizes.image_shape,
+        classes=sizes.classes,
+    )
+    return converted.to(device)
+
+
+def task_extras(bank: MaskBank, model: MaskedModel) -> TaskExtras:
+    """The normalisation statistics of a bank's masks by name; nothing for a network without any."""
+    return {name: bank.extras(name) for name in bank} if model.initial_statistics() else {}

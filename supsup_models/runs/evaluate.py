@@ -1,12 +1,11 @@
-"""`supsup eval`: judge a run in a scenario."""
+"""Judge a run in a scenario."""
 
-from collections.abc import Callable
 from pathlib import Path
 
-from supsup_models._names import check, pick_device
-from supsup_models._progress import Reporter
+from supsup_models._names import check
+from supsup_models._progress import Reporter, Reporting
 from supsup_models.errors import RunError
-from supsup_models.inference import METHODS, OBJECTIVES, SCENARIOS, Evaluation, Inference, TaskResult, evaluate
+from supsup_models.inference import METHODS, OBJECTIVES, SCENARIOS, Evaluation, Inference, evaluate
 from supsup_models.runs.load import load_run
 
 
@@ -19,34 +18,48 @@ def evaluate_run(
     data: Path | None = None,
     download: bool = False,
     device: str = "auto",
-    reporter: Callable[[str, int], Reporter] = Reporter,
+    reporter: Reporting = Reporter,
 ) -> Evaluation:
     """Judge every task of a run that was finished, on its test images.
 
-    Raises UnknownNameError for other scenarios, methods and objectives, RunError for a folder without a finished task.
+    Args:
+        folder: The run's folder.
+        scenario: "GG" (the task is given), "GNs" or "GNu" (tasks are inferred), or "NNs" (a run without task identity).
+        inference: How tasks are inferred, and how many images share an inference.
+        limit: Judge at most so many inferences, evenly over the tasks.
+        data: Folder with the data set's files; the usual places are searched without it.
+        download: Fetch the data set if it is not found.
+        device: "auto", "cpu" or "cuda".
+        reporter: Makes what shows progress.
+
+    Raises:
+        UnknownNameError: No such scenario, method or objective.
+        RunError: A folder without a finished task, or a run for another scenario.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> from supsup_models import Inference, evaluate_run, run_config, train_run
+        >>> config = run_config("permuted-digits", tasks=2, outputs=40, batches=60, recipe="dense")
+        >>> with TemporaryDirectory() as folder:
+        ...     _ = train_run(config, Path(folder))
+        ...     found = evaluate_run(Path(folder), "GNu", Inference("one-shot", images=8), limit=20)
+        >>> found.tasks, found.task_accuracy > 0.9
+        (2, True)
     """
     check("scenario", scenario, SCENARIOS)
     check("inference method", inference.method, METHODS)
     if inference.objective is not None:
         check("objective", inference.objective, OBJECTIVES)
-    run = load_run(folder, pick_device(device))
+    run = load_run(folder, device)
     stream = run.stream(data, download)
     if run.record.config.task_identity != (scenario != "NNs"):
         trained = "with" if run.record.config.task_identity else "without"
         raise RunError(f"{folder}: expected a run trained for scenario {scenario}, found one {trained} task identity")
-    tasks = [task for task in stream if scenario == "NNs" or task.name in run.matrix.names]
-    if not tasks:
-        raise RunError(f"{folder}: expected masks of the stream's tasks, found {', '.join(run.matrix.names[:4])}")
+    tasks = run.tasks(stream)
     with reporter("evaluating", len(tasks)) as report:
-        done = 0
         if scenario != "GG" and (note := run.objective_note(inference.method, inference.objective)):
             report.line(note)
-
-        def on_task(result: TaskResult) -> None:
-            nonlocal done
-            done += 1
-            report.at(done)
-
         return evaluate(
             run.model,
             run.matrix,
@@ -55,6 +68,6 @@ def evaluate_run(
             inference,
             limit=limit,
             seed=run.record.config.seed,
-            on_task=on_task,
+            on_task=lambda _: report.advance(),
             extras=run.extras,
         )

@@ -1,15 +1,16 @@
-"""`supsup infer`: task, label and confidence of images that nobody labelled."""
+"""Task, label and confidence of images that nobody labelled."""
 
 from dataclasses import dataclass
 from pathlib import Path
 from tokenize import TokenError
+from typing import Any
 from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from supsup_models._names import check, pick_device
+from supsup_models._names import check
 from supsup_models.data import checked_images
 from supsup_models.errors import ShapeError
 from supsup_models.inference import METHODS, OBJECTIVES, Calibration, TaskInference, classify, labels_of, refused
@@ -41,46 +42,67 @@ class Answers:
     notes: tuple[str, ...] = ()
 
 
-def infer_file(
+def infer_images(
     folder: Path,
-    file: Path,
+    images: Path | NDArray[np.generic],
     *,
     method: str = "one-shot",
     objective: str | None = None,
     one_task: bool = False,
     device: str = "auto",
 ) -> Answers:
-    """Answer for every image of a `.npy` file, uint8 or float: `(n, inputs)`, or in the shape of the run's images, such
-    as `(n, height, width)` or `(n, channels, height, width)`.
+    """Name the task and the label of every image.
 
-    `one_task` says that all images are of one task, which is then inferred from all of them together.
+    Args:
+        folder: The run's folder.
+        images: An array, or a `.npy` file of one, uint8 or float: `(n, inputs)`, or in the shape of the run's images,
+            such as `(n, height, width)` or `(n, channels, height, width)`. Float pixels are taken as normalised.
+        method: How tasks are inferred, as in `infer_task`.
+        objective: "H" or "G"; what the masks were trained for if not said.
+        one_task: All images are of one task, which is then inferred from all of them together.
+        device: "auto", "cpu" or "cuda".
 
-    Raises ShapeError and ImageValueError for images that do not fit, RunError for a folder without a finished task.
+    Raises:
+        ShapeError, ImageValueError: Images that do not fit.
+        UnknownNameError: No such method or objective.
+        RunError: A folder without a finished task.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> from supsup_models import infer_images, open_stream, run_config, train_run
+        >>> config = run_config("permuted-digits", tasks=2, outputs=40, batches=60, recipe="dense")
+        >>> unlabelled = open_stream("permuted-digits", tasks=2)[1].test.images(slice(0, 16)).numpy()
+        >>> with TemporaryDirectory() as folder:
+        ...     _ = train_run(config, Path(folder))
+        ...     found = infer_images(Path(folder), unlabelled, one_task=True)
+        >>> found.answers[0].task
+        'task-1'
     """
     check("inference method", method, METHODS)
     if objective is not None:
         check("objective", objective, OBJECTIVES)
-    run = load_run(folder, pick_device(device))
-    pixels, normalisation = normalised(read_images(file, run.record), run.record)
-    images = checked_images(pixels, run.model)
+    run = load_run(folder, device)
+    pixels, normalisation = normalised(read_images(images, run.record), run.record)
+    checked = checked_images(pixels, run.model)
     calibration = Calibration.read(path) if (path := calibration_path(folder)).exists() else None
     notes = [] if (note := run.objective_note(method, objective)) is None else [note]
     if calibration is not None and not calibration.covers(run.matrix.names):  # more tasks than it was made for
         calibration = None
         notes.append(
             f"no task confidence: expected values for all {len(run.matrix)} masks in {path}, found some missing; "
-            "`supsup train` adds them when it has trained all tasks"
+            "`train_run` adds them when it has trained all tasks"
         )
     inference = TaskInference(run.model, run.matrix, calibration=calibration, extras=run.extras)
     if one_task:
-        one = inference.infer(images, method=method, objective=objective)
-        tasks, sureness = np.full(len(images), one.task), [one.confidence] * len(images)
+        one = inference.infer(checked, method=method, objective=objective)
+        tasks, sureness = np.full(len(checked), one.task), [one.confidence] * len(checked)
     else:
-        each = inference.infer_each(images, method=method, objective=objective)
-        tasks, sureness = each.tasks, [None] * len(images) if each.confidence is None else each.confidence.tolist()
-    probabilities = classify(run.model, run.matrix, images, tasks, run.extras)
+        each = inference.infer_each(checked, method=method, objective=objective)
+        tasks, sureness = each.tasks, [None] * len(checked) if each.confidence is None else each.confidence.tolist()
+    probabilities = classify(run.model, run.matrix, checked, tasks, run.extras)
     labels = labels_of(run.model, probabilities)
-    confidence = probabilities[torch.arange(len(images)), torch.from_numpy(labels)].tolist()
+    confidence = probabilities[torch.arange(len(checked)), torch.from_numpy(labels)].tolist()
     names = run.matrix.names
     return Answers(
         normalisation,
@@ -92,10 +114,26 @@ def infer_file(
     )
 
 
-def read_images(file: Path, record: RunRecord) -> NDArray[np.generic]:
-    """A `.npy` array of images of a run, flattened to `(n, inputs)`; ShapeError for anything else."""
+def read_images(images: Path | NDArray[np.generic], record: RunRecord) -> NDArray[np.generic]:
+    """Images of a run, an array or a `.npy` file of one, flattened to `(n, inputs)`; ShapeError for anything else."""
+    what, array = ("images", images) if isinstance(images, np.ndarray) else (str(images), _load(images))
+    if not isinstance(array, np.ndarray) or array.ndim < 2 or not len(array):
+        found = f"shape {array.shape}" if isinstance(array, np.ndarray) else "several arrays"
+        raise ShapeError(f"{what}: expected one array of shape (n, inputs) or (n, height, width), found {found}")
+    if array.dtype != np.uint8 and array.dtype.kind != "f":
+        raise ShapeError(f"{what}: expected uint8 or float pixels, found {array.dtype}")
+    shape = record.network.image_shape or ()
+    channels = np.size(record.pixels.scale)
+    if len(shape) == 3 and array.ndim > 2 and array.shape[1:] not in (shape, shape[shape[0] == 1 :]):
+        raise ShapeError(f"{what}: expected images of shape {shape}, channels first, found {array.shape[1:]}")
+    if channels > 1 and array.ndim > 2 and array.shape[1] != channels:
+        raise ShapeError(f"{what}: expected images of {channels} channels, channels first, found {array.shape[1:]}")
+    return array.reshape(len(array), -1)
+
+
+def _load(file: Path) -> Any:
     try:
-        array = np.load(file, allow_pickle=False)
+        return np.load(file, allow_pickle=False)
     except FileNotFoundError:
         raise ShapeError(f"{file}: expected a .npy file of images, found no file") from None
     except (
@@ -103,18 +141,6 @@ def read_images(file: Path, record: RunRecord) -> NDArray[np.generic]:
         *(SyntaxError, TokenError, TypeError, ValueError, OverflowError),
     ) as error:
         raise ShapeError(f"{file}: expected a .npy file of images, found something else ({error})") from None
-    if not isinstance(array, np.ndarray) or array.ndim < 2 or not len(array):
-        found = f"shape {array.shape}" if isinstance(array, np.ndarray) else "several arrays"
-        raise ShapeError(f"{file}: expected one array of shape (n, inputs) or (n, height, width), found {found}")
-    if array.dtype != np.uint8 and array.dtype.kind != "f":
-        raise ShapeError(f"{file}: expected uint8 or float pixels, found {array.dtype}")
-    shape = tuple(record.network.get("image_shape", ()))
-    channels = np.size(record.pixels["scale"])
-    if len(shape) == 3 and array.ndim > 2 and array.shape[1:] not in (shape, shape[shape[0] == 1 :]):
-        raise ShapeError(f"{file}: expected images of shape {shape}, channels first, found {array.shape[1:]}")
-    if channels > 1 and array.ndim > 2 and array.shape[1] != channels:
-        raise ShapeError(f"{file}: expected images of {channels} channels, channels first, found {array.shape[1:]}")
-    return array.reshape(len(array), -1)
 
 
 def normalised(images: NDArray[np.generic], record: RunRecord) -> tuple[NDArray[np.float32], str]:
@@ -122,7 +148,7 @@ def normalised(images: NDArray[np.generic], record: RunRecord) -> tuple[NDArray[
     if images.dtype != np.uint8:
         with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, which is refused by name
             return images.astype(np.float32), "none: float pixels are taken as normalised already"
-    scale, shift = (np.atleast_1d(np.asarray(record.pixels[name], np.float32)) for name in ("scale", "shift"))
+    scale, shift = (np.atleast_1d(np.asarray(each, np.float32)) for each in (record.pixels.scale, record.pixels.shift))
     if images.shape[1] % len(scale):
         raise ShapeError(f"images: expected {len(scale)} channels, found {images.shape[1]} values an image")
     channels = images.astype(np.float32).reshape(len(images), len(scale), -1) * scale[:, None] + shift[:, None]

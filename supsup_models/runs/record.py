@@ -6,30 +6,55 @@ The bank is the truth about which tasks are finished; the record repeats their f
 It is replaced atomically, so a reader never sees half of one. Imports no torch.
 """
 
-import json
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields
 from pathlib import Path
-from typing import Any, Self, get_args
+from typing import TYPE_CHECKING, Any, Self
 
+from maskstore import MaskBank
 from maskstore.bank import side_files
-from maskstore.files import replacing
+from maskstore.files import read_json, typed, write_json
 from supsup_models.errors import RunError
 
+if TYPE_CHECKING:
+    from supsup_models.data import TaskStream
+    from supsup_models.networks import MaskedModel
+
 FORMAT = 1
-_LARGEST = 3e38  # that float32 holds
+_OPTIONAL = ("densities", "image_shape", "mask", "weights")
+"""What a bank says of some networks only."""
 
 
 @dataclass(frozen=True)
 class RunConfig:
-    """The arguments that make a run what it is; two runs with the same ones have the same masks.
+    """The arguments that make a run what it is: two runs with the same ones have the same masks.
 
-    Without `task_identity` (scenario NNs) a mask is not a task's: masks are allocated as the data calls for them.
+    `run_config` makes one, fills in the defaults that follow from other arguments, and refuses what does not go
+    together.
 
-    `mask`, `weights`, `density` and `sparsity` are those of `convert`; threshold masks have the last two only with a
-    recipe of sparse masks, whose `rate_weight` is given or, if None, the recipe's own. With `target_bits`, bits per
-    parameter, training finds the density.
-    With `transfer`, a task's scores start from the mean of the masks before it.
+    Attributes:
+        stream: Name of the stream of tasks, such as "permuted-mnist".
+        tasks: Number of tasks.
+        model: Name of the network.
+        outputs: Outputs of the network, superfluous ones included.
+        batches: Training steps for each task.
+        recipe: Name of the training recipe.
+        seed: Of weights, scores, pixels and batches.
+        task_identity: False for scenario NNs: a mask is not a task's, and masks are allocated as the data calls for
+            them.
+        mask: How scores become a mask, "threshold" or "edge-popup".
+        weights: How the frozen weights are made, "signed-constant" or "kaiming".
+        density: Share of the weights that a sparse or an edge-popup mask keeps, in (0, 1].
+        sparsity: How the layers share that out.
+        transfer: Whether a task's scores start from the mean of the masks before it.
+        rate_weight: Price of a coded bit, in nats of loss; None for the recipe's own.
+        target_bits: Bits per parameter that the first task's mask may take; training finds the density.
+
+    Examples:
+        >>> from supsup_models import run_config
+        >>> config = run_config("permuted-digits", tasks=3)
+        >>> config.model, config.recipe, config.density
+        ('lenet-300-100', 'default', 0.05)
     """
 
     stream: str
@@ -55,81 +80,105 @@ class RunConfig:
 
 
 @dataclass(frozen=True)
+class NetworkSizes:
+    """The sizes of a run's network, and the scale of its weights."""
+
+    inputs: int
+    outputs: int
+    classes: int
+    weight_gain: float
+    densities: tuple[float, ...] | None = None
+    """Of each layer, for sparse masks."""
+    image_shape: tuple[int, ...] | None = None
+    """Of a converted network's images, such as `(channels, height, width)`; None for a `MaskedNetwork`."""
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready, without what does not apply."""
+        known = {name: value for name, value in asdict(self).items() if value is not None}
+        return {name: list(value) if isinstance(value, tuple) else value for name, value in known.items()}
+
+
+@dataclass(frozen=True)
+class Pixels:
+    """What takes a uint8 pixel to the network's input, `pixel * scale + shift`: one number, or one for each channel."""
+
+    scale: float | tuple[float, ...]
+    shift: float | tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """What `run.json` holds.
 
-    `network` are the sizes of the network, `inputs`, `outputs`, `classes`, `weight_gain`, the `densities` of the layers
-    of one with sparse masks, and of a converted one the `image_shape`; `stream` is the stream's own record; `pixels`
-    are the scale and shift that take a uint8 pixel to the network's input, one of each for all pixels or a list with
-    one for each channel; `tasks` one dict of figures for each finished task, with the density of each layer.
+    `stream` is the stream's own record. `tasks` has the figures of each finished task, the density of each layer among
+    them.
     """
 
     config: RunConfig
-    network: Mapping[str, Any]
+    network: NetworkSizes
     stream: Mapping[str, Any]
-    pixels: Mapping[str, float | list[float]]
+    pixels: Pixels
     versions: Mapping[str, str]
     device: str
     tasks: tuple[Mapping[str, Any], ...] = ()
 
+    def __post_init__(self) -> None:
+        for task in self.tasks:
+            if not isinstance(task.get("name", ""), str) or not isinstance(task.get("densities", {}), Mapping):
+                raise TypeError(f"tasks: expected a name and densities by layer, found {dict(task)!r:.60}")
+
     def write(self, folder: Path) -> None:
         """Replace `folder/run.json`, whole or not at all; MaskStoreError for a place that cannot be written."""
-        text = json.dumps({"format": FORMAT, **asdict(self)}, indent=2, allow_nan=False) + "\n"
-        with replacing(record_path(folder), overwrite=True) as scratch:
-            scratch.write_text(text)
+        write_json(record_path(folder), self.to_json())
+
+    def to_json(self) -> dict[str, Any]:
+        """JSON-ready; the keys are part of the format."""
+        return {"format": FORMAT, **asdict(self), "network": self.network.to_json()}
+
+    @classmethod
+    def from_json(cls, content: Mapping[str, Any]) -> Self:
+        """The record that `to_json` gave; KeyError, TypeError or ValueError for anything else."""
+        if content["format"] != FORMAT:
+            raise ValueError(f"expected format {FORMAT}, found {content['format']}")
+        record: Self = typed(cls, {field.name: content[field.name] for field in fields(cls)}, "run")
+        return record
 
     @classmethod
     def read(cls, folder: Path) -> Self:
         """The record of a run; RunError if there is none, or it is not one that this version writes."""
-        path = record_path(folder)
         try:
-            content = json.loads(path.read_text())
-            if content["format"] != FORMAT:
-                raise RunError(f"{path}: expected a run record of format {FORMAT}, found format {content['format']}")
-            values = {field.name: content[field.name] for field in fields(cls)}
-            _check_kinds(content)
-            return cls(**{**values, "config": RunConfig(**content["config"]), "tasks": tuple(content["tasks"])})
+            return read_json(record_path(folder), "a run record", cls.from_json, RunError)
         except (FileNotFoundError, NotADirectoryError):
             found = "no run.json in it" if folder.is_dir() else "a file" if folder.exists() else "no such folder"
-            raise RunError(f"{folder}: expected the folder of a run made by `supsup train`, found {found}") from None
-        except OSError as error:
-            raise RunError(f"{path}: expected a run record, found no such file to read: {error.strerror}") from error
-        except (ValueError, KeyError, TypeError, RecursionError) as error:
-            if isinstance(error, RunError):
-                raise
-            raise RunError(f"{path}: expected a run record, found something else ({error})") from error
+            raise RunError(f"{folder}: expected the folder of a run made by `train_run`, found {found}") from None
 
+    def bank_meta(self, model: "MaskedModel") -> dict[str, Any]:
+        """What the run's bank says about its network: with this and the masks, the model is whole."""
+        return {"model": self.config.model, **model.bank_meta()}
 
-def _check_kinds(content: Mapping[str, Any]) -> None:
-    """TypeError unless the values that others rely on are of their kinds."""
-    for field in fields(RunConfig):
-        if field.name not in content["config"] and field.default is not MISSING:
-            continue  # written before there was such an argument
-        value = content["config"][field.name]
-        if type(value) not in (get_args(field.type) or (field.type,)):
-            raise TypeError(f"{field.name}: expected {field.type}, found {value!r:.40}")
-    network: dict[str, type] = {"inputs": int, "outputs": int, "classes": int, "weight_gain": float}
-    listed: dict[str, type] = {"image_shape": int, "densities": float}
-    network |= {name: kind for name, kind in listed.items() if name in content["network"]}
-    for part, expected in (("network", network), ("pixels", {"scale": float, "shift": float})):
-        if not isinstance(content[part], Mapping) or set(content[part]) != set(expected):
-            raise TypeError(f"{part}: expected {', '.join(expected)}, found {content[part]!r:.60}")
-        for name, kind in expected.items():
-            value = content[part][name]
-            many = isinstance(value, list) and (name in listed or part == "pixels")
-            numbers = value if many else [value]
-            if many < (name in listed) or not numbers or any(type(number) not in (kind, int) for number in numbers):
-                expected_kind = f"list of {kind.__name__}" if name in listed else kind.__name__
-                raise TypeError(f"{part}.{name}: expected {expected_kind}, found {value!r:.40}")
-            if not all(abs(number) <= _LARGEST for number in numbers):
-                raise ValueError(f"{part}.{name}: expected finite numbers, found {value!r:.40}")
-    tasks = content["tasks"]
-    if not isinstance(content["stream"], Mapping) or not all(isinstance(task, Mapping) for task in tasks):
-        raise TypeError("stream, tasks: expected objects, found others")
-    names = (content["device"], *(task["name"] for task in tasks if "name" in task))
-    objects = (content["versions"], *(task["densities"] for task in tasks if "densities" in task))
-    if not all(isinstance(name, str) for name in names) or not all(isinstance(each, Mapping) for each in objects):
-        raise TypeError("device, tasks' names: expected strings; versions, densities: expected objects; found others")
+    def check_bank(self, bank: MaskBank, model: "MaskedModel") -> None:
+        """RunError unless a bank's masks are of the run's network, seed included."""
+        if bank.spec != model.spec:
+            raise RunError(f"{bank.path}: expected masks of {model.spec!r}, found {bank.spec!r}")
+        expected = self.bank_meta(model)
+        # what only the bank says counts as well: masks of densities are of other weights than those without
+        said = [name for name in _OPTIONAL if name in bank.meta and name not in expected]
+        wrong = [
+            f"{name} {bank.meta.get(name)!r} (not {expected.get(name)!r})"
+            for name in (*expected, *said)
+            if bank.meta.get(name) != expected.get(name)
+        ]
+        if wrong:
+            raise RunError(f"{bank.path}: expected the masks of this run's network, found those of {', '.join(wrong)}")
+
+    def check_stream(self, stream: "TaskStream") -> None:
+        """RunError unless a stream has the data in the record; it may have another number of tasks."""
+        found = stream.to_json()
+        wrong = [name for name in found if name != "tasks" and self.stream.get(name) != found[name]]
+        if wrong:
+            raise RunError(
+                f"stream {stream.name}: expected the data that the run was trained on, found another {wrong[0]}"
+            )
 
 
 def record_path(folder: Path) -> Path:

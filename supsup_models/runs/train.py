@@ -1,4 +1,4 @@
-"""`supsup train`: train a stream's tasks, and go on where an earlier call stopped."""
+"""Train a stream's tasks into a run's folder, and go on where an earlier call stopped."""
 
 import platform
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -14,18 +14,25 @@ from filelock import FileLock, Timeout
 import maskstore
 from maskstore import Mask, MaskBank
 from maskstore.files import named_os_errors
-from supsup_models._names import choose, pick_device
-from supsup_models._progress import Reporter
-from supsup_models.data import Task, TaskStream, open_stream, plain
+from supsup_models._progress import Reporter, Reporting
+from supsup_models.data import Task, TaskStream, open_stream
 from supsup_models.errors import NetworkError, RunBusyError, RunError
 from supsup_models.inference import Calibration, mask_accuracy
 from supsup_models.networks import ARCHITECTURES, MaskedModel, MaskedNetwork, mask_densities
-from supsup_models.runs.config import is_masked_network, priced
-from supsup_models.runs.load import bank_meta, check_bank, check_same_stream, make_network, task_extras
-from supsup_models.runs.record import RunConfig, RunRecord, bank_path, calibration_path, record_path, remove_run
+from supsup_models.runs.config import is_masked_network, make_network, pick_device, priced, run_recipe, task_extras
+from supsup_models.runs.record import (
+    NetworkSizes,
+    Pixels,
+    RunConfig,
+    RunRecord,
+    bank_path,
+    calibration_path,
+    record_path,
+    remove_run,
+)
 from supsup_models.runs.train_target import meet_target
 from supsup_models.runs.train_unnamed import train_without_identity
-from supsup_models.training import RECIPES, NumberedTask, Recipe, TrainedTask, train_many, train_task
+from supsup_models.training import NumberedTask, Recipe, TrainedTask, train_many, train_task
 
 _CALIBRATION_IMAGES = 512  # of each task's test images, whose labels are not looked at
 
@@ -50,17 +57,47 @@ def train_run(
     data: Path | None = None,
     download: bool = False,
     device: str = "auto",
-    reporter: Callable[[str, int], Reporter] = Reporter,
+    reporter: Reporting = Reporter,
     restart: bool = False,
 ) -> Trained:
-    """Train the tasks of `config` that `folder` does not hold yet, each on the disk as soon as it and those before it
-    are done. Several are trained side by side where the network is a `MaskedNetwork` and nothing is transferred.
+    """Train the tasks of `config` that `folder` does not hold yet.
 
-    A run with task identity goes on with more tasks than it was started with, if `config` asks for them. `restart`
-    first removes what an earlier run with the same arguments left there.
+    A mask is on the disk as soon as it and those before it are done, so a run that was interrupted goes on where it
+    stopped. Several tasks are trained side by side where the network is a `MaskedNetwork` and nothing is transferred. A
+    run with task identity goes on with more tasks than it was started with, if `config` asks for them.
 
-    Raises UnknownNameError and the streams' errors for arguments that make no sense, RunError if the folder holds
-    another run, RunBusyError if another process is training there, MaskStoreError for a folder that cannot be written.
+    Args:
+        config: What to train.
+        folder: The run's folder; made if it is not there.
+        data: Folder with the data set's files; the usual places are searched without it.
+        download: Fetch the data set if it is not found.
+        device: "auto", "cpu" or "cuda".
+        reporter: Makes what shows progress; lines and a bar on standard error if not said.
+        restart: First remove what an earlier run with the same arguments left in the folder.
+
+    Returns:
+        The record of the whole run, and how many of its masks are new.
+
+    Raises:
+        ArgumentError: Arguments that make no sense.
+        DataNotFoundError, DataFormatError, DownloadError: From the data set.
+        DeviceError: The device is not there.
+        RunError: The folder holds another run.
+        RunBusyError: Another process is training there.
+        MaskStoreError: The folder cannot be written.
+
+    Examples:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> from supsup_models import run_config, train_run
+        >>> config = run_config("permuted-digits", tasks=2, outputs=40, batches=10, recipe="dense")
+        >>> with TemporaryDirectory() as folder:
+        ...     trained = train_run(config, Path(folder))
+        ...     again = train_run(config, Path(folder))
+        >>> trained.new_tasks, again.new_tasks  # the second call finds nothing left to do
+        (2, 0)
+        >>> [task["name"] for task in trained.record.tasks]
+        ['task-0', 'task-1']
     """
     recipe = run_recipe(config)
     if record_path(folder).exists():
@@ -89,11 +126,11 @@ def _train(
     recipe: Recipe,
     record: RunRecord,
     folder: Path,
-    reporter: Callable[[str, int], Reporter],
+    reporter: Reporting,
 ) -> Trained:
     if record_path(folder).exists():  # looked at again, now that nobody else can write it
         earlier = _check_same_config(folder, record.config)
-        check_same_stream(earlier, stream)
+        earlier.check_stream(stream)
         record = replace(earlier, config=record.config, stream=record.stream)
         model = make_network(record, model.device)
     elif record.config.target_bits is not None:
@@ -110,8 +147,12 @@ def _train(
         finished = _finished(bank, record)
         replace(record, tasks=tuple(finished)).write(folder)
         missing = [task for task in stream if task.name not in bank]
-        progress = _Progress(report, len(finished), record.config.batches)
-        results = _results(model, missing, recipe, record.config, bank, progress.on_step)
+        report.part("finished before", len(finished))
+
+        def on_step(number: int, step: int, loss: float) -> None:
+            report.part(number, step / record.config.batches)
+
+        results = _results(model, missing, recipe, record.config, bank, on_step)
         for task, trained in zip(missing, results, strict=True):
             figures = _keep(model, task, trained, bank)
             finished.append(_figures(task.name, figures, _densities(trained.mask)))
@@ -161,34 +202,12 @@ def _results(
         yield trained
 
 
-def run_recipe(config: RunConfig) -> Recipe:
-    """The recipe of a run, with the run's own density, sparsity and price of bits. UnknownNameError for no recipe."""
-    recipe = choose("recipe", config.recipe, RECIPES)
-    if recipe.sparse is None:
-        return recipe
-    own = {"density": config.density, "sparsity": config.sparsity, "rate_weight": config.rate_weight}
-    given: dict[str, Any] = {name: value for name, value in own.items() if value is not None}
-    return replace(recipe, sparse=replace(recipe.sparse, **given))
-
-
 def _is_calibrated(folder: Path, bank: MaskBank) -> bool:
     """Whether the folder's calibration is whole, and of all masks of the bank."""
     try:
         return Calibration.read(calibration_path(folder)).covers(bank)
     except (FileNotFoundError, RunError):
         return False
-
-
-class _Progress:
-    """Adds up what the tasks in training have done; called from the threads that train."""
-
-    def __init__(self, report: Reporter, finished: int, batches: int) -> None:
-        self._report, self._finished, self._batches = report, finished, batches
-        self._done: dict[int, float] = {}
-
-    def on_step(self, number: int, step: int, loss: float) -> None:
-        self._done[number] = step / self._batches
-        self._report.at(self._finished + sum(self._done.copy().values()))
 
 
 def _finished(bank: MaskBank, record: RunRecord) -> list[dict[str, Any]]:
@@ -223,10 +242,10 @@ def _keep(model: MaskedModel, task: Task, trained: TrainedTask, bank: MaskBank) 
 def _open_bank(folder: Path, model: MaskedModel, record: RunRecord) -> MaskBank:
     path = bank_path(folder)
     if not path.exists():
-        return MaskBank.create(path, model.spec, meta=bank_meta(model, record))
+        return MaskBank.create(path, model.spec, meta=record.bank_meta(model))
     bank = MaskBank.open(path, "a")
     try:
-        check_bank(bank, model, record)
+        record.check_bank(bank, model)
     except RunError:
         bank.close()
         raise
@@ -249,27 +268,25 @@ def _check_same_config(folder: Path, config: RunConfig) -> RunRecord:
 def _new_record(config: RunConfig, recipe: Recipe, stream: TaskStream, device: torch.device) -> RunRecord:
     if not 1 <= stream.classes <= config.outputs:
         raise NetworkError(f"outputs: expected at least the stream's {stream.classes} classes, found {config.outputs}")
-    network: dict[str, Any] = {
-        "inputs": stream.inputs,
-        "outputs": config.outputs,
-        "classes": stream.classes,
-        "weight_gain": recipe.weight_gain,
-    }
+    densities = image_shape = None
     if recipe.sparse is not None:
         shapes = ARCHITECTURES[config.model].shapes(stream.inputs, config.outputs)
-        network["densities"] = list(recipe.sparse.densities(shapes))
+        densities = recipe.sparse.densities(shapes)
         if config.outputs == stream.classes:
             raise NetworkError(
                 f"recipe {recipe.name}: expected superfluous outputs, more than the stream's {stream.classes} classes, "
-                f"found {config.outputs} outputs; ask for more outputs, or for recipe dense"
+                f'found {config.outputs} outputs; ask for more `outputs`, or for `recipe="dense"`'
             )
     if not is_masked_network(config):
-        network["image_shape"] = [stream.inputs] if config.model in ARCHITECTURES else list(stream.image_shape)
-    pixels = {"scale": plain(stream[0].test.scale), "shift": plain(stream[0].test.shift)}
+        image_shape = (stream.inputs,) if config.model in ARCHITECTURES else tuple(stream.image_shape)
+    sizes = NetworkSizes(
+        stream.inputs, config.outputs, stream.classes, recipe.weight_gain, densities=densities, image_shape=image_shape
+    )
+    pixels = Pixels(stream[0].test.scale, stream[0].test.shift)
     versions = {
         "maskstore": maskstore.__version__,
         "python": platform.python_version(),
         "numpy": np.__version__,
         "torch": torch.__version__,
     }
-    return RunRecord(config, network, stream.to_json(), pixels, versions, device.type)
+    return RunRecord(config, sizes, stream.to_json(), pixels, versions, device.type)

@@ -1,7 +1,6 @@
-"""`supsup train --target-bits`: the densities at which a run's masks take the target's bits."""
+"""Training to a target size: the densities at which a run's masks take the target's bits."""
 
 import json
-from collections.abc import Callable
 from dataclasses import asdict, dataclass, field, replace
 from math import isfinite, prod
 from pathlib import Path
@@ -9,12 +8,11 @@ from typing import Any, Self
 
 import torch
 
-from maskstore.files import replacing
-from supsup_models._progress import Reporter
+from maskstore.files import read_json, write_json
+from supsup_models._progress import Reporting
 from supsup_models.data import TaskStream
 from supsup_models.errors import NetworkError, RunError
-from supsup_models.runs.config import priced
-from supsup_models.runs.load import make_network
+from supsup_models.runs.config import make_network, priced
 from supsup_models.runs.record import RunRecord, trials_path
 from supsup_models.training import Recipe, coded_bits, find_density, train_task
 
@@ -28,7 +26,7 @@ def meet_target(
     recipe: Recipe,
     device: torch.device,
     folder: Path,
-    reporter: Callable[[str, int], Reporter],
+    reporter: Reporting,
 ) -> RunRecord:
     """The record with the densities at which the first task's mask takes the target's bits, written to `folder`.
 
@@ -43,8 +41,8 @@ def meet_target(
     trials = Trials.of(record, folder)
 
     def at(density: float) -> RunRecord:
-        densities = list(replace(sparse, density=density).densities(shapes))
-        return replace(record, network={**record.network, "densities": densities})
+        densities = replace(sparse, density=density).densities(shapes)
+        return replace(record, network=replace(record.network, densities=densities))
 
     # every layer keeps one weight at least; shares are in proportion to the density where no layer meets its cap
     probed = zip(replace(sparse, density=_PROBE).densities(shapes), shapes.values(), strict=True)
@@ -87,21 +85,19 @@ class Trials:
         path, made_by = trials_path(folder), _made_by(record)
         if not path.exists():
             return cls(path, made_by)
-        try:
-            content = json.loads(path.read_text())
+
+        def read(content: Any) -> tuple[list[str], dict[float, float]]:
             if content["format"] != _FORMAT:
-                raise ValueError(f"format {content['format']}, not {_FORMAT}")
+                raise ValueError(f"expected format {_FORMAT}, found {content['format']}")
             others = [
                 f"other {name}" if isinstance(value, dict) else f"{name} {value} (not {content['made_by'][name]})"
                 for name, value in made_by.items()
                 if content["made_by"][name] != value
             ]
-            bits = {density: bits for density, bits in content["trials"] if _is_trial(density, bits)}
-        except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
-            raise RunError(
-                f"{path}: expected trials of a search for a density, found something else ({error}); delete it to "
-                "search anew"
-            ) from error
+            return others, {density: bits for density, bits in content["trials"] if _is_trial(density, bits)}
+
+        what = "trials of a search for a density"
+        others, bits = read_json(path, what, read, lambda text: RunError(f"{text}; delete it to search anew"))
         if others:
             raise RunError(
                 f"{path}: expected the arguments, data and versions that these trials were made with, found "
@@ -112,9 +108,7 @@ class Trials:
     def put(self, density: float, bits: float) -> None:
         """Add a trial; it is on the disk when this returns."""
         self.bits[density] = bits
-        content = {"format": _FORMAT, "made_by": self.made_by, "trials": list(self.bits.items())}
-        with replacing(self.path, overwrite=True) as scratch:
-            scratch.write_text(json.dumps(content, indent=2, allow_nan=False) + "\n")
+        write_json(self.path, {"format": _FORMAT, "made_by": self.made_by, "trials": list(self.bits.items())})
 
     def remove(self) -> None:
         """Delete the file, if there is one."""

@@ -1,10 +1,10 @@
-"""The part of `supsup train` for the scenario NNs: a run whose masks were never told which task a batch is from.
+"""Training for the scenario NNs: nobody says which task a batch is from.
 
 A mask is on the disk when it is put away, together with the batch that was next; a call that goes on starts there. So
 an interrupted run loses the batches since the last change of masks, and ends with the same masks.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from torch import Tensor
 
 from maskstore import MaskBank
 from maskstore.priors import SeededScores
-from supsup_models._progress import Reporter
+from supsup_models._progress import Reporting
 from supsup_models.continual import AllocationConfig, IdentityFreeLearner, KnownMask, PutAway
 from supsup_models.data import TaskStream, batch_order
 from supsup_models.networks import MaskedNetwork
@@ -29,7 +29,7 @@ def train_without_identity(
     record: RunRecord,
     folder: Path,
     bank: MaskBank,
-    reporter: Callable[[str, int], Reporter],
+    reporter: Reporting,
     config: AllocationConfig = AllocationConfig(),
 ) -> tuple[RunRecord, int]:
     """Learn the stream, task after task, from where `bank` stopped; returns the record and the number of new masks."""

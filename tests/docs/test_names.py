@@ -1,5 +1,6 @@
 """Names, paths, links, commands and options in the pages are those of the code."""
 
+import ast
 import importlib
 import re
 import shlex
@@ -52,6 +53,17 @@ def test_dotted_names_exist(page):
     for span in code(page):
         for name in re.findall(rf"(?<![\w./-])(?:{'|'.join(TREES[:5])})(?:\.[A-Za-z_]\w*)+(?![\w/])", span):
             resolve(name)
+
+
+@by_page
+def test_examples_import_what_is_public(page):
+    """The names that a folder lists, and the codec whose module Numcodecs knows."""
+    for block in re.findall(r"^```python\n(.*?)^```", page.read_text(), re.MULTILINE | re.DOTALL):
+        for node in ast.walk(ast.parse(block)):
+            if isinstance(node, ast.ImportFrom) and node.module and node.module.split(".")[0] in PUBLIC:
+                if node.module != "maskstore.interop.numcodecs":
+                    listed = getattr(importlib.import_module(node.module), "__all__", ())
+                    assert {alias.name for alias in node.names} <= set(listed), ast.unparse(node)
 
 
 def test_new_names_in_the_changelog_exist(tmp_path):
@@ -134,6 +146,8 @@ def test_options_exist(page):
     [
         (test_dotted_names_exist, "`maskstore.bank.NoBank`"),
         (test_dotted_names_exist, "`maskstore.attic`"),
+        (test_examples_import_what_is_public, "```python\nfrom maskstore.bank.bank import MaskBank\n```"),
+        (test_examples_import_what_is_public, "```python\nfrom maskstore import Attic\n```"),
         (test_attributes_of_public_objects_exist, "`MaskBank.paint`"),
         (test_paths_exist, "`tests/attic/test_it.py`"),
         (test_links_lead_somewhere, "[there](nowhere.md)"),

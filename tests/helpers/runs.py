@@ -7,7 +7,7 @@ import numpy as np
 
 from maskstore import MaskBank, MaskSpec
 from supsup_models.cli.app import run_command
-from supsup_models.runs.record import RunConfig, RunRecord
+from supsup_models.runs.record import NetworkSizes, Pixels, RunConfig, RunRecord
 
 TRAIN = ("--stream", "permuted-digits", "--tasks", "3", "--outputs", "40", "--batches", "60", "--seed", "5")
 
@@ -25,9 +25,9 @@ def record(**changes: object) -> RunRecord:
     config = RunConfig("permuted-mnist", 10, "lenet-300-100", 100, 1000, "paper", 0)
     return RunRecord(
         config=replace(config, **changes),  # type: ignore[arg-type]
-        network={"inputs": 784, "outputs": 100, "classes": 10, "weight_gain": 1.0},
+        network=NetworkSizes(inputs=784, outputs=100, classes=10, weight_gain=1.0),
         stream={"stream": "permuted-mnist", "data_set": "mnist"},
-        pixels={"scale": 1.0, "shift": 0.0},
+        pixels=Pixels(1.0, 0.0),
         versions={"maskstore": "0.1.0"},
         device="cpu",
     )

@@ -21,9 +21,9 @@ def configuration_section(facts: RunFacts) -> Section:
     groups: list[tuple[str, Mapping[str, Any]]] = [
         ("Arguments", asdict(record.config)),
         ("Recipe" if recipe else "Recipe: not one of this version's", _recipe(recipe)),
-        ("Network", record.network),
+        ("Network", record.network.to_json()),
         ("Data", record.stream),
-        ("Pixels", record.pixels),
+        ("Pixels", asdict(record.pixels)),
         ("Versions and device", {**record.versions, "device": record.device}),
     ]
     tables = [table(title, ["", ""], _rows(values), folded=False) for title, values in groups if values]

@@ -1,7 +1,7 @@
 """Bits per layer and where they go: payload, side information, index, slack, beside the entropy bound."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from maskstore.bank import Account, LayerAccount
 from supsup_models.report import plot, wording
@@ -57,16 +57,14 @@ def storage_section(facts: RunFacts) -> Section:
 
 
 def _whole(known: Account) -> _Bar:
-    sizes = {
-        "payload": known.payload_bytes,
-        "side": known.side_bytes,
-        "index": known.index_bytes,
-        "slack": known.slack_bytes,
-        "log": known.log_bytes,
-    }
     bits = known.tasks * known.parameters
-    parts = {part: 8 * size / bits for part, size in sizes.items()}
+    parts = {part: 8 * size / bits for part, size in _sizes(known).items()}
     return _Bar("whole file", wording.size(known.total_bytes), parts, known.entropy_bits / bits)
+
+
+def _sizes(known: Account) -> dict[str, int]:
+    """Bytes of each part of the file."""
+    return {part: getattr(known, f"{part}_bytes") for part in _PARTS}
 
 
 def _layer(layer: LayerAccount, tasks: int) -> _Bar:
@@ -84,11 +82,7 @@ def _shown(layers: Sequence[LayerAccount]) -> list[LayerAccount]:
     rest = [layer for layer in layers if id(layer) not in large]
     together = LayerAccount(
         f"{len(rest)} other layers",
-        sum(layer.parameters for layer in rest),
-        sum(layer.payload_bytes for layer in rest),
-        sum(layer.side_bytes for layer in rest),
-        sum(layer.ones for layer in rest),
-        sum(layer.entropy_bits for layer in rest),
+        *(sum(getattr(layer, field.name) for layer in rest) for field in fields(LayerAccount)[1:]),
     )
     return [*(layer for layer in layers if id(layer) in large), together]
 
@@ -119,10 +113,9 @@ def _draw(bars: Sequence[_Bar]) -> list[Markup]:
 
 
 def _tables(known: Account, whole: _Bar) -> tuple[Markup, Markup]:
-    sizes = (known.payload_bytes, known.side_bytes, known.index_bytes, known.slack_bytes, known.log_bytes)
     parts = [
         [part, wording.count(size), wording.percent(size / known.total_bytes, 1), wording.bits(whole.parts[part])]
-        for part, size in zip(_PARTS, sizes, strict=True)
+        for part, size in _sizes(known).items()
         if size or part != "log"
     ]
     parts.append(["whole file", wording.count(known.total_bytes), "", wording.bits(whole.total)])

@@ -44,7 +44,7 @@ def test_train_writes_a_bank_and_a_record(run_folder: Path) -> None:
     record = RunRecord.read(run_folder)
     assert [task["name"] for task in record.tasks] == ["task-0", "task-1", "task-2"]
     assert all(task["accuracy"] > 0.85 for task in record.tasks)
-    assert record.network == {"inputs": 64, "outputs": 40, "classes": 10, "weight_gain": 1.0}
+    assert record.network.to_json() == {"inputs": 64, "outputs": 40, "classes": 10, "weight_gain": 1.0}
     files = {path.name for path in run_folder.iterdir()} - {".train.lock", "masks.bank.lock"}
     assert files == {"masks.bank", "run.json", "calibration.json"}
     with MaskBank.open(run_folder / "masks.bank") as bank:
@@ -178,7 +178,7 @@ def test_sparse_masks_are_asked_by_their_own_objective(tmp_path: Path, capsys: p
     assert json_of(capsys)["accuracy"] > 0.85  # type: ignore[operator]
     record = RunRecord.read(tmp_path)
     shapes = {"fc1": (300, 64), "fc2": (100, 300), "fc3": (40, 100)}
-    assert record.network["densities"] == list(layer_densities(shapes, "equal", 0.05).values())
+    assert record.network.densities == tuple(layer_densities(shapes, "equal", 0.05).values())
     for method in ("one-shot", "short-list", "binary", "exhaustive"):
         assert run_command(["eval", str(tmp_path), "--infer", method, "--limit", "90", "--json"]) == 0
         captured = capsys.readouterr()
@@ -371,6 +371,18 @@ def test_demo_leaves_another_run_alone(run_folder: Path, capsys: pytest.CaptureF
     assert run_command(["demo", "--out", str(run_folder)]) == 1
     assert "expected the arguments that this run was started with" in error_of(capsys)
     assert (run_folder / "masks.bank").read_bytes() == before
+
+
+def test_the_command_line_has_the_defaults_of_the_library() -> None:
+    from inspect import signature
+
+    from supsup_models.cli.train import train
+    from supsup_models.runs import run_config
+
+    of_command, of_library = signature(train).parameters, signature(run_config).parameters
+    assert of_library.keys() - of_command.keys() == {"task_identity"}  # --scenario NNs
+    shared = of_library.keys() & of_command.keys()
+    assert {name: of_command[name].default for name in shared} == {name: of_library[name].default for name in shared}
 
 
 def test_help_has_examples(capsys: pytest.CaptureFixture[str]) -> None:

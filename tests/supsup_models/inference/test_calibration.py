@@ -69,7 +69,7 @@ def test_files_round_trip_and_others_are_refused(trained: Trained, tmp_path: Pat
     trained.calibration.write(path)
     assert Calibration.read(path) == trained.calibration
     path.write_text(json.dumps({"format": 9, "values": {}}))
-    with pytest.raises(RunError, match="format 1"):
+    with pytest.raises(RunError, match="expected format 1, found 9"):
         Calibration.read(path)
     path.write_text("[]")
     with pytest.raises(RunError, match="expected a calibration"):

@@ -12,9 +12,9 @@ from torch import Tensor
 
 from hopfield import Hebbian, PaperRecipe, Storkey
 from maskstore import Mask
+from supsup_models._progress import Reporter
 from supsup_models.cli import recover as recover_command
 from supsup_models.cli.app import run_command
-from supsup_models.cli.recover import run_recover
 from supsup_models.data import open_stream, unlabelled_batches
 from supsup_models.errors import NetworkError, RunError, UnknownNameError
 from supsup_models.hopsupsup import (
@@ -29,6 +29,7 @@ from supsup_models.hopsupsup import (
 )
 from supsup_models.hopsupsup.stream import Relabelled, train_stream
 from supsup_models.runs.record import RunConfig
+from supsup_models.runs.recover import recover_run
 from supsup_models.runs.train import train_run
 from tests.helpers.masks import random_matrix
 
@@ -128,10 +129,15 @@ def test_split_tasks_use_outputs_of_their_own() -> None:
 def test_recovery_of_split_digits_by_the_papers_recipe() -> None:
     stream = open_stream("split-digits", tasks=3)
     model = NeuronMaskedNetwork((stream.inputs, 512, 512, 10), seed=0)
-    told: list[tuple[str, int, int]] = []
+    told: list[float] = []
+
+    class Noted(Reporter):
+        def at(self, done: float) -> None:
+            told.append(done)
+
     settings = NeuronTraining(batches=60, batch=64)
-    masks = train_stream(model, stream, settings, seed=0, progress=lambda *a: told.append(a))
-    assert told[-1] == ("training", 3, 3)
+    masks = train_stream(model, stream, settings, seed=0, reporter=Noted)
+    assert told == [1, 2, 3]
     memory = memory_per_layer(masks, Storkey())
     recipe = PaperRecipe(gamma=6e-3)  # the published 1.5e-3 belongs to four times as many neurons
     exact = 0
@@ -144,7 +150,7 @@ def test_recovery_of_split_digits_by_the_papers_recipe() -> None:
 
 @pytest.mark.slow
 def test_neuron_masks_of_permuted_digits_are_recovered_and_drawn(tmp_path: Path) -> None:
-    found = run_recover(stream="permuted-digits", tasks=6, width=512, plot=tmp_path / "steps.svg")
+    found = recover_run(stream="permuted-digits", tasks=6, width=512, plot=tmp_path / "steps.svg")
     assert (found["tasks"], found["exact"], found["hamming"]) == (6, 6, 0.0)
     assert found["accuracy"] == found["true_accuracy"] > 0.9
     assert found["steps"] <= 40
@@ -157,27 +163,27 @@ def test_neuron_masks_of_permuted_digits_are_recovered_and_drawn(tmp_path: Path)
 def test_weight_masks_of_a_run_are_recovered_through_the_dual_form(tmp_path: Path) -> None:
     config = RunConfig("permuted-digits", 4, "lenet-300-100", 100, 60, "paper", 0)
     train_run(config, tmp_path / "run", device="cpu")
-    found = run_recover(tmp_path / "run")
+    found = recover_run(tmp_path / "run")
     assert (found["tasks"], found["exact"]) == (4, 4)
     assert found["memory_bytes"] > found["mask_bytes"]  # it stores the masks, and saves nothing
-    assert run_recover(tmp_path / "run", objective="G")["exact"] == 4
-    some = run_recover(tmp_path / "run", tasks=2, recipe="search")
+    assert recover_run(tmp_path / "run", objective="G")["exact"] == 4
+    some = recover_run(tmp_path / "run", tasks=2, recipe="search")
     assert (some["tasks"], some["exact"]) == (2, 2)
     with pytest.raises(RunError, match="expected at most its 4 finished tasks"):
-        run_recover(tmp_path / "run", tasks=5)
+        recover_run(tmp_path / "run", tasks=5)
     with pytest.raises(RunError, match="found no such folder"):
-        run_recover(tmp_path / "nowhere")
+        recover_run(tmp_path / "nowhere")
     with pytest.raises(UnknownNameError, match="rule for weight masks"):
-        run_recover(tmp_path / "run", rule="perceptron")
+        recover_run(tmp_path / "run", rule="perceptron")
 
 
 def test_unknown_names_are_refused_before_any_work() -> None:
     with pytest.raises(UnknownNameError, match="rule: expected one of hebbian"):
-        run_recover(rule="magic")
+        recover_run(rule="magic")
     with pytest.raises(UnknownNameError, match="objective"):
-        run_recover(objective="F")
+        recover_run(objective="F")
     with pytest.raises(UnknownNameError, match="recipe: expected one of paper"):
-        run_recover(recipe="magic")
+        recover_run(recipe="magic")
 
 
 def test_wrong_usage_is_refused_before_any_work(
@@ -186,7 +192,7 @@ def test_wrong_usage_is_refused_before_any_work(
     def forbidden(*_: object, **__: object) -> None:
         raise AssertionError("work was begun")
 
-    monkeypatch.setattr("supsup_models.hopsupsup.stream.train_stream", forbidden)
+    monkeypatch.setattr("supsup_models.runs.recover.train_stream", forbidden)
     stream = ["recover", "--stream", "split-digits"]
     for arguments, message in (
         ([*stream, "--plot", str(tmp_path / "steps.foo")], "to end in one of"),
@@ -229,7 +235,7 @@ def test_quadratic_couplings_give_back_the_masks_of_our_training_too() -> None:
     stream = open_stream("permuted-digits", tasks=8)
     setup = setups.SETUPS["mean-field"]
     model = NeuronMaskedNetwork((stream.inputs, 384, 384, 10), seed=0, output_gain=4.0, gate="output")
-    masks = train_stream(model, stream, NeuronTraining(batches=100, cosine=True), seed=0, progress=lambda *_: None)
+    masks = train_stream(model, stream, NeuronTraining(batches=100, cosine=True), seed=0)
     memory = setups.neuron_memory(masks, setup.rule, per_layer=False)
     exact = 0
     for index in range(8):
@@ -244,7 +250,7 @@ def test_quadratic_couplings_give_back_the_masks_of_our_training_too() -> None:
 @pytest.mark.mnist
 @pytest.mark.parametrize("recipe", ["paper", "search"])
 def test_split_mnist_is_recovered_exactly(recipe: str) -> None:
-    found = run_recover(stream="split-mnist", recipe=recipe)
+    found = recover_run(stream="split-mnist", recipe=recipe)
     assert (found["tasks"], found["exact"], found["hamming"]) == (5, 5, 0.0)
     assert found["steps"] <= 30
     assert found["accuracy"] == found["true_accuracy"] > 0.97

@@ -13,8 +13,7 @@ import pytest
 
 from supsup_models.cli.app import run_command
 from supsup_models.errors import SupSupError
-from supsup_models.report import read_run, render
-from supsup_models.report import write as command
+from supsup_models.report import make_report, read_run, render
 from supsup_models.report.sections.setup import reproducing
 from supsup_models.runs.record import RunConfig, RunRecord, bank_path
 from tests.helpers.commands import error_of, in_fresh_process
@@ -135,12 +134,12 @@ def test_places_that_cannot_be_written(
 
 def test_a_failure_leaves_the_earlier_page(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     out = tmp_path / "page.html"
-    command.make_report(trained, out)
+    make_report(trained, out)
     before = out.read_bytes()
-    page = command.make_report(trained, out).page
-    monkeypatch.setattr(command, "render", lambda *_: replace(page, html="cut short \ud800"))
+    page = make_report(trained, out).page
+    monkeypatch.setattr("supsup_models.report.write.render", lambda *_: replace(page, html="cut short \ud800"))
     with pytest.raises(UnicodeEncodeError):
-        command.make_report(trained, out)
+        make_report(trained, out)
     assert out.read_bytes() == before
     assert list(tmp_path.iterdir()) == [out]
 
@@ -181,8 +180,6 @@ def test_a_folder_without_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[st
 def test_the_commands_on_the_page_make_the_run_again(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    import supsup_models.runs as training
-
     data_set = config.stream.partition("-")[2]
     folder = tmp_path / "a run; rm -rf"
     folder.mkdir()
@@ -193,7 +190,7 @@ def test_the_commands_on_the_page_make_the_run_again(
         asked.append((given, out, options["data"]))
         raise SupSupError("noted")
 
-    monkeypatch.setattr(training, "train_run", noted)
+    monkeypatch.setattr("supsup_models.runs.train_run", noted)
     monkeypatch.chdir(tmp_path)
     first, *others = (shlex.join(words) for words in reproducing(read_run(folder)))
     assert run_command(shlex.split(first)[1:]) == 1

@@ -7,13 +7,13 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
 from supsup_models.cli.app import run_command
+from supsup_models.errors import ReportError
 from supsup_models.inference.scenarios import Inference, evaluate
-from supsup_models.report import Judged, ReportError, plot, read_comparisons, read_recovery, read_run, wording
+from supsup_models.report import Judged, plot, read_comparisons, read_recovery, read_run, wording
 from supsup_models.report.compare import Compared, Point
 from supsup_models.report.judging import judge_run
 from supsup_models.runs.load import load_run
@@ -208,7 +208,7 @@ def test_judging_is_what_eval_says(images: int, trained: Path) -> None:
     inference = Inference("exhaustive", "H", images)
     found = judge_run(trained, inference, limit=30)
     assert isinstance(found, Judged)
-    loaded = load_run(trained, torch.device("cpu"))
+    loaded = load_run(trained, "cpu")
     stream = loaded.stream(None)
     seed = loaded.record.config.seed
     expected = evaluate(loaded.model, loaded.matrix, list(stream), "GNu", inference, limit=30, seed=seed)

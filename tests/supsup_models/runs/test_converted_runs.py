@@ -51,7 +51,7 @@ def test_the_record_and_the_bank_say_all(resnet: Path) -> None:
     assert (config.mask, config.density, config.sparsity, config.recipe, config.transfer) == (
         *("edge-popup", 0.3, "erk", "edge-popup", True),
     )
-    assert record.network["image_shape"] == [1, 8, 8]
+    assert record.network.image_shape == (1, 8, 8)
     with MaskBank.open(resnet / "masks.bank") as bank:
         assert bank.meta["model"] == "resnet-18-20"
         assert (bank.meta["mask"], bank.meta["weights"]) == ("edge-popup", "signed-constant")
@@ -179,7 +179,7 @@ def test_what_is_left_open_follows_from_the_rest() -> None:
         ({"mask": "edge-popup", "density": 0.6, "sparsity": "er"}, SparsityError, "at most the cap 0.5 of er layers"),
         ({"weights": "keep"}, UnknownNameError, "expected one of signed-constant, kaiming"),
         ({"model": "resnet-18"}, UnknownNameError, "did you mean 'resnet-18-20'"),
-        ({"model": "hopsupsup"}, UnknownNameError, "`supsup recover` trains it"),
+        ({"model": "hopsupsup"}, UnknownNameError, "`recover_run` trains it"),
         ({"task_identity": False, "transfer": True}, NetworkError, "found threshold masks.* and transfer"),
         ({"task_identity": False, "model": "resnet-18-20"}, NetworkError, "found edge-popup masks"),
     ],
@@ -209,11 +209,17 @@ def test_records_written_before_there_were_such_masks_are_read(lenet: Path, tmp_
             "expected sizes of lenet-300-100 with edge-popup masks",
         ),
         (lambda content: content["config"].update(mask="threshold"), "expected sizes of lenet-300-100 with threshold"),
-        (lambda content: content["network"].update(image_shape=[]), "network.image_shape: expected list"),
-        (lambda content: content["network"].update(image_shape=["8"]), "network.image_shape: expected list"),
+        (
+            lambda content: content["network"].update(image_shape=[]),
+            "network.image_shape: expected tuple[int, ...] | None",
+        ),
+        (
+            lambda content: content["network"].update(image_shape=["8"]),
+            "network.image_shape: expected tuple[int, ...] | None",
+        ),
         (lambda content: content["network"].update(image_shape=[63]), "image_shape (63,): expected a shape that"),
         (lambda content: content["config"].update(density="half"), "density: expected float | None, found 'half'"),
-        (lambda content: content["config"].update(mask=3), "mask: expected <class 'str'>, found 3"),
+        (lambda content: content["config"].update(mask=3), "mask: expected str, found 3"),
         (lambda content: content["pixels"].update(scale=[]), "pixels.scale: expected float"),
         (lambda content: content["pixels"].update(scale=["a"]), "pixels.scale: expected float"),
     ],

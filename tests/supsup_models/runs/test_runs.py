@@ -15,14 +15,14 @@ from maskstore import MaskBank
 from maskstore.errors import BankFullError
 from supsup_models.errors import RunError
 from supsup_models.inference.calibration import Calibration
-from supsup_models.runs.load import check_bank, make_network
-from supsup_models.runs.record import RunConfig, RunRecord, calibration_path, record_path
+from supsup_models.runs.config import make_network
+from supsup_models.runs.record import NetworkSizes, Pixels, RunConfig, RunRecord, calibration_path, record_path
 
 
 def write_record(folder: Path, seed: int) -> Path:
     config = RunConfig("permuted-digits", 1, "lenet-300-100", 40, 60, "paper", seed)
-    network = {"inputs": 64, "outputs": 40, "classes": 10, "weight_gain": 1.0}
-    RunRecord(config, network, {"name": "permuted-digits"}, {"scale": 1.0, "shift": 0.0}, {}, "cpu").write(folder)
+    network = NetworkSizes(inputs=64, outputs=40, classes=10, weight_gain=1.0)
+    RunRecord(config, network, {"name": "permuted-digits"}, Pixels(1.0, 0.0), {}, "cpu").write(folder)
     return record_path(folder)
 
 
@@ -59,6 +59,18 @@ def test_a_write_that_fails_leaves_the_earlier_file_and_nothing_else(
         {"pixels": {"scale": [1.0, float("nan")], "shift": 0.0}},
         {"pixels": {"scale": 10**400, "shift": 0.0}},
         {"network": {"inputs": 64, "outputs": 40, "classes": 10, "weight_gain": float("nan")}},
+        {"network": {"inputs": 64, "outputs": 40, "classes": 10}},
+        {"network": {"inputs": 64, "outputs": 40, "classes": 10, "weight_gain": 1.0, "depth": 3}},
+        {"network": {"inputs": True, "outputs": 40, "classes": 10, "weight_gain": 1.0}},
+        {"network": {"inputs": 64, "outputs": 40, "classes": 10, "weight_gain": 1.0, "densities": []}},
+        {"network": {"inputs": 64, "outputs": 40, "classes": 10, "weight_gain": 1.0, "image_shape": [8.5]}},
+        {"network": {"inputs": [64], "outputs": 40, "classes": 10, "weight_gain": 1.0}},
+        {"pixels": {"scale": [], "shift": 0.0}},
+        {"pixels": {"scale": "1", "shift": 0.0}},
+        {"pixels": [1.0, 0.0]},
+        {"stream": "permuted-digits"},
+        {"tasks": {"task-0": {}}},
+        {"tasks": [5]},
         {"versions": 5},
         {"device": 5},
         {"tasks": [{"name": ["task-0"]}]},
@@ -70,6 +82,35 @@ def test_values_that_others_rely_on_are_checked(change: dict[str, Any], tmp_path
     path.write_text(json.dumps({**json.loads(path.read_text()), **change}))
     with pytest.raises(RunError, match=r"run\.json: expected a run record, found something else"):
         RunRecord.read(tmp_path)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"seed": True},
+        {"tasks": 2.0},
+        {"transfer": 1},
+        {"density": "half"},
+        {"density": float("nan")},
+        {"masks": "dense"},
+    ],
+)
+def test_arguments_of_other_kinds_are_refused(change: dict[str, Any], tmp_path: Path) -> None:
+    path = write_record(tmp_path, 1)
+    content = json.loads(path.read_text())
+    path.write_text(json.dumps({**content, "config": {**content["config"], **change}}))
+    with pytest.raises(RunError, match=r"run\.json: expected a run record, found something else"):
+        RunRecord.read(tmp_path)
+
+
+def test_a_record_without_arguments_that_came_later_is_read(tmp_path: Path) -> None:
+    path = write_record(tmp_path, 1)
+    record = RunRecord.read(tmp_path)
+    content = json.loads(path.read_text())
+    for name in ("task_identity", "mask", "weights", "density", "sparsity", "transfer", "rate_weight", "target_bits"):
+        del content["config"][name]
+    path.write_text(json.dumps(content))
+    assert RunRecord.read(tmp_path) == record
 
 
 @pytest.mark.parametrize("text", ["[" * 100_000, '{"format":' * 100_000])
@@ -96,9 +137,9 @@ def test_masks_of_a_network_with_densities_and_of_one_without_are_not_taken_for_
 ) -> None:
     write_record(tmp_path, 1)
     dense = RunRecord.read(tmp_path)
-    records = {"dense": dense, "sparse": replace(dense, network={**dense.network, "densities": [0.1, 0.1, 0.2]})}
+    records = {"dense": dense, "sparse": replace(dense, network=replace(dense.network, densities=(0.1, 0.1, 0.2)))}
     models = {name: make_network(record, torch.device("cpu")) for name, record in records.items()}
     with MaskBank.create(tmp_path / "masks.bank", models[of_bank].spec, meta=models[of_bank].bank_meta()) as bank:
         ((name, other),) = ((name, other) for name, other in records.items() if name != of_bank)
         with pytest.raises(RunError, match=r"masks of this run's network, found those of densities"):
-            check_bank(bank, models[name], other)
+            other.check_bank(bank, models[name])

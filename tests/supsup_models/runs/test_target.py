@@ -52,8 +52,9 @@ def stopped(after_one_trial: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(after_one_trial, tmp_path / "stopped"))
 
 
-def densities(folder: Path) -> list[float]:
-    found: list[float] = RunRecord.read(folder).network["densities"]
+def densities(folder: Path) -> tuple[float, ...]:
+    found = RunRecord.read(folder).network.densities
+    assert found is not None
     return found
 
 

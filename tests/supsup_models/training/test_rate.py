@@ -289,7 +289,7 @@ def test_coded_bits_are_those_of_the_bytes() -> None:
 def test_a_run_meets_its_target_and_goes_on(tmp_path: Path) -> None:
     config = run_config("permuted-digits", tasks=2, outputs=40, batches=30, target_bits=0.3)
     trained = train_run(config, tmp_path)
-    densities = trained.record.network["densities"]
+    densities = trained.record.network.densities
     with MaskBank.open(tmp_path / "masks.bank") as bank:
         first = bank["task-0"]
         assert 0.25 < coded_bits(first, SeededScores(seed=0, task=0)) <= 0.3
@@ -297,7 +297,7 @@ def test_a_run_meets_its_target_and_goes_on(tmp_path: Path) -> None:
     assert model.densities == tuple(densities)
     assert model.spec == first.spec
     again = train_run(replace(config, tasks=3), tmp_path)
-    assert again.record.network["densities"] == densities
+    assert again.record.network.densities == densities
     assert again.new_tasks == 1
     assert trained.record.tasks == again.record.tasks[:2]
 

@@ -1,0 +1,86 @@
+"""JSON files: written whole or not at all, read as typed values, where a dataclass says what an object must hold."""
+
+import json
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from dataclasses import is_dataclass
+from pathlib import Path
+from types import UnionType
+from typing import Any, TypeVar, get_args, get_origin, get_type_hints
+
+from maskstore.files.atomic import replacing
+
+T = TypeVar("T")
+_LARGEST = 3e38  # float32 holds it
+
+
+def write_json(path: Path, content: Mapping[str, Any], indent: int | None = 2) -> None:
+    """Replace a file by one of this content; MaskStoreError for a place that cannot be written."""
+    text = json.dumps(content, indent=indent, allow_nan=False) + "\n"
+    with replacing(path, overwrite=True) as scratch:
+        scratch.write_text(text, encoding="utf-8")
+
+
+def read_json(path: Path, what: str, make: Callable[[Any], T], error: Callable[[str], Exception]) -> T:
+    """What `make` makes of a file's JSON.
+
+    Args:
+        path: The file.
+        what: What it should be, for errors.
+        make: Raises KeyError, TypeError, ValueError or AttributeError for other content.
+        error: Makes the error to raise from its text.
+
+    Raises:
+        FileNotFoundError, NotADirectoryError: There is no such file.
+        Exception: From `error`, for a file that cannot be read or is something else.
+    """
+    try:
+        return make(json.loads(path.read_text(encoding="utf-8")))
+    except (FileNotFoundError, NotADirectoryError):
+        raise
+    except OSError as failure:
+        raise error(f"{path}: expected {what}, found no such file to read: {failure.strerror}") from failure
+    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as failure:
+        raise error(f"{path}: expected {what}, found something else ({failure})") from failure
+
+
+def typed(kind: Any, value: Any, name: str) -> Any:
+    """A value that `json.loads` gave, as a value of `kind`.
+
+    Args:
+        kind: `Any`, a plain type, a union of kinds, `Mapping[str, kind]`, `tuple[kind, ...]` (a list; of numbers, not
+            an empty one), or a dataclass (an object with the fields' names and no others; a field with a default may
+            be missing).
+        value: What the file holds.
+        name: Where in the file, for errors.
+
+    Returns:
+        The value: lists become tuples, objects become dataclasses, whole numbers become floats where `kind` says so.
+
+    Raises:
+        TypeError, ValueError: For a value of another kind, and for a number that float32 cannot hold.
+    """
+    inner = get_args(kind)
+    if kind is Any:
+        return value
+    if isinstance(kind, UnionType):
+        for each in inner:
+            with suppress(TypeError):
+                return typed(each, value, name)
+        raise TypeError(f"{name}: expected {kind}, found {value!r:.40}")
+    if isinstance(kind, type) and is_dataclass(kind):
+        hints = get_type_hints(kind)
+        given = typed(Mapping[str, Any], value, name)
+        if unknown := given.keys() - hints.keys():
+            raise TypeError(f"{name}: expected {', '.join(hints)}, found {', '.join(sorted(unknown))[:60]}")
+        return kind(**{each: typed(hints[each], item, f"{name}.{each}") for each, item in given.items()})
+    if get_origin(kind) is tuple and isinstance(value, list) and (value or inner[0] not in (int, float)):
+        return tuple(typed(inner[0], item, name) for item in value)
+    if get_origin(kind) is Mapping and isinstance(value, dict):
+        return {each: typed(inner[1], item, f"{name}.{each}") for each, item in value.items()}
+    if type(value) is not kind and (kind, type(value)) != (float, int):
+        expected = kind.__name__ if isinstance(kind, type) else kind
+        raise TypeError(f"{name}: expected {expected}, found {value!r:.40}")
+    if kind in (int, float) and not abs(value) <= _LARGEST:
+        raise ValueError(f"{name}: expected a finite number, found {value!r:.40}")
+    return kind(value) if kind is float else value

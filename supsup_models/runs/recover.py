@@ -1,0 +1,198 @@
+"""Every task's mask from unlabelled images, by an associative memory: neuron masks, or the weight masks of a run."""
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from maskstore import Mask
+from supsup_models._names import check, choose
+from supsup_models._progress import Reporter, Reporting
+from supsup_models.data import LabelledImages, open_stream
+from supsup_models.errors import InferenceError, RunError
+from supsup_models.hopsupsup import (
+    DENSE_ASSOCIATIVE,
+    RULES,
+    SETUPS,
+    WEIGHT_SETUPS,
+    Case,
+    NeuronMaskedNetwork,
+    Relabelled,
+    accuracy,
+    check_plot,
+    hamming_by_step,
+    neuron_memory,
+    plot_recoveries,
+    recover_stream,
+    train_stream,
+    weight_forward,
+    weight_memory,
+)
+from supsup_models.inference import OBJECTIVES, make_objective
+from supsup_models.runs.load import load_run
+
+
+def recover_run(
+    run: Path | None = None,
+    *,
+    stream: str | None = None,
+    tasks: int | None = None,
+    width: int | None = None,
+    rule: str | None = None,
+    recipe: str | None = None,
+    objective: str | None = None,
+    seed: int = 0,
+    data: Path | None = None,
+    plot: Path | None = None,
+    reporter: Reporting = Reporter,
+) -> dict[str, Any]:
+    """Recover every task's mask from unlabelled images.
+
+    Args:
+        run: A folder that `train_run` made: its weight masks are recovered, on its own stream. Without it, neuron masks
+            of a network with two hidden layers are trained first.
+        stream: Without `run`: the stream, "split-mnist" if not said.
+        tasks: How many tasks; all if not said.
+        width: Without `run`: neurons of each hidden layer, 2048 if not said.
+        rule: The memory: a name in `RULES`, or "dense-associative"; the recipe's own if not said.
+        recipe: If not said, "search" for neuron masks and "mean-field" for weight masks.
+        objective: "H" or "G"; what the masks were trained for if not said.
+        seed: Of neuron masks' weights, and of the order of images.
+        data: Folder with the data set.
+        plot: A file to draw the wrong bits by layer and step into.
+        reporter: Makes what shows progress.
+
+    Returns:
+        JSON-ready: `tasks`, `exact` and `steps` (the most of any task, of `step_images` images each), `hamming` (mean
+        number of wrong bits a task), `accuracy` (mean test accuracy under the recovered masks), `true_accuracy` (under
+        the true ones), `overlap_argmax` (how many tasks a plain nearest-mask look-up on the same images names), sizes
+        in bytes, and `per_task` with the same for each and the wrong bits by layer after every step.
+
+    Raises:
+        UnknownNameError: For other names.
+        InferenceError: For a stream or a width beside `run`.
+        RunError: For a folder without a run, or with fewer tasks.
+        PlotError: For a plot that cannot be drawn.
+        HopfieldError: From the memory.
+
+    Examples:
+        >>> from supsup_models.runs import recover_run
+        >>> found = recover_run(stream="split-digits", tasks=2, width=64, recipe="paper")
+        >>> found["tasks"], found["recipe"], len(found["per_task"])
+        (2, 'paper', 2)
+    """
+    if objective is not None:
+        check("objective", objective, OBJECTIVES)
+    if run and not (stream is None and width is None):
+        raise InferenceError(f"{run}: expected the run's own stream and network, found another stream or width")
+    if plot:
+        check_plot(plot)
+    if run:
+        case = _weight_case(run, tasks, rule, recipe or "mean-field", objective, data)
+    else:
+        names = (stream or "split-mnist", recipe or "search", objective or "H")
+        case = _neuron_case(*names, tasks, width or 2048, rule, seed, data, reporter)
+    result = recover_stream(
+        case.forward,
+        case.masks,
+        case.memory,
+        case.splits,
+        case.setup.recipe,
+        batch=case.setup.batch,
+        seed=seed,
+        accuracy=case.accuracy,
+        reporter=reporter,
+        objective=case.objective,
+    )
+    if plot:
+        plot_recoveries(result.tasks, case.masks, plot)
+    count = len(result.tasks)
+    return {
+        "tasks": count,
+        "exact": sum(task.exact for task in result.tasks),
+        "steps": max(case.setup.steps(task.steps) for task in result.tasks),
+        "hamming": sum(sum(task.hamming.values()) for task in result.tasks) / count,
+        "accuracy": sum(result.accuracy) / count,
+        "true_accuracy": sum(result.true_accuracy) / count,
+        "overlap_argmax": sum(task.overlap_argmax == task.task for task in result.tasks),
+        "recipe": case.recipe,
+        "memory": repr(case.memory),
+        "step_images": case.setup.step_images,
+        "memory_bytes": case.memory.nbytes,
+        "mask_bytes": case.masks.nbytes,
+        "per_task": [
+            {
+                "task": task.task,
+                "exact": task.exact,
+                "evaluations": task.steps,
+                "first_exact": task.first_exact,
+                "hamming": task.hamming,
+                "hamming_by_step": hamming_by_step(task, case.masks),
+                "accuracy": of_task,
+                "overlap_argmax": task.overlap_argmax,
+                "converged": task.recovery.converged,
+                "confidence": task.recovery.confidence,
+            }
+            for task, of_task in zip(result.tasks, result.accuracy, strict=True)
+        ],
+    }
+
+
+def _neuron_case(
+    stream: str,
+    recipe: str,
+    objective: str,
+    tasks: int | None,
+    width: int,
+    rule: str | None,
+    seed: int,
+    data: Path | None,
+    reporter: Reporting,
+) -> Case:
+    setup = choose("recipe", recipe, SETUPS)
+    check("rule", rule or setup.rule, (*RULES, DENSE_ASSOCIATIVE))
+    opened = open_stream(stream, tasks=tasks, seed=seed, data=data)
+    outputs = 1 + max(label for task in opened for label in task.global_labels)
+    cost = make_objective(objective, classes=outputs, outputs=outputs)
+    widths = (opened.inputs, width, width, outputs)
+    model = NeuronMaskedNetwork(widths, seed=seed, output_gain=setup.output_gain, gate=setup.gate)
+    masks = train_stream(model, opened, setup.training, seed=seed, reporter=reporter)
+    return Case(
+        recipe,
+        setup,
+        model,
+        masks,
+        neuron_memory(masks, rule or setup.rule, per_layer=recipe == "paper"),
+        [Relabelled(task.test, task.global_labels) for task in opened],
+        lambda split, mask: accuracy(model, split, mask),
+        cost,
+    )
+
+
+def _weight_case(
+    run: Path, tasks: int | None, rule: str | None, recipe: str, objective: str | None, data: Path | None
+) -> Case:
+    setup = choose("recipe for weight masks", recipe, WEIGHT_SETUPS)
+    loaded = load_run(run, "cpu")
+    model = loaded.masked_network
+    opened = loaded.stream(data)
+    count = len(loaded.matrix) if tasks is None else tasks
+    if count > len(loaded.matrix):
+        raise RunError(f"{run}: expected at most its {len(loaded.matrix)} finished tasks, found `tasks={count}`")
+
+    def judged(split: LabelledImages, mask: Mask) -> float:
+        with torch.no_grad():
+            logits: Tensor = model(split.images(slice(None)), mask)
+        return float((logits[:, : model.classes].argmax(1) == split.labels).float().mean())
+
+    return Case(
+        recipe,
+        setup,
+        weight_forward(model),
+        loaded.matrix,
+        weight_memory(loaded.matrix, rule or setup.rule),
+        [opened[index].test for index in range(count)],
+        judged,
+        make_objective(objective or model.objective, classes=model.classes, outputs=model.outputs),
+    )

@@ -1,0 +1,23 @@
+"""Errors speak Python; the command line gives the same argument as its option."""
+
+import pytest
+
+from maskstore.cli import console
+
+WORDS = {"method": "--infer", "train_run": "supsup train"}
+
+
+@pytest.mark.parametrize(
+    ("text", "expected"),
+    [
+        ("found a file (`overwrite=True` replaces it)", "found a file (--overwrite replaces it)"),
+        ('`device="cpu"` works everywhere', "--device cpu works everywhere"),
+        ("give `one_task=True` or `images=16`", "give --one-task or --images 16"),
+        ('choose `method="exhaustive"`', "choose --infer exhaustive"),
+        ("a folder made by `train_run`", "a folder made by `supsup train`"),
+        ("a run of `other_function`", "a run of `other_function`"),
+        ("found 'device=cpu' and `a b=True`", "found 'device=cpu' and `a b=True`"),
+    ],
+)
+def test_errors_name_options_on_the_command_line(text: str, expected: str) -> None:
+    assert console.reworded(text, WORDS) == expected

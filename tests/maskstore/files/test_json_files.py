@@ -1,0 +1,90 @@
+"""JSON files as typed values: what fits is read back, and every other value is refused with its place."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from maskstore.files import read_json, typed, write_json
+
+
+@dataclass(frozen=True)
+class Size:
+    width: int
+    gain: float | tuple[float, ...]
+    name: str | None = None
+
+
+@dataclass(frozen=True)
+class Drawing:
+    size: Size
+    notes: Mapping[str, Any]
+    points: tuple[tuple[float, ...], ...] = ()
+
+
+def drawing(content: Any) -> Drawing:
+    found: Drawing = typed(Drawing, content, "drawing")
+    return found
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        Drawing(Size(3, 0.5), {}),
+        Drawing(Size(3, (0.5, 2.0), "a"), {"any": ["thing", None]}, ((1.0, 2.0), (3.0,))),
+    ],
+)
+def test_what_is_written_is_read_back(value: Drawing, tmp_path: Path) -> None:
+    path = tmp_path / "drawing.json"
+    write_json(path, asdict(value))
+    assert read_json(path, "a drawing", drawing, ValueError) == value
+    assert [file.name for file in tmp_path.iterdir()] == ["drawing.json"]
+
+
+def test_whole_numbers_are_floats_where_floats_are_expected() -> None:
+    gain = drawing({"size": {"width": 3, "gain": 1}, "notes": {}}).size.gain
+    assert (gain, type(gain)) == (1.0, float)
+
+
+@pytest.mark.parametrize(
+    ("content", "phrase"),
+    [
+        ({"size": {"width": True, "gain": 1.0}, "notes": {}}, "drawing.size.width: expected int, found True"),
+        ({"size": {"width": 3.0, "gain": 1.0}, "notes": {}}, "drawing.size.width: expected int, found 3.0"),
+        ({"size": {"width": 10**400, "gain": 1.0}, "notes": {}}, "drawing.size.width: expected a finite number"),
+        ({"size": {"width": 3, "gain": float("nan")}, "notes": {}}, "drawing.size.gain: expected a finite number"),
+        ({"size": {"width": 3, "gain": []}, "notes": {}}, "drawing.size.gain: expected float | tuple"),
+        (
+            {"size": {"width": 3, "gain": 1.0, "name": 5}, "notes": {}},
+            "drawing.size.name: expected str | None, found 5",
+        ),
+        (
+            {"size": {"width": 3, "gain": 1.0, "depth": 5}, "notes": {}},
+            "drawing.size: expected width, gain, name, found",
+        ),
+        ({"size": {"width": 3}, "notes": {}}, "gain"),
+        ({"size": 3, "notes": {}}, "drawing.size: expected"),
+        ({"size": {"width": 3, "gain": 1.0}, "notes": []}, "drawing.notes: expected"),
+        ({"size": {"width": 3, "gain": 1.0}, "notes": {}, "points": [[]]}, "drawing.points: expected tuple"),
+    ],
+)
+def test_other_values_are_refused_with_their_place(content: Any, phrase: str) -> None:
+    with pytest.raises((TypeError, ValueError)) as raised:
+        drawing(content)
+    assert phrase in str(raised.value)
+
+
+def test_a_file_of_another_kind_is_the_callers_error(tmp_path: Path) -> None:
+    path = tmp_path / "drawing.json"
+    with pytest.raises(FileNotFoundError):
+        read_json(path, "a drawing", drawing, LookupError)
+    for text in ("", "[1]", "{", '{"size": 1}', "[" * 100_000):
+        path.write_text(text)
+        with pytest.raises(LookupError, match=r"drawing\.json: expected a drawing, found something else"):
+            read_json(path, "a drawing", drawing, LookupError)
+    path.unlink()
+    path.mkdir()
+    with pytest.raises(LookupError, match=r"expected a drawing, found no such file to read"):
+        read_json(path, "a drawing", drawing, LookupError)
