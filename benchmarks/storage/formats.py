@@ -48,7 +48,7 @@ def each_mask(
 
 def packed(mask: Mask) -> bytes:
     """One bit a weight, layers end to end, each from a byte on."""
-    return b"".join(mask.packed(layer.name).tobytes() for layer in mask.spec)
+    return b"".join(mask.layer_bytes(layer.name).tobytes() for layer in mask.spec)
 
 
 def unpacked(data: bytes, spec: MaskSpec) -> Mask:

@@ -65,7 +65,7 @@ class HostSpins:
     def column(self, neuron: int) -> Tensor:
         """See `Spins.column`."""
         word, shift = _place(self._masks.spec, neuron)
-        bits = (self._masks.packed.rows(slice(word, word + 1))[:, 0] >> np.uint64(shift)) & np.uint64(1)
+        bits = (self._masks.interleaved.rows(slice(word, word + 1))[:, 0] >> np.uint64(shift)) & np.uint64(1)
         return 2 * torch.from_numpy(bits.astype(np.float64)) - 1
 
 

@@ -49,7 +49,7 @@ class MaskstoreCodec(Codec):
         else:
             (coded,) = encode_mask(codec, mask, Uniform())
         config = registry.codec_to_json(codec).encode()
-        packed = mask.packed("chunk").tobytes()
+        packed = mask.layer_bytes("chunk").tobytes()
         head = _HEAD.pack(_VERSION, len(config), len(coded.side), values.size, _check(values.size, packed))
         return head + config + coded.side + coded.payload
 

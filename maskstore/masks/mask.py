@@ -79,7 +79,7 @@ class Mask:
         """All bits in spec order without padding, shape `(spec.bits,)`, bool."""
         return np.concatenate([bits.unpack(self.words[layer.packed], layer.size) for layer in self.spec])
 
-    def packed(self, name: str) -> NDArray[np.uint8]:
+    def layer_bytes(self, name: str) -> NDArray[np.uint8]:
         """One layer's packed bytes, shape `(ceil(size / 8),)`, read-only."""
         layer = self.spec[name]
         return bits.as_bytes(self.words[layer.packed])[: layer.bytes]

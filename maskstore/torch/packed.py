@@ -28,7 +28,7 @@ class PackedRows:
     @classmethod
     def of(cls, matrix: MaskMatrix, device: torch.device | str) -> "PackedRows":
         """The masks of a matrix, copied to a device."""
-        words = matrix.packed.rows().astype("<u8", copy=False).view("<i4")
+        words = matrix.interleaved.rows().astype("<u8", copy=False).view("<i4")
         return cls(matrix.spec, torch.from_numpy(words).to(device))
 
     def __len__(self) -> int:
