@@ -199,11 +199,6 @@ class RunningMean(Related):
 _PRIORS: dict[str, type[Prior]] = {prior.id: prior for prior in (Uniform, SeededScores, Reference, RunningMean)}
 
 
-def prior_ids() -> tuple[str, ...]:
-    """Ids of all priors this version knows."""
-    return tuple(_PRIORS)
-
-
 def prior_to_json(prior: Prior) -> str:
     """Compact JSON of a prior."""
     return json.dumps(prior.to_config(), separators=(",", ":"))

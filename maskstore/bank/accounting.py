@@ -18,7 +18,7 @@ from maskstore.bank import record
 from maskstore.bank.bank import MaskBank
 from maskstore.bank.record import Record
 from maskstore.bank.sqlite_pages import measure
-from maskstore.codecs.coders import rans
+from maskstore.codecs import counts_by_context
 from maskstore.errors import CorruptError
 from maskstore.files import parse_json
 from maskstore.masks import MaskSpec
@@ -142,7 +142,7 @@ def _account_record(row: Record, spec: MaskSpec) -> list[tuple[int, int, int, fl
     result = []
     for index, (layer, (side, payload, _)) in enumerate(zip(spec, entries, strict=True)):
         known = prior.contexts(spec, index, others)
-        counts = rans.count(known.ids, mask.words[layer.packed], known.levels * known.classes)
+        counts = counts_by_context(mask.words[layer.packed], known)
         result.append((payload, side, int(counts[:, 1].sum()), _entropy_bits(counts)))
     return result
 

@@ -22,7 +22,7 @@ from maskstore.bank import record
 from maskstore.bank.open_file import BankFile, fitting_page_size
 from maskstore.bank.record import Record
 from maskstore.bank.rows import Rows
-from maskstore.codecs import Codec, get_codec
+from maskstore.codecs import AnyCodec, get_codec
 from maskstore.errors import CorruptError, MaskStoreError, SpecError, TaskNotFoundError
 from maskstore.files import check_name, encode_meta, is_name, parse_object
 from maskstore.masks import Mask, MaskMatrix, MaskSpec, bits
@@ -289,7 +289,7 @@ class MaskBank:
         *,
         meta: Mapping[str, Any] | None = None,
         extras: Mapping[str, Any] | None = None,
-        codec: str | Codec = "auto",
+        codec: AnyCodec = "auto",
         prior: Prior | None = None,
         overwrite: bool = False,
     ) -> None:

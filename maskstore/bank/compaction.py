@@ -17,7 +17,7 @@ from maskstore.bank import record
 from maskstore.bank.bank import MaskBank
 from maskstore.bank.record import Base, Record
 from maskstore.bank.relations import relate
-from maskstore.codecs import Auto
+from maskstore.codecs import CodecChoice
 from maskstore.errors import CorruptError
 from maskstore.files import parse_json
 from maskstore.masks import Mask, MaskSpec
@@ -45,7 +45,7 @@ def compact(
     timeout: float = 60.0,
     on_mask: Callable[[int, int], None] | None = None,
 ) -> Compaction:
-    """Code every mask anew by `Auto(level=level)`, keep what is smaller, check all of it, and give back free pages.
+    """Code every mask anew by `CodecChoice(level)`, keep what is smaller, check all of it, and give back free pages.
 
     Level "max" also codes masks against others of the bank where that saves bytes (`maskstore.bank.relations`), as
     long as all masks packed take at most 512 MiB.
@@ -56,7 +56,7 @@ def compact(
     that `of` is twice their number. CodecError for an unknown level, CorruptError if a mask did not come back as it
     was; the bank then is as before.
     """
-    codec = Auto(level=level)
+    codec = CodecChoice(level)
     bank_path = Path(path)
     with MaskBank.open(bank_path, "a", timeout=timeout) as bank:
         bytes_before = bank_path.stat().st_size
@@ -128,7 +128,7 @@ def _relations(bank: MaskBank) -> dict[int, _Related]:
     }
 
 
-def _recoded(row: Record, spec: MaskSpec, codec: Auto, related: _Related | None) -> Record | None:
+def _recoded(row: Record, spec: MaskSpec, codec: CodecChoice, related: _Related | None) -> Record | None:
     """The row in fewer bytes, under its id and with its checksum; None if there is no such."""
     mask = record.decode_mask(row, spec)
     prior = prior_from_config(parse_json(row.prior))

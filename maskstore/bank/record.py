@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskstore.bank.templates import read_leb128, write_leb128
-from maskstore.codecs import Auto, Codec, EncodedLayer, codec_from_config, codec_to_json, encode_mask
+from maskstore.codecs import AnyCodec, Codec, EncodedLayer, codec_from_config, codec_to_json, encode_mask
 from maskstore.errors import CorruptError, MaskValueError
 from maskstore.files import encode_meta, parse_json
 from maskstore.masks import LayerSpec, Mask, MaskSpec, bits
@@ -80,7 +80,7 @@ class Record:
 def encode_record(
     name: str,
     mask: Mask,
-    codec: Codec,
+    codec: AnyCodec,
     prior: Prior,
     meta: Mapping[str, Any],
     extras: Mapping[str, Any],
@@ -88,10 +88,7 @@ def encode_record(
 ) -> Record:
     """Code a mask as a record without id and checksum; see `sealed`. `bases`: what the prior refers to."""
     others = base_masks(bases, mask.spec)
-    if isinstance(codec, Auto):
-        codec, layers = codec.encode(mask, prior, others)
-    else:
-        layers = encode_mask(codec, mask, prior, others)
+    used, layers = encode_mask(codec, mask, prior, others)
     table, chunks = [], []
     for layer, coded in zip(mask.spec, layers, strict=True):
         crc = _CRC.pack(_crc(mask.words[layer.packed], layer))
@@ -100,7 +97,7 @@ def encode_record(
     data = b"".join(table + chunks)
     if len(data) > MAX_BLOB_BYTES:
         raise MaskValueError(f"mask {name!r}: expected at most {MAX_BLOB_BYTES} coded bytes, found {len(data)}")
-    texts = encode_meta(meta), codec_to_json(codec), prior_to_json(prior)
+    texts = encode_meta(meta), codec_to_json(used), prior_to_json(prior)
     return Record(0, name, *texts, b"", encode_extras(extras), data, tuple(bases))
 
 

@@ -156,14 +156,14 @@ def put(
 ) -> None:
     """Store a mask from an .npz file."""
     from maskstore.bank import MaskBank
-    from maskstore.codecs import registry
+    from maskstore.codecs import codec_names
     from maskstore.errors import CodecError, UnknownPriorError
     from maskstore.files import check_name, read_npz
     from maskstore.interop import filling
     from maskstore.masks import Mask
     from maskstore.priors import prior_from_config
 
-    console.choice("--codec", codec, registry.codec_names())
+    console.choice("--codec", codec, codec_names())
     try:
         known = prior_from_config(_json_object("--prior", prior))
     except (CodecError, UnknownPriorError) as error:

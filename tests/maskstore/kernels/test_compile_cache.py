@@ -23,7 +23,7 @@ print(found[0], sum(stats.cache_hits.values()), sum(stats.cache_misses.values())
 
 @pytest.fixture
 def dot(tmp_path):
-    """A function that computes the dot product of 6 set bits and ones in a fresh process, from a copy of the package."""
+    """A function that computes a dot product over 6 set bits in a fresh process, by a copy of the package."""
     shutil.copytree(
         Path(maskstore.__file__).parent, tmp_path / "maskstore", ignore=shutil.ignore_patterns("__pycache__")
     )
