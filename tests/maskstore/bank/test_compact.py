@@ -10,8 +10,8 @@ import time
 import numpy as np
 import pytest
 
+import maskstore.bank.compaction as module
 from maskstore import Mask, MaskBank, MaskSpec
-from maskstore.bank import compact as module
 from maskstore.bank import record
 from maskstore.bank.compaction import compact
 from maskstore.cli import console
