@@ -135,7 +135,7 @@ def from_roaring(data: bytes, spec: MaskSpec) -> Mask:
 
 def bitarray_sparse(mask: Mask) -> bytes:
     """bitarray's own code for sparse bits, over all packed words."""
-    return bytes(sc_encode(mask.bits))
+    return bytes(sc_encode(mask.as_bitarray()))
 
 
 def from_bitarray_sparse(data: bytes, spec: MaskSpec) -> Mask:

@@ -29,7 +29,7 @@ class Gap(EntropyCodec):
         >>> mask = Mask.from_dense({"fc1": np.random.default_rng(0).random((300, 784)) < 0.01})
         >>> _, layers = encode_mask(Gap(), mask, Uniform())
         >>> size_of(layers), mask.nbytes
-        (2406, 29400)
+        (2413, 29400)
     """
 
     id: ClassVar[str] = "gap"

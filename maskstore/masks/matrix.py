@@ -19,14 +19,40 @@ _TILE_BITS = 1 << 14  # columns unpacked at a time by `dot_many`
 
 
 class MaskMatrix:
-    """k packed masks with names; grows by `append`, never changes a row.
+    """k packed masks with names, and the arithmetic that inference needs on all of them at once.
 
-    Memory is `8 * spec.words` bytes a mask, and up to as much again while growing, unless `room` says from the start
-    how many there will be. How masks lie in it: `maskstore.masks.interleave`. The sum of all rows is kept, and only
-    masks that arrived since are added to it, so `counts()` and the mean mask cost nothing at inference.
+    A matrix grows by `append`; a row never changes. Memory is `8 * spec.words` bytes a mask, and up to as much again
+    while growing, unless `room` says from the start how many there will be. How masks lie in it:
+    `maskstore.masks.interleave`. The sum of all rows is kept, and only masks that arrived since are added to it, so
+    `counts()` and `mean()` cost nothing at inference.
 
     One thread may append while others read: each call sees the masks that had arrived when it began. An append that is
     interrupted has added its mask or nothing.
+
+    Args:
+        spec: The layers of every mask.
+        masks: The first rows.
+        names: Their names, all different; "0", "1", ... if not given.
+        room: For how many masks to set memory aside.
+
+    Raises:
+        SpecError: For masks of another spec, and for another number of names than of masks.
+        TaskExistsError: For a name that comes twice.
+
+    Examples:
+        >>> import numpy as np
+        >>> from maskstore import Mask, MaskMatrix
+        >>> rng = np.random.default_rng(0)
+        >>> masks = [Mask.from_dense({"fc1": rng.random((100, 64)) < 0.5}) for _ in range(20)]
+        >>> matrix = MaskMatrix(masks[0].spec, masks, names=[f"task-{i}" for i in range(20)])
+        >>> matrix
+        MaskMatrix(20 masks x 6400 bits, 16000 bytes)
+
+        The mask that a gradient agrees with most:
+
+        >>> gradient = matrix["task-7"].flat() - matrix.mean()
+        >>> matrix.names[int(np.argmax(matrix.dot(gradient)))]
+        'task-7'
     """
 
     def __init__(

@@ -24,7 +24,8 @@ _FIRST_BITS = 8  # the walk's first point is stored as it is
 CURVES, MIRRORED_CURVES = 14, 15
 _CURVE_FORMS = (CURVES, MIRRORED_CURVES)
 _FEWEST_LEVELS = 8
-_BANDS = 5  # steps of a walk up to 2**5 - 1 are searched; longer ones cost 13 bits and more and can be made of two
+_BANDS = 5  # steps of a walk up to 2**5 - 1 are searched; longer ones cost 13 bits and more and can be made of two,
+_ALL_BANDS = 8  # but not in a walk of a single step: there all are searched
 
 
 @cache
@@ -48,7 +49,8 @@ def fit(counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], float]:
 
     Returns the points, `(entries,)` int64, and the total cost in bits of table and mask together.
     """
-    points, bits = _best_walk(counts.astype(np.float64) @ _point_costs(), float(_FIRST_BITS))
+    costs = counts.astype(np.float64) @ _point_costs()
+    points, bits = _best_walk(costs, float(_FIRST_BITS), _ALL_BANDS if len(costs) == 2 else _BANDS)
     return points, float(bits)
 
 
@@ -122,7 +124,7 @@ def _nearest_minimum(values, sources, distance, out_values, out_sources):
 
 
 @compiled
-def _best_walk(costs, first_bits):
+def _best_walk(costs, first_bits, bands):
     """The cheapest walk over the points (columns of `costs`), one point an entry (row), and its bits.
 
     The first point costs `first_bits`, each step what its exp-Golomb code takes.
@@ -141,7 +143,7 @@ def _best_walk(costs, first_bits):
         near[:] = total
         near_source[:] = here
         distance, step_bits = 1, 3.0
-        for _ in range(_BANDS):
+        for _ in range(bands):
             _nearest_minimum(near, near_source, distance, wide, wide_source)
             for j in range(points):
                 if wide[j] + step_bits < grown[j]:

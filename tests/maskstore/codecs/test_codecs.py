@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from maskstore import Mask, MaskSpec
@@ -119,6 +119,7 @@ def test_point_probabilities_are_far_from_rounding_ties():
 
 
 @given(st.lists(st.tuples(st.integers(0, 50), st.integers(0, 50)), min_size=1, max_size=5))
+@example([(100_000, 100), (100, 100_000)])  # so far apart that no walk of short steps has both
 def test_fit_finds_the_cheapest_walk(counts):
     """Against a search over all pairs of neighbours, entry by entry."""
     array = np.array(counts)
