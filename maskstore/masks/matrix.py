@@ -188,13 +188,14 @@ class MaskMatrix:
                 f"(B, n), found weights {w.shape}, left {a.shape}, right {b.shape}"
             )
         first_bit = at.word_start * 64
-        masks, loops = self.interleaved, kernels.load(kernel)
-        if chosen is None:
-            return loops.outer_dots(masks.blocks, masks.tail, first_bit, w, a, b)
-        pairs = np.asarray(chosen, dtype=np.int64)
-        if pairs.ndim != 2 or len(pairs) != len(a) or (pairs.size and not 0 <= pairs.min() <= pairs.max() < len(masks)):
+        masks, pairs = self.interleaved, None if chosen is None else np.asarray(chosen, dtype=np.int64)
+        if pairs is not None and not (
+            pairs.ndim == 2
+            and len(pairs) == len(a)
+            and (not pairs.size or 0 <= pairs.min() <= pairs.max() < len(masks))
+        ):
             raise SpecError(f"outer_dots: expected chosen rows (B, m) below {len(masks)}, found shape {pairs.shape}")
-        return loops.outer_pairs(masks.blocks, masks.tail, first_bit, w, a, b, pairs)
+        return kernels.load(kernel).outer_dots(masks.blocks, masks.tail, first_bit, w, a, b, pairs)
 
     def weighted_sum(self, alpha: ArrayLike, *, kernel: Kernel = Kernel.NUMBA) -> NDArray[np.float32]:
         """Sum of alpha_i times mask i, flat over all layers: `(k,)` -> `(spec.bits,)` float32."""
