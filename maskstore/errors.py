@@ -12,6 +12,11 @@ class MaskStoreError(Exception):
         return str(self.args[0]) if self.args else ""
 
 
+def one_line(error: BaseException, limit: int = 160) -> str:
+    """The first `limit` characters of what an error says, on one line; its type if it says nothing."""
+    return " ".join(str(error).split())[:limit] or type(error).__name__
+
+
 class SpecError(MaskStoreError, ValueError):
     """A mask, array or gradient does not fit the layers that a `MaskSpec` declares."""
 

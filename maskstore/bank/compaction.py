@@ -13,15 +13,15 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from maskstore.bank import record
 from maskstore.bank.bank import MaskBank
+from maskstore.bank.coding import decode_mask, digest_of, encode_record, prior_of, sealed
+from maskstore.bank.maintenance import Maintenance
 from maskstore.bank.record import Base, Record
 from maskstore.bank.relations import relate
 from maskstore.codecs import Auto
 from maskstore.errors import CorruptError
-from maskstore.files import parse_json
 from maskstore.masks import Mask, MaskSpec
-from maskstore.priors import Prior, prior_from_config
+from maskstore.priors import Prior
 
 _MEASURED_BYTES = 1 << 24  # in larger banks a page more or less says nothing
 _RELATED_BYTES = 1 << 29  # of larger banks masks are coded one by one: relations need all masks in memory
@@ -63,6 +63,7 @@ def compact(
         total = recoded = 0
         try:
             with bank.transaction():
+                keeper = Maintenance(bank)
                 total, size_before = len(bank), _size_alone(bank)
                 relations = _relations(bank) if level == "max" else {}
 
@@ -71,17 +72,17 @@ def compact(
 
                 for done, (_, new) in enumerate(bank.map_records(work), 1):
                     if new is not None:
-                        bank.recode(new)
+                        keeper.recode(new)
                         recoded += 1
                     _tell(on_mask, done, 2 * total)
-                if recoded or bank.rows_bytes()[1]:
-                    bank.tidy()
+                if recoded or keeper.dead_bytes():
+                    keeper.tidy()
                     _check(bank_path, bank, lambda done: _tell(on_mask, total + done, 2 * total))
                     if 0 < size_before < _size_alone(bank):
                         raise _LargerError
         except _LargerError:
             recoded = 0
-        bank.vacuum()
+        Maintenance(bank).vacuum()
     return Compaction(total, recoded, bytes_before, bank_path.stat().st_size)
 
 
@@ -93,7 +94,7 @@ def _size_alone(bank: MaskBank) -> int:
     """How long the file would be after VACUUM, as far as a few pages matter (otherwise 0)."""
     if bank.path.stat().st_size > _MEASURED_BYTES:
         return 0
-    image = bank.image()
+    image = Maintenance(bank).image()
     link = sqlite3.connect(":memory:", isolation_level=None)
     try:
         link.deserialize(image[:18] + b"\1\1" + image[20:])  # a file in memory has no log
@@ -112,16 +113,16 @@ def _relations(bank: MaskBank) -> dict[int, _Related]:
     if len(bank) * bank.spec.words * 8 > _RELATED_BYTES:
         return {}
     rows, masks = [], []
-    for row, mask in bank.map_records(lambda row: record.decode_mask(row, bank.spec)):
+    for row, mask in bank.map_records(lambda row: decode_mask(row, bank.spec)):
         rows.append(row)
         masks.append(mask)
     needed = {base.record.id for row in rows for base in row.bases}
-    alone = [prior_from_config(parse_json(row.prior)).alone for row in rows]
+    alone = [prior_of(row.prior).alone for row in rows]
     found = relate(masks, alone, [not row.bases for row in rows])
     return {
         rows[i].id: (
             relation.prior,
-            tuple(Base(record.digest_of(masks[j]), rows[j]) for j in relation.bases),
+            tuple(Base(digest_of(masks[j]), rows[j]) for j in relation.bases),
         )
         for i, relation in found.items()
         if rows[i].id not in needed
@@ -130,18 +131,18 @@ def _relations(bank: MaskBank) -> dict[int, _Related]:
 
 def _recoded(row: Record, spec: MaskSpec, codec: Auto, related: _Related | None) -> Record | None:
     """The row in fewer bytes, under its id and with its checksum; None if there is no such."""
-    mask = record.decode_mask(row, spec)
-    prior = prior_from_config(parse_json(row.prior))
+    mask = decode_mask(row, spec)
+    prior = prior_of(row.prior)
     ways: list[_Related] = [(prior, row.bases)]
     if row.bases:
         ways.append((prior.alone, ()))
     if related is not None:
         ways.append(related)
-    coded = [record.encode_record(row.name, mask, codec, known, {}, {}, bases) for known, bases in ways]
+    coded = [encode_record(row.name, mask, codec, known, bases=bases) for known, bases in ways]
     best = min(coded, key=_cost)
     if _cost(best) >= _cost(row):
         return None
-    return record.sealed(replace(best, meta=row.meta, extras=row.extras), row.id)
+    return sealed(replace(best, meta=row.meta, extras=row.extras), row.id)
 
 
 def _cost(row: Record) -> int:
@@ -153,7 +154,7 @@ def _check(path: Path, bank: MaskBank, on_mask: Callable[[int], None]) -> None:
     """Every row of `bank`, as its transaction has it, against the rows that others still see in the file."""
 
     def content(row: Record) -> tuple[int, str, str, bytes, Mask]:
-        return row.id, row.name, row.meta, row.extras, record.decode_mask(row, bank.spec)
+        return row.id, row.name, row.meta, row.extras, decode_mask(row, bank.spec)
 
     with MaskBank.open(path) as before:
         pairs = zip(before.map_records(content), bank.map_records(content), strict=True)

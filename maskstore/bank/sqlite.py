@@ -1,4 +1,4 @@
-"""How a bank file is opened: SQLite settings, schema, locks between processes, and what its errors are called.
+"""How a bank file is made and opened by SQLite: settings, schema, and what its errors are called.
 
 `docs/format.md`, "The file", is normative for the ids, the schema and the settings.
 """
@@ -6,8 +6,6 @@
 import os
 import sqlite3
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 from maskstore.errors import (
@@ -22,7 +20,7 @@ from maskstore.errors import (
     MaskStoreError,
     NotABankError,
 )
-from maskstore.files import named_os_errors, new_file_mode, publish
+from maskstore.files import named_os_error, new_file_mode, publish
 
 APPLICATION_ID = 0x4D534B42  # "MSKB"
 FORMAT_VERSION = 1
@@ -39,31 +37,38 @@ SCHEMA = (
 )
 
 
-@contextmanager
-def named_errors(path: Path) -> Iterator[None]:
-    """Turn SQLite's and the operating system's errors about a bank into ours."""
-    with named_os_errors(path):
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise _named(error, path) from error
-        except UnicodeDecodeError as error:  # SQLite quotes damaged text in its messages, and the driver decodes those
-            raise CorruptError(f"{path}: expected an intact bank, found damaged text in it") from error
+_ERRORS: dict[int, tuple[type[MaskStoreError], str]] = {
+    sqlite3.SQLITE_CORRUPT: (CorruptError, "an intact bank"),
+    sqlite3.SQLITE_CONSTRAINT: (CorruptError, "rows that fit together"),  # our statements break no constraint
+    sqlite3.SQLITE_TOOBIG: (CorruptError, "values of possible lengths"),  # what is written was measured before
+    sqlite3.SQLITE_NOTADB: (NotABankError, "a mask bank"),
+    sqlite3.SQLITE_FULL: (BankFullError, "room to write on the disk and below the file's size limit"),
+    sqlite3.SQLITE_BUSY: (BankBusyError, "the bank to be free"),
+    sqlite3.SQLITE_LOCKED: (BankBusyError, "the bank to be free"),
+    sqlite3.SQLITE_PROTOCOL: (BankBusyError, "the bank to be free"),
+    sqlite3.SQLITE_SCHEMA: (BankBusyError, "tables that nobody else changes"),
+    sqlite3.SQLITE_READONLY: (BankReadOnlyError, "a bank that can be written"),
+    sqlite3.SQLITE_READONLY_DBMOVED: (BankIOError, "the file that was opened to stay where it is"),
+    sqlite3.SQLITE_PERM: (BankReadOnlyError, "permission for the bank and its folder"),
+    sqlite3.SQLITE_IOERR: (BankIOError, "the system to read or write the bank"),
+    sqlite3.SQLITE_CANTOPEN: (BankIOError, "the system to open the bank and its log"),
+    sqlite3.SQLITE_NOLFS: (BankIOError, "a system that can hold files of this size"),
+}
+"""What SQLite's result codes are called, and what was expected. A code that is not here, such as that of a typo in a
+statement, is an error in this package and says nothing about the file."""
 
 
-def _named(error: sqlite3.Error, path: Path) -> MaskStoreError:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code == sqlite3.SQLITE_FULL:
-        return BankFullError(f"{path}: expected room to write, found the disk or the file's size limit full")
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return BankBusyError(f"{path}: expected the bank to be free, found another writer holding it")
-    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH):
-        return BankReadOnlyError(f"{path}: expected a bank that can be written, found it read-only")
-    if code == sqlite3.SQLITE_NOTADB:
-        return NotABankError(f"{path}: expected a mask bank, found a file of another kind")
-    if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN):
-        return BankIOError(f"{path}: expected the system to read or write the bank, found: {error}")
-    return CorruptError(f"{path}: expected an intact bank, found: {error}")
+def named(error: Exception, path: Path) -> MaskStoreError | None:
+    """The named error for one of SQLite's or of the system's about a bank; None for an error in this package."""
+    if isinstance(error, OSError):
+        return named_os_error(error, path)
+    if isinstance(error, UnicodeDecodeError):  # SQLite quotes damaged text in its messages, the driver decodes those
+        return CorruptError(f"{path}: expected an intact bank, found damaged text in it")
+    code = getattr(error, "sqlite_errorcode", 0)
+    kind, expected = _ERRORS.get(code) or _ERRORS.get(code & 0xFF) or (None, "")
+    if kind is None:
+        return None
+    return kind(f"{path}: expected {expected}, found: {error} ({getattr(error, 'sqlite_errorname', '')})")
 
 
 def create_file(path: Path, page_size: int, head: dict[str, str]) -> None:
@@ -71,30 +76,29 @@ def create_file(path: Path, page_size: int, head: dict[str, str]) -> None:
 
     A log that a killed writer left there is such a thing: SQLite would replay it into the new file.
     """
-    with named_errors(path):
-        clear_side_files(path)
-        handle, scratch = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".new", dir=path.parent)
-        os.close(handle)
+    clear_side_files(path)
+    handle, scratch = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".new", dir=path.parent)
+    os.close(handle)
+    try:
+        connection = sqlite3.connect(scratch, isolation_level=None)
         try:
-            connection = sqlite3.connect(scratch, isolation_level=None)
-            try:
-                for pragma in (f"page_size={page_size}", "journal_mode=MEMORY", "synchronous=FULL"):
-                    connection.execute(f"PRAGMA {pragma}")
-                connection.execute("BEGIN EXCLUSIVE")
-                connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
-                connection.execute(f"PRAGMA user_version={FORMAT_VERSION}")
-                for statement in SCHEMA:
-                    connection.execute(statement)
-                connection.executemany("INSERT INTO head VALUES(?,?)", head.items())
-                connection.execute("COMMIT")
-                connection.execute("PRAGMA journal_mode=WAL")
-            finally:
-                connection.close()
-            os.chmod(scratch, new_file_mode())
-            publish(Path(scratch), path, overwrite=False)
+            for pragma in (f"page_size={page_size}", "journal_mode=MEMORY", "synchronous=FULL"):
+                connection.execute(f"PRAGMA {pragma}")
+            connection.execute("BEGIN EXCLUSIVE")
+            connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version={FORMAT_VERSION}")
+            for statement in SCHEMA:
+                connection.execute(statement)
+            connection.executemany("INSERT INTO head VALUES(?,?)", head.items())
+            connection.execute("COMMIT")
+            connection.execute("PRAGMA journal_mode=WAL")
         finally:
-            for leftover in (scratch, scratch + "-wal", scratch + "-shm"):
-                Path(leftover).unlink(missing_ok=True)
+            connection.close()
+        os.chmod(scratch, new_file_mode())
+        publish(Path(scratch), path, overwrite=False)
+    finally:
+        for leftover in (scratch, scratch + "-wal", scratch + "-shm"):
+            Path(leftover).unlink(missing_ok=True)
 
 
 def clear_side_files(path: Path) -> None:
@@ -118,32 +122,31 @@ def side_files(path: Path) -> list[Path]:
 
 def connect(path: Path, *, writable: bool, timeout: float) -> sqlite3.Connection:
     """Open an existing bank; every file that is not one is refused by name before SQLite acts on its content."""
-    with named_errors(path):
-        check_header(path)
-        uri = path.absolute().as_uri()
+    check_header(path)
+    uri = path.absolute().as_uri()
+    if writable:
+        if not os.access(path, os.W_OK) or not os.access(path.parent, os.W_OK):
+            raise BankReadOnlyError(f"{path}: expected permission to write there, found none")
+        uri += "?mode=rw"
+    elif os.access(path.parent, os.W_OK) or _has_content(Path(f"{path}-wal")):
+        uri += "?mode=ro"
+    else:  # nobody who could write here is at work, and SQLite could not make its shared-memory file
+        uri += "?immutable=1"
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=timeout, check_same_thread=False)
+    try:
+        # damaged text must become a failed checksum, not a decoding error in the middle of a query
+        connection.text_factory = lambda data: data.decode("utf-8", "replace")
+        connection.execute("PRAGMA trusted_schema=OFF")
+        connection.execute("PRAGMA cell_size_check=ON")
+        connection.execute("PRAGMA mmap_size=0")  # a file truncated under a map would end the process
+        _check_identity(connection, path)
         if writable:
-            if not os.access(path, os.W_OK) or not os.access(path.parent, os.W_OK):
-                raise BankReadOnlyError(f"{path}: expected permission to write there, found none")
-            uri += "?mode=rw"
-        elif os.access(path.parent, os.W_OK) or _has_content(Path(f"{path}-wal")):
-            uri += "?mode=ro"
-        else:  # nobody who could write here is at work, and SQLite could not make its shared-memory file
-            uri += "?immutable=1"
-        connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=timeout, check_same_thread=False)
-        try:
-            # damaged text must become a failed checksum, not a decoding error in the middle of a query
-            connection.text_factory = lambda data: data.decode("utf-8", "replace")
-            connection.execute("PRAGMA trusted_schema=OFF")
-            connection.execute("PRAGMA cell_size_check=ON")
-            connection.execute("PRAGMA mmap_size=0")  # a file truncated under a map would end the process
-            _check_identity(connection, path)
-            if writable:
-                connection.execute("PRAGMA journal_mode=WAL")
-                connection.execute("PRAGMA synchronous=FULL")
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _has_content(log: Path) -> bool:

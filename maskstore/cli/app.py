@@ -169,7 +169,7 @@ def put(
     except (CodecError, UnknownPriorError) as error:
         raise console.UsageError(f"--prior: {error}") from None
     described = _json_object("--meta", meta)
-    check_name(task)
+    check_name("task name", task)
     mask = Mask.from_dense(read_npz(source))
     exists = bank.exists()
     if not exists and not create:

@@ -113,8 +113,7 @@ def export(
     overwrite: Overwrite = False,
 ) -> None:
     """Export all masks, with names, metadata, codecs and priors; `import` (shards: `merge`) brings back the same."""
-    from maskstore.bank import open_source
-    from maskstore.interop import exchange
+    from maskstore.interop import exchange, open_source
     from maskstore.interop.shards import is_url, write_shard
 
     kinds = ("safetensors", "npz", "shard")
@@ -176,8 +175,7 @@ def diff(
     as_json: AsJson = False,
 ) -> None:
     """Compare two banks, or two masks: Hamming distance by layer. Exit code 0 if they are the same, 1 if not."""
-    from maskstore.bank import open_source
-    from maskstore.interop import diff_banks, diff_tasks
+    from maskstore.interop import diff_banks, diff_tasks, open_source
 
     if b is None and tasks is None:
         raise console.UsageError("diff: expected two banks, or one and --tasks T U, found one bank")

@@ -8,6 +8,7 @@ import errno
 import json
 import os
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,7 @@ from maskstore.errors import (
     MaskValueError,
     UnknownCodecError,
     UnknownPriorError,
+    one_line,
 )
 from maskstore.files import npz, replacing
 from maskstore.interop.model import Arrays, ForeignMasks, ForeignTask, ReadOptions
@@ -102,7 +104,7 @@ def load_safetensors(path: Path) -> tuple[dict[str, NDArray[Any]], Any]:
             # tensors lie in the file by size of their type and name, and are given in that order
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 -- not a mapping
     except Exception as error:  # its own error for bad files; numpy's for types that numpy lacks
-        found = " ".join(str(error).split())[:160]
+        found = one_line(error)
         raise ForeignFileError(f"{path}: expected a safetensors file of numpy types, found: {found}") from None
     return arrays, None if text is None else _parsed(text, path)
 
@@ -148,7 +150,7 @@ def from_arrays(arrays: Arrays, header: Any, path: Path, options: ReadOptions) -
     if unknown:
         raise ForeignFileError(f"{path}: expected only the header's arrays, found {sorted(unknown)[:4]}")
     names = options.task_names([task.name for task in read], path.stem)
-    named = (ForeignTask(**{**task.__dict__, "name": name}) for task, name in zip(read, names, strict=True))
+    named = (replace(task, name=name) for task, name in zip(read, names, strict=True))
     return ForeignMasks("maskstore", spec, tuple(named), meta)
 
 

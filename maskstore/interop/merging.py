@@ -7,10 +7,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from maskstore.bank import MaskBank, Record, clear_side_files, open_source, record
+from maskstore.bank import Maintenance, MaskBank, Record, clear_side_files, sealed
 from maskstore.errors import SpecError, TaskExistsError, TaskNotFoundError
 from maskstore.files import named_os_errors, publish
 from maskstore.interop.model import ForeignMasks
+from maskstore.interop.open import open_source
 from maskstore.masks import Mask, MaskSpec
 
 
@@ -99,10 +100,11 @@ def merge(
         meta, disputed = _common([source.meta for source in opened])
         count = 0
         with filling(path, spec, meta) as bank:
+            keeper = Maintenance(bank)
             for source, names_of in zip(opened, renamed, strict=True):
                 for row in source.records():
                     if row.name in names_of:  # a row that another program put meanwhile waits for the next merge
-                        bank.put_record(_renamed(row, names_of), overwrite=overwrite)
+                        keeper.put_record(_renamed(row, names_of), overwrite=overwrite)
                         count += 1
     return count, disputed
 
@@ -116,9 +118,7 @@ def _renamed(row: Record, names: Mapping[str, str]) -> Record:
     """A row under its new name, and the masks it needs under theirs, by which they are found in the new bank."""
     bases = tuple(replace(base, record=_renamed(base.record, names)) for base in row.bases)
     name = names.get(row.name, "")
-    return (
-        row if (name, bases) == (row.name, row.bases) else record.sealed(replace(row, name=name, bases=bases), row.id)
-    )
+    return row if (name, bases) == (row.name, row.bases) else sealed(replace(row, name=name, bases=bases), row.id)
 
 
 def _common(metas: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], list[str]]:

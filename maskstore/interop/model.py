@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskstore.codecs import Codec
-from maskstore.errors import ForeignFileError, ImportOptionError, MaskValueError, SpecError
+from maskstore.errors import ForeignFileError, ImportOptionError, MaskValueError, SpecError, one_line
 from maskstore.masks import Mask, MaskSpec
 from maskstore.priors import Prior
 
@@ -92,8 +92,7 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         shapes = {str(name): tuple(shape) for name, shape in value.items()}
         MaskSpec(shapes)
     except (OSError, ValueError, TypeError, AttributeError, RecursionError, SpecError) as error:
-        found = " ".join(str(error).split())[:200]
-        raise ImportOptionError(f"{path}: expected a JSON object of layer shapes, found: {found}") from None
+        raise ImportOptionError(f"{path}: expected a JSON object of layer shapes, found: {one_line(error)}") from None
     return shapes
 
 

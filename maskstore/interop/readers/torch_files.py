@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskstore.errors import ForeignFileError
+from maskstore.errors import ForeignFileError, one_line
 
 _SAFE_FROM = (2, 10)  # earlier weights_only readers could be made to run code (CVE-2025-32434, CVE-2026-24747)
 _STORED_DTYPES = {"b1": np.bool_, "u1": np.uint8}
@@ -96,12 +96,12 @@ def load_torch(path: Path) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split())
+    text = one_line(error, 10_000)
     for pattern in (r"GLOBAL (\S+) (?:was not|whose module)", r"function (<.+?>)", r"but got (<class .+?>)"):
         named = re.search(pattern, text)
         if named:
             return f"expected tensors and plain containers, found {named[1]}, which only unpickling code could load"
-    return f"expected a torch file, found: {text[:160] or type(error).__name__}"
+    return f"expected a torch file, found: {text[:160]}"
 
 
 def as_array(value: Any, what: str) -> NDArray[Any]:

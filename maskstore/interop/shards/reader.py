@@ -5,22 +5,26 @@ Rows are stored as the bank coded them.
 """
 
 import os
-from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from maskstore.bank import MaskInfo, MaskSource, Record, decoded_ahead, record
-from maskstore.errors import BankClosedError, BankIOError, CorruptError, MaskStoreError, TaskNotFoundError
-from maskstore.files import encode_meta, parse_object, replacing
+from maskstore.bank import MaskInfo, MaskSource, Record, decode_extras, standalone
+from maskstore.errors import (
+    BankClosedError,
+    BankExistsError,
+    BankIOError,
+    CorruptError,
+    MaskStoreError,
+    TaskNotFoundError,
+    one_line,
+)
+from maskstore.files import encode_meta, nearest, parse_object, replacing
 from maskstore.interop.shards import format as shard_format
 from maskstore.interop.shards.byte_ranges import is_url, open_ranges
 from maskstore.interop.shards.format import FOOTER_BYTES, MAGIC, Entry
-from maskstore.masks import Mask, MaskMatrix
 
 TAIL_BYTES = 1 << 16  # holds the index of some three thousand masks
 _SCAN_BYTES, _SCAN_ROWS = 8 << 20, 64  # records read at a time while scanning
@@ -41,7 +45,7 @@ def write_shard(source: MaskSource, location: str | os.PathLike[str], *, overwri
         _write(source, scratch)
 
 
-class ShardReader:
+class ShardReader(MaskSource):
     """The masks of a shard: a mapping from task name to `Mask`, like an open `MaskBank`. Any thread may use it.
 
     `location` is a path or an fsspec URL, `options` are fsspec's. What was read is checked against checksums that reach
@@ -80,12 +84,6 @@ class ShardReader:
         self._closed = True
         self._ranges.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self.close()
-
     def __len__(self) -> int:
         return len(self._entries)
 
@@ -96,15 +94,6 @@ class ShardReader:
     def __contains__(self, name: object) -> bool:
         return name in self._entries
 
-    def __getitem__(self, name: str) -> Mask:
-        """The mask of a task, packed: one request. TaskNotFoundError if there is none."""
-        return record.decode_mask(self.record(name), self.spec)
-
-    def layer(self, name: str, layer: str) -> NDArray[np.bool_]:
-        """One layer of one mask as a bool array; the whole record is read, for its checksum."""
-        self.spec.index(layer)
-        return self[name].layer(layer)
-
     def task_meta(self, name: str) -> dict[str, Any]:
         """The metadata stored beside a mask; it is in the index, so this is no request."""
         return self.info(name).meta
@@ -112,7 +101,7 @@ class ShardReader:
     def extras(self, name: str) -> dict[str, NDArray[Any]]:
         """The arrays stored beside a mask; no request if there are none."""
         entry = self._entry(name)
-        return record.decode_extras(self.record(name).extras, name) if entry.extras_bytes else {}
+        return decode_extras(self.record(name).extras, name) if entry.extras_bytes else {}
 
     def info(self, name: str) -> MaskInfo:
         """Metadata, codec, prior and sizes of a mask, from the index."""
@@ -120,10 +109,6 @@ class ShardReader:
         row = entry.row
         meta, codec, prior = (parse_object(text) for text in (row.meta, row.codec, row.prior))
         return MaskInfo(name, meta, codec, prior, entry.data_bytes, entry.extras_bytes)
-
-    def infos(self) -> list[MaskInfo]:
-        """`info` of all masks, in insertion order."""
-        return [self.info(name) for name in self]
 
     def record(self, name: str) -> Record:
         """The stored row of a mask, its checksum checked: one request."""
@@ -148,41 +133,15 @@ class ShardReader:
                 yield entry.record(data[entry.start - start : entry.stop - start])
             first = last + 1
 
-    def masks(self) -> Iterator[tuple[str, Mask]]:
-        """All (name, mask) pairs in insertion order, decoded on all cores."""
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            rows = self.records()
-            while batch := list(islice(rows, decoded_ahead(self.spec))):
-                decoded = pool.map(lambda row: record.decode_mask(row, self.spec), batch)
-                yield from zip((row.name for row in batch), decoded, strict=True)
-
-    def matrix(self, names: Sequence[str] | None = None) -> MaskMatrix:
-        """All masks, or those named, as packed rows ready for inference."""
-        result = MaskMatrix(self.spec)
-        pairs = self.masks() if names is None else ((name, self[name]) for name in names)
-        for name, mask in pairs:
-            result.append(name, mask)
-        return result
-
-    def verify(self) -> int:
-        """Check every byte of the file and decode every mask; returns the number of masks."""
+    def _check_file(self) -> None:
         if self._read(0, len(MAGIC)) != MAGIC:
             raise CorruptError(f"{self.location}: expected to start with {MAGIC!r}, found other bytes")
-        count = 0
-        for row in self.records():
-            self.info(row.name)
-            record.decode_extras(row.extras, row.name)
-            record.decode_mask(row, self.spec)
-            count += 1
-        return count
 
     def _entry(self, name: str) -> Entry:
-        try:
-            return self._entries[name]
-        except KeyError:
-            raise TaskNotFoundError(
-                f"task {name!r:.80}: expected one of {len(self)} tasks in {self.location}"
-            ) from None
+        if name not in self._entries:
+            found = f"expected one of {len(self)} tasks in {self.location}{nearest(str(name), self)}"
+            raise TaskNotFoundError(f"task {name!r:.80}: {found}")
+        return self._entries[name]
 
     def _read(self, start: int, stop: int) -> bytes:
         if self._closed:
@@ -198,7 +157,7 @@ def _write(source: MaskSource, path: Path) -> None:
     with path.open("wb") as file:
         file.write(MAGIC)
         for stored in source.records():
-            row = record.standalone(stored, source.spec)
+            row = standalone(stored, source.spec)
             file.write(row.extras)
             file.write(row.data)
             rows.append(shard_format.encode_row(row))
@@ -211,8 +170,6 @@ def _upload(source: MaskSource, url: str, *, overwrite: bool) -> None:
 
     import fsspec
 
-    from maskstore.errors import BankExistsError
-
     try:
         files, path = fsspec.core.url_to_fs(url)
         if not overwrite and files.exists(path):
@@ -224,4 +181,4 @@ def _upload(source: MaskSource, url: str, *, overwrite: bool) -> None:
     except MaskStoreError:
         raise
     except Exception as error:  # every file system has its own errors
-        raise BankIOError(f"{url}: expected to write there, found: {' '.join(str(error).split())[:160]}") from error
+        raise BankIOError(f"{url}: expected to write there, found: {one_line(error)}") from error

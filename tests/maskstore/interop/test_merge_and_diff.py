@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from maskstore import MaskBank, MaskSpec
+from maskstore.bank import Maintenance
 from maskstore.cli import console
 from maskstore.cli.app import app
 from maskstore.errors import MaskStoreError, SpecError, TaskExistsError, TaskNotFoundError
@@ -86,9 +87,9 @@ def test_renaming_and_prefixes(banks):
 
 
 def test_a_merge_that_fails_in_the_middle_leaves_nothing(banks, monkeypatch):
-    before, put = _rows(banks / "a.bank"), MaskBank.put_record
+    before, put = _rows(banks / "a.bank"), Maintenance.put_record
     monkeypatch.setattr(
-        MaskBank, "put_record", lambda self, row, **how: 1 / 0 if row.name == "other-2" else put(self, row, **how)
+        Maintenance, "put_record", lambda self, row, **how: 1 / 0 if row.name == "other-2" else put(self, row, **how)
     )
     for target in ("a.bank", "new.bank"):
         with pytest.raises(ZeroDivisionError):

@@ -10,8 +10,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskstore import MaskBank, MaskSpec
-from maskstore.bank.source import open_source
+from maskstore import MaskBank, MaskSpec, open_source
 from maskstore.errors import (
     BankClosedError,
     BankExistsError,
