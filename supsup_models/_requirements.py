@@ -30,6 +30,8 @@ def attach(name: str, file: str) -> tuple[Callable[[str], Any], Callable[[], lis
     find, names, listed = lazy_loader.attach_stub(name, file)
 
     def lookup(wanted: str) -> Any:
+        if wanted not in listed:
+            raise AttributeError(f"module {name!r} has no attribute {wanted!r}")
         with torch_needed():
             return find(wanted)
 

@@ -10,9 +10,9 @@ from torch import Tensor
 from hopfield import patterns as pt
 from hopfield.errors import DimensionError, RuleError
 from hopfield.memories.couplings import Couplings
-from hopfield.memories.spins import packed_bytes, unpacked
 from maskstore import kernels
 from maskstore.masks import Interleaved, bits
+from maskstore.torch import packed_bytes, unpacked
 
 Precision = Literal["int8", "ternary", "one-bit"]
 _TILE = 256  # rows that are floats at a time

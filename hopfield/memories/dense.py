@@ -9,10 +9,8 @@ import torch
 from torch import Tensor
 
 from hopfield import files as storage
-from hopfield import patterns as pt
 from hopfield.errors import RuleError
-from hopfield.memories import spins as packed
-from hopfield.memories.packed import PackedMemory, restored_masks
+from hopfield.memories.packed import PackedMemory, matrix_of, restored_masks
 from maskstore import MaskMatrix
 
 Shape = Literal["polynomial", "exponential"]
@@ -63,12 +61,12 @@ class DenseAssociativeMemory(PackedMemory):
         device: torch.device | str = "cpu",
     ) -> Self:
         """A memory of patterns `(k, d)`, bool or -1/+1."""
-        return cls(packed.matrix_of(pt.as_patterns(patterns)), shape, degree=degree, beta=beta, device=device)
+        return cls(matrix_of(patterns), shape, degree=degree, beta=beta, device=device)
 
     @property
     def nbytes(self) -> int:
         """Bytes of the packed patterns, and of their copy on a device."""
-        return self.masks.nbytes + self._spins.nbytes
+        return self.masks.nbytes + self._packed.nbytes
 
     @property
     def limit(self) -> float:
@@ -85,18 +83,18 @@ class DenseAssociativeMemory(PackedMemory):
 
     def field_at(self, state: Tensor, neuron: int) -> Tensor:
         """Local field of one neuron: `(b, d)` -> `(b,)`."""
-        pull, self_pull = self._pulls(self._spins.dot(state))
-        return (pull @ self._spins.column(neuron) + state[:, neuron] * self_pull).float()
+        pull, self_pull = self._pulls(self._dot(state))
+        return (pull @ self._column(neuron) + state[:, neuron] * self_pull).float()
 
     def _study(self, rows: np.ndarray, known: int) -> Callable[[], None]:
         return lambda: None  # the patterns are all there is
 
     def _fields(self, states: Tensor) -> Tensor:
-        pull, self_pull = self._pulls(self._spins.dot(states))
-        return (self._spins.weighted(pull) + states * self_pull[:, None]).float()
+        pull, self_pull = self._pulls(self._dot(states))
+        return (self._weighted(pull) + states * self_pull[:, None]).float()
 
     def _energies(self, states: Tensor) -> Tensor:
-        q = self._spins.dot(states)
+        q = self._dot(states)
         if self.shape == "exponential":
             return -(torch.logsumexp(self.beta * q, dim=1) / self.beta).float()
         return -self._f(q).sum(dim=1).float()

@@ -8,12 +8,10 @@ import torch
 from torch import Tensor
 
 from hopfield import files as storage
-from hopfield import patterns as pt
 from hopfield.errors import PatternError, StoreError
 from hopfield.memories import dual_kernels as dual
-from hopfield.memories import spins as packed
 from hopfield.memories.centring import Centring
-from hopfield.memories.packed import PackedMemory, restored_masks
+from hopfield.memories.packed import PackedMemory, matrix_of, restored_masks
 from hopfield.rules import Hebbian, Rule, from_settings
 from maskstore import MaskMatrix
 
@@ -56,12 +54,12 @@ class DualMemory(PackedMemory):
         cls, patterns: Any, rule: Rule | None = None, *, centre: float = 0.0, device: torch.device | str = "cpu"
     ) -> Self:
         """A memory of patterns `(k, d)`, bool or -1/+1."""
-        return cls(packed.matrix_of(pt.as_patterns(patterns)), rule, centre=centre, device=device)
+        return cls(matrix_of(patterns), rule, centre=centre, device=device)
 
     @property
     def nbytes(self) -> int:
         """Bytes of packed patterns, diagonal, C and Gram matrix."""
-        return self.masks.nbytes + self._spins.nbytes + self._diagonal.nbytes + self._kernel.nbytes + self._gram.nbytes
+        return self.masks.nbytes + self._packed.nbytes + self._diagonal.nbytes + self._kernel.nbytes + self._gram.nbytes
 
     @property
     def limit(self) -> float:
@@ -71,21 +69,21 @@ class DualMemory(PackedMemory):
     def to(self, device: torch.device | str) -> Self:
         """Move to a device; returns itself."""
         self._move(device)
-        self._centring = self._centring.to(self._device)
-        self._kernel, self._diagonal = self._kernel.to(self._device), self._diagonal.to(self._device)
+        self._centring = self._centring.to(self.device)
+        self._kernel, self._diagonal = self._kernel.to(self.device), self._diagonal.to(self.device)
         return self
 
     def field_at(self, state: Tensor, neuron: int) -> Tensor:
         """Local field of one neuron: `(b, d)` -> `(b,)`."""
         z = self._centring.shift(state)
-        column = self._spins.column(neuron) - self._centre
+        column = self._column(neuron) - self._centre
         whole = self._overlaps(z) @ self._kernel @ column - z[:, neuron] * self._diagonal[neuron]
         return (whole + self._centring.push_at(neuron)).float()
 
     def _fields(self, states: Tensor) -> Tensor:
         z = self._centring.shift(states)
         weights = self._overlaps(z) @ self._kernel
-        whole = self._spins.weighted(weights) - self._centre * weights.sum(dim=1, keepdim=True)
+        whole = self._weighted(weights) - self._centre * weights.sum(dim=1, keepdim=True)
         return (whole - z * self._diagonal + self._centring.push(z)).float()
 
     def _energies(self, states: Tensor) -> Tensor:
@@ -95,7 +93,7 @@ class DualMemory(PackedMemory):
         """`X (z - c)`: `(b, d)` -> `(b, k)` float64."""
         if len(self._gram) != len(self.masks):
             raise _changed(len(self._gram), len(self.masks))
-        return self._spins.dot(shifted) - self._centre * shifted.sum(dim=1, keepdim=True)
+        return self._dot(shifted) - self._centre * shifted.sum(dim=1, keepdim=True)
 
     def _study(self, rows: np.ndarray, known: int) -> Callable[[], None]:
         if known and known != len(self._gram):
@@ -108,7 +106,7 @@ class DualMemory(PackedMemory):
             gains = dual.gains(rows, self.masks.spec, self._centre, gram, kernel, diagonal)[known:]
             threshold = float((known * self._centring.threshold + gains.sum()) / len(rows))
         centre = torch.tensor(self._centre) if self._centre else None
-        where = self._device
+        where = self.device
 
         def finish() -> None:
             self._gram = gram

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor
 
 from hopfield.errors import RuleError
-from hopfield.memories.spins import packed_bytes, tiles
 from hopfield.rules import NEW_DIRECTION, Hebbian, PseudoInverse, Rule, Storkey
 from maskstore import MaskSpec
+from maskstore.torch import packed_bytes, tiles
 
 Kernel = Callable[[np.ndarray, int], np.ndarray]
 """Gram matrix `(k, k)` float64 and d -> C `(k, k)` float64."""
@@ -44,8 +44,8 @@ def diagonal(rows: np.ndarray, spec: MaskSpec, centre: float, kernel: Tensor) ->
     result = torch.zeros(spec.bits)
     if len(rows):
         weights = kernel.float()
-        for flat, spins in tiles(packed_bytes(rows), spec):
-            x = spins - centre  # (k, t)
+        for flat, bits in tiles(packed_bytes(rows), spec):
+            x = 2 * bits - 1 - centre  # (k, t)
             result[flat] = (x * (weights @ x)).sum(dim=0)
     return result
 
@@ -56,8 +56,8 @@ def gains(
     """`x . Ψ x / x . x` of every pattern, Ψ with zero diagonal, `(k,)`: x² = 1 + c² - 2 c z for spins z."""
     whole = np.einsum("ab,bc,ca->a", gram, kernel.numpy(), gram)
     spins = torch.zeros(len(rows), dtype=torch.float64)
-    for flat, z in tiles(packed_bytes(rows), spec):
-        spins += z @ diagonal[flat]
+    for flat, bits in tiles(packed_bytes(rows), spec):
+        spins += (2 * bits - 1) @ diagonal[flat]
     own = (1 + centre**2) * float(diagonal.sum(dtype=torch.float64)) - 2 * centre * spins.numpy()
     result: np.ndarray = (whole - own) / gram.diagonal().clip(min=1e-30)
     return result

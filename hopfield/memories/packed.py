@@ -1,4 +1,7 @@
-"""`PackedMemory`: what memories share that keep the patterns themselves, one bit a neuron."""
+"""`PackedMemory`: what memories share that keep the patterns themselves, one bit a neuron.
+
+A bit b of a `MaskMatrix` is the spin 2 b - 1, so that products with spins follow from the products of packed masks.
+"""
 
 from abc import abstractmethod
 from collections.abc import Callable
@@ -8,11 +11,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from hopfield import patterns as pt
 from hopfield.errors import DeviceError, DimensionError, ForgetError
-from hopfield.memories import spins as packed
 from hopfield.memories.base import Memory
 from maskstore import Mask, MaskMatrix, MaskSpec
-from maskstore.torch import as_device
+from maskstore.torch import PackedMasks, as_device
 
 
 class PackedMemory(Memory):
@@ -25,8 +28,7 @@ class PackedMemory(Memory):
 
     def __init__(self, masks: MaskMatrix, device: torch.device | str) -> None:
         self.masks = masks
-        self._device = as_device(device, DeviceError)
-        self._spins = packed.spins_on(masks, self._device)
+        self._packed = PackedMasks.of(masks, as_device(device, DeviceError))
 
     @property
     def dim(self) -> int:
@@ -39,7 +41,7 @@ class PackedMemory(Memory):
     @property
     def device(self) -> torch.device:
         """Where fields are computed."""
-        return self._device
+        return self._packed.device
 
     def forget(self, name: str) -> None:
         """Take the pattern of that name out; what stays is as if it had never been stored.
@@ -50,7 +52,7 @@ class PackedMemory(Memory):
             raise ForgetError(f"forget: expected one of {len(self)} stored names, found {name!r:.60}")
         kept = self.masks.select([other for other in self.masks.names if other != name])
         finish = self._study(kept.rows, 0)
-        self.masks, self._spins = kept, packed.spins_on(kept, self._device)
+        self.masks, self._packed = kept, PackedMasks.of(kept, self.device)
         finish()
 
     @abstractmethod
@@ -61,19 +63,30 @@ class PackedMemory(Memory):
         """
 
     def _learn(self, new: Tensor) -> Callable[[], None]:
-        added = packed.named_masks(self.masks, new)
+        added = _named_masks(self.masks, new)
         rows = np.concatenate([self.masks.rows, np.stack([mask.words for mask in added.values()])])
         finish = self._study(rows, len(self))
 
         def commit() -> None:
-            packed.append_all(self.masks, added)
+            _append_all(self.masks, added)
             finish()
 
         return commit
 
     def _move(self, device: torch.device | str) -> None:
-        self._device = as_device(device, DeviceError)
-        self._spins = packed.spins_on(self.masks, self._device)
+        self._packed = PackedMasks.of(self.masks, as_device(device, DeviceError))
+
+    def _dot(self, states: Tensor) -> Tensor:
+        """`X z` for the patterns X `(k, d)`: states `(b, d)` -> `(b, k)` float64."""
+        return 2 * self._packed.dot(states).double() - states.sum(dim=1, dtype=torch.float64, keepdim=True)
+
+    def _weighted(self, weights: Tensor) -> Tensor:
+        """`Xᵀ a`: weights `(b, k)` -> `(b, d)` float64."""
+        return 2 * self._packed.weighted_sum(weights).double() - weights.sum(dim=1, keepdim=True)
+
+    def _column(self, neuron: int) -> Tensor:
+        """One neuron's spin in every pattern, `(k,)` float64."""
+        return 2 * self._packed.column(neuron).double() - 1
 
     def _masks_header(self) -> dict[str, Any]:
         return {"spec": self.masks.spec.to_json(), "names": list(self.masks.names)}
@@ -82,9 +95,33 @@ class PackedMemory(Memory):
         return {"patterns": np.ascontiguousarray(self.masks.rows)}
 
 
+def matrix_of(patterns: Any) -> MaskMatrix:
+    """Patterns `(k, d)`, bool or -1/+1, as a matrix of masks with one layer, "pattern"."""
+    signs = pt.as_patterns(patterns)
+    masks = MaskMatrix(MaskSpec({"pattern": (signs.shape[1],)}))
+    _append_all(masks, _named_masks(masks, signs))
+    return masks
+
+
 def restored_masks(header: dict[str, Any], arrays: dict[str, Any]) -> MaskMatrix:
     """The masks of a saved packed memory."""
     spec, rows, names = MaskSpec.from_json(header["spec"]), arrays["patterns"], header["names"]
     if rows.shape != (len(names), spec.words):
         raise DimensionError(f"patterns: expected {len(names)} rows of {spec.words} words, found {rows.shape}")
     return MaskMatrix(spec, [Mask(spec, row) for row in rows], names)
+
+
+def _named_masks(masks: MaskMatrix, signs: Tensor) -> dict[str, Mask]:
+    """Patterns `(k, d)` as masks of a matrix's spec, under its next free names "pattern-0", "pattern-1", ..."""
+    taken, new = set(masks.names), dict[str, Mask]()
+    for dense in pt.to_bits(signs).cpu().numpy():
+        number = len(masks) + len(new)
+        while f"pattern-{number}" in taken or f"pattern-{number}" in new:
+            number += 1
+        new[f"pattern-{number}"] = Mask.from_flat(dense, masks.spec)
+    return new
+
+
+def _append_all(masks: MaskMatrix, new: dict[str, Mask]) -> None:
+    for name, mask in new.items():
+        masks.append(name, mask)

@@ -6,6 +6,7 @@
 import os
 import sqlite3
 import tempfile
+from functools import partial
 from pathlib import Path
 
 from maskstore.errors import (
@@ -135,7 +136,7 @@ def connect(path: Path, *, writable: bool, timeout: float) -> sqlite3.Connection
     connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=timeout, check_same_thread=False)
     try:
         # damaged text must become a failed checksum, not a decoding error in the middle of a query
-        connection.text_factory = lambda data: data.decode("utf-8", "replace")
+        connection.text_factory = partial(str, encoding="utf-8", errors="replace")
         connection.execute("PRAGMA trusted_schema=OFF")
         connection.execute("PRAGMA cell_size_check=ON")
         connection.execute("PRAGMA mmap_size=0")  # a file truncated under a map would end the process

@@ -1,6 +1,6 @@
-"""Packed masks on a GPU: Triton kernels, and plain torch where Triton or the GPU is missing. See `docs/gpu.md`."""
+"""Packed masks in torch: their products on the CPU and on a GPU (`docs/gpu.md`), and devices by name."""
 
 from maskstore.torch.devices import as_device
-from maskstore.torch.packed import PackedRows
+from maskstore.torch.packed import Backend, PackedMasks, packed_bytes, tiles, unpacked
 
-__all__ = ["PackedRows", "as_device"]
+__all__ = ["Backend", "PackedMasks", "as_device", "packed_bytes", "tiles", "unpacked"]

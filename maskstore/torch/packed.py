@@ -1,110 +1,243 @@
-"""`PackedRows`: the masks of a `MaskMatrix`, packed, on a device, with the two products that inference needs there."""
+"""`PackedMasks`: the masks of a `MaskMatrix`, packed, with the products that inference needs, on any device.
 
-from collections.abc import Sequence
+There are three ways to the same numbers, listed in `Backend`.
+"""
+
+from collections.abc import Iterator, Sequence
+from enum import Enum
 from importlib.util import find_spec
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from maskstore.errors import MaskValueError
+from maskstore.errors import DeviceError, MaskValueError
 from maskstore.masks import MaskMatrix, MaskSpec
+from maskstore.torch.devices import as_device
 
-_ROWS, _WORDS, _SPAN = 16, 64, 8  # a tile of the dot product, and the tiles that one program walks
-_SUM_WORDS = 32
-_TILE_WORDS = 1 << 10  # words that the torch fallback unpacks at a time
+_TILE = 1 << 12  # bits of every mask that are floats at a time; whole bytes
 
 
-class PackedRows:
-    """k packed masks on a device: `8 * spec.words` bytes a mask, and nothing else that grows with k.
+class Backend(Enum):
+    """What computes the products of packed masks."""
 
-    Flat tensors are float32 over all layers in spec order, without padding, on the same device.
+    MATRIX = "matrix"
+    """The kernels of the `MaskMatrix` itself; on the CPU only, where it is the default."""
+    TRITON = "triton"
+    """Triton kernels over a packed copy on the device; the default on CUDA, where Triton is installed."""
+    TORCH = "torch"
+    """Torch over a packed copy on the device, some bits of every mask unpacked at a time; works everywhere."""
+
+
+class PackedMasks:
+    """k masks, packed, with products in torch.
+
+    On the CPU the masks stay in the `MaskMatrix` and take no further memory. On another device a copy lies there,
+    `8 * spec.words` bytes a mask. Masks that are appended to the matrix are seen here too: the next product copies them
+    to the device. A copy costs time, so keep the `PackedMasks` of a matrix that is used again.
+
+    "Flat" tensors are float32 over all layers in spec order, without padding, `(spec.bits,)`. Arguments may have any
+    real dtype and lie on any device; results lie on the device of the masks.
+
+    Examples:
+        Two masks of three weights, and a gradient by those weights:
+
+        >>> import torch
+        >>> from maskstore import Mask, MaskMatrix, MaskSpec
+        >>> from maskstore.torch import PackedMasks
+        >>> spec = MaskSpec({"fc": (1, 3)})
+        >>> rows = ([[1, 0, 1]], [[0, 1, 1]])
+        >>> matrix = MaskMatrix(spec, [Mask.from_dense({"fc": row}, spec) for row in rows])
+        >>> masks = PackedMasks.of(matrix, "cpu")  # "cuda" where there is a GPU
+        >>> masks.dot(torch.tensor([1.0, 2.0, 4.0]))  # the sum of the gradient over the weights of each mask
+        tensor([5., 6.])
+        >>> masks.weighted_sum(torch.tensor([0.25, 0.75]))  # the superposition of the two masks
+        tensor([0.2500, 0.7500, 1.0000])
+        >>> masks.mean()
+        tensor([0.5000, 0.5000, 1.0000])
     """
 
-    def __init__(self, spec: MaskSpec, rows: Tensor) -> None:
+    def __init__(self, spec: MaskSpec, device: torch.device, backend: Backend, held: MaskMatrix | Tensor) -> None:
         self.spec = spec
-        self._rows = rows  # (k, 2 * spec.words) int32
-        self._mean: Tensor | None = None
+        self.device = device
+        self.backend = backend
+        self._held = held  # a matrix, which may grow, or packed bytes (k, 8 * spec.words) on the device
+        self._matrix = held if backend is Backend.MATRIX and isinstance(held, MaskMatrix) else None
+        self._copied: Tensor | None = None  # packed bytes of the matrix, made when first needed
+        self._mean: tuple[int, Tensor] | None = None  # of so many masks
 
     @classmethod
-    def of(cls, matrix: MaskMatrix, device: torch.device | str) -> "PackedRows":
-        """The masks of a matrix, copied to a device."""
-        words = matrix.packed.rows().astype("<u8", copy=False).view("<i4")
-        return cls(matrix.spec, torch.from_numpy(words).to(device))
+    def of(
+        cls, matrix: MaskMatrix, device: torch.device | str = "cpu", *, backend: Backend | None = None
+    ) -> "PackedMasks":
+        """The masks of a matrix, for products on a device.
+
+        Args:
+            matrix: The masks. It is shared, not copied, and may grow.
+            device: Where products are computed.
+            backend: What computes them; by default the fastest that works there.
+
+        Raises:
+            DeviceError: Torch cannot use the device here, or `Backend.MATRIX` was asked for on another than the CPU.
+        """
+        where = as_device(device)
+        if backend is None:
+            on_device = Backend.TRITON if where.type == "cuda" and find_spec("triton") is not None else Backend.TORCH
+            backend = Backend.MATRIX if where.type == "cpu" else on_device
+        if backend is Backend.MATRIX and where.type != "cpu":
+            raise DeviceError(f"Backend.MATRIX: expected the device cpu, found {where}")
+        return cls(matrix.spec, where, backend, matrix)
 
     def __len__(self) -> int:
-        return len(self._rows)
+        return len(self._held)
 
     @property
-    def device(self) -> torch.device:
-        """Where the rows are."""
-        return self._rows.device
+    def nbytes(self) -> int:
+        """Bytes of the copy on the device; 0 where there is none."""
+        return 0 if self._matrix is not None else 8 * self.spec.words * len(self)
 
-    def select(self, rows: Sequence[int]) -> "PackedRows":
-        """Some of the masks, in this order, on the same device."""
-        return PackedRows(self.spec, self._rows[torch.tensor(rows, dtype=torch.int64, device=self.device)])
+    def select(self, rows: Sequence[int]) -> "PackedMasks":
+        """The masks of these rows, in this order, on the same device; they do not follow the matrix any more."""
+        if self._matrix is not None:
+            return PackedMasks(self.spec, self.device, self.backend, self._matrix.select(rows))
+        chosen = torch.tensor(rows, dtype=torch.int64, device=self.device)
+        return PackedMasks(self.spec, self.device, self.backend, self._copy()[chosen])
 
     def mean(self) -> Tensor:
-        """The mean mask, flat `(spec.bits,)`; computed once, not to be written to."""
-        if self._mean is None:
-            self._mean = self.weighted_sum(torch.ones(len(self), device=self.device)) / len(self)
-        return self._mean
+        """The mean mask, flat, in [0, 1].
 
-    def dot(self, g: Tensor, *, triton: bool | None = None) -> Tensor:
-        """Inner product of every mask with a flat tensor `(spec.bits,)` -> `(k,)`.
+        It is kept: the same tensor comes back until a mask is added. Do not write to it.
 
-        `triton` says whether to use the Triton kernel; by default where there is a GPU and the package.
+        Raises:
+            MaskValueError: There is no mask.
         """
-        if g.shape != (self.spec.bits,):
-            raise MaskValueError(f"dot: expected a flat tensor of shape ({self.spec.bits},), found {tuple(g.shape)}")
-        padded = g.new_zeros(64 * self.spec.words, dtype=torch.float32)
-        for layer in self.spec:
-            padded[64 * layer.word_start :][: layer.size] = g[layer.flat]
-        if self._use_triton(triton):
-            return _triton_dot(self._rows, padded)
-        total = padded.new_zeros(len(self))
-        for start in range(0, self._rows.shape[1], _TILE_WORDS):
-            bits = _unpacked(self._rows[:, start : start + _TILE_WORDS])
-            total += bits @ padded[32 * start : 32 * start + bits.shape[1]]
+        count = len(self)  # read before the mean is computed: a mask that arrives in between counts next time
+        if not count:
+            raise MaskValueError("mean: expected at least one mask, found none")
+        kept = self._mean
+        if kept is None or kept[0] != count:
+            if self._matrix is not None:
+                mean = torch.from_numpy(self._matrix.mean())
+            else:
+                mean = self.weighted_sum(torch.ones(count, device=self.device)) / count
+            self._mean = kept = count, mean
+        return kept[1]
+
+    def dot(self, g: Tensor) -> Tensor:
+        """Inner products of every mask with a flat tensor, or with each of a batch.
+
+        Args:
+            g: Flat `(spec.bits,)`, or a batch `(b, spec.bits)`.
+
+        Returns:
+            `(k,)` or `(b, k)`, float32.
+
+        Raises:
+            MaskValueError: `g` has another shape.
+        """
+        g = self._taken(g, "dot", "a flat tensor", self.spec.bits)
+        if self._matrix is not None:
+            array = g.numpy()
+            return torch.from_numpy(self._matrix.dot(array) if g.ndim == 1 else self._matrix.dot_many(array))
+        rows = self._copy()
+        if self.backend is Backend.TRITON and g.ndim == 1:
+            from maskstore.torch import triton_kernels
+
+            return triton_kernels.dot(rows, self._padded(g))
+        total = g.new_zeros(*g.shape[:-1], len(rows))
+        for flat, bits in tiles(rows, self.spec):
+            total += g[..., flat] @ bits.T
         return total
 
-    def weighted_sum(self, alpha: Tensor, *, triton: bool | None = None) -> Tensor:
-        """Sum of alpha_i times mask i: `(k,)` -> flat `(spec.bits,)`; `triton` as in `dot`."""
-        if alpha.shape != (len(self),):
-            raise MaskValueError(f"weighted_sum: expected {len(self)} weights, found shape {tuple(alpha.shape)}")
-        alpha = alpha.float().contiguous()
-        if self._use_triton(triton):
-            padded = _triton_weighted_sum(self._rows, alpha)
+    def weighted_sum(self, alpha: Tensor) -> Tensor:
+        """Sum of alpha_i times mask i.
+
+        Args:
+            alpha: One weight a mask, `(k,)`, or a batch `(b, k)`.
+
+        Returns:
+            Flat `(spec.bits,)`, or a batch `(b, spec.bits)`, float32.
+
+        Raises:
+            MaskValueError: `alpha` has another shape.
+        """
+        alpha = self._taken(alpha, "weighted_sum", "weights", len(self))
+        if self._matrix is not None:
+            if alpha.ndim == 1:
+                return torch.from_numpy(self._matrix.weighted_sum(alpha.numpy()))
+            sums = alpha.new_empty(len(alpha), self.spec.bits)
+            for row, weights in zip(sums, alpha, strict=True):
+                row.copy_(torch.from_numpy(self._matrix.weighted_sum(weights.numpy())))
+            return sums
+        rows = self._copy()
+        if self.backend is Backend.TRITON and alpha.ndim == 1:
+            from maskstore.torch import triton_kernels
+
+            padded = triton_kernels.weighted_sum(rows, alpha.contiguous())
+            return torch.cat([padded[64 * layer.word_start :][: layer.size] for layer in self.spec])
+        return torch.cat([alpha @ bits for _, bits in tiles(rows, self.spec)], dim=-1)
+
+    def column(self, index: int) -> Tensor:
+        """One bit of every mask, `(k,)` float32: the bit at a flat index in `range(spec.bits)`."""
+        layer = next(layer for layer in self.spec if index < layer.flat_start + layer.size)
+        byte, shift = divmod(index - layer.flat_start, 8)
+        if self._matrix is not None:
+            word, byte = layer.word_start + byte // 8, byte % 8
+            column = packed_bytes(self._matrix.packed.rows(slice(word, word + 1)))[:, byte]
         else:
-            tiles = self._rows.split(_TILE_WORDS, dim=1)
-            padded = torch.cat([alpha @ _unpacked(tile) for tile in tiles])
-        return torch.cat([padded[64 * layer.word_start :][: layer.size] for layer in self.spec])
+            column = self._copy()[:, 8 * layer.word_start + byte]
+        return (column >> shift & 1).float()
 
-    def _use_triton(self, wanted: bool | None) -> bool:
-        return self._rows.is_cuda and find_spec("triton") is not None if wanted is None else wanted
+    def _copy(self) -> Tensor:
+        """The packed copy on the device, up to date."""
+        if isinstance(self._held, Tensor):
+            return self._held
+        copied = self._copied
+        if copied is None or len(copied) != len(self._held):
+            self._copied = copied = packed_bytes(self._held.packed.rows()).to(self.device)
+        return copied
+
+    def _taken(self, values: Tensor, where: str, what: str, size: int) -> Tensor:
+        """An argument as float32 on the device; MaskValueError unless it is `(size,)` or `(b, size)`."""
+        if values.ndim not in (1, 2) or values.shape[-1] != size:
+            raise MaskValueError(
+                f"{where}: expected {what} of shape ({size},) or (b, {size}), found {tuple(values.shape)}"
+            )
+        return values.to(self.device, torch.float32)
+
+    def _padded(self, g: Tensor) -> Tensor:
+        """A flat tensor as layers lie in packed words, `(64 * spec.words,)`."""
+        padded = g.new_zeros(64 * self.spec.words)
+        for layer in self.spec:
+            padded[64 * layer.word_start :][: layer.size] = g[layer.flat]
+        return padded
+
+    def __repr__(self) -> str:
+        return f"PackedMasks({len(self)} masks x {self.spec.bits} bits, {self.device}, {self.backend.value})"
 
 
-def _unpacked(words: Tensor) -> Tensor:
-    """int32 `(k, w)` -> float32 bits `(k, 32 w)`."""
-    bits = (words.unsqueeze(2) >> torch.arange(32, dtype=torch.int32, device=words.device)) & 1
-    return bits.view(len(words), 32 * words.shape[1]).float()
+def packed_bytes(rows: NDArray[np.uint64]) -> Tensor:
+    """Packed words `(k, words)` uint64 as bytes `(k, 8 * words)` uint8, bit i of a row in byte i // 8.
+
+    They share the memory of the words where those may be written to, and are a copy elsewhere.
+    """
+    words = np.require(rows, dtype="<u8", requirements=["C", "W"])
+    return torch.from_numpy(words.view(np.uint8).reshape(len(rows), 8 * rows.shape[1]))
 
 
-def _triton_dot(rows: Tensor, padded: Tensor) -> Tensor:
-    from maskstore.torch.triton_kernels import dot_kernel
-
-    k, words = rows.shape
-    spans = max(1, -(-words // (_WORDS * _SPAN)))
-    partial = padded.new_zeros(spans, k)
-    if k and words:
-        dot_kernel[(-(-k // _ROWS), spans)](rows, padded, partial, k, words, ROWS=_ROWS, WORDS=_WORDS, SPAN=_SPAN)
-    return partial.sum(dim=0)  # in a fixed order, unlike atomic adds
+def unpacked(packed: Tensor, count: int) -> Tensor:
+    """The first `count` bits of packed bytes `(n, bytes)` uint8, as `(n, count)` float32."""
+    shifts = torch.arange(8, dtype=torch.uint8, device=packed.device)
+    bits = packed.unsqueeze(2) >> shifts & 1
+    return bits.reshape(len(packed), 8 * packed.shape[1])[:, :count].float()
 
 
-def _triton_weighted_sum(rows: Tensor, alpha: Tensor) -> Tensor:
-    from maskstore.torch.triton_kernels import weighted_sum_kernel
-
-    k, words = rows.shape
-    out = alpha.new_zeros(32 * words)
-    if k and words:
-        weighted_sum_kernel[(-(-words // _SUM_WORDS),)](rows, alpha, out, k, words, WORDS=_SUM_WORDS)
-    return out
+def tiles(rows: Tensor, spec: MaskSpec) -> Iterator[tuple[slice, Tensor]]:
+    """Packed masks, some bits of each at a time: where these lie in a flat tensor, and the bits `(k, t)` float32."""
+    for layer in spec:
+        for start in range(0, layer.size, _TILE):
+            count = min(_TILE, layer.size - start)
+            first = layer.word_start * 8 + start // 8
+            flat = slice(layer.flat_start + start, layer.flat_start + start + count)
+            yield flat, unpacked(rows[:, first : first + (count + 7) // 8], count)

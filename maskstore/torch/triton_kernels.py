@@ -1,12 +1,37 @@
 """The packed dot product and the weighted sum of masks in Triton. Importing this module needs `triton`.
 
 Bits lie as `maskstore.masks.bits` says; rows are 32-bit words here (a 64-bit word is two of them, low half first). Each
-program holds a tile of rows times words and walks the 32 bit positions, so that a word is
-loaded once.
+program holds a tile of rows times words and walks the 32 bit positions, so that a word is loaded once.
 """
 
+import torch
 import triton
 import triton.language as tl
+from torch import Tensor
+
+_ROWS, _WORDS, _SPAN = 16, 64, 8  # a tile of the dot product, and the tiles that one program walks
+_SUM_WORDS = 32
+
+
+def dot(packed: Tensor, padded: Tensor) -> Tensor:
+    """Inner product of every row of packed bytes `(k, bytes)` with `(8 * bytes,)` float32 -> `(k,)`."""
+    rows = packed.view(torch.int32)
+    k, words = rows.shape
+    spans = max(1, -(-words // (_WORDS * _SPAN)))
+    partial = padded.new_zeros(spans, k)
+    if k and words:
+        dot_kernel[(-(-k // _ROWS), spans)](rows, padded, partial, k, words, ROWS=_ROWS, WORDS=_WORDS, SPAN=_SPAN)
+    return partial.sum(dim=0)  # in a fixed order, unlike atomic adds
+
+
+def weighted_sum(packed: Tensor, alpha: Tensor) -> Tensor:
+    """Sum of the rows' bits, packed bytes `(k, bytes)`, times `alpha` `(k,)` float32 -> `(8 * bytes,)`."""
+    rows = packed.view(torch.int32)
+    k, words = rows.shape
+    out = alpha.new_zeros(32 * words)
+    if k and words:
+        weighted_sum_kernel[(-(-words // _SUM_WORDS),)](rows, alpha, out, k, words, WORDS=_SUM_WORDS)
+    return out
 
 
 @triton.jit

@@ -15,13 +15,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskstore import MaskMatrix
+from maskstore.torch import PackedMasks
 from supsup_models._names import choose
 from supsup_models.data import checked_images
 from supsup_models.errors import InferenceError, ShapeError
 from supsup_models.inference.calibration import Calibration
 from supsup_models.inference.methods import descend, descend_each
 from supsup_models.inference.objectives import Objective, make_objective, preference
-from supsup_models.inference.rows import Rows, rows_of
+from supsup_models.inference.rows import rows_of
 from supsup_models.inference.superposition import (
     NO_EXTRAS,
     LayerTrace,
@@ -128,7 +129,7 @@ def _one_shot(model: MaskedModel, matrix: MaskMatrix, images: Tensor, objective:
     return _asked_of(rows_of(model, matrix), model, images, objective)
 
 
-def _asked_of(rows: Rows, model: MaskedModel, images: Tensor, objective: Objective) -> Tensor:
+def _asked_of(rows: PackedMasks, model: MaskedModel, images: Tensor, objective: Objective) -> Tensor:
     """One-shot preferences `(k,)` of some masks at their mean."""
     return preference(rows.dot(mask_derivatives(model, superposed_weights(model, rows), images, objective)))
 

@@ -28,10 +28,10 @@ from torch import Tensor
 from maskstore import MaskMatrix
 from maskstore.kernels import has_lookup
 from maskstore.masks import bits
+from maskstore.torch import PackedMasks
 from supsup_models.errors import ImageValueError
 from supsup_models.inference.compiled import fits as passes
 from supsup_models.inference.objectives import Objective
-from supsup_models.inference.rows import Rows
 from supsup_models.networks import LayerFunction, MaskedModel, MaskedNetwork, TaskExtras
 
 NO_EXTRAS: TaskExtras = MappingProxyType({})
@@ -57,7 +57,7 @@ def run_each(
     return result
 
 
-def superposed_weights(model: MaskedModel, rows: Rows) -> Tensor:
+def superposed_weights(model: MaskedModel, rows: PackedMasks) -> Tensor:
     """Effective weights of the superposition that derivatives are taken at, flat `(spec.bits,)`; not to be written to.
 
     The mean of the masks, alpha = 1/k; in a network of given densities `expected_weights`, which are what that mean

@@ -110,7 +110,7 @@ def as_array(value: Any, what: str) -> NDArray[Any]:
         return value.array(what)
     import torch
 
-    if not isinstance(value, torch.Tensor):
+    if not is_tensor(value):
         raise ForeignFileError(f"{what}: expected a tensor, found {type(value).__name__}")
     if value.layout is not torch.strided or value.device.type != "cpu" or value.is_quantized:
         raise ForeignFileError(f"{what}: expected a plain dense tensor, found {value.layout} on {value.device}")
@@ -127,13 +127,26 @@ def as_array(value: Any, what: str) -> NDArray[Any]:
         raise ForeignFileError(f"{what}: expected bools or real numbers, found {value.dtype}") from None
 
 
-def is_array(value: Any) -> bool:
-    """Whether `as_array` may take it."""
-    if isinstance(value, StoredArray):
-        return True
+def is_tensor(value: Any) -> bool:
+    """Whether it is a tensor of torch's own."""
     import torch
 
     return isinstance(value, torch.Tensor)
+
+
+def is_array(value: Any) -> bool:
+    """Whether `as_array` may take it."""
+    return isinstance(value, StoredArray) or is_tensor(value)
+
+
+def gain_of(nonlinearity: Any, what: str) -> float:
+    """The gain by which torch scales the weights before a nonlinearity; ForeignFileError for one unknown to it."""
+    import torch
+
+    try:
+        return torch.nn.init.calculate_gain(nonlinearity)
+    except ValueError:
+        raise ForeignFileError(f"{what}: expected a nonlinearity known to torch, found {nonlinearity!r:.40}") from None
 
 
 def state_of(tree: Any, path: Path) -> Mapping[str, Any]:

@@ -1,6 +1,7 @@
 """The arithmetic for devices, run on the CPU: packed memories and packed couplings give the same numbers either way."""
 
 from collections.abc import Callable
+from functools import partial
 
 import pytest
 import torch
@@ -18,14 +19,12 @@ from hopfield import (
     Storkey,
 )
 from hopfield import patterns as pt
-from hopfield.memories import spins as packed
 from hopfield.memories.coarse import CoarseCouplings, Precision
-from hopfield.memories.spins import DeviceSpins, HostSpins
 from maskstore import Mask, MaskMatrix, MaskSpec
+from maskstore.torch import Backend, PackedMasks
 
 FAST = settings(deadline=None, max_examples=25, derandomize=True)
 seeds = st.integers(0, 2**31)
-CPU = torch.device("cpu")
 
 MAKERS: list[Callable[[torch.Tensor], Memory]] = [
     lambda p: DualMemory.of_patterns(p, Hebbian()),
@@ -45,11 +44,13 @@ def test_both_ways_to_the_products_agree(sizes: list[int], count: int, seed: int
     masks = MaskMatrix(spec, [Mask.from_flat(row.numpy() > 0, spec) for row in patterns])
     states = torch.rand((2, spec.bits), generator=generator) * 2 - 1
     weights = torch.rand((2, count), generator=generator, dtype=torch.float64) * 2 - 1
-    for spins in (HostSpins(masks), DeviceSpins(masks, CPU)):
-        assert torch.allclose(spins.dot(states), (states @ patterns.T).double(), atol=1e-2)
-        assert torch.allclose(spins.weighted(weights), weights @ patterns.double(), atol=1e-4)
+    memory = DenseAssociativeMemory(masks)
+    for backend in (Backend.MATRIX, Backend.TORCH):
+        memory._packed = PackedMasks.of(masks, backend=backend)
+        assert torch.allclose(memory._dot(states), (states @ patterns.T).double(), atol=1e-2)
+        assert torch.allclose(memory._weighted(weights), weights @ patterns.double(), atol=1e-4)
         neuron = seed % spec.bits
-        assert torch.equal(spins.column(neuron), patterns[:, neuron].double())
+        assert torch.equal(memory._column(neuron), patterns[:, neuron].double())
 
 
 @pytest.mark.parametrize("make", MAKERS)
@@ -58,7 +59,7 @@ def test_memories_compute_alike_on_a_device(
 ) -> None:
     patterns = pt.random_patterns(12, 5000, torch.Generator().manual_seed(0), mean=0.2)
     here = make(patterns[:8])
-    monkeypatch.setattr(packed, "spins_on", DeviceSpins)
+    monkeypatch.setattr(PackedMasks, "of", partial(PackedMasks.of, backend=Backend.TORCH))
     there = make(patterns[:8])
     for memory in (here, there):
         memory.store(patterns[8:])

@@ -10,9 +10,9 @@ import time
 import numpy as np
 import pytest
 
+import maskstore.bank.compaction as module
 from maskstore import Mask, MaskBank, MaskSpec
 from maskstore.bank import Maintenance, coding
-from maskstore.bank import compaction as module
 from maskstore.bank.compaction import compact
 from maskstore.cli import console
 from maskstore.cli.app import app

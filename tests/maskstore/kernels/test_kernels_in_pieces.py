@@ -87,7 +87,7 @@ def test_a_forked_process_needs_no_helpers(monkeypatch):
 INTERRUPTED = """
 import sys, threading, time
 from itertools import count
-from maskstore.kernels import sharing
+from maskstore.kernels import threads as sharing
 sharing.CORES = 2
 
 def interrupted_at(step):
@@ -144,7 +144,7 @@ def test_help_that_was_dismissed_holds_nothing(monkeypatch):
 AFTER_MAIN = """
 import threading
 import weakref
-from maskstore.kernels import sharing
+from maskstore.kernels import threads as sharing
 sharing.CORES = 2
 done = []
 def late():

@@ -1,17 +1,15 @@
 """Task inference over packed rows on a device: the answers of the host's matrix, and one copy for many calls."""
 
-from collections.abc import Sequence
-
 import numpy as np
 import pytest
 import torch
 
 from maskstore import Mask, MaskMatrix
-from maskstore.torch import PackedRows
+from maskstore.torch import Backend, PackedMasks
 from supsup_models import MaskedNetwork, infer_task
 from supsup_models.errors import ImageValueError
 from supsup_models.inference import rows
-from supsup_models.inference.rows import HostRows, rows_of
+from supsup_models.inference.rows import rows_of
 from supsup_models.networks import MaskedModel, MultilayerPerceptron
 
 METHODS = ("one-shot", "binary", "gradient", "short-list")
@@ -27,9 +25,9 @@ def random_matrix(model: MaskedModel, k: int) -> MaskMatrix:
     return MaskMatrix(model.spec, [Mask.from_flat(row, model.spec) for row in bits])
 
 
-def on_a_device(model: MaskedModel, matrix: MaskMatrix) -> PackedRows:
+def on_a_device(model: MaskedModel, matrix: MaskMatrix) -> PackedMasks:
     """As on CUDA, with torch's operations on the CPU."""
-    return PackedRows.of(matrix, model.device)
+    return PackedMasks.of(matrix, model.device, backend=Backend.TORCH)
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -43,29 +41,16 @@ def test_packed_rows_give_the_answers_of_the_matrix(
     expected = infer_task(model, matrix, images, method, objective)
     asked: list[int] = []
 
-    def watched(model: MaskedModel, matrix: MaskMatrix) -> PackedRows:
+    def watched(model: MaskedModel, matrix: MaskMatrix) -> PackedMasks:
         asked.append(len(matrix))
         return on_a_device(model, matrix)
 
-    for module in ("inference", "gradient_inference"):
-        monkeypatch.setattr(f"supsup_models.{module}.rows_of", watched)
+    for module in ("infer", "methods.gradient"):
+        monkeypatch.setattr(f"supsup_models.inference.{module}.rows_of", watched)
     found = infer_task(model, matrix, images, method, objective)
     assert asked == [k]
     assert found.task == expected.task
     np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-3, atol=1e-5)
-
-
-@pytest.mark.parametrize("make", [lambda model, matrix: HostRows(matrix), on_a_device])
-def test_both_kinds_of_rows_do_the_same_arithmetic(make, model: MaskedNetwork) -> None:
-    matrix = random_matrix(model, 6)
-    dense = np.stack([matrix[row].flat() for row in range(6)]).astype(np.float64)
-    g = np.random.default_rng(0).standard_normal(model.spec.bits)
-    chosen: Sequence[int] = [4, 1, 2]
-    for made, expected in ((make(model, matrix), dense), (make(model, matrix).select(chosen), dense[chosen])):
-        np.testing.assert_allclose(made.dot(torch.from_numpy(g).float()), expected @ g, rtol=1e-4, atol=1e-3)
-        np.testing.assert_allclose(made.mean(), expected.mean(axis=0), rtol=1e-5)
-        alpha = torch.arange(len(expected), dtype=torch.float32)
-        np.testing.assert_allclose(made.weighted_sum(alpha), alpha.numpy() @ expected, rtol=1e-5)
 
 
 class OnCuda:
@@ -75,27 +60,23 @@ class OnCuda:
 
 
 def test_a_matrix_is_copied_to_its_device_once(model: MaskedNetwork, monkeypatch: pytest.MonkeyPatch) -> None:
-    copies: list[int] = []
+    made: list[MaskMatrix] = []
 
     class Copy:
         def __init__(self, matrix: MaskMatrix, device: torch.device) -> None:
-            self.device, self._count = device, len(matrix)
-            copies.append(self._count)
+            self.device = device
+            made.append(matrix)
 
         @classmethod
         def of(cls, matrix: MaskMatrix, device: torch.device) -> "Copy":
             return cls(matrix, device)
 
-        def __len__(self) -> int:
-            return self._count
-
-    monkeypatch.setattr(rows, "PackedRows", Copy)
-    matrix = random_matrix(model, 3)
-    assert isinstance(rows_of(model, matrix), HostRows)
-    assert rows_of(OnCuda(), matrix) is rows_of(OnCuda(), matrix)
-    matrix.append("new", matrix[0])
-    assert len(rows_of(OnCuda(), matrix)) == 4
-    assert copies == [3, 4]
+    matrix, other, on_cuda = random_matrix(model, 3), random_matrix(model, 3), OnCuda()
+    assert rows_of(model, matrix).backend is Backend.MATRIX
+    monkeypatch.setattr(rows, "PackedMasks", Copy)
+    assert rows_of(on_cuda, matrix) is rows_of(on_cuda, matrix)
+    assert rows_of(on_cuda, other).device == on_cuda.device
+    assert made == [matrix, other]
 
 
 @pytest.mark.parametrize("method", [*METHODS, "exhaustive"])
@@ -117,7 +98,7 @@ def test_inference_on_a_gpu_equals_that_on_the_host(method: str, model: MaskedNe
     images = torch.randn(10, 12, generator=torch.Generator().manual_seed(1))
     expected = infer_task(model, matrix, images, method)
     on_device = MaskedNetwork(model.architecture, inputs=12, outputs=8, classes=5, seed=0).to("cuda")
-    assert isinstance(rows_of(on_device, matrix), PackedRows)
+    assert rows_of(on_device, matrix).device.type == "cuda"
     found = infer_task(on_device, matrix, images, method)
     assert found.task == expected.task
     np.testing.assert_allclose(found.scores, expected.scores, rtol=1e-3, atol=1e-4)

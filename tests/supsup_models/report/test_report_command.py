@@ -190,7 +190,7 @@ def test_a_folder_without_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[st
 def test_the_commands_on_the_page_make_the_run_again(
     config: RunConfig, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from supsup_models.runs import train as training
+    import supsup_models.runs as training
 
     data_set = config.stream.partition("-")[2]
     folder = tmp_path / "a run; rm -rf"
@@ -202,7 +202,7 @@ def test_the_commands_on_the_page_make_the_run_again(
         asked.append((given, out, options["data"]))
         raise SupSupError("noted")
 
-    monkeypatch.setattr(training, "train", noted)
+    monkeypatch.setattr(training, "train_run", noted)
     monkeypatch.chdir(tmp_path)
     first, *others = (shlex.join(words) for words in reproducing(read_run(folder)))
     assert run_command(shlex.split(first)[1:]) == 1
