@@ -31,7 +31,7 @@ _RELATED_BYTES = 1 << 29  # of larger banks masks are coded one by one: relation
 class Compaction:
     """What a compaction did."""
 
-    masks: int
+    tasks: int
     recoded: int
     """Masks that now take fewer bytes; the others keep theirs."""
     bytes_before: int

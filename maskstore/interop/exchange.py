@@ -21,6 +21,7 @@ from maskstore.errors import (
     BankFullError,
     BankIOError,
     CodecError,
+    CorruptError,
     ForeignFileError,
     MaskStoreError,
     MaskValueError,
@@ -28,7 +29,7 @@ from maskstore.errors import (
     UnknownPriorError,
     one_line,
 )
-from maskstore.files import npz, replacing
+from maskstore.files import npz, parse_json, replacing
 from maskstore.interop.model import Arrays, ForeignMasks, ForeignTask, ReadOptions
 from maskstore.masks import Mask, MaskSpec, bits
 from maskstore.priors import Prior, prior_from_config
@@ -116,7 +117,7 @@ def header_of(arrays: Arrays, path: Path) -> Any:
         return None
     if array.dtype != np.uint8 or array.ndim != 1:
         raise ForeignFileError(f"{path}: expected a header of bytes, found {array.dtype} of shape {array.shape}")
-    return _parsed(array.tobytes(), path)
+    return _parsed(array.tobytes().decode(errors="replace"), path)
 
 
 def from_arrays(arrays: Arrays, header: Any, path: Path, options: ReadOptions) -> ForeignMasks:
@@ -197,8 +198,8 @@ def _prior(config: Mapping[str, Any]) -> Prior | None:
         return None
 
 
-def _parsed(text: str | bytes, path: Path) -> Any:
+def _parsed(text: str, path: Path) -> Any:
     try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return parse_json(text)
+    except CorruptError:
         raise ForeignFileError(f"{path}: expected a JSON header, found {text[:40]!r}") from None

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from maskstore.codecs import Codec
 from maskstore.errors import ForeignFileError, ImportOptionError, MaskValueError, SpecError, one_line
+from maskstore.files import check_known
 from maskstore.masks import Mask, MaskSpec
 from maskstore.priors import Prior
 
@@ -60,13 +61,9 @@ class ReadOptions:
     """The mask rule of a reference SupSup state dict that was saved without its arguments."""
 
     def __post_init__(self) -> None:
-        for what, value, known in (
-            ("layout", self.layout, LAYOUTS),
-            ("bit order", self.bit_order, ("big", "little")),
-            ("vector order", self.vector_order, ("sorted", "given")),
-        ):
-            if value not in known:
-                raise ImportOptionError(f"{what}: expected one of {', '.join(known)}, found {value!r:.40}")
+        check_known("layout", self.layout, LAYOUTS, ImportOptionError)
+        check_known("bit order", self.bit_order, ("big", "little"), ImportOptionError)
+        check_known("vector order", self.vector_order, ("sorted", "given"), ImportOptionError)
 
     def spec(self, what: str) -> MaskSpec:
         """The spec that `shapes` declares; ImportOptionError if none were given."""

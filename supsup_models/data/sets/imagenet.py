@@ -16,10 +16,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from maskstore.errors import one_line
 from maskstore.philox import Role, random_uint32
 from supsup_models.data.sets.find import describe_places, search_places
 from supsup_models.data.tasks import normalise, pixel_levels
-from maskstore.errors import one_line
 from supsup_models.errors import DataFormatError, DataNotFoundError
 
 if TYPE_CHECKING:

@@ -59,7 +59,7 @@ def test_it_is_smaller_and_the_same_to_the_bit(bank):
     assert content(bank) == before
     assert found.bytes_before == size
     assert found.bytes_after == bank.stat().st_size < size
-    assert (found.masks, found.recoded) == (10, 5)
+    assert (found.tasks, found.recoded) == (10, 5)
     assert seen == [(i, 20) for i in range(1, 21)]
     with MaskBank.open(bank) as opened:
         assert {info.codec["id"] for info in opened.infos()} == {"mix", "raw"}
