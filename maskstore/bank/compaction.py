@@ -56,7 +56,7 @@ def compact(
     that `of` is twice their number. CodecError for an unknown level, CorruptError if a mask did not come back as it
     was; the bank then is as before.
     """
-    codec = Auto(level=level)
+    codec, tell = Auto(level=level), on_mask or (lambda done, of: None)
     bank_path = Path(path)
     with MaskBank.open(bank_path, "a", timeout=timeout) as bank:
         bytes_before = bank_path.stat().st_size
@@ -74,10 +74,10 @@ def compact(
                     if new is not None:
                         keeper.recode(new)
                         recoded += 1
-                    _tell(on_mask, done, 2 * total)
+                    tell(done, 2 * total)
                 if recoded or keeper.dead_bytes():
                     keeper.tidy()
-                    _check(bank_path, bank, lambda done: _tell(on_mask, total + done, 2 * total))
+                    _check(bank_path, bank, lambda done: tell(total + done, 2 * total))
                     if 0 < size_before < _size_alone(bank):
                         raise _LargerError
         except _LargerError:
@@ -167,8 +167,3 @@ def _check(path: Path, bank: MaskBank, on_mask: Callable[[int], None]) -> None:
             if isinstance(error, CorruptError):
                 raise
             raise CorruptError(f"{path}: expected as many masks as before, found another number") from None
-
-
-def _tell(on_mask: Callable[[int, int], None] | None, done: int, of: int) -> None:
-    if on_mask is not None:
-        on_mask(done, of)

@@ -9,17 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
+from maskstore import errors
 from maskstore.bank import sqlite
 from maskstore.bank.head import read_head, with_checksum
-from maskstore.errors import (
-    BankBusyError,
-    BankClosedError,
-    BankIOError,
-    BankReadOnlyError,
-    BankThreadError,
-    CorruptError,
-    MaskStoreError,
-)
 
 _CLOSING_TIMEOUT_MS = 1000  # how long a closing writer waits for readers before it leaves the log for the next one
 
@@ -33,7 +25,7 @@ def named_errors(path: Path) -> Iterator[None]:
     """Turn SQLite's and the operating system's errors about a bank into ours."""
     try:
         yield
-    except MaskStoreError:
+    except errors.MaskStoreError:
         raise
     except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
         known = sqlite.named(error, path)
@@ -130,7 +122,7 @@ class BankFile:
             link = self._link()
             with link.lock:
                 if self.closed:
-                    raise BankClosedError(f"{self.path}: expected an open bank, found it closed")
+                    raise errors.BankClosedError(f"{self.path}: expected an open bank, found it closed")
                 yield link.connection
 
     @contextmanager
@@ -184,7 +176,7 @@ class BankFile:
         """Rewrite the file without free pages, under the writers' lock; BankBusyError inside a transaction."""
         self.check_writable()
         if self._in_transaction:
-            raise BankBusyError(f"{self.path}: expected no transaction at work, found one")
+            raise errors.BankBusyError(f"{self.path}: expected no transaction at work, found one")
         with self._locked(), self.reading() as link:
             link.execute("VACUUM")
 
@@ -196,31 +188,35 @@ class BankFile:
         pages, size = link.execute("SELECT * FROM pragma_page_count, pragma_page_size").fetchone()
         found = self.path.stat().st_size
         if found != pages * size:
-            raise CorruptError(f"{self.path}: expected {pages * size} bytes in pages, found {found}")
+            raise errors.CorruptError(f"{self.path}: expected {pages * size} bytes in pages, found {found}")
 
     def check_writable(self) -> None:
         """BankClosedError, BankReadOnlyError or BankThreadError unless this thread may write."""
         if self.closed:
-            raise BankClosedError(f"{self.path}: expected an open bank, found it closed")
+            raise errors.BankClosedError(f"{self.path}: expected an open bank, found it closed")
         if not self.writable:
-            raise BankReadOnlyError(f'{self.path}: expected a bank opened with mode "a", found it opened for reading')
+            raise errors.BankReadOnlyError(
+                f'{self.path}: expected a bank opened with mode "a", found it opened for reading'
+            )
         self._check_owner()
 
     def _check_still_there(self) -> None:
         """BankIOError if the file was deleted or replaced: what is written to it then would be lost."""
         with named_errors(self.path):
             if not self.path.exists() or self.path.stat().st_ino != self._inode:
-                raise BankIOError(f"{self.path}: expected the file that was opened, found it deleted or replaced")
+                raise errors.BankIOError(
+                    f"{self.path}: expected the file that was opened, found it deleted or replaced"
+                )
 
     def _check_owner(self) -> None:
         if (os.getpid(), threading.get_ident()) != self._owner:
-            raise BankThreadError(
+            raise errors.BankThreadError(
                 f"{self.path}: expected a writing bank to stay in the thread and process that opened it, found another"
             )
 
     def _link(self) -> "_Link":
         if self.closed:
-            raise BankClosedError(f"{self.path}: expected an open bank, found it closed")
+            raise errors.BankClosedError(f"{self.path}: expected an open bank, found it closed")
         if self.writable:
             self._check_owner()
         link: _Link | None = getattr(self._mine, "link", None)
@@ -243,7 +239,7 @@ class BankFile:
             try:
                 self._lock.acquire()
             except Timeout:
-                raise BankBusyError(
+                raise errors.BankBusyError(
                     f"{self.path}: expected the bank within {self._timeout:g} s, found another writer holding it"
                 ) from None
         try:

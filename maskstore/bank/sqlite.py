@@ -5,23 +5,11 @@
 
 import os
 import sqlite3
-import tempfile
 from functools import partial
 from pathlib import Path
 
-from maskstore.errors import (
-    BankBusyError,
-    BankExistsError,
-    BankFullError,
-    BankIOError,
-    BankNotFoundError,
-    BankReadOnlyError,
-    CorruptError,
-    FormatVersionError,
-    MaskStoreError,
-    NotABankError,
-)
-from maskstore.files import named_os_error, new_file_mode, publish
+from maskstore import errors
+from maskstore.files import named_os_error, replacing
 
 APPLICATION_ID = 0x4D534B42  # "MSKB"
 FORMAT_VERSION = 1
@@ -38,33 +26,33 @@ SCHEMA = (
 )
 
 
-_ERRORS: dict[int, tuple[type[MaskStoreError], str]] = {
-    sqlite3.SQLITE_CORRUPT: (CorruptError, "an intact bank"),
-    sqlite3.SQLITE_CONSTRAINT: (CorruptError, "rows that fit together"),  # our statements break no constraint
-    sqlite3.SQLITE_TOOBIG: (CorruptError, "values of possible lengths"),  # what is written was measured before
-    sqlite3.SQLITE_NOTADB: (NotABankError, "a mask bank"),
-    sqlite3.SQLITE_FULL: (BankFullError, "room to write on the disk and below the file's size limit"),
-    sqlite3.SQLITE_BUSY: (BankBusyError, "the bank to be free"),
-    sqlite3.SQLITE_LOCKED: (BankBusyError, "the bank to be free"),
-    sqlite3.SQLITE_PROTOCOL: (BankBusyError, "the bank to be free"),
-    sqlite3.SQLITE_SCHEMA: (BankBusyError, "tables that nobody else changes"),
-    sqlite3.SQLITE_READONLY: (BankReadOnlyError, "a bank that can be written"),
-    sqlite3.SQLITE_READONLY_DBMOVED: (BankIOError, "the file that was opened to stay where it is"),
-    sqlite3.SQLITE_PERM: (BankReadOnlyError, "permission for the bank and its folder"),
-    sqlite3.SQLITE_IOERR: (BankIOError, "the system to read or write the bank"),
-    sqlite3.SQLITE_CANTOPEN: (BankIOError, "the system to open the bank and its log"),
-    sqlite3.SQLITE_NOLFS: (BankIOError, "a system that can hold files of this size"),
+_ERRORS: dict[int, tuple[type[errors.MaskStoreError], str]] = {
+    sqlite3.SQLITE_CORRUPT: (errors.CorruptError, "an intact bank"),
+    sqlite3.SQLITE_CONSTRAINT: (errors.CorruptError, "rows that fit together"),  # our statements break no constraint
+    sqlite3.SQLITE_TOOBIG: (errors.CorruptError, "values of possible lengths"),  # what is written was measured before
+    sqlite3.SQLITE_NOTADB: (errors.NotABankError, "a mask bank"),
+    sqlite3.SQLITE_FULL: (errors.BankFullError, "room to write on the disk and below the file's size limit"),
+    sqlite3.SQLITE_BUSY: (errors.BankBusyError, "the bank to be free"),
+    sqlite3.SQLITE_LOCKED: (errors.BankBusyError, "the bank to be free"),
+    sqlite3.SQLITE_PROTOCOL: (errors.BankBusyError, "the bank to be free"),
+    sqlite3.SQLITE_SCHEMA: (errors.BankBusyError, "tables that nobody else changes"),
+    sqlite3.SQLITE_READONLY: (errors.BankReadOnlyError, "a bank that can be written"),
+    sqlite3.SQLITE_READONLY_DBMOVED: (errors.BankIOError, "the file that was opened to stay where it is"),
+    sqlite3.SQLITE_PERM: (errors.BankReadOnlyError, "permission for the bank and its folder"),
+    sqlite3.SQLITE_IOERR: (errors.BankIOError, "the system to read or write the bank"),
+    sqlite3.SQLITE_CANTOPEN: (errors.BankIOError, "the system to open the bank and its log"),
+    sqlite3.SQLITE_NOLFS: (errors.BankIOError, "a system that can hold files of this size"),
 }
 """What SQLite's result codes are called, and what was expected. A code that is not here, such as that of a typo in a
 statement, is an error in this package and says nothing about the file."""
 
 
-def named(error: Exception, path: Path) -> MaskStoreError | None:
+def named(error: Exception, path: Path) -> errors.MaskStoreError | None:
     """The named error for one of SQLite's or of the system's about a bank; None for an error in this package."""
     if isinstance(error, OSError):
         return named_os_error(error, path)
     if isinstance(error, UnicodeDecodeError):  # SQLite quotes damaged text in its messages, the driver decodes those
-        return CorruptError(f"{path}: expected an intact bank, found damaged text in it")
+        return errors.CorruptError(f"{path}: expected an intact bank, found damaged text in it")
     code = getattr(error, "sqlite_errorcode", 0)
     kind, expected = _ERRORS.get(code) or _ERRORS.get(code & 0xFF) or (None, "")
     if kind is None:
@@ -78,9 +66,7 @@ def create_file(path: Path, page_size: int, head: dict[str, str]) -> None:
     A log that a killed writer left there is such a thing: SQLite would replay it into the new file.
     """
     clear_side_files(path)
-    handle, scratch = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".new", dir=path.parent)
-    os.close(handle)
-    try:
+    with replacing(path, overwrite=False) as scratch:
         connection = sqlite3.connect(scratch, isolation_level=None)
         try:
             for pragma in (f"page_size={page_size}", "journal_mode=MEMORY", "synchronous=FULL"):
@@ -95,20 +81,15 @@ def create_file(path: Path, page_size: int, head: dict[str, str]) -> None:
             connection.execute("PRAGMA journal_mode=WAL")
         finally:
             connection.close()
-        os.chmod(scratch, new_file_mode())
-        publish(Path(scratch), path, overwrite=False)
-    finally:
-        for leftover in (scratch, scratch + "-wal", scratch + "-shm"):
-            Path(leftover).unlink(missing_ok=True)
 
 
 def clear_side_files(path: Path) -> None:
     """Remove what readers of an earlier bank left behind; BankExistsError for a bank, or for a log with content."""
     if path.exists():
-        raise BankExistsError(f"{path}: expected no file at this path, found one")
+        raise errors.BankExistsError(f"{path}: expected no file at this path, found one")
     for beside in side_files(path):
         if beside.exists() and beside.stat().st_size and not beside.name.endswith("-shm"):
-            raise BankExistsError(
+            raise errors.BankExistsError(
                 f"{path}: expected no trace of another bank, found the log {beside.name} of a killed writer: "
                 f"put its bank back, or delete the log too"
             )
@@ -127,7 +108,7 @@ def connect(path: Path, *, writable: bool, timeout: float) -> sqlite3.Connection
     uri = path.absolute().as_uri()
     if writable:
         if not os.access(path, os.W_OK) or not os.access(path.parent, os.W_OK):
-            raise BankReadOnlyError(f"{path}: expected permission to write there, found none")
+            raise errors.BankReadOnlyError(f"{path}: expected permission to write there, found none")
         uri += "?mode=rw"
     elif os.access(path.parent, os.W_OK) or _has_content(Path(f"{path}-wal")):
         uri += "?mode=ro"
@@ -161,27 +142,29 @@ def check_header(path: Path) -> None:
     would play it back and delete whatever file the journal names as the one it belongs to.
     """
     if not path.exists():
-        raise BankNotFoundError(f"{path}: expected a mask bank, found no file")
+        raise errors.BankNotFoundError(f"{path}: expected a mask bank, found no file")
     if not path.is_file():
-        raise NotABankError(f"{path}: expected a mask bank, found a folder or device")
+        raise errors.NotABankError(f"{path}: expected a mask bank, found a folder or device")
     with path.open("rb") as file:
         header = file.read(_HEADER_BYTES)
     if header.startswith(_SHARD_MAGIC):
-        raise NotABankError(f"{path}: expected a mask bank, found a shard (maskstore merge makes a bank of it)")
+        raise errors.NotABankError(f"{path}: expected a mask bank, found a shard (maskstore merge makes a bank of it)")
     if len(header) < _HEADER_BYTES or not header.startswith(_SQLITE_MAGIC):
-        raise NotABankError(f"{path}: expected a mask bank, found a file of another kind ({path.stat().st_size} bytes)")
+        found = f"a file of another kind ({path.stat().st_size} bytes)"
+        raise errors.NotABankError(f"{path}: expected a mask bank, found {found}")
     journal = path.with_name(path.name + "-journal")
     if os.path.lexists(journal) and (journal.is_symlink() or not journal.is_file() or journal.stat().st_size):
-        raise CorruptError(f"{path}: expected no rollback journal beside a bank, found {journal.name} (delete it)")
+        found = f"{journal.name} (delete it)"
+        raise errors.CorruptError(f"{path}: expected no rollback journal beside a bank, found {found}")
 
 
 def _check_identity(connection: sqlite3.Connection, path: Path) -> None:
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     if application != APPLICATION_ID:
-        raise NotABankError(f"{path}: expected a mask bank, found an SQLite file of another application")
+        raise errors.NotABankError(f"{path}: expected a mask bank, found an SQLite file of another application")
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version != FORMAT_VERSION:
-        raise FormatVersionError(f"{path}: expected format version 1 to {FORMAT_VERSION}, found {version}")
+        raise errors.FormatVersionError(f"{path}: expected format version 1 to {FORMAT_VERSION}, found {version}")
     found = connection.execute("SELECT type,sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY rowid").fetchall()
     if tuple(found) != tuple(("table", statement) for statement in SCHEMA):
-        raise CorruptError(f"{path}: expected the tables of format version {version}, found others")
+        raise errors.CorruptError(f"{path}: expected the tables of format version {version}, found others")

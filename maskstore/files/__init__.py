@@ -1,6 +1,6 @@
 """Files in general: replaced whole or not at all, strict JSON, safe .npz, names, varints. Knows no mask."""
 
-from maskstore.files.atomic import new_file_mode, publish, replacing, sync_folder
+from maskstore.files.atomic import publish, replacing, sync_folder
 from maskstore.files.leb128 import Cursor, write_leb128
 from maskstore.files.names import check_known, check_name, is_name, nearest
 from maskstore.files.npz import read_npz, write_npz
@@ -16,7 +16,6 @@ __all__ = [
     "named_os_error",
     "named_os_errors",
     "nearest",
-    "new_file_mode",
     "npz",
     "parse_json",
     "parse_object",

@@ -7,35 +7,26 @@ significant bit first; `extras/ROW/NAME` are the tasks' extra arrays.
 import errno
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from maskstore import errors
 from maskstore.bank import MaskSource
-from maskstore.codecs import Codec, codec_from_config
-from maskstore.errors import (
-    BankFullError,
-    BankIOError,
-    CodecError,
-    CorruptError,
-    ForeignFileError,
-    MaskStoreError,
-    MaskValueError,
-    UnknownCodecError,
-    UnknownPriorError,
-    one_line,
-)
+from maskstore.codecs import codec_from_config
+from maskstore.errors import ForeignFileError, MaskStoreError, one_line
 from maskstore.files import npz, parse_json, replacing
 from maskstore.interop.model import Arrays, ForeignMasks, ForeignTask, ReadOptions
 from maskstore.masks import Mask, MaskSpec, bits
-from maskstore.priors import Prior, prior_from_config
+from maskstore.priors import prior_from_config
 
 HEADER = "maskstore"
 _LAYOUT_VERSION = 1
+T = TypeVar("T")
 
 
 def write_safetensors(source: MaskSource, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -53,8 +44,8 @@ def write_safetensors(source: MaskSource, path: str | os.PathLike[str], *, overw
 
 def _unwritten(path: Path, text: str) -> MaskStoreError:
     if any(f"os error {code})" in text for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)):
-        return BankFullError(f"{path}: expected room to write, found: {text[:160]}")
-    return BankIOError(f"{path}: expected to write there, found: {text[:160]}")
+        return errors.BankFullError(f"{path}: expected room to write, found: {text[:160]}")
+    return errors.BankIOError(f"{path}: expected to write there, found: {text[:160]}")
 
 
 def write_npz(source: MaskSource, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
@@ -144,7 +135,11 @@ def from_arrays(arrays: Arrays, header: Any, path: Path, options: ReadOptions) -
                 extras = _extras(arrays, i, keys, path)
                 expected |= {f"extras/{i}/{key}" for key in extras}
                 mask = _row(arrays, spec, i, path)
-                read.append(ForeignTask(name, mask, own, extras, _codec(codec), _prior(prior)))
+                read.append(
+                    ForeignTask(
+                        name, mask, own, extras, _known(codec_from_config, codec), _known(prior_from_config, prior)
+                    )
+                )
             case _:
                 raise ForeignFileError(f"{path}: expected name, meta, codec, prior and extras of row {i}, found others")
     unknown = set(arrays) - expected - {HEADER}
@@ -171,7 +166,7 @@ def _row(arrays: Arrays, spec: MaskSpec, row: int, path: Path) -> Mask:
     for layer in spec:
         try:
             words[layer.packed] = bits.from_bytes(arrays[f"masks/{layer.name}"][row].tobytes(), layer.size)
-        except MaskValueError as error:
+        except errors.MaskValueError as error:
             raise ForeignFileError(f"{path}, masks/{layer.name}, row {row}: {error}") from None
     words.flags.writeable = False
     return Mask(spec, words)
@@ -184,22 +179,16 @@ def _extras(arrays: Arrays, row: int, keys: list[Any], path: Path) -> dict[str, 
     return {key: arrays[f"extras/{row}/{key}"] for key in keys}
 
 
-def _codec(config: Mapping[str, Any]) -> Codec | None:
+def _known(read: Callable[[object], T], config: Mapping[str, Any]) -> T | None:
+    """The codec or prior of a description; None for one that this version does not know: bits do not depend on it."""
     try:
-        return codec_from_config(config)
-    except (CodecError, UnknownCodecError):  # the bits do not depend on it
-        return None
-
-
-def _prior(config: Mapping[str, Any]) -> Prior | None:
-    try:
-        return prior_from_config(config)
-    except (CodecError, UnknownPriorError):
+        return read(config)
+    except (errors.CodecError, errors.UnknownCodecError, errors.UnknownPriorError):
         return None
 
 
 def _parsed(text: str, path: Path) -> Any:
     try:
         return parse_json(text)
-    except CorruptError:
+    except errors.CorruptError:
         raise ForeignFileError(f"{path}: expected a JSON header, found {text[:40]!r}") from None

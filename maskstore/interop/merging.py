@@ -1,6 +1,5 @@
 """Rows from one bank into another, without coding them anew; and banks that appear filled or not at all."""
 
-import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -9,7 +8,7 @@ from typing import Any
 
 from maskstore.bank import Maintenance, MaskBank, Record, clear_side_files, sealed
 from maskstore.errors import SpecError, TaskExistsError, TaskNotFoundError
-from maskstore.files import named_os_errors, publish
+from maskstore.files import replacing
 from maskstore.interop.model import ForeignMasks
 from maskstore.interop.open import open_source
 from maskstore.masks import Mask, MaskSpec
@@ -28,13 +27,11 @@ def filling(path: Path, spec: MaskSpec, meta: Mapping[str, Any]) -> Iterator[Mas
             with bank.transaction():
                 yield bank
         return
-    with named_os_errors(path), tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+    with replacing(path, overwrite=False) as scratch:
         clear_side_files(path)  # now, since the work may be long, and again when it is done
-        scratch = Path(folder) / path.name
         with MaskBank.create(scratch, spec, meta=meta) as bank, bank.transaction():
             yield bank
         clear_side_files(path)  # the log of a bank that was here before would be played into this one
-        publish(scratch, path, overwrite=False)
 
 
 def store(masks: ForeignMasks, path: Path, *, codec: str | None, overwrite: bool) -> int:

@@ -11,16 +11,8 @@ from typing import Any
 
 from numpy.typing import NDArray
 
+from maskstore import errors
 from maskstore.bank import MaskInfo, MaskSource, Record, decode_extras, standalone
-from maskstore.errors import (
-    BankClosedError,
-    BankExistsError,
-    BankIOError,
-    CorruptError,
-    MaskStoreError,
-    TaskNotFoundError,
-    one_line,
-)
 from maskstore.files import encode_meta, nearest, parse_object, replacing
 from maskstore.interop.shards import format as shard_format
 from maskstore.interop.shards.byte_ranges import is_url, open_ranges
@@ -69,7 +61,9 @@ class ShardReader(MaskSource):
         footer = shard_format.decode_footer(tail, self.location)
         size = len(tail) if len(tail) < tail_bytes else self._ranges.size
         if (size is not None and footer.file_size != size) or footer.file_size < len(tail):
-            raise CorruptError(f"{self.location}: expected a file of {footer.file_size} bytes, found another size")
+            raise errors.CorruptError(
+                f"{self.location}: expected a file of {footer.file_size} bytes, found another size"
+            )
         tail_start = footer.file_size - len(tail)
         if footer.index_start >= tail_start:
             stored = tail[footer.index_start - tail_start : footer.index_stop - tail_start]
@@ -135,17 +129,17 @@ class ShardReader(MaskSource):
 
     def _check_file(self) -> None:
         if self._read(0, len(MAGIC)) != MAGIC:
-            raise CorruptError(f"{self.location}: expected to start with {MAGIC!r}, found other bytes")
+            raise errors.CorruptError(f"{self.location}: expected to start with {MAGIC!r}, found other bytes")
 
     def _entry(self, name: str) -> Entry:
         if name not in self._entries:
             found = f"expected one of {len(self)} tasks in {self.location}{nearest(str(name), self)}"
-            raise TaskNotFoundError(f"task {name!r:.80}: {found}")
+            raise errors.TaskNotFoundError(f"task {name!r:.80}: {found}")
         return self._entries[name]
 
     def _read(self, start: int, stop: int) -> bytes:
         if self._closed:
-            raise BankClosedError(f"{self.location}: expected an open shard, found it closed")
+            raise errors.BankClosedError(f"{self.location}: expected an open shard, found it closed")
         return self._ranges.read(start, stop)
 
     def __repr__(self) -> str:
@@ -173,12 +167,12 @@ def _upload(source: MaskSource, url: str, *, overwrite: bool) -> None:
     try:
         files, path = fsspec.core.url_to_fs(url)
         if not overwrite and files.exists(path):
-            raise BankExistsError(f"{url}: expected no file there, found one (use --overwrite to replace it)")
+            raise errors.BankExistsError(f"{url}: expected no file there, found one (overwriting was not asked for)")
         with tempfile.TemporaryDirectory() as folder:
             scratch = Path(folder) / "shard"
             _write(source, scratch)
             files.put_file(str(scratch), path)
-    except MaskStoreError:
+    except errors.MaskStoreError:
         raise
     except Exception as error:  # every file system has its own errors
-        raise BankIOError(f"{url}: expected to write there, found: {one_line(error)}") from error
+        raise errors.BankIOError(f"{url}: expected to write there, found: {errors.one_line(error)}") from error

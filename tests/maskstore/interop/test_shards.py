@@ -187,7 +187,7 @@ def test_a_shard_is_not_replaced_unasked(tmp_path, shard, requests):
         write_shard(bank, "counted://b.shard")
         with pytest.raises(BankExistsError):
             write_shard(bank, "counted://b.shard")
-    assert not [path for path in tmp_path.iterdir() if path.suffix == ".new"]
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):
