@@ -37,10 +37,30 @@ class LayerAccount:
 
 @dataclass(frozen=True)
 class Account:
-    """Where the bytes of a bank are; the five parts add up to `total_bytes`."""
+    """Where the bytes of a bank are, and what its masks would need by their entropy: what `account` returns.
+
+    Payload, side, index, slack and log bytes add up to `total_bytes`.
+
+    Examples:
+        >>> import numpy as np, tempfile
+        >>> from maskstore import MaskBank, MaskSpec, account
+        >>> masks = {"fc1": np.arange(8000).reshape(80, 100) % 10 == 0}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with MaskBank.create(f"{folder}/tasks.bank", MaskSpec.of(masks)) as bank:
+        ...         bank.put("task-0", masks, codec="raw")
+        ...     with MaskBank.open(f"{folder}/tasks.bank") as bank:
+        ...         found = account(bank)
+        >>> found.payload_bytes, [layer.ones for layer in found.layers]
+        (1000, [800])
+        >>> parts = (found.payload_bytes, found.side_bytes, found.index_bytes, found.slack_bytes, found.log_bytes)
+        >>> sum(parts) == found.total_bytes
+        True
+    """
 
     tasks: int
+    """Masks in the bank."""
     parameters: int
+    """Bits of one mask."""
     file_bytes: int
     payload_bytes: int
     side_bytes: int
@@ -92,7 +112,7 @@ def account(bank: MaskBank) -> Account:
         ...     with MaskBank.open(f"{folder}/tasks.bank") as bank:
         ...         found = account(bank)
         >>> found.tasks, found.parameters, found.codecs
-        (3, 235200, {'gap': 3})
+        (3, 235200, {'ans': 3})
         >>> print(f"{found.per_parameter(8 * found.total_bytes):.2f} bits a parameter, in all")
         0.29 bits a parameter, in all
         >>> print(f"{found.per_parameter(found.entropy_bits):.2f} bits by the entropy")

@@ -21,8 +21,28 @@ _START = 512
 def read_masks(path: str | os.PathLike[str], options: ReadOptions | None = None) -> ForeignMasks:
     """All masks of a file that another program wrote, packed.
 
-    Torch files are read under `weights_only`; nothing is ever unpickled otherwise. ForeignFileError names what was
-    found in a file that cannot be read, ImportOptionError what must be said about one that could be.
+    The kind of file is told by its content: torch, .npz, .npy or safetensors. Torch files are read under
+    `weights_only`; nothing in a file is ever run.
+
+    Args:
+        path: The file.
+        options: What the file itself does not say, such as the shapes of packed layers.
+
+    Returns:
+        The masks by task, their spec, and what the file says about them. `store` puts them into a bank.
+
+    Raises:
+        ForeignFileError: The file holds no masks in a known layout; the message says what was found.
+        ImportOptionError: An option is missing, or contradicts the file.
+
+    Examples:
+        >>> import numpy as np, tempfile
+        >>> from maskstore.interop import ReadOptions, read_masks
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     np.savez(f"{folder}/pruned.npz", fc1=np.eye(4, dtype=bool), fc2=np.ones((2, 4), dtype=bool))
+        ...     found = read_masks(f"{folder}/pruned.npz", ReadOptions(name="task-0"))
+        >>> found.layout, [(task.name, task.mask.ones) for task in found.tasks]
+        ('arrays', [('task-0', 12)])
     """
     options, path = options or ReadOptions(), Path(path)
     with named_os_errors(path):

@@ -63,14 +63,57 @@ class BankDiff:
 
 
 def diff_banks(a: MaskSource, b: MaskSource) -> BankDiff:
-    """Compare every task that both banks name."""
+    """Compare two banks or shards: the masks of every task that both name, and what is stored beside them.
+
+    Args:
+        a: An open bank or shard.
+        b: Another. Layers are compared that both have with the same shape.
+
+    Returns:
+        What only one of them has, and the Hamming distance of each layer of each task that both have.
+
+    Examples:
+        >>> import numpy as np, tempfile
+        >>> from maskstore import MaskBank, MaskSpec
+        >>> from maskstore.interop import diff_banks
+        >>> spec = MaskSpec({"fc1": (4, 4)})
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with MaskBank.create(f"{folder}/a.bank", spec) as a, MaskBank.create(f"{folder}/b.bank", spec) as b:
+        ...         a.put("task-0", {"fc1": np.eye(4, dtype=bool)})
+        ...         b.put("task-0", {"fc1": np.ones((4, 4), dtype=bool)})
+        ...         found = diff_banks(a, b)
+        >>> found.same, [(task.a, task.distance) for task in found.tasks]
+        (False, [('task-0', 12)])
+    """
     in_a, in_b = dict.fromkeys(a), dict.fromkeys(b)
     pairs = [(name, name) for name in in_a if name in in_b]
     return _diff(a, b, pairs, [n for n in in_a if n not in in_b], [n for n in in_b if n not in in_a], beside=True)
 
 
 def diff_tasks(a: MaskSource, b: MaskSource, name_a: str, name_b: str) -> BankDiff:
-    """Compare one mask with another; only their bits count. TaskNotFoundError if there is no such task."""
+    """Compare one mask with another; only their bits count.
+
+    Args:
+        a: An open bank or shard.
+        b: Another, or the same.
+        name_a: A task of `a`.
+        name_b: A task of `b`.
+
+    Raises:
+        TaskNotFoundError: There is no such task.
+
+    Examples:
+        >>> import numpy as np, tempfile
+        >>> from maskstore import MaskBank, MaskSpec
+        >>> from maskstore.interop import diff_tasks
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with MaskBank.create(f"{folder}/a.bank", MaskSpec({"fc1": (4, 4)})) as bank:
+        ...         bank.put("task-0", {"fc1": np.eye(4, dtype=bool)})
+        ...         bank.put("task-1", {"fc1": np.ones((4, 4), dtype=bool)})
+        ...         found = diff_tasks(bank, bank, "task-0", "task-1")
+        >>> found.tasks[0].distance, found.tasks[0].bits
+        (12, 16)
+    """
     return _diff(a, b, [(name_a, name_b)], [], [], beside=False)
 
 

@@ -30,7 +30,29 @@ T = TypeVar("T")
 
 
 def write_safetensors(source: MaskSource, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-    """Write all masks of a bank or shard; BankExistsError if there is a file and `overwrite` is not set."""
+    """Write all masks of a bank or shard to a safetensors file, whole or not at all. `read_masks` brings back the same.
+
+    Args:
+        source: An open bank or shard.
+        path: The file.
+        overwrite: Replace a file that is there.
+
+    Raises:
+        BankExistsError: There is a file, and `overwrite` is not set.
+        BankFullError: The disk is full.
+
+    Examples:
+        >>> import numpy as np, tempfile
+        >>> from maskstore import MaskBank, MaskSpec
+        >>> from maskstore.interop import read_masks, write_safetensors
+        >>> masks = {"fc1": np.arange(800).reshape(20, 40) % 10 == 0}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with MaskBank.create(f"{folder}/tasks.bank", MaskSpec.of(masks)) as bank:
+        ...         bank.put("task-0", masks)
+        ...         write_safetensors(bank, f"{folder}/tasks.safetensors")
+        ...     [task.name for task in read_masks(f"{folder}/tasks.safetensors").tasks]
+        ['task-0']
+    """
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
@@ -49,7 +71,33 @@ def _unwritten(path: Path, text: str) -> MaskStoreError:
 
 
 def write_npz(source: MaskSource, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-    """The same arrays as a compressed .npz; the header is the array `maskstore`, its UTF-8 bytes."""
+    """Write all masks of a bank or shard to a compressed .npz file, whole or not at all. `read_masks` brings them back.
+
+    `masks/LAYER` is uint8 of shape `(tasks, ceil(size / 8))`, least significant bit first. The array `maskstore` holds
+    the UTF-8 bytes of a JSON header.
+
+    Args:
+        source: An open bank or shard.
+        path: The file.
+        overwrite: Replace a file that is there.
+
+    Raises:
+        BankExistsError: There is a file, and `overwrite` is not set.
+
+    Examples:
+        >>> import numpy as np, tempfile
+        >>> from maskstore import MaskBank, MaskSpec
+        >>> from maskstore.interop import write_npz
+        >>> masks = {"fc1": np.arange(800).reshape(20, 40) % 10 == 0}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with MaskBank.create(f"{folder}/tasks.bank", MaskSpec.of(masks)) as bank:
+        ...         bank.put("task-0", masks)
+        ...         write_npz(bank, f"{folder}/tasks.npz")
+        ...     with np.load(f"{folder}/tasks.npz") as arrays:
+        ...         packed = arrays["masks/fc1"]
+        >>> packed.shape, np.unpackbits(packed[0], bitorder="little").sum()
+        ((1, 100), np.uint64(80))
+    """
     arrays, header = to_arrays(source)
     arrays[HEADER] = np.frombuffer(header.encode(), dtype=np.uint8)
     npz.write_npz(Path(path), arrays, overwrite=overwrite)

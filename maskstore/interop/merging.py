@@ -70,11 +70,39 @@ def merge(
     rename: Mapping[str, str] | None = None,
     prefix: str = "",
 ) -> tuple[int, list[str]]:
-    """Copy the rows of banks and shards of one spec into a bank, made if there is none; all or nothing.
+    """Copy the masks of banks and shards of one spec into a bank, without coding them anew; all or nothing.
 
-    `rename` maps old names to new ones; `prefix` goes before all others, "{source}" in it stands for the file's stem.
-    Returns the number of rows, and the keys of the banks' metadata on which the sources disagree, which a new bank does
-    not take over. TaskExistsError lists all names that are taken, unless `overwrite`: then later sources win.
+    Args:
+        sources: Paths of banks, paths or URLs of shards.
+        path: The bank, made if there is none.
+        overwrite: Replace masks of the same name; later sources win.
+        rename: Old task names, and the new ones.
+        prefix: Goes before all other names. "{source}" in it stands for the source's file name without its ending.
+
+    Returns:
+        The number of masks, and the keys of the sources' metadata on which they disagree. A new bank does not take
+        these over.
+
+    Raises:
+        SpecError: The sources' layers differ.
+        TaskExistsError: Lists all names that are taken, unless `overwrite`.
+        TaskNotFoundError: No source has a name that was to be renamed.
+
+    Examples:
+        >>> import numpy as np, tempfile
+        >>> from pathlib import Path
+        >>> from maskstore import MaskBank, MaskSpec
+        >>> from maskstore.interop import merge
+        >>> masks = {"fc1": np.arange(800).reshape(20, 40) % 10 == 0}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for run in ("a", "b"):
+        ...         with MaskBank.create(f"{folder}/{run}.bank", MaskSpec.of(masks)) as bank:
+        ...             bank.put("task-0", masks)
+        ...     merged = Path(folder, "all.bank")
+        ...     count, _ = merge([f"{folder}/a.bank", f"{folder}/b.bank"], merged, prefix="{source}/")
+        ...     with MaskBank.open(merged) as bank:
+        ...         print(count, list(bank))
+        2 ['a/task-0', 'b/task-0']
     """
     with ExitStack() as stack:
         opened = [stack.enter_context(open_source(source)) for source in sources]

@@ -23,11 +23,32 @@ _SCAN_BYTES, _SCAN_ROWS = 8 << 20, 64  # records read at a time while scanning
 
 
 def write_shard(source: MaskSource, location: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-    """Write all rows of a bank (or of another shard) to a local path or an fsspec URL, whole or not at all.
+    """Write all masks of a bank, or of another shard, to one read-only file, whole or not at all.
 
-    Rows keep their bytes; masks that were coded against others are coded anew without them, so that one read gives one.
+    Masks keep their coded bytes. Those that were coded against others are coded anew without them, so that one read
+    gives one mask.
 
-    BankExistsError if there is a file and `overwrite` is not set.
+    Args:
+        source: An open bank or shard.
+        location: A path, or a URL that fsspec can write to.
+        overwrite: Replace a file that is there.
+
+    Raises:
+        BankExistsError: There is a file, and `overwrite` is not set.
+        BankIOError: The store refused the file.
+
+    Examples:
+        >>> import numpy as np, tempfile
+        >>> from maskstore import MaskBank, MaskSpec
+        >>> from maskstore.interop import ShardReader, write_shard
+        >>> masks = {"fc1": np.arange(800).reshape(20, 40) % 10 == 0}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with MaskBank.create(f"{folder}/tasks.bank", MaskSpec.of(masks)) as bank:
+        ...         bank.put("task-0", masks)
+        ...         write_shard(bank, f"{folder}/tasks.shard")
+        ...     with ShardReader(f"{folder}/tasks.shard") as shard:
+        ...         print(list(shard), shard.verify())
+        ['task-0'] 1
     """
     text = os.fspath(location)
     if is_url(text):
@@ -38,10 +59,34 @@ def write_shard(source: MaskSource, location: str | os.PathLike[str], *, overwri
 
 
 class ShardReader(MaskSource):
-    """The masks of a shard: a mapping from task name to `Mask`, like an open `MaskBank`. Any thread may use it.
+    """The masks of a shard: a mapping from task name to `Mask`, as an open `MaskBank` is. Any thread may use it.
 
-    `location` is a path or an fsspec URL, `options` are fsspec's. What was read is checked against checksums that reach
-    from the footer over the index to every record; CorruptError names what is wrong.
+    What is read is checked against checksums, from the footer over the index to every record.
+
+    Args:
+        location: A path, or a URL that fsspec can read.
+        tail_bytes: Bytes at the end of the file that the first request reads. If they hold the index, there is no
+            second request.
+        options: fsspec's own options for the URL.
+
+    Raises:
+        BankNotFoundError: There is no file.
+        NotABankError: The file is not a shard.
+        CorruptError: The file is damaged.
+        BankIOError: The store cannot be read.
+
+    Examples:
+        >>> import numpy as np, tempfile
+        >>> from maskstore import MaskBank, MaskSpec
+        >>> from maskstore.interop import ShardReader, write_shard
+        >>> masks = {"fc1": np.arange(800).reshape(20, 40) % 10 == 0}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with MaskBank.create(f"{folder}/tasks.bank", MaskSpec.of(masks)) as bank:
+        ...         bank.put("task-0", masks, meta={"accuracy": 0.95})
+        ...         write_shard(bank, f"{folder}/tasks.shard")
+        ...     with ShardReader(f"{folder}/tasks.shard") as shard:
+        ...         print(shard["task-0"].ones, shard.task_meta("task-0"))
+        80 {'accuracy': 0.95}
     """
 
     def __init__(
