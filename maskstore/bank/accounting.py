@@ -114,7 +114,7 @@ def account(bank: MaskBank) -> Account:
         >>> found.tasks, found.parameters, found.codecs
         (3, 235200, {'ans': 3})
         >>> print(f"{found.per_parameter(8 * found.total_bytes):.2f} bits a parameter, in all")
-        0.29 bits a parameter, in all
+        0.31 bits a parameter, in all
         >>> print(f"{found.per_parameter(found.entropy_bits):.2f} bits by the entropy")
         0.29 bits by the entropy
     """

@@ -70,8 +70,8 @@ def encode_record(
         0,
         name,
         encode_meta(meta) if meta else "{}",
-        codec_to_json(codec),
-        prior_to_json(prior),
+        _codec_text(codec),
+        _prior_text(prior),
         extras=arrays,
         data=data,
         bases=tuple(bases),
@@ -198,6 +198,10 @@ def codec_of(text: str) -> Codec:
 def prior_of(text: str) -> Prior:
     """The prior that a record's text describes."""
     return prior_from_config(parse_json(text))
+
+
+_codec_text = lru_cache(maxsize=64)(codec_to_json)
+_prior_text = lru_cache(maxsize=256)(prior_to_json)
 
 
 def table_limit(spec: MaskSpec) -> int:
