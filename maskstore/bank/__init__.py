@@ -2,7 +2,7 @@
 
 from maskstore.bank.accounting import Account, LayerAccount, account
 from maskstore.bank.bank import MaskBank
-from maskstore.bank.coding import check_sum, sealed, standalone
+from maskstore.bank.coding import check_sum, decode_mask, sealed, standalone
 from maskstore.bank.compaction import Compaction, compact
 from maskstore.bank.maintenance import Maintenance
 from maskstore.bank.record import MAX_BLOB_BYTES, MaskInfo, Record, decode_extras
@@ -24,6 +24,7 @@ __all__ = [
     "clear_side_files",
     "compact",
     "decode_extras",
+    "decode_mask",
     "sealed",
     "side_files",
     "standalone",

@@ -148,20 +148,14 @@ def _read_safetensors(path: Path, options: ReadOptions) -> ForeignMasks:
 def _read_named(arrays: Arrays, path: Path, options: ReadOptions) -> ForeignMasks:
     if not arrays:
         raise ForeignFileError(f"{path}: expected named arrays, found none")
-    match options.layout:
-        case "prune":
-            return layouts.read_pruned(arrays, path, options)
-        case "tall-masks":
-            return layouts.read_vectors(arrays, path, options)
-        case "arrays":
-            return layouts.read_arrays(arrays, path, options)
-        case "auto":
-            if layouts.is_pruned(arrays):
-                return layouts.read_pruned(arrays, path, options)
-            if layouts.is_vectors(arrays, options):
-                return layouts.read_vectors(arrays, path, options)
-            return layouts.read_arrays(arrays, path, options)
-    raise ForeignFileError(f"{path}: expected a file of format {options.layout}, found one that cannot hold it")
+    layout = options.layout
+    if layout == "auto":
+        vectors = layouts.is_vectors(arrays, options)
+        layout = "prune" if layouts.is_pruned(arrays) else "tall-masks" if vectors else "arrays"
+    if layout not in _NAMED_READERS:
+        raise ForeignFileError(f"{path}: expected a file of format {layout}, found one that cannot hold it")
+    return _NAMED_READERS[layout](arrays, path, options)
 
 
+_NAMED_READERS = {"prune": layouts.read_pruned, "tall-masks": layouts.read_vectors, "arrays": layouts.read_arrays}
 _READERS = {"torch": _read_torch, "npz": _read_npz, "npy": _read_npy, "safetensors": _read_safetensors}

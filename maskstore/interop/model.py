@@ -17,6 +17,7 @@ from maskstore.priors import Prior
 
 LAYOUTS = ("auto", "prune", "supsup", "piggyback", "tall-masks", "arrays", "maskstore")
 Arrays = Mapping[str, NDArray[Any]]
+BitOrder = Literal["big", "little"]
 
 
 @dataclass(frozen=True)
@@ -49,7 +50,7 @@ class ReadOptions:
     layout: str = "auto"
     shapes: Mapping[str, Sequence[int]] | None = None
     """Layer name -> shape, for packed bytes, which carry none; its order is the order of the layers."""
-    bit_order: Literal["big", "little"] = "big"
+    bit_order: BitOrder = "big"
     """Of packed bytes: "big" is what `numpy.packbits` writes unless told otherwise."""
     vector_order: Literal["sorted", "given"] = "sorted"
     """How layers follow one another in a TALL-masks vector: sorted by name, or as in `shapes`."""
@@ -99,7 +100,7 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def unpack(data: NDArray[Any], size: int, bit_order: Literal["big", "little"], what: str) -> NDArray[np.bool_]:
+def unpack(data: NDArray[Any], size: int, bit_order: BitOrder, what: str) -> NDArray[np.bool_]:
     """`size` bools from ceil(size / 8) packed bytes `(n,)` uint8; ForeignFileError unless padding bits are zero."""
     if data.dtype != np.uint8 or data.shape != ((size + 7) // 8,):
         raise ForeignFileError(
@@ -113,7 +114,7 @@ def unpack(data: NDArray[Any], size: int, bit_order: Literal["big", "little"], w
     return values[:size].view(np.bool_)
 
 
-def mask_of(arrays: Arrays, spec: MaskSpec | None, what: str, bit_order: Literal["big", "little"] = "big") -> Mask:
+def mask_of(arrays: Arrays, spec: MaskSpec | None, what: str, bit_order: BitOrder = "big") -> Mask:
     """A mask of 0/1 arrays; arrays that do not have their layer's shape are taken as its packed bytes."""
     if spec is not None and set(spec.shapes) == set(arrays):
         arrays = {
