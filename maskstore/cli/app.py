@@ -1,9 +1,9 @@
 """The `maskstore` command: look into banks, check them, take masks out, put masks in, make them smaller."""
 
 import sys
+import time
 from dataclasses import asdict
 from pathlib import Path
-from time import monotonic
 from typing import Annotated, Any
 
 import typer
@@ -188,12 +188,12 @@ def compact(
 ) -> None:
     """Code every mask anew in as few bytes as possible, check each bit, and only then change the bank."""
     console.choice("--level", level, LEVELS)
-    told = monotonic()
+    told = time.monotonic()
 
     def progress(done: int, of: int) -> None:
         nonlocal told
-        if monotonic() - told > 2:
-            told = monotonic()
+        if time.monotonic() - told > 2:
+            told = time.monotonic()
             console.note(f"{bank}: {100 * done // of} % coded and checked")
 
     found = compact_bank(bank, level=level, on_mask=progress)

@@ -62,7 +62,7 @@ def container_of(path: Path) -> str:
     with path.open("rb") as file:
         start = file.read(_START)
     if start.startswith((b"SQLite format 3\0", MAGIC)):
-        raise ForeignFileError(f"{path}: expected a foreign file, found a bank or shard (use: maskstore merge)")
+        raise ForeignFileError(f"{path}: expected a foreign file, found a bank or shard (`merge` takes those)")
     if start.startswith(b"\x93NUMPY"):
         return "npy"
     if start.startswith(b"PK\x03\x04"):
@@ -134,7 +134,7 @@ def _read_npz(path: Path, options: ReadOptions) -> ForeignMasks:
 
 def _read_npy(path: Path, options: ReadOptions) -> ForeignMasks:
     if options.layout not in ("auto", "tall-masks"):
-        raise ImportOptionError(f"{path}: expected --format tall-masks for an .npy file, found {options.layout}")
+        raise ImportOptionError(f"{path}: expected layout tall-masks for an .npy file, found {options.layout}")
     return layouts.read_vectors(layouts.rows_of(npz.read_npy_file(path), path), path, options)
 
 

@@ -69,7 +69,7 @@ class ReadOptions:
     def spec(self, what: str) -> MaskSpec:
         """The spec that `shapes` declares; ImportOptionError if none were given."""
         if self.shapes is None:
-            raise ImportOptionError(f"{what}: expected shapes for packed bytes (--shapes FILE.json), found none given")
+            raise ImportOptionError(f"{what}: expected shapes, which packed bytes need, found none given")
         return MaskSpec(self.shapes)
 
     def task_names(self, own: Sequence[str], default: str) -> list[str]:
@@ -131,7 +131,7 @@ def mask_of(arrays: Arrays, spec: MaskSpec | None, what: str, bit_order: BitOrde
     except (MaskValueError, SpecError, LookupError) as error:
         hint = ""
         if spec is None and any(array.dtype == np.uint8 for array in arrays.values()):
-            hint = " (packed bytes need --shapes)"
+            hint = " (packed bytes need shapes)"
         raise ForeignFileError(f"{what}: {error}{hint}") from None
 
 

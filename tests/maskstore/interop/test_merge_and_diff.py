@@ -221,7 +221,7 @@ def test_usage_errors_and_data_errors(banks, command):
     assert command("import", banks / "v.npy", banks / "a.bank", "--shapes", banks / "shapes.json")[0] == 1
     assert command("import", banks / "none.npy", banks / "x.bank")[0] == 1
     code, _, err = command("import", banks / "a.bank", banks / "x.bank")
-    assert (code, "maskstore merge" in err) == (1, True)
+    assert (code, "`merge` takes those" in err) == (1, True)
     assert command("export", banks / "a.bank", banks / "out.txt")[0] == 2
     assert command("export", banks / "a.bank", "memory://out.npz")[0] == 2
     assert command("export", banks / "a.bank", banks / "no" / "out.npz")[0] == 1
