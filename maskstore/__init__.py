@@ -6,6 +6,7 @@ from maskstore.bank import Account, MaskBank, MaskInfo, MaskSource, account, com
 from maskstore.errors import MaskStoreError
 from maskstore.interop import open_source
 from maskstore.masks import LayerSpec, Mask, MaskMatrix, MaskSpec
+from maskstore.priors import Reference, RunningMean, SeededScores, Uniform
 
 __all__ = [
     "Account",
@@ -17,6 +18,10 @@ __all__ = [
     "MaskSource",
     "MaskSpec",
     "MaskStoreError",
+    "Reference",
+    "RunningMean",
+    "SeededScores",
+    "Uniform",
     "__version__",
     "account",
     "compact",

@@ -19,6 +19,7 @@ from maskstore.bank.coding import base_masks, codec_of, decode_mask, prior_of, r
 from maskstore.bank.maintenance import Maintenance
 from maskstore.bank.record import Record
 from maskstore.bank.sqlite_pages import measure
+from maskstore.codecs import counts_by_context
 from maskstore.errors import CorruptError
 from maskstore.masks import MaskSpec
 
@@ -180,14 +181,12 @@ def _measure_file(bank: MaskBank) -> tuple[int, int, int]:
 
 def _account_record(row: Record, spec: MaskSpec) -> list[tuple[int, int, int, float]]:
     """(payload bytes, side bytes, ones, entropy bits) of each layer."""
-    from maskstore.codecs.coders import rans  # only here: it imports Numba
-
     mask, prior, others = decode_mask(row, spec), prior_of(row.prior), base_masks(row.bases, spec)
     entries, _ = read_table(row.data, spec, row.what, len(row.data))
     result = []
     for index, (layer, entry) in enumerate(zip(spec, entries, strict=True)):
         known = prior.contexts(spec, index, others)
-        counts = rans.count(known.ids, mask.words[layer.packed], known.levels * known.classes)
+        counts = counts_by_context(mask.words[layer.packed], known)
         result.append((entry.payload_bytes, entry.side_bytes, int(counts[:, 1].sum()), _entropy_bits(counts)))
     return result
 

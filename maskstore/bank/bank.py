@@ -19,7 +19,7 @@ from maskstore.bank.open_file import BankFile, fitting_page_size
 from maskstore.bank.record import MaskInfo, Record
 from maskstore.bank.rows import Rows
 from maskstore.bank.source import MaskSource
-from maskstore.codecs import Codec, get_codec
+from maskstore.codecs import AnyCodec, get_codec
 from maskstore.errors import CorruptError, MaskStoreError, SpecError, TaskNotFoundError
 from maskstore.files import check_name, encode_meta, is_name, nearest, parse_object
 from maskstore.masks import Mask, MaskSpec, bits
@@ -239,7 +239,7 @@ class MaskBank(MaskSource):
         *,
         meta: Mapping[str, Any] | None = None,
         extras: Mapping[str, Any] | None = None,
-        codec: str | Codec = "auto",
+        codec: AnyCodec = "auto",
         prior: Prior | None = None,
         overwrite: bool = False,
     ) -> None:

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskstore.bank.record import DIGEST_BYTES, MAX_BLOB_BYTES, Base, Record, decode_extras, encode_extras
-from maskstore.codecs import Auto, Codec, EncodedLayer, codec_from_config, codec_to_json, encode_mask
+from maskstore.codecs import AnyCodec, Codec, EncodedLayer, codec_from_config, codec_to_json, encode_mask
 from maskstore.errors import CorruptError, MaskValueError
 from maskstore.files import Cursor, encode_meta, parse_json, parse_object, write_leb128
 from maskstore.masks import LayerSpec, Mask, MaskSpec, bits
@@ -44,7 +44,7 @@ class TableEntry(NamedTuple):
 def encode_record(
     name: str,
     mask: Mask,
-    codec: Codec,
+    codec: AnyCodec,
     prior: Prior,
     *,
     meta: Mapping[str, Any] | None = None,
@@ -53,10 +53,7 @@ def encode_record(
 ) -> Record:
     """Code a mask as a record without id and checksum; see `sealed`. `bases`: what the prior refers to."""
     others = base_masks(bases, mask.spec) if bases else []
-    if isinstance(codec, Auto):
-        codec, layers = codec.encode(mask, prior, others)
-    else:
-        layers = encode_mask(codec, mask, prior, others)
+    used, layers = encode_mask(codec, mask, prior, others)
     table, chunks = [], []
     for layer, coded in zip(mask.spec.layers, layers, strict=True):
         crc = _CRC.pack(_crc(mask.words[layer.packed], layer))
@@ -70,7 +67,7 @@ def encode_record(
         0,
         name,
         encode_meta(meta) if meta else "{}",
-        _codec_text(codec),
+        _codec_text(used),
         _prior_text(prior),
         extras=arrays,
         data=data,

@@ -18,7 +18,7 @@ from maskstore.bank.coding import decode_mask, digest_of, encode_record, prior_o
 from maskstore.bank.maintenance import Maintenance
 from maskstore.bank.record import Base, Record
 from maskstore.bank.relations import relate
-from maskstore.codecs import Auto
+from maskstore.codecs import CodecChoice
 from maskstore.errors import CorruptError
 from maskstore.masks import Mask, MaskSpec
 from maskstore.priors import Prior
@@ -79,7 +79,7 @@ def compact(
         >>> found.tasks, found.recoded, found.bytes_after < found.bytes_before
         (4, 4, True)
     """
-    codec, tell = Auto(level=level), on_mask or (lambda done, of: None)
+    codec, tell = CodecChoice(level), on_mask or (lambda done, of: None)
     bank_path = Path(path)
     with MaskBank.open(bank_path, "a", timeout=timeout) as bank:
         bytes_before = bank_path.stat().st_size
@@ -152,7 +152,7 @@ def _relations(bank: MaskBank) -> dict[int, _Related]:
     }
 
 
-def _recoded(row: Record, spec: MaskSpec, codec: Auto, related: _Related | None) -> Record | None:
+def _recoded(row: Record, spec: MaskSpec, codec: CodecChoice, related: _Related | None) -> Record | None:
     """The row in fewer bytes, under its id and with its checksum; None if there is no such."""
     mask = decode_mask(row, spec)
     prior = prior_of(row.prior)

@@ -20,6 +20,15 @@ class EncodedLayer(NamedTuple):
     payload: bytes
 
 
+class Plan(NamedTuple):
+    """How a codec would code a layer, before it does."""
+
+    bits: float
+    """What that would take, estimated."""
+    encode: Callable[[], EncodedLayer]
+    """Codes the layer; what was found for the estimate is not looked for again."""
+
+
 ContextSource = Callable[[], Contexts]
 """Contexts cost time, so a codec is handed a function and calls it only if it conditions on them."""
 

@@ -113,7 +113,7 @@ def to_arrays(source: MaskSource) -> tuple[dict[str, NDArray[Any]], str]:
         if i == count:
             raise MaskStoreError(f"task {name!r}: expected {count} masks, found more (is another program writing?)")
         for layer in spec:
-            rows[layer.name][i] = mask.packed(layer.name)
+            rows[layer.name][i] = mask.layer_bytes(layer.name)
         info = source.info(name)
         extras = source.extras(name) if info.extras_bytes else {}
         arrays.update({f"extras/{i}/{key}": value for key, value in extras.items()})

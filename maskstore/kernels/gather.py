@@ -1,12 +1,12 @@
-"""Masks taken out of blocks, or from some blocks into others: `maskstore.masks.interleave` does it in numpy."""
+"""Masks copied out of blocks, or from some blocks into others; `layout.rows_of` does it in numpy."""
 
 import numpy as np
-from numba import njit
 
-from maskstore.kernels.constants import LANES
+from maskstore.kernels.compile_cache import compiled
+from maskstore.kernels.layout import LANES
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def chosen_blocks(blocks, tail, chosen, out, first, last):
     """Lane l of out[b] = mask chosen[16 b + l], for first <= b < last; `tail` is rows of chunks."""
     full = LANES * len(blocks)
@@ -20,7 +20,7 @@ def chosen_blocks(blocks, tail, chosen, out, first, last):
                     out[block, chunk, lane] = tail[mask - full, chunk]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def rows_of(blocks, tail, first_word, wanted, out, first, last):
     """The words from `first_word` on of the wanted of masks 16 first to 16 last, to out[wanted[mask]]; -1 is not."""
     for block in range(first, last):

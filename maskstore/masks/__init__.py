@@ -1,7 +1,7 @@
 """A mask in memory: its layers, its packed bits, many masks side by side. Needs numpy only."""
 
 from maskstore.masks.bits import popcount
-from maskstore.masks.interleave import Interleaved, chunks_of
+from maskstore.masks.interleave import Interleaved
 from maskstore.masks.mask import Mask
 from maskstore.masks.matrix import MaskMatrix
 from maskstore.masks.spec import MAX_LAYER_BITS, LayerSpec, MaskSpec
@@ -14,6 +14,5 @@ __all__ = [
     "MaskMatrix",
     "MaskSpec",
     "bits",
-    "chunks_of",
     "popcount",
 ]

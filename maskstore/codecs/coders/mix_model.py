@@ -18,8 +18,9 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from maskstore.codecs.coders import range_coder as rangecoder
+from maskstore.codecs.coders import range_coder
 from maskstore.codecs.coders.range_coder import decode_bit, encode_bit
+from maskstore.kernels import compiled
 
 MAX_RANK = 24
 ODDS_LIMIT = 47103  # 11.5: there a probability is within 2**-16 of 0 or 1
@@ -76,7 +77,7 @@ def _learn(factor, variance, step, bit, p, spread, direction):
         variance[j] = max(np.int64(variance[j]) - ((((s * s) >> 16) * shrink) >> 16), 1)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _start_columns(columns, rank):
     """Columns' factors: ±0.1 from a 64-bit linear congruential generator's top bit (Knuth's MMIX), the first one 0."""
     factors = np.zeros((columns, rank), dtype=np.int32)
@@ -89,15 +90,15 @@ def _start_columns(columns, rank):
     return factors
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _run(decoding, words, ids, leans, directions, rows, columns, row_step, column_step, rank, data):
     """Code or decode a layer; bytes used and whether all is well. Bit (r, c) has index r * row_step + c * column_step.
 
     `leans` and `directions` are those of each context. While coding, `words` are read and `data` is filled; while
     decoding, `data` is read and `words` (zeroed) are filled.
     """
-    low = rangecoder.first_code(data) if decoding else np.uint64(0)
-    width, at = rangecoder.WHOLE, np.int64(8 if decoding else 0)
+    low = range_coder.first_code(data) if decoding else np.uint64(0)
+    width, at = range_coder.WHOLE, np.int64(8 if decoding else 0)
 
     column = _start_columns(columns, rank)
     column_variance = np.full((columns, rank), 30000000, dtype=np.int32)
@@ -199,8 +200,8 @@ def _run(decoding, words, ids, leans, directions, rows, columns, row_step, colum
             for j in range(rank):
                 row_sum[j] += row[j]
     if decoding:
-        return at, rangecoder.ended_well(low, width, at, data)
-    used = rangecoder.finish(low, width, at, data)
+        return at, range_coder.ended_well(low, width, at, data)
+    used = range_coder.finish(low, width, at, data)
     return used, used >= 0
 
 
@@ -250,5 +251,5 @@ def decode(
     words: NDArray[np.uint64],
 ) -> bool:
     """Decode into zeroed words; whether the bytes are such as `encode` writes."""
-    data = rangecoder.as_array(payload).copy()
+    data = range_coder.as_array(payload).copy()
     return bool(_run(True, words, *_arguments(ids, leans, directions, shape, turned), data)[1])

@@ -11,6 +11,8 @@ __all__ = [
     "load",
     "lookup",
     "masked_adds",
+    "processor",
+    "seeded_contexts",
     "splat",
     "store",
     "vectors",

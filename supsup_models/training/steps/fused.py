@@ -17,9 +17,9 @@ from types import MappingProxyType
 
 import torch
 import torch.nn.functional as F
-from llvmlite.binding import get_host_cpu_features
 from torch import Tensor
 
+from maskstore.kernels import cpu_features
 from supsup_models.errors import NetworkError
 from supsup_models.networks import MaskedModel, MaskedNetwork
 from supsup_models.training.recipes import Optimiser, RMSProp
@@ -159,8 +159,7 @@ def _common_scale(model: MaskedNetwork) -> float:
 
 def fastest(model: MaskedModel) -> Stepping:
     """bfloat16 for float32 networks on processors with instructions for it, float32 elsewhere."""
-    known = get_host_cpu_features()
-    bfloat16 = known.get("amx-bf16", False) or known.get("avx512bf16", False)
+    bfloat16 = bool(cpu_features() & {"amx-bf16", "avx512bf16"})
     here = model.device.type == "cpu" and model.weights.dtype == torch.float32
     return Stepping.BFLOAT16 if bfloat16 and here else Stepping.FUSED
 

@@ -11,12 +11,12 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from maskstore.kernels import LANES
+from maskstore.kernels import LANES, compiled
 from maskstore.kernels.ir import FLOATS, INTS, ZEROS, data, function, load, splat, store
 
 _SHORTS = ir.VectorType(ir.IntType(16), LANES)
@@ -66,7 +66,7 @@ def _update_vectors(typing_context, gradient, weights, scores, square, effective
     return signature, codegen
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _update(gradient, weights, scores, square, effective, constants):
     _update_vectors(gradient, weights, scores, square, effective, scores.size // 16, constants)
 
