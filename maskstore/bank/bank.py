@@ -268,7 +268,7 @@ class MaskBank(MaskSource):
         self._file.check_writable()
         check_name("task name", name)
         mask = masks if isinstance(masks, Mask) else Mask.from_dense(masks, self.spec)
-        if mask.spec != self.spec:
+        if mask.spec is not self.spec and mask.spec != self.spec:
             raise SpecError(f"mask {name!r}: expected the bank's spec {self.spec!r}, found {mask.spec!r}")
         known, chosen = prior or Uniform(), get_codec(codec)
         if not known.needs[-1]:  # coded before the bank is locked

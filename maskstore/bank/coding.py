@@ -67,7 +67,7 @@ def encode_record(
         0,
         name,
         encode_meta(meta) if meta else "{}",
-        _codec_text(used),
+        codec_to_json(used),
         _prior_text(prior),
         extras=arrays,
         data=data,
@@ -197,7 +197,6 @@ def prior_of(text: str) -> Prior:
     return prior_from_config(parse_json(text))
 
 
-_codec_text = lru_cache(maxsize=64)(codec_to_json)
 _prior_text = lru_cache(maxsize=256)(prior_to_json)
 
 

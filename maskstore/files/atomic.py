@@ -50,7 +50,7 @@ def publish(scratch: Path, path: Path, *, overwrite: bool) -> None:
 
 
 def _taken(path: Path) -> BankExistsError:
-    return BankExistsError(f"{path}: expected no file at this path, found one (overwriting was not asked for)")
+    return BankExistsError(f"{path}: expected no file at this path, found one (overwrite was not asked for)")
 
 
 def sync_folder(folder: Path) -> None:

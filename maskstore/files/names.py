@@ -1,22 +1,6 @@
-"""What can be a name of a task or layer, and which known name a mistyped one probably means."""
+"""Which known name a mistyped one probably means."""
 
-import re
 from collections.abc import Iterable
-
-from maskstore.errors import SpecError
-
-_NAME = re.compile("[^\0\ud800-\udfff]{1,512}")  # halves of surrogate pairs cannot be written as UTF-8
-
-
-def is_name(name: object) -> bool:
-    """Whether it is 1 to 512 characters of valid Unicode without NUL."""
-    return isinstance(name, str) and _NAME.fullmatch(name) is not None
-
-
-def check_name(what: str, name: object) -> None:
-    """SpecError, which begins with `what`, unless `name` can be the name of a task or layer."""
-    if not is_name(name):
-        raise SpecError(f"{what}: expected 1 to 512 characters of valid Unicode without NUL, found {name!r:.60}")
 
 
 def nearest(word: str, known: Iterable[str]) -> str:

@@ -212,7 +212,7 @@ def _upload(source: MaskSource, url: str, *, overwrite: bool) -> None:
     try:
         files, path = fsspec.core.url_to_fs(url)
         if not overwrite and files.exists(path):
-            raise errors.BankExistsError(f"{url}: expected no file there, found one (overwriting was not asked for)")
+            raise errors.BankExistsError(f"{url}: expected no file there, found one (overwrite was not asked for)")
         with tempfile.TemporaryDirectory() as folder:
             scratch = Path(folder) / "shard"
             _write(source, scratch)

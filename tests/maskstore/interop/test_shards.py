@@ -22,7 +22,7 @@ from maskstore.errors import (
     NotABankError,
     TaskNotFoundError,
 )
-from maskstore.files.strict_json import encode_meta
+from maskstore.files import encode_meta
 from maskstore.interop import ShardReader, write_shard
 from maskstore.interop.shards import format as shard_format
 from tests.helpers.foreign_files import example_bank
