@@ -28,7 +28,7 @@ def test_few_modules_stand_at_the_top_of_a_package(package, most):
 
 PLANTED = [
     (rules.circles, "maskstore.masks.bits", "from maskstore.masks.matrix import MaskMatrix"),
-    (rules.circles, "maskstore.files.strict_json", "def f():\n    from maskstore.files.npz import read_npz"),
+    (rules.circles, "maskstore.files.values", "def f():\n    from maskstore.files.npz import read_npz"),
     (rules.upward, "maskstore.masks.bits", "from maskstore.codecs import Raw"),
     (rules.upward, "maskstore.errors", "def f():\n    import supsup_models.data"),
     (rules.upward, "hopfield.patterns", "from supsup_models import convert"),

@@ -1,43 +1,56 @@
 """Commands that bring masks in and take them out: `import`, `export`, `merge`, `diff`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
 from maskstore.cli import console
 from maskstore.cli.compile_notice import announcing
+from maskstore.cli.console import AsJson, examples
+from maskstore.codecs import codec_names
+from maskstore.errors import ImportOptionError
+from maskstore.interop import (
+    LAYOUTS,
+    ReadOptions,
+    diff_banks,
+    diff_tasks,
+    open_source,
+    read_masks,
+    read_shapes,
+    store,
+    write_npz,
+    write_safetensors,
+    write_shard,
+)
+from maskstore.interop import merge as merge_banks
+from maskstore.interop.shards import is_url
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what has the same name.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to an app."""
     app.command(
         "import",
-        epilog=_examples(
+        epilog=examples(
             "maskstore import final.pt tasks.bank",
             "maskstore import pruned.pt tasks.bank --name task-0",
             "maskstore import TALL_mask_8task.npy tasks.bank --shapes shapes.json",
         ),
     )(import_masks)
     app.command(
-        epilog=_examples("maskstore export tasks.bank tasks.safetensors", "maskstore export tasks.bank tasks.shard")
+        epilog=examples("maskstore export tasks.bank tasks.safetensors", "maskstore export tasks.bank tasks.shard")
     )(export)
     app.command(
-        epilog=_examples(
+        epilog=examples(
             "maskstore merge run-1/masks.bank run-2/masks.bank all.bank --prefix '{source}/'",
             "maskstore merge new.bank all.bank --rename task-0=task-10",
         )
     )(merge)
     app.command(
-        epilog=_examples("maskstore diff a.bank b.bank", "maskstore diff tasks.bank --tasks task-0 task-1 --json")
+        epilog=examples("maskstore diff a.bank b.bank", "maskstore diff tasks.bank --tasks task-0 task-1 --json")
     )(diff)
-
-
-def _examples(*lines: str) -> str:
-    return "Examples:\n\n" + "\n\n".join(f"  {line}" for line in lines)
 
 
 @announcing
@@ -69,12 +82,6 @@ def import_masks(
     as_json: AsJson = False,
 ) -> None:
     """Import masks that another program wrote, in one transaction. Nothing in the file is ever run."""
-    from typing import cast
-
-    from maskstore.codecs import codec_names
-    from maskstore.errors import ImportOptionError
-    from maskstore.interop import LAYOUTS, ReadOptions, read_masks, read_shapes, store
-
     console.choice("--format", layout, LAYOUTS)
     console.choice("--bit-order", bit_order, ("big", "little"))
     console.choice("--vector-order", vector_order, ("sorted", "given"))
@@ -113,10 +120,6 @@ def export(
     overwrite: Overwrite = False,
 ) -> None:
     """Export all masks, with names, metadata, codecs and priors; `import` (shards: `merge`) brings back the same."""
-    from maskstore.bank import open_source
-    from maskstore.interop import exchange
-    from maskstore.interop.shards import is_url, write_shard
-
     kinds = ("safetensors", "npz", "shard")
     kind = layout or out.rpartition(".")[2]
     if kind not in kinds and layout is None:
@@ -128,9 +131,9 @@ def export(
         if kind == "shard":
             write_shard(source, out, overwrite=overwrite)
         elif kind == "npz":
-            exchange.write_npz(source, Path(out), overwrite=overwrite)
+            write_npz(source, Path(out), overwrite=overwrite)
         else:
-            exchange.write_safetensors(source, Path(out), overwrite=overwrite)
+            write_safetensors(source, Path(out), overwrite=overwrite)
         console.note(f"{out}: {len(source)} masks exported ({kind})")
 
 
@@ -147,8 +150,6 @@ def merge(
     as_json: AsJson = False,
 ) -> None:
     """Copy the masks of banks and shards into one bank, as they are coded, all or nothing."""
-    from maskstore.interop import merge as merge_banks
-
     if any(Path(source).exists() and bank.exists() and bank.samefile(source) for source in sources):
         raise console.UsageError(f"{bank}: expected a bank that is not among the sources, found it there")
     names = {}
@@ -176,9 +177,6 @@ def diff(
     as_json: AsJson = False,
 ) -> None:
     """Compare two banks, or two masks: Hamming distance by layer. Exit code 0 if they are the same, 1 if not."""
-    from maskstore.bank import open_source
-    from maskstore.interop import diff_banks, diff_tasks
-
     if b is None and tasks is None:
         raise console.UsageError("diff: expected two banks, or one and --tasks T U, found one bank")
     with open_source(a) as left, open_source(b or a) as right:
@@ -186,7 +184,7 @@ def diff(
     if as_json:
         console.print_json(_diff_json(found))
     else:
-        from maskstore.cli.exchange_tables import print_diff
+        from maskstore.cli.tables import print_diff
 
         print_diff(a, b or a, found)
     if not found.same:

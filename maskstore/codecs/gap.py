@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from maskstore.codecs.base import ContextSource, EncodedLayer, EntropyCodec
 from maskstore.errors import CorruptError
+from maskstore.files import Cursor
 from maskstore.masks import LayerSpec
 
 
@@ -45,14 +46,14 @@ class Gap(EntropyCodec):
         """Every position must lie inside the layer, and every byte must have been needed."""
         from maskstore.codecs.coders import gap_loop, range_coder
 
-        value, used = gap_loop.read_leb128(coded.side)
+        cursor = Cursor(coded.side, f"layer {layer.name!r}")
+        value = cursor.leb128()
         count, flipped = value >> 1, value & 1
-        side = used + (1 if count else 0)
-        if not used or len(coded.side) != side or 2 * count > layer.size or (not count and coded.payload):
+        if cursor.left != (count > 0) or 2 * count > layer.size or (not count and coded.payload):
             raise CorruptError(f"layer {layer.name!r}: expected the number of rarer bits, at most half of {layer.size},"
                                " and their longest gap's digits, found other bytes")  # fmt: skip
         if count:
-            digits = coded.side[used]
+            digits = coded.side[-1]
             if digits > layer.size.bit_length() or range_coder.fewest_bytes(count * digits) > len(coded.payload):
                 raise CorruptError(f"layer {layer.name!r}: expected {count} gaps of {digits} digits in "
                                    f"{len(coded.payload)} bytes, which cannot hold them")  # fmt: skip

@@ -10,12 +10,12 @@ from types import MappingProxyType
 from typing import Any, Self
 
 from maskstore.errors import LayerNotFoundError, SpecError
+from maskstore.files import check_name
 
 MAX_LAYERS = 100_000
 MAX_LAYER_BITS = 1 << 33  # one mask is one SQLite blob, and a blob holds at most 10**9 bytes
 MAX_BITS = 1 << 36  # over all layers: 8 GiB packed
 MAX_DIMENSIONS = 8
-MAX_NAME_LENGTH = 512
 
 
 @dataclass(frozen=True, slots=True)
@@ -174,12 +174,7 @@ class MaskSpec:
 
 
 def _checked_shape(name: object, dims: Sequence[int]) -> tuple[int, ...]:
-    if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME_LENGTH or "\0" in name:
-        raise SpecError(f"a layer's name: expected 1 to {MAX_NAME_LENGTH} characters without NUL, found {name!r:.80}")
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        raise SpecError(f"a layer's name: expected valid Unicode, found {name!r:.80}") from None
+    check_name("a layer's name", name)
     shape = tuple(dims)
     if len(shape) > MAX_DIMENSIONS:
         raise SpecError(f"layer {name!r}: expected at most {MAX_DIMENSIONS} dimensions, found {len(shape)}")

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from maskstore.codecs.base import EncodedLayer, Plan
 from maskstore.codecs.coders import range_coder
 from maskstore.codecs.coders.range_coder import decode_bit, encode_bit
+from maskstore.files import write_leb128
 from maskstore.kernels import compiled
 from maskstore.masks import bits
 
@@ -194,21 +195,3 @@ def _estimate_bits(where: NDArray[np.int64], size: int, digits: int) -> float:
 
 def _log2_beta(a: float, b: float) -> float:
     return (lgamma(a) + lgamma(b) - lgamma(a + b)) / log(2)
-
-
-def write_leb128(value: int) -> bytes:
-    out = bytearray()
-    while value >= 128:
-        out.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*out, value])
-
-
-def read_leb128(data: bytes) -> tuple[int, int]:
-    """(value, bytes used); no bytes used if `data` does not begin with one in its shortest form."""
-    value = 0
-    for i, byte in enumerate(data[:10]):
-        value |= (byte & 127) << 7 * i
-        if byte < 128:
-            return (value, i + 1) if byte or i == 0 else (0, 0)
-    return 0, 0

@@ -6,7 +6,7 @@ import struct
 import pytest
 
 from maskstore import MaskBank, MaskSpec
-from maskstore.bank.bank import decoded_ahead
+from maskstore.bank.source import decoded_ahead
 from maskstore.cli.app import app
 from maskstore.cli.console import run
 from maskstore.errors import CorruptError, MaskStoreError, SpecError
