@@ -1,5 +1,6 @@
 """The `maskstore` command: look into banks, check them, take masks out, put masks in, make them smaller."""
 
+import json
 import sys
 import time
 from dataclasses import asdict
@@ -14,8 +15,8 @@ from maskstore.cli import console, exchange
 from maskstore.cli.compile_notice import announcing
 from maskstore.cli.console import AsJson, examples
 from maskstore.codecs import LEVELS, codec_names
-from maskstore.errors import CodecError, CorruptError, MaskStoreError, UnknownPriorError
-from maskstore.files import check_name, parse_object, read_npz, write_npz
+from maskstore.errors import CodecError, MaskStoreError, UnknownPriorError
+from maskstore.files import check_name, read_npz, write_npz
 from maskstore.interop import filling
 from maskstore.masks import Mask
 from maskstore.priors import prior_from_config
@@ -206,6 +207,9 @@ def compact(
 
 def _json_object(option: str, text: str) -> dict[str, Any]:
     try:
-        return parse_object(text)
-    except CorruptError:
-        raise console.UsageError(f"{option}: expected a JSON object, found {text[:60]!r}") from None
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise console.UsageError(f"{option}: expected a JSON object, found {text[:60]!r}")
+    return value
