@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo test check test-gpu bench clean
+.PHONY: demo quick test check test-gpu bench clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -11,6 +11,9 @@ $(VENV)/.installed: pyproject.toml constraints.txt
 
 demo: $(VENV)/.installed
 	$(BIN)/supsup demo --out demo
+
+quick: $(VENV)/.installed
+	$(BIN)/python -m pytest tests -m "not slow"
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest tests

@@ -14,6 +14,7 @@ import pytest
 from hopfield import PaperRecipe, recover
 from maskstore import MaskMatrix
 from supsup_models.cli.recover import run_recover
+from supsup_models.data import unlabelled_batches
 from supsup_models.data.streams import TaskStream, open_stream
 from supsup_models.errors import DataNotFoundError
 from supsup_models.hopsupsup import (
@@ -22,7 +23,6 @@ from supsup_models.hopsupsup import (
     entropy_on,
     mean_state,
     train_neuron_mask,
-    unlabelled_batches,
 )
 from supsup_models.hopsupsup.recover import judge
 from supsup_models.hopsupsup.setups import SETUPS, neuron_memory

@@ -20,9 +20,7 @@ import pytest
 import torch
 from numba import njit
 
-sys.path.insert(0, str(Path(__file__).parent))
-from dense_one_shot import dense_one_shot, dense_stack, random_matrix
-
+from benchmarks.dense_one_shot import dense_one_shot, dense_stack
 from maskstore import Mask, MaskBank
 from maskstore.kernels import has_lookup
 from maskstore.priors import SeededScores
@@ -43,6 +41,7 @@ from supsup_models.inference.objectives import make_objective
 from supsup_models.inference.scenarios import mask_accuracy
 from supsup_models.inference.superposition import UnpackedLayer, expected_weights, mask_derivatives
 from supsup_models.training.steps.fused import Stepping, fastest
+from tests.helpers.masks import random_matrix
 
 CALLS = 5  # of one-shot inference in a turn: more make it no faster
 
@@ -187,9 +186,10 @@ def test_passes(images: int, table: Table, model: MaskedNetwork) -> None:
 
 
 def test_memory_of_one_shot_inference(table: Table) -> None:
-    program = Path(__file__).with_name("peak_memory.py")
+    program = [sys.executable, "-m", "benchmarks.peak_memory"]
+    root = Path(__file__).parents[1]
     grown = {
-        kind: int(subprocess.run([sys.executable, program, kind, "1000"], capture_output=True, check=True).stdout)
+        kind: int(subprocess.run([*program, kind, "1000"], cwd=root, capture_output=True, check=True).stdout)
         for kind in ("packed", "dense")
     }
     ratio = grown["dense"] / grown["packed"]

@@ -1,24 +1,10 @@
 """One-shot inference with all masks as floats: what packed inference is measured against and checked by."""
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from maskstore import Mask, MaskMatrix, MaskSpec
+from maskstore import MaskMatrix
 from supsup_models import MaskedNetwork
-
-
-def random_matrix(spec: MaskSpec, k: int) -> MaskMatrix:
-    """k masks of fair bits; time and memory of inference do not depend on what the bits are."""
-    rng = np.random.default_rng(0)
-    matrix = MaskMatrix(spec, room=k)
-    for i in range(k):
-        words = rng.integers(0, 2**64, size=spec.words, dtype=np.uint64)
-        for layer in spec:
-            if layer.size % 64:
-                words[layer.packed.stop - 1] &= np.uint64((1 << layer.size % 64) - 1)
-        matrix.append(f"task-{i}", Mask(spec, words))
-    return matrix
 
 
 def dense_stack(matrix: MaskMatrix) -> Tensor:

@@ -1,6 +1,6 @@
 """Peak memory of one-shot inference over k masks, packed or dense: run as a program, prints the growth in bytes.
 
-    python benchmarks/peak_memory.py packed|dense K
+    python -m benchmarks.peak_memory packed|dense K
 
 In a process of its own, because a peak never comes down again. The growth is counted from after the libraries and the
 network were loaded and both ran once on a few masks. The high-water mark is the process' own (VmHWM): `ru_maxrss` of a
@@ -13,11 +13,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
+from benchmarks.dense_one_shot import dense_one_shot, dense_stack
 from maskstore import MaskMatrix
 from supsup_models import MaskedNetwork, infer_task
-
-sys.path.insert(0, str(Path(__file__).parent))
-from dense_one_shot import dense_one_shot, dense_stack, random_matrix
+from tests.helpers.masks import random_matrix
 
 
 def memory(what: str) -> int:

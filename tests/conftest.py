@@ -1,4 +1,4 @@
-"""What all tests share: which ones this machine can run, and one Hypothesis profile."""
+"""What all tests share: which ones this machine can run."""
 
 import os
 
@@ -6,11 +6,8 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 import pytest
-from hypothesis import settings
 
-# The same examples in every run: a failure in CI is a failure here. No deadline: shared machines are slow at times.
-settings.register_profile("maskstore", derandomize=True, deadline=None, max_examples=50)
-settings.load_profile("maskstore")
+import tests.helpers.profiles  # noqa: F401 (it sets Hypothesis' profile)
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:

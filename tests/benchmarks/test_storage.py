@@ -18,12 +18,13 @@ from benchmarks.storage.results import Results, Row, read
 from benchmarks.storage.suites import Suite
 from maskstore import Mask, MaskSpec
 from supsup_models import RECIPES
+from tests.helpers.masks import random_mask
 
 SPEC = MaskSpec({"a": (3, 5), "b": (64, 70), "c": (4, 2, 3, 3)})
 
 
 def masks_of(density: float, count: int) -> list[Mask]:
-    return [Mask.from_flat(np.random.default_rng(i).random(SPEC.bits) < density, SPEC) for i in range(count)]
+    return [random_mask(SPEC, density, seed) for seed in range(count)]
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -21,6 +21,7 @@ WITH_EXAMPLES = (ROOT / "README.md", ROOT / "docs" / "convert.md", ROOT / "docs"
 EXAMPLES = [(page, number) for page in WITH_EXAMPLES for number in range(len(blocks(page, "python")))]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("page", "number"), EXAMPLES, ids=lambda value: getattr(value, "name", str(value)))
 def test_python_examples_run(page, number, tmp_path):
     """Each in a fresh process and an empty folder, with warnings as errors."""
@@ -44,6 +45,7 @@ def _commands() -> list[list[str]]:
     return lines
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("words", _commands(), ids=" ".join)
 def test_commands_and_options_exist(words):
     module = {"supsup": "supsup_models.cli.app", "maskstore": "maskstore.cli.app"}[words[0]]

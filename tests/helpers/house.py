@@ -1,18 +1,10 @@
-"""The library as a house: its modules, what each imports, and the rules that hold it up.
+"""The rules that hold the house up, each a function that lists what breaks it."""
 
-A `House` is made from source texts, not from what Python imported, so a test can plant a violation in a copy of them.
-Imports inside functions count like all others.
-"""
-
-import ast
 from collections import defaultdict
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
-from pathlib import Path
-from typing import NamedTuple
 
-PACKAGES = ("maskstore", "hopfield", "supsup_models")
+from tests.helpers.modules import COMPUTED, PACKAGES, House
+
 MOST_MODULES = 16
 """The most modules that a folder may hold."""
 
@@ -56,89 +48,6 @@ TORCH = ("maskstore.torch", "hopfield", "supsup_models")
 TORCH_IN_FUNCTIONS = ("maskstore.interop.readers.torch_files",)
 
 
-class Import(NamedTuple):
-    """One imported name: the module it is in (or the outside package), the name, where, and whether in a function."""
-
-    module: str
-    name: str
-    line: int
-    lazy: bool
-
-
-@dataclass
-class House:
-    """Modules by dotted name with their sources; a folder's face is the text of its `.pyi` where it has one."""
-
-    sources: Mapping[str, str] = field(repr=False)
-    folders: frozenset[str] = field(repr=False)
-    imports: dict[str, list[Import]] = field(default_factory=dict, repr=False)
-
-    def __post_init__(self) -> None:
-        for module in self.sources.keys() - self.imports.keys():
-            self.imports[module] = list(self._imports_of(module))
-
-    @classmethod
-    def of(cls, root: Path) -> "House":
-        """The three packages below `root`."""
-        sources, folders = {}, set()
-        for package in PACKAGES:
-            for path in sorted((root / package).rglob("*.py")):
-                parts = path.relative_to(root).with_suffix("").parts
-                if parts[-1] == "__init__":
-                    parts = parts[:-1]
-                    folders.add(".".join(parts))
-                    path = path.with_suffix(".pyi") if path.with_suffix(".pyi").exists() else path
-                sources[".".join(parts)] = path.read_text()
-        return cls(sources, frozenset(folders))
-
-    def with_module(self, name: str, source: str) -> "House":
-        """A copy in which module `name` has other lines at its end, or is new."""
-        sources = {**self.sources, name: self.sources.get(name, "") + "\n" + source}
-        return House(sources, self.folders, {other: found for other, found in self.imports.items() if other != name})
-
-    def face(self, folder: str) -> set[str]:
-        """The names that a folder lists for others: its `__all__`, or all that its stub imports."""
-        tree = ast.parse(self.sources[folder])
-        for node in tree.body:
-            if isinstance(node, ast.Assign) and ast.unparse(node.targets[0]) == "__all__":
-                return set(ast.literal_eval(node.value))
-        return {item.name for item in self.imports[folder] if item.module.startswith(folder)}
-
-    def room(self, module: str) -> str:
-        """The first folder or module below the package, "" for the package itself."""
-        return module.partition(".")[2].partition(".")[0]
-
-    def folder_of(self, module: str) -> str:
-        return module if module in self.folders else module.rpartition(".")[0]
-
-    def target(self, item: Import) -> str | None:
-        """The module of ours that an import reaches: a submodule where the name is one, else where the name is from."""
-        below = f"{item.module}.{item.name}"
-        return below if below in self.sources else item.module if item.module in self.sources else None
-
-    def _imports_of(self, module: str) -> Iterator[Import]:
-        tree = ast.parse(self.sources[module])
-        lazy = {
-            id(inner)
-            for outer in ast.walk(tree)
-            if isinstance(outer, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda)
-            for inner in ast.walk(outer)
-        }
-        for node in ast.walk(tree):
-            if isinstance(node, ast.ImportFrom):
-                source = node.module or ""
-                if node.level:
-                    base = module if module in self.folders else module.rpartition(".")[0]
-                    for _ in range(node.level - 1):
-                        base = base.rpartition(".")[0]
-                    source = f"{base}.{source}".rstrip(".")
-                for alias in node.names:
-                    yield Import(source, alias.name, node.lineno, id(node) in lazy)
-            elif isinstance(node, ast.Import):
-                for alias in node.names:
-                    yield Import(alias.name, "", node.lineno, id(node) in lazy)
-
-
 def circles(house: House) -> list[str]:
     """Rule 1: no circle of modules. Each circle is reported once, and opened there to look for the next."""
     graph = {
@@ -160,12 +69,14 @@ def circles(house: House) -> list[str]:
 def upward(house: House) -> list[str]:
     """Rule 2: imports go down only, from package to package and from floor to floor."""
     found = []
+    rooms = {(module.partition(".")[0], house.room(module)) for module in house.sources}
     floors = {
         (package, room): level
         for package, levels in FLOORS.items()
-        for level, rooms in enumerate(levels)
-        for room in rooms
+        for level, names in enumerate(levels)
+        for room in names
     }
+    found += [f"{package}: there is no room {room!r}" for package, room in sorted(floors.keys() - rooms)]
     for module, items in house.imports.items():
         package, room = module.partition(".")[0], house.room(module)
         if (package, room) not in floors:
@@ -173,6 +84,8 @@ def upward(house: House) -> list[str]:
             continue
         for item in items:
             target = house.target(item)
+            if item.module.partition(".")[0] in ("tests", "benchmarks"):
+                found.append(f"{module}:{item.line} imports {item.module}, which is not of the library")
             if target is None or (house.room(target), target.partition(".")[0]) == (room, package):
                 continue
             above = target.partition(".")[0]
@@ -203,6 +116,8 @@ def insides(house: House) -> list[str]:
                     found.append(f"{module}:{item.line} imports {item.name!r}, which {target} does not list")
                 if parent in PACKAGES and name.startswith("_") and module.partition(".")[0] != parent:
                     found.append(f"{module}:{item.line} imports the private module {target}")
+                if parent in PACKAGES and item.name.startswith("_") and item.module == target and folder != parent:
+                    found.append(f"{module}:{item.line} imports {item.name!r}, which is private to {target}")
             elif item.name != name or name not in house.face(parent):
                 found.append(f"{module}:{item.line} imports {target}, an inside of {parent}")
     return found
@@ -223,26 +138,47 @@ def misplaced(house: House) -> list[str]:
             allowed = under(module, TORCH) or (item.lazy and under(module, TORCH_IN_FUNCTIONS))
             if package == "torch" and not allowed:
                 found.append(f"{module}:{item.line} imports torch")
+            if item.module == COMPUTED:
+                found.append(f"{module}:{item.line} imports a module whose name is computed")
     return found
 
 
 def crowded(house: House) -> list[str]:
-    """Rule 5: no folder holds more than `MOST_MODULES` modules."""
+    """Rule 5: each folder has a face, and no more than `MOST_MODULES` modules."""
     held: dict[str, int] = defaultdict(int)
     for module in house.sources:
         held[house.folder_of(module)] += 1
-    return [f"{folder}: {count} modules" for folder, count in held.items() if count > MOST_MODULES]
+    faceless = [f"{folder}: no __init__.py" for folder in held.keys() - house.folders]
+    return faceless + [f"{folder}: {count} modules" for folder, count in held.items() if count > MOST_MODULES]
 
 
 def shadowed(house: House) -> list[str]:
     """Rule 6: no face lists a function or class under the name of one of its folder's own modules."""
     found = []
     for folder in house.folders:
-        for item in house.imports[folder]:
-            hidden = f"{folder}.{item.name}"
-            if hidden in house.sources and item.module != folder:
-                found.append(f"{folder}: {item.name!r} is both a listed name and a module")
+        modules = {item.bound for item in house.imports[folder] if f"{item.module}.{item.name}" in house.sources}
+        for name in house.names(folder) - modules:
+            if f"{folder}.{name}" in house.sources:
+                found.append(f"{folder}: {name!r} is both a listed name and a module")
     return found
 
 
-RULES = (circles, upward, insides, misplaced, crowded, shadowed)
+def hollow(house: House) -> list[str]:
+    """Rule 7: what is imported or listed is there."""
+    names = {module: house.names(module) for module in house.sources}
+    found = []
+    for module, items in house.imports.items():
+        for item in items:
+            target = house.target(item)
+            if target is None and item.module.partition(".")[0] in PACKAGES:
+                found.append(f"{module}:{item.line} imports {item.module}, which is not there")
+            elif target == item.module and item.name not in ("", "*", "__all__", "__doc__", *names[target]):
+                found.append(f"{module}:{item.line} imports {item.name!r}, which {target} does not have")
+    for folder in house.folders:
+        for name in house.face(folder) - names[folder]:
+            if f"{folder}.{name}" not in house.sources:
+                found.append(f"{folder} lists {name!r}, which it does not have")
+    return found
+
+
+RULES = (circles, upward, insides, misplaced, crowded, shadowed, hollow)

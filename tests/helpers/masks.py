@@ -3,7 +3,7 @@
 import numpy as np
 from hypothesis import strategies as st
 
-from maskstore import Mask, MaskSpec
+from maskstore import Mask, MaskMatrix, MaskSpec
 from maskstore.priors import Prior, SeededScores, Uniform
 
 names = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=12)
@@ -26,6 +26,15 @@ def masks(draw: st.DrawFn, spec: MaskSpec | None = None) -> Mask:
 def random_mask(spec: MaskSpec, density: float, seed: int) -> Mask:
     """Independent bits."""
     return Mask.from_flat(np.random.default_rng(seed).random(spec.bits) < density, spec)
+
+
+def random_matrix(spec: MaskSpec, count: int, *, seed: int = 0, density: float = 0.5) -> MaskMatrix:
+    """Masks `task-0`, `task-1`, ... of independent bits, one after the other, so that thousands of them fit."""
+    rng = np.random.default_rng(seed)
+    matrix = MaskMatrix(spec, room=count)
+    for number in range(count):
+        matrix.append(f"task-{number}", Mask.from_flat(rng.random(spec.bits) < density, spec))
+    return matrix
 
 
 priors: st.SearchStrategy[Prior] = st.one_of(

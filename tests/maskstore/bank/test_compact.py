@@ -3,8 +3,6 @@
 import json
 import os
 import signal
-import subprocess
-import sys
 import time
 
 import numpy as np
@@ -14,11 +12,10 @@ import maskstore.bank.compaction as module
 from maskstore import Mask, MaskBank, MaskSpec
 from maskstore.bank import Maintenance, coding
 from maskstore.bank.compaction import compact
-from maskstore.cli import console
-from maskstore.cli.app import app
-from maskstore.errors import BankBusyError, CodecError, CorruptError, MaskStoreError
+from maskstore.errors import BankBusyError, CodecError, CorruptError
 from maskstore.philox import Role, random_uniform
 from maskstore.priors import SeededScores, Uniform
+from tests.helpers.commands import in_fresh_process
 from tests.helpers.masks import random_mask
 
 SPEC = MaskSpec({"fc1": (40, 60), "fc2": (10, 40)})
@@ -114,6 +111,7 @@ def test_an_interrupt_leaves_the_bank_as_it_was(bank):
     assert bank.read_bytes() == image
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="needs SIGKILL")
 @pytest.mark.parametrize("at", [4, 19])
 def test_a_kill_leaves_the_bank_as_it_was(bank, at):
@@ -125,7 +123,7 @@ def test_a_kill_leaves_the_bank_as_it_was(bank, at):
         f"    if done == {at}: os.kill(os.getpid(), signal.SIGKILL)\n"
         "compact(sys.argv[1], on_mask=stop)\n"
     )
-    ended = subprocess.run([sys.executable, "-c", script, str(bank)], timeout=120, check=False)
+    ended = in_fresh_process(script, bank)
     assert ended.returncode == -signal.SIGKILL
     assert content(bank) == before
     assert compact(bank).recoded == 5
@@ -137,23 +135,19 @@ def test_an_unknown_level_is_named(bank):
         compact(bank, level="best")
 
 
-def test_the_command(bank, capsys, monkeypatch):
-    def run(*arguments):
-        code = console.run("maskstore", app, (MaskStoreError,), [str(argument) for argument in arguments])
-        return code, *capsys.readouterr()
-
+def test_the_command(bank, command, monkeypatch):
     clock = iter(range(0, 3000, 3))
     with monkeypatch.context() as patch:
         patch.setattr(time, "monotonic", lambda: next(clock))
-        code, out, err = run("compact", bank, "--level", "max", "--json")
+        code, out, err = command("compact", bank, "--level", "max", "--json")
     assert code == 0
     assert json.loads(out)["recoded"] == 5
     assert "% coded and checked" in err
-    code, out, err = run("compact", bank)
+    code, out, err = command("compact", bank)
     assert (code, out) == (0, "")
     assert "0 of 10 masks smaller" in err
-    assert run("compact", bank, "--level", "mx")[0] == 2
-    assert run("compact", bank.with_name("none.bank"))[0] == 1
+    assert command("compact", bank, "--level", "mx")[0] == 2
+    assert command("compact", bank.with_name("none.bank"))[0] == 1
 
 
 def test_pages_are_not_given_back_in_the_middle_of_a_transaction(bank):

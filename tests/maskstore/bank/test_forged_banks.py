@@ -7,58 +7,52 @@ import pytest
 
 from maskstore import MaskBank, MaskSpec
 from maskstore.bank.source import decoded_ahead
-from maskstore.cli.app import app
-from maskstore.cli.console import run
 from maskstore.errors import CorruptError, MaskStoreError, SpecError
 from maskstore.interop.merging import merge
+from tests.helpers.commands import maskstore
 from tests.helpers.forged_banks import Forge, layer_data, literal
 
 NO_JSON = ("{", "5", "[1]", "null", '{"a":NaN}', '{"a":-Infinity}', '{"a":1e400}', '{"a":"\\ud800"}', '{"\\udfff":1}')
 
 
-def _command(*arguments: object) -> int:
-    return run("maskstore", app, (MaskStoreError,), [str(argument) for argument in arguments])
-
-
 @pytest.fixture
-def command(capsys):
+def one_line(command):
     """Run a command line; what it says on standard error must be one line."""
 
-    def one_line(*arguments: object) -> tuple[int, str]:
-        code = _command(*arguments)
-        said = capsys.readouterr().err
+    def run(*arguments: object) -> tuple[int, str]:
+        code, _, said = command(*arguments)
         assert said.count("\n") <= 1
         assert len(said) < 1000
         return code, said
 
-    return one_line
+    return run
 
 
-def test_what_is_forged_here_is_a_bank(tmp_path, command):
+def test_what_is_forged_here_is_a_bank(tmp_path, one_line):
     path = Forge(tmp_path / "a.bank", meta='{"a":"\\u00e9\\ud83d\\ude00"}').row(meta='{"b":1.5}').done()
-    assert command("verify", path) == (0, f"{path}: 1 masks, all as they were written\n")
+    assert one_line("verify", path) == (0, f"{path}: 1 masks, all as they were written\n")
     with MaskBank.open(path) as bank:
         assert bank.meta == {"a": "\u00e9\U0001f600"}
         assert bank["t"].flat().tolist() == [True, False] * 4
 
 
 @pytest.mark.parametrize("text", NO_JSON)
-def test_metadata_of_the_bank_that_is_no_json_object(tmp_path, command, text):
+def test_metadata_of_the_bank_that_is_no_json_object(tmp_path, one_line, text):
     path = Forge(tmp_path / "a.bank", meta=text).row().done()
     with pytest.raises(CorruptError, match=r"a\.bank: stored JSON: expected"):
         MaskBank.open(path)
     with pytest.raises(CorruptError):
         merge([str(path)], tmp_path / "b.bank")
-    assert command("ls", path, "--json")[0] == 1
+    assert one_line("ls", path, "--json")[0] == 1
 
 
 @pytest.mark.parametrize("text", NO_JSON)
 @pytest.mark.parametrize("column", ["meta", "codec", "prior"])
-def test_texts_of_a_mask_that_are_no_json_objects(tmp_path, command, column, text):
+def test_texts_of_a_mask_that_are_no_json_objects(tmp_path, one_line, column, text):
     path = Forge(tmp_path / "a.bank").row(**{column: text}).done()
     for arguments in (("ls", path), ("ls", path, "--json"), ("verify", path), ("merge", path, tmp_path / "b.bank")):
-        assert command(*arguments)[0] == 1
-    assert command("export", path, tmp_path / "a.npz")[0] == 1
+        assert one_line(*arguments)[0] == 1
+    assert one_line("export", path, tmp_path / "a.npz")[0] == 1
 
 
 def test_templates_with_half_a_surrogate_pair(tmp_path):
@@ -76,21 +70,21 @@ def test_a_string_that_does_not_end_costs_no_more_than_its_length(tmp_path, end)
 
 
 @pytest.mark.parametrize("shape", [[0, 2**70], [1] * 65, [2**63 - 1, 0, 2**63 - 1]])
-def test_extra_arrays_of_shapes_that_numpy_does_not_have(tmp_path, command, shape):
+def test_extra_arrays_of_shapes_that_numpy_does_not_have(tmp_path, one_line, shape):
     header = json.dumps({"x": ["u1", shape]}).encode()
     extras = struct.pack("<I", len(header)) + header + b"\1" * (0 not in shape)
     path = Forge(tmp_path / "a.bank").row(extras=extras).done()
     with MaskBank.open(path) as bank, pytest.raises(CorruptError, match="expected its extra arrays"):
         bank.extras("t")
-    assert command("verify", path)[0] == 1
+    assert one_line("verify", path)[0] == 1
 
 
 @pytest.mark.parametrize("shape", [[0, 2**70], [2**40, 0], [int("9" * 4000)], [int("9" * 4000)] * 8])
-def test_layers_of_shapes_that_numpy_does_not_have(tmp_path, command, shape):
+def test_layers_of_shapes_that_numpy_does_not_have(tmp_path, one_line, shape):
     with pytest.raises(SpecError, match=r"expected at most 2\*\*33 bits"):
         MaskSpec({"a": shape})
     path = Forge(tmp_path / "a.bank", spec=json.dumps([["a", shape]])).done()
-    assert "expected at most 2**33 bits" in command("ls", path)[1]
+    assert "expected at most 2**33 bits" in one_line("ls", path)[1]
 
 
 @pytest.mark.parametrize("id", [2**63 - 1, 2**62])
@@ -115,7 +109,7 @@ def test_a_last_chunk_that_cannot_be_filled(tmp_path, chunk):
         bank.verify()
 
 
-def test_many_rows_that_share_their_bytes_are_not_all_read(tmp_path, command):
+def test_many_rows_that_share_their_bytes_are_not_all_read(tmp_path, one_line):
     forge = Forge(tmp_path / "a.bank").row(1, "t0")
     for i in range(1, 500):
         forge.row(i + 1, f"t{i}", start=0)
@@ -124,10 +118,10 @@ def test_many_rows_that_share_their_bytes_are_not_all_read(tmp_path, command):
         assert bank["t499"] == bank["t0"]
         with pytest.raises(CorruptError, match=r"expected 3500 for all its masks, found 7"):
             bank.matrix()
-    assert command("export", path, tmp_path / "a.shard")[0] == 1
+    assert one_line("export", path, tmp_path / "a.shard")[0] == 1
 
 
-def test_tables_that_share_their_pages(tmp_path, command):
+def test_tables_that_share_their_pages(tmp_path, one_line):
     forge = Forge(tmp_path / "a.bank").row().chunk(50, 0, b"x")
     forge.link.execute("PRAGMA writable_schema=ON")
     roots = "SELECT rootpage FROM sqlite_schema WHERE name='chunks'"
@@ -139,7 +133,7 @@ def test_tables_that_share_their_pages(tmp_path, command):
         with pytest.raises(MaskStoreError):
             bank["t"]
     for name in ("ls", "stats", "verify"):
-        assert command(name, path)[0] == 1
+        assert one_line(name, path)[0] == 1
 
 
 def _page_forgeries() -> dict[str, tuple[int, bytes]]:
@@ -158,7 +152,7 @@ def _page_forgeries() -> dict[str, tuple[int, bytes]]:
 
 @pytest.mark.parametrize("forgery", _page_forgeries())
 @pytest.mark.parametrize("size", [False, True], ids=["own size", "claims 2**32 pages"])
-def test_trees_that_lead_astray(tmp_path, command, forgery, size):
+def test_trees_that_lead_astray(tmp_path, one_line, forgery, size):
     path = Forge(tmp_path / "a.bank").row(meta=json.dumps({"a": "x" * 3000})).done()
     original = path.read_bytes()
     at, new = _page_forgeries()[forgery]
@@ -171,8 +165,8 @@ def test_trees_that_lead_astray(tmp_path, command, forgery, size):
             data[28:32], data[24:28], data[92:96] = b"\xff" * 4, b"\0\0\0\7", b"\0\0\0\x08"
         path.write_bytes(data)
         for arguments in (("stats", path), ("verify", path), ("ls", path), ("verify", path, "--json")):
-            command(*arguments)
-        assert command("verify", path)[0] == 1
+            one_line(*arguments)
+        assert one_line("verify", path)[0] == 1
 
 
 def test_memory_is_taken_only_for_masks_that_are_there(tmp_path):
@@ -202,14 +196,14 @@ def test_no_text_of_a_file_steers_the_terminal(tmp_path, capsys):
     commands = [("ls", path), ("stats", path), ("diff", path, path), ("export", path, tmp_path / "a.npz")]
     commands += [("get", path, name, *more, "-o", out) for name in (evil, "no") for more in ([], ["--layer", "no"])]
     for arguments in commands:
-        _command(*arguments)
+        maskstore(*arguments)
         said = capsys.readouterr()
         assert (said.out + said.err).replace("\n", "").isprintable()
-    _command("ls", path)
+    maskstore("ls", path)
     assert "\\x1b" in capsys.readouterr().out
 
 
 @pytest.mark.parametrize("tasks", [5, [5, None, ["x"]], {}])
-def test_ls_shows_priors_of_any_fields(tmp_path, command, tasks):
+def test_ls_shows_priors_of_any_fields(tmp_path, one_line, tasks):
     prior = json.dumps({"id": 5, "tasks": tasks, "given": {"id": None, "given": {}}})
-    assert command("ls", Forge(tmp_path / "a.bank").row(prior=prior).done()) == (0, "")
+    assert one_line("ls", Forge(tmp_path / "a.bank").row(prior=prior).done()) == (0, "")

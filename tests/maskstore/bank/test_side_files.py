@@ -4,14 +4,14 @@ import os
 import shutil
 import sqlite3
 import struct
+from contextlib import closing
 
 import numpy as np
 import pytest
 
 from maskstore import MaskBank
-from maskstore.cli.app import app
-from maskstore.cli.console import run
 from maskstore.errors import CorruptError, MaskStoreError
+from tests.helpers.commands import maskstore
 from tests.helpers.forged_banks import Forge
 
 _MAGIC = bytes.fromhex("d9d505f920a163d7")
@@ -24,33 +24,32 @@ def _journal_of(victim: bytes, pages: int) -> bytes:
     return head + place + victim + struct.pack(">2I", len(victim), sum(victim)) + _MAGIC
 
 
-@pytest.mark.parametrize("mode", ["r", "a"])
-def test_a_journal_beside_a_bank_deletes_nothing(tmp_path, mode):
+@pytest.fixture
+def victim(tmp_path):
+    """A file that the journal beside `a.bank` names: whoever plays the journal back deletes it."""
     path = Forge(tmp_path / "a.bank").row().done()
-    victim = tmp_path / "precious.txt"
-    victim.write_text("precious")
-    journal = _journal_of(os.fsencode(victim), path.stat().st_size // 512)
-    (tmp_path / "a.bank-journal").write_bytes(journal)
+    precious = tmp_path / "precious.txt"
+    precious.write_text("precious")
+    (tmp_path / "a.bank-journal").write_bytes(_journal_of(os.fsencode(precious), path.stat().st_size // 512))
+    return precious
+
+
+@pytest.mark.parametrize("mode", ["r", "a"])
+def test_a_journal_beside_a_bank_deletes_nothing(tmp_path, victim, mode):
     with pytest.raises(CorruptError, match="expected no rollback journal beside a bank"):
-        MaskBank.open(path, mode)
+        MaskBank.open(tmp_path / "a.bank", mode)
     assert victim.read_text() == "precious"
 
     (tmp_path / "a.bank-journal").unlink()
-    with MaskBank.open(path, mode) as bank:
+    with MaskBank.open(tmp_path / "a.bank", mode) as bank:
         assert bank.verify() == 1
 
 
-def test_the_journal_above_would_delete_a_file(tmp_path):
-    path = Forge(tmp_path / "a.bank").row().done()
-    victim = tmp_path / "precious.txt"
-    victim.write_text("precious")
-    journal = _journal_of(os.fsencode(victim), path.stat().st_size // 512)
-    (tmp_path / "a.bank-journal").write_bytes(journal)
-    link = sqlite3.connect(path)
-    link.execute("PRAGMA user_version").fetchone()
-    link.close()
-    if victim.exists():
-        pytest.skip("this SQLite leaves super-journals alone")
+def test_the_test_above_can_fail(tmp_path, victim):
+    """Whoever opens the bank with plain SQLite loses the file."""
+    with closing(sqlite3.connect(tmp_path / "a.bank")) as link:
+        link.execute("PRAGMA user_version").fetchone()
+    assert not victim.exists()
 
 
 @pytest.mark.skipif(not hasattr(os, "mkfifo"), reason="needs named pipes")
@@ -97,11 +96,11 @@ def test_a_new_bank_is_not_mixed_with_the_log_of_one_that_was_there(tmp_path, ca
         "put": ["a.bank", "new", "m.npz", "--create"],
     }[command]
     paths = [str(tmp_path / argument) if "." in argument else argument for argument in arguments]
-    assert run("maskstore", app, (MaskStoreError,), [command, *paths]) == 1
+    assert maskstore(command, *paths) == 1
     assert "found the log a.bank-wal of a killed writer" in capsys.readouterr().err
     assert not (tmp_path / "a.bank").exists()
 
     (tmp_path / "a.bank-wal").unlink()
-    assert run("maskstore", app, (MaskStoreError,), [command, *paths]) == 0
+    assert maskstore(command, *paths) == 0
     with MaskBank.open(tmp_path / "a.bank") as bank:
         assert bank.verify() == len(bank) == (2 if command == "merge" else 1)

@@ -1,20 +1,17 @@
 """Array files and checkpoints that were written by hand, with what no program would write in them."""
 
 import os
-import subprocess
-import sys
 import zipfile
 
 import numpy as np
 import pytest
 
 from maskstore import MaskBank, MaskSpec
-from maskstore.cli.app import app
-from maskstore.cli.console import run
-from maskstore.errors import ForeignFileError, MaskStoreError
+from maskstore.errors import ForeignFileError
 from maskstore.files.npz import read_npy_file, read_npz
 from maskstore.interop import read_masks
 from maskstore.interop.diff import diff_banks
+from tests.helpers.commands import in_fresh_process, maskstore
 
 
 def _npy(shape: str, data: bytes, descr: str = "|u1") -> bytes:
@@ -74,7 +71,7 @@ def test_weights_beside_the_scores_of_units_have_no_constant_to_be_checked_again
 def test_a_put_that_fails_leaves_no_new_bank(tmp_path, options):
     np.savez(tmp_path / "m.npz", a=np.ones(8))
     arguments = ["put", str(tmp_path / "a.bank"), "t", str(tmp_path / "m.npz"), "--create", *options]
-    assert run("maskstore", app, (MaskStoreError,), arguments) == 1
+    assert maskstore(*arguments) == 1
     assert [path.name for path in tmp_path.iterdir()] == ["m.npz"]
 
 
@@ -83,11 +80,12 @@ def test_a_shard_is_called_one(tmp_path, capsys):
         bank.put("t", {"a": np.ones(8)})
         assert diff_banks(bank, bank).same
     arguments = [str(tmp_path / "a.bank"), str(tmp_path / "a.shard")]
-    assert run("maskstore", app, (MaskStoreError,), ["export", *arguments]) == 0
-    assert run("maskstore", app, (MaskStoreError,), ["ls", arguments[1]]) == 1
+    assert maskstore("export", *arguments) == 0
+    assert maskstore("ls", arguments[1]) == 1
     assert "found a shard (maskstore merge makes a bank of it)" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs limits of a process of its own")
 @pytest.mark.parametrize("ending", ["safetensors", "npz", "shard"])
 def test_an_export_to_a_full_disk_is_named_and_leaves_nothing(tmp_path, ending):
@@ -101,9 +99,7 @@ def test_an_export_to_a_full_disk_is_named_and_leaves_nothing(tmp_path, ending):
     )
     out = tmp_path / "out" / f"a.{ending}"
     out.parent.mkdir()
-    done = subprocess.run(
-        [sys.executable, "-c", code, "export", path, out], capture_output=True, text=True, check=False
-    )
+    done = in_fresh_process(code, "export", path, out)
     assert done.returncode == 1
     assert "expected room to write" in done.stderr
     assert done.stderr.count("\n") == 1

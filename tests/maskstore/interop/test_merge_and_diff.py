@@ -5,23 +5,11 @@ import pytest
 
 from maskstore import MaskBank, MaskSpec
 from maskstore.bank import Maintenance
-from maskstore.cli import console
-from maskstore.cli.app import app
-from maskstore.errors import MaskStoreError, SpecError, TaskExistsError, TaskNotFoundError
+from maskstore.errors import SpecError, TaskExistsError, TaskNotFoundError
 from maskstore.interop import write_shard
 from maskstore.interop.diff import diff_banks, diff_tasks
 from maskstore.interop.merging import merge
 from tests.helpers.foreign_files import example_bank, supsup_checkpoint
-
-
-@pytest.fixture
-def command(capsys):
-    def run(*arguments: object) -> tuple[int, str, str]:
-        code = console.run("maskstore", app, (MaskStoreError,), [str(a) for a in arguments])
-        said = capsys.readouterr()
-        return code, said.out, said.err
-
-    return run
 
 
 @pytest.fixture

@@ -1,8 +1,6 @@
 """Kernels share their work among threads in pieces: the result is the whole, and the same on any number of cores."""
 
 import os
-import subprocess
-import sys
 import threading
 import weakref
 
@@ -13,6 +11,7 @@ from maskstore.kernels import dispatch as cpu
 from maskstore.kernels import reference
 from maskstore.kernels import threads as sharing
 from maskstore.masks.interleave import Interleaved
+from tests.helpers.commands import in_fresh_process
 
 
 def masks_and_values(count: int, words: int) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
@@ -115,8 +114,9 @@ print(moments > 20)
 """
 
 
+@pytest.mark.slow
 def test_after_an_interrupt_at_any_moment_helpers_go_on_helping():
-    found = subprocess.run([sys.executable, "-c", INTERRUPTED], capture_output=True, text=True, timeout=60)
+    found = in_fresh_process(INTERRUPTED)
     assert (found.stdout, found.stderr) == ("True\n", "")
 
 
@@ -156,8 +156,9 @@ threading.Thread(target=late).start()
 """
 
 
+@pytest.mark.slow
 def test_a_thread_that_outlives_the_main_one_works_without_helpers():
-    found = subprocess.run([sys.executable, "-c", AFTER_MAIN], capture_output=True, text=True, check=True, timeout=60)
+    found = in_fresh_process(AFTER_MAIN)
     assert (found.stdout, found.stderr) == ("True\n", "")
 
 

@@ -7,18 +7,14 @@ from maskstore import MaskMatrix, MaskSpec
 from maskstore.errors import SpecError, TaskExistsError, TaskNotFoundError
 from maskstore.kernels import Kernel, load
 from maskstore.masks.interleave import Interleaved
-from tests.helpers.masks import random_mask, specs
+from tests.helpers.masks import random_mask, random_matrix, specs
 
 seeds = st.integers(0, 2**32 - 1)
 
 
-def _matrix(spec: MaskSpec, count: int, seed: int) -> MaskMatrix:
-    return MaskMatrix(spec, [random_mask(spec, 0.5, seed + i) for i in range(count)])
-
-
 @given(specs(), st.integers(0, 40), seeds)
 def test_arithmetic_equals_dense_arithmetic(spec, count, seed):
-    matrix = _matrix(spec, count, seed)
+    matrix = random_matrix(spec, count, seed=seed)
     rng = np.random.default_rng(seed)
     dense = np.array([matrix[i].flat() for i in range(count)], dtype=np.float64).reshape(count, spec.bits)
     g = rng.standard_normal(spec.bits).astype(np.float32)
@@ -73,7 +69,7 @@ def test_appending_keeps_rows_names_and_counts(spec, seed):
 
 def test_bad_use_is_named():
     spec = MaskSpec({"a": (5,)})
-    matrix = _matrix(spec, 2, 0)
+    matrix = random_matrix(spec, 2)
     with pytest.raises(SpecError, match=r"\(5,\)"):
         matrix.dot(np.zeros(6))
     with pytest.raises(SpecError, match="2 weights"):
@@ -85,7 +81,7 @@ def test_bad_use_is_named():
     with pytest.raises(TaskNotFoundError):
         matrix["nine"]
     with pytest.raises(TaskExistsError):
-        matrix.append("1", matrix[0])
+        matrix.append("task-1", matrix[0])
     with pytest.raises(SpecError, match="spec"):
         matrix.append("x", random_mask(MaskSpec({"b": (5,)}), 0.5, 0))
     with pytest.raises(SpecError, match="at least one"):
@@ -99,7 +95,7 @@ def test_bad_use_is_named():
 @pytest.mark.parametrize("shape", [(5, 31), (3, 32), (4, 33), (2, 64), (3, 100), (1, 129)])
 def test_outer_dots_of_chosen_rows_are_entries_of_all(shape):
     spec = MaskSpec({"first": (3,), "layer": shape})
-    matrix = _matrix(spec, 21, 3)
+    matrix = random_matrix(spec, 21, seed=3)
     rng = np.random.default_rng(1)
     arrays = [rng.standard_normal(size).astype(np.float32) for size in (shape, (6, shape[0]), (6, shape[1]))]
     chosen = rng.integers(0, 21, size=(6, 5))

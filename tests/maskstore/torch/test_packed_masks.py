@@ -1,10 +1,6 @@
 """Packed masks in torch: all backends give the same numbers; Triton does so in its interpreter, in another process."""
 
-import os
-import subprocess
-import sys
 from importlib.util import find_spec
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -13,19 +9,16 @@ import torch
 from maskstore import Mask, MaskMatrix, MaskSpec
 from maskstore.errors import DeviceError, MaskValueError
 from maskstore.torch import Backend, PackedMasks
+from tests.helpers.commands import in_fresh_process
+from tests.helpers.masks import random_matrix
 
 SPEC = MaskSpec({"fc1": (7, 30), "fc2": (5, 64), "fc3": (3, 3)})
 ON_THE_CPU = [Backend.MATRIX, Backend.TORCH]
 
 
-def _matrix(spec: MaskSpec, k: int) -> MaskMatrix:
-    bits = np.random.default_rng(k).random((k, spec.bits)) < 0.5
-    return MaskMatrix(spec, [Mask.from_flat(row, spec) for row in bits])
-
-
 def _check(spec: MaskSpec, k: int, device: str, backend: Backend | None) -> None:
     """All that packed masks compute, against the dense masks in float64."""
-    matrix, rng = _matrix(spec, k), np.random.default_rng(1)
+    matrix, rng = random_matrix(spec, k), np.random.default_rng(1)
     dense = np.stack([matrix[row].flat() for row in range(k)]).astype(np.float64)
     chosen = [k - 1, *range(k // 2)]
     masks = PackedMasks.of(matrix, device, backend=backend)
@@ -53,7 +46,7 @@ def test_every_backend_computes_with_the_dense_masks(k: int, backend: Backend) -
 
 @pytest.mark.parametrize("backend", ON_THE_CPU)
 def test_masks_that_are_appended_are_seen(backend: Backend) -> None:
-    matrix = _matrix(SPEC, 3)
+    matrix = random_matrix(SPEC, 3)
     masks = PackedMasks.of(matrix, backend=backend)
     two = masks.select([0, 1])
     before = masks.mean()
@@ -69,7 +62,7 @@ def test_masks_that_are_appended_are_seen(backend: Backend) -> None:
 
 @pytest.mark.parametrize("backend", ON_THE_CPU)
 def test_what_does_not_fit_is_refused(backend: Backend) -> None:
-    masks = PackedMasks.of(_matrix(SPEC, 3), backend=backend)
+    masks = PackedMasks.of(random_matrix(SPEC, 3), backend=backend)
     with pytest.raises(MaskValueError, match="flat tensor"):
         masks.dot(torch.zeros(5))
     with pytest.raises(MaskValueError, match="flat tensor"):
@@ -81,7 +74,7 @@ def test_what_does_not_fit_is_refused(backend: Backend) -> None:
 
 
 def test_the_backend_follows_the_device() -> None:
-    matrix = _matrix(SPEC, 2)
+    matrix = random_matrix(SPEC, 2)
     assert PackedMasks.of(matrix).backend is Backend.MATRIX
     assert PackedMasks.of(matrix, "meta").backend is Backend.TORCH
     with pytest.raises(DeviceError, match="expected the device cpu, found meta"):
@@ -90,6 +83,7 @@ def test_the_backend_follows_the_device() -> None:
         PackedMasks.of(matrix, "no such device")
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(find_spec("triton") is None, reason="needs the package triton")
 def test_triton_kernels_in_the_interpreter_equal_the_matrix() -> None:
     """Triton reads TRITON_INTERPRET when it is imported, so the kernels run in a fresh process."""
@@ -100,9 +94,7 @@ def test_triton_kernels_in_the_interpreter_equal_the_matrix() -> None:
         "for k in (1, 17): _check(SPEC, k, 'cpu', Backend.TRITON)\n"
         "_check(MaskSpec({'fc1': (130, 260)}), 18, 'cpu', Backend.TRITON)\n"
     )
-    environment = {**os.environ, "TRITON_INTERPRET": "1"}
-    environment["PYTHONPATH"] = os.pathsep.join([str(Path(__file__).parents[3]), *sys.path])
-    done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=False)
+    done = in_fresh_process(code, TRITON_INTERPRET="1")
     assert done.returncode == 0, done.stderr
 
 

@@ -19,8 +19,8 @@ from supsup_models.continual.learner import PutAway
 from supsup_models.continual.merging import find_twin, label_agreement
 from supsup_models.data import batch_order, open_stream
 from supsup_models.errors import InferenceError, LabelValueError, NetworkError, ShapeError
-from supsup_models.networks import MultilayerPerceptron
 from supsup_models.training import train_task
+from tests.helpers.networks import network
 
 RECIPE = Recipe("quick", RMSProp(4e-4))
 CONFIG = AllocationConfig(check_every=25)
@@ -35,7 +35,7 @@ def stream() -> TaskStream:
 
 @pytest.fixture(scope="module")
 def model() -> MaskedNetwork:
-    return MaskedNetwork(MultilayerPerceptron("small", (128, 64)), inputs=64, outputs=50, classes=10, seed=0)
+    return network((64, 128, 64, 50), classes=10)
 
 
 def batches(stream: TaskStream, order: Sequence[int], count: int = BATCHES) -> Iterator[tuple[Tensor, Tensor]]:
@@ -205,6 +205,7 @@ def run_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
+@pytest.mark.slow
 def test_train_and_eval_without_identity(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     capsys.readouterr()
     assert run_command(["eval", str(run_folder), "--scenario", "NNs", "--json"]) == 0
@@ -219,12 +220,14 @@ def test_train_and_eval_without_identity(run_folder: Path, capsys: pytest.Captur
     assert "found one without task identity" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_mask_tells_nothing_but_itself(run_folder: Path) -> None:
     with MaskBank.open(run_folder / "masks.bank") as bank:
         assert [info.name for info in bank.infos()] == ["mask-0", "mask-1", "mask-2"]
         assert "task" not in {key for info in bank.infos() for key in info.meta}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("batch", [0, 5, 470])  # before and after the first mask is put away
 def test_an_interrupted_stream_goes_on_and_ends_the_same(
     batch: int, run_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

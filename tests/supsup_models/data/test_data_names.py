@@ -1,13 +1,11 @@
 """Names of streams: complete, forgiving in what they suggest, and free of torch."""
 
-import subprocess
-import sys
-
 import pytest
 
 from supsup_models.data import data_set_names, parse_stream_name, stream_names
 from supsup_models.data.names import check_data_set_name, stream_length
 from supsup_models.errors import StreamLengthError, SupSupError, UnknownDataSetError, UnknownStreamError
+from tests.helpers.commands import in_fresh_process
 
 
 def test_every_kind_over_every_data_set() -> None:
@@ -65,15 +63,17 @@ def test_a_name_like_no_other_gets_the_list_alone() -> None:
 
 def _loads_torch(statement: str) -> bool:
     code = f"import sys; {statement}; sys.exit(42 if 'torch' in sys.modules else 0)"
-    return_code = subprocess.run([sys.executable, "-c", code], check=False).returncode
+    return_code = in_fresh_process(code).returncode
     assert return_code in (0, 42)
     return return_code == 42
 
 
+@pytest.mark.slow
 def test_listing_streams_loads_no_torch() -> None:
     assert not _loads_torch("from supsup_models.data import stream_names, parse_stream_name; stream_names()")
 
 
+@pytest.mark.slow
 def test_opening_streams_does_load_torch() -> None:  # so the test above can fail
     assert _loads_torch("from supsup_models.data import open_stream")
 

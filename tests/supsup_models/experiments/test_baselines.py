@@ -64,6 +64,7 @@ def test_it_learns_and_counts_its_bytes(name: str, stream: TaskStream) -> None:
         assert name == "lower"
 
 
+@pytest.mark.slow
 def test_two_of_a_kind_learn_the_same(stream: TaskStream) -> None:
     images = stream[0].test.images(slice(0, 50))
     for make, _, _ in METHODS.values():

@@ -21,6 +21,7 @@ def test_names_are_those_of_the_catalogue() -> None:
     assert tuple(EXPERIMENTS) == EXPERIMENT_NAMES
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", EXPERIMENT_NAMES)
 def test_quick_versions(name: str, folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["reproduce", name, "--quick", "--out", str(folder), "--json"]) == 0
@@ -36,6 +37,7 @@ def test_quick_versions(name: str, folder: Path, capsys: pytest.CaptureFixture[s
         assert printed["figures"][0]["ours"] == printed["figures"][0]["at_least"] == 3
 
 
+@pytest.mark.slow
 def test_it_is_printed_for_people_and_trains_nothing_again(folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     runs = {path: path.stat().st_mtime_ns for path in folder.glob("runs/*/masks.bank")}
     arguments = ["reproduce", "permuted-lenet-250", "--quick", "--out", str(folder)]

@@ -81,6 +81,7 @@ def test_files_round_trip_and_others_are_refused(trained: Trained, tmp_path: Pat
         infer_task(trained.model, trained.matrix, images, calibration=stranger)
 
 
+@pytest.mark.slow
 def test_infer_names_strangers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--stream", "permuted-digits", "--tasks", "2", "--batches", "200", "--out", str(tmp_path / "run")]
     assert run_command(["train", *options]) == 0
@@ -99,6 +100,7 @@ def test_infer_names_strangers(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert run_command(["train", *options, "--json"]) == 0  # nothing new: the calibration stays
 
 
+@pytest.mark.slow
 def test_a_run_with_more_masks_than_its_calibration_answers_and_is_calibrated_by_training(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -123,6 +125,7 @@ def test_a_run_with_more_masks_than_its_calibration_answers_and_is_calibrated_by
         assert calibration_path(folder).read_bytes() == whole
 
 
+@pytest.mark.slow
 def test_the_page_on_scenarios_runs_as_printed(capsys: pytest.CaptureFixture[str]) -> None:
     page = (Path(__file__).parents[3] / "docs" / "scenarios.md").read_text()
     (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)

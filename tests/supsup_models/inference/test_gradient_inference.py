@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
-from maskstore import Mask, MaskMatrix
+from maskstore import MaskMatrix
 from supsup_models import MaskedNetwork, Recipe, RMSProp, infer_task, train_task
 from supsup_models.data import open_stream
 from supsup_models.inference.methods import gradient as descent
+from tests.helpers.masks import random_matrix
 
 TASKS, IMAGES = 6, 40
 
@@ -33,11 +34,7 @@ def test_it_finds_at_least_as_many_tasks_as_one_shot(gain: float) -> None:
 def test_one_step_ranks_as_one_shot_does(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(descent, "STEPS", 1)
     model = MaskedNetwork("lenet-300-100", inputs=64, outputs=20, seed=0)
-    generator = np.random.default_rng(0)
-    matrix = MaskMatrix(model.spec)
-    for number in range(5):
-        bits = generator.random(model.spec.bits) < 0.5
-        matrix.append(str(number), Mask.from_flat(bits, model.spec))
+    matrix = random_matrix(model.spec, 5)
     images = torch.randn(7, 64, generator=torch.Generator().manual_seed(0))
     for per_image in (False, True):
         one = infer_task(model, matrix, images, "one-shot", per_image=per_image).scores

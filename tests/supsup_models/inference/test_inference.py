@@ -9,24 +9,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from maskstore import Mask, MaskMatrix, MaskSpec
+from maskstore import MaskMatrix, MaskSpec
 from supsup_models import MaskedNetwork, infer_task
 from supsup_models.errors import ImageValueError, InferenceError, ShapeError, UnknownNameError
 from supsup_models.inference.infer import METHODS, median_split
 from supsup_models.inference.objectives import OBJECTIVES
-from supsup_models.networks import MultilayerPerceptron
+from tests.helpers.masks import random_matrix
+from tests.helpers.networks import network
 
 CLASSES, INPUTS = 3, 10
 
 
 def small_network(seed: int = 0) -> MaskedNetwork:
-    network = MultilayerPerceptron("small", (16, 9))
-    return MaskedNetwork(network, inputs=INPUTS, outputs=8, seed=seed, classes=CLASSES, weight_gain=1.5)
-
-
-def random_masks(spec: MaskSpec, k: int, seed: int = 0) -> MaskMatrix:
-    bits = np.random.default_rng(seed).random((k, spec.bits)) < 0.5
-    return MaskMatrix(spec, [Mask.from_flat(row, spec) for row in bits])
+    return network((INPUTS, 16, 9, 8), classes=CLASSES, seed=seed, weight_gain=1.5)
 
 
 def random_images(count: int, seed: int = 0) -> Tensor:
@@ -58,7 +53,7 @@ def dense_derivative(
 @pytest.mark.parametrize("k", [1, 2, 7])
 def test_one_shot_is_the_gradient_at_the_mean(objective: str, k: int) -> None:
     model = small_network()
-    matrix, images = random_masks(model.spec, k), random_images(20)
+    matrix, images = random_matrix(model.spec, k), random_images(20)
     cost = entropy if objective == "H" else superfluous
     expected = dense_derivative(model, matrix, images, cost, torch.full((k,), 1 / k))
     guess = infer_task(model, matrix, images, "one-shot", objective)
@@ -69,7 +64,7 @@ def test_one_shot_is_the_gradient_at_the_mean(objective: str, k: int) -> None:
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_exhaustive_is_every_masks_own_cost(objective: str) -> None:
     model = small_network()
-    matrix, images = random_masks(model.spec, 5), random_images(20)
+    matrix, images = random_matrix(model.spec, 5), random_images(20)
     guess = infer_task(model, matrix, images, "exhaustive", objective)
     for i in range(5):
         logits = model(images, matrix[i])
@@ -95,7 +90,7 @@ def algorithm_2(model: MaskedNetwork, matrix: MaskMatrix, images: Tensor, cost: 
 @pytest.mark.parametrize("k", [1, 2, 3, 6, 13])
 def test_binary_is_algorithm_2(objective: str, k: int) -> None:
     model = small_network()
-    matrix = random_masks(model.spec, k)
+    matrix = random_matrix(model.spec, k)
     cost = entropy if objective == "H" else superfluous
     for seed in range(4):
         images = random_images(5, seed)
@@ -108,7 +103,7 @@ def test_binary_is_algorithm_2(objective: str, k: int) -> None:
 @pytest.mark.parametrize("k", [1, 2, 5, 11])
 def test_per_image_is_each_image_alone(method: str, objective: str, k: int) -> None:
     model = small_network()
-    matrix, images = random_masks(model.spec, k), random_images(13)
+    matrix, images = random_matrix(model.spec, k), random_images(13)
     together = infer_task(model, matrix, images, method, objective, per_image=True)
     assert together.scores.shape == (13, k)
     for number, image in enumerate(images.split(1)):
@@ -124,7 +119,7 @@ def test_per_image_is_each_image_alone(method: str, objective: str, k: int) -> N
 @pytest.mark.parametrize("method", METHODS)
 def test_the_order_of_the_tasks_does_not_matter(method: str, objective: str) -> None:
     model = small_network()
-    matrix, images = random_masks(model.spec, 9), random_images(12)
+    matrix, images = random_matrix(model.spec, 9), random_images(12)
     order = np.random.default_rng(1).permutation(9)
     shuffled = matrix.select([int(row) for row in order])
     for per_image in (False, True):
@@ -139,7 +134,7 @@ def test_the_order_of_the_tasks_does_not_matter(method: str, objective: str) -> 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_few_images_get_the_scores_of_many(objective: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = small_network()
-    matrix, images = random_masks(model.spec, 40), random_images(3)
+    matrix, images = random_matrix(model.spec, 40), random_images(3)
     monkeypatch.setattr("supsup_models.inference.infer._MASKS_AN_IMAGE", 41)
     many = infer_task(model, matrix, images, "one-shot", objective, per_image=True)
     monkeypatch.setattr("supsup_models.inference.infer._MASKS_AN_IMAGE", 1)
@@ -150,7 +145,7 @@ def test_few_images_get_the_scores_of_many(objective: str, monkeypatch: pytest.M
 
 def test_a_guess_does_not_depend_on_the_chunk_an_image_falls_in(monkeypatch: pytest.MonkeyPatch) -> None:
     model = small_network()
-    matrix, images = random_masks(model.spec, 4), random_images(11)
+    matrix, images = random_matrix(model.spec, 4), random_images(11)
     whole = infer_task(model, matrix, images, "binary", per_image=True)
     monkeypatch.setattr("supsup_models.inference.infer._CHUNK", 3)
     pieces = infer_task(model, matrix, images, "binary", per_image=True)
@@ -178,7 +173,7 @@ def test_median_split_halves_and_always_gets_on(data: st.DataObject) -> None:
 
 def test_masks_that_are_all_the_same_are_a_tie_for_the_first() -> None:
     model = small_network()
-    one = random_masks(model.spec, 1)[0]
+    one = random_matrix(model.spec, 1)[0]
     matrix = MaskMatrix(model.spec, [one] * 4)
     for method in METHODS:
         assert infer_task(model, matrix, random_images(3), method).task == 0
@@ -188,7 +183,7 @@ def test_masks_that_are_all_the_same_are_a_tie_for_the_first() -> None:
 
 def test_what_cannot_be_answered_is_refused() -> None:
     model = small_network()
-    matrix, images = random_masks(model.spec, 3), random_images(4)
+    matrix, images = random_matrix(model.spec, 3), random_images(4)
     with pytest.raises(InferenceError, match="at least one mask"):
         infer_task(model, MaskMatrix(model.spec), images)
     with pytest.raises(UnknownNameError, match="did you mean 'binary'"):
@@ -196,7 +191,7 @@ def test_what_cannot_be_answered_is_refused() -> None:
     with pytest.raises(UnknownNameError, match="expected one of H, G"):
         infer_task(model, matrix, images, objective="K")
     with pytest.raises(ShapeError, match="masks"):
-        infer_task(model, random_masks(MaskSpec({"fc1": (2, 2)}), 3), images)
+        infer_task(model, random_matrix(MaskSpec({"fc1": (2, 2)}), 3), images)
     for bad in (torch.zeros(4, 9), torch.zeros(INPUTS), torch.zeros(0, INPUTS)):
         with pytest.raises(ShapeError, match="images"):
             infer_task(model, matrix, bad)
@@ -211,6 +206,6 @@ def test_what_cannot_be_answered_is_refused() -> None:
     images[2, 1] = float("nan")
     with pytest.raises(ImageValueError, match="image 2"):
         infer_task(model, matrix, images)
-    full = MaskedNetwork(MultilayerPerceptron("small", (4,)), inputs=INPUTS, outputs=CLASSES, seed=0)
+    full = network((INPUTS, 4, CLASSES))
     with pytest.raises(InferenceError, match="superfluous"):
-        infer_task(full, random_masks(full.spec, 2), random_images(1), objective="G")
+        infer_task(full, random_matrix(full.spec, 2), random_images(1), objective="G")

@@ -10,7 +10,6 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskstore import Mask, MaskMatrix
 from maskstore.kernels import has_lookup
 from maskstore.kernels import threads as sharing
 from supsup_models import MaskedNetwork, infer_task
@@ -19,6 +18,8 @@ from supsup_models.inference.compiled import fits as passes
 from supsup_models.inference.objectives import Entropy, Objective, Superfluous
 from supsup_models.inference.superposition import mask_derivatives
 from supsup_models.networks import MultilayerPerceptron
+from tests.helpers.masks import random_matrix
+from tests.helpers.networks import network
 
 needs_vectors = pytest.mark.skipif(not has_lookup(), reason="needs a processor with AVX-512")
 seeds = st.integers(0, 2**32 - 1)
@@ -30,11 +31,6 @@ class Squares(Objective):
 
     def cost(self, logits: torch.Tensor) -> torch.Tensor:
         return (logits**2).sum(dim=1) / 2
-
-
-def network(sizes: list[int] | tuple[int, ...], classes: int | None = None) -> MaskedNetwork:
-    arch = MultilayerPerceptron("any", tuple(sizes[1:-1]))
-    return MaskedNetwork(arch, inputs=sizes[0], outputs=sizes[-1], classes=classes, seed=1)
 
 
 def tensors(model: MaskedNetwork, count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -267,7 +263,7 @@ def test_closed_gradients_are_those_of_autograd(count: int, outputs: int, scale:
 def test_images_that_are_half_of_a_conjugate(method: str) -> None:
     model = network((20, 16, 12), classes=6)
     rng = np.random.default_rng(0)
-    matrix = MaskMatrix(model.spec, [Mask.from_flat(rng.random(model.spec.bits) < 0.5, model.spec) for _ in range(3)])
+    matrix = random_matrix(model.spec, 3)
     images = torch.from_numpy(rng.standard_normal((8, 20)).astype(np.float32))
     view = torch.complex(images, -images).conj().imag
     assert view.is_neg()
@@ -282,7 +278,7 @@ def test_images_that_are_half_of_a_conjugate(method: str) -> None:
 def test_inference_with_and_without_the_passes_agrees(monkeypatch: pytest.MonkeyPatch) -> None:
     model = network((20, 16, 12), classes=6)
     rng = np.random.default_rng(0)
-    matrix = MaskMatrix(model.spec, [Mask.from_flat(rng.random(model.spec.bits) < 0.5, model.spec) for _ in range(9)])
+    matrix = random_matrix(model.spec, 9)
     images = torch.from_numpy(rng.standard_normal((40, 20)).astype(np.float32))
     for method in ("one-shot", "binary"):
         with torch.inference_mode():

@@ -10,19 +10,16 @@ from supsup_models import MaskedNetwork, infer_task
 from supsup_models.errors import ImageValueError
 from supsup_models.inference import rows
 from supsup_models.inference.rows import rows_of
-from supsup_models.networks import MaskedModel, MultilayerPerceptron
+from supsup_models.networks import MaskedModel
+from tests.helpers.masks import random_matrix
+from tests.helpers.networks import network
 
 METHODS = ("one-shot", "binary", "gradient", "short-list")
 
 
 @pytest.fixture(scope="module")
 def model() -> MaskedNetwork:
-    return MaskedNetwork(MultilayerPerceptron("small", (17, 9)), inputs=12, outputs=8, classes=5, seed=0)
-
-
-def random_matrix(model: MaskedModel, k: int) -> MaskMatrix:
-    bits = np.random.default_rng(k).random((k, model.spec.bits)) < 0.5
-    return MaskMatrix(model.spec, [Mask.from_flat(row, model.spec) for row in bits])
+    return network((12, 17, 9, 8), classes=5)
 
 
 def on_a_device(model: MaskedModel, matrix: MaskMatrix) -> PackedMasks:
@@ -36,7 +33,7 @@ def on_a_device(model: MaskedModel, matrix: MaskMatrix) -> PackedMasks:
 def test_packed_rows_give_the_answers_of_the_matrix(
     method: str, objective: str, k: int, model: MaskedNetwork, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    matrix = random_matrix(model, k)
+    matrix = random_matrix(model.spec, k)
     images = torch.randn(10, 12, generator=torch.Generator().manual_seed(1))
     expected = infer_task(model, matrix, images, method, objective)
     asked: list[int] = []
@@ -71,7 +68,7 @@ def test_a_matrix_is_copied_to_its_device_once(model: MaskedNetwork, monkeypatch
         def of(cls, matrix: MaskMatrix, device: torch.device) -> "Copy":
             return cls(matrix, device)
 
-    matrix, other, on_cuda = random_matrix(model, 3), random_matrix(model, 3), OnCuda()
+    matrix, other, on_cuda = random_matrix(model.spec, 3), random_matrix(model.spec, 3), OnCuda()
     assert rows_of(model, matrix).backend is Backend.MATRIX
     monkeypatch.setattr(rows, "PackedMasks", Copy)
     assert rows_of(on_cuda, matrix) is rows_of(on_cuda, matrix)
@@ -94,7 +91,7 @@ def test_images_that_overflow_the_network_are_refused(method: str, per_image: bo
 @pytest.mark.gpu
 @pytest.mark.parametrize("method", METHODS)
 def test_inference_on_a_gpu_equals_that_on_the_host(method: str, model: MaskedNetwork) -> None:
-    matrix = random_matrix(model, 20)
+    matrix = random_matrix(model.spec, 20)
     images = torch.randn(10, 12, generator=torch.Generator().manual_seed(1))
     expected = infer_task(model, matrix, images, method)
     on_device = MaskedNetwork(model.architecture, inputs=12, outputs=8, classes=5, seed=0).to("cuda")
@@ -105,7 +102,7 @@ def test_inference_on_a_gpu_equals_that_on_the_host(method: str, model: MaskedNe
 
 
 def test_the_mean_kept_for_a_matrix_follows_its_rows(model: MaskedNetwork) -> None:
-    matrix = random_matrix(model, 4)
+    matrix = random_matrix(model.spec, 4)
     images = torch.randn(10, 12, generator=torch.Generator().manual_seed(1))
     infer_task(model, matrix, images)
     matrix.append("one more", Mask.from_flat(np.arange(model.spec.bits) % 3 == 0, model.spec))

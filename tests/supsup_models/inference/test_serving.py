@@ -7,25 +7,24 @@ import pytest
 import torch
 from torch import nn
 
-from maskstore import Mask, MaskBank, MaskMatrix, MaskSpec
+from maskstore import MaskBank, MaskMatrix, MaskSpec
 from maskstore.errors import TaskNotFoundError
 from supsup_models import MaskedNetwork, convert, serve
 from supsup_models.errors import ImageValueError, ShapeError
-from supsup_models.networks import MultilayerPerceptron
+from tests.helpers.masks import random_matrix
+from tests.helpers.networks import network
 
 TASKS = 7
 
 
 @pytest.fixture(scope="module")
 def model() -> MaskedNetwork:
-    return MaskedNetwork(MultilayerPerceptron("small", (9, 5)), inputs=12, outputs=6, seed=0)
+    return network((12, 9, 5, 6))
 
 
 @pytest.fixture(scope="module")
 def matrix(model: MaskedNetwork) -> MaskMatrix:
-    bits = np.random.default_rng(0).random((TASKS, model.spec.bits)) < 0.5
-    names = [f"task-{i}" for i in range(TASKS)]
-    return MaskMatrix(model.spec, [Mask.from_flat(row, model.spec) for row in bits], names)
+    return random_matrix(model.spec, TASKS)
 
 
 def test_a_batch_of_several_tasks_is_each_image_under_its_mask(model: MaskedNetwork, matrix: MaskMatrix) -> None:

@@ -4,19 +4,19 @@ import numpy as np
 import pytest
 import torch
 
-from maskstore import Mask, MaskMatrix
+from maskstore import MaskMatrix
 from supsup_models import MaskedNetwork, infer_task
 from supsup_models.inference.infer import SHORT_LIST, short_list
 from supsup_models.inference.objectives import OBJECTIVES, make_objective
 from supsup_models.inference.superposition import on_packed_bits
-from supsup_models.networks import MultilayerPerceptron
+from tests.helpers.masks import random_matrix
+from tests.helpers.networks import network
 
 
 @pytest.fixture(scope="module")
 def setting() -> tuple[MaskedNetwork, MaskMatrix, torch.Tensor]:
-    model = MaskedNetwork(MultilayerPerceptron("small", (33, 17)), inputs=45, outputs=8, seed=1, classes=3)
-    bits = np.random.default_rng(0).random((40, model.spec.bits)) < 0.5
-    matrix = MaskMatrix(model.spec, [Mask.from_flat(row, model.spec) for row in bits])
+    model = network((45, 33, 17, 8), classes=3, seed=1)
+    matrix = random_matrix(model.spec, 40)
     return model, matrix, torch.randn(29, 45, generator=torch.Generator().manual_seed(0))
 
 

@@ -1,30 +1,19 @@
 """The weights of the superposition are kept with the network, and made anew when what they are of has changed."""
 
-import numpy as np
 import pytest
 import torch
 
-from maskstore import Mask, MaskMatrix
+from maskstore import MaskMatrix
 from supsup_models import MaskedNetwork
 from supsup_models.inference.rows import rows_of
 from supsup_models.inference.superposition import expected_weights, superposed_weights
-from supsup_models.networks import MultilayerPerceptron
-
-
-def network(sizes: tuple[int, ...], densities: tuple[float, ...] | None = None) -> MaskedNetwork:
-    arch = MultilayerPerceptron("any", sizes[1:-1])
-    return MaskedNetwork(arch, inputs=sizes[0], outputs=sizes[-1], seed=1, densities=densities)
-
-
-def random_matrix(model: MaskedNetwork, k: int) -> MaskMatrix:
-    bits = np.random.default_rng(k).random((k, model.spec.bits)) < 0.5
-    return MaskMatrix(model.spec, [Mask.from_flat(row, model.spec) for row in bits])
+from tests.helpers.masks import random_mask, random_matrix
+from tests.helpers.networks import network
 
 
 def test_superposed_weights_are_kept_for_the_same_masks_only() -> None:
     model = network((6, 9, 5))
-    rng = np.random.default_rng(0)
-    masks = [Mask.from_flat(rng.random(model.spec.bits) < 0.5, model.spec) for _ in range(4)]
+    masks = [random_mask(model.spec, 0.5, seed) for seed in range(4)]
     matrix, other = MaskMatrix(model.spec, masks[:2]), MaskMatrix(model.spec, masks[1:3])
     for rows in (matrix, other, matrix):
         found = superposed_weights(model, rows_of(model, rows))
@@ -39,9 +28,8 @@ def test_superposed_weights_are_kept_for_the_same_masks_only() -> None:
 
 
 def test_superposed_weights_follow_weights_that_change() -> None:
-    rng = np.random.default_rng(0)
-    model, sparse = network((6, 9, 5)), network((6, 9, 5), (0.3, 0.4))
-    matrix = MaskMatrix(model.spec, [Mask.from_flat(rng.random(model.spec.bits) < 0.5, model.spec) for _ in range(3)])
+    model, sparse = network((6, 9, 5)), network((6, 9, 5), densities=(0.3, 0.4))
+    matrix = random_matrix(model.spec, 3)
     mean = torch.from_numpy(matrix.mean())
 
     def superposed(model: MaskedNetwork) -> torch.Tensor:
@@ -61,10 +49,8 @@ def test_superposed_weights_follow_weights_that_change() -> None:
 
 @pytest.mark.parametrize("densities", [None, (0.5, 0.4, 0.3)])
 def test_superposed_weights_are_kept_while_they_hold(densities) -> None:
-    model = MaskedNetwork(
-        MultilayerPerceptron("small", (17, 9)), inputs=12, outputs=8, seed=0, densities=densities
-    )  # fmt: skip
-    matrix = random_matrix(model, 3)
+    model = network((12, 17, 9, 8), densities=densities)
+    matrix = random_matrix(model.spec, 3)
 
     def check() -> torch.Tensor:
         found = superposed_weights(model, rows_of(model, matrix))
@@ -80,7 +66,7 @@ def test_superposed_weights_are_kept_while_they_hold(densities) -> None:
     check()
     model.weights = model.weights.clone() * 3
     check()
-    matrix = random_matrix(model, 5)
+    matrix = random_matrix(model.spec, 5)
     check()
     with torch.inference_mode():
         model.weights = model.weights * 2

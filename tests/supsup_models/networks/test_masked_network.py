@@ -8,16 +8,13 @@ import torch.nn.functional as F
 from maskstore import Mask, MaskSpec, MaskStoreError
 from supsup_models import ARCHITECTURES, MaskedNetwork, SupSupError
 from supsup_models.errors import DeviceError, NetworkError, ShapeError, UnknownNameError
-from supsup_models.networks import MultilayerPerceptron
+from tests.helpers.masks import random_mask
+from tests.helpers.networks import network
 
 
 @pytest.fixture
 def model() -> MaskedNetwork:
-    return MaskedNetwork(MultilayerPerceptron("small", (7, 5)), inputs=6, outputs=4, seed=1, classes=3)
-
-
-def random_mask(spec: MaskSpec, seed: int) -> Mask:
-    return Mask.from_flat(np.random.default_rng(seed).random(spec.bits) < 0.5, spec)
+    return network((6, 7, 5, 4), classes=3, seed=1)
 
 
 def test_the_published_networks_have_the_published_sizes() -> None:
@@ -30,7 +27,7 @@ def test_the_published_networks_have_the_published_sizes() -> None:
 
 
 def test_forward_is_relu_layers_under_the_mask(model: MaskedNetwork) -> None:
-    mask = random_mask(model.spec, 0)
+    mask = random_mask(model.spec, 0.5, 0)
     images = torch.randn(9, 6)
     weights = [w * torch.from_numpy(mask.layer(f"fc{i + 1}")) for i, w in enumerate(model.layer_weights(model.weights))]
     expected = F.linear(F.relu(F.linear(F.relu(F.linear(images, weights[0])), weights[1])), weights[2])
@@ -38,7 +35,7 @@ def test_forward_is_relu_layers_under_the_mask(model: MaskedNetwork) -> None:
 
 
 def test_mask_forms_are_equal_and_leave_nothing_behind(model: MaskedNetwork) -> None:
-    mask = random_mask(model.spec, 1)
+    mask = random_mask(model.spec, 0.5, 1)
     images = torch.randn(3, 6)
     full = model(images)
     packed = model(images, mask)
@@ -85,7 +82,7 @@ def test_images_and_masks_of_other_networks_are_refused(model: MaskedNetwork) ->
     with pytest.raises(ShapeError, match="images: expected a tensor, found ndarray"):
         model(torch.zeros(2, 6).numpy())
     with pytest.raises(ShapeError, match="mask"):
-        model(torch.zeros(2, 6), random_mask(MaskSpec({"fc1": (7, 6)}), 0))
+        model(torch.zeros(2, 6), random_mask(MaskSpec({"fc1": (7, 6)}), 0.5, 0))
     with pytest.raises(MaskStoreError, match="fc2"):
         model(torch.zeros(2, 6), {"fc1": torch.ones(7, 6)})
 

@@ -8,9 +8,8 @@ import torch
 from maskstore import MaskSpec
 from maskstore.philox import Role, random_packed_bits
 from maskstore.priors import SeededScores
-from supsup_models import MaskedNetwork
-from supsup_models.networks import MultilayerPerceptron
 from supsup_models.networks import seeded as random_init
+from tests.helpers.networks import network
 
 SHAPE = (3, 8)
 
@@ -76,7 +75,7 @@ def test_the_prior_of_the_bank_sees_the_same_integers() -> None:
 
 
 def test_a_network_uses_these_layer_by_layer() -> None:
-    model = MaskedNetwork(MultilayerPerceptron("small", (4, 6)), inputs=5, outputs=3, seed=9, weight_gain=1.5)
+    model = network((5, 4, 6, 3), seed=9, weight_gain=1.5)
     for index, (layer, weight) in enumerate(zip(model.spec, model.layer_weights(model.weights), strict=True)):
         assert torch.equal(weight, random_init.weights(9, index, layer.shape, gain=1.5))
     scores = model.layer_weights(model.initial_scores(2))

@@ -30,6 +30,7 @@ from supsup_models.hopsupsup import (
 from supsup_models.hopsupsup.stream import Relabelled, train_stream
 from supsup_models.runs.record import RunConfig
 from supsup_models.runs.train import train_run
+from tests.helpers.masks import random_matrix
 
 
 class ImagesOnly:
@@ -109,10 +110,7 @@ def test_batches_come_without_labels_and_go_round() -> None:
 
 def test_recovery_runs_where_looking_at_a_label_would_fail() -> None:
     model = NeuronMaskedNetwork((20, 64, 64, 5), seed=0)
-    rng = np.random.default_rng(0)
-    from maskstore import MaskMatrix
-
-    masks = MaskMatrix(model.spec, [Mask.from_flat(rng.random(128) < 0.5, model.spec) for _ in range(3)])
+    masks = random_matrix(model.spec, 3)
     memory = memory_per_layer(masks, Hebbian())
     batches = unlabelled_batches(ImagesOnly(300), 64, seed=0)
     found = recover_mask(model, memory, batches, PaperRecipe(steps=5), initial=mean_state(masks))
@@ -126,6 +124,7 @@ def test_split_tasks_use_outputs_of_their_own() -> None:
     assert set(labels.tolist()) == {6, 7}
 
 
+@pytest.mark.slow
 def test_recovery_of_split_digits_by_the_papers_recipe() -> None:
     stream = open_stream("split-digits", tasks=3)
     model = NeuronMaskedNetwork((stream.inputs, 512, 512, 10), seed=0)
@@ -143,6 +142,7 @@ def test_recovery_of_split_digits_by_the_papers_recipe() -> None:
     assert exact == 3
 
 
+@pytest.mark.slow
 def test_neuron_masks_of_permuted_digits_are_recovered_and_drawn(tmp_path: Path) -> None:
     found = run_recover(stream="permuted-digits", tasks=6, width=512, plot=tmp_path / "steps.svg")
     assert (found["tasks"], found["exact"], found["hamming"]) == (6, 6, 0.0)
@@ -153,6 +153,7 @@ def test_neuron_masks_of_permuted_digits_are_recovered_and_drawn(tmp_path: Path)
     json.dumps(found)
 
 
+@pytest.mark.slow
 def test_weight_masks_of_a_run_are_recovered_through_the_dual_form(tmp_path: Path) -> None:
     config = RunConfig("permuted-digits", 4, "lenet-300-100", 100, 60, "paper", 0)
     train_run(config, tmp_path / "run", device="cpu")
@@ -204,6 +205,7 @@ def test_wrong_usage_is_refused_before_any_work(
         assert len(err.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_json_is_one_object_and_warnings_are_lines(capsys: pytest.CaptureFixture[str]) -> None:
     arguments = "recover --stream permuted-digits --tasks 4 --width 8 --recipe mean-field --rule hebbian --json"
     with warnings.catch_warnings():
@@ -222,6 +224,7 @@ def test_the_help_names_all_rules_and_recipes() -> None:
     assert set(recover_command.RECIPES) == set(setups.SETUPS) >= set(setups.WEIGHT_SETUPS)
 
 
+@pytest.mark.slow
 def test_quadratic_couplings_give_back_the_masks_of_our_training_too() -> None:
     stream = open_stream("permuted-digits", tasks=8)
     setup = setups.SETUPS["mean-field"]
@@ -237,6 +240,7 @@ def test_quadratic_couplings_give_back_the_masks_of_our_training_too() -> None:
     assert exact >= 7
 
 
+@pytest.mark.slow
 @pytest.mark.mnist
 @pytest.mark.parametrize("recipe", ["paper", "search"])
 def test_split_mnist_is_recovered_exactly(recipe: str) -> None:

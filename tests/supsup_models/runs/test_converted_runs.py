@@ -44,6 +44,7 @@ def evaluation(folder: Path, capsys: pytest.CaptureFixture[str], *options: str) 
     return found
 
 
+@pytest.mark.slow
 def test_the_record_and_the_bank_say_all(resnet: Path) -> None:
     record = RunRecord.read(resnet)
     config = record.config
@@ -65,6 +66,7 @@ def test_the_record_and_the_bank_say_all(resnet: Path) -> None:
     assert not np.array_equal(statistics[0]["bn1.running_mean"], statistics[1]["bn1.running_mean"])
 
 
+@pytest.mark.slow
 def test_every_task_is_judged_under_its_own_statistics(resnet: Path, capsys: pytest.CaptureFixture[str]) -> None:
     given = evaluation(resnet, capsys, "--scenario", "GG")
     trained = [task["accuracy"] for task in RunRecord.read(resnet).tasks]
@@ -77,6 +79,7 @@ def test_every_task_is_judged_under_its_own_statistics(resnet: Path, capsys: pyt
     assert evaluation(resnet, capsys, "--images", "71")["inferences"] == 2
 
 
+@pytest.mark.slow
 def test_one_image_has_no_batch_statistics(resnet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert run_command(["eval", str(resnet)]) == 2
     assert "--images 16" in capsys.readouterr().err
@@ -95,12 +98,14 @@ def test_one_image_has_no_batch_statistics(resnet: Path, tmp_path: Path, capsys:
     assert run_command(["infer", str(resnet), str(tmp_path / "images.npy"), "--one-task"]) == 0
 
 
+@pytest.mark.slow
 def test_images_of_another_shape_are_refused(resnet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     np.save(tmp_path / "last.npy", np.zeros((3, 8, 8, 1), dtype=np.uint8))
     assert run_command(["infer", str(resnet), str(tmp_path / "last.npy")]) == 1
     assert "expected images of shape (1, 8, 8), channels first, found (8, 8, 1)" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_a_run_that_was_cut_off_ends_with_the_same_masks(
     resnet: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -120,6 +125,7 @@ def test_a_run_that_was_cut_off_ends_with_the_same_masks(
             assert all(np.array_equal(bank.extras(name)[key], value) for key, value in whole.extras(name).items())
 
 
+@pytest.mark.slow
 def test_edge_popup_on_a_plain_network_infers_image_by_image(lenet: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = evaluation(lenet, capsys, "--scenario", "GNu", "--limit", "60")
     assert found["task_accuracy"] > 0.9
@@ -129,6 +135,7 @@ def test_edge_popup_on_a_plain_network_infers_image_by_image(lenet: Path, capsys
     assert "found edge-popup masks" in capsys.readouterr().err
 
 
+@pytest.mark.slow
 def test_more_tasks_extend_a_run_and_fewer_are_refused(
     lenet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

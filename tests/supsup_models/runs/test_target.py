@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -18,29 +19,37 @@ from supsup_models.runs.train import train_run
 CONFIG = run_config("permuted-digits", tasks=1, outputs=40, batches=20, target_bits=0.3)
 
 
-@pytest.fixture
-def search(monkeypatch: pytest.MonkeyPatch) -> Callable[..., int]:
+def search(config: RunConfig, folder: Path, until: int | None = None) -> int:
     """A search in a folder, Ctrl-C in trial number `until` if there are so many; returns the trials it finished."""
-    plain = target.coded_bits
+    finished, plain = 0, target.coded_bits
 
-    def run(config: RunConfig, folder: Path, until: int | None = None) -> int:
-        finished = 0
+    def counted(*arguments: Any) -> float:
+        nonlocal finished
+        if finished == until:
+            raise KeyboardInterrupt
+        finished += 1
+        return plain(*arguments)
 
-        def counted(*arguments: Any) -> float:
-            nonlocal finished
-            if finished == until:
-                raise KeyboardInterrupt
-            finished += 1
-            return plain(*arguments)
-
-        monkeypatch.setattr(target, "coded_bits", counted)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(target, "coded_bits", counted)
         try:
             train_run(config, folder)
         except KeyboardInterrupt:
             assert finished == until
-        return finished
+    return finished
 
-    return run
+
+@pytest.fixture(scope="module")
+def after_one_trial(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("search")
+    search(CONFIG, folder, until=1)
+    return folder
+
+
+@pytest.fixture
+def stopped(after_one_trial: Path, tmp_path: Path) -> Path:
+    """The folder of a search that was stopped after one trial."""
+    return Path(shutil.copytree(after_one_trial, tmp_path / "stopped"))
 
 
 def densities(folder: Path) -> list[float]:
@@ -48,9 +57,8 @@ def densities(folder: Path) -> list[float]:
     return found
 
 
-def test_an_interrupted_search_goes_on_and_ends_the_same(
-    search: Callable[..., int], tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+@pytest.mark.slow
+def test_an_interrupted_search_goes_on_and_ends_the_same(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     whole, cut = tmp_path / "whole", tmp_path / "cut"
     trials = search(CONFIG, whole)
     assert trials > 1
@@ -64,8 +72,9 @@ def test_an_interrupted_search_goes_on_and_ends_the_same(
     assert not trials_path(whole).exists()
 
 
+@pytest.mark.slow
 def test_a_search_that_ended_is_not_made_again_where_training_was_interrupted(
-    search: Callable[..., int], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def interrupted(*arguments: Any, **options: Any) -> None:
         raise KeyboardInterrupt
@@ -87,14 +96,11 @@ def test_a_search_that_ended_is_not_made_again_where_training_was_interrupted(
         ({"rate_weight": 1e-6}, "rate_weight 1e-06 (not 0.0)"),
     ],
 )
-def test_trials_of_another_search_are_refused(
-    change: dict[str, Any], named: str, search: Callable[..., int], tmp_path: Path
-) -> None:
-    search(CONFIG, tmp_path, until=1)
-    before = trials_path(tmp_path).read_bytes()
+def test_trials_of_another_search_are_refused(change: dict[str, Any], named: str, stopped: Path) -> None:
+    before = trials_path(stopped).read_bytes()
     with pytest.raises(RunError, match=re.escape(f"found {named}; delete it to search anew")):
-        search(replace(CONFIG, **change), tmp_path)
-    assert trials_path(tmp_path).read_bytes() == before
+        search(replace(CONFIG, **change), stopped)
+    assert trials_path(stopped).read_bytes() == before
 
 
 @pytest.mark.parametrize(
@@ -113,21 +119,18 @@ def test_trials_of_another_search_are_refused(
         lambda content: "[" * 100_000,
     ],
 )
-def test_a_damaged_file_is_refused(
-    broken: Callable[[dict[str, Any]], str], search: Callable[..., int], tmp_path: Path
-) -> None:
-    search(CONFIG, tmp_path, until=1)
-    path = trials_path(tmp_path)
+def test_a_damaged_file_is_refused(broken: Callable[[dict[str, Any]], str], stopped: Path) -> None:
+    path = trials_path(stopped)
     text = broken(json.loads(path.read_text()))
     path.write_text(text)
     with pytest.raises(
         RunError, match=r"trials\.json: expected trials of a search for a density, found something else"
     ):
-        search(CONFIG, tmp_path)
+        search(CONFIG, stopped)
     assert path.read_text() == text
 
 
-def test_a_search_that_failed_leaves_no_trials(search: Callable[..., int], tmp_path: Path) -> None:
+def test_a_search_that_failed_leaves_no_trials(tmp_path: Path) -> None:
     with pytest.raises(NetworkError, match="expected a target that masks can meet"):
         search(replace(CONFIG, target_bits=1e-9), tmp_path)
     assert not trials_path(tmp_path).exists()

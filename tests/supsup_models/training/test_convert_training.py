@@ -38,6 +38,7 @@ def small_resnet(outputs: int, width: int = 6) -> ConvertedModel:
     return convert(net, mask="edge-popup", sparsity="er", density=0.32, seed=1, image_shape=(1, 8, 8))
 
 
+@pytest.mark.slow
 def test_edge_popup_resnet_trains_stores_and_evaluates(tmp_path: Path) -> None:
     stream = open_stream("split-digits", tasks=2)
     model = small_resnet(2)
@@ -85,6 +86,7 @@ def test_edge_popup_resnet_trains_stores_and_evaluates(tmp_path: Path) -> None:
         infer_task(fresh, matrix, stream[0].test.images(slice(0, 4)), per_image=True)
 
 
+@pytest.mark.slow
 def test_transfer_beats_no_transfer_at_equal_steps() -> None:
     """Digits at three rotations, 30 steps each: the third task starts from the mean of the masks before it, or not."""
     stream = open_stream("rotated-digits", tasks=3)

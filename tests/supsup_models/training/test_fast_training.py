@@ -13,11 +13,11 @@ from supsup_models import MaskedNetwork, Recipe, RMSProp, train_many, train_task
 from supsup_models.data.gather import gather, reference_gather
 from supsup_models.data.tasks import Split
 from supsup_models.errors import LabelValueError, NetworkError, TrainingStopped
-from supsup_models.networks import MultilayerPerceptron
 from supsup_models.training.many import Together, tasks_at_once
 from supsup_models.training.steps.fused import Stepping, make_stepper
 from supsup_models.training.steps.rmsprop_kernel import padded, reference_update, update
 from supsup_models.training.task import NumberedTask
+from tests.helpers.networks import network
 
 seeds = st.integers(0, 2**32 - 1)
 CONSTANTS = {"learning_rate": 1e-2, "alpha": 0.99, "eps": 1e-8}
@@ -32,7 +32,7 @@ def _blobs(seed: int, count: int = 160, classes: int = 3) -> Split:
 
 
 def _network(hidden: tuple[int, ...] = (24, 17)) -> MaskedNetwork:
-    return MaskedNetwork(MultilayerPerceptron("small", hidden), inputs=12, outputs=6, seed=3, classes=3)
+    return network((12, *hidden, 6), classes=3, seed=3)
 
 
 def _update_arrays(size: int, seed: int) -> list[np.ndarray]:

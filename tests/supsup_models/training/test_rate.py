@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from maskstore import Mask, MaskBank, MaskMatrix
+from maskstore import MaskBank, MaskMatrix
 from maskstore.codecs import Mix
 from maskstore.philox import Role, random_permutation
 from maskstore.priors import SeededScores, Uniform
@@ -20,7 +20,6 @@ from supsup_models import MaskedNetwork, Recipe, RMSProp, infer_task, open_strea
 from supsup_models.errors import NetworkError, SparsityError
 from supsup_models.inference.objectives import Superfluous
 from supsup_models.inference.superposition import expected_weights, mask_derivatives
-from supsup_models.networks import MultilayerPerceptron
 from supsup_models.networks.score_masks import keep_largest
 from supsup_models.networks.sparsity import kept_weights
 from supsup_models.runs.config import run_config
@@ -28,18 +27,18 @@ from supsup_models.runs.train import train_run
 from supsup_models.training.recipes import Adam, Sparse
 from supsup_models.training.steps.sparse import SparseStepper, bit_prices, densities_at
 from supsup_models.training.target_density import coded_bits, find_density
+from tests.helpers.masks import random_mask
+from tests.helpers.networks import network
 
 DENSITIES = (0.2, 0.3, 0.4)
 SPARSE = Sparse(0.3, novelty_weight=0.7, one_shot_weight=0.4, rate_weight=0.01, start_density=0.5, one_shot_from=0.0)
 RECIPE = Recipe("sparse", Adam(0.02), schedule="cosine", sparse=SPARSE)
 
 
-def network(
+def small_network(
     densities: tuple[float, ...] | None = DENSITIES, *, classes: int = 3, double: bool = False
 ) -> MaskedNetwork:
-    model = MaskedNetwork(
-        MultilayerPerceptron("small", (9, 7)), inputs=12, outputs=6, seed=3, classes=classes, densities=densities
-    )
+    model = network((12, 9, 7, 6), classes=classes, seed=3, densities=densities)
     return model.double() if double else model
 
 
@@ -98,7 +97,7 @@ def defined_loss(model: MaskedNetwork, masks: list[Tensor], images: Tensor, labe
     ],
 )
 def test_a_step_follows_the_gradient_of_the_defined_loss(sparse: Sparse) -> None:
-    model = network(double=True)
+    model = small_network(double=True)
     images, labels = batch()
     now = densities_at(0.0, sparse, DENSITIES)
     masks = []
@@ -121,7 +120,7 @@ def _scaled(model: MaskedNetwork, now: tuple[float, ...]) -> list[Tensor]:
 
 
 def test_bfloat16_takes_nearly_the_same_step() -> None:
-    model = network()
+    model = small_network()
     images, labels = batch(32, double=False)
     recipe = replace(RECIPE, sparse=replace(SPARSE, rate_weight=0.0))
     full, half = (
@@ -164,7 +163,7 @@ def test_densities_fall_to_their_own(progress: float, later: float, start: float
 
 def test_scores_of_random_masks_have_unit_spread() -> None:
     """What makes the margin one of standard deviations, whatever the network's size."""
-    model = network((0.1, 0.3, 0.5), double=True)
+    model = small_network((0.1, 0.3, 0.5), double=True)
     images, _ = batch(3)
     generator = torch.Generator().manual_seed(5)
     for image in images.split(1):
@@ -192,16 +191,14 @@ def test_keep_largest_keeps_the_largest(seed: int, share: float) -> None:
     assert torch.equal(scores.grad, upstream)
 
 
+@pytest.mark.slow
 def test_trained_masks_keep_their_densities_and_tell_their_tasks_apart() -> None:
     """From a single image each, by one derivative, among masks that were trained without knowing each other."""
     stream = open_stream("permuted-digits", tasks=4, seed=0)
     sparse = Sparse(0.1, novelty_weight=0.3, one_shot_weight=0.02, start_density=0.3)
     recipe = Recipe("sparse", Adam(0.03, (0.9, 0.99)), schedule="cosine", sparse=sparse)
     shapes = {"fc1": (64, stream.inputs), "fc2": (40, 64)}
-    model = MaskedNetwork(
-        MultilayerPerceptron("one-hidden", (64,)),
-        inputs=stream.inputs, outputs=40, seed=0, classes=stream.classes, densities=sparse.densities(shapes),
-    )  # fmt: skip
+    model = network((stream.inputs, 64, 40), classes=stream.classes, densities=sparse.densities(shapes))
     matrix = MaskMatrix(model.spec)
     for task in stream:
         trained = train_task(model, task.train, recipe, task=task.index, steps=150)
@@ -221,9 +218,9 @@ def test_trained_masks_keep_their_densities_and_tell_their_tasks_apart() -> None
 
 
 def test_the_superposition_does_not_depend_on_the_masks() -> None:
-    model = network()
+    model = small_network()
     images, _ = batch(4, double=False)
-    masks = [Mask.from_flat(np.random.default_rng(i).random(model.spec.bits) < 0.3, model.spec) for i in range(3)]
+    masks = [random_mask(model.spec, 0.3, i) for i in range(3)]
     matrix = MaskMatrix(model.spec)
     for index, mask in enumerate(masks):
         matrix.append(str(index), mask)
@@ -269,6 +266,7 @@ def test_no_density_below_the_least_is_tried() -> None:
     assert tried == [0.002]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("sparsity", ["equal", "er", "uniform"])
 def test_a_target_that_no_mask_can_meet_ends_with_a_weight_in_every_layer(tmp_path: Path, sparsity: str) -> None:
     config = run_config("permuted-digits", tasks=1, batches=1, target_bits=1e-9, sparsity=sparsity)
@@ -278,8 +276,8 @@ def test_a_target_that_no_mask_can_meet_ends_with_a_weight_in_every_layer(tmp_pa
 
 
 def test_coded_bits_are_those_of_the_bytes() -> None:
-    spec = network().spec
-    mask = Mask.from_flat(np.random.default_rng(0).random(spec.bits) < 0.3, spec)
+    spec = small_network().spec
+    mask = random_mask(spec, 0.3, 0)
     coded = [
         Mix().encode_layer(mask.words[layer.packed], layer, partial(Uniform().contexts, spec, index))
         for index, layer in enumerate(spec)
@@ -287,6 +285,7 @@ def test_coded_bits_are_those_of_the_bytes() -> None:
     assert coded_bits(mask, Uniform()) == sum(8 * (len(c.side) + len(c.payload)) for c in coded) / spec.bits
 
 
+@pytest.mark.slow
 def test_a_run_meets_its_target_and_goes_on(tmp_path: Path) -> None:
     config = run_config("permuted-digits", tasks=2, outputs=40, batches=30, target_bits=0.3)
     trained = train_run(config, tmp_path)
@@ -335,19 +334,21 @@ def test_a_run_without_superfluous_outputs_says_what_to_do(tmp_path: Path) -> No
 
 def test_errors() -> None:
     with pytest.raises(NetworkError, match="expected 3 densities, found 2"):
-        network((0.1, 0.2))
+        small_network((0.1, 0.2))
     with pytest.raises(SparsityError, match=r"expected a number in \(0, 1\]"):
-        network((0.1, 0.2, 0.0))
+        small_network((0.1, 0.2, 0.0))
     with pytest.raises(SparsityError, match=r"fc1: expected to keep at least one of 108 weights, found 0\.004"):
-        network((0.004, 0.2, 0.2))
+        small_network((0.004, 0.2, 0.2))
     with pytest.raises(NetworkError, match="expected superfluous outputs"):
-        stepper(network(classes=6))
+        stepper(small_network(classes=6))
     with pytest.raises(NetworkError, match="expected Adam, a density"):
-        SparseStepper(network(), network().initial_scores(0), replace(RECIPE, optimiser=RMSProp()), task=0, steps=1)
+        SparseStepper(
+            small_network(), small_network().initial_scores(0), replace(RECIPE, optimiser=RMSProp()), task=0, steps=1
+        )
     with pytest.raises(NetworkError, match="expected a network without densities"):
-        train_task(network(), _Data(), Recipe("plain"), task=0, steps=1)
+        train_task(small_network(), _Data(), Recipe("plain"), task=0, steps=1)
     with pytest.raises(NetworkError, match="expected a network of densities"):
-        train_task(network(None), _Data(), RECIPE, task=0, steps=1)
+        train_task(small_network(None), _Data(), RECIPE, task=0, steps=1)
 
 
 class _Data:

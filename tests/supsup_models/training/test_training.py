@@ -14,10 +14,10 @@ from torch import Tensor
 from supsup_models import Adam, MaskedNetwork, Recipe, RMSProp, train_task
 from supsup_models.data import batch_order
 from supsup_models.errors import ImageValueError, LabelValueError, NetworkError, ShapeError, SupSupError
-from supsup_models.networks import MultilayerPerceptron
 from supsup_models.networks.score_masks import threshold
 from supsup_models.training.recipes import Sparse
 from supsup_models.training.steps.fused import Stepping, make_stepper
+from tests.helpers.networks import network
 
 
 @dataclass
@@ -44,7 +44,7 @@ class Blobs:
 
 
 def small_network(hidden: tuple[int, ...] = (9, 7), *, seed: int = 0) -> MaskedNetwork:
-    return MaskedNetwork(MultilayerPerceptron("small", hidden), inputs=12, outputs=6, seed=seed, classes=3)
+    return network((12, *hidden, 6), classes=3, seed=seed)
 
 
 def test_threshold_passes_the_gradient_straight_through() -> None:

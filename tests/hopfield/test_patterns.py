@@ -5,18 +5,17 @@ import warnings
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hopfield import patterns as pt
 from hopfield.errors import DimensionError, PatternError
 from maskstore import Mask, MaskMatrix, MaskSpec
+from tests.helpers.patterns import random_patterns
 
-FAST = settings(deadline=None, max_examples=40, derandomize=True)
 shapes = st.tuples(st.integers(0, 9), st.integers(1, 200))
 
 
-@FAST
 @given(shapes, st.integers(0, 2**31))
 def test_bits_spins_and_packed_words_are_the_same_patterns(shape: tuple[int, int], seed: int) -> None:
     bits = torch.rand(shape, generator=torch.Generator().manual_seed(seed)) < 0.5
@@ -97,7 +96,6 @@ def test_wrong_noise_and_activity_are_refused() -> None:
         pt.random_patterns(2, 8, generator, mean=1.5)
 
 
-@FAST
 @given(st.integers(1, 6), st.integers(1, 80), st.floats(0, 1), st.integers(0, 2**31))
 def test_flip_changes_exactly_that_many_neurons(count: int, dim: int, fraction: float, seed: int) -> None:
     generator = torch.Generator().manual_seed(seed)
@@ -109,7 +107,7 @@ def test_flip_changes_exactly_that_many_neurons(count: int, dim: int, fraction: 
 
 
 def test_random_patterns_have_the_activity_asked_for() -> None:
-    patterns = pt.random_patterns(50, 400, torch.Generator().manual_seed(0), mean=-0.6)
+    patterns = random_patterns(50, 400, mean=-0.6)
     assert pt.activity(patterns) == pytest.approx(-0.6, abs=0.03)
 
 

@@ -5,26 +5,22 @@ import warnings
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hopfield import HopfieldNetwork, LearningWarning, Perceptron, PseudoInverse, Storkey
-from hopfield import patterns as pt
 from hopfield.errors import RuleError
 from hopfield.rules import RULES, from_settings
+from tests.helpers.patterns import random_patterns
+from tests.helpers.profiles import FAST
 
-FAST = settings(deadline=None, max_examples=20, derandomize=True)
 seeds = st.integers(0, 2**31)
-
-
-def _random(count: int, dim: int, seed: int) -> torch.Tensor:
-    return pt.random_patterns(count, dim, torch.Generator().manual_seed(seed))
 
 
 @FAST
 @given(st.integers(20, 80), st.floats(0.1, 0.9), seeds)
 def test_the_projection_is_the_projector_onto_the_patterns(dim: int, load: float, seed: int) -> None:
-    patterns = _random(max(1, int(load * dim)), dim, seed)
+    patterns = random_patterns(max(1, int(load * dim)), dim, seed)
     half = len(patterns) // 2
     rule = PseudoInverse()
     matrix = rule.learn(torch.zeros(dim, dim), patterns[:half], None, None)
@@ -35,7 +31,7 @@ def test_the_projection_is_the_projector_onto_the_patterns(dim: int, load: float
 
 
 def test_patterns_in_the_span_change_nothing() -> None:
-    patterns = _random(5, 60, 0)
+    patterns = random_patterns(5, 60)
     network = HopfieldNetwork(60, PseudoInverse(), centre=None)
     network.store(patterns)
     before = network.couplings()
@@ -46,7 +42,7 @@ def test_patterns_in_the_span_change_nothing() -> None:
 
 @pytest.mark.parametrize(("symmetric", "load"), [(True, 1.2), (False, 1.6)])
 def test_perceptrons_hold_more_patterns_than_neurons(symmetric: bool, load: float) -> None:
-    patterns = _random(int(load * 128), 128, 0)
+    patterns = random_patterns(int(load * 128), 128, 0)
     network = HopfieldNetwork(128, Perceptron(symmetric=symmetric))
     network.store(patterns)
     assert torch.equal(network.recall(patterns), patterns)
@@ -55,7 +51,7 @@ def test_perceptrons_hold_more_patterns_than_neurons(symmetric: bool, load: floa
 @pytest.mark.parametrize("symmetric", [True, False])
 @pytest.mark.parametrize("mean", [0.6, -0.8])
 def test_perceptrons_hold_biased_patterns_with_the_field_that_the_memory_applies(symmetric: bool, mean: float) -> None:
-    patterns = pt.random_patterns(100, 100, torch.Generator().manual_seed(1), mean=mean)
+    patterns = random_patterns(100, 100, 1, mean=mean)
     network = HopfieldNetwork(100, Perceptron(symmetric=symmetric))
     network.store(patterns)
     assert network.centre is not None
@@ -70,7 +66,7 @@ def test_perceptrons_hold_biased_patterns_with_the_field_that_the_memory_applies
 @FAST
 @given(st.integers(3, 12), st.sampled_from([0.0, 0.3, -0.7]), seeds)
 def test_storkeys_rules_are_as_published_number_by_number(dim: int, centre: float, seed: int) -> None:
-    patterns = _random(4, dim, seed) - centre
+    patterns = random_patterns(4, dim, seed) - centre
     for variant in ("local-field", "first-order"):
         expected = torch.zeros(dim, dim, dtype=torch.float64)
         for z in patterns.double():
@@ -94,7 +90,7 @@ def test_storkeys_rules_are_as_published_number_by_number(dim: int, centre: floa
 @FAST
 @given(st.floats(0.05, 0.5), st.booleans(), seeds)
 def test_every_neuron_is_held_by_the_margin(margin: float, symmetric: bool, seed: int) -> None:
-    patterns = _random(12, 60, seed)
+    patterns = random_patterns(12, 60, seed)
     network = HopfieldNetwork(60, Perceptron(margin=margin, symmetric=symmetric), centre=None)
     network.store(patterns[:5])
     network.store(patterns[5:])
@@ -103,7 +99,7 @@ def test_every_neuron_is_held_by_the_margin(margin: float, symmetric: bool, seed
 
 
 def test_what_cannot_be_learnt_is_warned_of() -> None:
-    patterns = _random(60, 20, 0)
+    patterns = random_patterns(60, 20)
     network = HopfieldNetwork(20, Perceptron(max_steps=50))
     with warnings.catch_warnings(record=True) as caught:
         warnings.simplefilter("always")

@@ -4,31 +4,28 @@ import math
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hopfield import CapacityWarning, DenseAssociativeMemory, Hebbian, HopfieldNetwork, relax
 from hopfield import patterns as pt
 from hopfield.errors import EmptyMemoryError, RuleError
+from tests.helpers.patterns import random_patterns
+from tests.helpers.profiles import FAST
 
-FAST = settings(deadline=None, max_examples=20, derandomize=True)
 seeds = st.integers(0, 2**31)
-
-
-def _random(count: int, dim: int, seed: int) -> torch.Tensor:
-    return pt.random_patterns(count, dim, torch.Generator().manual_seed(seed))
 
 
 @FAST
 @given(st.integers(1, 120), st.integers(60, 150), seeds)
 def test_exponential_energies_hold_more_patterns_than_neurons(count: int, dim: int, seed: int) -> None:
-    patterns = _random(2 * count, dim, seed)
+    patterns = random_patterns(2 * count, dim, seed)
     memory = DenseAssociativeMemory.of_patterns(patterns)
     assert torch.equal(memory.recall(patterns), patterns)
 
 
 def test_a_cubic_energy_holds_what_a_quadratic_one_loses() -> None:
-    patterns = _random(100, 100, 0)
+    patterns = random_patterns(100, 100)
     cubic, quadratic = DenseAssociativeMemory.of_patterns(patterns, "polynomial", degree=3), HopfieldNetwork(100)
     with pytest.warns(CapacityWarning):
         quadratic.store(patterns)
@@ -41,8 +38,8 @@ def test_a_cubic_energy_holds_what_a_quadratic_one_loses() -> None:
 def test_energy_never_rises_under_asynchronous_updates(
     shape: str, degree: int, count: int, dim: int, seed: int
 ) -> None:
-    memory = DenseAssociativeMemory.of_patterns(_random(count, dim, seed), shape, degree=degree)  # type: ignore[arg-type]
-    state = _random(3, dim, seed + 1)
+    memory = DenseAssociativeMemory.of_patterns(random_patterns(count, dim, seed), shape, degree=degree)  # type: ignore[arg-type]
+    state = random_patterns(3, dim, seed + 1)
     energy = memory.energy(state)
     for sweep in range(4):
         state = relax(memory, state, update="asynchronous", max_sweeps=1, seed=sweep).states
@@ -54,8 +51,8 @@ def test_energy_never_rises_under_asynchronous_updates(
 @FAST
 @given(st.integers(2, 6), st.integers(1, 30), st.integers(4, 70), seeds)
 def test_the_polynomial_field_is_half_the_gain_of_a_flip(degree: int, count: int, dim: int, seed: int) -> None:
-    memory = DenseAssociativeMemory.of_patterns(_random(count, dim, seed), "polynomial", degree=degree)
-    state = _random(1, dim, seed + 1)
+    memory = DenseAssociativeMemory.of_patterns(random_patterns(count, dim, seed), "polynomial", degree=degree)
+    state = random_patterns(1, dim, seed + 1)
     neuron = seed % dim
     flipped = state.clone()
     flipped[:, neuron] *= -1
@@ -66,7 +63,7 @@ def test_the_polynomial_field_is_half_the_gain_of_a_flip(degree: int, count: int
 
 
 def test_a_rectified_quadratic_energy_recalls_like_the_hebb_rule() -> None:
-    patterns = _random(6, 300, 0)
+    patterns = random_patterns(6, 300)
     network = HopfieldNetwork(300, Hebbian())
     network.store(patterns)
     cues = pt.flip(patterns, 0.1, torch.Generator().manual_seed(1))
@@ -77,8 +74,8 @@ def test_a_rectified_quadratic_energy_recalls_like_the_hebb_rule() -> None:
 @FAST
 @given(st.sampled_from([0.3, 1.0, 2.0]), st.integers(1, 20), st.integers(4, 40), seeds)
 def test_the_exponential_field_is_half_the_gain_of_a_flip(beta: float, count: int, dim: int, seed: int) -> None:
-    memory = DenseAssociativeMemory.of_patterns(_random(count, dim, seed), beta=beta)
-    state = _random(1, dim, seed + 1)
+    memory = DenseAssociativeMemory.of_patterns(random_patterns(count, dim, seed), beta=beta)
+    state = random_patterns(1, dim, seed + 1)
     # half of what the sum of exponentials gains by the flip, over the factor sinh(2 beta) / 2 that the field leaves out
     q = (pt.from_matrix(memory.masks) @ state[0]).double()
     scale = torch.logsumexp(beta * q, 0)
@@ -91,7 +88,7 @@ def test_the_exponential_field_is_half_the_gain_of_a_flip(beta: float, count: in
 
 
 def test_forgetting_is_as_if_never_stored() -> None:
-    patterns = _random(5, 64, 0)
+    patterns = random_patterns(5, 64)
     memory = DenseAssociativeMemory.of_patterns(patterns)
     masks = memory.masks
     memory.forget("pattern-2")
@@ -101,14 +98,14 @@ def test_forgetting_is_as_if_never_stored() -> None:
 
 
 def test_it_holds_the_packed_masks_and_nothing_else() -> None:
-    memory = DenseAssociativeMemory.of_patterns(_random(9, 640, 0))
+    memory = DenseAssociativeMemory.of_patterns(random_patterns(9, 640))
     assert memory.nbytes == 9 * 640 // 8
-    memory.store(_random(1, 640, 1))
+    memory.store(random_patterns(1, 640, 1))
     assert len(memory) == 10
 
 
 def test_bad_settings_are_named_and_overloads_warned_of() -> None:
-    patterns = _random(3, 40, 0)
+    patterns = random_patterns(3, 40)
     with pytest.raises(RuleError, match="polynomial"):
         DenseAssociativeMemory.of_patterns(patterns, "cubic")  # type: ignore[arg-type]
     with pytest.raises(RuleError, match="whole degree"):
@@ -121,4 +118,4 @@ def test_bad_settings_are_named_and_overloads_warned_of() -> None:
         DenseAssociativeMemory.of_patterns(patterns, "polynomial", degree=1)
     memory = DenseAssociativeMemory.of_patterns(patterns, "polynomial", degree=2)
     with pytest.warns(CapacityWarning):
-        memory.store(_random(20, 40, 1))
+        memory.store(random_patterns(20, 40, 1))

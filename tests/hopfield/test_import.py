@@ -1,22 +1,21 @@
 """Imports: hopfield without torch is one line, and hopfield never imports the network stack."""
 
-import subprocess
-import sys
+import pytest
 
+from tests.helpers.commands import in_fresh_process, output_of
 
-def _run(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+pytestmark = pytest.mark.slow
 
 
 def test_without_torch_the_import_says_what_to_install() -> None:
     # None in sys.modules is how Python marks a module that must not be found
-    result = _run("import sys; sys.modules['torch'] = None; import hopfield")
+    result = in_fresh_process("import sys; sys.modules['torch'] = None; import hopfield")
     assert result.returncode == 1
     assert result.stderr.splitlines()[-1].endswith('pip install "maskstore[models]"')
 
 
 def test_hopfield_imports_neither_the_network_stack_nor_a_plotting_library() -> None:
-    seen = _run("import hopfield, sys; print(*sorted({name.split('.')[0] for name in sys.modules}))").stdout.split()
+    seen = output_of("import hopfield, sys; print(*{name.split('.')[0] for name in sys.modules})").split()
     assert "torch" in seen  # the check can see what is imported
     assert "maskstore" in seen
     assert "supsup_models" not in seen

@@ -5,14 +5,15 @@ import warnings
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hopfield import CapacityWarning, HopfieldNetwork, Storkey, Update, mean_field, relax
 from hopfield import patterns as pt
 from hopfield.errors import RuleError
+from tests.helpers.patterns import random_patterns
+from tests.helpers.profiles import FAST
 
-FAST = settings(deadline=None, max_examples=25, derandomize=True)
 seeds = st.integers(0, 2**31)
 
 
@@ -20,7 +21,7 @@ def _network(count: int, dim: int, seed: int) -> HopfieldNetwork:
     network = HopfieldNetwork(dim, Storkey("local-field") if seed % 2 else None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CapacityWarning)
-        network.store(pt.random_patterns(count, dim, torch.Generator().manual_seed(seed)))
+        network.store(random_patterns(count, dim, seed))
     return network
 
 
@@ -28,7 +29,7 @@ def _network(count: int, dim: int, seed: int) -> HopfieldNetwork:
 @given(st.integers(1, 30), st.integers(3, 60), seeds)
 def test_energy_never_rises_under_asynchronous_updates(count: int, dim: int, seed: int) -> None:
     network = _network(count, dim, seed)
-    state = pt.random_patterns(4, dim, torch.Generator().manual_seed(seed + 1))
+    state = random_patterns(4, dim, seed + 1)
     energy = network.energy(state)
     for sweep in range(8):
         state = relax(network, state, update=Update.ASYNCHRONOUS, max_sweeps=1, seed=sweep).states
@@ -41,7 +42,7 @@ def test_energy_never_rises_under_asynchronous_updates(count: int, dim: int, see
 @given(st.integers(1, 30), st.integers(3, 60), seeds)
 def test_asynchronous_updates_end_in_fixed_points(count: int, dim: int, seed: int) -> None:
     network = _network(count, dim, seed)
-    cues = pt.random_patterns(3, dim, torch.Generator().manual_seed(seed + 1))
+    cues = random_patterns(3, dim, seed + 1)
     rest = relax(network, cues, update="asynchronous", max_sweeps=500)
     assert bool(rest.converged.all())
     assert not bool(rest.cycles.any())
@@ -53,7 +54,7 @@ def test_asynchronous_updates_end_in_fixed_points(count: int, dim: int, seed: in
 @given(st.integers(1, 30), st.integers(3, 60), seeds)
 def test_synchronous_updates_end_in_fixed_points_or_reported_two_cycles(count: int, dim: int, seed: int) -> None:
     network = _network(count, dim, seed)
-    cues = pt.random_patterns(5, dim, torch.Generator().manual_seed(seed + 1))
+    cues = random_patterns(5, dim, seed + 1)
     rest = relax(network, cues, max_sweeps=2000)
     assert bool((rest.converged ^ rest.cycles).all())
     once = pt.signs_or(network.field(rest.states), rest.states)
@@ -81,7 +82,7 @@ def test_sweeps_stop_at_the_limit_and_say_so() -> None:
 
 def test_mean_field_at_low_temperature_finds_the_pattern() -> None:
     network = HopfieldNetwork(200)
-    patterns = pt.random_patterns(5, 200, torch.Generator().manual_seed(0))
+    patterns = random_patterns(5, 200)
     network.store(patterns)
     soft = mean_field(network, 0.3 * patterns, beta=8.0, steps=20)
     assert torch.equal(soft.sign(), patterns)
@@ -91,7 +92,7 @@ def test_mean_field_at_low_temperature_finds_the_pattern() -> None:
 
 def test_a_cue_pulls_the_soft_state() -> None:
     network = HopfieldNetwork(200)
-    patterns = pt.random_patterns(5, 200, torch.Generator().manual_seed(0))
+    patterns = random_patterns(5, 200)
     network.store(patterns)
     soft = mean_field(network, torch.zeros(200), beta=4.0, cue=0.1 * patterns[3], steps=20, damping=0.3)
     assert torch.equal(soft.sign(), patterns[3])
@@ -110,7 +111,7 @@ def test_bad_settings_are_named() -> None:
 
 def test_the_mean_field_of_one_pattern_magnetises_below_the_critical_temperature() -> None:
     # one Hebb pattern is a ferromagnet: m = tanh(beta m (d - 1) / d), 0 above the critical temperature of 1
-    pattern = pt.random_patterns(1, 400, torch.Generator().manual_seed(0))
+    pattern = random_patterns(1, 400)
     network = HopfieldNetwork(400, centre=None)
     network.store(pattern)
     for beta in (0.8, 1.5, 3.0):

@@ -20,6 +20,7 @@ def run_folder(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPath
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.mnist
 def test_unlabelled_tasks_cost_no_accuracy(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
     found = {}
@@ -30,6 +31,7 @@ def test_unlabelled_tasks_cost_no_accuracy(run_folder: Path, capsys: pytest.Capt
     assert found["GNu"] > found["GG"] - 0.01
 
 
+@pytest.mark.slow
 @pytest.mark.mnist
 def test_masks_are_stored_in_less_than_half_a_bit(run_folder: Path) -> None:
     with MaskBank.open(run_folder / "masks.bank") as bank:

@@ -14,17 +14,13 @@ from hopfield import (
     Perceptron,
     PseudoInverse,
 )
-from hopfield import patterns as pt
 from hopfield.errors import EmptyMemoryError, RuleError
-
-
-def _random(count: int, dim: int) -> torch.Tensor:
-    return pt.random_patterns(count, dim, torch.Generator().manual_seed(0))
+from tests.helpers.patterns import random_patterns
 
 
 def test_blocks_are_memories_of_their_slices() -> None:
     memory = BlockMemory([HopfieldNetwork(100, PseudoInverse()), HopfieldNetwork(60)])
-    patterns = _random(3, 160)
+    patterns = random_patterns(3, 160)
     memory.store(patterns)
     first, second = memory.blocks
     state = torch.rand((4, 160), generator=torch.Generator().manual_seed(1)) * 2 - 1
@@ -45,13 +41,13 @@ def test_a_block_that_cannot_learn_leaves_all_blocks_as_they_were() -> None:
         with warnings.catch_warnings():
             warnings.simplefilter("error", warning)
             with pytest.raises(warning):
-                memory.store(_random(14 if memory is learning else 6, memory.dim))
+                memory.store(random_patterns(14 if memory is learning else 6, memory.dim))
         assert [len(block) for block in memory.blocks] == [0, 0]
 
 
 def test_one_store_warns_once() -> None:
     with pytest.warns(CapacityWarning) as caught:
-        BlockMemory([HopfieldNetwork(20), HopfieldNetwork(20)]).store(_random(6, 40))
+        BlockMemory([HopfieldNetwork(20), HopfieldNetwork(20)]).store(random_patterns(6, 40))
     assert len(caught) == 1
     assert caught[0].filename == __file__
 
@@ -60,4 +56,4 @@ def test_blocks_that_do_not_go_together_are_refused() -> None:
     with pytest.raises(EmptyMemoryError):
         BlockMemory([])
     with pytest.raises(RuleError, match="equal numbers"):
-        BlockMemory([DualMemory.of_patterns(_random(2, 20)), HopfieldNetwork(20)])
+        BlockMemory([DualMemory.of_patterns(random_patterns(2, 20)), HopfieldNetwork(20)])

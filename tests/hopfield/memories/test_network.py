@@ -4,21 +4,26 @@ import warnings
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
-from hopfield import CapacityWarning, Hebbian, HopfieldNetwork, Perceptron, PseudoInverse, Rule, Storkey
-from hopfield import patterns as pt
+from hopfield import (
+    CapacityWarning,
+    Hebbian,
+    HopfieldNetwork,
+    LearningWarning,
+    Perceptron,
+    PseudoInverse,
+    Rule,
+    Storkey,
+)
 from hopfield.errors import DeviceError, DimensionError, EmptyMemoryError, ForgetError, PatternError, RuleError
+from tests.helpers.patterns import random_patterns
+from tests.helpers.profiles import FAST
 
-FAST = settings(deadline=None, max_examples=25, derandomize=True)
 RULES: list[Rule] = [Hebbian(), Storkey(), Storkey("local-field"), PseudoInverse(), Perceptron()]
 rules = st.sampled_from(RULES)
 seeds = st.integers(0, 2**31)
-
-
-def _random(count: int, dim: int, seed: int, mean: float = 0.0) -> torch.Tensor:
-    return pt.random_patterns(count, dim, torch.Generator().manual_seed(seed), mean=mean)
 
 
 @FAST
@@ -26,7 +31,7 @@ def _random(count: int, dim: int, seed: int, mean: float = 0.0) -> torch.Tensor:
 def test_patterns_well_below_the_limit_are_fixed_points(rule: Rule, dim: int, seed: int) -> None:
     # "without error" theory speaks of almost all patterns, so a third of it leaves none to chance
     count = max(1, int(rule.limit(dim) / 3))
-    patterns = _random(count, dim, seed)
+    patterns = random_patterns(count, dim, seed)
     network = HopfieldNetwork(dim, rule)
     network.store(patterns)
     assert torch.equal(network.recall(patterns), patterns)
@@ -34,7 +39,7 @@ def test_patterns_well_below_the_limit_are_fixed_points(rule: Rule, dim: int, se
 
 
 def test_far_beyond_the_limit_patterns_are_lost() -> None:
-    patterns = _random(80, 100, 0)
+    patterns = random_patterns(80, 100)
     network = HopfieldNetwork(100)
     with pytest.warns(CapacityWarning):
         network.store(patterns)
@@ -65,7 +70,7 @@ def test_couplings_are_symmetric_with_zero_diagonal_and_give_the_field(
 @given(rules, st.integers(1, 12), st.integers(2, 60), seeds)
 def test_the_field_is_the_negative_gradient_of_the_energy(rule: Rule, count: int, dim: int, seed: int) -> None:
     network = _filled(rule, count, dim, seed)
-    state = _random(1, dim, seed + 1)[0]
+    state = random_patterns(1, dim, seed + 1)[0]
     neuron = seed % dim
     flipped = state.clone()
     flipped[neuron] *= -1
@@ -77,7 +82,7 @@ def test_the_field_is_the_negative_gradient_of_the_energy(rule: Rule, count: int
 @FAST
 @given(rules, st.integers(1, 10), st.integers(40, 80), seeds)
 def test_storing_at_once_or_one_by_one_is_the_same(rule: Rule, count: int, dim: int, seed: int) -> None:
-    patterns = _random(count, dim, seed)
+    patterns = random_patterns(count, dim, seed)
     at_once, one_by_one = HopfieldNetwork(dim, rule, centre=None), HopfieldNetwork(dim, rule, centre=None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CapacityWarning)
@@ -91,7 +96,7 @@ def test_storing_at_once_or_one_by_one_is_the_same(rule: Rule, count: int, dim: 
 @FAST
 @given(st.integers(1, 6), st.integers(1, 6), st.integers(40, 80), seeds)
 def test_forgetting_undoes_storing(kept: int, dropped: int, dim: int, seed: int) -> None:
-    patterns = _random(kept + dropped, dim, seed)
+    patterns = random_patterns(kept + dropped, dim, seed)
     network, never = HopfieldNetwork(dim, centre=None), HopfieldNetwork(dim, centre=None)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CapacityWarning)
@@ -104,16 +109,16 @@ def test_forgetting_undoes_storing(kept: int, dropped: int, dim: int, seed: int)
 
 def test_what_cannot_be_forgotten_is_refused() -> None:
     network = HopfieldNetwork(50, Storkey())
-    network.store(_random(2, 50, 0))
+    network.store(random_patterns(2, 50))
     with pytest.raises(ForgetError, match="can forget"):
-        network.forget(_random(1, 50, 0))
+        network.forget(random_patterns(1, 50))
     with pytest.raises(ForgetError, match="at most"):
-        HopfieldNetwork(50).forget(_random(1, 50, 0))
+        HopfieldNetwork(50).forget(random_patterns(1, 50))
 
 
 @pytest.mark.parametrize("rule", RULES)
 def test_biased_patterns_need_the_centre(rule: Rule) -> None:
-    patterns = _random(10, 400, 3, mean=0.6)
+    patterns = random_patterns(10, 400, 3, mean=0.6)
     centred, plain = HopfieldNetwork(400, rule), HopfieldNetwork(400, rule, centre=None)
     centred.store(patterns)
     plain.store(patterns)
@@ -126,18 +131,18 @@ def test_biased_patterns_need_the_centre(rule: Rule) -> None:
 
 def test_unbiased_patterns_are_not_centred() -> None:
     network = HopfieldNetwork(200)
-    network.store(_random(10, 200, 5))
+    network.store(random_patterns(10, 200, 5))
     assert network.centre is None
 
 
 def test_the_warning_comes_before_the_store() -> None:
     network = HopfieldNetwork(100)
-    network.store(_random(2, 100, 0))
+    network.store(random_patterns(2, 100))
     before = network.couplings()
     with warnings.catch_warnings():
         warnings.simplefilter("error", CapacityWarning)
         with pytest.raises(CapacityWarning, match="at most 10 patterns by its theory, found 42"):
-            network.store(_random(40, 100, 1))
+            network.store(random_patterns(40, 100, 1))
     assert len(network) == 2
     assert torch.equal(network.couplings(), before)
 
@@ -196,7 +201,7 @@ def test_odd_patterns_do_no_harm(rule: Rule) -> None:
             ones[None],
             ones.repeat(4, 1),
             torch.cat([ones[None], -ones[None]]),
-            _random(3, 50, 0).repeat(3, 1),
+            random_patterns(3, 50).repeat(3, 1),
         ):
             for centre in (None, "auto"):
                 network = HopfieldNetwork(50, rule, centre=centre)  # type: ignore[arg-type]
@@ -207,8 +212,8 @@ def test_odd_patterns_do_no_harm(rule: Rule) -> None:
         alone.store(torch.tensor([True]))
         assert alone.recall(torch.tensor([-1.0])).tolist() == [-1.0]
         # a centre that is the only pattern leaves nothing to learn; the threshold holds it
-        whole = HopfieldNetwork(50, rule, centre=_random(1, 50, 0)[0])
-        whole.store(_random(1, 50, 0))
+        whole = HopfieldNetwork(50, rule, centre=random_patterns(1, 50)[0])
+        whole.store(random_patterns(1, 50))
         assert bool(torch.isfinite(whole.field(ones)).all())
 
 
@@ -223,5 +228,6 @@ def _filled(rule: Rule, count: int, dim: int, seed: int) -> HopfieldNetwork:
     network = HopfieldNetwork(dim, rule)
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", CapacityWarning)
-        network.store(_random(count, dim, seed))
+        warnings.simplefilter("ignore", LearningWarning)  # no couplings of two neurons hold opposite patterns
+        network.store(random_patterns(count, dim, seed))
     return network

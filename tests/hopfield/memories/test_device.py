@@ -5,7 +5,7 @@ from functools import partial
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hopfield import (
@@ -22,8 +22,9 @@ from hopfield import patterns as pt
 from hopfield.memories.coarse import CoarseCouplings, Precision
 from maskstore import Mask, MaskMatrix, MaskSpec
 from maskstore.torch import Backend, PackedMasks
+from tests.helpers.patterns import random_patterns
+from tests.helpers.profiles import FAST
 
-FAST = settings(deadline=None, max_examples=25, derandomize=True)
 seeds = st.integers(0, 2**31)
 
 MAKERS: list[Callable[[torch.Tensor], Memory]] = [
@@ -57,7 +58,7 @@ def test_both_ways_to_the_products_agree(sizes: list[int], count: int, seed: int
 def test_memories_compute_alike_on_a_device(
     make: Callable[[torch.Tensor], Memory], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    patterns = pt.random_patterns(12, 5000, torch.Generator().manual_seed(0), mean=0.2)
+    patterns = random_patterns(12, 5000, mean=0.2)
     here = make(patterns[:8])
     monkeypatch.setattr(PackedMasks, "of", partial(PackedMasks.of, backend=Backend.TORCH))
     there = make(patterns[:8])
@@ -91,7 +92,7 @@ def test_packed_products_are_those_of_the_unpacked_rows(precision: Precision, di
 @pytest.mark.gpu
 @pytest.mark.parametrize("make", MAKERS)
 def test_packed_memories_agree_across_devices(make: Callable[[torch.Tensor], Memory]) -> None:
-    patterns = pt.random_patterns(12, 5000, torch.Generator().manual_seed(0), mean=0.2)
+    patterns = random_patterns(12, 5000, mean=0.2)
     here, there = make(patterns), make(patterns).to("cuda")
     state = torch.rand((3, 5000), generator=torch.Generator().manual_seed(1)) * 2 - 1
     assert there.device.type == there.field(state).device.type == "cuda"
@@ -99,14 +100,14 @@ def test_packed_memories_agree_across_devices(make: Callable[[torch.Tensor], Mem
     assert torch.allclose(there.energy(state).cpu(), here.energy(state), rtol=1e-3)
     assert torch.allclose(there.field_at(state.cuda(), 77).cpu(), here.field(state)[:, 77], atol=1e-3)
     assert torch.equal(there.recall(patterns).cpu(), patterns)
-    there.store(pt.random_patterns(1, 5000, torch.Generator().manual_seed(3)))
+    there.store(random_patterns(1, 5000, 3))
     assert len(there) == 13
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("precision", ["int8", "ternary", "one-bit"])
 def test_quantised_memories_agree_across_devices(precision: Precision) -> None:
-    patterns = pt.random_patterns(8, 300, torch.Generator().manual_seed(0), mean=0.3)
+    patterns = random_patterns(8, 300, mean=0.3)
     network = HopfieldNetwork(300)
     network.store(patterns)
     here, there = QuantizedNetwork.of(network, precision), QuantizedNetwork.of(network.to("cuda"), precision)

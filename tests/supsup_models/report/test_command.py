@@ -5,8 +5,6 @@ import json
 import re
 import shlex
 import shutil
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,15 +17,8 @@ from supsup_models.report import read_run, render
 from supsup_models.report import write as command
 from supsup_models.report.sections.setup import reproducing
 from supsup_models.runs.record import RunConfig, RunRecord, bank_path
-from tests.helpers.run_folders import made_run, record
-
-
-def error_of(capsys: pytest.CaptureFixture[str]) -> str:
-    captured = capsys.readouterr()
-    assert captured.out == ""
-    assert captured.err.startswith("supsup: ")
-    assert captured.err.count("\n") == 1, captured.err
-    return captured.err
+from tests.helpers.commands import error_of, in_fresh_process
+from tests.helpers.runs import made_run, record
 
 
 def test_json_says_what_was_drawn(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -214,6 +205,7 @@ def test_the_commands_on_the_page_make_the_run_again(
     assert [line.split()[:2] for line in others] == [["supsup", "eval"], ["maskstore", "stats"], ["supsup", "report"]]
 
 
+@pytest.mark.slow
 def test_a_report_without_images_needs_no_torch(tmp_path: Path) -> None:
     run = made_run(tmp_path / "run", ("task-0",), {"fc": (4, 8)})
     script = (
@@ -223,6 +215,6 @@ def test_a_report_without_images_needs_no_torch(tmp_path: Path) -> None:
         f"sys.exit(run_command(['report', {str(run)!r}, *sys.argv[1:]]))\n"
     )
     for words, code in ((["--limit", "0"], 0), ([], 1)):  # the second shows that torch was out of reach
-        done = subprocess.run([sys.executable, "-c", script, *words], capture_output=True, text=True, check=False)
+        done = in_fresh_process(script, *words)
         assert done.returncode == code, done.stderr
     assert "supsup_models needs torch" in done.stderr

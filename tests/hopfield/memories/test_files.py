@@ -32,11 +32,10 @@ from hopfield import (
 )
 from hopfield import patterns as pt
 from hopfield.errors import HopfieldError, MemoryFileError, MemoryWriteError
+from tests.helpers.profiles import FAST
 
 DATA = Path(__file__).parents[1] / "data"
-FAST = settings(
-    deadline=None, max_examples=15, derandomize=True, suppress_health_check=[HealthCheck.function_scoped_fixture]
-)
+FILES = settings(FAST, suppress_health_check=[HealthCheck.function_scoped_fixture])
 
 
 def _memories(count: int, dim: int, seed: int) -> list[Memory]:
@@ -59,7 +58,7 @@ def _memories(count: int, dim: int, seed: int) -> list[Memory]:
     return memories
 
 
-@FAST
+@FILES
 @given(st.integers(1, 8), st.integers(1, 300), st.integers(0, 2**31))
 def test_load_gives_what_was_saved(tmp_path: Path, count: int, dim: int, seed: int) -> None:
     for memory in _memories(count, dim, seed):
@@ -136,7 +135,7 @@ def test_files_that_are_no_memory_are_refused(tmp_path: Path) -> None:
         load_memory(path)
 
 
-@settings(FAST, max_examples=60)
+@settings(FILES, max_examples=60)
 @given(st.data())
 def test_damaged_files_never_give_anything_but_a_named_error_or_the_same_memory(
     tmp_path: Path, data: st.DataObject

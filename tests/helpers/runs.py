@@ -1,4 +1,4 @@
-"""Folders of runs that nobody trained: any names, any layers, any arguments."""
+"""Folders of runs: one that was trained, and any that nobody trained, of any names, layers and arguments."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -6,7 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from maskstore import MaskBank, MaskSpec
+from supsup_models.cli.app import run_command
 from supsup_models.runs.record import RunConfig, RunRecord
+
+TRAIN = ("--stream", "permuted-digits", "--tasks", "3", "--outputs", "40", "--batches", "60", "--seed", "5")
 
 HOSTILE = (
     "<script>alert(1)</script>",
@@ -41,4 +44,16 @@ def made_run(folder: Path, names: tuple[str, ...], layers: dict[str, tuple[int, 
         for number, name in enumerate(names):
             masks = {layer: draw.random(shape) < 0.3 for layer, shape in layers.items()}
             bank.put(name, masks, meta={"accuracy": 0.9 + 0.05 * draw.random(), "loss": 0.1, "seconds": number})
+    return folder
+
+
+def hostile_run(folder: Path) -> Path:
+    """A run whose names of tasks, layers, stream and model want to be markup."""
+    layers = dict.fromkeys(HOSTILE[:2], (8, 16))
+    return made_run(folder / "<b>run", HOSTILE, layers, stream=HOSTILE[0], model=HOSTILE[1], recipe=HOSTILE[2])
+
+
+def trained_run(folder: Path, *options: str) -> Path:
+    """A run of three tasks of permuted digits, trained for a moment."""
+    assert run_command(["train", *TRAIN, *options, "--out", str(folder)]) == 0
     return folder

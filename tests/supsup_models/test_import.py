@@ -1,16 +1,14 @@
 """What an import costs: the package and the help load no torch, and without torch one line says what to install."""
 
-import subprocess
-import sys
+import pytest
+
+from tests.helpers.commands import in_fresh_process
 
 HEAVY = ("torch", "numba", "sklearn", "matplotlib")
 PROBE = f"import sys; print([name for name in {HEAVY!r} if name in sys.modules])"
 
 
-def in_fresh_process(code: str) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False)
-
-
+@pytest.mark.slow
 def test_package_and_help_load_nothing_heavy() -> None:
     for code in (
         "import supsup_models",
@@ -22,11 +20,13 @@ def test_package_and_help_load_nothing_heavy() -> None:
         assert found.stdout.splitlines()[-1] == "[]", (code, found.stdout)
 
 
+@pytest.mark.slow
 def test_the_probe_can_fail() -> None:
     found = in_fresh_process(f"from supsup_models import MaskedNetwork\n{PROBE}")
     assert "torch" in found.stdout
 
 
+@pytest.mark.slow
 def test_without_torch_one_line_says_what_to_install() -> None:
     hidden = "import sys; sys.modules['torch'] = None\n"
     found = in_fresh_process(f"{hidden}from supsup_models import MaskedNetwork")

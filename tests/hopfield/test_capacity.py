@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hopfield import (
@@ -74,7 +74,6 @@ def test_basins_shrink_with_noise() -> None:
 
 
 @given(st.lists(st.tuples(st.integers(1, 500), st.floats(0, 1)), min_size=1, max_size=8))
-@settings(derandomize=True, deadline=None)
 def test_the_largest_load_has_no_failure_below_it(found: list[tuple[int, float]]) -> None:
     points = [CapacityPoint(count, 512, exact, 1.0) for count, exact in found]
     best = largest(points, exact=0.9)

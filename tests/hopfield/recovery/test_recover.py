@@ -22,6 +22,7 @@ from hopfield.errors import EmptyMemoryError, EntropyError, PatternError, RuleEr
 from hopfield.recovery import Entropy, Recipe, Trace
 from hopfield.recovery.interface import RecoverableMemory
 from hopfield.recovery.mean_field import alignment, settle
+from tests.helpers.patterns import random_patterns
 
 
 class EnergyAndFieldOnly:
@@ -32,7 +33,7 @@ class EnergyAndFieldOnly:
 
 
 def _memory(count: int, dim: int) -> tuple[HopfieldNetwork, Tensor]:
-    patterns = pt.random_patterns(count, dim, torch.Generator().manual_seed(0))
+    patterns = random_patterns(count, dim)
     network = HopfieldNetwork(dim, Storkey(), centre=None)
     network.store(patterns)
     return network, patterns
@@ -77,7 +78,7 @@ def _weak_hint(target: Tensor, seed: int) -> Entropy:
 
 
 def test_mean_field_recovers_through_couplings_and_through_the_dual_form() -> None:
-    patterns = pt.random_patterns(20, 300, torch.Generator().manual_seed(0))
+    patterns = random_patterns(20, 300)
     dense = HopfieldNetwork(300, PseudoInverse(), centre=patterns.mean(0))
     dense.store(patterns)
     for memory in (dense, DualMemory.of_patterns(patterns, PseudoInverse())):
@@ -89,7 +90,7 @@ def test_mean_field_recovers_through_couplings_and_through_the_dual_form() -> No
 
 
 def test_search_finds_what_no_gradient_points_to() -> None:
-    patterns = pt.random_patterns(30, 200, torch.Generator().manual_seed(0), mean=0.2)
+    patterns = random_patterns(30, 200, mean=0.2)
     memory = DenseAssociativeMemory.of_patterns(patterns)
     visited = []
     for seed, target in enumerate(patterns[:8]):
@@ -102,7 +103,7 @@ def test_search_finds_what_no_gradient_points_to() -> None:
 
 
 def test_search_can_reach_every_stored_pattern() -> None:
-    patterns = pt.random_patterns(15, 256, torch.Generator().manual_seed(3))
+    patterns = random_patterns(15, 256, 3)
     memory = DenseAssociativeMemory.of_patterns(patterns)
     flat = SearchRecipe(enough=15)  # never sure, so that it goes on until nothing new turns up
     found = recover(memory, lambda mask: 1.0 + 0.0 * mask.sum(), flat, initial=patterns.mean(0))
@@ -113,7 +114,7 @@ def test_search_can_reach_every_stored_pattern() -> None:
 
 
 def test_search_says_when_no_stored_pattern_fits() -> None:
-    patterns = pt.random_patterns(21, 200, torch.Generator().manual_seed(1))
+    patterns = random_patterns(21, 200, 1)
     memory = DenseAssociativeMemory.of_patterns(patterns[:20])
     found = recover(memory, _weak_hint(patterns[20], 0), SearchRecipe(), initial=patterns[:20].mean(0))
     assert found.confidence is not None
@@ -122,7 +123,7 @@ def test_search_says_when_no_stored_pattern_fits() -> None:
 
 
 def test_a_budget_is_kept() -> None:
-    patterns = pt.random_patterns(60, 200, torch.Generator().manual_seed(1))
+    patterns = random_patterns(60, 200, 1)
     memory = DenseAssociativeMemory.of_patterns(patterns)
     calls = 0
 
@@ -136,7 +137,7 @@ def test_a_budget_is_kept() -> None:
 
 
 def test_restarts_find_what_one_annealing_misses() -> None:
-    patterns = pt.random_patterns(20, 300, torch.Generator().manual_seed(0))
+    patterns = random_patterns(20, 300)
     network = HopfieldNetwork(300, PseudoInverse(), centre=patterns.mean(0))
     network.store(patterns)
     found = {1: 0, 8: 0}
@@ -152,7 +153,7 @@ def test_restarts_find_what_one_annealing_misses() -> None:
 
 
 def test_restarts_say_when_no_stored_pattern_fits() -> None:
-    patterns = pt.random_patterns(21, 300, torch.Generator().manual_seed(0))
+    patterns = random_patterns(21, 300)
     network = HopfieldNetwork(300, PseudoInverse(), centre=patterns[:20].mean(0))
     network.store(patterns[:20])
     recipe = MeanFieldRecipe(steps=20, restarts=8)
@@ -164,7 +165,7 @@ def test_restarts_say_when_no_stored_pattern_fits() -> None:
 
 def test_mixtures_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
     """A mixture of three stored patterns is a fixed point like them, and here of the lowest entropy."""
-    patterns = pt.random_patterns(9, 600, torch.Generator().manual_seed(0))
+    patterns = random_patterns(9, 600)
     network = HopfieldNetwork(600, PseudoInverse(), centre=patterns.mean(0))
     network.store(patterns)
     mixture = settle(network, patterns[:3].sum(0).sign())
@@ -180,7 +181,7 @@ def test_mixtures_are_passed_over(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_what_finds_nothing_new_ends_in_time() -> None:
-    patterns = pt.random_patterns(3, 100, torch.Generator().manual_seed(0))
+    patterns = random_patterns(3, 100)
     network = HopfieldNetwork(100, PseudoInverse())
     network.store(patterns)
 
@@ -192,7 +193,7 @@ def test_what_finds_nothing_new_ends_in_time() -> None:
     assert found.steps <= 6 * 3 + 5 * 4 * 4  # three patterns, and four in vain after each and before the first at most
     # where nothing counts as stored there is still an answer, of which nothing is known
     network = HopfieldNetwork(100, Hebbian())
-    network.store(pt.random_patterns(8, 100, torch.Generator().manual_seed(1)))
+    network.store(random_patterns(8, 100, 1))
     never = recover(network, flat, MeanFieldRecipe(steps=5, restarts=9, aligned=0.999999), initial=patterns.mean(0))
     assert never.steps == 5
     assert never.confidence is None
@@ -212,7 +213,7 @@ def _misleading(target: Tensor, decoy: Tensor, seed: int) -> Entropy:
 
 @pytest.mark.parametrize("recipe", [PaperRecipe(), MeanFieldRecipe(), MeanFieldRecipe(restarts=3), SearchRecipe()])
 def test_few_patterns_are_no_reason_for_confidence(recipe: Recipe) -> None:
-    patterns = pt.random_patterns(2, 60, torch.Generator().manual_seed(0))
+    patterns = random_patterns(2, 60)
     memory = DenseAssociativeMemory.of_patterns(patterns)
     found = recover(memory, _hint(patterns[0], 30, 1.0), recipe)
     assert found.confidence is None
@@ -252,7 +253,7 @@ def test_an_empty_memory_is_refused_by_name(recipe: Recipe) -> None:
 
 
 def test_a_recipe_gets_energy_and_field_of_a_memory_and_nothing_else() -> None:
-    patterns = pt.random_patterns(5, 50, torch.Generator().manual_seed(0))
+    patterns = random_patterns(5, 50)
     seen: list[set[str]] = []
 
     class Curious(Recipe):

@@ -3,15 +3,16 @@
 import numpy as np
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hopfield import DualMemory, Hebbian, HopfieldNetwork, Perceptron, PseudoInverse, QuantizedNetwork, quantized_bytes
 from hopfield import patterns as pt
 from hopfield.errors import NoEnergyError, RuleError, StoreError
 from hopfield.memories.coarse import CoarseCouplings, Precision
+from tests.helpers.patterns import random_patterns
+from tests.helpers.profiles import FAST
 
-FAST = settings(deadline=None, max_examples=20, derandomize=True)
 precisions = st.sampled_from(["int8", "ternary", "one-bit"])
 seeds = st.integers(0, 2**31)
 
@@ -63,7 +64,7 @@ def test_few_patterns_survive_any_precision(precision: Precision) -> None:
 
 
 def test_int8_loses_nothing_at_half_the_limit() -> None:
-    patterns = pt.random_patterns(100, 200, torch.Generator().manual_seed(0))
+    patterns = random_patterns(100, 200)
     network = HopfieldNetwork(200, PseudoInverse())
     network.store(patterns)
     assert torch.equal(QuantizedNetwork.of(network, "int8").recall(patterns), patterns)
@@ -78,7 +79,7 @@ def test_what_it_cannot_do_is_named() -> None:
     with pytest.raises(RuleError, match="expected a HopfieldNetwork"):
         QuantizedNetwork.of(DualMemory.of_patterns(torch.ones(50)), "int8")  # type: ignore[arg-type]
     lopsided = HopfieldNetwork(50, Perceptron(symmetric=False))
-    lopsided.store(pt.random_patterns(2, 50, torch.Generator().manual_seed(0)))
+    lopsided.store(random_patterns(2, 50))
     with pytest.raises(NoEnergyError):
         lopsided.energy(torch.ones(50))
     with pytest.raises(NoEnergyError):

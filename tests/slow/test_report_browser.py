@@ -1,14 +1,16 @@
 """The page in a real browser: every figure is drawn, nothing is fetched, nothing is wider than the window."""
 
 import json
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from supsup_models.cli.app import run_command
 from supsup_models.report import read_run, render
+from tests.helpers import browser as headless
 from tests.helpers.browser import Page
-from tests.helpers.run_folders import HOSTILE, made_run
+from tests.helpers.runs import HOSTILE, hostile_run, made_run, trained_run
 
 pytestmark = pytest.mark.browser
 
@@ -33,7 +35,17 @@ Array.from(document.querySelectorAll('svg[role=img]'), drawing => {
 
 
 @pytest.fixture(scope="module")
-def report(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def page(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Page]:
+    """A tab of a headless browser."""
+    program = headless.find()
+    if program is None:
+        pytest.skip(f"needs a browser: none of {', '.join(headless.NAMES)} is on the PATH")
+    with headless.browser(program, tmp_path_factory.mktemp("browser")) as opened:
+        yield opened
+
+
+@pytest.fixture(scope="module")
+def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A page with every figure on it."""
     folder = tmp_path_factory.mktemp("report")
     wrong = [900, 400, 3, 0, 0]
@@ -47,7 +59,7 @@ def report(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "results.json").write_text(json.dumps({"rows": rows}))
     out = folder / "report.html"
     arguments = ["--recovery", str(folder / "recovery.json"), "--compare", str(folder / "results.json"), "-o", str(out)]
-    assert run_command(["report", str(trained), *arguments]) == 0
+    assert run_command(["report", str(trained_run(folder / "run")), *arguments]) == 0
     return out
 
 
@@ -94,9 +106,9 @@ def test_printed_it_is_light(page: Page, report: Path) -> None:
     assert page.evaluate("getComputedStyle(document.querySelector('nav')).display") == "none"
 
 
-def test_hostile_names_run_nothing(page: Page, hostile: Path, tmp_path: Path) -> None:
+def test_hostile_names_run_nothing(page: Page, tmp_path: Path) -> None:
     path = tmp_path / "hostile.html"
-    path.write_text(render(read_run(hostile)).html, encoding="utf-8")
+    path.write_text(render(read_run(hostile_run(tmp_path))).html, encoding="utf-8")
     page.show(path, width=360)
     assert page.requests == [path.resolve().as_uri()]
     assert page.complaints == []

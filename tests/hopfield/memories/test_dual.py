@@ -4,7 +4,7 @@ import warnings
 
 import pytest
 import torch
-from hypothesis import given, settings
+from hypothesis import given
 from hypothesis import strategies as st
 
 from hopfield import CapacityWarning, DualMemory, Hebbian, HopfieldNetwork, Perceptron, PseudoInverse, Rule, Storkey
@@ -12,8 +12,9 @@ from hopfield import patterns as pt
 from hopfield.errors import DimensionError, ForgetError, PatternError, RuleError, StoreError
 from hopfield.memories import dual_kernels
 from maskstore import Mask, MaskMatrix, MaskSpec
+from tests.helpers.patterns import random_patterns
+from tests.helpers.profiles import FAST
 
-FAST = settings(deadline=None, max_examples=25, derandomize=True)
 rules = st.sampled_from([Hebbian(), Storkey(), PseudoInverse()])
 seeds = st.integers(0, 2**31)
 
@@ -43,7 +44,7 @@ def test_dual_and_dense_give_the_same_field_and_energy(
 @FAST
 @given(rules, st.integers(2, 10), st.integers(60, 200), seeds)
 def test_forgetting_is_as_if_never_stored(rule: Rule, count: int, dim: int, seed: int) -> None:
-    patterns = pt.random_patterns(count, dim, torch.Generator().manual_seed(seed))
+    patterns = random_patterns(count, dim, seed)
     drop = seed % count
     memory = DualMemory.of_patterns(patterns, rule)
     memory.forget(f"pattern-{drop}")
@@ -53,7 +54,7 @@ def test_forgetting_is_as_if_never_stored(rule: Rule, count: int, dim: int, seed
 
 
 def test_names_stay_free_of_clashes_after_forgetting() -> None:
-    patterns = pt.random_patterns(3, 80, torch.Generator().manual_seed(0))
+    patterns = random_patterns(3, 80)
     memory = DualMemory.of_patterns(patterns)
     memory.forget("pattern-0")
     memory.store(patterns[0])
@@ -62,7 +63,7 @@ def test_names_stay_free_of_clashes_after_forgetting() -> None:
 
 def test_long_masks_over_several_layers_are_fixed_points() -> None:
     spec = MaskSpec({"fc1": (300, 100), "fc2": (7, 11), "fc3": (5, 300)})
-    patterns = pt.random_patterns(20, spec.bits, torch.Generator().manual_seed(0))
+    patterns = random_patterns(20, spec.bits)
     masks = MaskMatrix(spec, [Mask.from_flat(row.numpy() > 0, spec) for row in patterns])
     for rule in (Hebbian(), Storkey(), PseudoInverse()):
         memory = DualMemory(masks, rule)
@@ -72,14 +73,14 @@ def test_long_masks_over_several_layers_are_fixed_points() -> None:
 
 
 def test_correlated_and_repeated_patterns_do_no_harm_to_the_projection() -> None:
-    patterns = pt.random_patterns(4, 100, torch.Generator().manual_seed(0))
+    patterns = random_patterns(4, 100)
     patterns[3] = patterns[0]
     memory = DualMemory.of_patterns(patterns, PseudoInverse())
     assert torch.equal(memory.recall(patterns), patterns)
 
 
 def test_patterns_that_differ_in_one_bit_are_told_apart() -> None:
-    patterns = pt.random_patterns(60, 20_000, torch.Generator().manual_seed(0), mean=-0.8)
+    patterns = random_patterns(60, 20_000, mean=-0.8)
     patterns[1] = patterns[0]
     patterns[1, 5] *= -1
     memory = DualMemory.of_patterns(patterns, PseudoInverse())
@@ -89,7 +90,7 @@ def test_patterns_that_differ_in_one_bit_are_told_apart() -> None:
 
 
 def test_a_store_that_is_broken_off_leaves_the_memory_as_it_was(monkeypatch: pytest.MonkeyPatch) -> None:
-    patterns = pt.random_patterns(6, 80, torch.Generator().manual_seed(0))
+    patterns = random_patterns(6, 80)
     memory = DualMemory.of_patterns(patterns[:4], PseudoInverse())
     before = memory.field(patterns)
 
@@ -109,14 +110,14 @@ def test_a_store_that_is_broken_off_leaves_the_memory_as_it_was(monkeypatch: pyt
 
 
 def test_sizes_are_as_computed_and_nothing_is_saved() -> None:
-    patterns = pt.random_patterns(10, 6400, torch.Generator().manual_seed(0))
+    patterns = random_patterns(10, 6400)
     memory = DualMemory.of_patterns(patterns)
     assert memory.nbytes == 10 * 6400 // 8 + 4 * 6400 + 2 * 8 * 100
     assert memory.nbytes > memory.masks.nbytes
 
 
 def test_bad_input_is_named() -> None:
-    patterns = pt.random_patterns(3, 50, torch.Generator().manual_seed(0))
+    patterns = random_patterns(3, 50)
     for rule in (Perceptron(), Storkey("local-field")):
         with pytest.raises(RuleError, match="expected Hebbian, PseudoInverse or Storkey"):
             DualMemory.of_patterns(patterns, rule)
@@ -128,7 +129,7 @@ def test_bad_input_is_named() -> None:
     with pytest.raises(ForgetError, match="stored names"):
         memory.forget("nobody")
     with pytest.warns(CapacityWarning):
-        memory.store(pt.random_patterns(30, 50, torch.Generator().manual_seed(1)))
+        memory.store(random_patterns(30, 50, 1))
     memory.masks.append("from outside", memory.masks[0])
     with pytest.raises(StoreError, match="add patterns through store"):
         memory.field(patterns)

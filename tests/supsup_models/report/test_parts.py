@@ -17,7 +17,7 @@ from supsup_models.report import Judged, ReportError, plot, read_comparisons, re
 from supsup_models.report.compare import Compared, Point
 from supsup_models.report.judging import judge_run
 from supsup_models.runs.load import load_run
-from tests.helpers.run_folders import made_run
+from tests.helpers.runs import made_run
 
 FRACTIONS = st.floats(0, 1)
 

@@ -1,17 +1,17 @@
 """The core is numpy level: importing it must not drag in torch or what only some users have installed."""
 
-import subprocess
-import sys
-
 import pytest
+
+from tests.helpers.commands import output_of
+
+pytestmark = pytest.mark.slow
 
 OPTIONAL = ("torch", "safetensors", "fsspec", "numcodecs", "zarr")
 
 
 def _loaded(statement: str) -> set[str]:
     code = f"import sys\n{statement}\nprint(*(name for name in {OPTIONAL!r} if name in sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    return set(done.stdout.split())
+    return set(output_of(code).split())
 
 
 @pytest.mark.parametrize(
@@ -28,6 +28,6 @@ def test_the_test_above_can_fail():
 
 def test_the_command_line_imports_neither_numpy_nor_numba():
     code = "import sys, maskstore.cli.exchange\nprint(*(n for n in ('numba', 'sqlite3', 'torch') if n in sys.modules))"
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert "numba" not in done.stdout
-    assert "torch" not in done.stdout
+    found = output_of(code)
+    assert "numba" not in found
+    assert "torch" not in found

@@ -1,16 +1,14 @@
 """The maskstore command: what it prints, its exit codes, and that bad input never harms a bank."""
 
 import json
-import subprocess
-import sys
 
 import numpy as np
 import pytest
 
 from maskstore import MaskBank, MaskSpec
 from maskstore.cli import console
-from maskstore.cli.app import app
 from maskstore.errors import MaskStoreError
+from tests.helpers.commands import output_of
 from tests.helpers.masks import random_mask
 
 SPEC = MaskSpec({"fc1": (13, 11), "fc2": (5, 13)})
@@ -24,20 +22,8 @@ def bank(tmp_path):
     return opened.path
 
 
-@pytest.fixture
-def run(capsys):
-    """Run the command; returns (exit code, standard output, standard error)."""
-
-    def call(*arguments):
-        code = console.run("maskstore", app, (MaskStoreError,), [str(argument) for argument in arguments])
-        out, err = capsys.readouterr()
-        return code, out, err
-
-    return call
-
-
-def test_stats_counts_every_byte(bank, run):
-    code, out, _ = run("stats", bank, "--json")
+def test_stats_counts_every_byte(bank, command):
+    code, out, _ = command("stats", bank, "--json")
     found = json.loads(out)
     assert code == 0
     assert found["tasks"] == 3
@@ -51,58 +37,58 @@ def test_stats_counts_every_byte(bank, run):
     assert sum(found["codecs"].values()) == 3
 
 
-def test_stats_of_an_empty_bank(tmp_path, run):
+def test_stats_of_an_empty_bank(tmp_path, command):
     MaskBank.create(tmp_path / "e.bank", SPEC).close()
-    code, out, _ = run("stats", tmp_path / "e.bank", "--json")
+    code, out, _ = command("stats", tmp_path / "e.bank", "--json")
     assert code == 0
     assert json.loads(out)["bits_per_parameter"] is None
-    assert run("stats", tmp_path / "e.bank")[0] == 0
-    assert run("ls", tmp_path / "e.bank")[0] == 0
+    assert command("stats", tmp_path / "e.bank")[0] == 0
+    assert command("ls", tmp_path / "e.bank")[0] == 0
 
 
-def test_stats_beside_a_working_writer(bank, run):
+def test_stats_beside_a_working_writer(bank, command):
     with MaskBank.open(bank, "a") as writer:
         writer.put("new", random_mask(SPEC, 0.5, 9))
-        found = json.loads(run("stats", bank, "--json")[1])
+        found = json.loads(command("stats", bank, "--json")[1])
         assert found["tasks"] == 4
         assert found["log_bytes"] > 0
         parts = ("payload_bytes", "side_bytes", "index_bytes", "slack_bytes", "log_bytes")
         assert sum(found[part] for part in parts) == found["file_bytes"]
 
 
-def test_tables_name_tasks_and_layers(bank, run):
-    _, out, _ = run("ls", bank)
+def test_tables_name_tasks_and_layers(bank, command):
+    _, out, _ = command("ls", bank)
     assert "task-2" in out
-    _, out, _ = run("stats", bank)
+    _, out, _ = command("stats", bank)
     assert "fc1" in out
     assert "payload" in out
-    listed = json.loads(run("ls", bank, "--json")[1])
+    listed = json.loads(command("ls", bank, "--json")[1])
     assert [row["name"] for row in listed["masks"]] == ["task-0", "task-1", "task-2"]
     assert listed["meta"] == {"seed": 0}
 
 
-def test_put_and_get_round_trip(bank, tmp_path, run):
-    assert run("get", bank, "task-1", "-o", tmp_path / "m.npz")[0] == 0
+def test_put_and_get_round_trip(bank, tmp_path, command):
+    assert command("get", bank, "task-1", "-o", tmp_path / "m.npz")[0] == 0
     arrays = dict(np.load(tmp_path / "m.npz"))
     assert np.array_equal(arrays["fc1"], random_mask(SPEC, 0.5, 1).layer("fc1"))
     np.savez(tmp_path / "swapped.npz", fc2=arrays["fc2"], fc1=arrays["fc1"])
-    code, _, err = run("put", bank, "copy", tmp_path / "swapped.npz", "--meta", '{"a": 1}', "--codec", "raw")
+    code, _, err = command("put", bank, "copy", tmp_path / "swapped.npz", "--meta", '{"a": 1}', "--codec", "raw")
     assert code == 0
     assert "bits a parameter" in err
     with MaskBank.open(bank) as opened:
         assert opened["copy"] == opened["task-1"]
         assert opened.task_meta("copy") == {"a": 1}
-    assert run("get", bank, "copy", "--layer", "fc2", "-o", tmp_path / "m.npz")[0] == 1  # not without --overwrite
-    assert run("get", bank, "copy", "--layer", "fc2", "-o", tmp_path / "m.npz", "--overwrite")[0] == 0
+    assert command("get", bank, "copy", "--layer", "fc2", "-o", tmp_path / "m.npz")[0] == 1  # not without --overwrite
+    assert command("get", bank, "copy", "--layer", "fc2", "-o", tmp_path / "m.npz", "--overwrite")[0] == 0
     assert list(np.load(tmp_path / "m.npz")) == ["fc2"]
-    assert run("put", tmp_path / "new.bank", "t", tmp_path / "m.npz", "--create")[0] == 0
-    assert run("verify", tmp_path / "new.bank")[0] == 0
-    assert run("rm", bank, "copy", "task-0")[0] == 0
+    assert command("put", tmp_path / "new.bank", "t", tmp_path / "m.npz", "--create")[0] == 0
+    assert command("verify", tmp_path / "new.bank")[0] == 0
+    assert command("rm", bank, "copy", "task-0")[0] == 0
     with MaskBank.open(bank) as opened:
         assert list(opened) == ["task-1", "task-2"]
 
 
-def test_bad_input_is_one_line_and_harms_nothing(bank, tmp_path, run):
+def test_bad_input_is_one_line_and_harms_nothing(bank, tmp_path, command):
     np.savez(tmp_path / "ok.npz", **random_mask(SPEC, 0.5, 7).dense())
     np.savez(tmp_path / "shape.npz", fc1=np.zeros((2, 2)), fc2=np.zeros((5, 13)))
     np.savez(tmp_path / "value.npz", fc1=np.full((13, 11), 2), fc2=np.zeros((5, 13)))
@@ -133,7 +119,7 @@ def test_bad_input_is_one_line_and_harms_nothing(bank, tmp_path, run):
         (2, ["stats", bank, "--jsn"], "--jsn"),
     ]
     for code, arguments, part in cases:
-        found, out, err = run(*arguments)
+        found, out, err = command(*arguments)
         assert found == code, arguments
         assert out == ""
         assert part in err
@@ -144,29 +130,29 @@ def test_bad_input_is_one_line_and_harms_nothing(bank, tmp_path, run):
     assert not (tmp_path / "x.npz").exists()
 
 
-def test_verify_finds_a_changed_byte(bank, run):
+def test_verify_finds_a_changed_byte(bank, command):
     data = bytearray(bank.read_bytes())
     with MaskBank.open(bank) as opened:
         place = data.index(opened.record("task-2").data[-8:])
-    assert run("verify", bank, "--json")[1].strip().startswith("{")
+    assert command("verify", bank, "--json")[1].strip().startswith("{")
     data[place] ^= 1
     bank.write_bytes(data)
-    code, _, err = run("verify", bank)
+    code, _, err = command("verify", bank)
     assert code == 1
     assert "expected" in err
 
 
-def test_debug_shows_the_traceback(tmp_path, run):
+def test_debug_shows_the_traceback(tmp_path, command):
     with pytest.raises(MaskStoreError):
-        run("stats", tmp_path / "none.bank", "--debug")
+        command("stats", tmp_path / "none.bank", "--debug")
 
 
+@pytest.mark.slow
 def test_the_installed_command_works():
-    help_text = subprocess.run([sys.executable, "-c", "from maskstore.cli.app import main; main()", "--help"],
-                               capture_output=True, text=True, check=True)  # fmt: skip
-    assert "verify" in help_text.stdout
+    assert "verify" in output_of("from maskstore.cli.app import main; main()", "--help")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("statement", "loaded"),
     [("import maskstore, maskstore.cli.app", False), ("import maskstore, torch, numba", True)],
@@ -174,8 +160,7 @@ def test_the_installed_command_works():
 def test_importing_maskstore_loads_neither_torch_nor_numba(statement, loaded):
     """In a fresh process; the second case proves that the first could fail."""
     script = f"import sys; {statement}; print('torch' in sys.modules, 'numba' in sys.modules)"
-    found = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True).stdout
-    assert found.split() == [str(loaded)] * 2
+    assert output_of(script).split() == [str(loaded)] * 2
 
 
 def test_ctrl_c_inside_a_compiled_kernel_is_an_interruption(capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,13 +4,13 @@ import pytest
 import torch
 
 from hopfield import HopfieldNetwork, MeanFieldRecipe, Perceptron, PseudoInverse, Rule, Storkey, recover
-from hopfield import patterns as pt
+from tests.helpers.patterns import random_patterns
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("rule", [Storkey(), PseudoInverse(), Perceptron()])
 def test_dense_memories_agree_across_devices(rule: Rule) -> None:
-    patterns = pt.random_patterns(20, 300, torch.Generator().manual_seed(0), mean=0.3)
+    patterns = random_patterns(20, 300, mean=0.3)
     here, there = HopfieldNetwork(300, rule), HopfieldNetwork(300, rule, device="cuda")
     here.store(patterns)
     there.store(patterns)
@@ -23,7 +23,7 @@ def test_dense_memories_agree_across_devices(rule: Rule) -> None:
 
 @pytest.mark.gpu
 def test_recovery_runs_on_the_memorys_device() -> None:
-    patterns = pt.random_patterns(10, 300, torch.Generator().manual_seed(0))
+    patterns = random_patterns(10, 300)
     network = HopfieldNetwork(300, PseudoInverse(), device="cuda")
     network.store(patterns)
     wanted = (patterns[3, :90].cuda() + 1) / 2

@@ -19,7 +19,7 @@ from supsup_models.report.judged import Judged, Step, TaskJudged
 from supsup_models.report.markup import element, printable
 from supsup_models.report.recovery import Recovered, RecoveredTask
 from supsup_models.runs.record import RunRecord
-from tests.helpers.run_folders import HOSTILE, made_run, record
+from tests.helpers.runs import HOSTILE, hostile_run, made_run, record
 
 FIGURES = ("accuracy", "storage", "pareto", "confusion", "recovery", "density")
 
@@ -105,8 +105,8 @@ def test_the_same_run_gives_the_same_bytes(trained: Path, tmp_path: Path) -> Non
     assert str(tmp_path).encode() not in first  # a page that is passed on says nothing about this machine
 
 
-def test_hostile_names_are_text(hostile: Path) -> None:
-    facts = read_run(hostile)
+def test_hostile_names_are_text(tmp_path: Path) -> None:
+    facts = read_run(hostile_run(tmp_path))
     task = RecoveredTask(0, False, {HOSTILE[0]: (3, 2, 1), HOSTILE[1]: (3, 2, 0)})
     recovered = Recovered(HOSTILE[0], HOSTILE[1], (task,), tuple(task.by_layer), 0, 0.5, 0.6)
     compared = Compared((Point(HOSTILE[0], 0.5, 0.9, HOSTILE[1]),))

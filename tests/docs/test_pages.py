@@ -1,0 +1,25 @@
+"""The examples of two pages run as they are printed, in this process; `test_readme.py` runs the others."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = ("hopfield.md", "interop.md")
+EXAMPLES = [
+    pytest.param(page, example, id=f"{page}-{number}")
+    for page in PAGES
+    for number, example in enumerate(re.findall(r"```python\n(.*?)```", (DOCS / page).read_text("utf-8"), re.DOTALL))
+]
+
+
+@pytest.mark.parametrize(("page", "example"), EXAMPLES)
+def test_an_example_runs(page: str, example: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    exec(compile(example, page, "exec"), {})
+
+
+@pytest.mark.parametrize("page", PAGES)
+def test_the_page_has_examples(page: str) -> None:
+    assert sum(each.values[0] == page for each in EXAMPLES) >= 2
