@@ -10,21 +10,10 @@ from collections.abc import Callable
 import pytest
 import torch
 
-from hopfield import (
-    CapacityWarning,
-    Hebbian,
-    HopfieldNetwork,
-    Memory,
-    Perceptron,
-    PseudoInverse,
-    QuantizedNetwork,
-    Rule,
-    Storkey,
-    largest,
-    scan_basins,
-    scan_capacity,
-)
+from hopfield import Hebbian, HopfieldNetwork, Memory, Perceptron, PseudoInverse, QuantizedNetwork, Rule, Storkey
 from hopfield import patterns as pt
+from hopfield.capacity import largest_reaching, scan_basins, scan_capacity
+from hopfield.errors import CapacityWarning
 
 DIM = 512
 
@@ -56,7 +45,7 @@ def report(what: str, target: str, found: str) -> None:
 )
 def test_hopfield_capacity(name: str, rule: Rule, target: int, counts: tuple[int, ...], seeds: int, full: bool) -> None:
     points = scan_capacity(network(rule), DIM, counts, seeds=seeds if full else max(1, seeds // 5))
-    best = largest(points, exact=0.99)
+    best = largest_reaching(points, exact=0.99)
     table = ", ".join(f"{p.patterns}: {100 * p.exact:.1f} %" for p in points)
     found = best.patterns if best else 0
     report(
@@ -72,7 +61,7 @@ def test_hopfield_capacity_of_one_bit_couplings() -> None:
         return QuantizedNetwork.of(network(Hebbian())(patterns), "one-bit")
 
     points = scan_capacity(make, DIM, (36, 41, 46, 52, 57), seeds=5)
-    best = largest(points, bits=0.97)
+    best = largest_reaching(points, bits=0.97)
     table = ", ".join(f"{p.load:.3f}: {100 * p.bits:.1f} %" for p in points)
     report("one-bit Hebb: load with 97 % of bits", ">= 0.09", f"{best.load if best else 0:.3f}: {table}")
     assert best is not None

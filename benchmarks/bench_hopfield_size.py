@@ -8,17 +8,10 @@ import warnings
 import pytest
 import torch
 
-from hopfield import (
-    CapacityWarning,
-    DenseAssociativeMemory,
-    DualMemory,
-    HopfieldNetwork,
-    Memory,
-    PseudoInverse,
-    QuantizedNetwork,
-    break_even_patterns,
-)
+from hopfield import DenseAssociativeMemory, DualMemory, HopfieldNetwork, Memory, PseudoInverse, QuantizedNetwork
 from hopfield import patterns as pt
+from hopfield.capacity import break_even_patterns
+from hopfield.errors import CapacityWarning
 
 
 @pytest.mark.parametrize(("dim", "count"), [(512, 100), (2048, 250)])

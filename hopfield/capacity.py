@@ -1,9 +1,11 @@
-"""How much a memory holds: its load, theory beside experience, and scans over loads and cue noise."""
+"""How much a memory holds: its load factor, theory, scans over loads and over the noise of cues, and their plots."""
 
 import math
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -13,35 +15,73 @@ from hopfield.errors import CapacityWarning, LearningWarning, RuleError
 from hopfield.memories import Memory
 
 MakeMemory = Callable[[torch.Tensor], Memory]
-"""A memory that holds the given patterns `(k, d)`."""
+"""Makes a memory that holds the given patterns `(k, d)`."""
 
 
-def load(memory: Memory) -> float:
-    """Stored patterns per neuron, k / d."""
+def load_factor(memory: Memory) -> float:
+    """Stored patterns per neuron, k / d.
+
+    Examples:
+        >>> import torch
+        >>> from hopfield import HopfieldNetwork, capacity
+        >>> network = HopfieldNetwork(64)
+        >>> network.store(torch.ones(64))
+        >>> capacity.load_factor(network)
+        0.015625
+    """
     return len(memory) / memory.dim
 
 
-def hebbian_bit_error(patterns_per_neuron: float) -> float:
-    """Probability that one bit of a stored pattern is unstable under the Hebb rule: `erfc(sqrt(1 / (2 load))) / 2`.
+def hebbian_bit_error(load: float) -> float:
+    """Probability that one bit of a stored random pattern is unstable under the Hebb rule, before any dynamics.
 
-    For random patterns, before any dynamics (Hertz, Krogh and Palmer, "Introduction to the Theory of Neural
-    Computation", 1991, equation 2.16): signal 1 against Gaussian crosstalk of variance k/d.
+    It is `erfc(sqrt(1 / (2 load))) / 2`: a signal of 1 against Gaussian crosstalk of variance k / d.
+
+    Args:
+        load: Patterns per neuron, k / d.
+
+    Source:
+        Hertz, Krogh and Palmer, "Introduction to the Theory of Neural Computation", 1991, equation 2.16.
+
+    Examples:
+        >>> from hopfield import capacity
+        >>> round(capacity.hebbian_bit_error(0.138), 4)
+        0.0036
     """
-    if patterns_per_neuron <= 0:
-        return 0.0
-    return math.erfc(math.sqrt(1 / (2 * patterns_per_neuron))) / 2
+    return math.erfc(math.sqrt(1 / (2 * load))) / 2 if load > 0 else 0.0
+
+
+def break_even_patterns(memory_bytes: int, dim: int) -> float:
+    """From how many patterns of d bits a memory of fixed size is smaller than the packed patterns.
+
+    Args:
+        memory_bytes: Size of the memory, `Memory.nbytes`.
+        dim: Number of neurons d.
+
+    Examples:
+        >>> from hopfield import HopfieldNetwork, capacity
+        >>> capacity.break_even_patterns(HopfieldNetwork(512).nbytes, 512)
+        10272.0
+    """
+    return memory_bytes / (dim / 8)
 
 
 @dataclass(frozen=True)
 class CapacityPoint:
-    """What was found at one number of patterns, as means over the seeds."""
+    """What `scan_capacity` found at one number of patterns, as means over the seeds.
+
+    Examples:
+        >>> from hopfield.capacity import CapacityPoint
+        >>> CapacityPoint(patterns=50, dim=200, exact=0.9, bits=0.99).load
+        0.25
+    """
 
     patterns: int
     dim: int
     exact: float
     """Fraction of patterns that are fixed points, every bit."""
     bits: float
-    """Fraction of bits right where recall from the pattern itself comes to rest."""
+    """Fraction of bits that are right where recall from the pattern itself comes to rest."""
 
     @property
     def load(self) -> float:
@@ -50,9 +90,27 @@ class CapacityPoint:
 
 
 def scan_capacity(make: MakeMemory, dim: int, counts: Sequence[int], *, seeds: int = 3) -> list[CapacityPoint]:
-    """Store random patterns in growing numbers and see which stay: one point for each count.
+    """Store random patterns in growing numbers and see which stay.
 
-    Overloading is the purpose, so capacity and learning warnings are silenced.
+    A scan overloads memories on purpose, so capacity and learning warnings are silenced.
+
+    Args:
+        make: Makes a memory that holds the given patterns `(k, d)`.
+        dim: Number of neurons d, at least 2.
+        counts: Numbers of patterns k to try, each at least 1.
+        seeds: How many sets of random patterns to take the mean over.
+
+    Returns:
+        One point for each count.
+
+    Raises:
+        RuleError: A number outside its range.
+
+    Examples:
+        >>> from hopfield import DualMemory, capacity
+        >>> points = capacity.scan_capacity(DualMemory.of_patterns, 128, (3, 40), seeds=1)
+        >>> [(point.patterns, point.exact > 0.9) for point in points]  # the Hebb rule keeps 3 patterns, not 40
+        [(3, True), (40, False)]
     """
     if dim < 2 or seeds < 1 or not counts or min(counts) < 1:
         raise RuleError(f"scan: expected dim >= 2, seeds >= 1 and counts >= 1, found {dim}, {seeds}, {list(counts)}")
@@ -69,8 +127,23 @@ def scan_capacity(make: MakeMemory, dim: int, counts: Sequence[int], *, seeds: i
     return points
 
 
-def largest(points: Sequence[CapacityPoint], *, exact: float = 0.0, bits: float = 0.0) -> CapacityPoint | None:
-    """The point with the most patterns that still reaches these fractions, as do all points with fewer patterns."""
+def largest_reaching(points: Sequence[CapacityPoint], *, exact: float = 0.0, bits: float = 0.0) -> CapacityPoint | None:
+    """The point with the most patterns such that it and all points with fewer patterns reach these fractions.
+
+    Args:
+        points: Points of one scan, in any order.
+        exact: Least fraction of patterns that are fixed points.
+        bits: Least fraction of right bits.
+
+    Returns:
+        The point, or None if not even the one with the fewest patterns reaches the fractions.
+
+    Examples:
+        >>> from hopfield.capacity import CapacityPoint, largest_reaching
+        >>> points = [CapacityPoint(10, 100, 1.0, 1.0), CapacityPoint(20, 100, 0.7, 0.98)]
+        >>> largest_reaching(points, exact=0.99).patterns
+        10
+    """
     best = None
     for point in sorted(points, key=lambda p: p.patterns):
         if point.exact < exact or point.bits < bits:
@@ -81,9 +154,16 @@ def largest(points: Sequence[CapacityPoint], *, exact: float = 0.0, bits: float 
 
 @dataclass(frozen=True)
 class BasinPoint:
-    """What was recalled from cues with one fraction of bits flipped."""
+    """What `scan_basins` recalled from cues with one fraction of bits flipped.
+
+    Examples:
+        >>> from hopfield.capacity import BasinPoint
+        >>> BasinPoint(noise=0.2, exact=0.98).exact
+        0.98
+    """
 
     noise: float
+    """Fraction of the cue's bits that were flipped."""
     exact: float
     """Fraction of patterns recalled without a wrong bit, mean over the seeds."""
 
@@ -95,9 +175,31 @@ def scan_basins(
     noises: Sequence[float],
     *,
     seeds: int = 5,
-    update: Update | str = Update.SYNCHRONOUS,
+    update: Update = "synchronous",
 ) -> list[BasinPoint]:
-    """Recall `count` random patterns from cues with a fraction of their bits flipped: one point for each fraction."""
+    """Recall random patterns from cues with a growing fraction of their bits flipped.
+
+    Args:
+        make: Makes a memory that holds the given patterns `(k, d)`.
+        dim: Number of neurons d.
+        count: Number of patterns k.
+        noises: Fractions of bits to flip, in [0, 1].
+        seeds: How many sets of random patterns to take the mean over.
+        update: As in `hopfield.dynamics.relax`.
+
+    Returns:
+        One point for each fraction.
+
+    Raises:
+        RuleError: A number outside its range, or an unknown `update`.
+
+    Examples:
+        >>> from hopfield import DualMemory, PseudoInverse, capacity
+        >>> def make(patterns):
+        ...     return DualMemory.of_patterns(patterns, PseudoInverse())
+        >>> [point.exact for point in capacity.scan_basins(make, 128, 10, (0.1, 0.5), seeds=1)]
+        [1.0, 0.0]
+    """
     if count < 1 or seeds < 1 or any(not 0 <= noise <= 1 for noise in noises):
         raise RuleError(f"scan: expected count and seeds >= 1, noises in [0, 1], found {count}, {seeds}, {noises}")
     exact = [0.0] * len(noises)
@@ -111,9 +213,61 @@ def scan_basins(
     return [BasinPoint(noise, fraction) for noise, fraction in zip(noises, exact, strict=True)]
 
 
-def break_even_patterns(memory_bytes: int, dim: int) -> float:
-    """From how many patterns on a memory of fixed size is smaller than the packed patterns of d bits each."""
-    return memory_bytes / (dim / 8)
+def plot_capacity(
+    scans: Mapping[str, Sequence[CapacityPoint]], path: Path, *, limits: Mapping[str, float] | None = None
+) -> None:
+    """Plot the fraction of exact fixed points over patterns per neuron, one curve a name.
+
+    Args:
+        scans: Points by the name of their curve.
+        path: The file to write, in any format of matplotlib.
+        limits: Loads (patterns per neuron) drawn as dotted lines in the colour of the curve of that name.
+
+    Examples:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from hopfield.capacity import CapacityPoint, plot_capacity
+        >>> points = [CapacityPoint(10, 100, 1.0, 1.0), CapacityPoint(20, 100, 0.7, 0.98)]
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     plot_capacity({"Hebb": points}, Path(folder, "capacity.svg"), limits={"Hebb": 0.138})
+    """
+    curves = {name: [(point.load, point.exact) for point in points] for name, points in scans.items()}
+    axes = {"xlabel": "patterns per neuron", "ylabel": "exact fixed points", "xscale": "log"}
+    _plot(curves, path, axes, limits or {})
+
+
+def plot_basins(scans: Mapping[str, Sequence[BasinPoint]], path: Path) -> None:
+    """Plot the fraction recalled exactly over the fraction of flipped bits in the cue, one curve a name.
+
+    Args:
+        scans: Points by the name of their curve.
+        path: The file to write, in any format of matplotlib.
+
+    Examples:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from hopfield.capacity import BasinPoint, plot_basins
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     plot_basins({"Hebb": [BasinPoint(0.1, 1.0), BasinPoint(0.3, 0.2)]}, Path(folder, "basins.svg"))
+    """
+    curves = {name: [(point.noise, point.exact) for point in points] for name, points in scans.items()}
+    _plot(curves, path, {"xlabel": "flipped bits in the cue", "ylabel": "recalled exactly"}, {})
+
+
+def _plot(
+    curves: dict[str, list[tuple[float, float]]], path: Path, axes: dict[str, Any], limits: Mapping[str, float]
+) -> None:
+    from matplotlib.figure import Figure  # slow to import, and not needed without a plot
+
+    figure = Figure(figsize=(6, 4), layout="constrained")
+    axis = figure.subplots()
+    for name, points in curves.items():
+        (line,) = axis.plot([x for x, _ in points], [y for _, y in points], marker="o", markersize=3, label=name)
+        if name in limits:
+            axis.axvline(limits[name], color=line.get_color(), linestyle=":", linewidth=1)
+    axis.set(ylim=(-0.02, 1.02), **axes)
+    axis.legend()
+    figure.savefig(path)
 
 
 def _quietly(make: MakeMemory, patterns: torch.Tensor) -> Memory:

@@ -1,15 +1,17 @@
-"""How states move: asynchronous, synchronous and mean-field updates, known to a memory only by its field."""
+"""How states move: asynchronous, synchronous and mean-field updates. They know a memory by its field only."""
 
 import math
 from dataclasses import dataclass
-from enum import Enum
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol, get_args
 
 import torch
 from torch import Tensor
 
 from hopfield import patterns as pt
-from hopfield.errors import RuleError
+from hopfield.errors import RuleError, check_choice
+
+Update = Literal["synchronous", "asynchronous"]
+"""Which neurons move together: all at once, or one by one in a random order."""
 
 
 class HasField(Protocol):
@@ -30,39 +32,76 @@ class HasField(Protocol):
         """Local field of one neuron: `(b, d)` -> `(b,)`."""
 
 
-class Update(Enum):
-    """Which neurons move together."""
-
-    SYNCHRONOUS = "synchronous"
-    """All at once; fast and good basins, may end in a cycle of two states (for symmetric couplings in nothing longer;
-    Goles-Chacc, Fogelman-Soulie and Pellegrin 1985)."""
-    ASYNCHRONOUS = "asynchronous"
-    """One by one in a random order; with symmetric couplings and zero diagonal the energy never rises."""
-
-
 @dataclass(frozen=True)
 class Relaxed:
-    """Where cues came to rest."""
+    """Where cues came to rest; the result of `relax`.
+
+    Examples:
+        Two neurons that each copy the other's spin never agree when both move at once:
+
+        >>> import torch
+        >>> from hopfield import HopfieldNetwork
+        >>> from hopfield.dynamics import relax
+        >>> network = HopfieldNetwork(2)
+        >>> network.store(torch.tensor([True, True]))
+        >>> rest = relax(network, torch.tensor([[1.0, -1.0], [1.0, 1.0]]))
+        >>> rest.cycles
+        tensor([ True, False])
+        >>> rest.states[rest.converged]
+        tensor([[1., 1.]])
+    """
 
     states: Tensor
     """Final states of -1/+1, the shape of the cues."""
     converged: Tensor
     """True where the state is a fixed point, bool `(b,)` (or scalar)."""
     cycles: Tensor
-    """True where synchronous updates ended in a two-cycle; of its two states the first met is given. bool `(b,)`."""
+    """True where synchronous updates ended in a cycle of two states, of which the first is given. Bool `(b,)`."""
     sweeps: int
-    """Sweeps (updates of all neurons) until nothing moved, or the limit; one for all cues of the batch."""
+    """Sweeps (updates of all neurons) until nothing moved, or the limit; one number for all cues of the batch."""
 
 
 def relax(
-    memory: HasField, cues: Any, *, update: Update | str = Update.SYNCHRONOUS, max_sweeps: int = 100, seed: int = 0
+    memory: HasField, cues: Any, *, update: Update = "synchronous", max_sweeps: int = 100, seed: int = 0
 ) -> Relaxed:
-    """Update cues `(d,)` or `(b, d)` until all are fixed points or in two-cycles, at most `max_sweeps` sweeps.
+    """Update cues until all are fixed points or in cycles of two states.
 
-    Real-valued cues are read by sign (0 counts as -1 until its field says otherwise). `seed` fixes the random order of
-    asynchronous updates.
+    Synchronous updates are fast and have wide basins of attraction. They may end in a cycle of two states, for
+    symmetric couplings in no longer one. Asynchronous updates never raise the energy, if the couplings are symmetric.
+
+    Args:
+        memory: The memory whose field moves the neurons.
+        cues: `(d,)` or `(b, d)`, bool or real. Real values are read by their sign; a value of 0 takes the sign of its
+            first field, or -1 if that is 0 too.
+        update: Whether all neurons move at once, or one by one in a random order.
+        max_sweeps: The most sweeps, at least 1.
+        seed: Fixes the order of asynchronous updates.
+
+    Returns:
+        The final states, and how they were reached.
+
+    Raises:
+        RuleError: An unknown `update`, or `max_sweeps` below 1.
+        DimensionError: The cues have another number of neurons than the memory.
+        PatternError: The cues hold NaN or infinity.
+
+    Source:
+        Cycles: Goles-Chacc, Fogelman-Soulie and Pellegrin, "Decreasing energy functions as a tool for studying
+        threshold networks", Discrete Applied Mathematics 1985.
+
+    Examples:
+        >>> import torch
+        >>> from hopfield import HopfieldNetwork, patterns
+        >>> from hopfield.dynamics import relax
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> stored = patterns.random_patterns(4, 100, generator)
+        >>> network = HopfieldNetwork(100)
+        >>> network.store(stored)
+        >>> rest = relax(network, patterns.flip(stored, 0.1, generator), update="asynchronous")
+        >>> torch.equal(rest.states, stored), rest.sweeps
+        (True, 2)
     """
-    update = _update(update)
+    check_choice("update", update, get_args(Update))
     if max_sweeps < 1:
         raise RuleError(f"max_sweeps: expected at least 1, found {max_sweeps}")
     given = pt.as_state(cues, memory.dim, device=memory.device)
@@ -77,31 +116,52 @@ def relax(
     while sweep < max_sweeps and bool(moving.any()):
         sweep += 1
         last = state
-        if update is Update.SYNCHRONOUS:
+        if update == "synchronous":
             state = torch.where(moving[:, None], pt.signs_or(memory.field(state), state), state)
             changed = (state != last).any(1)
             if before is not None:
-                back = moving & changed & (state == before).all(1)
-                cycles |= back
+                cycles |= moving & changed & (state == before).all(1)
             before = last
         else:
             state = _sweep(memory, state, torch.randperm(memory.dim, generator=generator))
             changed = (state != last).any(1)
         moving = changed & ~cycles
-    final = state if given.ndim == 2 else state[0]
-    converged = ~moving & ~cycles
-    return Relaxed(
-        final, converged if given.ndim == 2 else converged[0], cycles if given.ndim == 2 else cycles[0], sweep
-    )
+    asked = slice(None) if given.ndim == 2 else 0
+    return Relaxed(state[asked], (~moving & ~cycles)[asked], cycles[asked], sweep)
 
 
 def mean_field(
     memory: HasField, state: Any, *, beta: float, cue: Any = None, steps: int = 1, damping: float = 0.0
 ) -> Tensor:
-    """`s <- damping s + (1 - damping) tanh(beta (h(s) + cue))`, repeated: soft states at temperature 1 / beta.
+    """Repeat `s <- damping s + (1 - damping) tanh(beta (h(s) + cue))`: soft states at temperature 1 / beta.
 
-    Shapes are those of `state`, values in [-1, 1]; the naive mean-field equations of an Ising model (Amit, "Modeling
-    Brain Function", 1989, chapter 4) with an outer field `cue`.
+    Args:
+        memory: The memory whose field h is used.
+        state: Where to start, `(d,)` or `(b, d)`.
+        beta: Inverse temperature, above 0 and finite.
+        cue: An outer field that is added to h, the shape of `state` or `(d,)`; None adds nothing.
+        steps: How often, at least 1.
+        damping: How much of the old state stays, in [0, 1).
+
+    Returns:
+        Soft states in [-1, 1], the shape of `state`.
+
+    Raises:
+        RuleError: A number outside its range.
+
+    Source:
+        The naive mean-field equations of an Ising model: Amit, "Modeling Brain Function", 1989, chapter 4.
+
+    Examples:
+        >>> import torch
+        >>> from hopfield import HopfieldNetwork, patterns
+        >>> from hopfield.dynamics import mean_field
+        >>> stored = patterns.random_patterns(4, 100, torch.Generator().manual_seed(0))
+        >>> network = HopfieldNetwork(100)
+        >>> network.store(stored)
+        >>> soft = mean_field(network, 0.3 * stored, beta=8.0, steps=20)  # weak copies of the patterns grow strong
+        >>> bool((patterns.overlap(soft, stored).diagonal() > 0.95).all())
+        True
     """
     if not 0 < beta < math.inf or not 0 <= damping < 1 or steps < 1:
         raise RuleError(
@@ -119,10 +179,3 @@ def _sweep(memory: HasField, state: Tensor, order: Tensor) -> Tensor:
     for neuron in order.tolist():
         state[:, neuron] = pt.signs_or(memory.field_at(state, neuron), state[:, neuron])
     return state
-
-
-def _update(update: Update | str) -> Update:
-    try:
-        return Update(update)
-    except ValueError:
-        raise RuleError(f"update: expected one of {[u.value for u in Update]}, found {update!r}") from None

@@ -4,6 +4,8 @@ Each error inherits from `HopfieldError` and from the builtin that a caller woul
 was expected, what was found.
 """
 
+from collections.abc import Sequence
+
 from maskstore import errors
 
 
@@ -61,3 +63,9 @@ class CapacityWarning(UserWarning):
 
 class LearningWarning(UserWarning):
     """A rule stopped before every pattern was learnt; the couplings hold what it had reached."""
+
+
+def check_choice(what: str, found: object, known: Sequence[str]) -> None:
+    """RuleError unless `found` is one of the names `known`."""
+    if found not in known:
+        raise RuleError(f"{what}: expected {' or '.join(map(repr, known))}, found {found!r:.60}")

@@ -13,14 +13,29 @@ from torch import Tensor
 from hopfield.errors import DimensionError, PatternError
 from maskstore import MaskMatrix
 from maskstore.masks import bits
+from maskstore.torch import packed_bytes, unpacked, unpacked_tiles
 
 
 def as_patterns(patterns: Any, dim: int | None = None, *, device: torch.device | str | None = None) -> Tensor:
-    """Patterns as a float32 tensor of -1 and +1, shape `(k, d)`; a single pattern `(d,)` becomes `(1, d)`.
+    """Patterns as a tensor of spins.
 
-    Takes bool or -1/+1 tensors and arrays, and a `MaskMatrix` (its bits over all layers, without padding).
-    Raises PatternError for other values (0/1 numbers are ambiguous, so convert them to bool first) and DimensionError
-    for another number of neurons than `dim`.
+    Args:
+        patterns: A tensor or array of bool or -1/+1, `(k, d)` or `(d,)`, or a `MaskMatrix` (its bits over all layers,
+            without padding). Numbers 0 and 1 are ambiguous and refused: convert them to bool first.
+        dim: The number of neurons d that is expected; None takes any.
+        device: Where the tensor is to lie; None leaves it where it is.
+
+    Returns:
+        Float32 of -1 and +1, `(k, d)`; a single pattern is `(1, d)`.
+
+    Raises:
+        PatternError: Other values.
+        DimensionError: Another shape, or another number of neurons than `dim`.
+
+    Examples:
+        >>> from hopfield import patterns
+        >>> patterns.as_patterns([[True, False, True]])
+        tensor([[ 1., -1.,  1.]])
     """
     if isinstance(patterns, MaskMatrix):
         signs = from_matrix(patterns)
@@ -41,9 +56,24 @@ def as_patterns(patterns: Any, dim: int | None = None, *, device: torch.device |
 
 
 def as_state(state: Any, dim: int, *, device: torch.device | str | None = None) -> Tensor:
-    """A real-valued state or cue as a float32 tensor `(d,)` or `(b, d)`; bool counts as -1/+1.
+    """A real-valued state or cue as a tensor.
 
-    Raises DimensionError for another number of neurons and PatternError for NaN or infinite values.
+    Args:
+        state: A tensor or array of numbers, or of bool, which counts as -1/+1; `(d,)` or `(b, d)`.
+        dim: The number of neurons d.
+        device: Where the tensor is to lie; None leaves it where it is.
+
+    Returns:
+        Float32, the shape of `state`.
+
+    Raises:
+        DimensionError: Another shape or number of neurons.
+        PatternError: NaN, infinity, or no numbers at all.
+
+    Examples:
+        >>> from hopfield import patterns
+        >>> patterns.as_state([0.5, -1.0], 2)
+        tensor([ 0.5000, -1.0000])
     """
     values = _tensor(state, "state")
     values = values.to(torch.float32) * 2 - 1 if values.dtype == torch.bool else values.to(torch.float32)
@@ -55,58 +85,141 @@ def as_state(state: Any, dim: int, *, device: torch.device | str | None = None) 
 
 
 def from_matrix(matrix: MaskMatrix) -> Tensor:
-    """All masks of a matrix as patterns of -1 and +1, `(k, spec.bits)` float32, layers in spec order."""
-    rows = [matrix[i].flat() for i in range(len(matrix))]
-    dense = np.stack(rows) if rows else np.zeros((0, matrix.spec.bits), dtype=np.bool_)
-    return torch.from_numpy(dense).to(torch.float32) * 2 - 1
+    """All masks of a matrix as patterns of -1 and +1, `(k, spec.bits)` float32, layers in spec order.
+
+    Examples:
+        >>> from hopfield import patterns
+        >>> from maskstore import Mask, MaskMatrix, MaskSpec
+        >>> spec = MaskSpec({"fc": (1, 3)})
+        >>> patterns.from_matrix(MaskMatrix(spec, [Mask.from_dense({"fc": [[1, 0, 1]]}, spec)]))
+        tensor([[ 1., -1.,  1.]])
+    """
+    tiles = unpacked_tiles(packed_bytes(matrix.rows), matrix.spec)
+    return 2 * torch.cat([dense for _, dense in tiles], dim=1) - 1
 
 
 def to_bits(states: Tensor) -> Tensor:
-    """Mask bits of states: True where the spin is positive; same shape, bool."""
+    """Mask bits of states: True where the spin is positive; same shape, bool.
+
+    Examples:
+        >>> import torch
+        >>> from hopfield import patterns
+        >>> patterns.to_bits(torch.tensor([0.3, -1.0]))
+        tensor([ True, False])
+    """
     return states > 0
 
 
 def to_soft_mask(state: Tensor) -> Tensor:
-    """Spins in [-1, 1] as a soft mask in [0, 1]; same shape."""
+    """Spins in [-1, 1] as a soft mask in [0, 1]; same shape.
+
+    Examples:
+        >>> import torch
+        >>> from hopfield import patterns
+        >>> patterns.to_soft_mask(torch.tensor([1.0, 0.0, -1.0]))
+        tensor([1.0000, 0.5000, 0.0000])
+    """
     return (state + 1) / 2
 
 
 def signs_or(field: Tensor, state: Tensor) -> Tensor:
-    """Sign of the field as -1/+1; where the field is exactly 0 the neuron keeps its state."""
+    """Sign of the field as -1/+1; where the field is exactly 0 the neuron keeps its state.
+
+    Examples:
+        >>> import torch
+        >>> from hopfield import patterns
+        >>> patterns.signs_or(torch.tensor([0.3, 0.0]), torch.tensor([-1.0, -1.0]))
+        tensor([ 1., -1.])
+    """
     return torch.where(field > 0, 1.0, torch.where(field < 0, -1.0, state))
 
 
 def pack(patterns: Tensor) -> np.ndarray:
-    """Patterns `(k, d)` as packed bits `(k, ceil(d / 64))`, uint64, bit order as in `maskstore.masks.bits`."""
+    """Patterns `(k, d)` as packed bits `(k, ceil(d / 64))`, uint64, bit order as in `maskstore.masks.bits`.
+
+    Examples:
+        >>> import torch
+        >>> from hopfield import patterns
+        >>> patterns.pack(torch.tensor([[1.0, -1.0, 1.0]])).tolist()
+        [[5]]
+    """
     dense = to_bits(patterns).cpu().numpy()
     rows = [bits.pack(row) for row in dense]
     return np.stack(rows) if rows else np.zeros((0, (patterns.shape[1] + 63) // 64), dtype=np.uint64)
 
 
 def unpack(words: np.ndarray, dim: int) -> Tensor:
-    """Packed bits `(k, ceil(d / 64))` as patterns of -1 and +1, `(k, d)` float32."""
-    dense = [bits.unpack(row, dim) for row in words]
-    stacked = np.stack(dense) if dense else np.zeros((0, dim), dtype=np.bool_)
-    return torch.from_numpy(stacked).to(torch.float32) * 2 - 1
+    """Packed bits `(k, ceil(d / 64))` as patterns of -1 and +1, `(k, d)` float32; the inverse of `pack`.
+
+    Examples:
+        >>> import numpy as np
+        >>> from hopfield import patterns
+        >>> patterns.unpack(np.array([[5]], dtype=np.uint64), 3)
+        tensor([[ 1., -1.,  1.]])
+    """
+    return 2 * unpacked(packed_bytes(words), dim) - 1
 
 
 def activity(patterns: Tensor) -> float:
-    """Mean spin over all patterns and neurons, in [-1, 1]; 0 for unbiased patterns, nan for none."""
+    """Mean spin over all patterns and neurons, in [-1, 1]; 0 for unbiased patterns, nan for none.
+
+    Examples:
+        >>> import torch
+        >>> from hopfield import patterns
+        >>> patterns.activity(torch.tensor([[1.0, 1.0, 1.0, -1.0]]))
+        0.5
+    """
     return float(patterns.mean(dtype=torch.float64))
 
 
 def overlap(a: Tensor, b: Tensor) -> Tensor:
-    """Overlaps `m = a . b / d` in [-1, 1]: `(n, d)` with `(k, d)` -> `(n, k)`; a single `(d,)` drops its dimension."""
+    """Overlaps `m = a . b / d` in [-1, 1]: `(n, d)` with `(k, d)` -> `(n, k)`; a single `(d,)` drops its dimension.
+
+    Examples:
+        >>> import torch
+        >>> from hopfield import patterns
+        >>> stored = torch.tensor([[1.0, 1.0, 1.0, 1.0], [1.0, -1.0, 1.0, -1.0]])
+        >>> patterns.overlap(torch.tensor([1.0, 1.0, 1.0, -1.0]), stored)
+        tensor([0.5000, 0.5000])
+    """
     return torch.matmul(a, b.T if b.ndim == 2 else b) / a.shape[-1]
 
 
 def hamming(a: Tensor, b: Tensor) -> Tensor:
-    """Number of neurons whose signs differ, over the last dimension; integer tensor, broadcast over the others."""
+    """Number of neurons whose signs differ, over the last dimension; int64, broadcast over the others.
+
+    Examples:
+        >>> import torch
+        >>> from hopfield import patterns
+        >>> patterns.hamming(torch.tensor([1.0, -1.0, 1.0]), torch.tensor([1.0, 1.0, -1.0]))
+        tensor(2)
+    """
     return (to_bits(a) != to_bits(b)).sum(-1)
 
 
 def flip(patterns: Tensor, fraction: float, generator: torch.Generator) -> Tensor:
-    """A copy with exactly `round(fraction * d)` neurons of each pattern flipped, chosen at random; `(k, d)`."""
+    """A copy of patterns with exactly `round(fraction * d)` neurons of each flipped, chosen at random.
+
+    Args:
+        patterns: `(k, d)`, float32 of -1 and +1.
+        fraction: Part of the neurons, in [0, 1].
+        generator: Chooses the neurons.
+
+    Returns:
+        `(k, d)`, on the device of `patterns`.
+
+    Raises:
+        DimensionError: Another number of dimensions.
+        PatternError: A fraction outside [0, 1].
+
+    Examples:
+        >>> import torch
+        >>> from hopfield import patterns
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> stored = patterns.random_patterns(2, 10, generator)
+        >>> patterns.hamming(patterns.flip(stored, 0.3, generator), stored)
+        tensor([3, 3])
+    """
     if patterns.ndim != 2:
         raise DimensionError(f"flip: expected patterns of shape (k, d), found {tuple(patterns.shape)}")
     if not 0 <= fraction <= 1:
@@ -119,7 +232,27 @@ def flip(patterns: Tensor, fraction: float, generator: torch.Generator) -> Tenso
 
 
 def random_patterns(count: int, dim: int, generator: torch.Generator, *, mean: float = 0.0) -> Tensor:
-    """Independent random patterns of -1 and +1 with expected activity `mean`, `(count, dim)` float32."""
+    """Independent random patterns of -1 and +1.
+
+    Args:
+        count: Number of patterns k.
+        dim: Number of neurons d.
+        generator: Where the randomness comes from.
+        mean: Expected activity, in [-1, 1].
+
+    Returns:
+        `(count, dim)`, float32.
+
+    Raises:
+        PatternError: A mean outside [-1, 1].
+
+    Examples:
+        >>> import torch
+        >>> from hopfield import patterns
+        >>> sparse = patterns.random_patterns(100, 1000, torch.Generator().manual_seed(0), mean=-0.8)
+        >>> round(patterns.activity(sparse), 1)
+        -0.8
+    """
     if not -1 <= mean <= 1:
         raise PatternError(f"random patterns: expected a mean in [-1, 1], found {mean}")
     return (torch.rand((count, dim), generator=generator) < (1 + mean) / 2).to(torch.float32) * 2 - 1
@@ -137,14 +270,11 @@ def _tensor(values: Any, what: str) -> Tensor:
     except (TypeError, ValueError, RuntimeError) as error:
         raise PatternError(f"{what}: expected a tensor or array of numbers, found {type(values).__name__}") from error
     if array.dtype.kind not in "biuf":
-        raise PatternError(f"{what}: expected a tensor or array of numbers, found {_described(values, array)}")
+        found = f"an array of {array.dtype}" if isinstance(values, np.ndarray) else type(values).__name__
+        raise PatternError(f"{what}: expected a tensor or array of numbers, found {found}")
     native = array.dtype.newbyteorder("=")
     # torch computes little or nothing with these
     if (native.kind == "u" and native.itemsize > 1) or native.itemsize > 8:
         native = np.dtype(np.float64)
     # torch takes neither negative strides nor, without a warning, what must not be written to
     return torch.from_numpy(np.require(array, dtype=native, requirements=["C", "W"]))
-
-
-def _described(values: Any, array: np.ndarray) -> str:
-    return f"an array of {array.dtype}" if isinstance(values, np.ndarray) else type(values).__name__

@@ -20,15 +20,9 @@ from benchmarks.storage.formats import packed
 from benchmarks.storage.judged import StoredMask, trained
 from benchmarks.storage.methods import RECIPES_SHOWN
 from benchmarks.storage.results import Row
-from hopfield import (
-    CapacityWarning,
-    DenseAssociativeMemory,
-    DualMemory,
-    HopfieldNetwork,
-    PseudoInverse,
-    QuantizedNetwork,
-)
+from hopfield import DenseAssociativeMemory, DualMemory, HopfieldNetwork, PseudoInverse, QuantizedNetwork
 from hopfield import patterns as pt
+from hopfield.errors import CapacityWarning
 from maskstore import MaskMatrix
 from maskstore.priors import Uniform
 from supsup_models.data.streams import open_stream

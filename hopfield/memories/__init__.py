@@ -1,4 +1,4 @@
-"""The associative memories, one file each."""
+"""The associative memories, one a file, and how they are saved. All have the interface of `Memory`."""
 
 from hopfield.memories.base import Memory
 from hopfield.memories.by_layer import BlockMemory
@@ -6,6 +6,7 @@ from hopfield.memories.dense import DenseAssociativeMemory
 from hopfield.memories.dual import DualMemory
 from hopfield.memories.network import HopfieldNetwork
 from hopfield.memories.quantized import QuantizedNetwork, quantized_bytes
+from hopfield.memories.storage import load_memory
 
 __all__ = [
     "BlockMemory",
@@ -14,5 +15,6 @@ __all__ = [
     "HopfieldNetwork",
     "Memory",
     "QuantizedNetwork",
+    "load_memory",
     "quantized_bytes",
 ]

@@ -7,8 +7,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from hopfield import files as storage
 from hopfield.errors import DeviceError, EmptyMemoryError, RuleError
+from hopfield.memories import storage
 from hopfield.memories.base import Memory
 
 
@@ -17,7 +17,26 @@ class BlockMemory(Memory):
     """Side by side memories that each see their own slice of the state; energies add, fields join.
 
     The couplings between blocks are zero, so `B` equal blocks take 1/B of the bytes of one memory over all neurons,
-    and each holds 1/B of the patterns. The blocks must hold equally many patterns, and lie on one device.
+    and each holds 1/B of the patterns.
+
+    Args:
+        blocks: The memories, in the order of their slices. They hold equally many patterns and lie on one device.
+
+    Raises:
+        EmptyMemoryError: No block.
+        RuleError: Blocks of different numbers of patterns.
+        DeviceError: Blocks on different devices.
+
+    Examples:
+        >>> import torch
+        >>> from hopfield import BlockMemory, HopfieldNetwork, patterns
+        >>> memory = BlockMemory([HopfieldNetwork(100), HopfieldNetwork(60)])
+        >>> stored = patterns.random_patterns(3, 160, torch.Generator().manual_seed(0))
+        >>> memory.store(stored)
+        >>> len(memory), memory.dim
+        (3, 160)
+        >>> torch.equal(memory.recall(stored), stored)
+        True
     """
 
     def __init__(self, blocks: Sequence[Memory]) -> None:
@@ -53,12 +72,6 @@ class BlockMemory(Memory):
         """Where fields are computed."""
         return self.blocks[0].device
 
-    def to(self, device: torch.device | str) -> Self:
-        """Move all blocks to a device; returns itself."""
-        for block in self.blocks:
-            block.to(device)
-        return self
-
     def field_at(self, state: Tensor, neuron: int) -> Tensor:
         """Local field of one neuron: `(b, d)` -> `(b,)`."""
         edges = np.cumsum(self._sizes)
@@ -74,6 +87,10 @@ class BlockMemory(Memory):
                 one()
 
         return commit
+
+    def _move(self, device: torch.device) -> None:
+        for block in self.blocks:
+            block._move(device)
 
     def _fields(self, states: Tensor) -> Tensor:
         return torch.cat([b._fields(part) for b, part in zip(self.blocks, self._split(states), strict=True)], dim=1)

@@ -1,14 +1,13 @@
 """`CoarseCouplings`: a matrix in 8, 2 or 1 bits a number, applied to states as it lies in memory."""
 
-from copy import copy
-from typing import Literal, Self
+from typing import Literal, Self, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from hopfield import patterns as pt
-from hopfield.errors import DimensionError, RuleError
+from hopfield.errors import DimensionError, check_choice
 from hopfield.memories.couplings import Couplings
 from maskstore import kernels
 from maskstore.masks import Interleaved, bits
@@ -37,17 +36,16 @@ class CoarseCouplings(Couplings):
             for plane in planes:
                 for row in plane:
                     bits.check_padding(row, dim, "quantised couplings")
+        as_bytes = [torch.from_numpy(np.array(p)) if precision == "int8" else packed_bytes(p) for p in planes]
+        super().__init__(as_bytes, symmetric=symmetric)
         self.precision: Precision = precision
         self.scale = scale
-        self._dim = dim
-        self._symmetric = symmetric
-        self._planes = tuple(
-            torch.from_numpy(np.array(plane)) if precision == "int8" else packed_bytes(plane) for plane in planes
-        )
+        self.dim = dim
 
     @classmethod
     def of(cls, matrix: np.ndarray, precision: Precision, *, symmetric: bool) -> Self:
         """The nearest coarse matrix to couplings `(d, d)` float32 with zero diagonal."""
+        check_choice("precision", precision, get_args(Precision))
         d = len(matrix)
         size = np.abs(matrix)
         mean = float(size.sum() / max(1, d * (d - 1)))
@@ -59,70 +57,47 @@ class CoarseCouplings(Couplings):
             large = size > 0.7 * mean
             scale = float(size[large].mean()) if large.any() else 1.0
             planes = (_pack_rows(large & (matrix > 0)), _pack_rows(large & (matrix < 0)))
-        elif precision == "one-bit":
+        else:
             scale = mean or 1.0
             # a coupling of exactly zero has to be something: its parity on the board, which favours neither sign
             index = np.arange(d)
             parity = (index[:, None] + index[None, :]) % 2 == 0
             planes = (_pack_rows(np.where(matrix == 0, parity, matrix > 0)),)
-        else:
-            raise RuleError(f"precision: expected 'int8', 'ternary' or 'one-bit', found {precision!r}")
         return cls(precision, planes, scale, d, symmetric=symmetric)
-
-    @property
-    def symmetric(self) -> bool:
-        """Whether the matrix was symmetric before; rounding keeps it so."""
-        return self._symmetric
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the planes."""
-        return sum(plane.numel() for plane in self._planes)
-
-    @property
-    def device(self) -> torch.device:
-        """Where the planes lie."""
-        return self._planes[0].device
-
-    def to(self, device: torch.device) -> Self:
-        """The same matrix on a device."""
-        moved = copy(self)
-        moved._planes = tuple(plane.to(device) for plane in self._planes)
-        return moved
 
     def planes(self) -> tuple[np.ndarray, ...]:
         """What the constructor takes: int8 `(d, d)`, or words `(d, ceil(d / 64))` uint64."""
-        host = [plane.cpu().numpy() for plane in self._planes]
+        host = [plane.cpu().numpy() for plane in self._parts]
         return tuple(host) if self.precision == "int8" else tuple(p.view("<u8").astype(np.uint64) for p in host)
 
     def dense(self) -> Tensor:
-        """The whole matrix, `(d, d)` float32, a copy."""
-        return self._rows(slice(0, self._dim)) * self.scale
+        """See `Couplings.dense`."""
+        return self._rows(slice(0, self.dim)) * self.scale
 
     def diagonal(self) -> Tensor:
-        """The diagonal, `(d,)`."""
-        index = torch.arange(self._dim, device=self.device)
+        """See `Couplings.diagonal`."""
+        index = torch.arange(self.dim, device=self.device)
         if self.precision == "int8":
-            return self._planes[0].diagonal().float() * self.scale
+            return self._parts[0].diagonal().float() * self.scale
         shifts = (index % 8).to(torch.uint8)
-        return self._combine([(plane[index, index // 8] >> shifts & 1).float() for plane in self._planes]) * self.scale
+        return self._combine([(plane[index, index // 8] >> shifts & 1).float() for plane in self._parts]) * self.scale
 
     def apply(self, state: Tensor) -> Tensor:
-        """`(b, d)` -> `(b, d)`."""
+        """See `Couplings.apply`."""
         if self.precision != "int8" and self.device.type == "cpu":
             return self._apply_packed(state)
-        starts = range(0, self._dim, _TILE)
+        starts = range(0, self.dim, _TILE)
         return torch.cat([state @ self._rows(slice(start, start + _TILE)).T for start in starts], dim=1) * self.scale
 
     def row(self, index: int) -> Tensor:
-        """One row, `(d,)`."""
+        """See `Couplings.row`."""
         return self._rows(slice(index, index + 1))[0] * self.scale
 
     def _rows(self, chosen: slice) -> Tensor:
         """Some rows, without the scale, `(n, d)` float32."""
         if self.precision == "int8":
-            return self._planes[0][chosen].float()
-        return self._combine([unpacked(plane[chosen], self._dim) for plane in self._planes])
+            return self._parts[0][chosen].float()
+        return self._combine([unpacked(plane[chosen], self.dim) for plane in self._parts])
 
     def _combine(self, planes: list[Tensor]) -> Tensor:
         """Bits of the planes as the numbers they stand for: -1, 0 and 1, or -1 and 1."""
@@ -130,7 +105,7 @@ class CoarseCouplings(Couplings):
 
     def _apply_packed(self, state: Tensor) -> Tensor:
         states = state.numpy()
-        planes = [plane.numpy().view("<u8") for plane in self._planes]
+        planes = [plane.numpy().view("<u8") for plane in self._parts]
         if bool((np.abs(states) == 1).all()):
             words = _pack_rows(states > 0)
             sums = [_count_and_sum(plane, words) for plane in planes]

@@ -5,6 +5,7 @@ A symmetric matrix is kept as strips of its upper block triangle: strip i holds 
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from copy import copy
 from typing import Self
 
@@ -17,24 +18,25 @@ STRIP = 128
 class Couplings(ABC):
     """A d x d matrix, with its diagonal, that can be applied to states; it does not change once made."""
 
-    @property
-    @abstractmethod
-    def symmetric(self) -> bool:
-        """Whether the matrix equals its transpose."""
+    def __init__(self, parts: Sequence[Tensor], *, symmetric: bool) -> None:
+        self._parts = tuple(parts)  # all that is stored, on one device
+        self.symmetric = symmetric
 
     @property
-    @abstractmethod
     def nbytes(self) -> int:
         """Bytes of the stored numbers."""
+        return sum(part.nbytes for part in self._parts)
 
     @property
-    @abstractmethod
     def device(self) -> torch.device:
         """Where the numbers lie."""
+        return self._parts[0].device
 
-    @abstractmethod
     def to(self, device: torch.device) -> Self:
         """The same matrix on a device."""
+        moved = copy(self)
+        moved._parts = tuple(part.to(device) for part in self._parts)
+        return moved
 
     @abstractmethod
     def dense(self) -> Tensor:
@@ -57,103 +59,62 @@ class FullCouplings(Couplings):
     """All d x d numbers; for couplings that are not symmetric."""
 
     def __init__(self, matrix: Tensor) -> None:
-        self._matrix = matrix
-
-    @property
-    def symmetric(self) -> bool:
-        """Not known to be."""
-        return False
-
-    def to(self, device: torch.device) -> Self:
-        """The same matrix on a device."""
-        return type(self)(self._matrix.to(device))
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the stored numbers."""
-        return self._matrix.numel() * self._matrix.element_size()
-
-    @property
-    def device(self) -> torch.device:
-        """Where the numbers lie."""
-        return self._matrix.device
+        super().__init__([matrix], symmetric=False)
 
     def dense(self) -> Tensor:
-        """The whole matrix, `(d, d)`, a copy."""
-        return self._matrix.clone()
+        """See `Couplings.dense`."""
+        return self._parts[0].clone()
 
     def diagonal(self) -> Tensor:
-        """The diagonal, `(d,)`."""
-        return self._matrix.diagonal()
+        """See `Couplings.diagonal`."""
+        return self._parts[0].diagonal()
 
     def apply(self, state: Tensor) -> Tensor:
-        """`(b, d)` -> `(b, d)`."""
-        return state @ self._matrix.T
+        """See `Couplings.apply`."""
+        return state @ self._parts[0].T
 
     def row(self, index: int) -> Tensor:
-        """One row, `(d,)`."""
-        return self._matrix[index]
+        """See `Couplings.row`."""
+        return self._parts[0][index]
 
 
 class SymmetricCouplings(Couplings):
     """The upper block triangle of a symmetric matrix; see the module's text."""
 
     def __init__(self, matrix: Tensor) -> None:
-        self._dim = matrix.shape[0]
-        self._strips = [matrix[s : s + STRIP, s:].clone() for s in range(0, self._dim, STRIP)]
-        for strip in self._strips:  # rounding may differ across the diagonal; the upper half is the matrix
+        strips = [matrix[start : start + STRIP, start:].clone() for start in range(0, len(matrix), STRIP)]
+        for strip in strips:  # rounding may differ across the diagonal; the upper half is the matrix
             square = strip[:, : strip.shape[0]]
             square.copy_(square.triu() + square.triu(1).T)
-        self._diagonal = matrix.diagonal().clone()
-
-    @property
-    def symmetric(self) -> bool:
-        """Always."""
-        return True
-
-    def to(self, device: torch.device) -> Self:
-        """The same matrix on a device."""
-        moved = copy(self)
-        moved._strips = [strip.to(device) for strip in self._strips]
-        moved._diagonal = self._diagonal.to(device)
-        return moved
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the stored numbers."""
-        return sum(t.numel() * t.element_size() for t in [*self._strips, self._diagonal])
-
-    @property
-    def device(self) -> torch.device:
-        """Where the numbers lie."""
-        return self._diagonal.device
+        super().__init__([*strips, matrix.diagonal().clone()], symmetric=True)
 
     def dense(self) -> Tensor:
-        """The whole matrix, `(d, d)`, a copy."""
-        result = self._diagonal.new_empty(self._dim, self._dim)
-        for i, strip in enumerate(self._strips):
+        """See `Couplings.dense`."""
+        diagonal = self.diagonal()
+        result = diagonal.new_empty(len(diagonal), len(diagonal))
+        for i, strip in enumerate(self._parts[:-1]):
             start, stop = i * STRIP, i * STRIP + strip.shape[0]
             result[start:stop, start:] = strip
             result[start:, start:stop] = strip.T
         return result
 
     def diagonal(self) -> Tensor:
-        """The diagonal, `(d,)`."""
-        return self._diagonal
+        """See `Couplings.diagonal`."""
+        return self._parts[-1]
 
     def apply(self, state: Tensor) -> Tensor:
-        """`(b, d)` -> `(b, d)`; each strip serves its rows, and its mirror image below the diagonal."""
+        """See `Couplings.apply`; each strip serves its rows, and its mirror image below the diagonal."""
         result = torch.zeros_like(state)
-        for i, strip in enumerate(self._strips):
+        for i, strip in enumerate(self._parts[:-1]):
             start, height = i * STRIP, strip.shape[0]
             stop = start + height
             result[:, start:stop] += state[:, start:] @ strip.T
-            if stop < self._dim:
+            if stop < state.shape[1]:
                 result[:, stop:] += state[:, start:stop] @ strip[:, height:]
         return result
 
     def row(self, index: int) -> Tensor:
-        """One row, `(d,)`: a column through the strips above, then its own strip."""
+        """See `Couplings.row`: a column through the strips above, then its own strip."""
         own = index // STRIP
-        above = [strip[:, index - i * STRIP] for i, strip in enumerate(self._strips[:own])]
-        return torch.cat([*above, self._strips[own][index - own * STRIP]])
+        above = [strip[:, index - i * STRIP] for i, strip in enumerate(self._parts[:own])]
+        return torch.cat([*above, self._parts[own][index - own * STRIP]])

@@ -2,14 +2,14 @@
 
 import math
 from collections.abc import Callable
-from typing import Any, Literal, Self
+from typing import Any, Literal, Self, get_args
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hopfield import files as storage
-from hopfield.errors import RuleError
+from hopfield.errors import RuleError, check_choice
+from hopfield.memories import storage
 from hopfield.memories.packed import PackedMemory, matrix_of, restored_masks
 from maskstore import MaskMatrix
 
@@ -30,6 +30,28 @@ class DenseAssociativeMemory(PackedMemory):
     never raise E (Krotov and Hopfield 2016, equation 4); for the exponential, of the sum inside the logarithm, up to a
     positive factor. Fields of soft states extend this expression. The patterns are kept packed in the caller's
     `MaskMatrix`, one bit a neuron, and nothing else (a copy on the device, if that is not the CPU).
+
+    Args:
+        masks: The patterns, a bit a neuron. The matrix is shared, not copied.
+        shape: "exponential" or "polynomial".
+        degree: Degree of the polynomial, 2 to 30.
+        beta: Steepness of the exponential, in (0, 100].
+        device: Where fields are computed.
+
+    Raises:
+        RuleError: An unknown shape, or a number outside its range.
+        DeviceError: Torch cannot use the device here.
+
+    Examples:
+        It holds more patterns than it has neurons:
+
+        >>> import torch
+        >>> from hopfield import DenseAssociativeMemory, patterns
+        >>> stored = patterns.random_patterns(300, 64, torch.Generator().manual_seed(0))
+        >>> memory = DenseAssociativeMemory.of_patterns(stored)
+        >>> cues = patterns.flip(stored, 0.1, torch.Generator().manual_seed(1))
+        >>> torch.equal(memory.recall(cues), stored)
+        True
     """
 
     def __init__(
@@ -41,8 +63,7 @@ class DenseAssociativeMemory(PackedMemory):
         beta: float = 1.0,
         device: torch.device | str = "cpu",
     ) -> None:
-        if shape not in ("polynomial", "exponential"):
-            raise RuleError(f"shape of the energy: expected 'polynomial' or 'exponential', found {shape!r}")
+        check_choice("shape of the energy", shape, get_args(Shape))
         if not isinstance(degree, int) or not 2 <= degree <= 30 or not 0 < beta <= 100:
             raise RuleError(f"energy: expected a whole degree in 2..30 and beta in (0, 100], found {degree} and {beta}")
         super().__init__(masks, device)
@@ -60,13 +81,8 @@ class DenseAssociativeMemory(PackedMemory):
         beta: float = 1.0,
         device: torch.device | str = "cpu",
     ) -> Self:
-        """A memory of patterns `(k, d)`, bool or -1/+1."""
+        """A memory of patterns `(k, d)`, bool or -1/+1, in a matrix of its own. Other arguments are the class's."""
         return cls(matrix_of(patterns), shape, degree=degree, beta=beta, device=device)
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the packed patterns, and of their copy on a device."""
-        return self.masks.nbytes + self._packed.nbytes
 
     @property
     def limit(self) -> float:
@@ -75,11 +91,6 @@ class DenseAssociativeMemory(PackedMemory):
             return math.pow(2.0, min(self.dim / 2, 1000))
         odd = math.prod(range(1, 2 * self.degree - 2, 2))
         return float(self.dim) ** (self.degree - 1) / (2 * odd * math.log(max(self.dim, 2)))
-
-    def to(self, device: torch.device | str) -> Self:
-        """Move to a device; returns itself."""
-        self._move(device)
-        return self
 
     def field_at(self, state: Tensor, neuron: int) -> Tensor:
         """Local field of one neuron: `(b, d)` -> `(b,)`."""

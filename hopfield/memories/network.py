@@ -1,19 +1,17 @@
 """`HopfieldNetwork`: the dense memory, a matrix Ψ over d neurons."""
 
 from collections.abc import Callable
-from operator import index
 from typing import Any, Literal, Self
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from hopfield import files as storage
 from hopfield import patterns as pt
 from hopfield.errors import DeviceError, DimensionError, ForgetError, RuleError
-from hopfield.memories.centring import Centring, as_centre
+from hopfield.memories import storage
 from hopfield.memories.couplings import Couplings, FullCouplings, SymmetricCouplings
-from hopfield.memories.quadratic import QuadraticMemory, restored_centring
+from hopfield.memories.quadratic import Centring, QuadraticMemory, as_centre, restored_centring
 from hopfield.rules import Hebbian, Rule, from_settings
 from maskstore.torch import as_device
 
@@ -30,6 +28,31 @@ class HopfieldNetwork(QuadraticMemory):
     centre. With one it is what the rule learns its couplings with (the perceptron), or else the mean gain of the
     patterns as they were stored, where `Ψ (z - c)` is about `θ (z - c)`: the field of a pattern is then about θ z, so
     that rare and frequent spins are held alike. Ψ is float32, and half of it is kept where the rule makes it symmetric.
+
+    Args:
+        dim: Number of neurons d.
+        rule: How patterns become Ψ; `Hebbian()` by default.
+        centre: What is subtracted; see above.
+        device: Where Ψ lies.
+
+    Raises:
+        DimensionError: `dim` is no whole number of at least 1, or the centre has another length.
+        RuleError: `rule` is no rule, or `centre` none of the above.
+        PatternError: The centre has values outside [-1, 1].
+        DeviceError: Torch cannot use the device here.
+
+    Examples:
+        >>> import torch
+        >>> from hopfield import HopfieldNetwork, PseudoInverse, patterns
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> stored = patterns.random_patterns(30, 128, generator)
+        >>> network = HopfieldNetwork(128, PseudoInverse())
+        >>> network.store(stored)
+        >>> cues = patterns.flip(stored, 0.1, generator)  # a tenth of the bits are wrong
+        >>> torch.equal(network.recall(cues), stored)
+        True
+        >>> bool((network.energy(stored) < network.energy(cues)).all())
+        True
     """
 
     def __init__(
@@ -40,41 +63,37 @@ class HopfieldNetwork(QuadraticMemory):
         centre: CentreSetting = "auto",
         device: torch.device | str = "cpu",
     ) -> None:
-        try:
-            neurons = index(dim)
-        except TypeError:
-            neurons = 0
-        if neurons < 1:
+        if not isinstance(dim, int | np.integer) or dim < 1:
             raise DimensionError(f"HopfieldNetwork: expected a whole number of neurons, at least one, found {dim!r}")
         if rule is not None and not isinstance(rule, Rule):
             raise RuleError(f"HopfieldNetwork: expected a rule such as Hebbian(), found {rule!r:.60}")
         self.rule: Rule = rule or Hebbian()
         self._auto: bool = isinstance(centre, str)
-        self._packed: np.ndarray = np.zeros((0, (neurons + 63) // 64), dtype=np.uint64)
+        self._packed: np.ndarray = np.zeros((0, (dim + 63) // 64), dtype=np.uint64)
         where = as_device(device, DeviceError)
-        couplings = self._wrap(torch.zeros(neurons, neurons, device=where))
-        super().__init__(neurons, couplings, Centring(_given_centre(centre, neurons, where)), 0)
+        couplings = self._wrap(torch.zeros(dim, dim, device=where))
+        super().__init__(int(dim), couplings, Centring(_given_centre(centre, dim, where)), 0)
 
     @property
     def nbytes(self) -> int:
         """Bytes of the couplings, of a centre, and of the packed patterns where the rule needs them."""
-        return self._couplings.nbytes + self._centring.nbytes + self._packed.nbytes
+        return super().nbytes + self._packed.nbytes
 
     @property
     def limit(self) -> float:
         """Patterns the rule holds by its theory."""
         return self.rule.limit(self._dim)
 
-    def to(self, device: torch.device | str) -> Self:
-        """Move to a device; returns itself."""
-        where = as_device(device, DeviceError)
-        self._couplings, self._centring = self._couplings.to(where), self._centring.to(where)
-        return self
-
     def forget(self, patterns: Any) -> None:
-        """Take stored patterns out again; ForgetError where the rule cannot.
+        """Take stored patterns out again.
 
-        The memory does not check that it holds them: taking out what was never stored leaves its negative behind.
+        The memory cannot check that it holds them: taking out a pattern that was never stored leaves its negative.
+
+        Args:
+            patterns: As in `store`.
+
+        Raises:
+            ForgetError: The rule cannot forget, or there are more patterns than were stored.
         """
         if not self.rule.can_forget:
             raise ForgetError(f"forget: expected a rule that can forget (Hebbian), found {self.rule.id!r}")

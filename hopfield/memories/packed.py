@@ -43,10 +43,21 @@ class PackedMemory(Memory):
         """Where fields are computed."""
         return self._packed.device
 
+    @property
+    def nbytes(self) -> int:
+        """Bytes of the packed patterns, and of their copy on a device."""
+        return self.masks.nbytes + self._packed.nbytes
+
     def forget(self, name: str) -> None:
-        """Take the pattern of that name out; what stays is as if it had never been stored.
+        """Take a pattern out; what stays is as if it had never been stored.
 
         The caller's matrix stays as it is: the memory goes on with one of its own.
+
+        Args:
+            name: The pattern's name in `masks`.
+
+        Raises:
+            ForgetError: There is no pattern of that name.
         """
         if name not in self.masks.names:
             raise ForgetError(f"forget: expected one of {len(self)} stored names, found {name!r:.60}")
@@ -73,8 +84,8 @@ class PackedMemory(Memory):
 
         return commit
 
-    def _move(self, device: torch.device | str) -> None:
-        self._packed = PackedMasks.of(self.masks, as_device(device, DeviceError))
+    def _move(self, device: torch.device) -> None:
+        self._packed = PackedMasks.of(self.masks, device)
 
     def _dot(self, states: Tensor) -> Tensor:
         """`X z` for the patterns X `(k, d)`: states `(b, d)` -> `(b, k)` float64."""

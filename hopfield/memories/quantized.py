@@ -4,16 +4,13 @@ from collections.abc import Callable
 from typing import Any, Self
 
 import numpy as np
-import torch
 from torch import Tensor
 
-from hopfield import files as storage
-from hopfield.errors import DeviceError, RuleError, StoreError
-from hopfield.memories.centring import Centring
+from hopfield.errors import RuleError, StoreError
+from hopfield.memories import storage
 from hopfield.memories.coarse import CoarseCouplings, Precision, plane_shapes
 from hopfield.memories.network import HopfieldNetwork
-from hopfield.memories.quadratic import QuadraticMemory, restored_centring
-from maskstore.torch import as_device
+from hopfield.memories.quadratic import Centring, QuadraticMemory, restored_centring
 
 
 @storage.register
@@ -29,16 +26,40 @@ class QuantizedNetwork(QuadraticMemory):
     Rows are padded to whole words of 64. On the CPU, fields of one-bit and ternary couplings are computed on the packed
     bits (see `CoarseCouplings`). Symmetric couplings stay symmetric. Such couplings cannot learn: store in the network,
     then quantise again. `limit` stays that of the network.
+
+    Examples:
+        >>> import torch
+        >>> from hopfield import HopfieldNetwork, QuantizedNetwork, patterns
+        >>> stored = patterns.random_patterns(5, 256, torch.Generator().manual_seed(0))
+        >>> network = HopfieldNetwork(256)
+        >>> network.store(stored)
+        >>> small = QuantizedNetwork.of(network, "one-bit")
+        >>> network.nbytes, small.nbytes
+        (197632, 8192)
+        >>> torch.equal(small.recall(stored), stored)
+        True
     """
 
+    _couplings: CoarseCouplings
+
     def __init__(self, couplings: CoarseCouplings, centring: Centring, *, count: int, limit: float) -> None:
-        super().__init__(couplings._dim, couplings, centring, count)
-        self._coarse = couplings
+        super().__init__(couplings.dim, couplings, centring, count)
         self._limit = limit
 
     @classmethod
     def of(cls, network: HopfieldNetwork, precision: Precision) -> Self:
-        """Quantise a network's couplings; the result lies on the network's device."""
+        """Quantise a network's couplings.
+
+        Args:
+            network: The network; it stays as it is.
+            precision: "int8", "ternary" or "one-bit"; see the class's text.
+
+        Returns:
+            A memory of the same patterns, on the network's device.
+
+        Raises:
+            RuleError: Another memory than a `HopfieldNetwork`, or an unknown precision.
+        """
         if not isinstance(network, HopfieldNetwork):
             raise RuleError(f"QuantizedNetwork: expected a HopfieldNetwork, found {network!r:.60}")
         coarse = CoarseCouplings.of(network.couplings().cpu().numpy(), precision, symmetric=network.symmetric)
@@ -48,24 +69,12 @@ class QuantizedNetwork(QuadraticMemory):
     @property
     def precision(self) -> Precision:
         """How coarse the couplings are."""
-        return self._coarse.precision
-
-    @property
-    def nbytes(self) -> int:
-        """Bytes of the packed couplings and a centre."""
-        return self._coarse.nbytes + self._centring.nbytes
+        return self._couplings.precision
 
     @property
     def limit(self) -> float:
         """The limit of the network it was made from; see the class's text for one-bit couplings."""
         return self._limit
-
-    def to(self, device: torch.device | str) -> Self:
-        """Move to a device; returns itself."""
-        where = as_device(device, DeviceError)
-        self._couplings = self._coarse = self._coarse.to(where)
-        self._centring = self._centring.to(where)
-        return self
 
     def _learn(self, new: Tensor) -> Callable[[], None]:
         raise StoreError("store: expected a HopfieldNetwork (quantise it again afterwards), found quantised couplings")
@@ -73,7 +82,7 @@ class QuantizedNetwork(QuadraticMemory):
     def _header(self) -> dict[str, Any]:
         return {
             "precision": self.precision,
-            "scale": self._coarse.scale,
+            "scale": self._couplings.scale,
             "dim": self._dim,
             "count": self._count,
             "limit": self._limit,
@@ -82,7 +91,7 @@ class QuantizedNetwork(QuadraticMemory):
         }
 
     def _arrays(self) -> dict[str, Any]:
-        return {f"plane{i}": plane for i, plane in enumerate(self._coarse.planes())} | self._centre_array()
+        return {f"plane{i}": plane for i, plane in enumerate(self._couplings.planes())} | self._centre_array()
 
     @classmethod
     def _restore(cls, header: dict[str, Any], arrays: dict[str, Any]) -> Self:
@@ -97,5 +106,15 @@ class QuantizedNetwork(QuadraticMemory):
 
 
 def quantized_bytes(dim: int, precision: Precision) -> int:
-    """Bytes of d x d couplings at a precision, as the class keeps them (without a centre)."""
+    """Bytes of d x d couplings at a precision, as `QuantizedNetwork` keeps them, without a centre.
+
+    Args:
+        dim: Number of neurons d.
+        precision: As in `QuantizedNetwork.of`.
+
+    Examples:
+        >>> from hopfield.memories import quantized_bytes
+        >>> quantized_bytes(256, "int8"), quantized_bytes(256, "one-bit")
+        (65536, 8192)
+    """
     return sum(np.dtype(dtype).itemsize * rows * columns for dtype, (rows, columns) in plane_shapes(precision, dim))

@@ -1,6 +1,14 @@
 """Recovery of a stored pattern from unlabelled data: the memory's energy and the model's entropy, annealed."""
 
-from hopfield.recovery.interface import Entropy, Recipe, Recovery, Trace, recover
+from hopfield.recovery.interface import (
+    Entropy,
+    RecoverableMemory,
+    Recovery,
+    RecoveryRecipe,
+    Trace,
+    entropy_gradient,
+    recover,
+)
 from hopfield.recovery.mean_field import MeanFieldRecipe
 from hopfield.recovery.paper import PaperRecipe
 from hopfield.recovery.search import SearchRecipe
@@ -9,9 +17,11 @@ __all__ = [
     "Entropy",
     "MeanFieldRecipe",
     "PaperRecipe",
-    "Recipe",
+    "RecoverableMemory",
     "Recovery",
+    "RecoveryRecipe",
     "SearchRecipe",
     "Trace",
+    "entropy_gradient",
     "recover",
 ]

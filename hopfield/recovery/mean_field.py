@@ -8,11 +8,18 @@ from torch import Tensor
 from hopfield import patterns as pt
 from hopfield.errors import RuleError
 from hopfield.recovery.candidates import Candidates
-from hopfield.recovery.interface import Entropy, Recipe, RecoverableMemory, Trace, entropy_gradient, mean_entropy
+from hopfield.recovery.interface import (
+    Entropy,
+    RecoverableMemory,
+    RecoveryRecipe,
+    Trace,
+    entropy_gradient,
+    mean_entropy,
+)
 
 
 @dataclass(frozen=True)
-class MeanFieldRecipe(Recipe):
+class MeanFieldRecipe(RecoveryRecipe):
     """Mean-field annealing of a soft state s under the memory's field and a cue from the data.
 
     At each step the entropy's gradient at s, normalised, joins a running cue; the cue is read through the couplings
@@ -28,6 +35,15 @@ class MeanFieldRecipe(Recipe):
     Quadratic couplings have mixtures of stored patterns as fixed points too (Amit, Gutfreund and Sompolinsky 1985).
     What is found with a field that does not lie along it (a cosine below `aligned`) is taken for one and passed over:
     it is no answer, and to take it out would take out a part of patterns that were not tried yet.
+
+    Examples:
+        >>> import torch
+        >>> from hopfield import DualMemory, MeanFieldRecipe, PseudoInverse, patterns, recover
+        >>> stored = patterns.random_patterns(6, 100, torch.Generator().manual_seed(0))
+        >>> memory = DualMemory.of_patterns(stored, PseudoInverse())
+        >>> found = recover(memory, lambda mask: ((2 * mask - 1 - stored[2]) ** 2).mean(), MeanFieldRecipe())
+        >>> torch.equal(found.pattern, stored[2])
+        True
     """
 
     steps: int = 30
@@ -58,7 +74,7 @@ class MeanFieldRecipe(Recipe):
             raise RuleError(f"expected aligned in [0, 1), patience >= 1, found {self}")
 
     def run(self, memory: RecoverableMemory, entropy: Entropy, initial: Tensor, trace: Trace) -> Tensor:
-        """See `Recipe.run`."""
+        """See `RecoveryRecipe.run`."""
         tried, in_vain = Candidates(initial), 0
         for _ in range(self.restarts):
             found = self._anneal(memory, entropy, initial, tried, trace)

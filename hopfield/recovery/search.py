@@ -8,12 +8,19 @@ from torch import Tensor
 from hopfield import patterns as pt
 from hopfield.errors import RuleError
 from hopfield.recovery.candidates import Candidates
-from hopfield.recovery.interface import Entropy, Recipe, RecoverableMemory, Trace, entropy_gradient, mean_entropy
+from hopfield.recovery.interface import (
+    Entropy,
+    RecoverableMemory,
+    RecoveryRecipe,
+    Trace,
+    entropy_gradient,
+    mean_entropy,
+)
 from hopfield.recovery.mean_field import initial_signs, settle, unit
 
 
 @dataclass(frozen=True)
-class SearchRecipe(Recipe):
+class SearchRecipe(RecoveryRecipe):
     """Annealed recall from a cue, again and again, each time with what was tried before taken out of the state.
 
     1. Cue: the entropy's gradient at the initial soft mask, over `cue_calls` batches.
@@ -28,6 +35,15 @@ class SearchRecipe(Recipe):
     that the right one is found after half of them on average: batches may be small, since right and wrong masks differ
     much. Only `field` is used of the memory. Where nothing comes to rest in it, the initial state's signs are the
     answer, with confidence 0.
+
+    Examples:
+        >>> import torch
+        >>> from hopfield import DenseAssociativeMemory, SearchRecipe, patterns, recover
+        >>> stored = patterns.random_patterns(20, 100, torch.Generator().manual_seed(0))
+        >>> memory = DenseAssociativeMemory.of_patterns(stored)
+        >>> found = recover(memory, lambda mask: ((2 * mask - 1 - stored[2]) ** 2).mean(), SearchRecipe())
+        >>> torch.equal(found.pattern, stored[2])
+        True
     """
 
     calls: int = 320
@@ -54,7 +70,7 @@ class SearchRecipe(Recipe):
             raise RuleError(f"SearchRecipe: expected calls for the cue, the finalists and a candidate, found {self}")
 
     def run(self, memory: RecoverableMemory, entropy: Entropy, initial: Tensor, trace: Trace) -> Tensor:
-        """See `Recipe.run`."""
+        """See `RecoveryRecipe.run`."""
         soft = pt.to_soft_mask(initial)
         cue = torch.zeros_like(initial)
         for _ in range(self.cue_calls):

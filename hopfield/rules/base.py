@@ -6,6 +6,8 @@ from typing import Any, ClassVar
 
 from torch import Tensor
 
+from hopfield.errors import ForgetError
+
 
 class Rule(ABC):
     """A learning rule; a frozen dataclass whose fields are its settings.
@@ -13,6 +15,14 @@ class Rule(ABC):
     A rule works on the whole matrix Ψ with its diagonal; memories apply Ψ with the diagonal set to zero. Patterns come
     as float tensors `(k, d)`, minus the memory's centre. Rules with `needs_patterns` learn from all patterns each time,
     so the memory keeps those (packed, one bit a neuron).
+
+    Examples:
+        >>> from hopfield import Hebbian, PseudoInverse, Rule
+        >>> rules: list[Rule] = [Hebbian(), PseudoInverse()]
+        >>> [round(rule.limit(dim=512)) for rule in rules]  # patterns that 512 neurons hold
+        [41, 512]
+        >>> Hebbian().settings()
+        {'id': 'hebbian'}
     """
 
     id: ClassVar[str]
@@ -22,9 +32,9 @@ class Rule(ABC):
     """θ of a memory with a centre, where the rule learns with one; None where it is to follow from the couplings."""
 
     @property
-    @abstractmethod
     def symmetric(self) -> bool:
-        """Whether Ψ is symmetric, so that an energy exists."""
+        """Whether Ψ is symmetric, so that an energy exists; it is, unless a rule says otherwise."""
+        return True
 
     @abstractmethod
     def learn(self, matrix: Tensor, new: Tensor, earlier: Tensor | None, centre: Tensor | None) -> Tensor:
@@ -34,9 +44,9 @@ class Rule(ABC):
         was subtracted from all of them, `()` or `(d,)`, or None.
         """
 
-    @abstractmethod
     def unlearn(self, matrix: Tensor, old: Tensor) -> Tensor:
-        """Couplings after taking stored patterns `old` `(k, d)` out again; ForgetError where that is impossible."""
+        """Couplings after taking stored patterns `old` `(k, d)` out again; ForgetError for a rule that cannot."""
+        raise ForgetError(f"{self!r}: expected a rule that can forget (Hebbian, or a dual memory), found another")
 
     @abstractmethod
     def limit(self, dim: int) -> float:

@@ -17,15 +17,19 @@ class Hebbian(Rule):
     Holds `d / (2 ln d)` patterns of which almost all are exact fixed points (McEliece et al., IEEE Trans. Inf. Theory
     1987), and 0.138 d with a few per cent of wrong bits (Amit, Gutfreund, Sompolinsky, PRL 1985). Incremental, and the
     order does not matter; forgetting subtracts.
+
+    Examples:
+        >>> import torch
+        >>> from hopfield import HopfieldNetwork, Hebbian, patterns
+        >>> stored = patterns.random_patterns(5, 100, torch.Generator().manual_seed(0))
+        >>> network = HopfieldNetwork(100, Hebbian())
+        >>> network.store(stored)
+        >>> torch.equal(network.recall(stored), stored)
+        True
     """
 
     id: ClassVar[str] = "hebbian"
     can_forget: ClassVar[bool] = True
-
-    @property
-    def symmetric(self) -> bool:
-        """Always."""
-        return True
 
     def learn(self, matrix: Tensor, new: Tensor, earlier: Tensor | None, centre: Tensor | None) -> Tensor:
         """See `Rule.learn`."""

@@ -8,7 +8,7 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from hopfield.errors import ForgetError, LearningWarning, RuleError
+from hopfield.errors import LearningWarning, RuleError
 from hopfield.rules.base import Rule
 
 _CHECK_EVERY = 25  # steps; looking whether all is learnt costs as much as half a step
@@ -27,6 +27,15 @@ class Perceptron(Rule):
     A memory with a centre c learns them with the threshold that it applies, θ = 1: h = Ψ (z - c) + c.
 
     All patterns are learnt anew at each store, so the memory keeps them. `LearningWarning` if some could not be.
+
+    Examples:
+        >>> import torch
+        >>> from hopfield import HopfieldNetwork, Perceptron, patterns
+        >>> stored = patterns.random_patterns(50, 100, torch.Generator().manual_seed(0))
+        >>> network = HopfieldNetwork(100, Perceptron())
+        >>> network.store(stored)
+        >>> torch.equal(network.recall(stored), stored)
+        True
     """
 
     margin: float = 0.0
@@ -78,10 +87,6 @@ class Perceptron(Rule):
         return torch.gt(
             signs * (patterns @ couplings.T + push), self.margin * torch.linalg.vector_norm(couplings, dim=1)
         )
-
-    def unlearn(self, matrix: Tensor, old: Tensor) -> Tensor:
-        """Not offered: the couplings would have to be learnt anew without the pattern."""
-        raise ForgetError("Perceptron: expected a rule that can forget (Hebbian, or a dual memory), found this one")
 
     def limit(self, dim: int) -> float:
         """Gardner's bound for free couplings; three quarters of it, an experience, for symmetric ones."""

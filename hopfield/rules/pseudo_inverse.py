@@ -6,7 +6,6 @@ from typing import ClassVar
 import torch
 from torch import Tensor
 
-from hopfield.errors import ForgetError
 from hopfield.rules.base import Rule
 
 NEW_DIRECTION = 1e-6  # share of d that a direction's square must have outside the span, else it lies in it already
@@ -22,14 +21,18 @@ class PseudoInverse(Rule):
     Sompolinsky, "Associative recall of memory without errors", Phys. Rev. A 1987). Incremental: a new pattern adds the
     projector onto what is new in it (Greville 1960), computed in float64. Forgetting needs the other patterns, which Ψ
     does not keep: see the dual memory.
+
+    Examples:
+        >>> import torch
+        >>> from hopfield import HopfieldNetwork, PseudoInverse, patterns
+        >>> stored = patterns.random_patterns(50, 100, torch.Generator().manual_seed(0))
+        >>> network = HopfieldNetwork(100, PseudoInverse())
+        >>> network.store(stored)
+        >>> torch.equal(network.recall(stored), stored)
+        True
     """
 
     id: ClassVar[str] = "pseudo-inverse"
-
-    @property
-    def symmetric(self) -> bool:
-        """Always."""
-        return True
 
     def learn(self, matrix: Tensor, new: Tensor, earlier: Tensor | None, centre: Tensor | None) -> Tensor:
         """See `Rule.learn`."""
@@ -45,10 +48,6 @@ class PseudoInverse(Rule):
             basis = torch.linalg.qr((kept - kept @ projector).T).Q
             projector = projector + basis @ basis.T
         return projector.to(matrix.dtype)
-
-    def unlearn(self, matrix: Tensor, old: Tensor) -> Tensor:
-        """Impossible from Ψ alone."""
-        raise ForgetError("PseudoInverse: expected a dual memory to forget from, found couplings without patterns")
 
     def limit(self, dim: int) -> float:
         """d patterns."""

@@ -2,13 +2,15 @@
 
 import math
 from dataclasses import dataclass
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, get_args
 
 import torch
 from torch import Tensor
 
-from hopfield.errors import ForgetError, RuleError
+from hopfield.errors import check_choice
 from hopfield.rules.base import Rule
+
+Variant = Literal["first-order", "local-field"]
 
 
 @dataclass(frozen=True)
@@ -24,20 +26,23 @@ class Storkey(Rule):
 
     Holds about `d / sqrt(2 ln d)` patterns (Storkey and Valabregue 1999). Incremental; the order matters, so a pattern
     cannot be taken out exactly.
+
+    Examples:
+        >>> import torch
+        >>> from hopfield import HopfieldNetwork, Storkey, patterns
+        >>> stored = patterns.random_patterns(15, 100, torch.Generator().manual_seed(0))
+        >>> network = HopfieldNetwork(100, Storkey())
+        >>> network.store(stored)
+        >>> torch.equal(network.recall(stored), stored)
+        True
     """
 
-    variant: Literal["first-order", "local-field"] = "first-order"
+    variant: Variant = "first-order"
 
     id: ClassVar[str] = "storkey"
 
     def __post_init__(self) -> None:
-        if self.variant not in ("first-order", "local-field"):
-            raise RuleError(f"Storkey: expected variant 'first-order' or 'local-field', found {self.variant!r}")
-
-    @property
-    def symmetric(self) -> bool:
-        """Always."""
-        return True
+        check_choice("Storkey's variant", self.variant, get_args(Variant))
 
     def learn(self, matrix: Tensor, new: Tensor, earlier: Tensor | None, centre: Tensor | None) -> Tensor:
         """See `Rule.learn`; patterns are stored in order."""
@@ -55,10 +60,6 @@ class Storkey(Rule):
             else:
                 matrix.diagonal().sub_(1 / dim)
         return matrix
-
-    def unlearn(self, matrix: Tensor, old: Tensor) -> Tensor:
-        """Impossible: what a pattern added depended on the patterns before it."""
-        raise ForgetError("Storkey: expected a rule that can forget (Hebbian, or a dual memory), found an ordered one")
 
     def limit(self, dim: int) -> float:
         """`d / sqrt(2 ln d)`, patterns."""

@@ -56,8 +56,11 @@ def read_npy_file(path: Path) -> NDArray[Any]:
         return read_npy(file, path.stat().st_size, str(path))
 
 
-def read_npz(path: Path) -> dict[str, NDArray[Any]]:
-    """The arrays of an .npz file by name, in file order; ForeignFileError for anything but plain arrays."""
+def read_npz(path: Path, *, compressed: bool = True) -> dict[str, NDArray[Any]]:
+    """The arrays of an .npz file by name, in file order; ForeignFileError for anything but plain arrays.
+
+    Without `compressed` the arrays have to be stored as they are.
+    """
     if not path.is_file():
         raise BankNotFoundError(f"{path}: expected an .npz file, found none")
     with path.open("rb") as file:
@@ -67,7 +70,7 @@ def read_npz(path: Path) -> dict[str, NDArray[Any]]:
     try:
         with zipfile.ZipFile(path) as archive:
             members = archive.infolist()
-            _check_members(members, path)
+            _check_members(members, path, compressed)
             for member in members:
                 with archive.open(member) as stream:
                     name = member.filename.removesuffix(".npy")
@@ -90,7 +93,7 @@ def write_npz(path: Path, arrays: Mapping[str, NDArray[Any]], *, overwrite: bool
                 np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
 
 
-def _check_members(members: list[zipfile.ZipInfo], path: Path) -> None:
+def _check_members(members: list[zipfile.ZipInfo], path: Path, compressed: bool) -> None:
     names = [member.filename for member in members]
     if len(set(names)) != len(names):
         raise ForeignFileError(f"{path}: expected distinct arrays, found one name twice")
@@ -99,6 +102,8 @@ def _check_members(members: list[zipfile.ZipInfo], path: Path) -> None:
             raise ForeignFileError(f"{path}: expected only .npy members, found {member.filename!r:.80}")
         if member.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
             raise ForeignFileError(f"{path}: expected stored or deflated members, found {member.filename!r:.80}")
+        if not compressed and member.compress_type != zipfile.ZIP_STORED:
+            raise ForeignFileError(f"{path}: expected stored members, found {member.filename!r:.80} compressed")
     total, limit = sum(member.file_size for member in members), _DEFLATE_RATIO * path.stat().st_size
     if total > limit:
         raise ForeignFileError(f"{path}: expected members of at most {limit} bytes together, found {total} claimed")

@@ -1,6 +1,6 @@
 """Packed masks in torch: their products on the CPU and on a GPU (`docs/gpu.md`), and devices by name."""
 
-from maskstore.torch.devices import as_device
-from maskstore.torch.packed import Backend, PackedMasks, packed_bytes, tiles, unpacked
+from maskstore.torch.devices import as_device, pick_device
+from maskstore.torch.packed import Backend, PackedMasks, packed_bytes, unpacked, unpacked_tiles
 
-__all__ = ["Backend", "PackedMasks", "as_device", "packed_bytes", "tiles", "unpacked"]
+__all__ = ["Backend", "PackedMasks", "as_device", "packed_bytes", "pick_device", "unpacked", "unpacked_tiles"]

@@ -13,14 +13,24 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskstore.errors import DeviceError, MaskValueError
-from maskstore.masks import MaskMatrix, MaskSpec
+from maskstore.masks import MaskMatrix, MaskSpec, bits
 from maskstore.torch.devices import as_device
 
 _TILE = 1 << 12  # bits of every mask that are floats at a time; whole bytes
 
 
 class Backend(Enum):
-    """What computes the products of packed masks."""
+    """What computes the products of packed masks. All backends give the same numbers, up to rounding.
+
+    Examples:
+        >>> import torch
+        >>> from maskstore import Mask, MaskMatrix, MaskSpec
+        >>> from maskstore.torch import Backend, PackedMasks
+        >>> spec = MaskSpec({"fc": (1, 3)})
+        >>> matrix = MaskMatrix(spec, [Mask.from_dense({"fc": [[1, 0, 1]]}, spec)])
+        >>> [PackedMasks.of(matrix, backend=way).dot(torch.ones(3)).item() for way in (Backend.MATRIX, Backend.TORCH)]
+        [2.0, 2.0]
+    """
 
     MATRIX = "matrix"
     """The kernels of the `MaskMatrix` itself; on the CPU only, where it is the default."""
@@ -31,7 +41,7 @@ class Backend(Enum):
 
 
 class PackedMasks:
-    """k masks, packed, with products in torch.
+    """k masks, packed, with products in torch. Made by `PackedMasks.of`.
 
     On the CPU the masks stay in the `MaskMatrix` and take no further memory. On another device a copy lies there,
     `8 * spec.words` bytes a mask. Masks that are appended to the matrix are seen here too: the next product copies them
@@ -98,7 +108,11 @@ class PackedMasks:
         return 0 if self._matrix is not None else 8 * self.spec.words * len(self)
 
     def select(self, rows: Sequence[int]) -> "PackedMasks":
-        """The masks of these rows, in this order, on the same device; they do not follow the matrix any more."""
+        """Some of the masks, on the same device. They do not follow the matrix any more.
+
+        Args:
+            rows: Which masks, by their rows, in the order that is wanted.
+        """
         if self._matrix is not None:
             return PackedMasks(self.spec, self.device, self.backend, self._matrix.select(rows))
         chosen = torch.tensor(rows, dtype=torch.int64, device=self.device)
@@ -146,8 +160,8 @@ class PackedMasks:
 
             return triton_kernels.dot(rows, self._padded(g))
         total = g.new_zeros(*g.shape[:-1], len(rows))
-        for flat, bits in tiles(rows, self.spec):
-            total += g[..., flat] @ bits.T
+        for flat, tile in unpacked_tiles(rows, self.spec):
+            total += g[..., flat] @ tile.T
         return total
 
     def weighted_sum(self, alpha: Tensor) -> Tensor:
@@ -176,10 +190,22 @@ class PackedMasks:
 
             padded = triton_kernels.weighted_sum(rows, alpha.contiguous())
             return torch.cat([padded[64 * layer.word_start :][: layer.size] for layer in self.spec])
-        return torch.cat([alpha @ bits for _, bits in tiles(rows, self.spec)], dim=-1)
+        return torch.cat([alpha @ tile for _, tile in unpacked_tiles(rows, self.spec)], dim=-1)
 
     def column(self, index: int) -> Tensor:
-        """One bit of every mask, `(k,)` float32: the bit at a flat index in `range(spec.bits)`."""
+        """One bit of every mask.
+
+        Args:
+            index: The bit's place in flat tensors, 0 to `spec.bits` - 1.
+
+        Returns:
+            0 or 1 for each mask, `(k,)`, float32.
+
+        Raises:
+            MaskValueError: There is no such bit.
+        """
+        if not 0 <= index < self.spec.bits:
+            raise MaskValueError(f"column: expected a flat index of 0 to {self.spec.bits - 1}, found {index}")
         layer = next(layer for layer in self.spec if index < layer.flat_start + layer.size)
         byte, shift = divmod(index - layer.flat_start, 8)
         if self._matrix is not None:
@@ -221,20 +247,50 @@ def packed_bytes(rows: NDArray[np.uint64]) -> Tensor:
     """Packed words `(k, words)` uint64 as bytes `(k, 8 * words)` uint8, bit i of a row in byte i // 8.
 
     They share the memory of the words where those may be written to, and are a copy elsewhere.
+
+    Examples:
+        >>> import numpy as np
+        >>> from maskstore.torch import packed_bytes
+        >>> packed_bytes(np.array([[5]], dtype=np.uint64))
+        tensor([[5, 0, 0, 0, 0, 0, 0, 0]], dtype=torch.uint8)
     """
-    words = np.require(rows, dtype="<u8", requirements=["C", "W"])
-    return torch.from_numpy(words.view(np.uint8).reshape(len(rows), 8 * rows.shape[1]))
+    return torch.from_numpy(np.require(bits.as_bytes(rows), requirements="W"))
 
 
 def unpacked(packed: Tensor, count: int) -> Tensor:
-    """The first `count` bits of packed bytes `(n, bytes)` uint8, as `(n, count)` float32."""
+    """The first `count` bits of packed bytes `(n, bytes)` uint8, as `(n, count)` float32.
+
+    Examples:
+        >>> import torch
+        >>> from maskstore.torch import unpacked
+        >>> unpacked(torch.tensor([[5]], dtype=torch.uint8), 3)
+        tensor([[1., 0., 1.]])
+    """
     shifts = torch.arange(8, dtype=torch.uint8, device=packed.device)
-    bits = packed.unsqueeze(2) >> shifts & 1
-    return bits.reshape(len(packed), 8 * packed.shape[1])[:, :count].float()
+    dense = packed.unsqueeze(2) >> shifts & 1
+    return dense.reshape(len(packed), 8 * packed.shape[1])[:, :count].float()
 
 
-def tiles(rows: Tensor, spec: MaskSpec) -> Iterator[tuple[slice, Tensor]]:
-    """Packed masks, some bits of each at a time: where these lie in a flat tensor, and the bits `(k, t)` float32."""
+def unpacked_tiles(rows: Tensor, spec: MaskSpec) -> Iterator[tuple[slice, Tensor]]:
+    """Unpack some bits of every mask at a time, so that no float copy of all masks ever exists.
+
+    Args:
+        rows: Packed bytes `(k, 8 * spec.words)` uint8, as `packed_bytes` gives them.
+        spec: The masks' layers.
+
+    Yields:
+        Where the bits lie in a flat tensor, and the bits `(k, t)` float32.
+
+    Examples:
+        >>> from maskstore import Mask, MaskMatrix, MaskSpec
+        >>> from maskstore.torch import packed_bytes, unpacked_tiles
+        >>> spec = MaskSpec({"fc1": (1, 3), "fc2": (1, 2)})
+        >>> mask = Mask.from_dense({"fc1": [[1, 0, 1]], "fc2": [[0, 1]]}, spec)
+        >>> for flat, tile in unpacked_tiles(packed_bytes(MaskMatrix(spec, [mask]).rows), spec):
+        ...     print(flat, tile)
+        slice(0, 3, None) tensor([[1., 0., 1.]])
+        slice(3, 5, None) tensor([[0., 1.]])
+    """
     for layer in spec:
         for start in range(0, layer.size, _TILE):
             count = min(_TILE, layer.size - start)

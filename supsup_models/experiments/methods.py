@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from supsup_models._devices import pick_device
+from supsup_models._names import pick_device
 from supsup_models._progress import Reporter
 from supsup_models.data import TaskStream, open_stream
 from supsup_models.experiments.baselines import (

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 from maskstore.philox import Role, random_permutation
-from supsup_models._devices import pick_device
+from supsup_models._names import pick_device
 from supsup_models.data import checked_images
 from supsup_models.experiments.experiment import Context, Experiment, Figure, Outcome
 from supsup_models.inference import Inference, answer

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from hopfield import BlockMemory, HopfieldNetwork, Memory, Recipe, Recovery, Rule, recover
+from hopfield import BlockMemory, HopfieldNetwork, Memory, Recovery, RecoveryRecipe, Rule, recover
 from hopfield import patterns as pt
 from hopfield.recovery import Entropy
 from maskstore import MaskMatrix
@@ -76,7 +76,7 @@ def recover_mask(
     forward: Forward,
     memory: Memory,
     batches: Batches,
-    recipe: Recipe,
+    recipe: RecoveryRecipe,
     *,
     initial: Tensor | None = None,
     objective: Objective = objectives.Entropy(),

@@ -14,7 +14,7 @@ from hopfield import (
     PaperRecipe,
     Perceptron,
     PseudoInverse,
-    Recipe,
+    RecoveryRecipe,
     Rule,
     SearchRecipe,
     Storkey,
@@ -47,7 +47,7 @@ _OURS = NeuronTraining(batches=200, cosine=True)
 class Setup:
     """One way to recover masks. A step is `step_images` images; an evaluation of the entropy takes `batch` of them."""
 
-    recipe: Recipe
+    recipe: RecoveryRecipe
     rule: str
     """Default memory: a name in `RULES`, or "dense-associative"."""
     batch: int

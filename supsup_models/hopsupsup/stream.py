@@ -7,7 +7,7 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from hopfield import Memory, Recipe
+from hopfield import Memory, RecoveryRecipe
 from hopfield import patterns as pt
 from maskstore import Mask, MaskMatrix
 from supsup_models.data import LabelledImages, task_seed, unlabelled_batches
@@ -100,7 +100,7 @@ def recover_stream(
     masks: MaskMatrix,
     memory: Memory,
     splits: Sequence[LabelledImages],
-    recipe: Recipe,
+    recipe: RecoveryRecipe,
     *,
     batch: int,
     seed: int,

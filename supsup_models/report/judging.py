@@ -9,8 +9,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from supsup_models._devices import pick_device
-from supsup_models._names import check
+from supsup_models._names import check, pick_device
 from supsup_models._progress import Reporter
 from supsup_models.errors import DataFormatError, DataNotFoundError, RunError
 from supsup_models.inference import METHODS, OBJECTIVES, EvaluatedTask, Inference, answer, evaluate, sampled

@@ -3,8 +3,7 @@
 from collections.abc import Callable
 from pathlib import Path
 
-from supsup_models._devices import pick_device
-from supsup_models._names import check
+from supsup_models._names import check, pick_device
 from supsup_models._progress import Reporter
 from supsup_models.errors import RunError
 from supsup_models.inference import METHODS, OBJECTIVES, SCENARIOS, Evaluation, Inference, TaskResult, evaluate

@@ -9,8 +9,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from supsup_models._devices import pick_device
-from supsup_models._names import check
+from supsup_models._names import check, pick_device
 from supsup_models.data import checked_images
 from supsup_models.errors import ShapeError
 from supsup_models.inference import METHODS, OBJECTIVES, Calibration, classify, infer_task, labels_of, refused

@@ -14,8 +14,7 @@ from filelock import FileLock, Timeout
 import maskstore
 from maskstore import Mask, MaskBank
 from maskstore.files import named_os_errors
-from supsup_models._devices import pick_device
-from supsup_models._names import choose
+from supsup_models._names import choose, pick_device
 from supsup_models._progress import Reporter
 from supsup_models.data import Task, TaskStream, open_stream, plain
 from supsup_models.errors import NetworkError, RunBusyError, RunError

@@ -24,7 +24,7 @@ FLOORS = {
         {"patterns"},
         {"dynamics", "rules"},
         {"memories"},
-        {"files", "recovery", "capacity"},
+        {"recovery", "capacity"},
         {""},
     ],
     "supsup_models": [

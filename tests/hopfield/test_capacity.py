@@ -7,22 +7,20 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hopfield import (
+from hopfield import Hebbian, HopfieldNetwork, PseudoInverse, Rule
+from hopfield.capacity import (
     BasinPoint,
     CapacityPoint,
-    Hebbian,
-    HopfieldNetwork,
-    PseudoInverse,
-    Rule,
     break_even_patterns,
     hebbian_bit_error,
-    largest,
-    load,
+    largest_reaching,
+    load_factor,
+    plot_basins,
+    plot_capacity,
     scan_basins,
     scan_capacity,
 )
 from hopfield.errors import RuleError
-from hopfield.plots import plot_basins, plot_capacity
 
 
 def _make(rule: Rule):  # type: ignore[no-untyped-def]
@@ -40,7 +38,7 @@ def test_scans_show_the_cliff_where_theory_has_it() -> None:
     assert points[0].exact == 1.0
     assert points[2].exact == 0.0
     assert 0.5 < points[2].bits < 0.9
-    best = largest(points, exact=0.99)
+    best = largest_reaching(points, exact=0.99)
     assert best is not None
     assert best.patterns < 60
     assert best.load == best.patterns / 128
@@ -76,7 +74,7 @@ def test_basins_shrink_with_noise() -> None:
 @given(st.lists(st.tuples(st.integers(1, 500), st.floats(0, 1)), min_size=1, max_size=8))
 def test_the_largest_load_has_no_failure_below_it(found: list[tuple[int, float]]) -> None:
     points = [CapacityPoint(count, 512, exact, 1.0) for count, exact in found]
-    best = largest(points, exact=0.9)
+    best = largest_reaching(points, exact=0.9)
     good = 0 if best is None else best.patterns
     assert all(p.exact >= 0.9 for p in points if p.patterns < good)
     if best is None:
@@ -86,7 +84,7 @@ def test_the_largest_load_has_no_failure_below_it(found: list[tuple[int, float]]
 def test_load_and_break_even() -> None:
     network = HopfieldNetwork(64)
     network.store(torch.ones(64))
-    assert load(network) == 1 / 64
+    assert load_factor(network) == 1 / 64
     assert break_even_patterns(4 * 64 * 64, 64) == 32 * 64  # a whole float32 matrix: 32 d, as the arithmetic says
 
 

@@ -8,9 +8,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hopfield import CapacityWarning, HopfieldNetwork, Storkey, Update, mean_field, relax
+from hopfield import HopfieldNetwork, Storkey
 from hopfield import patterns as pt
-from hopfield.errors import RuleError
+from hopfield.dynamics import mean_field, relax
+from hopfield.errors import CapacityWarning, RuleError
 from tests.helpers.patterns import random_patterns
 from tests.helpers.profiles import FAST
 
@@ -32,7 +33,7 @@ def test_energy_never_rises_under_asynchronous_updates(count: int, dim: int, see
     state = random_patterns(4, dim, seed + 1)
     energy = network.energy(state)
     for sweep in range(8):
-        state = relax(network, state, update=Update.ASYNCHRONOUS, max_sweeps=1, seed=sweep).states
+        state = relax(network, state, update="asynchronous", max_sweeps=1, seed=sweep).states
         after = network.energy(state)
         assert bool((after <= energy + 1e-4 * dim).all())
         energy = after

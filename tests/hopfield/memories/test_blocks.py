@@ -5,16 +5,8 @@ import warnings
 import pytest
 import torch
 
-from hopfield import (
-    BlockMemory,
-    CapacityWarning,
-    DualMemory,
-    HopfieldNetwork,
-    LearningWarning,
-    Perceptron,
-    PseudoInverse,
-)
-from hopfield.errors import EmptyMemoryError, RuleError
+from hopfield import BlockMemory, DualMemory, HopfieldNetwork, Perceptron, PseudoInverse
+from hopfield.errors import CapacityWarning, EmptyMemoryError, LearningWarning, RuleError
 from tests.helpers.patterns import random_patterns
 
 

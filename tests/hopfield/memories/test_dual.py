@@ -7,10 +7,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hopfield import CapacityWarning, DualMemory, Hebbian, HopfieldNetwork, Perceptron, PseudoInverse, Rule, Storkey
+from hopfield import DualMemory, Hebbian, HopfieldNetwork, Perceptron, PseudoInverse, Rule, Storkey
 from hopfield import patterns as pt
-from hopfield.errors import DimensionError, ForgetError, PatternError, RuleError, StoreError
-from hopfield.memories import dual_kernels
+from hopfield.errors import CapacityWarning, DimensionError, ForgetError, PatternError, RuleError, StoreError
+from hopfield.memories import dual
 from maskstore import Mask, MaskMatrix, MaskSpec
 from tests.helpers.patterns import random_patterns
 from tests.helpers.profiles import FAST
@@ -97,7 +97,7 @@ def test_a_store_that_is_broken_off_leaves_the_memory_as_it_was(monkeypatch: pyt
     def interrupted(*_: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(dual_kernels, "diagonal", interrupted)
+    monkeypatch.setattr(dual, "_diagonal_of", interrupted)
     with pytest.raises(KeyboardInterrupt):
         memory.store(patterns[4:])
     with pytest.raises(KeyboardInterrupt):

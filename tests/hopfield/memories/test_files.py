@@ -16,12 +16,10 @@ from hypothesis import strategies as st
 
 from hopfield import (
     BlockMemory,
-    CapacityWarning,
     DenseAssociativeMemory,
     DualMemory,
     Hebbian,
     HopfieldNetwork,
-    LearningWarning,
     Memory,
     Perceptron,
     PseudoInverse,
@@ -31,7 +29,7 @@ from hopfield import (
     load_memory,
 )
 from hopfield import patterns as pt
-from hopfield.errors import HopfieldError, MemoryFileError, MemoryWriteError
+from hopfield.errors import CapacityWarning, HopfieldError, LearningWarning, MemoryFileError, MemoryWriteError
 from tests.helpers.profiles import FAST
 
 DATA = Path(__file__).parents[1] / "data"

@@ -7,9 +7,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hopfield import CapacityWarning, DenseAssociativeMemory, Hebbian, HopfieldNetwork, relax
+from hopfield import DenseAssociativeMemory, Hebbian, HopfieldNetwork
 from hopfield import patterns as pt
-from hopfield.errors import EmptyMemoryError, RuleError
+from hopfield.dynamics import relax
+from hopfield.errors import CapacityWarning, EmptyMemoryError, RuleError
 from tests.helpers.patterns import random_patterns
 from tests.helpers.profiles import FAST
 

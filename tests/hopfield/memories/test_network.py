@@ -7,17 +7,17 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hopfield import (
+from hopfield import Hebbian, HopfieldNetwork, Perceptron, PseudoInverse, Rule, Storkey
+from hopfield.errors import (
     CapacityWarning,
-    Hebbian,
-    HopfieldNetwork,
+    DeviceError,
+    DimensionError,
+    EmptyMemoryError,
+    ForgetError,
     LearningWarning,
-    Perceptron,
-    PseudoInverse,
-    Rule,
-    Storkey,
+    PatternError,
+    RuleError,
 )
-from hopfield.errors import DeviceError, DimensionError, EmptyMemoryError, ForgetError, PatternError, RuleError
 from tests.helpers.patterns import random_patterns
 from tests.helpers.profiles import FAST
 

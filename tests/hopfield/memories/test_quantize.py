@@ -6,9 +6,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hopfield import DualMemory, Hebbian, HopfieldNetwork, Perceptron, PseudoInverse, QuantizedNetwork, quantized_bytes
+from hopfield import DualMemory, Hebbian, HopfieldNetwork, Perceptron, PseudoInverse, QuantizedNetwork
 from hopfield import patterns as pt
 from hopfield.errors import NoEnergyError, RuleError, StoreError
+from hopfield.memories import quantized_bytes
 from hopfield.memories.coarse import CoarseCouplings, Precision
 from tests.helpers.patterns import random_patterns
 from tests.helpers.profiles import FAST

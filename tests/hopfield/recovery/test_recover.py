@@ -19,7 +19,7 @@ from hopfield import (
 )
 from hopfield import patterns as pt
 from hopfield.errors import EmptyMemoryError, EntropyError, PatternError, RuleError
-from hopfield.recovery import Entropy, Recipe, Trace
+from hopfield.recovery import Entropy, RecoveryRecipe, Trace
 from hopfield.recovery.interface import RecoverableMemory
 from hopfield.recovery.mean_field import alignment, settle
 from tests.helpers.patterns import random_patterns
@@ -212,7 +212,7 @@ def _misleading(target: Tensor, decoy: Tensor, seed: int) -> Entropy:
 
 
 @pytest.mark.parametrize("recipe", [PaperRecipe(), MeanFieldRecipe(), MeanFieldRecipe(restarts=3), SearchRecipe()])
-def test_few_patterns_are_no_reason_for_confidence(recipe: Recipe) -> None:
+def test_few_patterns_are_no_reason_for_confidence(recipe: RecoveryRecipe) -> None:
     patterns = random_patterns(2, 60)
     memory = DenseAssociativeMemory.of_patterns(patterns)
     found = recover(memory, _hint(patterns[0], 30, 1.0), recipe)
@@ -220,7 +220,7 @@ def test_few_patterns_are_no_reason_for_confidence(recipe: Recipe) -> None:
 
 
 @pytest.mark.parametrize("recipe", [PaperRecipe(), MeanFieldRecipe(restarts=2), SearchRecipe()])
-def test_an_entropy_that_is_none_is_refused_by_name(recipe: Recipe) -> None:
+def test_an_entropy_that_is_none_is_refused_by_name(recipe: RecoveryRecipe) -> None:
     network, patterns = _memory(3, 50)
     calls = 0
 
@@ -245,7 +245,7 @@ def test_an_entropy_that_is_none_is_refused_by_name(recipe: Recipe) -> None:
 
 
 @pytest.mark.parametrize("recipe", [PaperRecipe(), MeanFieldRecipe(), SearchRecipe()])
-def test_an_empty_memory_is_refused_by_name(recipe: Recipe) -> None:
+def test_an_empty_memory_is_refused_by_name(recipe: RecoveryRecipe) -> None:
     empty = torch.ones(0, 50)
     for memory in (HopfieldNetwork(50), DualMemory.of_patterns(empty), DenseAssociativeMemory.of_patterns(empty)):
         with pytest.raises(EmptyMemoryError):
@@ -256,7 +256,7 @@ def test_a_recipe_gets_energy_and_field_of_a_memory_and_nothing_else() -> None:
     patterns = random_patterns(5, 50)
     seen: list[set[str]] = []
 
-    class Curious(Recipe):
+    class Curious(RecoveryRecipe):
         def run(self, memory: RecoverableMemory, entropy: Entropy, initial: Tensor, trace: Trace) -> Tensor:
             seen.append({name for name in dir(memory) if not name.startswith("_")})
             return memory.field(initial).sign()

@@ -8,8 +8,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hopfield import HopfieldNetwork, LearningWarning, Perceptron, PseudoInverse, Storkey
-from hopfield.errors import RuleError
+from hopfield import HopfieldNetwork, Perceptron, PseudoInverse, Storkey
+from hopfield.errors import LearningWarning, RuleError
 from hopfield.rules import RULES, from_settings
 from tests.helpers.patterns import random_patterns
 from tests.helpers.profiles import FAST

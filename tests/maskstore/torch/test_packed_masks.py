@@ -69,6 +69,9 @@ def test_what_does_not_fit_is_refused(backend: Backend) -> None:
         masks.dot(torch.zeros(1, 1, SPEC.bits))
     with pytest.raises(MaskValueError, match=r"weights of shape \(3,\)"):
         masks.weighted_sum(torch.zeros(4))
+    for index in (-1, SPEC.bits):
+        with pytest.raises(MaskValueError, match=f"found {index}"):
+            masks.column(index)
     with pytest.raises(MaskValueError, match="at least one mask"):
         PackedMasks.of(MaskMatrix(SPEC), backend=backend).mean()
 
