@@ -25,7 +25,13 @@ class MaskStoreError(Exception):
 
 
 def one_line(error: BaseException, limit: int = 160) -> str:
-    """The first `limit` characters of what an error says, on one line; its type if it says nothing."""
+    """The first `limit` characters of what an error says, on one line; its type if it says nothing.
+
+    Examples:
+        >>> from maskstore.errors import one_line
+        >>> one_line(ValueError("expected 3 rows,  found 4"))
+        'expected 3 rows, found 4'
+    """
     return " ".join(str(error).split())[:limit] or type(error).__name__
 
 

@@ -120,7 +120,7 @@ def account(bank: MaskBank) -> Account:
         0.29 bits by the entropy
     """
     keeper = Maintenance(bank)
-    side = keeper.head_bytes() + keeper.side_bytes()
+    side = keeper.side_bytes()
     size, slack, log = _measure_file(bank)
     totals = np.zeros((len(bank.spec), 4))  # of each layer: bytes of payload and side information, ones, entropy
     tasks, codecs = 0, Counter[str]()

@@ -13,7 +13,7 @@ from typing import Any, Self
 import numpy as np
 from numpy.typing import NDArray
 
-from maskstore._version import __version__
+from maskstore import _version
 from maskstore.bank import coding
 from maskstore.bank.open_file import BankFile, fitting_page_size
 from maskstore.bank.record import MaskInfo, Record
@@ -90,6 +90,7 @@ class MaskBank(MaskSource):
 
         Examples:
             >>> import tempfile
+            >>> from maskstore import MaskBank, MaskSpec
             >>> with tempfile.TemporaryDirectory() as folder:
             ...     with MaskBank.create(f"{folder}/tasks.bank", MaskSpec({"fc1": (20, 40)})) as bank:
             ...         len(bank)
@@ -100,7 +101,7 @@ class MaskBank(MaskSource):
         if page_size not in [1 << n for n in range(9, 17)]:
             raise SpecError(f"page size: expected a power of two from 512 to 65536, found {page_size}")
         head = {
-            "created_by": f"maskstore {__version__}",
+            "created_by": f"maskstore {_version.__version__}",
             "meta": encode_meta(meta or {}),
             "spec": spec.to_json(),
             "templates": "[]",

@@ -11,6 +11,7 @@ import os
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 
 from maskstore.bank.bank import MaskBank
@@ -180,13 +181,8 @@ def _check(path: Path, bank: MaskBank, on_mask: Callable[[int], None]) -> None:
         return row.id, row.name, row.meta, row.extras, decode_mask(row, bank.spec)
 
     with MaskBank.open(path) as before:
-        pairs = zip(before.map_records(content), bank.map_records(content), strict=True)
-        try:
-            for done, ((old, expected), (_, found)) in enumerate(pairs, 1):
-                if found != expected:
-                    raise CorruptError(f"mask {old.name!r}: expected to read back what was stored, found other bits")
-                on_mask(done)
-        except ValueError as error:
-            if isinstance(error, CorruptError):
-                raise
-            raise CorruptError(f"{path}: expected as many masks as before, found another number") from None
+        pairs = zip_longest(before.map_records(content), bank.map_records(content))
+        for done, (old, new) in enumerate(pairs, 1):
+            if old is None or new is None or old[1] != new[1]:
+                raise CorruptError(f"{path}, mask {done}: expected to read back what was stored, found something else")
+            on_mask(done)

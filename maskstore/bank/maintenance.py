@@ -60,16 +60,12 @@ class Maintenance:
         with self._file.snapshot() as link:
             return self._rows.snapshots(link)
 
-    def head_bytes(self) -> int:
-        """Bytes of the texts stored about the whole bank: spec, metadata, origin, templates and their checksum."""
-        with self._file.reading() as link:
-            return int(link.execute("SELECT sum(length(CAST(key||value AS BLOB))) FROM head").fetchone()[0])
-
     def side_bytes(self) -> int:
-        """Bytes of names, texts, checksums and pointers of all rows, and all bytes of snapshots."""
+        """Bytes of the head, of names, texts, checksums and pointers of all rows, and all bytes of snapshots."""
         query = (
-            "SELECT total(length(CAST(ifnull(name,'') AS BLOB))+length(about)+length(checksum)"
-            "+ifnull(length(bases),0)+iif(name IS NULL,extras+data,0)) FROM masks"
+            "SELECT (SELECT total(length(CAST(key||value AS BLOB))) FROM head)+total("
+            "length(CAST(ifnull(name,'') AS BLOB))+length(about)+length(checksum)+ifnull(length(bases),0)"
+            "+iif(name IS NULL,extras+data,0)) FROM masks"
         )
         with self._file.reading() as link:
             return int(link.execute(query).fetchone()[0])

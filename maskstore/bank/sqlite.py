@@ -165,6 +165,11 @@ def _check_identity(connection: sqlite3.Connection, path: Path) -> None:
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version != FORMAT_VERSION:
         raise errors.FormatVersionError(f"{path}: expected format version 1 to {FORMAT_VERSION}, found {version}")
-    found = connection.execute("SELECT type,sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY rowid").fetchall()
+    try:
+        found = connection.execute("SELECT type,sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY rowid").fetchall()
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
+            raise
+        raise errors.CorruptError(f"{path}: expected a schema as SQLite writes it, found: {error}") from None
     if tuple(found) != tuple(("table", statement) for statement in SCHEMA):
         raise errors.CorruptError(f"{path}: expected the tables of format version {version}, found others")

@@ -1,5 +1,6 @@
 """The `maskstore` command: look into banks, check them, take masks out, put masks in, make them smaller."""
 
+import json
 import sys
 import time
 from dataclasses import asdict
@@ -14,8 +15,8 @@ from maskstore.cli import console, exchange
 from maskstore.cli.compile_notice import announcing
 from maskstore.cli.console import AsJson, examples
 from maskstore.codecs import LEVELS, codec_names
-from maskstore.errors import CodecError, CorruptError, MaskStoreError, UnknownPriorError
-from maskstore.files import check_name, parse_object, read_npz, write_npz
+from maskstore.errors import CodecError, MaskStoreError, UnknownPriorError
+from maskstore.files import check_name, read_npz, write_npz
 from maskstore.interop import filling
 from maskstore.masks import Mask
 from maskstore.priors import prior_from_config
@@ -47,35 +48,16 @@ def stats(bank: BankPath, as_json: AsJson = False) -> None:
     with MaskBank.open(bank) as opened:
         found = account(opened)
     if as_json:
-        console.print_json(
-            {
-                "tasks": found.tasks,
-                "parameters": found.parameters,
-                "file_bytes": found.total_bytes,
-                "payload_bytes": found.payload_bytes,
-                "side_bytes": found.side_bytes,
-                "index_bytes": found.index_bytes,
-                "slack_bytes": found.slack_bytes,
-                "log_bytes": found.log_bytes,
-                "bits_per_parameter": found.per_parameter(8 * found.total_bytes),
-                "payload_bits_per_parameter": found.per_parameter(8 * found.payload_bytes),
-                "entropy_bits_per_parameter": found.per_parameter(found.entropy_bits),
-                "snapshots": found.snapshots,
-                "snapshot_bytes": found.snapshot_bytes,
-                "codecs": found.codecs,
-                "layers": [
-                    {
-                        "name": layer.name,
-                        "parameters": layer.parameters,
-                        "payload_bytes": layer.payload_bytes,
-                        "side_bytes": layer.side_bytes,
-                        "density": layer.ones / (layer.parameters * found.tasks or 1),
-                        "entropy_bits": layer.entropy_bits,
-                    }
-                    for layer in found.layers
-                ],
-            }
-        )
+        values = asdict(found) | {
+            "file_bytes": found.total_bytes,
+            "bits_per_parameter": found.per_parameter(8 * found.total_bytes),
+            "payload_bits_per_parameter": found.per_parameter(8 * found.payload_bytes),
+            "entropy_bits_per_parameter": found.per_parameter(found.entropy_bits),
+        }
+        del values["entropy_bits"]
+        for layer in values["layers"]:
+            layer["density"] = layer.pop("ones") / (layer["parameters"] * found.tasks or 1)
+        console.print_json(values)
         return
     from maskstore.cli.tables import print_account
 
@@ -206,6 +188,9 @@ def compact(
 
 def _json_object(option: str, text: str) -> dict[str, Any]:
     try:
-        return parse_object(text)
-    except CorruptError:
-        raise console.UsageError(f"{option}: expected a JSON object, found {text[:60]!r}") from None
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        value = None
+    if not isinstance(value, dict):
+        raise console.UsageError(f"{option}: expected a JSON object, found {text[:60]!r}")
+    return value

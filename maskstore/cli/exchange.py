@@ -5,25 +5,12 @@ from typing import Annotated, Any, cast
 
 import typer
 
+from maskstore import interop
 from maskstore.cli import console
 from maskstore.cli.compile_notice import announcing
 from maskstore.cli.console import AsJson, examples
 from maskstore.codecs import codec_names
 from maskstore.errors import ImportOptionError
-from maskstore.interop import (
-    LAYOUTS,
-    ReadOptions,
-    diff_banks,
-    diff_tasks,
-    open_source,
-    read_masks,
-    read_shapes,
-    store,
-    write_npz,
-    write_safetensors,
-    write_shard,
-)
-from maskstore.interop import merge as merge_banks
 from maskstore.interop.shards import is_url
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what has the same name.")]
@@ -82,25 +69,25 @@ def import_masks(
     as_json: AsJson = False,
 ) -> None:
     """Import masks that another program wrote, in one transaction. Nothing in the file is ever run."""
-    console.choice("--format", layout, LAYOUTS)
+    console.choice("--format", layout, interop.LAYOUTS)
     console.choice("--bit-order", bit_order, ("big", "little"))
     console.choice("--vector-order", vector_order, ("sorted", "given"))
     if codec is not None:
         console.choice("--codec", codec, codec_names())
     try:
-        options = ReadOptions(
+        options = interop.ReadOptions(
             layout=layout,
-            shapes=read_shapes(shapes) if shapes is not None else None,
+            shapes=interop.read_shapes(shapes) if shapes is not None else None,
             bit_order=cast("Any", bit_order),
             vector_order=cast("Any", vector_order),
             separator=separator,
             name=name,
             conv_type=conv_type,
         )
-        masks = read_masks(source, options)
+        masks = interop.read_masks(source, options)
     except ImportOptionError as error:
         raise console.UsageError(str(error)) from None
-    count = store(masks, bank, codec=codec, overwrite=overwrite)
+    count = interop.store(masks, bank, codec=codec, overwrite=overwrite)
     if as_json:
         names = [task.name for task in masks.tasks]
         console.print_json({"format": masks.layout, "tasks": names, "parameters": masks.spec.bits})
@@ -127,13 +114,13 @@ def export(
     console.choice("--format", kind, kinds)
     if is_url(out) and kind != "shard":
         raise console.UsageError(f"{out}: expected a path for {kind}, found a URL, which only shards can go to")
-    with open_source(bank) as source:
+    with interop.open_source(bank) as source:
         if kind == "shard":
-            write_shard(source, out, overwrite=overwrite)
+            interop.write_shard(source, out, overwrite=overwrite)
         elif kind == "npz":
-            write_npz(source, Path(out), overwrite=overwrite)
+            interop.write_npz(source, Path(out), overwrite=overwrite)
         else:
-            write_safetensors(source, Path(out), overwrite=overwrite)
+            interop.write_safetensors(source, Path(out), overwrite=overwrite)
         console.note(f"{out}: {len(source)} masks exported ({kind})")
 
 
@@ -158,7 +145,7 @@ def merge(
         if not found or not old or not new:
             raise console.UsageError(f"--rename: expected OLD=NEW, found {text!r}")
         names[old] = new
-    count, disputed = merge_banks(sources, bank, overwrite=overwrite, rename=names, prefix=prefix)
+    count, disputed = interop.merge(sources, bank, overwrite=overwrite, rename=names, prefix=prefix)
     if as_json:
         console.print_json({"merged": count, "sources": list(sources), "metadata_dropped": disputed})
         return
@@ -179,8 +166,8 @@ def diff(
     """Compare two banks, or two masks: Hamming distance by layer. Exit code 0 if they are the same, 1 if not."""
     if b is None and tasks is None:
         raise console.UsageError("diff: expected two banks, or one and --tasks T U, found one bank")
-    with open_source(a) as left, open_source(b or a) as right:
-        found = diff_tasks(left, right, *tasks) if tasks is not None else diff_banks(left, right)
+    with interop.open_source(a) as left, interop.open_source(b or a) as right:
+        found = interop.diff_tasks(left, right, *tasks) if tasks is not None else interop.diff_banks(left, right)
     if as_json:
         console.print_json(_diff_json(found))
     else:

@@ -1,5 +1,6 @@
 """Rows from one bank into another, without coding them anew; and banks that appear filled or not at all."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
@@ -40,7 +41,7 @@ def store(masks: ForeignMasks, path: Path, *, codec: str | None, overwrite: bool
     `codec` None keeps the codec that a task names, or "auto". TaskExistsError lists names that are taken.
     """
     names = [task.name for task in masks.tasks]
-    taken, spec = _twice(names), masks.spec
+    taken, spec = _repeated(names), masks.spec
     if path.exists():
         with MaskBank.open(path) as bank:
             taken += [name for name in names if name in bank and not overwrite]
@@ -117,7 +118,7 @@ def merge(
             raise TaskNotFoundError(f"rename: expected names in the sources, found none called {sorted(unused)[:8]}")
         if not overwrite:
             names = [name for names in renamed for name in names.values()]
-            taken = _twice(names)
+            taken = _repeated(names)
             if path.exists():
                 with MaskBank.open(path) as bank:
                     taken += [name for name in names if name in bank]
@@ -152,9 +153,8 @@ def _common(metas: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], list[str]]
     return agreed, [key for key in keys if key not in agreed]
 
 
-def _twice(names: Sequence[str]) -> list[str]:
-    seen: set[str] = set()
-    return [name for name in names if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
+def _repeated(names: Sequence[str]) -> list[str]:
+    return [name for name, count in Counter(names).items() if count > 1]
 
 
 def _refuse(taken: Sequence[str]) -> None:

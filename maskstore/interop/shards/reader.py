@@ -5,7 +5,7 @@ Rows are stored as the bank coded them.
 """
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -156,21 +156,20 @@ class ShardReader(MaskSource):
 
     def records(self) -> Iterator[Record]:
         """All rows in insertion order; neighbours are fetched by one request, up to 8 MiB at a time."""
-        entries = list(self._entries.values())
-        first = 0
-        while first < len(entries):
-            last = first
-            while (
-                last + 1 < len(entries)
-                and last + 1 - first < _SCAN_ROWS
-                and entries[last + 1].stop - entries[first].start <= _SCAN_BYTES
-            ):
-                last += 1
-            start = entries[first].start
-            data = self._read(start, entries[last].stop)
-            for entry in entries[first : last + 1]:
-                yield entry.record(data[entry.start - start : entry.stop - start])
-            first = last + 1
+        batch: list[Entry] = []
+        for entry in self._entries.values():
+            if batch and (len(batch) == _SCAN_ROWS or entry.stop - batch[0].start > _SCAN_BYTES):
+                yield from self._fetch(batch)
+                batch = []
+            batch.append(entry)
+        yield from self._fetch(batch)
+
+    def _fetch(self, batch: Sequence[Entry]) -> Iterator[Record]:
+        """The records of neighbours, by one request."""
+        data = self._read(batch[0].start, batch[-1].stop) if batch else b""
+        for entry in batch:
+            start = entry.start - batch[0].start
+            yield entry.record(data[start : start + entry.extras_bytes + entry.data_bytes])
 
     def _check_file(self) -> None:
         if self._read(0, len(MAGIC)) != MAGIC:
