@@ -126,7 +126,7 @@ def test_hopfield_recovery_by_couplings_beside_it(
     for index, task in enumerate(islice(stream, len(chosen))):
         entropy = entropy_on(net, unlabelled_batches(task.test, batch, seed=index))
         found = recover(memory, entropy, how, initial=mean_state(chosen))
-        right += judge(index, chosen, found, -1).exact
+        right += judge(index, chosen, found, overlap_argmax=-1).exact
         steps.append(-(-found.steps * batch // 128))
     target = "shown" if recipe == "paper" else f">= {0.95 * len(chosen):.0f}"
     report(

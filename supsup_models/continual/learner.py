@@ -20,8 +20,8 @@ from supsup_models.data import checked_images, checked_labels
 from supsup_models.errors import NetworkError
 from supsup_models.inference import entropy
 from supsup_models.networks import MaskedNetwork
-from supsup_models.training import Recipe
-from supsup_models.training.steps import Stepper, Stepping, make_stepper
+from supsup_models.training import Recipe, RMSProp
+from supsup_models.training.steps import Step, make_step
 
 _WATCHED = 32  # images of a batch
 _MEMORY = 8  # batches that the usual entropy is averaged over
@@ -129,7 +129,7 @@ class IdentityFreeLearner:
         self._recipe, self._config = recipe, config
         self._allocator = Allocator(model, config)
         self._on_put_away = on_put_away
-        self._stepper: Stepper | None = None
+        self._step: Step | None = None
         self._name, self._number, self._batches = "", 0, 0
         self._recent: deque[Tensor] = deque(maxlen=config.buffer)  # images only
         self._matrix = self.masks()
@@ -153,11 +153,11 @@ class IdentityFreeLearner:
         """
         images = checked_images(images, self.model)
         labels = checked_labels(labels, self.model.classes).to(images.device)
-        if self._stepper is None or self.batch % self._config.check_every == 0 or self._looks_unusual(images):
+        if self._step is None or self.batch % self._config.check_every == 0 or self._looks_unusual(images):
             self._choose(images)
-        assert self._stepper is not None
+        assert self._step is not None
         # The stream has no known end, so a rate cannot be scheduled towards it.
-        loss = self._stepper.step(images, labels, self._recipe.optimiser.learning_rate)
+        loss = self._step.step(images, labels, self._recipe.optimiser.learning_rate)
         self._recent.append(images)
         self._batches += 1
         self.batch += 1
@@ -165,7 +165,7 @@ class IdentityFreeLearner:
 
     def finish(self) -> None:
         """Put the mask in training away. Learning may go on afterwards."""
-        if self._stepper is not None:
+        if self._step is not None:
             self._put_away()
 
     def masks(self) -> MaskMatrix:
@@ -173,7 +173,7 @@ class IdentityFreeLearner:
         return MaskMatrix(self.model.spec, [known.mask for known in self.known.values()], list(self.known))
 
     def _choose(self, images: Tensor) -> None:
-        current = None if self._stepper is None else Candidate(self._mask(), self._level(self._mask()))
+        current = None if self._step is None else Candidate(self._mask(), self._level(self._mask()))
         if self._ask(current, images) == len(self._matrix) and current is not None:
             return
         if current is not None:
@@ -194,10 +194,10 @@ class IdentityFreeLearner:
 
         Without it a task that ends between two checks would have the next one trained into its mask until the second.
         """
-        if not self._config.verify or self._stepper is None:
+        if not self._config.verify or self._step is None:
             return False
         with torch.no_grad():
-            effective = self.model.effective_weights(self._stepper.scores.detach())
+            effective = self.model.effective_weights(self._step.scores)
             found = float(entropy(self.model.run_with(images[:_WATCHED], effective)).mean())
         rise = (found - self._usual) / max(self._ceiling - self._usual, 1e-6)
         if rise > self._config.tolerance and self._usual < (1 - self._config.tolerance) * self._ceiling:
@@ -211,7 +211,8 @@ class IdentityFreeLearner:
 
     def _start(self, name: str, number: int, batches: int, scores: Tensor) -> None:
         self._name, self._number, self._batches = name, number, batches
-        self._stepper = make_stepper(Stepping.FUSED, self.model, scores, self._recipe.optimiser)
+        by_hand = isinstance(self._recipe.optimiser, RMSProp)  # in float32: a learner that goes on finds the same masks
+        self._step = make_step(self.model, scores, self._recipe, stepping="fused" if by_hand else "autograd")
         self._recent.clear()
         self._untrained = None
         # as uncertain as can be, until a few batches have said otherwise
@@ -223,7 +224,7 @@ class IdentityFreeLearner:
         dropped = self._merge(name, entry)
         if name not in dropped:
             self.known[name] = entry
-        self._stepper = None
+        self._step = None
         self._recent.clear()
         self._matrix = self.masks()
         if self._on_put_away is not None:
@@ -254,8 +255,8 @@ class IdentityFreeLearner:
             yield name, Candidate(self.known[name].mask, self.known[name].level)
 
     def _mask(self) -> Mask:
-        assert self._stepper is not None
-        return self.model.mask_of(self._stepper.scores)
+        assert self._step is not None
+        return self.model.mask_of(self._step.scores)
 
     def _level(self, mask: Mask) -> float:
         return mean_entropy(self.model, mask, torch.cat(tuple(self._recent)))

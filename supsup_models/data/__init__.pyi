@@ -4,15 +4,12 @@ from .batches import task_seed as task_seed
 from .batches import unlabelled_batches as unlabelled_batches
 from .checks import checked_images as checked_images
 from .checks import checked_labels as checked_labels
-from .checks import image_tensor as image_tensor
 from .names import data_set_names as data_set_names
 from .names import parse_stream_name as parse_stream_name
 from .names import stream_length as stream_length
 from .names import stream_names as stream_names
 from .sets import DataSet as DataSet
-from .sets import IdxContent as IdxContent
 from .sets import load_data_set as load_data_set
-from .sets import read_idx as read_idx
 from .streams import TaskStream as TaskStream
 from .streams import open_stream as open_stream
 from .tasks import LabelledImages as LabelledImages

@@ -1,7 +1,6 @@
 """In which order images come: seeded batches for training, and unlabelled ones."""
 
 from collections.abc import Callable
-from typing import Any, Protocol
 
 import numpy as np
 import torch
@@ -9,19 +8,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskstore.philox import Role, random_permutation
+from supsup_models.data.tasks import LabelledImages
 
 
-class Images(Protocol):
-    """Images by index, without their labels."""
-
-    def __len__(self) -> int:
-        """Number of images n."""
-
-    def images(self, indices: Any) -> Any:
-        """Images of these indices, `(b, inputs)`, float32, normalised."""
-
-
-def batch_order(seed: int, task: int, images: int, steps: int, batch_size: int) -> NDArray[np.int64]:
+def batch_order(seed: int, task: int, *, images: int, steps: int, batch_size: int) -> NDArray[np.int64]:
     """Image indices of every batch, `(steps, batch_size)` int64: epoch after epoch of seeded permutations, end to end.
 
     Epoch e of a task is the permutation at (seed, BATCH_ORDER, layer=e, stream=task).
@@ -43,7 +33,7 @@ def task_seed(seed: int, index: int) -> int:
     return (seed + index) % 2**64
 
 
-def unlabelled_batches(split: Images, batch: int, *, seed: int) -> Batches:
+def unlabelled_batches(split: LabelledImages, batch: int, *, seed: int) -> Batches:
     """Batches of images in a random order fixed by `seed`, again from the start when all have been seen.
 
     The result gives images only: what recovery is handed can tell it neither labels nor the task.

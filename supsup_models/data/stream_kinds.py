@@ -22,18 +22,12 @@ _IN_ORDER = 10  # data sets of so many classes are shared out in order, 0 and 1,
 
 def permuted(source: DataSet, seed: int) -> MakeTask:
     """Task t sees all images with their pixels in the order that `seed` and t give."""
-    train, test = torch.from_numpy(source.train_images), torch.from_numpy(source.test_images)
-    train_labels, test_labels = torch.from_numpy(source.train_labels), torch.from_numpy(source.test_labels)
+    parts = _parts(source)
 
     def make_task(index: int) -> Task:
-        permutation = random_permutation(seed, Role.PERMUTATION, source.inputs, stream=index)
-        columns = torch.from_numpy(permutation)
-        return _task(
-            index,
-            range(source.classes),
-            _split_of(source, lambda: train, train_labels, columns=columns),
-            _split_of(source, lambda: test, test_labels, columns=columns),
-        )
+        columns = torch.from_numpy(random_permutation(seed, Role.PERMUTATION, source.inputs, stream=index))
+        splits = (_split_of(source, pixels, labels, columns=columns) for pixels, labels in parts)
+        return _task(index, range(source.classes), *splits)
 
     make_task(0)  # a seed out of range is refused now, not after the first hour
     return make_task
@@ -41,42 +35,36 @@ def permuted(source: DataSet, seed: int) -> MakeTask:
 
 def rotated(source: DataSet) -> MakeTask:
     """Task t sees all images rotated counter-clockwise by 10 t degrees."""
-    train = RotatedPixels(source.train_images, source.height, source.width)
-    test = RotatedPixels(source.test_images, source.height, source.width)
-    train_labels, test_labels = torch.from_numpy(source.train_labels), torch.from_numpy(source.test_labels)
+    parts = [(RotatedPixels(pixels.numpy(), source.height, source.width), labels) for pixels, labels in _parts(source)]
 
     def make_task(index: int) -> Task:
         degrees = float(ROTATION_STEP * index)
-        return _task(
-            index,
-            range(source.classes),
-            _split_of(source, partial(train.at, degrees), train_labels),
-            _split_of(source, partial(test.at, degrees), test_labels),
-        )
+        splits = (_split_of(source, partial(pixels.at, degrees), labels) for pixels, labels in parts)
+        return _task(index, range(source.classes), *splits)
 
     return make_task
 
 
 def split(source: DataSet, seed: int) -> MakeTask:
     """Task t sees its own classes; colour images are augmented in training."""
-    train, test = torch.from_numpy(source.train_images), torch.from_numpy(source.test_images)
+    parts = _parts(source)
     shares = shared_out(source.classes, classes_per_split(source.name), seed)
 
     def make_task(index: int) -> Task:
-        classes = shares[index]
-        train_rows, train_labels = _rows_of_classes(source, source.train_labels, classes)
-        test_rows, test_labels = _rows_of_classes(source, source.test_labels, classes)
-        training: TaskImages = _split_of(source, lambda: train, train_labels, rows=train_rows)
+        splits: list[TaskImages] = []
+        for pixels, labels in parts:
+            rows, local = _rows_of_classes(source, labels.numpy(), shares[index])
+            splits.append(_split_of(source, pixels, local, rows=rows))
         if source.channels > 1:
-            training = Augmented(training, source.image_shape, seed=seed, task=index)
-        return _task(index, classes, training, _split_of(source, lambda: test, test_labels, rows=test_rows))
+            splits[0] = Augmented(splits[0], source.image_shape, seed=seed, task=index)
+        return _task(index, shares[index], *splits)
 
     return make_task
 
 
 def split_folders(folders: ClassFolders, seed: int) -> MakeTask:
     """Task t sees the image files of its own classes."""
-    names = folders.classes
+    names = folders.names
     shares = shared_out(len(names), classes_per_split("imagenet"), seed)
 
     def make_task(index: int) -> Task:
@@ -111,17 +99,20 @@ def _rows_of_classes(source: DataSet, labels: np.ndarray, classes: tuple[int, ..
     return torch.from_numpy(rows), torch.from_numpy(found[rows])
 
 
-def _split_of(
-    source: DataSet,
-    pixels: Callable[[], Tensor],
-    labels: Tensor,
-    *,
-    rows: Tensor | None = None,
-    columns: Tensor | None = None,
-) -> Split:
+def _parts(source: DataSet) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
+    """Pixels and labels for training, and those for testing."""
+    pairs = (source.train_images, source.train_labels), (source.test_images, source.test_labels)
+    train, test = ((torch.from_numpy(pixels), torch.from_numpy(labels)) for pixels, labels in pairs)
+    return train, test
+
+
+def _split_of(source: DataSet, pixels: Tensor | Callable[[], Tensor], labels: Tensor, **indices: Tensor) -> Split:
+    take = (lambda: pixels) if isinstance(pixels, Tensor) else pixels
     scale, shift = pixel_levels(source.mean, source.std, source.levels)
-    return Split(labels, pixels, source.inputs, scale, shift, rows=rows, columns=columns)
+    return Split(labels, take, inputs=source.inputs, scale=scale, shift=shift, **indices)
 
 
 def _task(index: int, classes: range | tuple[int, ...], train: TaskImages, test: TaskImages) -> Task:
-    return Task(index, task_name(index), len(classes), train, test, tuple(classes))
+    return Task(
+        index=index, name=task_name(index), classes=len(classes), train=train, test=test, global_labels=tuple(classes)
+    )

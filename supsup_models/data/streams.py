@@ -13,17 +13,37 @@ from numpy.typing import ArrayLike
 from supsup_models.data import stream_kinds as kinds
 from supsup_models.data.arrays import collected, make_split
 from supsup_models.data.names import classes_per_split, parse_stream_name, stream_length
-from supsup_models.data.sets import MEAN, SIZE, STD, ClassFolders, ImageFiles, find_imagenet, load_data_set
+from supsup_models.data.sets import ClassFolders, DataSet, find_imagenet, load_data_set
 from supsup_models.data.tasks import Task, plain, task_name
 from supsup_models.errors import StreamLengthError, TaskDataError
 
 
 @final
 class TaskStream(Sequence[Task]):
-    """A sequence of tasks, made when they are asked for; a task costs no copy of its images.
+    """A sequence of tasks, made when they are asked for; a task takes no copy of its images.
 
-    `name` is the stream's name, `inputs` the values of an image, `image_shape` its shape, channels first (by default
-    one row), `classes` the outputs needed by any one task.
+    `open_stream`, `from_arrays` and `from_datasets` make one.
+
+    Args:
+        name: the stream's name.
+        make_task: gives the task of an index.
+        tasks: how many there are.
+        inputs: values of an image.
+        classes: the outputs needed by any one task.
+        record: what `to_json` says beside those, so that the same data can be found again.
+        image_shape: an image's shape, channels first; None stands for one row.
+
+    Examples:
+        >>> import numpy as np
+        >>> from supsup_models import TaskStream
+        >>> rng = np.random.default_rng(0)
+        >>> def half() -> tuple[np.ndarray, np.ndarray]:
+        ...     return rng.random((20, 8, 8)), rng.integers(0, 2, 20)
+        >>> stream = TaskStream.from_arrays([(*half(), *half()) for _ in range(3)], name="noise")
+        >>> print(stream.description())
+        noise: 3 tasks, 64 inputs, up to 2 classes a task
+        >>> [task.name for task in stream[1:]]
+        ['task-1', 'task-2']
     """
 
     def __init__(
@@ -152,29 +172,57 @@ def open_stream(
     """The stream `name`, one of `stream_names()`, with its data set loaded into memory (ImageNet: its file names).
 
     - `permuted-*`: task t sees all images with their pixels permuted, task 0 too; the permutation follows from `seed`
-      and t alone. Any number of tasks, 10 if not said.
+      and t alone. Any number of tasks.
     - `rotated-*`: task t sees all images rotated counter-clockwise by 10 t degrees; up to 36 tasks.
     - `split-*`: task t sees classes of its own, with task-local labels from 0. Of ten classes 2t and 2t + 1, up to 5
       tasks; `split-cifar-100` 5 and `split-imagenet` 10 classes that `seed` draws, up to 20 and 100 tasks.
 
-    `data` and `download` say where files may come from (`load_data_set`, `find_imagenet`). Raises `UnknownStreamError`,
-    `StreamLengthError`, and what those raise.
+    Args:
+        name: a kind of stream over a data set, such as "permuted-mnist".
+        tasks: how many tasks; None stands for all there are, and for 10 of `permuted-*`.
+        seed: what permutations and classes follow from, 0 <= seed < 2**64.
+        data: a folder with the data set's files; None looks in `$MASKSTORE_DATA`, in the user's cache, and where
+            Debian puts them. The streams over `digits` need no files.
+        download: whether a data set of IDX files that is in none of these is fetched.
+
+    Raises:
+        UnknownStreamError: for another name, with the nearest one.
+        StreamLengthError: for no task, or for more than the stream has.
+        DataNotFoundError, DataFormatError, DownloadError: for files that are missing, damaged or cannot be fetched.
+
+    Examples:
+        >>> from supsup_models import open_stream
+        >>> stream = open_stream("split-digits", tasks=2)
+        >>> task = stream[1]
+        >>> task.global_labels, len(task.train), len(task.test)  # images of 2 and 3, labelled 0 and 1
+        ((2, 3), 288, 72)
+        >>> task.test.images(slice(0, 16)).shape
+        torch.Size([16, 64])
     """
-    kind, data_set_name = parse_stream_name(name)
+    kind, data_set = parse_stream_name(name)
     count = stream_length(name, tasks)
-    if data_set_name == "imagenet":
-        return _imagenet_stream(name, find_imagenet(data), count, seed)
-    source = load_data_set(data_set_name, data=data, download=download)
-    if kind == "permuted":
-        make_task = kinds.permuted(source, seed)
+    classes = classes_per_split(data_set) if kind == "split" else 0
+    source: DataSet | ClassFolders
+    if data_set == "imagenet":
+        source = find_imagenet(data)
+        if len(source.names) < count * classes:
+            raise StreamLengthError(
+                f"{name}: expected {count * classes} classes for {count} tasks, found {len(source.names)} class folders"
+            )
+        make_task = kinds.split_folders(source, seed)
     else:
-        make_task = kinds.rotated(source) if kind == "rotated" else kinds.split(source, seed)
+        source = load_data_set(data_set, data=data, download=download)
+        classes = classes or source.classes
+        if kind == "permuted":
+            make_task = kinds.permuted(source, seed)
+        else:
+            make_task = kinds.rotated(source) if kind == "rotated" else kinds.split(source, seed)
     return TaskStream(
         name,
         make_task,
         tasks=count,
         inputs=source.inputs,
-        classes=classes_per_split(source.name) if kind == "split" else source.classes,
+        classes=classes,
         image_shape=source.image_shape,
         record={
             "seed": seed,
@@ -182,28 +230,5 @@ def open_stream(
             "sha256": dict(source.sha256),
             "mean": plain(source.mean),
             "std": plain(source.std),
-        },
-    )
-
-
-def _imagenet_stream(name: str, folders: ClassFolders, tasks: int, seed: int) -> TaskStream:
-    per_task = classes_per_split("imagenet")
-    if len(folders.classes) < tasks * per_task:
-        raise StreamLengthError(
-            f"{name}: expected {tasks * per_task} classes for {tasks} tasks, found {len(folders.classes)} class folders"
-        )
-    return TaskStream(
-        name,
-        kinds.split_folders(folders, seed),
-        tasks=tasks,
-        inputs=ImageFiles.inputs,
-        classes=per_task,
-        image_shape=(3, SIZE, SIZE),
-        record={
-            "seed": seed,
-            "data_set": "imagenet",
-            "sha256": {"names": folders.sha256},
-            "mean": plain(MEAN),
-            "std": plain(STD),
         },
     )

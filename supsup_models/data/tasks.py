@@ -1,7 +1,7 @@
 """What a task of a stream is: labelled images for training and for testing, served in batches."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol, Self, final
 
 import torch
@@ -81,11 +81,26 @@ def _per_channel(levels: Levels, like: Tensor) -> Tensor:
 class Split:
     """Labelled images of one task, kept in memory.
 
-    `labels` (n,), int64, are task-local: in range(classes), whatever the data set calls them. The images are not a copy
-    of their own: `pixels()` gives the (N, inputs) uint8 or float32 images that all tasks share, `rows` (n,) says which
-    of them are this task's (None: all), `columns` (inputs,) in which order their pixels come (None: as stored), and a
-    pixel's value is `pixel * scale + shift`, with one of each for all pixels, or one for each channel (`Levels`), in
-    which case the pixels' order must be as stored.
+    The images are not a copy of their own: all tasks share those that `pixels` gives.
+
+    Args:
+        labels: `(n,)` int64, task-local: in range(classes), whatever the data set calls them.
+        pixels: gives the shared images, `(N, inputs)` uint8 or float32.
+        inputs: values of an image.
+        scale: a pixel's value is `pixel * scale + shift`. One number for all pixels, or one for each channel, in which
+            case the pixels' order must be as stored.
+        shift: as `scale`.
+        rows: `(n,)` int64, which of the shared images are this task's; None stands for all.
+        columns: `(inputs,)` int64, in which order their pixels come; None stands for as stored.
+
+    Examples:
+        >>> import torch
+        >>> from supsup_models.data import Split
+        >>> shared = torch.arange(12, dtype=torch.uint8).view(4, 3)
+        >>> split = Split(torch.tensor([0, 1]), lambda: shared, inputs=3, scale=0.5, rows=torch.tensor([3, 1]))
+        >>> split.images(slice(0, 2))
+        tensor([[4.5000, 5.0000, 5.5000],
+                [1.5000, 2.0000, 2.5000]])
     """
 
     labels: Tensor
@@ -134,15 +149,8 @@ class Split:
     def to(self, device: torch.device | str) -> "Split":
         """The same split with its labels and images on `device`, so that batches are made there."""
         pixels = self.pixels().to(device)
-        return Split(
-            labels=self.labels.to(device),
-            pixels=lambda: pixels,
-            inputs=self.inputs,
-            scale=self.scale,
-            shift=self.shift,
-            rows=None if self.rows is None else self.rows.to(device),
-            columns=None if self.columns is None else self.columns.to(device),
-        )
+        rows, columns = (None if each is None else each.to(device) for each in (self.rows, self.columns))
+        return replace(self, labels=self.labels.to(device), pixels=lambda: pixels, rows=rows, columns=columns)
 
     def _gathered(self, pixels: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         """One pass over bytes, bit for bit what the float operations in `images` give."""
@@ -162,13 +170,23 @@ def task_name(index: int) -> str:
 class Task:
     """One task of a stream.
 
-    `index` is its place in the stream, `name` the name under which its mask is stored, `classes` how many classes it
-    has. `global_labels[i]` is what the data set calls the class whose task-local label is i.
+    Examples:
+        >>> from supsup_models import open_stream
+        >>> task = open_stream("split-digits")[4]
+        >>> task.index, task.name, task.classes, task.global_labels
+        (4, 'task-4', 2, (8, 9))
+        >>> images, labels = task.train.images(slice(0, 32)), task.train.labels[:32]
     """
 
     index: int
+    """Its place in the stream."""
     name: str
+    """The name under which its mask is stored."""
     classes: int
+    """How many classes it has."""
     train: TaskImages
+    """Labelled images for training."""
     test: TaskImages
+    """Labelled images for testing."""
     global_labels: tuple[int, ...]
+    """What the data set calls the class of each task-local label."""

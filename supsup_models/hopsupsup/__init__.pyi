@@ -7,7 +7,6 @@ from .recover import entropy_on as entropy_on
 from .recover import judge as judge
 from .recover import mean_state as mean_state
 from .recover import memory_per_layer as memory_per_layer
-from .recover import nearest_mask as nearest_mask
 from .recover import recover_mask as recover_mask
 from .recover import weight_forward as weight_forward
 from .setups import DENSE_ASSOCIATIVE as DENSE_ASSOCIATIVE

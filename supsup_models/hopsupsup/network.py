@@ -1,13 +1,14 @@
 """A frozen network whose hidden neurons, not its weights, are masked."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskstore import Mask, MaskSpec
+from supsup_models._names import check
 from supsup_models.errors import NetworkError
 from supsup_models.networks import seeded as random_init
 
@@ -41,8 +42,7 @@ class NeuronMaskedNetwork(nn.Module):
             raise NetworkError(
                 f"widths: expected inputs, hidden layers and outputs of at least 1, found {tuple(widths)}"
             )
-        if gate not in ("normalisation", "output"):
-            raise NetworkError(f"gate: expected 'normalisation' or 'output', found {gate!r}")
+        check("gate", gate, get_args(Gate))
         self.widths = tuple(widths)
         self.seed = seed
         self.output_gain = output_gain

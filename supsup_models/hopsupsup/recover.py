@@ -86,7 +86,7 @@ def recover_mask(
 
 
 def nearest_mask(
-    forward: Forward, masks: MaskMatrix, batches: Batches, steps: int, objective: Objective = objectives.Entropy()
+    forward: Forward, masks: MaskMatrix, batches: Batches, *, steps: int, objective: Objective = objectives.Entropy()
 ) -> int:
     """What a look-up without a memory says: the mask with the largest `-dH/dalpha` at the mean mask.
 
@@ -102,7 +102,7 @@ def nearest_mask(
     return int(masks.dot(total.numpy()).argmax())
 
 
-def judge(task: int, masks: MaskMatrix, found: Recovery, overlap_argmax: int) -> TaskRecovery:
+def judge(task: int, masks: MaskMatrix, found: Recovery, *, overlap_argmax: int) -> TaskRecovery:
     """Hold a recovery against the true mask."""
     truth = torch.from_numpy(masks[task].flat())
     wrong = pt.to_bits(found.pattern).cpu() != truth

@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -10,7 +9,7 @@ from torch import Tensor
 from hopfield import Memory, RecoveryRecipe
 from hopfield import patterns as pt
 from maskstore import Mask, MaskMatrix
-from supsup_models.data import LabelledImages, task_seed, unlabelled_batches
+from supsup_models.data import LabelledImages, Task, task_seed, unlabelled_batches
 from supsup_models.hopsupsup.network import NeuronMaskedNetwork
 from supsup_models.hopsupsup.recover import (
     Forward,
@@ -27,22 +26,6 @@ Progress = Callable[[str, int, int], None]
 """Told what is being done, how many tasks are done, and of how many."""
 Judge = Callable[[LabelledImages, Mask], float]
 """Test accuracy of a labelled split under a mask."""
-
-
-class TaskData(Protocol):
-    """What is needed of a task of a stream."""
-
-    @property
-    def train(self) -> LabelledImages:
-        """Labelled images for training."""
-
-    @property
-    def test(self) -> LabelledImages:
-        """Labelled images for testing."""
-
-    @property
-    def global_labels(self) -> tuple[int, ...]:
-        """The output that stands for each task-local label."""
 
 
 @dataclass(frozen=True)
@@ -70,7 +53,7 @@ class Relabelled:
 
 
 def train_stream(
-    model: NeuronMaskedNetwork, tasks: Sequence[TaskData], settings: NeuronTraining, *, seed: int, progress: Progress
+    model: NeuronMaskedNetwork, tasks: Sequence[Task], settings: NeuronTraining, *, seed: int, progress: Progress
 ) -> MaskMatrix:
     """A neuron mask for every task, named "task-0", "task-1", ..."""
     masks = MaskMatrix(model.spec)
@@ -119,8 +102,8 @@ def recover_stream(
         recovery = recover_mask(forward, memory, images, recipe, initial=start, objective=objective)
         # the same batches again: the look-up sees what recovery saw, no more
         images = unlabelled_batches(split, batch, seed=task_seed(seed, index))
-        plain = nearest_mask(forward, masks, images, recovery.steps, objective)
-        judged = judge(index, masks, recovery, plain)
+        plain = nearest_mask(forward, masks, images, steps=recovery.steps, objective=objective)
+        judged = judge(index, masks, recovery, overlap_argmax=plain)
         found.append(judged)
         under_true.append(accuracy(split, masks[index]))
         given = Mask.from_flat(pt.to_bits(recovery.pattern).cpu().numpy(), masks.spec)

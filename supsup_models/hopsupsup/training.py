@@ -10,6 +10,7 @@ from maskstore import Mask
 from maskstore.philox import Role, random_permutation
 from supsup_models.data import LabelledImages
 from supsup_models.hopsupsup.network import NeuronMaskedNetwork
+from supsup_models.networks import threshold
 
 
 @dataclass(frozen=True)
@@ -45,13 +46,11 @@ def train_neuron_mask(
                 settings.rate * 0.5 * (1 + torch.cos(torch.tensor(torch.pi * step / total)))
             )
         images = torch.as_tensor(split.images(chosen), dtype=torch.float32)
-        # 1 where the score is >= 0, the gradient straight through (Piggyback, Mallya et al. 2018)
-        mask = (scores >= 0).to(scores.dtype).detach() + (scores - scores.detach())
-        loss = F.cross_entropy(model(images, mask), labels[chosen])
+        loss = F.cross_entropy(model(images, threshold(scores)), labels[chosen])
         optimiser.zero_grad()
         torch.autograd.backward(loss)
         optimiser.step()
-    return Mask.from_flat((scores >= 0).detach().numpy(), model.spec)
+    return Mask.from_flat(threshold(scores.detach()).bool().numpy(), model.spec)
 
 
 @torch.no_grad()

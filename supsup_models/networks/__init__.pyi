@@ -6,9 +6,13 @@ from .masked import MaskedNetwork as MaskedNetwork
 from .mlp import ARCHITECTURES as ARCHITECTURES
 from .mlp import LayerFunction as LayerFunction
 from .mlp import MultilayerPerceptron as MultilayerPerceptron
+from .mlp import perceptron_backward as perceptron_backward
+from .mlp import perceptron_forward as perceptron_forward
+from .mlp import run_perceptron as run_perceptron
 from .resnet import RESNETS as RESNETS
 from .resnet import resnet_18_20 as resnet_18_20
 from .resnet import resnet_50 as resnet_50
+from .score_masks import threshold as threshold
 from .sparsity import SPARSITIES as SPARSITIES
 from .sparsity import erdos_renyi as erdos_renyi
 from .sparsity import kept_weights as kept_weights

@@ -26,19 +26,35 @@ _OWN_SHARE = 0.3
 
 
 class MaskedModel(nn.Module, ABC):
-    """A network of frozen weights that takes its mask as an argument.
+    """A network of frozen weights that takes its mask as an argument: a `MaskedNetwork`, or what `convert` makes.
 
-    All masked weights are one flat frozen tensor in spec order, `weights` `(spec.bits,)`. `inputs` values an image,
-    `outputs` logits of which the first `classes` are real; zero where the network does not say what an image is.
+    Training, task inference and evaluation take either. A class of your own has to say what is abstract here.
+
+    Examples:
+        >>> import torch
+        >>> from supsup_models import MaskedModel, MaskedNetwork, convert
+        >>> def kept(model: MaskedModel) -> float:
+        ...     return model.mask_of(model.initial_scores(task=0)).density
+        >>> plain = torch.nn.Sequential(torch.nn.Linear(64, 32), torch.nn.ReLU(), torch.nn.Linear(32, 10))
+        >>> models = [MaskedNetwork("lenet-300-100", inputs=64, outputs=10, seed=0), convert(plain, mask="edge-popup")]
+        >>> [round(kept(model), 1) for model in models]
+        [0.5, 0.5]
     """
 
     spec: MaskSpec
+    """The masked layers, in order."""
     weights: Tensor
+    """All masked weights, one flat frozen tensor `(spec.bits,)` in spec order."""
     seed: int
+    """What weights and initial scores follow from."""
     weight_gain: float
+    """How many times sqrt(2 / fan_in) the weights are."""
     inputs: int
+    """Values of an image; 0 where the network does not say what an image is, as `outputs` and `classes` then are."""
     outputs: int
+    """Number of logits."""
     classes: int
+    """How many of the outputs are real, the first ones; the others are superfluous."""
     densities: tuple[float, ...] | None = None
     """The share of each layer's weights that every mask keeps, in networks whose weights are scaled to match."""
 
@@ -95,6 +111,10 @@ class MaskedModel(nn.Module, ABC):
     @abstractmethod
     def prior(self, task: int) -> Prior:
         """What a decoder knows about the mask of a task trained from `initial_scores(task)`."""
+
+    @abstractmethod
+    def bank_meta(self) -> dict[str, Any]:
+        """What a bank of this network's masks says of it: `MaskBank.create(path, model.spec, meta=...)`."""
 
     @abstractmethod
     def mean_scores(self, mean: Tensor, scale: Tensor) -> Tensor:

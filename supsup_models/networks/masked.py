@@ -2,11 +2,13 @@
 
 from collections.abc import Sequence
 from math import sqrt
+from typing import Any, Self
 
 import torch
 from torch import Tensor
 
 from maskstore import MaskSpec
+from maskstore.bank import MaskSource
 from maskstore.priors import SeededScores
 from supsup_models._names import choose
 from supsup_models.errors import NetworkError, ShapeError, SparsityError
@@ -16,21 +18,49 @@ from supsup_models.networks.mlp import ARCHITECTURES, LayerFunction, MultilayerP
 from supsup_models.networks.score_masks import keep_largest, threshold
 from supsup_models.networks.sparsity import check_density, kept_weights
 
+_META = {"model": str, "inputs": int, "outputs": int, "classes": int, "weight_gain": float, "seed": int}
+"""What a bank says of its network, by kind; `densities` only of one that has any."""
+
 
 class MaskedNetwork(MaskedModel):
     """A network of frozen ±c weights, regenerated from `seed`, whose only trained part is the mask it is called with.
 
-    `arch` is a name in `ARCHITECTURES` or a `MultilayerPerceptron` of your own. `outputs` logits, of which the first
-    `classes` (default: all) are real; the others are the superfluous neurons of Wortsman et al. 2020, section 3.4.
-    `weight_gain` scales the weights: c = weight_gain * sqrt(2 / fan_in).
+    Args:
+        arch: a name in `ARCHITECTURES`, or a `MultilayerPerceptron` of your own.
+        inputs: values of an image.
+        outputs: logits. More than the classes leaves superfluous outputs, which tell the right mask from a wrong one
+            (Wortsman et al. 2020, section 3.4).
+        seed: what all weights follow from, 0 <= seed < 2**64.
+        classes: how many of the outputs are real, the first ones; None stands for all.
+        weight_gain: scales the weights: c = weight_gain * sqrt(2 / fan_in).
+        densities: one for each layer, in (0, 1]. A mask then keeps that share of the layer's weights, those of the
+            largest scores, and c is divided by sqrt(density), so that activations keep their size. None: a mask keeps
+            the weights whose score is not negative.
 
-    With `densities`, one for each layer, a mask keeps that share of the layer's weights (those of the largest scores),
-    and c is divided by sqrt(density), so that activations keep their size. Without, masks are thresholds of scores.
-    SparsityError for a density outside (0, 1] or too small for one weight.
+    All weights are one flat frozen buffer in spec order, `weights` `(spec.bits,)` float32; `layer_weights(flat)` views
+    any flat tensor by layer.
 
-    All weights are one flat frozen buffer in spec order, `weights` `(spec.bits,)`; `layer_weights(flat)` views any flat
-    tensor by layer. `forward` is `run` with one choice of what a layer computes; training, superposition and
-    per-image inference are the same `run` with others.
+    Raises:
+        UnknownNameError: for an architecture that there is not.
+        NetworkError: for sizes that no network has.
+        SparsityError: for a density outside (0, 1] or too small for one weight.
+
+    Examples:
+        A new network needs a seed, its masks are stored in a bank, and the bank gives both back:
+
+        >>> import tempfile, torch
+        >>> from maskstore import MaskBank
+        >>> from supsup_models import MaskedNetwork
+        >>> model = MaskedNetwork("lenet-300-100", inputs=64, outputs=10, seed=0)
+        >>> mask = model.mask_of(model.initial_scores(task=0))  # not trained: every other weight
+        >>> images = torch.ones(2, 64)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with MaskBank.create(f"{folder}/masks.bank", model.spec, meta=model.bank_meta()) as bank:
+        ...         bank.put("task-0", mask)
+        ...     with MaskBank.open(f"{folder}/masks.bank") as bank:
+        ...         again, stored = MaskedNetwork.from_bank(bank), bank["task-0"]
+        >>> torch.equal(model(images, mask), again(images, stored))
+        True
     """
 
     def __init__(
@@ -79,6 +109,55 @@ class MaskedNetwork(MaskedModel):
         flat = [random_init.weights(seed, i, layer.shape, gains[i]) for i, layer in enumerate(self.layers)]
         # Not persistent: a state dict holds nothing, because the seed gives everything back.
         self.register_buffer("weights", torch.cat([weight.reshape(-1) for weight in flat]), persistent=False)
+
+    @classmethod
+    def from_bank(cls, bank: MaskSource) -> Self:
+        """The network whose masks a bank or shard holds, made again from what it says: no weight is stored.
+
+        Args:
+            bank: an open `MaskBank` or shard that was created with `meta=model.bank_meta()`, or by `supsup train`.
+
+        Raises:
+            NetworkError: for a bank that does not say what the network needs to be made again, or says something else
+                than its masks do. A converted model (`supsup_models.convert`) needs its module, so it is refused too.
+
+        Examples:
+            >>> import tempfile
+            >>> from maskstore import MaskBank
+            >>> from supsup_models import MaskedNetwork
+            >>> model = MaskedNetwork("lenet-300-100", inputs=64, outputs=100, classes=10, seed=7)
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     with MaskBank.create(f"{folder}/masks.bank", model.spec, meta=model.bank_meta()) as bank:
+            ...         MaskedNetwork.from_bank(bank)
+            MaskedNetwork(lenet-300-100, inputs=64, outputs=100, classes=10, seed=7, weight_gain=1.0, densities=None)
+        """
+        meta = bank.meta
+        if others := sorted(meta.keys() & {"image_shape", "mask", "weights"}):
+            raise NetworkError(f"bank: expected masks of a MaskedNetwork, found {others[0]!r} of a converted model")
+        for name, kind in _META.items():
+            if name not in meta:
+                raise NetworkError(
+                    f"bank: expected {name!r} in its meta, found {', '.join(sorted(meta)) or 'nothing'}; "
+                    "meta=model.bank_meta() says all that its network needs"
+                )
+            if type(meta[name]) not in (kind, int):
+                raise NetworkError(f"bank: expected {kind.__name__} as {name!r} in its meta, found {meta[name]!r:.40}")
+        densities = meta.get("densities")
+        if densities is not None and (type(densities) is not list or {*map(type, densities)} - {float, int}):
+            raise NetworkError(f"bank: expected numbers as 'densities' in its meta, found {densities!r:.40}")
+        own = MultilayerPerceptron(meta["model"], tuple(layer.shape[0] for layer in bank.spec.layers[:-1]))
+        arch = ARCHITECTURES.get(own.name, own)
+        sizes = {name: meta[name] for name in _META if name != "model"}
+        shapes = arch.shapes(sizes["inputs"], sizes["outputs"])
+        if list(shapes.items()) != list(bank.spec.shapes.items()):
+            raise NetworkError(f"bank: expected masks of layers {shapes}, as its meta says, found {bank.spec!r}")
+        return cls(arch, **sizes, densities=densities)
+
+    def bank_meta(self) -> dict[str, Any]:
+        """What a bank of this network's masks has to say of it, JSON-ready: `from_bank` makes the network from that."""
+        named = {name: getattr(self, name) for name in ("inputs", "outputs", "classes", "weight_gain")}
+        densities = {} if self.densities is None else {"densities": list(self.densities)}
+        return {"model": self.architecture.name, **named, **densities, "seed": self.seed}
 
     def initial_scores(self, task: int) -> Tensor:
         """Scores that training of task number `task` starts from, flat `(spec.bits,)`, on the network's device."""

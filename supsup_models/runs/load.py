@@ -104,18 +104,16 @@ def task_extras(bank: MaskBank, model: MaskedModel) -> TaskExtras:
     return {name: bank.extras(name) for name in bank} if model.initial_statistics() else {}
 
 
-def bank_meta(record: RunRecord) -> dict[str, Any]:
+def bank_meta(model: MaskedModel, record: RunRecord) -> dict[str, Any]:
     """What a run's bank says about its network: with this and the masks, the model is whole."""
-    config = record.config
-    meta = {"model": config.model, **record.network, "seed": config.seed}
-    return meta if is_masked_network(config) else {**meta, "mask": config.mask, "weights": config.weights}
+    return {"model": record.config.model, **model.bank_meta()}
 
 
 def check_bank(bank: MaskBank, model: MaskedModel, record: RunRecord) -> None:
     """RunError unless a bank's masks are of the network that the record describes, seed included."""
     if bank.spec != model.spec:
         raise RunError(f"{bank.path}: expected masks of {model.spec!r}, found {bank.spec!r}")
-    expected = bank_meta(record)
+    expected = bank_meta(model, record)
     # what only the bank says of its network counts as well: masks of densities are of other weights than those without
     said = [name for name in _OPTIONAL if name in bank.meta and name not in expected]
     wrong = [f"{name} {bank.meta.get(name)!r} (not {expected.get(name)!r})" for name in (*expected, *said)

@@ -223,7 +223,7 @@ def _keep(model: MaskedModel, task: Task, trained: TrainedTask, bank: MaskBank) 
 def _open_bank(folder: Path, model: MaskedModel, record: RunRecord) -> MaskBank:
     path = bank_path(folder)
     if not path.exists():
-        return MaskBank.create(path, model.spec, meta=bank_meta(record))
+        return MaskBank.create(path, model.spec, meta=bank_meta(model, record))
     bank = MaskBank.open(path, "a")
     try:
         check_bank(bank, model, record)
@@ -256,12 +256,12 @@ def _new_record(config: RunConfig, recipe: Recipe, stream: TaskStream, device: t
         "weight_gain": recipe.weight_gain,
     }
     if recipe.sparse is not None:
-        sizes = {"inputs": stream.inputs, "outputs": config.outputs, "seed": config.seed}
-        network["densities"] = list(recipe.network(config.model, **sizes).densities or ())
+        shapes = ARCHITECTURES[config.model].shapes(stream.inputs, config.outputs)
+        network["densities"] = list(recipe.sparse.densities(shapes))
         if config.outputs == stream.classes:
             raise NetworkError(
                 f"recipe {recipe.name}: expected superfluous outputs, more than the stream's {stream.classes} classes, "
-                f"found {config.outputs} outputs; raise --outputs, or use --recipe dense"
+                f"found {config.outputs} outputs; ask for more outputs, or for recipe dense"
             )
     if not is_masked_network(config):
         network["image_shape"] = [stream.inputs] if config.model in ARCHITECTURES else list(stream.image_shape)

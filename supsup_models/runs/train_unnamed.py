@@ -74,9 +74,11 @@ def batches(stream: TaskStream, config: Any, batch_size: int, start: int) -> Ite
         if first + config.batches <= start:
             continue
         data = task.train
-        order = torch.from_numpy(batch_order(config.seed, task.index, len(data.labels), config.batches, batch_size))
-        for number in range(max(0, start - first), config.batches):
-            yield data.images(order[number]), data.labels[order[number]]
+        order = batch_order(
+            config.seed, task.index, images=len(data.labels), steps=config.batches, batch_size=batch_size
+        )
+        for rows in torch.from_numpy(order)[max(0, start - first) :]:
+            yield data.images(rows), data.labels[rows]
 
 
 def known_masks(bank: MaskBank) -> tuple[dict[str, KnownMask], int, int]:

@@ -1,14 +1,14 @@
-"""Training recipes: frozen, passed by hand, found by name.
+"""Training recipes: frozen settings, passed by hand, found by name in `RECIPES`.
 
 `paper` is the published one: threshold masks, RMSProp with learning rate 1e-4, batches of 128, weights ±sqrt(2/fan_in)
 (Wortsman et al. 2020, appendix on MNIST; the remaining settings are the defaults of torch's RMSprop).
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from math import cos, inf, pi
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, get_args
 
 from supsup_models._names import check, choose
 from supsup_models.errors import NetworkError
@@ -17,51 +17,74 @@ from supsup_models.networks import layer_densities
 if TYPE_CHECKING:
     from supsup_models.networks import MaskedNetwork, MultilayerPerceptron
 
-SCHEDULES = ("constant", "cosine")
-_INTERVALS: Mapping[str, Callable[[float], bool]] = {
-    "(0, inf)": lambda value: 0 < value < inf,
-    "[0, inf)": lambda value: 0 <= value < inf,
-    "[1, inf)": lambda value: 1 <= value < inf,
-    "[0, 1)": lambda value: 0 <= value < 1,
-    "[0, 1]": lambda value: 0 <= value <= 1,
-    "(0, 1]": lambda value: 0 < value <= 1,
-}
+Schedule = Literal["constant", "cosine"]
 
 
-def _check_in(interval: str, what: str, **values: float) -> None:
-    """NetworkError for a value outside of an interval, which a NaN always is."""
-    for name, value in values.items():
-        if not _INTERVALS[interval](value):
-            raise NetworkError(f"{what}: expected {name} in {interval}, found {value}")
+def _expect(holds: bool, what: str, found: float) -> None:
+    """NetworkError unless a setting is as expected; comparisons with NaN never hold."""
+    if not holds:
+        raise NetworkError(f"{what}, found {found}")
 
 
 @dataclass(frozen=True)
 class RMSProp:
-    """`v = alpha v + (1 - alpha) g²; s = s - lr g / (sqrt(v) + eps)`, torch's defaults."""
+    """RMSProp on the scores s with gradient g: `v = alpha v + (1 - alpha) g²; s = s - rate g / (sqrt(v) + eps)`.
+
+    Args:
+        learning_rate: the rate at the first step, above 0; a recipe's schedule may lower it.
+        alpha: how much of the running square v is kept each step, in [0, 1).
+        eps: added to the root, not negative.
+
+    Raises:
+        NetworkError: for a value out of its range.
+
+    Source: Tieleman and Hinton, lecture 6.5 of "Neural networks for machine learning", 2012; defaults as in torch.
+
+    Examples:
+        >>> from supsup_models import Recipe, RMSProp
+        >>> Recipe("faster", RMSProp(learning_rate=3e-4), schedule="cosine").optimiser
+        RMSProp(learning_rate=0.0003, alpha=0.99, eps=1e-08)
+    """
 
     learning_rate: float = 1e-4
     alpha: float = 0.99
     eps: float = 1e-8
 
     def __post_init__(self) -> None:
-        _check_in("(0, inf)", "RMSProp", learning_rate=self.learning_rate)
-        _check_in("[0, 1)", "RMSProp", alpha=self.alpha)
-        _check_in("[0, inf)", "RMSProp", eps=self.eps)
+        _expect(0 < self.learning_rate < inf, "RMSProp: expected learning_rate in (0, inf)", self.learning_rate)
+        _expect(0 <= self.alpha < 1, "RMSProp: expected alpha in [0, 1)", self.alpha)
+        _expect(0 <= self.eps < inf, "RMSProp: expected eps in [0, inf)", self.eps)
 
 
 @dataclass(frozen=True)
 class Adam:
-    """Kingma and Ba, ICLR 2015, with torch's defaults but for the rate."""
+    """Adam on the scores, as torch has it.
+
+    Args:
+        learning_rate: the rate at the first step, above 0; a recipe's schedule may lower it.
+        betas: how much of the running mean and of the running square is kept each step, in [0, 1).
+        eps: added to the root, not negative.
+
+    Raises:
+        NetworkError: for a value out of its range.
+
+    Source: Kingma and Ba, "Adam: a method for stochastic optimization", ICLR 2015; defaults as in torch.
+
+    Examples:
+        >>> from supsup_models import Adam, Recipe
+        >>> Recipe("edge-popup on digits", Adam(3e-3)).optimiser
+        Adam(learning_rate=0.003, betas=(0.9, 0.999), eps=1e-08)
+    """
 
     learning_rate: float = 1e-3
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
 
     def __post_init__(self) -> None:
-        first, second = self.betas
-        _check_in("(0, inf)", "Adam", learning_rate=self.learning_rate)
-        _check_in("[0, 1)", "Adam", first_beta=first, second_beta=second)
-        _check_in("[0, inf)", "Adam", eps=self.eps)
+        _expect(0 < self.learning_rate < inf, "Adam: expected learning_rate in (0, inf)", self.learning_rate)
+        for beta in self.betas:
+            _expect(0 <= beta < 1, "Adam: expected betas in [0, 1)", beta)
+        _expect(0 <= self.eps < inf, "Adam: expected eps in [0, inf)", self.eps)
 
 
 Optimiser = RMSProp | Adam
@@ -71,10 +94,10 @@ Optimiser = RMSProp | Adam
 class Sparse:
     """Masks that keep a fixed share of each layer's weights, and training that pays for their bits.
 
-    A mask of density p costs about H(p) bits a weight, whatever scores it came from, and what is random about a mask
-    of density one half is not paid for in accuracy; so the budget is spent on few weights, scaled up to match
-    (`MaskedNetwork`'s `densities`). Training starts dense and drops weights along a cubic schedule (Zhu and Gupta,
-    "To prune, or not to prune", 2017). `supsup_models.training.steps.sparse` has the loss.
+    A mask that keeps a share p of the weights takes about H(p) bits a weight, where H is the entropy of a coin. So a
+    sparse mask is small. The few weights that it keeps are scaled up to match (`MaskedNetwork`'s `densities`).
+    Training starts dense and drops weights along a cubic schedule (Zhu and Gupta, "To prune, or not to prune", 2017).
+    `supsup_models.training.steps.sparse` has the loss.
     """
 
     density: float
@@ -98,11 +121,15 @@ class Sparse:
     """Share of a batch's images that are shown shuffled as well, where a loss wants them."""
 
     def __post_init__(self) -> None:
-        what = "sparse recipe"  # `densities` checks the density
-        _check_in("(0, 1]", what, start_density=self.start_density, shuffled=self.shuffled)
-        _check_in("[0, 1]", what, settled=self.settled, one_shot_from=self.one_shot_from)
-        _check_in("[0, inf)", what, rate_weight=self.rate_weight, novelty_weight=self.novelty_weight)
-        _check_in("[0, inf)", what, one_shot_weight=self.one_shot_weight, margin=self.margin)
+        for name in ("start_density", "shuffled"):  # `densities` checks the density
+            value = getattr(self, name)
+            _expect(0 < value <= 1, f"sparse recipe: expected {name} in (0, 1]", value)
+        for name in ("settled", "one_shot_from"):
+            value = getattr(self, name)
+            _expect(0 <= value <= 1, f"sparse recipe: expected {name} in [0, 1]", value)
+        for name in ("rate_weight", "novelty_weight", "one_shot_weight", "margin"):
+            value = getattr(self, name)
+            _expect(0 <= value < inf, f"sparse recipe: expected {name} in [0, inf)", value)
 
     def densities(self, shapes: Mapping[str, tuple[int, ...]]) -> tuple[float, ...]:
         """Each layer's density; SparsityError for one that no layer can have."""
@@ -111,31 +138,54 @@ class Sparse:
 
 @dataclass(frozen=True)
 class Recipe:
-    """How one task's scores are trained."""
+    """How one task's scores are trained.
+
+    Args:
+        name: what runs and errors call it.
+        optimiser: `RMSProp` or `Adam`, with the learning rate of the first step.
+        schedule: "constant", or "cosine", which lowers the rate to zero along half a cosine.
+        batch_size: images a step.
+        weight_gain: frozen weights are ± weight_gain * sqrt(2 / fan_in). It is a property of the network too, the same
+            for all tasks.
+        sparse: density and prices of sparse masks; None trains threshold masks, as dense as training leaves them.
+
+    Raises:
+        UnknownNameError: for another schedule.
+        NetworkError: for a batch size below 1 or a weight gain that is not positive.
+
+    Examples:
+        >>> from supsup_models import Recipe, RMSProp
+        >>> recipe = Recipe("mine", RMSProp(1e-3), schedule="cosine", batch_size=64)
+        >>> [round(recipe.learning_rate(step, 100), 6) for step in (0, 50, 99)]
+        [0.001, 0.0005, 0.0]
+        >>> model = recipe.network("lenet-300-100", inputs=64, outputs=10, seed=0)
+        >>> model.spec.bits
+        50200
+    """
 
     name: str
     optimiser: Optimiser = RMSProp()
-    schedule: Literal["constant", "cosine"] = "constant"
+    schedule: Schedule = "constant"
     batch_size: int = 128
     weight_gain: float = 1.0
-    """Frozen weights are ± weight_gain * sqrt(2 / fan_in): a property of the network, the same for all tasks."""
     sparse: Sparse | None = None
-    """None: threshold masks, as dense as training leaves them."""
 
     def __post_init__(self) -> None:
-        check("schedule", self.schedule, SCHEDULES)
-        _check_in("[1, inf)", f"recipe {self.name!r}", batch_size=self.batch_size)
-        _check_in("(0, inf)", f"recipe {self.name!r}", weight_gain=self.weight_gain)
+        check("schedule", self.schedule, get_args(Schedule))
+        _expect(self.batch_size >= 1, f"recipe {self.name!r}: expected batch_size in [1, inf)", self.batch_size)
+        _expect(0 < self.weight_gain < inf, f"recipe {self.name!r}: expected weight_gain in (0, inf)", self.weight_gain)
 
     def network(
         self, arch: "str | MultilayerPerceptron", *, inputs: int, outputs: int, seed: int, classes: int | None = None
     ) -> "MaskedNetwork":
-        """A `MaskedNetwork` for masks of this recipe: with its weight gain, and for sparse masks with its densities."""
+        """A `MaskedNetwork` for masks of this recipe: with its weight gain, and for sparse masks with its densities.
+
+        Args are those of `MaskedNetwork`, and so are the errors.
+        """
         from supsup_models.networks import ARCHITECTURES, MaskedNetwork  # torch; a recipe alone needs none
 
         found = choose("model", arch, ARCHITECTURES) if isinstance(arch, str) else arch
-        shapes = {layer.name: layer.shape for layer in found.layers(inputs, outputs)}
-        densities = None if self.sparse is None else self.sparse.densities(shapes)
+        densities = None if self.sparse is None else self.sparse.densities(found.shapes(inputs, outputs))
         return MaskedNetwork(
             found, inputs=inputs, outputs=outputs, seed=seed, classes=classes,
             weight_gain=self.weight_gain, densities=densities,
@@ -152,9 +202,9 @@ EDGE_POPUP = Recipe("edge-popup", Adam(1e-3))
 """For edge-popup masks on convolutional networks: the rate of the published SplitCIFAR100 runs."""
 
 DENSE = Recipe("dense", RMSProp(3e-4), schedule="cosine")
-"""Threshold masks, more accurate than the paper's, with task inference intact: on ten permuted-MNIST tasks 94.9 against
-93.7 %, and one-shot finds the task of every single image. Larger weights would save bits and cost that: at 1.2 c 0.41
-bits a parameter and 95.6 %, but on permuted digits only 96 % of single images' tasks."""
+"""Threshold masks that are more accurate than the paper's: on ten permuted-MNIST tasks 94.9 against 93.7 %. One-shot
+inference still finds the task of every single image. Larger weights save bits but lose some of that: at 1.2 c masks
+take 0.41 bits a parameter and reach 95.6 %, but on permuted digits only 96 % of single images find their task."""
 
 DEFAULT = Recipe(
     "default",
@@ -162,8 +212,9 @@ DEFAULT = Recipe(
     schedule="cosine",
     sparse=Sparse(0.05, start_density=0.2, novelty_weight=0.3, one_shot_weight=0.02),
 )
-"""Sparse masks: a fraction of the bits, and more accurate; one-shot inference with G intact."""
+"""Sparse masks: a fraction of the bits, and more accurate. One-shot inference works with the objective G."""
 
 RECIPES: Mapping[str, Recipe] = MappingProxyType(
     {recipe.name: recipe for recipe in (Recipe("paper"), DENSE, DEFAULT, EDGE_POPUP)}
 )
+"""All recipes by name: "paper", "dense", "default" and "edge-popup"."""

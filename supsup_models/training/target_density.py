@@ -1,4 +1,4 @@
-"""Which density gives masks of so many bits: found by training a task at a few densities and coding what comes out."""
+"""The density whose masks take a given number of bits: a task is trained at a few densities and its masks are coded."""
 
 from collections.abc import Callable
 from math import log
@@ -19,7 +19,7 @@ def coded_bits(mask: Mask, prior: Prior) -> float:
     return 8 * size_of(encode_mask(Mix(), mask, prior)[1]) / mask.spec.bits
 
 
-def find_density(target: float, bits_at: Callable[[float], float], start: float, most: float, least: float) -> float:
+def find_density(target: float, bits_at: Callable[[float], float], *, start: float, most: float, least: float) -> float:
     """A density whose masks take between 0.96 times the target and the target, in bits per parameter.
 
     `bits_at` trains and codes a mask of a density; it is called at most six times, from `start`, and only within

@@ -1,6 +1,6 @@
 """Training one task: only its scores are floats, only its mask is kept."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from time import perf_counter
 
@@ -13,17 +13,24 @@ from maskstore import Mask, MaskMatrix
 from maskstore.priors import Prior, Uniform
 from supsup_models.data import LabelledImages, batch_order, checked_images, checked_labels
 from supsup_models.errors import NetworkError, TrainingStopped
-from supsup_models.networks import MaskedModel, MaskedNetwork
+from supsup_models.networks import MaskedModel
 from supsup_models.training.recipes import Recipe
-from supsup_models.training.steps import SparseStepper, Stepper, Stepping, fastest, make_stepper
+from supsup_models.training.steps import Stepping, make_step
 
 REPORT = 50  # batches between two reports
-BLOCK = 8  # batches made at a time: enough to make many at once, few enough to stay in the cache
+_BLOCK = 8  # batches made at a time: enough to make many at once, few enough to stay in the cache
 
 
 @dataclass(frozen=True)
 class NumberedTask:
-    """A task to train: its number, which seeds its initial scores and batches, and its images."""
+    """A task to train: its number, which seeds its initial scores and batches, and its images.
+
+    Examples:
+        >>> from supsup_models import NumberedTask, open_stream
+        >>> tasks = [NumberedTask(task.index, task.train) for task in open_stream("permuted-digits", tasks=3)]
+        >>> [task.number for task in tasks], len(tasks[0].data)
+        ([0, 1, 2], 1437)
+    """
 
     number: int
     data: LabelledImages
@@ -31,17 +38,34 @@ class NumberedTask:
 
 @dataclass(frozen=True)
 class TrainedTask:
-    """What training a task gives: the packed mask, the cross-entropy of the last batch, and the time.
+    """What training a task gives.
 
-    `extras` are float32 arrays that belong to the mask, the running statistics of normalisation layers: store them with
-    it. `prior` is what a decoder knows about the mask.
+    Examples:
+        A bank takes all that belongs to the mask, and what a decoder knows about it, which saves bits:
+
+        >>> import tempfile
+        >>> from maskstore import MaskBank
+        >>> from supsup_models import MaskedNetwork, Recipe, open_stream, train_task
+        >>> task = open_stream("permuted-digits")[0]
+        >>> model = MaskedNetwork("lenet-300-100", inputs=64, outputs=10, seed=0)
+        >>> trained = train_task(model, task.train, Recipe("short"), task=task.index, steps=10)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with MaskBank.create(f"{folder}/masks.bank", model.spec, meta=model.bank_meta()) as bank:
+        ...         bank.put(task.name, trained.mask, extras=trained.extras, prior=trained.prior)
+        ...         list(bank)
+        ['task-0']
     """
 
     mask: Mask
+    """The packed mask."""
     loss: float
+    """The mean cross-entropy of the last batch, in nats, before its step."""
     seconds: float
+    """The time that training took."""
     extras: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
+    """Arrays that belong to the mask: the running statistics of normalisation layers. Store them with it."""
     prior: Prior = field(default_factory=Uniform)
+    """What a decoder knows about the mask before it reads it."""
 
 
 def train_task(
@@ -56,56 +80,77 @@ def train_task(
     on_step: Callable[[int, float], None] | None = None,
     stop: Callable[[], bool] | None = None,
 ) -> TrainedTask:
-    """Train a mask for one task over `steps` batches.
+    """Train a mask for one task.
 
     Everything random (initial scores, batch order) comes from `model.seed` and the task's number. The data set stays in
-    memory, on the network's device, and gives images a few batches at a time. `stepping` is by default the fastest that
-    the processor offers (`stepping.fastest`). `on_step(step, loss)` is called every 50 steps; `stop()` is asked as
-    often, and training ends with TrainingStopped once it says so. With `transfer`, the scores start from the mean of
-    those masks instead (no mask in it: as without).
+    memory, on the network's device, and gives images a few batches at a time.
 
-    Raises ShapeError, ImageValueError or LabelValueError for data that does not fit, before a step is taken from it;
-    NetworkError if the recipe asks for another `weight_gain` than the network has, or the network takes no images.
+    Args:
+        model: the network; its weights stay as they are.
+        data: labelled images of the task, such as `stream[0].train`.
+        recipe: optimiser, schedule, batch size and kind of mask.
+        task: the task's number, not negative.
+        steps: how many batches to train for, at least 1.
+        stepping: "fused", "bfloat16" or "autograd"; None takes the fastest that can train this recipe here.
+        transfer: masks of earlier tasks, from whose mean the scores start; None or no mask starts from the seed.
+        on_step: called as `on_step(step, loss)` after every 50 steps.
+        stop: asked after every 50 steps; training ends when it says True.
+
+    Returns:
+        The mask, and what to store with it.
+
+    Raises:
+        ShapeError, ImageValueError, LabelValueError: for data that does not fit, before a step is taken from it.
+        NetworkError: for a recipe that asks for another `weight_gain` or kind of mask than the network has, a network
+            that takes no images, or a stepping that cannot train the recipe.
+        UnknownNameError: for another stepping.
+        TrainingStopped: if `stop` said so.
+
+    Source: Wortsman et al., "Supermasks in superposition", NeurIPS 2020, section 3.1.
+
+    Examples:
+        >>> from supsup_models import MaskedNetwork, Recipe, RMSProp, mask_accuracy, open_stream, train_task
+        >>> task = open_stream("permuted-digits")[0]
+        >>> model = MaskedNetwork("lenet-300-100", inputs=64, outputs=10, seed=0)
+        >>> trained = train_task(model, task.train, Recipe("short", RMSProp(1e-3)), task=0, steps=50)
+        >>> mask_accuracy(model, trained.mask, task.test) > 0.8
+        True
     """
     start = perf_counter()
     check_recipe(model, recipe, steps)
     model.check_takes_images()
-    data = data.to(model.device)
-    labels = checked_labels(data.labels, model.classes)
-    order = torch.from_numpy(batch_order(model.seed, task, len(labels), steps, recipe.batch_size)).to(model.device)
     earlier = transfer if transfer is not None and len(transfer) else None
     scores = model.initial_scores(task) if earlier is None else model.transfer_scores(earlier.mean(), task)
-    stepper = _stepper(model, scores, recipe, stepping, task, steps)
-    for first in range(0, steps, BLOCK):
-        block = order[first : first + BLOCK]
-        images = checked_images(data.images(block.reshape(-1)), model).view(*block.shape, model.inputs)
-        block_labels = labels[block]
-        for offset in range(len(block)):
-            step = first + offset
-            loss = stepper.step(images[offset], block_labels[offset], recipe.learning_rate(step, steps))
-            if (step + 1) % REPORT == 0:
-                if on_step is not None:
-                    on_step(step + 1, float(loss))
-                if stop is not None and stop():
-                    raise TrainingStopped(f"task {task}: stopped after {step + 1} of {steps} batches")
+    trained = make_step(model, scores, recipe, stepping=stepping, task=task, steps=steps)
+    for done, (images, labels) in enumerate(task_batches(model, data, recipe, task=task, steps=steps)):
+        loss = trained.step(images, labels, recipe.learning_rate(done, steps))
+        if (done + 1) % REPORT == 0:
+            if on_step is not None:
+                on_step(done + 1, float(loss))
+            if stop is not None and stop():
+                raise TrainingStopped(f"task {task}: stopped after {done + 1} of {steps} batches")
     return TrainedTask(
-        model.mask_of(stepper.scores),
+        model.mask_of(trained.scores),
         float(loss),
         perf_counter() - start,
-        extras={name: values.float().cpu().numpy() for name, values in stepper.statistics.items()},
+        extras={name: values.float().cpu().numpy() for name, values in trained.statistics.items()},
         prior=model.prior(task),  # after a transfer a share of the scores, and the weights, still are the seed's
     )
 
 
-def _stepper(
-    model: MaskedModel, scores: Tensor, recipe: Recipe, stepping: Stepping | None, task: int, steps: int
-) -> Stepper:
-    if recipe.sparse is None:
-        return make_stepper(stepping or fastest(model), model, scores, recipe.optimiser)
-    if not isinstance(model, MaskedNetwork):
-        raise NetworkError(f"recipe {recipe.name!r}: expected a MaskedNetwork, found {type(model).__name__}")
-    half = (stepping or fastest(model)) is Stepping.BFLOAT16
-    return SparseStepper(model, scores, recipe, task=task, steps=steps, half=half)
+def task_batches(
+    model: MaskedModel, data: LabelledImages, recipe: Recipe, *, task: int, steps: int
+) -> Iterator[tuple[Tensor, Tensor]]:
+    """Images `(b, inputs)` and labels `(b,)` of every step, on the network's device.
+
+    Raises ShapeError, ImageValueError or LabelValueError for data that does not fit, before it gives any of it.
+    """
+    data = data.to(model.device)
+    labels = checked_labels(data.labels, model.classes)
+    order = batch_order(model.seed, task, images=len(labels), steps=steps, batch_size=recipe.batch_size)
+    for block in torch.from_numpy(order).to(model.device).split(_BLOCK):
+        images = checked_images(data.images(block.reshape(-1)), model).view(*block.shape, model.inputs)
+        yield from zip(images, labels[block], strict=True)
 
 
 def check_recipe(model: MaskedModel, recipe: Recipe, steps: int) -> None:

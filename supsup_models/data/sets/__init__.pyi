@@ -1,8 +1,3 @@
-from .idx import IdxContent as IdxContent
-from .idx import read_idx as read_idx
-from .imagenet import MEAN as MEAN
-from .imagenet import SIZE as SIZE
-from .imagenet import STD as STD
 from .imagenet import ClassFolders as ClassFolders
 from .imagenet import ImageFiles as ImageFiles
 from .imagenet import find_imagenet as find_imagenet

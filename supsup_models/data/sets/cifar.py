@@ -39,7 +39,7 @@ class LabelledPixels(NamedTuple):
 def load_cifar100(data: Path | None = None) -> dict[str, LabelledPixels]:
     """The files "train" and "test", the binary layout before the python one.
 
-    They are looked for in `data` alone if it is given, else in the usual places (`lookup.search_places`): there, or in
+    They are looked for in `data` alone if it is given, else in the usual places (`find.search_places`): there, or in
     the folder that the archive unpacks to. Raises `DataNotFoundError` and `DataFormatError`.
     """
     places = search_places(data)
@@ -51,7 +51,7 @@ def load_cifar100(data: Path | None = None) -> dict[str, LabelledPixels]:
                     return {"train": read(where / train), "test": read(where / test)}
     raise DataNotFoundError(
         "CIFAR-100 not found: looked for train.bin and test.bin, or cifar-100-python/train and test, in "
-        f"{describe_places(places)}; to get it: unpack {_SOURCE} in a folder and name that with --data"
+        f"{describe_places(places)}; to get it: unpack {_SOURCE} in a folder and give it as data"
     )
 
 

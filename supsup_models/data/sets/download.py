@@ -1,11 +1,11 @@
 """Downloading the files of a data set: checked before they are moved into place, so that no bad file is ever left."""
 
 import http.client
-import os
-import tempfile
 import urllib.request
 from pathlib import Path
 
+from maskstore.errors import MaskStoreError
+from maskstore.files import replacing
 from supsup_models.data.sets.find import find_file, read_verified
 from supsup_models.data.sets.mnist import IDX_FILES, IdxDataSet
 from supsup_models.errors import DataFormatError, DataNotFoundError, DownloadError
@@ -27,8 +27,9 @@ def download_files(wanted: IdxDataSet, folder: Path) -> Path:
                 _download_file(wanted, folder, name, sha256)
             except DownloadError:
                 raise
-            except OSError as error:
-                raise DownloadError(f"{folder}: cannot be written ({error.strerror or error})") from None
+            except (OSError, MaskStoreError) as error:
+                reason = getattr(error, "strerror", None) or error
+                raise DownloadError(f"{folder}: cannot be written ({reason})") from None
     return folder
 
 
@@ -65,19 +66,10 @@ def _download_file(wanted: IdxDataSet, folder: Path, name: str, sha256: str) -> 
 
 def _keep_if_right(wanted: IdxDataSet, folder: Path, name: str, sha256: str, body: bytes) -> str | None:
     """Puts `body` in place as `name`.gz if its content has the hash; else says what is wrong with it."""
-    handle, temporary_name = tempfile.mkstemp(prefix=f".{name}.", dir=folder)
-    temporary = Path(temporary_name)
     try:
-        with os.fdopen(handle, "wb") as file:
-            file.write(body)
-            file.flush()
-            os.fsync(file.fileno())
-        try:
-            read_verified(wanted, temporary, name, sha256)
-        except DataFormatError as error:
-            return str(error).replace(str(temporary), "what came")
-        temporary.chmod(0o644)  # mkstemp's files are the owner's alone
-        temporary.replace(folder / f"{name}.gz")
-        return None
-    finally:
-        temporary.unlink(missing_ok=True)
+        with replacing(folder / f"{name}.gz", overwrite=True) as scratch:
+            scratch.write_bytes(body)
+            read_verified(wanted, scratch, name, sha256)
+    except DataFormatError as error:
+        return str(error).replace(str(scratch), "what came")
+    return None

@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, final
+from typing import TYPE_CHECKING, ClassVar, final
 
 import numpy as np
 import torch
@@ -35,14 +35,22 @@ _ATTEMPTS = 10  # at a random rectangle
 
 @dataclass(frozen=True)
 class ClassFolders:
-    """The folders of the classes that "train" and "val" have in common, by name; `sha256` is of all files' names."""
+    """The folders of the classes that "train" and "val" have in common, by name; `sha256` is of all files' names.
+
+    It says of its images what a `DataSet` says of those in memory.
+    """
 
     train: Mapping[str, tuple[Path, ...]]
     val: Mapping[str, tuple[Path, ...]]
-    sha256: str
+    sha256: Mapping[str, str]
+    name: ClassVar = "imagenet"
+    image_shape: ClassVar = (3, SIZE, SIZE)
+    inputs: ClassVar = 3 * SIZE * SIZE
+    mean: ClassVar = MEAN
+    std: ClassVar = STD
 
     @property
-    def classes(self) -> tuple[str, ...]:
+    def names(self) -> tuple[str, ...]:
         """Names of the classes, in order."""
         return tuple(self.train)
 
@@ -59,7 +67,7 @@ def find_imagenet(data: Path | None = None) -> ClassFolders:
                 return _listed(folder)
     raise DataNotFoundError(
         f"ImageNet not found: looked for train/ and val/ with a folder a class in {describe_places(places)}; "
-        "to get it: https://image-net.org, then name the folder with --data"
+        "to get it: https://image-net.org, then give the folder as data"
     )
 
 
@@ -74,7 +82,7 @@ def _listed(folder: Path) -> ClassFolders:
     for part, classes in found.items():
         for name, files in classes.items():
             digest.update("\0".join((part, name, *(file.name for file in files), "")).encode())
-    return ClassFolders(found["train"], found["val"], digest.hexdigest())
+    return ClassFolders(found["train"], found["val"], {"names": digest.hexdigest()})
 
 
 def _classes_in(folder: Path) -> dict[str, tuple[Path, ...]]:

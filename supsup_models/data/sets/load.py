@@ -60,7 +60,7 @@ def load_data_set(name: str, *, data: Path | None = None, download: bool = False
     """The data set `name`, one of `data_set_names()`.
 
     `data` is a folder with the four IDX files, or a parent that holds `mnist/` or `fashion-mnist/`; without it the
-    usual places are searched (`lookup.find_folder`). `digits` needs no files and ignores it. With `download`, a data
+    usual places are searched (`find.find_folder`). `digits` needs no files and ignores it. With `download`, a data
     set of IDX files that is in none of them is fetched into `data`, or else into the user's cache; CIFAR-100 never is
     (`cifar.load_cifar100`). Raises `UnknownDataSetError`,
     `DataNotFoundError`, `DataFormatError` (wrong data set, damaged file) or `DownloadError`.

@@ -5,21 +5,27 @@ Adam on the same batches. A learned number is counted as float32; what a seed gi
 """
 
 from abc import ABC, abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
-from itertools import pairwise
 from math import prod, sqrt
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
 from maskstore.philox import Role, random_uniform
 from supsup_models.data import Task, batch_order
 from supsup_models.errors import InferenceError, NetworkError
+from supsup_models.inference import entropy
+from supsup_models.networks import MultilayerPerceptron, run_perceptron
 
 SEED_BYTES = 8
 FLOAT_BYTES = 4
+
+Answers = tuple[NDArray[np.int64], NDArray[np.int64]]
+"""Tasks and labels of some images, `(b,)` each."""
 
 
 @dataclass(frozen=True)
@@ -38,10 +44,9 @@ class BaselineConfig:
         if min(self.inputs, self.classes, self.steps, self.batch_size, *self.hidden) < 1:
             raise NetworkError(f"baseline: expected sizes and steps of at least 1, found {self}")
 
-    def shapes(self, outputs: int | None = None) -> tuple[tuple[int, int], ...]:
-        """Shapes `(out, in)` of the layers, with `classes` outputs unless said."""
-        sizes = (self.inputs, *self.hidden, self.classes if outputs is None else outputs)
-        return tuple((to, of) for of, to in pairwise(sizes))
+    def shapes(self) -> tuple[tuple[int, ...], ...]:
+        """Shapes `(out, in)` of the layers."""
+        return tuple(MultilayerPerceptron("baseline", self.hidden).shapes(self.inputs, self.classes).values())
 
 
 class Baseline(ABC):
@@ -65,7 +70,7 @@ class Baseline(ABC):
         self._learn(task)
         self.tasks += 1
 
-    def predict(self, images: Tensor, task: int | None = None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def predict(self, images: Tensor, task: int | None = None) -> Answers:
         """Tasks and labels, `(b,)` each, of images `(b, inputs)`; `task` gives the task of all of them.
 
         Raises InferenceError before anything was learned, for a task that was not, or where the task is needed.
@@ -83,31 +88,84 @@ class Baseline(ABC):
     def _learn(self, task: Task) -> None: ...
 
     @abstractmethod
-    def _predict(self, images: Tensor, task: int | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]: ...
+    def _predict(self, images: Tensor, task: int | None) -> Answers: ...
+
+    def _descend(
+        self,
+        task: Task,
+        trained: list[Tensor],
+        logits: Callable[[Tensor], Tensor],
+        *,
+        offset: int = 0,
+        learning_rate: float | None = None,
+        penalty: Callable[[], Tensor] | None = None,
+        before_penalty: Callable[[], None] | None = None,
+        after_step: Callable[[], None] | None = None,
+    ) -> None:
+        """Train the tensors `trained` in place by Adam on the cross-entropy of `logits(images)`.
+
+        Batches are those of the masked network. Labels are shifted by `offset`, for outputs that count on over tasks;
+        `learning_rate` replaces the config's. `penalty()` is added to the loss; `before_penalty` sees the gradient of
+        the cross-entropy alone, `after_step` the numbers after each step.
+        """
+        config, count = self.config, len(task.train.labels)
+        for tensor in trained:
+            tensor.requires_grad_()
+        optimiser = torch.optim.Adam(trained, lr=learning_rate or config.learning_rate)
+        order = batch_order(config.seed, self.tasks, images=count, steps=config.steps, batch_size=config.batch_size)
+        for rows in torch.from_numpy(order):
+            optimiser.zero_grad()
+            loss = F.cross_entropy(logits(task.train.images(rows)), task.train.labels[rows] + offset)
+            loss.backward()
+            if before_penalty is not None:
+                before_penalty()
+            if penalty is not None:
+                penalty().backward()
+            optimiser.step()
+            if after_step is not None:
+                after_step()
+        for tensor in trained:
+            tensor.requires_grad_(False)
+            tensor.grad = None
 
     @abstractmethod
     def bytes(self) -> int:
         """Bytes to keep for what `predict` can do now; working memory of training is not counted."""
 
 
-def given(task: int, logits: Tensor) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+class TaskByTask(Baseline):
+    """A baseline with a network for each task; the task that is not given is the one of lowest entropy."""
+
+    @abstractmethod
+    def _logits(self, images: Tensor, task: int) -> Tensor:
+        """Logits `(b, classes)` of images under a learned task."""
+
+    def _predict(self, images: Tensor, task: int | None) -> Answers:
+        if task is not None:
+            return given(task, self._logits(images, task))
+        return least_uncertain(torch.stack([self._logits(images, each) for each in range(self.tasks)]))
+
+
+def given(task: int, logits: Tensor) -> Answers:
     """The answer where the task is given: that task for all, and the likeliest class."""
-    labels: NDArray[np.int64] = logits.argmax(dim=1).cpu().numpy()
-    return np.full(len(labels), task), labels
+    return np.full(len(logits), task), logits.argmax(dim=1).cpu().numpy()
 
 
-def least_uncertain(logits: Tensor) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def least_uncertain(logits: Tensor) -> Answers:
     """The answer from logits `(k, b, classes)` under each of k tasks: for each image the task of lowest entropy."""
-    log_p = torch.log_softmax(logits, dim=2)
-    tasks = (-(log_p.exp() * log_p).sum(dim=2)).argmin(dim=0)  # (b,)
+    return answers(entropy(logits).argmin(dim=0), logits)
+
+
+def answers(tasks: Tensor, logits: Tensor) -> Answers:
+    """Each image's task `(b,)`, and its likeliest class under it, from logits `(k, b, classes)` under k tasks."""
     labels = logits.argmax(dim=2).gather(0, tasks[None])[0]
     return tasks.cpu().numpy(), labels.cpu().numpy()
 
 
-def initial_layers(config: BaselineConfig, *, number: int = 0, outputs: int | None = None) -> list[Tensor]:
+def initial_layers(config: BaselineConfig, *, number: int = 0) -> list[Tensor]:
     """Seeded weights `(out, in)` of each layer, uniform with the variance 2 / in (Kaiming); `number` picks others."""
     layers = []
-    for index, shape in enumerate(config.shapes(outputs)):
+    for index, shape in enumerate(config.shapes()):
         uniform = random_uniform(config.seed, Role.INIT, prod(shape), layer=index, stream=number)
         layers.append(torch.from_numpy((uniform * sqrt(6.0 / shape[1])).astype(np.float32)).reshape(shape))
     return layers
@@ -115,18 +173,9 @@ def initial_layers(config: BaselineConfig, *, number: int = 0, outputs: int | No
 
 def run(layers: list[Tensor], images: Tensor) -> Tensor:
     """Logits of a multilayer perceptron with ReLU, `(b, in)` -> `(b, out)`."""
-    activation = images
-    for weight in layers[:-1]:
-        activation = torch.relu(activation @ weight.T)
-    return activation @ layers[-1].T
+    return run_perceptron(images, lambda index, activation: activation @ layers[index].T, len(layers))
 
 
-def batches(config: BaselineConfig, task: Task, number: int) -> list[Tensor]:
-    """Rows of the training images for each step of task `number`, the same as the masked network's; `(b,)` each."""
-    order = batch_order(config.seed, number, len(task.train.labels), config.steps, config.batch_size)
-    return list(torch.from_numpy(order))
-
-
-def numbers(tensors: list[Tensor]) -> int:
-    """How many numbers some tensors hold together."""
-    return sum(tensor.numel() for tensor in tensors)
+def float_bytes(*tensors: Tensor) -> int:
+    """Bytes of tensors of learned numbers."""
+    return FLOAT_BYTES * sum(tensor.numel() for tensor in tensors)

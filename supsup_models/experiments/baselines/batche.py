@@ -8,26 +8,25 @@ s_t^T (g * W) r_t, or exhaustively; the objective is the entropy, or "M", the ma
 2020).
 """
 
-from math import prod
-
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from maskstore.philox import Role, random_uniform
 from supsup_models._names import check
 from supsup_models.data import Task
 from supsup_models.experiments.baselines.base import (
-    FLOAT_BYTES,
     SEED_BYTES,
+    Answers,
     Baseline,
     BaselineConfig,
+    answers,
+    float_bytes,
     given,
     initial_layers,
-    numbers,
 )
-from supsup_models.experiments.baselines.training import descend
+from supsup_models.inference import entropy
+from supsup_models.networks import run_perceptron
 
 METHODS = ("one-shot", "exhaustive")
 OBJECTIVES = ("H", "M")
@@ -60,7 +59,7 @@ class BatchE(Baseline):
         rate = VECTOR_RATE
         if self._trained_weights and not self.tasks:
             trained, rate = trained + self._weights, self.config.learning_rate
-        descend(self.config, task, self.tasks, trained, lambda images: self._run(vectors, images), learning_rate=rate)
+        self._descend(task, trained, lambda images: self._run(vectors, images), learning_rate=rate)
         self._vectors.append(vectors)
 
     def _signs(self, layer: int, side: int, size: int) -> Tensor:
@@ -71,44 +70,36 @@ class BatchE(Baseline):
         return torch.from_numpy(np.sign(uniform).astype(np.float32))
 
     def _run(self, vectors: list[tuple[Tensor, Tensor]], images: Tensor) -> Tensor:
-        activation = images
-        for index, (weight, (s, r)) in enumerate(zip(self._weights, vectors, strict=True)):
-            activation = ((activation * r) @ weight.T) * s
-            if index < len(vectors) - 1:
-                activation = torch.relu(activation)
-        return activation
+        def linear(index: int, activation: Tensor) -> Tensor:
+            s, r = vectors[index]
+            return ((activation * r) @ self._weights[index].T) * s
 
-    def _predict(self, images: Tensor, task: int | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+        return run_perceptron(images, linear, len(vectors))
+
+    def _predict(self, images: Tensor, task: int | None) -> Answers:
         if task is not None:
             return given(task, self._run(self._vectors[task], images))
         logits = torch.stack([self._run(vectors, images) for vectors in self._vectors])  # (k, b, classes)
         scores = self.one_shot(images) if self.method == "one-shot" else -self._cost(logits).T  # (b, k)
-        tasks = scores.argmax(dim=1)
-        labels = logits.argmax(dim=2).gather(0, tasks[None])[0]
-        return tasks.cpu().numpy(), labels.cpu().numpy()
+        return answers(scores.argmax(dim=1), logits)
 
     def one_shot(self, images: Tensor) -> Tensor:
         """-dL/dalpha at alpha = 1/k for each image and task, `(b, k)`: higher is more likely."""
         with torch.enable_grad():
             alpha = torch.full((len(images), self.tasks), 1 / self.tasks, requires_grad=True)
-            activation = images
-            for index, weight in enumerate(self._weights):
-                s = torch.stack([vectors[index][0] for vectors in self._vectors])  # (k, out)
-                r = torch.stack([vectors[index][1] for vectors in self._vectors])  # (k, in)
+
+            def linear(index: int, activation: Tensor) -> Tensor:
+                s, r = (torch.stack([vectors[index][side] for vectors in self._vectors]) for side in (0, 1))
                 # every image has its own alpha: (b, k, out) from (b, 1, in) * (k, in)
-                scaled = ((activation[:, None] * r) @ weight.T) * s
-                activation = (alpha[:, :, None] * scaled).sum(dim=1)
-                if index < len(self._weights) - 1:
-                    activation = torch.relu(activation)
-            cost = self._cost(activation).sum()
+                scaled = ((activation[:, None] * r) @ self._weights[index].T) * s
+                return (alpha[:, :, None] * scaled).sum(dim=1)
+
+            cost = self._cost(run_perceptron(images, linear, len(self._weights))).sum()
         return -torch.autograd.grad(cost, alpha)[0]
 
     def _cost(self, logits: Tensor) -> Tensor:
-        log_p = torch.log_softmax(logits, dim=-1)
-        if self.objective == "M":
-            return -log_p.amax(dim=-1)
-        return -(log_p.exp() * log_p).sum(dim=-1)
+        return entropy(logits) if self.objective == "H" else -torch.log_softmax(logits, dim=-1).amax(dim=-1)
 
     def bytes(self) -> int:
-        shared = FLOAT_BYTES * numbers(self._weights) if self._trained_weights else SEED_BYTES
-        return shared + FLOAT_BYTES * sum(prod(v.shape) for task in self._vectors for pair in task for v in pair)
+        shared = float_bytes(*self._weights) if self._trained_weights else SEED_BYTES
+        return shared + float_bytes(*(vector for task in self._vectors for pair in task for vector in pair))

@@ -1,25 +1,20 @@
 """Upper bound: a trained network for each task. Lower bound: one network trained on and on."""
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
+from itertools import chain
+
 from torch import Tensor
 
 from supsup_models.data import Task
 from supsup_models.experiments.baselines.base import (
-    FLOAT_BYTES,
-    Baseline,
     BaselineConfig,
-    given,
+    TaskByTask,
+    float_bytes,
     initial_layers,
-    least_uncertain,
-    numbers,
     run,
 )
-from supsup_models.experiments.baselines.training import descend
 
 
-class UpperBound(Baseline):
+class UpperBound(TaskByTask):
     """Every task its own trained network; nothing is shared, so nothing is forgotten."""
 
     name = "upper bound"
@@ -31,19 +26,17 @@ class UpperBound(Baseline):
 
     def _learn(self, task: Task) -> None:
         layers = initial_layers(self.config, number=self.tasks)
-        descend(self.config, task, self.tasks, layers, lambda images: run(layers, images))
+        self._descend(task, layers, lambda images: run(layers, images))
         self._networks.append(layers)
 
-    def _predict(self, images: Tensor, task: int | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        if task is not None:
-            return given(task, run(self._networks[task], images))
-        return least_uncertain(torch.stack([run(layers, images) for layers in self._networks]))
+    def _logits(self, images: Tensor, task: int) -> Tensor:
+        return run(self._networks[task], images)
 
     def bytes(self) -> int:
-        return FLOAT_BYTES * sum(numbers(layers) for layers in self._networks)
+        return float_bytes(*chain.from_iterable(self._networks))
 
 
-class LowerBound(Baseline):
+class LowerBound(TaskByTask):
     """One network, trained on each task in turn with the same outputs; it answers as for its last task."""
 
     name = "lower bound"
@@ -54,11 +47,10 @@ class LowerBound(Baseline):
         self._layers = initial_layers(config)
 
     def _learn(self, task: Task) -> None:
-        descend(self.config, task, self.tasks, self._layers, lambda images: run(self._layers, images))
+        self._descend(task, self._layers, lambda images: run(self._layers, images))
 
-    def _predict(self, images: Tensor, task: int | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        assert task is not None
-        return given(task, run(self._layers, images))
+    def _logits(self, images: Tensor, task: int) -> Tensor:
+        return run(self._layers, images)
 
     def bytes(self) -> int:
-        return FLOAT_BYTES * numbers(self._layers)
+        return float_bytes(*self._layers)

@@ -9,6 +9,7 @@ from torch import Tensor
 from supsup_models.data import Task
 from supsup_models.experiments.baselines.base import BaselineConfig
 from supsup_models.experiments.baselines.regularised import Regularised
+from supsup_models.networks import perceptron_backward, perceptron_forward
 
 _FISHER_IMAGES = 256
 
@@ -43,17 +44,15 @@ def fisher_diagonal(layers: list[Tensor], images: Tensor) -> list[Tensor]:
     of squares, and the mean over images one matrix product a layer. The expectation is taken over every class: the
     likeliest one alone, which a trained network is sure of, would leave almost nothing.
     """
-    activations = [images]
-    for weight in layers[:-1]:
-        activations.append(torch.relu(activations[-1] @ weight.T))
+    activations, logits = perceptron_forward(images, layers)
     squared = [activation**2 for activation in activations]
-    probabilities = torch.softmax(activations[-1] @ layers[-1].T, dim=1)
+    probabilities = torch.softmax(logits, dim=1)
     result = [torch.zeros_like(layer) for layer in layers]
     for answer in range(probabilities.shape[1]):
         delta = -probabilities
         delta[:, answer] += 1
         weight = (probabilities[:, answer] / len(images)).unsqueeze(1)
-        for index in range(len(layers) - 1, -1, -1):
-            result[index] += (weight * delta**2).T @ squared[index]
-            delta = (delta @ layers[index]) * (activations[index] > 0)
+        deltas = perceptron_backward(delta, activations, layers)
+        for total, at, square in zip(result, deltas, squared, strict=True):
+            total += (weight * at**2).T @ square
     return result

@@ -8,28 +8,24 @@ looks like noise under one's own context.
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from maskstore.philox import Role, random_uniform
 from supsup_models._names import check
 from supsup_models.data import Task
 from supsup_models.experiments.baselines.base import (
-    FLOAT_BYTES,
     SEED_BYTES,
-    Baseline,
     BaselineConfig,
-    given,
+    TaskByTask,
+    float_bytes,
     initial_layers,
-    least_uncertain,
-    numbers,
 )
-from supsup_models.experiments.baselines.training import descend
+from supsup_models.networks import run_perceptron
 
 CONTEXTS = ("binary", "rotation")
 
 
-class PSP(Baseline):
+class PSP(TaskByTask):
     """One set of weights, a context for each task. Contexts come from the seed and cost nothing."""
 
     finds_tasks = True
@@ -43,7 +39,7 @@ class PSP(Baseline):
 
     def _learn(self, task: Task) -> None:
         contexts = self.contexts(self.tasks)
-        descend(self.config, task, self.tasks, self._weights, lambda images: self._run(contexts, images))
+        self._descend(task, self._weights, lambda images: self._run(contexts, images))
 
     def contexts(self, task: int) -> list[Tensor]:
         """The context of each layer: `(in,)` signs, or an orthogonal matrix `(in, in)`."""
@@ -63,18 +59,15 @@ class PSP(Baseline):
         return result
 
     def _run(self, contexts: list[Tensor], images: Tensor) -> Tensor:
-        activation = images
-        for index, (weight, context) in enumerate(zip(self._weights, contexts, strict=True)):
-            activation = activation * context if context.ndim == 1 else activation @ context.T
-            activation = activation @ weight.T
-            if index < len(contexts) - 1:
-                activation = torch.relu(activation)
-        return activation
+        def linear(index: int, activation: Tensor) -> Tensor:
+            context = contexts[index]
+            seen = activation * context if context.ndim == 1 else activation @ context.T
+            return seen @ self._weights[index].T
 
-    def _predict(self, images: Tensor, task: int | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        if task is not None:
-            return given(task, self._run(self.contexts(task), images))
-        return least_uncertain(torch.stack([self._run(self.contexts(t), images) for t in range(self.tasks)]))
+        return run_perceptron(images, linear, len(contexts))
+
+    def _logits(self, images: Tensor, task: int) -> Tensor:
+        return self._run(self.contexts(task), images)
 
     def bytes(self) -> int:
-        return SEED_BYTES + FLOAT_BYTES * numbers(self._weights)
+        return SEED_BYTES + float_bytes(*self._weights)

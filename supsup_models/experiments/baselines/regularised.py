@@ -7,15 +7,20 @@ published figures for permuted MNIST were measured: van de Ven & Tolias, "Three 
 
 from abc import abstractmethod
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from supsup_models.data import Task
 from supsup_models.errors import InferenceError
-from supsup_models.experiments.baselines.base import FLOAT_BYTES, Baseline, BaselineConfig, initial_layers, numbers, run
-from supsup_models.experiments.baselines.training import descend
+from supsup_models.experiments.baselines.base import (
+    Answers,
+    Baseline,
+    BaselineConfig,
+    float_bytes,
+    given,
+    initial_layers,
+    run,
+)
 
 
 class Regularised(Baseline):
@@ -44,10 +49,8 @@ class Regularised(Baseline):
         layers = self._layers()
         before = [layer.clone() for layer in layers]
         self._start(layers)
-        descend(
-            self.config,
+        self._descend(
             task,
-            self.tasks,
             layers,
             lambda images: run(layers, images),
             offset=self.tasks * self.config.classes,
@@ -84,18 +87,17 @@ class Regularised(Baseline):
     def _kept(self, importance: list[Tensor]) -> list[Tensor]:
         """What remains of the earlier tasks' importance."""
 
-    def _predict(self, images: Tensor, task: int | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    def _predict(self, images: Tensor, task: int | None) -> Answers:
         classes = self.config.classes
         logits = run(self._layers(), images)
         if task is not None:
-            logits = logits[:, task * classes : (task + 1) * classes]
-            return np.full(len(images), task), logits.argmax(dim=1).cpu().numpy()
-        answers: NDArray[np.int64] = logits.argmax(dim=1).cpu().numpy()
-        return answers // classes, answers % classes
+            return given(task, logits[:, task * classes : (task + 1) * classes])
+        found = logits.argmax(dim=1).cpu().numpy()
+        return found // classes, found % classes
 
     def bytes(self) -> int:
         """The weights; and, as learning is never over, the importance and the anchor that the next task needs."""
-        return FLOAT_BYTES * (numbers(self._layers()) + numbers(self._importance) + numbers(self._anchor))
+        return float_bytes(*self._layers(), *self._importance, *self._anchor)
 
 
 def _extended(tensor: Tensor, rows: int) -> Tensor:

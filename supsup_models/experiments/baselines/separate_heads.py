@@ -3,27 +3,20 @@
 The trunk is trained on the first task and frozen then, or random for ever.
 """
 
-import numpy as np
-import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from supsup_models.data import Task
 from supsup_models.experiments.baselines.base import (
-    FLOAT_BYTES,
     SEED_BYTES,
-    Baseline,
     BaselineConfig,
-    given,
+    TaskByTask,
+    float_bytes,
     initial_layers,
-    least_uncertain,
-    numbers,
     run,
 )
-from supsup_models.experiments.baselines.training import descend
 
 
-class SeparateHeads(Baseline):
+class SeparateHeads(TaskByTask):
     """A frozen trunk and a trained head a task."""
 
     finds_tasks = True
@@ -38,14 +31,12 @@ class SeparateHeads(Baseline):
     def _learn(self, task: Task) -> None:
         head = initial_layers(self.config, number=self.tasks)[-1]
         trained = [*self._trunk, head] if self._trained_trunk and not self.tasks else [head]
-        descend(self.config, task, self.tasks, trained, lambda images: run([*self._trunk, head], images))
+        self._descend(task, trained, lambda images: run([*self._trunk, head], images))
         self._heads.append(head)
 
-    def _predict(self, images: Tensor, task: int | None) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-        if task is not None:
-            return given(task, run([*self._trunk, self._heads[task]], images))
-        return least_uncertain(torch.stack([run([*self._trunk, head], images) for head in self._heads]))
+    def _logits(self, images: Tensor, task: int) -> Tensor:
+        return run([*self._trunk, self._heads[task]], images)
 
     def bytes(self) -> int:
-        trunk = FLOAT_BYTES * numbers(self._trunk) if self._trained_trunk else SEED_BYTES
-        return trunk + FLOAT_BYTES * numbers(self._heads)
+        trunk = float_bytes(*self._trunk) if self._trained_trunk else SEED_BYTES
+        return trunk + float_bytes(*self._heads)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
+from typing import get_args
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +17,8 @@ from supsup_models.networks.convert.layers import MaskedParameter, find_masked, 
 from supsup_models.networks.convert.model import Conversion, ConvertedModel, MaskRule, WeightInit
 from supsup_models.networks.sparsity import check_density, layer_densities
 
-MASK_RULES = ("threshold", "edge-popup")
-WEIGHT_INITS = ("signed-constant", "kaiming", "keep")
+MASK_RULES: tuple[MaskRule, ...] = get_args(MaskRule)
+WEIGHT_INITS: tuple[WeightInit, ...] = get_args(WeightInit)
 DEFAULT_DENSITY = 0.5  # where a layer has most subnetworks
 
 
@@ -37,24 +38,48 @@ def convert(
 ) -> ConvertedModel:
     """A frozen, masked copy of a module; the module itself is left as it is.
 
-    Masked are the weights of every Linear and Conv1d/2d/3d, the projections of every MultiheadAttention, and with
-    `embeddings` those of every Embedding. Modules whose dotted path matches a pattern in `skip` are left out, with all
-    that is inside them. Everything is frozen.
+    Masked are the weights of every Linear and Conv1d/2d/3d, and the projections of every MultiheadAttention. Everything
+    is frozen. Running statistics of normalisation layers are per task, see `ConvertedModel`.
 
-    mask: "threshold" (s >= 0) or "edge-popup" (the largest |s| of each layer; how many, `density` and `sparsity` say: a
-    total density, default 0.5, shared out by "uniform", "er" or "erk", or a density for each layer by name).
+    Args:
+        module: any module of such layers.
+        mask: "threshold" keeps the weights of scores that are not negative; "edge-popup" keeps those of each layer's
+            largest |s|, as many as `density` says.
+        weights: "signed-constant" (± weight_gain sqrt(2 / fan_in)) or "kaiming" (uniform, of the same variance) draws
+            them from `seed`; biases of masked layers become zero and normalisation layers lose their affine part.
+            "keep" leaves weights, biases and affine parts as they come, for masks on a trained network (Piggyback).
+            All other parameters stay as they are.
+        seed: what weights and initial scores follow from.
+        weight_gain: scales drawn weights, above 0.
+        skip: patterns such as "head.*" of dotted paths. Modules that match are left out, with all inside them.
+        embeddings: whether the weights of every Embedding are masked too.
+        density: of edge-popup masks: the share of all weights to keep, in (0, 1], None for 0.5; or each layer's own
+            share by name.
+        sparsity: how the layers share out a total density: "uniform", "er", "erk" or "equal".
+        image_shape: the shape of one image, such as (1, 28, 28): data sets hold images flat. `train_task` and
+            `infer_task` need it.
+        classes: how many of the outputs are real, the first ones; None stands for all.
 
-    weights: "signed-constant" (± weight_gain sqrt(2 / fan_in)) or "kaiming" (uniform, of the same variance), both from
-    `seed`; biases of masked layers become zero and normalisation layers lose their affine part. "keep" leaves weights,
-    biases and affine parts as they come, for masks on a trained network (Piggyback). Running statistics are per task,
-    see `ConvertedModel`. All other parameters stay as they are.
+    Returns:
+        The copy, which takes a mask in every call.
 
-    image_shape: the shape of one image, such as (1, 28, 28): data sets hold images flat. Needed by `train_task` and
-    `infer_task`. `classes`: how many of the outputs are real (default: all).
+    Raises:
+        ConversionError: for a module with nothing to mask, a pattern that matches nothing, weights of several dtypes
+            or on several devices, or an image shape that the module does not take.
+        SparsityError: for densities outside (0, 1].
+        NetworkError: for a weight gain that is not positive.
+        UnknownNameError: for other names.
 
-    Raises ConversionError for a module with nothing to mask, a pattern that matches nothing, weights of several dtypes
-    or on several devices, or an image shape that the module does not take; SparsityError for densities outside (0, 1];
-    NetworkError for a weight gain that is not positive; UnknownNameError for other names.
+    Source: Mallya et al., "Piggyback", ECCV 2018 (threshold); Ramanujan et al., CVPR 2020 (edge-popup).
+
+    Examples:
+        >>> import torch
+        >>> from supsup_models import convert
+        >>> plain = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.Flatten(), torch.nn.Linear(144, 10))
+        >>> model = convert(plain, mask="edge-popup", density=0.3, image_shape=(1, 8, 8))
+        >>> mask = model.mask_of(model.initial_scores(task=0))
+        >>> model(torch.ones(2, 64), mask).shape
+        torch.Size([2, 10])
     """
     check("mask", mask, MASK_RULES)
     check("weights", weights, WEIGHT_INITS)
@@ -76,7 +101,21 @@ def convert(
 
 
 def mask_spec(module: nn.Module, *, skip: Iterable[str] = (), embeddings: bool = False) -> MaskSpec:
-    """The layers that `convert` would mask, before it does: what densities by layer can be worked out from."""
+    """The layers that `convert` would mask, before it does: what densities by layer can be worked out from.
+
+    Args:
+        module, skip, embeddings: as in `convert`.
+
+    Raises:
+        ConversionError: for a module with nothing to mask, or a pattern that matches nothing.
+
+    Examples:
+        >>> import torch
+        >>> from supsup_models import mask_spec
+        >>> plain = torch.nn.Sequential(torch.nn.Conv2d(1, 4, 3), torch.nn.Flatten(), torch.nn.Linear(144, 10))
+        >>> dict(mask_spec(plain, skip="0").shapes)
+        {'2.weight': (10, 144)}
+    """
     masked = find_masked(module, find_skipped(module, _patterns(skip)), embeddings)
     return MaskSpec({parameter.name: parameter.shape for parameter in masked})
 

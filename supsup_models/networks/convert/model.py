@@ -61,8 +61,22 @@ class ConvertedModel(MaskedModel):
 
     `model(x, mask)` runs the module with weights W * mask; further arguments go to the module. Layers of `spec` are
     named as the parameters are in the module's state dict. `module` is the module without its masked parameters and
-    without running statistics; the state dict holds what a seed cannot give back (with kept weights, those too), and
+    without running statistics. The state dict holds what a seed cannot give back (with kept weights, those too), and
     nothing that depends on a task.
+
+    Examples:
+        >>> import torch
+        >>> from supsup_models import convert
+        >>> plain = torch.nn.Sequential(torch.nn.Linear(64, 32), torch.nn.BatchNorm1d(32), torch.nn.Linear(32, 10))
+        >>> model = convert(plain, image_shape=(64,))
+        >>> mask, statistics = model.mask_of(model.initial_scores(task=0)), model.initial_statistics()
+        >>> sorted(statistics)  # of each task: training gives them as `extras`, a bank keeps them
+        ['1.running_mean', '1.running_var']
+        >>> with model.apply_mask(mask, statistics):
+        ...     logits = model(torch.ones(2, 64))
+        >>> single = model.export(mask, statistics).eval()  # a plain module: nothing of this library is left
+        >>> torch.allclose(single(torch.ones(2, 64)), logits)
+        True
     """
 
     def __init__(
@@ -220,6 +234,13 @@ class ConvertedModel(MaskedModel):
         if extras is not None:
             statistics.put_back(module, statistics.checked(extras, self._starts()))
         return module
+
+    def bank_meta(self) -> dict[str, Any]:
+        """What a bank of this network's masks says of it, JSON-ready; its module has to be made by other means."""
+        how = self.conversion
+        sizes = {name: getattr(self, name) for name in ("inputs", "outputs", "classes", "weight_gain")}
+        shape = {} if how.image_shape is None else {"image_shape": list(how.image_shape)}
+        return {**sizes, **shape, "seed": self.seed, "mask": how.mask, "weights": how.weights}
 
     # -- pieces ---------------------------------------------------------------------------------------------------
 

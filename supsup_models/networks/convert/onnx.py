@@ -13,11 +13,29 @@ from supsup_models.networks.convert.model import ConvertedModel
 
 
 def export_onnx(
-    model: ConvertedModel, mask: AnyMask, path: str | os.PathLike[str], example: Any, extras: Extras = None
+    model: ConvertedModel, mask: AnyMask, path: str | os.PathLike[str], example: Any, *, extras: Extras = None
 ) -> None:
-    """Write `model.export(mask, extras)`, in evaluation mode, for inputs of the shape of the tensor `example`.
+    """Write one task as an ONNX file: `model.export(mask, extras)`, in evaluation mode.
 
-    Raises ExportError, which says what to install, if a package is missing.
+    Args:
+        model: what `convert` made.
+        mask: the task's mask; None writes the full network.
+        path: the file to write.
+        example: a tensor of the shape that the file's inputs have.
+        extras: the task's normalisation statistics, if its network has any.
+
+    Raises:
+        ExportError: without the packages onnx and onnxscript; it says what to install.
+
+    Examples:
+        >>> import tempfile, torch
+        >>> from importlib.util import find_spec
+        >>> from supsup_models import convert, export_onnx
+        >>> model = convert(torch.nn.Sequential(torch.nn.Linear(64, 10)), image_shape=(64,))
+        >>> mask = model.mask_of(model.initial_scores(task=0))
+        >>> if find_spec("onnx") and find_spec("onnxscript"):
+        ...     with tempfile.TemporaryDirectory() as folder:
+        ...         export_onnx(model, mask, f"{folder}/task-0.onnx", torch.zeros(1, 64))
     """
     missing = [name for name in ("onnx", "onnxscript") if find_spec(name) is None]
     if missing:

@@ -16,7 +16,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from maskstore.kernels import LANES, compiled
+from maskstore.kernels import LANES, compiled, cpu_features
 from maskstore.kernels.ir import FLOATS, INTS, ZEROS, data, function, load, splat, store
 
 _SHORTS = ir.VectorType(ir.IntType(16), LANES)
@@ -69,6 +69,11 @@ def _update_vectors(typing_context, gradient, weights, scores, square, effective
 @compiled
 def _update(gradient, weights, scores, square, effective, constants):
     _update_vectors(gradient, weights, scores, square, effective, scores.size // 16, constants)
+
+
+def has_bfloat16() -> bool:
+    """Whether this processor multiplies bfloat16 in hardware."""
+    return bool(cpu_features() & {"amx-bf16", "avx512bf16"})
 
 
 def padded(size: int) -> int:

@@ -4,14 +4,14 @@ The loss of a batch of images x with labels y, and of some of the same images wi
 
     CE(f(x), y) + rate_weight * bits(M) + novelty_weight * N(f(x')) + one_shot_weight * S(M; x, x').
 
-**bits** is what the codec will need, under a model like that of the `mix` codec: weight ij of a layer is kept with
-probability p_ij = r_i c_j / d, r, c and d being the shares kept of its row, its column and the layer, looked at every
-5 steps. The
-derivative by M_ij is log2((1 - p_ij) / p_ij), less the layer's own, since the budget of ones is fixed.
+**bits** is what the codec will need, under a model like that of the `mix` codec. Weight ij of a layer is kept with
+probability p_ij = r_i c_j / d, where r_i, c_j and d are the shares kept of its row, its column and the layer. They are
+computed anew every 5 steps. The derivative by M_ij is log2((1 - p_ij) / p_ij), less the same at the layer's density,
+since the number of ones is fixed.
 
-**N** asks for superfluous answers, all alike, to images of no task: a wrong mask then gives itself away. (Hendrycks,
-Mazeika and Dietterich, "Deep anomaly detection with outlier exposure", ICLR 2019; the outliers are the task's own
-images, all shuffled by one permutation a step.)
+**N** asks for superfluous answers, all equally likely, to images of no task. Such answers then give a wrong mask away.
+(Hendrycks, Mazeika and Dietterich, "Deep anomaly detection with outlier exposure", ICLR 2019. The outliers are the
+task's own images, all shuffled by one permutation a step.)
 
 **S** trains the mask for one-shot inference. Taken at the expected superposition (`superposition.expected_weights`)
 instead of the mean of other tasks' masks, the derivative g(x) = dG/dM is a fixed function of the image, so the score of
@@ -19,7 +19,7 @@ one-shot inference, -<g(x), M>, is linear in the mask. As a z-score among random
 
     z(x) = -<g(x), M - d> / sqrt(sum_l d_l (1 - d_l) |g_l(x)|²),     S = softplus(margin - z(x)) + softplus(z(x') + 1).
 
-Nothing here sees another task's images or masks.
+No image or mask of another task is used.
 """
 
 from math import log2, sqrt
@@ -30,16 +30,16 @@ from torch import Tensor
 
 from maskstore.philox import Role, random_permutation
 from supsup_models.errors import NetworkError
-from supsup_models.networks import MaskedNetwork, kept_weights
+from supsup_models.networks import MaskedNetwork, kept_weights, perceptron_backward, perceptron_forward
 from supsup_models.training.recipes import Adam, Recipe, Sparse
-from supsup_models.training.steps.fused import Stepper
+from supsup_models.training.steps.base import Step
 
 _REFRESH = 10  # steps between two looks for the thresholds that keep a density
 _PRICED = 5  # steps between two looks at the rows' and columns' shares
 _PSEUDO = 8.0  # bits' worth of the layer's density in every row's and column's share: no share is ever zero
 
 
-class SparseStepper(Stepper):
+class SparseStep(Step):
     """Trains the scores of a sparse mask for a multilayer perceptron; see the module for the loss.
 
     Scores are scaled so that every layer's initial ones are uniform in ±1/2, whatever its fan-in: one rate suits all.
@@ -83,15 +83,15 @@ class SparseStepper(Stepper):
         self._done = 0
 
     @torch.no_grad()
-    def step(self, images: Tensor, labels: Tensor, learning_rate: float) -> Tensor:
+    def step(self, images: Tensor, labels: Tensor, rate: float) -> Tensor:
         densities = densities_at(self._done / self._steps, self._sparse, self._densities)
         self._choose(densities)
         # weights are scaled to the density of the moment, which ends at the network's own
         scales = [c * sqrt(p / d) for c, p, d in zip(self._constants, self._densities, densities, strict=True)]
         shown = self._with_shuffled(images.to(self._masked[0].dtype))
-        activations, logits = _forward(shown, self._masked, scales)
+        activations, logits = perceptron_forward(shown, self._masked, scales=scales)
         loss, delta = self._answers(logits, labels)
-        deltas = _backward(delta, activations, self._masked, scales)
+        deltas = perceptron_backward(delta, activations, self._masked, scales=scales)
         for product, at, activation in zip(self._products, deltas, activations, strict=True):
             torch.mm(at.t(), activation, out=product)
         if self._sparse.one_shot_weight and self._done >= self._sparse.one_shot_from * self._steps:
@@ -102,7 +102,7 @@ class SparseStepper(Stepper):
         if self._sparse.rate_weight:
             self._add_prices()
         for group in self._optimiser.param_groups:
-            group["lr"] = learning_rate
+            group["lr"] = rate
         self._optimiser.step()
         self._done += 1
         return loss
@@ -141,10 +141,10 @@ class SparseStepper(Stepper):
     ) -> None:
         """Add the gradient of S by W M, in units of each layer's scale, to `_products`."""
         expected = [c * p for c, p in zip(self._constants, self._densities, strict=True)]
-        at, logits = _forward(shown, self._signs, expected)
+        at, logits = perceptron_forward(shown, self._signs, scales=expected)
         cost = torch.softmax(logits, dim=1)
         cost[:, : self._model.classes] = 0.0
-        deltas = _backward(cost, at, self._signs, expected)
+        deltas = perceptron_backward(cost, at, self._signs, scales=expected)
         inner = logits.new_zeros(len(logits))
         variance = logits.new_zeros(len(logits))
         for index, density in enumerate(densities):
@@ -185,11 +185,10 @@ def densities_at(progress: float, sparse: Sparse, final: tuple[float, ...]) -> t
 
 
 def bit_prices(mask: Tensor) -> Tensor:
-    """What one more bit costs at each place of a mask `(out, in)` of 0.0 and 1.0, less that at the layer's density.
+    """What one more bit costs at each place of a mask, less what it costs at the layer's density: float `(out, in)`.
 
-    Float `(out, in)`, in coded bits.
-
-    Under the codec's model p_ij = r_i c_j / d (see the module); negative in rows and columns that keep many weights.
+    The mask is `(out, in)` of 0.0 and 1.0; costs are in coded bits, under the codec's model p_ij = r_i c_j / d (see the
+    module). They are negative in rows and columns that keep many weights.
     """
     density = float(mask.mean())
     rows = (mask.sum(dim=1) + _PSEUDO * density) / (mask.shape[1] + _PSEUDO)
@@ -197,25 +196,3 @@ def bit_prices(mask: Tensor) -> Tensor:
     kept = (rows.unsqueeze(1) * columns / max(density, 1e-12)).clamp_(1e-4, 0.9)
     own = min(max(density, 1e-4), 0.9)
     return torch.log2((1.0 - kept) / kept).sub_(log2((1.0 - own) / own))
-
-
-def _forward(images: Tensor, signs: list[Tensor], scales: list[float]) -> tuple[list[Tensor], Tensor]:
-    """The input of every layer, and the logits in float32, of weights that are signs times a scale a layer."""
-    activations = [images]
-    for weight, scale in zip(signs[:-1], scales[:-1], strict=True):
-        activations.append(torch.mm(activations[-1], weight.t()).relu_().mul_(scale))
-    return activations, torch.mm(activations[-1], signs[-1].t()).to(_accurate(images)).mul_(scales[-1])
-
-
-def _backward(delta: Tensor, activations: list[Tensor], signs: list[Tensor], scales: list[float]) -> list[Tensor]:
-    """The gradient at the linear output of every layer, from that at the logits."""
-    deltas = [delta.to(activations[0].dtype)]
-    for index in range(len(signs) - 1, 0, -1):
-        through = torch.mm(deltas[0], signs[index]).mul_(scales[index])
-        deltas.insert(0, torch.ops.aten.threshold_backward(through, activations[index], 0))
-    return deltas
-
-
-def _accurate(like: Tensor) -> torch.dtype:
-    """What logits are kept in: float32, or float64 where all else is."""
-    return torch.promote_types(like.dtype, torch.float32)

@@ -40,7 +40,7 @@ def model() -> MaskedNetwork:
 def batches(stream: TaskStream, order: Sequence[int], count: int = BATCHES) -> Iterator[tuple[Tensor, Tensor]]:
     for visit, index in enumerate(order):
         data = stream[index].train
-        for rows in torch.from_numpy(batch_order(visit, index, len(data.labels), count, 128)):
+        for rows in torch.from_numpy(batch_order(visit, index, images=len(data.labels), steps=count, batch_size=128)):
             yield data.images(rows), data.labels[rows]
 
 

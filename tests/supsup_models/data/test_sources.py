@@ -113,7 +113,15 @@ def test_nothing_found_says_what_where_and_how_to_get_it(tmp_path: Path, monkeyp
         load_data_set("fashion-mnist")
     message = str(caught.value)
     assert "\n" not in message
-    for part in ("Fashion-MNIST", IDX_FILES[0], "$MASKSTORE_DATA", "cache", "system", "--data", "apt install dataset"):
+    for part in (
+        "Fashion-MNIST",
+        IDX_FILES[0],
+        "$MASKSTORE_DATA",
+        "cache",
+        "system",
+        "give it as data",
+        "apt install dataset",
+    ):
         assert part in message
 
 

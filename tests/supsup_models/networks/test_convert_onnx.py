@@ -30,7 +30,7 @@ def test_one_task_as_onnx_gives_equal_outputs(tmp_path: Path) -> None:
     images = torch.randn(5, 1, 8, 8, generator=torch.Generator().manual_seed(0))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # the exporter's own, about its dependencies
-        export_onnx(model, mask, tmp_path / "model.onnx", images, extras)
+        export_onnx(model, mask, tmp_path / "model.onnx", images, extras=extras)
         import onnx
         from onnx.reference import ReferenceEvaluator
 

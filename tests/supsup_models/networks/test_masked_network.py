@@ -1,13 +1,17 @@
 """The network: a mask is an argument, in any of its forms, and nothing of a call stays behind."""
 
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
 
-from maskstore import Mask, MaskSpec, MaskStoreError
-from supsup_models import ARCHITECTURES, MaskedNetwork, SupSupError
+from maskstore import Mask, MaskBank, MaskSpec, MaskStoreError
+from supsup_models import ARCHITECTURES, MaskedNetwork, SupSupError, convert
 from supsup_models.errors import DeviceError, NetworkError, ShapeError, UnknownNameError
+from supsup_models.networks import MultilayerPerceptron
 from tests.helpers.masks import random_mask
 from tests.helpers.networks import network
 
@@ -91,3 +95,55 @@ def test_images_on_another_device_are_named() -> None:
     model = MaskedNetwork("lenet-300-100", inputs=4, outputs=3, seed=0)
     with pytest.raises(DeviceError, match="images: expected them on cpu, where the weights are, found meta"):
         model(torch.zeros(2, 4, device="meta"))
+
+
+@pytest.mark.parametrize(
+    ("arch", "densities"),
+    [("lenet-300-100", None), ("lenet-300-100", (0.1, 0.2, 0.5)), (MultilayerPerceptron("own", (7, 5)), None)],
+)
+def test_a_bank_gives_its_network_back(
+    arch: str | MultilayerPerceptron, densities: tuple[float, ...] | None, tmp_path: Path
+) -> None:
+    model = MaskedNetwork(arch, inputs=6, outputs=4, seed=2**64 - 1, classes=3, weight_gain=1.25, densities=densities)
+    path, images, mask = tmp_path / "masks.bank", torch.randn(3, 6), random_mask(model.spec, 0.5, 0)
+    with MaskBank.create(path, model.spec, meta=model.bank_meta()) as bank:
+        bank.put("task-0", mask)
+    with MaskBank.open(path) as bank:
+        again = MaskedNetwork.from_bank(bank)
+        assert torch.equal(again.weights, model.weights)
+        assert torch.equal(again(images, bank["task-0"]), model(images, mask))
+    assert repr(again) == repr(model)
+    assert again.bank_meta() == model.bank_meta() == bank.meta
+
+
+@pytest.mark.parametrize(
+    ("change", "phrase"),
+    [
+        ({"seed": None}, r"expected 'seed' in its meta, found classes, inputs, .*; meta=model.bank_meta\(\)"),
+        ({"model": None}, "expected 'model' in its meta"),
+        ({"seed": "0"}, "expected int as 'seed' in its meta, found '0'"),
+        ({"outputs": True}, "expected int as 'outputs' in its meta, found True"),
+        ({"densities": "half"}, "expected numbers as 'densities' in its meta, found 'half'"),
+        ({"outputs": 5}, r"expected masks of layers .*\(5, 5\).*, as its meta says"),
+        ({"model": "lenet-300-100"}, "expected masks of layers .*300"),
+        ({"weights": "kaiming"}, "expected masks of a MaskedNetwork, found 'weights' of a converted model"),
+    ],
+)
+def test_a_bank_that_does_not_say_what_its_network_needs_is_refused(
+    change: dict[str, Any], phrase: str, model: MaskedNetwork, tmp_path: Path
+) -> None:
+    meta = {name: value for name, value in {**model.bank_meta(), **change}.items() if value is not None}
+    with (
+        MaskBank.create(tmp_path / "masks.bank", model.spec, meta=meta) as bank,
+        pytest.raises(NetworkError, match=phrase),
+    ):
+        MaskedNetwork.from_bank(bank)
+
+
+def test_a_bank_of_a_converted_model_is_refused(tmp_path: Path) -> None:
+    model = convert(MultilayerPerceptron("small", (7, 5)).module(6, 4), image_shape=(6,))
+    with (
+        MaskBank.create(tmp_path / "masks.bank", model.spec, meta=model.bank_meta()) as bank,
+        pytest.raises(NetworkError, match="found 'image_shape' of a converted model"),
+    ):
+        MaskedNetwork.from_bank(bank)

@@ -26,10 +26,10 @@ def test_resnet_50_has_the_published_size() -> None:
 
 def test_resnet_18_has_the_published_size() -> None:
     """With 64 base channels and the large stem it is the usual ResNet-18 of 11 689 512 parameters."""
-    from supsup_models.networks.resnet import BasicBlock, ResNet
+    from supsup_models.networks.resnet import ResNet
 
     with torch.device("meta"):
-        net = ResNet(BasicBlock, (2, 2, 2, 2), width=64, outputs=1000, stem="imagenet")
+        net = ResNet((2, 2, 2, 2), bottleneck=False, width=64, outputs=1000, stem="imagenet")
     assert parameters(net) == 11_689_512
 
 

@@ -76,7 +76,7 @@ def test_both_gates_are_one_network_for_bits_and_two_for_soft_masks() -> None:
     bits = (torch.rand(70, generator=torch.Generator().manual_seed(2)) < 0.5).float()
     assert torch.allclose(inside(images, bits), after(images, bits), atol=1e-5)
     assert not torch.allclose(inside(images, 0.5 * bits), after(images, 0.5 * bits), atol=1e-2)
-    with pytest.raises(NetworkError, match="gate"):
+    with pytest.raises(UnknownNameError, match="gate: expected one of normalisation, output, found 'input'"):
         NeuronMaskedNetwork((20, 30, 5), gate="input")  # type: ignore[arg-type]
     with pytest.raises(NetworkError, match="widths"):
         NeuronMaskedNetwork((20, 5))

@@ -15,7 +15,7 @@ from maskstore import MaskBank
 from maskstore.errors import BankFullError
 from supsup_models.errors import RunError
 from supsup_models.inference.calibration import Calibration
-from supsup_models.runs.load import bank_meta, check_bank, make_network
+from supsup_models.runs.load import check_bank, make_network
 from supsup_models.runs.record import RunConfig, RunRecord, calibration_path, record_path
 
 
@@ -98,7 +98,7 @@ def test_masks_of_a_network_with_densities_and_of_one_without_are_not_taken_for_
     dense = RunRecord.read(tmp_path)
     records = {"dense": dense, "sparse": replace(dense, network={**dense.network, "densities": [0.1, 0.1, 0.2]})}
     models = {name: make_network(record, torch.device("cpu")) for name, record in records.items()}
-    with MaskBank.create(tmp_path / "masks.bank", models[of_bank].spec, meta=bank_meta(records.pop(of_bank))) as bank:
-        ((name, other),) = records.items()
+    with MaskBank.create(tmp_path / "masks.bank", models[of_bank].spec, meta=models[of_bank].bank_meta()) as bank:
+        ((name, other),) = ((name, other) for name, other in records.items() if name != of_bank)
         with pytest.raises(RunError, match=r"masks of this run's network, found those of densities"):
             check_bank(bank, models[name], other)

@@ -29,13 +29,13 @@ from supsup_models import (
 )
 from supsup_models.data.tasks import Split
 from supsup_models.errors import BatchStatisticsError, LabelValueError, NetworkError, ShapeError
-from supsup_models.networks.resnet import BasicBlock, ResNet
+from supsup_models.networks.resnet import ResNet
 
 RECIPE = Recipe("short", Adam(1e-3), batch_size=32)
 
 
 def small_resnet(outputs: int, width: int = 6) -> ConvertedModel:
-    net = ResNet(BasicBlock, (1, 1, 1, 1), width=width, outputs=outputs, channels=1, stem="cifar")
+    net = ResNet((1, 1, 1, 1), bottleneck=False, width=width, outputs=outputs, channels=1, stem="cifar")
     return convert(net, mask="edge-popup", sparsity="er", density=0.32, seed=1, image_shape=(1, 8, 8))
 
 

@@ -9,12 +9,24 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from supsup_models import MaskedNetwork, Recipe, RMSProp, train_many, train_task
+from supsup_models import (
+    Adam,
+    ConvertedModel,
+    MaskedModel,
+    MaskedNetwork,
+    Recipe,
+    RMSProp,
+    convert,
+    train_many,
+    train_task,
+)
 from supsup_models.data.gather import gather, reference_gather
 from supsup_models.data.tasks import Split
-from supsup_models.errors import LabelValueError, NetworkError, TrainingStopped
-from supsup_models.training.many import Together, tasks_at_once
-from supsup_models.training.steps.fused import Stepping, make_stepper
+from supsup_models.errors import LabelValueError, NetworkError, TrainingStopped, UnknownNameError
+from supsup_models.networks import MultilayerPerceptron
+from supsup_models.training.many import TOGETHER, Together, tasks_at_once
+from supsup_models.training.recipes import Sparse
+from supsup_models.training.steps import Stepping, fastest, make_step
 from supsup_models.training.steps.rmsprop_kernel import padded, reference_update, update
 from supsup_models.training.task import NumberedTask, TrainedTask
 from tests.helpers.networks import network
@@ -82,13 +94,11 @@ def test_gathered_images_are_their_reference(rows: int, columns: int, seed: int)
 def test_a_step_in_bfloat16_stays_near_the_definition() -> None:
     model, data = _network(), _blobs(0)
     half, definition = (
-        make_stepper(kind, model, model.initial_scores(1), RMSProp(1e-3))
-        for kind in (Stepping.BFLOAT16, Stepping.AUTOGRAD)
+        make_step(model, model.initial_scores(1), Recipe("r", RMSProp(1e-3)), stepping=stepping)
+        for stepping in ("bfloat16", "autograd")
     )
     images = data.images(slice(0, 32))
-    losses = [
-        [float(stepper.step(images, data.labels[:32], 1e-3)) for _ in range(40)] for stepper in (half, definition)
-    ]
+    losses = [[float(each.step(images, data.labels[:32], 1e-3)) for _ in range(40)] for each in (half, definition)]
     assert losses[0][0] == pytest.approx(losses[1][0], rel=0.02)
     assert losses[0][-1] == pytest.approx(losses[1][-1], rel=0.1)
     same_bits = (half.scores >= 0) == (definition.scores >= 0)
@@ -99,7 +109,68 @@ def test_bfloat16_needs_one_constant_a_layer() -> None:
     model = _network()
     model.weights[5] *= 1.5
     with pytest.raises(NetworkError, match="one c a layer"):
-        make_stepper(Stepping.BFLOAT16, model, model.initial_scores(0), RMSProp())
+        make_step(model, model.initial_scores(0), Recipe("r"), stepping="bfloat16")
+
+
+SPARSE = Recipe("sparse", Adam(1e-2), sparse=Sparse(0.4))
+
+
+def _converted() -> ConvertedModel:
+    module = MultilayerPerceptron("small", (5,)).module(12, 6)
+    return convert(module, image_shape=(12,), classes=3)
+
+
+def test_the_default_is_the_fastest_that_can_do_it() -> None:
+    """On float64, which no processor multiplies as bfloat16, so that the answer is the same everywhere."""
+    model, sparse = (
+        _network().double(),
+        SPARSE.network(MultilayerPerceptron("small", (5,)), inputs=12, outputs=6, seed=0),
+    )
+    assert fastest(model, Recipe("r")) == "fused"
+    assert fastest(sparse.double(), SPARSE) == "fused"
+    assert fastest(model, Recipe("r", Adam())) == "autograd"
+    assert fastest(_converted(), Recipe("r")) == "autograd"
+    for recipe in (Recipe("r"), Recipe("r", Adam())):
+        step, explicit = (
+            make_step(model, model.initial_scores(0), recipe, stepping=stepping)
+            for stepping in (None, fastest(model, recipe))
+        )
+        assert type(step) is type(explicit)
+
+
+@pytest.mark.parametrize(
+    ("model", "recipe", "stepping", "phrase"),
+    [
+        (_network(), Recipe("r", Adam()), "fused", "stepping fused: expected a MaskedNetwork and RMSProp, .* and Adam"),
+        (_network(), Recipe("r", Adam()), "bfloat16", "stepping bfloat16: .*found MaskedNetwork and Adam"),
+        (_converted(), Recipe("r"), "fused", "stepping fused: .*found ConvertedModel and RMSProp"),
+        (_converted(), Recipe("r"), "bfloat16", "stepping bfloat16: .*found ConvertedModel"),
+        (_network(), SPARSE, "autograd", "stepping autograd: expected no sparse masks, found recipe 'sparse'"),
+        (_converted(), SPARSE, None, "recipe 'sparse': expected a MaskedNetwork, found ConvertedModel"),
+    ],
+)
+def test_a_stepping_that_cannot_do_it_is_refused(
+    model: MaskedModel, recipe: Recipe, stepping: Stepping | None, phrase: str
+) -> None:
+    with pytest.raises(NetworkError, match=phrase):
+        make_step(model, model.initial_scores(0), recipe, stepping=stepping)
+
+
+def test_unknown_steppings_and_ways_to_share_are_refused() -> None:
+    model = _network()
+    with pytest.raises(UnknownNameError, match="did you mean 'fused'"):
+        make_step(model, model.initial_scores(0), Recipe("r"), stepping="fusd")  # type: ignore[arg-type]
+    with pytest.raises(UnknownNameError, match="did you mean 'stacked'"):
+        train_many(model, [], Recipe("r"), steps=1, together="stackd")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("recipe", "stepping"), [(Recipe("r", Adam()), None), (SPARSE, None), (Recipe("r"), "autograd"), (SPARSE, "fused")]
+)
+def test_a_stack_trains_threshold_masks_by_rmsprop_only(recipe: Recipe, stepping: Stepping | None) -> None:
+    tasks = [NumberedTask(0, _blobs(0))]
+    with pytest.raises(NetworkError, match="stacked training: expected RMSProp, threshold masks and no stepping but"):
+        train_many(_network(), tasks, recipe, steps=1, stepping=stepping, together="stacked")
 
 
 SEVERAL = [NumberedTask(number, _blobs(number)) for number in (4, 0, 7, 2, 9)]
@@ -109,12 +180,10 @@ COSINE = Recipe("r", RMSProp(1e-3), schedule="cosine", batch_size=16)
 @pytest.fixture(scope="module")
 def separate_runs() -> list[TrainedTask]:
     model = _network().double()
-    return [
-        train_task(model, task.data, COSINE, task=task.number, steps=60, stepping=Stepping.AUTOGRAD) for task in SEVERAL
-    ]
+    return [train_task(model, task.data, COSINE, task=task.number, steps=60, stepping="autograd") for task in SEVERAL]
 
 
-@pytest.mark.parametrize("together", Together)
+@pytest.mark.parametrize("together", TOGETHER)
 @pytest.mark.parametrize("at_once", [1, 2, 3, 8])
 def test_many_tasks_equal_separate_runs(together: Together, at_once: int, separate_runs: list[TrainedTask]) -> None:
     """In float64, so that rounding cannot flip a mask bit."""
@@ -126,7 +195,7 @@ def test_many_tasks_equal_separate_runs(together: Together, at_once: int, separa
         assert trained.loss == pytest.approx(alone.loss, rel=1e-8)
 
 
-@pytest.mark.parametrize("together", Together)
+@pytest.mark.parametrize("together", TOGETHER)
 def test_many_tasks_report_by_number(together: Together) -> None:
     seen: list[tuple[int, int]] = []
     tasks = [NumberedTask(number, _blobs(number)) for number in (5, 6)]
@@ -155,7 +224,7 @@ def test_closing_stops_what_is_in_training() -> None:
         train_task(_network(), _blobs(0), Recipe("r", batch_size=8), task=0, steps=100, stop=lambda: True)
 
 
-@pytest.mark.parametrize("together", Together)
+@pytest.mark.parametrize("together", TOGETHER)
 def test_bad_data_of_one_task_is_refused(together: Together) -> None:
     bad = _blobs(1, classes=5)
     tasks = [NumberedTask(0, _blobs(0)), NumberedTask(1, bad)]
@@ -168,7 +237,7 @@ def test_bad_data_of_one_task_is_refused(together: Together) -> None:
 
 
 def test_tasks_at_once_is_at_least_one() -> None:
-    for together in Together:
+    for together in TOGETHER:
         assert tasks_at_once(_network(), 128, together) >= 1
 
 

@@ -25,7 +25,7 @@ from supsup_models.networks.sparsity import kept_weights
 from supsup_models.runs.config import run_config
 from supsup_models.runs.train import train_run
 from supsup_models.training.recipes import Adam, Sparse
-from supsup_models.training.steps.sparse import SparseStepper, bit_prices, densities_at
+from supsup_models.training.steps.sparse import SparseStep, bit_prices, densities_at
 from supsup_models.training.target_density import coded_bits, find_density
 from tests.helpers.masks import random_mask
 from tests.helpers.networks import network
@@ -48,8 +48,8 @@ def batch(size: int = 10, *, double: bool = True) -> tuple[Tensor, Tensor]:
     return images, torch.arange(size) % 3
 
 
-def stepper(model: MaskedNetwork, sparse: Sparse = SPARSE, steps: int = 40) -> SparseStepper:
-    return SparseStepper(model, model.initial_scores(1), replace(RECIPE, sparse=sparse), task=1, steps=steps)
+def step_of(model: MaskedNetwork, sparse: Sparse = SPARSE, steps: int = 40) -> SparseStep:
+    return SparseStep(model, model.initial_scores(1), replace(RECIPE, sparse=sparse), task=1, steps=steps)
 
 
 def defined_loss(model: MaskedNetwork, masks: list[Tensor], images: Tensor, labels: Tensor, sparse: Sparse) -> Tensor:
@@ -105,7 +105,7 @@ def test_a_step_follows_the_gradient_of_the_defined_loss(sparse: Sparse) -> None
         kept = kept_weights(scores.numel(), density)
         masks.append((scores >= scores.reshape(-1).sort(descending=True).values[kept - 1]).double().requires_grad_())
     expected = torch.autograd.grad(defined_loss(model, masks, images, labels, sparse), masks)
-    trained = stepper(model, sparse)
+    trained = step_of(model, sparse)
     loss = trained.step(images, labels, 0.02)
     assert trained.scores.grad is not None
     for found, wanted in zip(model.layer_weights(trained.scores.grad), expected, strict=True):
@@ -124,7 +124,7 @@ def test_bfloat16_takes_nearly_the_same_step() -> None:
     images, labels = batch(32, double=False)
     recipe = replace(RECIPE, sparse=replace(SPARSE, rate_weight=0.0))
     full, half = (
-        SparseStepper(model, model.initial_scores(1), recipe, task=1, steps=40, half=half) for half in (False, True)
+        SparseStep(model, model.initial_scores(1), recipe, task=1, steps=40, half=half) for half in (False, True)
     )
     for each in (full, half):
         each.step(images, labels, 0.0)
@@ -243,7 +243,7 @@ def test_a_density_is_found_for_any_law_of_bits(
         calls.append(density)
         return float(tables + scale * density**power)
 
-    found = find_density(target, bits_at, start, most=0.5, least=1e-9)
+    found = find_density(target, bits_at, start=start, most=0.5, least=1e-9)
     assert len(calls) <= 6
     assert bits_at(found) <= target
     assert bits_at(found) >= 0.9 * target or found == 0.5
@@ -251,7 +251,7 @@ def test_a_density_is_found_for_any_law_of_bits(
 
 def test_a_target_below_the_tables_is_refused() -> None:
     with pytest.raises(NetworkError, match=r"expected a target that masks can meet, found 0\.001"):
-        find_density(0.001, lambda density: 0.01 + density, 0.1, most=0.5, least=1e-9)
+        find_density(0.001, lambda density: 0.01 + density, start=0.1, most=0.5, least=1e-9)
 
 
 def test_no_density_below_the_least_is_tried() -> None:
@@ -262,7 +262,7 @@ def test_no_density_below_the_least_is_tried() -> None:
         return 0.01 + density
 
     with pytest.raises(NetworkError, match=r"found 1e-09; the fewest tried are 0\.012"):
-        find_density(1e-9, bits_at, 1e-10, most=0.5, least=0.002)
+        find_density(1e-9, bits_at, start=1e-10, most=0.5, least=0.002)
     assert tried == [0.002]
 
 
@@ -293,6 +293,9 @@ def test_a_run_meets_its_target_and_goes_on(tmp_path: Path) -> None:
     with MaskBank.open(tmp_path / "masks.bank") as bank:
         first = bank["task-0"]
         assert 0.25 < coded_bits(first, SeededScores(seed=0, task=0)) <= 0.3
+        model = MaskedNetwork.from_bank(bank)
+    assert model.densities == tuple(densities)
+    assert model.spec == first.spec
     again = train_run(replace(config, tasks=3), tmp_path)
     assert again.record.network["densities"] == densities
     assert again.new_tasks == 1
@@ -327,7 +330,7 @@ def test_recipes_follow_from_the_other_options() -> None:
 
 
 def test_a_run_without_superfluous_outputs_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(NetworkError, match="raise --outputs, or use --recipe dense"):
+    with pytest.raises(NetworkError, match="ask for more outputs, or for recipe dense"):
         train_run(run_config("permuted-digits", tasks=1, outputs=10, batches=1), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 
@@ -340,9 +343,9 @@ def test_errors() -> None:
     with pytest.raises(SparsityError, match=r"fc1: expected to keep at least one of 108 weights, found 0\.004"):
         small_network((0.004, 0.2, 0.2))
     with pytest.raises(NetworkError, match="expected superfluous outputs"):
-        stepper(small_network(classes=6))
+        step_of(small_network(classes=6))
     with pytest.raises(NetworkError, match="expected Adam, a density"):
-        SparseStepper(
+        SparseStep(
             small_network(), small_network().initial_scores(0), replace(RECIPE, optimiser=RMSProp()), task=0, steps=1
         )
     with pytest.raises(NetworkError, match="expected a network without densities"):

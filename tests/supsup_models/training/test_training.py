@@ -16,7 +16,7 @@ from supsup_models.data import batch_order
 from supsup_models.errors import ImageValueError, LabelValueError, NetworkError, ShapeError, SupSupError
 from supsup_models.networks.score_masks import threshold
 from supsup_models.training.recipes import Sparse
-from supsup_models.training.steps.fused import Stepping, make_stepper
+from supsup_models.training.steps import make_step
 from tests.helpers.networks import network
 
 
@@ -71,7 +71,7 @@ def test_the_fused_step_equals_autograd_to_rounding(
     model = small_network(tuple(hidden), seed=seed).double()
     generator = torch.Generator().manual_seed(seed % 2**63)
     fused, definition = (
-        make_stepper(kind, model, model.initial_scores(5), RMSProp()) for kind in (Stepping.FUSED, Stepping.AUTOGRAD)
+        make_step(model, model.initial_scores(5), Recipe("r"), stepping=stepping) for stepping in ("fused", "autograd")
     )
     for step in range(6):
         images = torch.randn(batch, 12, dtype=torch.float64, generator=generator)
@@ -85,8 +85,8 @@ def test_the_fused_step_equals_autograd_to_rounding(
 def test_both_steppings_train_the_same_mask() -> None:
     model = small_network().double()
     trained = [
-        train_task(model, Blobs(), Recipe("r", batch_size=16), task=0, steps=60, stepping=kind)
-        for kind in (Stepping.FUSED, Stepping.AUTOGRAD)
+        train_task(model, Blobs(), Recipe("r", batch_size=16), task=0, steps=60, stepping=stepping)
+        for stepping in ("fused", "autograd")
     ]
     assert trained[0].mask == trained[1].mask
     assert trained[0].loss == pytest.approx(trained[1].loss, rel=1e-8)
@@ -156,7 +156,7 @@ def test_data_of_another_shape_is_refused() -> None:
         (lambda: RMSProp(float("nan")), "learning_rate in .*, found nan"),
         (lambda: RMSProp(alpha=1.0), r"alpha in \[0, 1\), found 1"),
         (lambda: Adam(float("inf")), "Adam: expected learning_rate"),
-        (lambda: Adam(betas=(0.9, 1.5)), r"second_beta in \[0, 1\), found 1.5"),
+        (lambda: Adam(betas=(0.9, 1.5)), r"Adam: expected betas in \[0, 1\), found 1.5"),
         (lambda: Recipe("r", batch_size=0), r"recipe 'r': expected batch_size in \[1, inf\), found 0"),
         (lambda: Recipe("r", weight_gain=-1.0), "weight_gain"),
         (lambda: Recipe("r", schedule="cosin"), "did you mean 'cosine'"),  # type: ignore[arg-type]

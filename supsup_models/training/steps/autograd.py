@@ -1,0 +1,38 @@
+"""The definition of a training step: straight-through masks under torch's autograd and torch's own optimiser."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from supsup_models.networks import MaskedModel
+from supsup_models.training.recipes import Optimiser, RMSProp
+from supsup_models.training.steps.base import Step
+
+
+class AutogradStep(Step):
+    """For any network and optimiser; starts from a copy of `scores`."""
+
+    def __init__(self, model: MaskedModel, scores: Tensor, optimiser: Optimiser) -> None:
+        self.scores = scores.clone().requires_grad_()
+        self.statistics = model.initial_statistics()
+        self._model = model
+        self._optimiser = _torch_optimiser(self.scores, optimiser)
+        self._done = 0
+
+    def step(self, images: Tensor, labels: Tensor, rate: float) -> Tensor:
+        for group in self._optimiser.param_groups:
+            group["lr"] = rate
+        self._optimiser.zero_grad()
+        with torch.enable_grad(), self._model.training_mode(self._done):
+            logits = self._model.run_with(images, self._model.effective_weights(self.scores), self.statistics)
+            loss = F.cross_entropy(logits, labels)
+            loss.backward()
+        self._optimiser.step()
+        self._done += 1
+        return loss.detach()
+
+
+def _torch_optimiser(scores: Tensor, config: Optimiser) -> torch.optim.Optimizer:
+    if isinstance(config, RMSProp):
+        return torch.optim.RMSprop([scores], lr=config.learning_rate, alpha=config.alpha, eps=config.eps)
+    return torch.optim.Adam([scores], lr=config.learning_rate, betas=config.betas, eps=config.eps)
