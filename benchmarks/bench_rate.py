@@ -18,7 +18,7 @@ import pytest
 from maskstore import MaskBank, MaskMatrix
 from maskstore.bank.accounting import account
 from maskstore.bank.compaction import compact
-from supsup_models import infer_task
+from supsup_models import infer_each
 from supsup_models.data.streams import TaskStream, open_stream
 from supsup_models.errors import DataNotFoundError
 from supsup_models.inference.scenarios import Inference, mask_accuracy
@@ -68,7 +68,7 @@ def trained(stream: TaskStream, recipe: Recipe, tasks: int) -> tuple[float, floa
         accuracies.append(mask_accuracy(model, result.mask, task.test))
         bits.append(coded_bits(result.mask, result.prior))
     hits = [
-        np.mean(infer_task(model, matrix, task.test.images(slice(0, IMAGES)), per_image=True).task == task.index)
+        np.mean(infer_each(model, matrix, task.test.images(slice(0, IMAGES))).tasks == task.index)
         for task in list(stream)[:tasks]
     ]
     return float(np.mean(accuracies)), float(np.mean(bits)), float(np.mean(hits))

@@ -30,6 +30,7 @@ from supsup_models import (
     MaskedNetwork,
     NumberedTask,
     convert,
+    infer_each,
     infer_task,
     open_stream,
     resnet_18_20,
@@ -38,8 +39,9 @@ from supsup_models import (
     train_task,
 )
 from supsup_models.inference.objectives import make_objective
+from supsup_models.inference.per_image import UnpackedLayer
 from supsup_models.inference.scenarios import mask_accuracy
-from supsup_models.inference.superposition import UnpackedLayer, expected_weights, mask_derivatives
+from supsup_models.inference.superposition import expected_weights, mask_derivatives
 from supsup_models.training.steps.fused import Stepping, fastest
 from tests.helpers.masks import random_matrix
 
@@ -213,8 +215,8 @@ def test_per_image_inference(table: Table, model: MaskedNetwork) -> None:
 
     taken = medians(
         {
-            "exact": lambda: infer_task(model, matrix, images, per_image=True),
-            "listed": lambda: infer_task(model, matrix, images, "short-list", per_image=True),
+            "exact": lambda: infer_each(model, matrix, images),
+            "listed": lambda: infer_each(model, matrix, images, method="short-list"),
             "forward": forward_passes,
         },
         rounds=9,
@@ -240,7 +242,7 @@ def test_short_list_finds_the_same_tasks(full: bool, table: Table, model: Masked
     true = np.repeat(np.arange(k), 4)
     images = torch.cat([task.test.images(slice(8, 12)) for task in stream])
     found = {
-        method: np.mean(infer_task(model, matrix, images, method, per_image=True).task == true)
+        method: np.mean(infer_each(model, matrix, images, method=method).tasks == true)
         for method in ("one-shot", "short-list")
     }
     table.add(

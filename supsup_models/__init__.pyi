@@ -7,9 +7,12 @@ from .errors import SupSupError as SupSupError
 from .inference import Calibration as Calibration
 from .inference import Evaluation as Evaluation
 from .inference import Guess as Guess
+from .inference import Guesses as Guesses
 from .inference import Inference as Inference
 from .inference import MaskServer as MaskServer
+from .inference import TaskInference as TaskInference
 from .inference import evaluate as evaluate
+from .inference import infer_each as infer_each
 from .inference import infer_task as infer_task
 from .inference import mask_accuracy as mask_accuracy
 from .inference import serve as serve

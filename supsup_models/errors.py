@@ -82,6 +82,10 @@ class InferenceError(SupSupError, ValueError):
     """Task inference or an evaluation was asked for something that has no answer."""
 
 
+class BatchStatisticsError(InferenceError):
+    """A network that normalises with the statistics of a batch was asked about single images."""
+
+
 class TrainingStopped(SupSupError, RuntimeError):  # noqa: N818
     """Training ended early because its caller asked it to."""
 

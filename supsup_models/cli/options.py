@@ -10,6 +10,7 @@ import typer
 from maskstore.cli import console
 from supsup_models._requirements import torch_needed
 from supsup_models.errors import (
+    BatchStatisticsError,
     InferenceError,
     NetworkError,
     SparsityError,
@@ -40,6 +41,9 @@ def names_checked() -> Iterator[None]:
     """Names that nothing has, and numbers that do not go together, are wrong usage, not failures."""
     try:
         yield
+    except BatchStatisticsError as error:
+        hint = "here: eval --images 16, infer --one-task, or --infer exhaustive"
+        raise console.UsageError(f"{error} ({hint})") from error
     except (
         *(InferenceError, NetworkError, SparsityError),
         *(StreamLengthError, UnknownNameError, UnknownStreamError),

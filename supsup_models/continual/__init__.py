@@ -1,4 +1,4 @@
-"""Learning without task identity."""
+"""Learning from a stream that never says which task a batch is from: which mask to train, when to start a new one."""
 
 from supsup_models._requirements import attach
 

@@ -1,9 +1,9 @@
 """Learning from a stream of batches that never says which task a batch is from, nor when it changes (scenario NNs).
 
-Every `check_every` batches, and when a few images of a batch look unusual, the `Allocator` looks at the batch's images,
-before anything is learned from them, and says which mask to go on with. A mask that is left is **put away**: compared
-with the others on its own last images, and merged where one of the two is superfluous. Labels reach the training step
-and nothing else.
+The `Allocator` looks at a batch's images before anything is learned from them, and says which mask to go on with. It is
+asked every `check_every` batches, and when a few images of a batch look unusual. A mask that is left is **put away**:
+it is compared with the others on its own last images, and merged where one of the two is superfluous. Labels reach the
+training step and nothing else.
 """
 
 from collections import deque
@@ -11,16 +11,14 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from math import log
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from maskstore import Mask, MaskMatrix
 from supsup_models.continual.allocation import AllocationConfig, Allocator, Candidate, mask_preference, mean_entropy
-from supsup_models.continual.merging import find_twin
 from supsup_models.data import checked_images, checked_labels
 from supsup_models.errors import NetworkError
-from supsup_models.inference import Entropy
+from supsup_models.inference import entropy
 from supsup_models.networks import MaskedNetwork
 from supsup_models.training import Recipe
 from supsup_models.training.steps import Stepper, Stepping, make_stepper
@@ -33,8 +31,11 @@ _MEMORY = 8  # batches that the usual entropy is averaged over
 class KnownMask:
     """A mask that was put away.
 
-    `number` is that of the seeded scores it was trained from, `batches` how many it was trained for, `level` the mean
-    entropy of its own last images under it.
+    Attributes:
+        mask: The mask.
+        number: That of the seeded scores that it was trained from.
+        batches: How many batches it was trained for.
+        level: The mean entropy of its own last images under it, in nats.
     """
 
     mask: Mask
@@ -45,9 +46,13 @@ class KnownMask:
 
 @dataclass(frozen=True)
 class PutAway:
-    """What changed when a mask was put away: the mask, unless it was superfluous, and the names of those that were.
+    """What changed when a mask was put away.
 
-    `batch` and `allocated` are the batches seen and the masks allocated so far.
+    Attributes:
+        kept: The mask by its name, unless it was superfluous.
+        dropped: Names of masks that were superfluous.
+        batch: How many batches have been seen.
+        allocated: How many masks have been allocated.
     """
 
     kept: Mapping[str, KnownMask]
@@ -57,10 +62,45 @@ class PutAway:
 
 
 class IdentityFreeLearner:
-    """Masks for a stream without task identity. `known` are the masks put away; one more may be in training.
+    """Learns masks from a stream without task identity.
 
-    With `known`, `batch` and `allocated` of an earlier learner at the moment when it put a mask away, a new learner
-    goes on exactly as that one did.
+    With `known`, `batch` and `allocated` of an earlier learner, as they were when it put a mask away, a new learner
+    goes on exactly as the earlier one did.
+
+    Args:
+        model: The network.
+        recipe: How masks are trained: threshold masks, with the network's `weight_gain`.
+        config: How masks are chosen, allocated and merged.
+        known: Masks that an earlier learner put away, by name.
+        batch: How many batches it had seen.
+        allocated: How many masks it had allocated.
+        on_put_away: Called when a mask is put away.
+
+    Attributes:
+        known: The masks that were put away, by name. One more may be in training.
+        batch: How many batches have been seen.
+        allocated: How many masks have been allocated.
+
+    Raises:
+        NetworkError: The recipe does not fit the network, or trains sparse masks.
+
+    Source:
+        Wortsman et al. 2020, "Supermasks in Superposition", section 3.4; the verification and the merging are ours.
+
+    Examples:
+        The task changes after 30 batches, which the learner finds out by itself:
+
+        >>> from supsup_models import AllocationConfig, IdentityFreeLearner, MaskedNetwork, Recipe, RMSProp, open_stream
+        >>> model = MaskedNetwork("lenet-300-100", inputs=64, outputs=50, classes=10, seed=0)
+        >>> config = AllocationConfig(check_every=10)
+        >>> learner = IdentityFreeLearner(model, Recipe("quick", RMSProp(4e-4)), config)
+        >>> for task in open_stream("permuted-digits", tasks=2):
+        ...     for start in range(0, 30 * 32, 32):
+        ...         rows = slice(start, start + 32)
+        ...         loss = learner.observe(task.train.images(rows), task.train.labels[rows])
+        >>> learner.finish()
+        >>> learner.masks().names
+        ('mask-0', 'mask-1')
     """
 
     def __init__(
@@ -92,14 +132,24 @@ class IdentityFreeLearner:
         self._stepper: Stepper | None = None
         self._name, self._number, self._batches = "", 0, 0
         self._recent: deque[Tensor] = deque(maxlen=config.buffer)  # images only
-        self._matrix = self._packed()
+        self._matrix = self.masks()
         self._untrained: Mask | None = None
         self._usual = self._ceiling = 0.0  # entropy of the watched images: lately, and the most that it can be
 
     def observe(self, images: Tensor, labels: Tensor) -> float:
-        """Learn from one batch, images `(b, inputs)` and labels `(b,)`; returns its cross-entropy before the step.
+        """Learn from one batch.
 
-        Raises ShapeError, ImageValueError or LabelValueError for a batch that does not fit, before anything changes.
+        Args:
+            images: `(b, inputs)`.
+            labels: `(b,)` integers.
+
+        Returns:
+            The batch's mean cross-entropy before the step.
+
+        Raises:
+            ShapeError: The batch does not fit the network. As with the other errors, nothing has changed then.
+            ImageValueError: The images hold NaN or infinity.
+            LabelValueError: A label is none of the network's classes.
         """
         images = checked_images(images, self.model)
         labels = checked_labels(labels, self.model.classes).to(images.device)
@@ -114,13 +164,13 @@ class IdentityFreeLearner:
         return float(loss)
 
     def finish(self) -> None:
-        """Put the mask in training away; learning may go on afterwards."""
+        """Put the mask in training away. Learning may go on afterwards."""
         if self._stepper is not None:
             self._put_away()
 
     def masks(self) -> MaskMatrix:
-        """All masks that were put away, packed, in the order in which they were last put away."""
-        return self._packed()
+        """The masks that were put away, packed, in the order in which they were put away last."""
+        return MaskMatrix(self.model.spec, [known.mask for known in self.known.values()], list(self.known))
 
     def _choose(self, images: Tensor) -> None:
         current = None if self._stepper is None else Candidate(self._mask(), self._level(self._mask()))
@@ -128,7 +178,7 @@ class IdentityFreeLearner:
             return
         if current is not None:
             self._put_away()
-        # Asked again without a current mask, merged masks gone: what a learner that goes on from here would find.
+        # asked again without a current mask and after merging, as a learner that goes on from here would ask
         row = self._ask(None, images)
         if row is None:
             self._start(f"mask-{self.allocated}", self.allocated, 0, self.model.initial_scores(self.allocated))
@@ -136,7 +186,7 @@ class IdentityFreeLearner:
         else:
             name = self._matrix.names[row]
             known = self.known.pop(name)
-            self._matrix = self._packed()
+            self._matrix = self.masks()
             self._start(name, known.number, known.batches, self._scores_of(known))
 
     def _looks_unusual(self, images: Tensor) -> bool:
@@ -147,8 +197,8 @@ class IdentityFreeLearner:
         if not self._config.verify or self._stepper is None:
             return False
         with torch.no_grad():
-            effective = self.model.weights * (self._stepper.scores.detach() >= 0)
-            found = float(Entropy().cost(self.model.run_with(images[:_WATCHED], effective)).mean())
+            effective = self.model.effective_weights(self._stepper.scores.detach())
+            found = float(entropy(self.model.run_with(images[:_WATCHED], effective)).mean())
         rise = (found - self._usual) / max(self._ceiling - self._usual, 1e-6)
         if rise > self._config.tolerance and self._usual < (1 - self._config.tolerance) * self._ceiling:
             return True
@@ -175,7 +225,7 @@ class IdentityFreeLearner:
             self.known[name] = entry
         self._stepper = None
         self._recent.clear()
-        self._matrix = self._packed()
+        self._matrix = self.masks()
         if self._on_put_away is not None:
             kept = {} if name in dropped else {name: entry}
             self._on_put_away(PutAway(kept, dropped, self.batch, self.allocated))
@@ -185,15 +235,8 @@ class IdentityFreeLearner:
         dropped: list[str] = []
         while self._config.merge and self.known:
             images = torch.cat(tuple(self._recent))
-            twin = find_twin(
-                self.model,
-                self._allocator,
-                entry.mask,
-                self._shortlisted(images),
-                images,
-                untrained=self._untrained_mask(),
-                agreement=self._config.agreement,
-            )
+            others = self._shortlisted(images)
+            twin = self._allocator.find_twin(entry.mask, others, images, self._untrained_mask())
             if twin is None:
                 break
             other = self.known[twin]
@@ -201,26 +244,25 @@ class IdentityFreeLearner:
                 return (*dropped, name)
             dropped.append(twin)
             del self.known[twin]
-            self._matrix = self._packed()
+            self._matrix = self.masks()
         return tuple(dropped)
 
     def _shortlisted(self, images: Tensor) -> Iterable[tuple[str, Candidate]]:
-        best = np.argsort(-mask_preference(self.model, self._matrix, None, images), kind="stable")
-        for row in best[: self._config.shortlist]:
-            name = self._matrix.names[int(row)]
+        scores = mask_preference(self.model, self._matrix, None, images)
+        for row in scores.argsort(descending=True, stable=True)[: self._config.shortlist].tolist():
+            name = self._matrix.names[row]
             yield name, Candidate(self.known[name].mask, self.known[name].level)
 
     def _mask(self) -> Mask:
         assert self._stepper is not None
-        return Mask.from_flat((self._stepper.scores.detach() >= 0).cpu().numpy(), self.model.spec)
+        return self.model.mask_of(self._stepper.scores)
 
     def _level(self, mask: Mask) -> float:
         return mean_entropy(self.model, mask, torch.cat(tuple(self._recent)))
 
     def _untrained_mask(self) -> Mask:
         if self._untrained is None:
-            scores = self.model.initial_scores(self.allocated)
-            self._untrained = Mask.from_flat((scores >= 0).cpu().numpy(), self.model.spec)
+            self._untrained = self.model.mask_of(self.model.initial_scores(self.allocated))
         return self._untrained
 
     def _scores_of(self, known: KnownMask) -> Tensor:
@@ -228,6 +270,3 @@ class IdentityFreeLearner:
         bits = torch.from_numpy(known.mask.flat()).to(self.model.device)
         magnitude = self.model.initial_scores(known.number).abs()
         return torch.where(bits, magnitude, -magnitude)
-
-    def _packed(self) -> MaskMatrix:
-        return MaskMatrix(self.model.spec, [known.mask for known in self.known.values()], list(self.known))

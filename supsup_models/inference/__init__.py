@@ -1,4 +1,4 @@
-"""Which task do images belong to, and which label."""
+"""Which task images belong to, inferred from the images alone, and which label; evaluation and serving of masks."""
 
 from supsup_models._requirements import attach
 

@@ -1,17 +1,19 @@
-"""How sure a task guess is, on a scale that means something, and when it is "none of these tasks".
+"""How sure a guess of the task is, and when the images are of none of the tasks.
 
-The statistic is the entropy of an image under the mask that was chosen for it. What it looks like on images of a mask's
-own task is remembered as a few quantiles, taken from held-out images without their labels. A guess's **confidence** is
-then a p-value: the fraction of own images at least as uncertain as this one (Vovk et al., "Algorithmic Learning in a
-Random World", 2005: conformal prediction). For images of known tasks whose mask was found it is uniform in (0, 1], so
-that refusing all below `level` refuses that fraction of them, and no more, whatever the network's own idea of its
-certainty. How many images of other tasks are refused is for each network to show; `refused` counts them.
+The statistic is the entropy of an image under the mask that was chosen for it. A calibration remembers what it looks
+like on images of each mask's own task, as a few quantiles. It takes them from held-out images and needs no labels. The
+**confidence** of a guess is a p-value: the fraction of own images that are at least as uncertain as this one (Vovk et
+al., "Algorithmic Learning in a Random World", 2005: conformal prediction).
 
-For a batch that shares one guess the statistic is the mean over its images, compared with means of as many draws.
+For images of known tasks whose mask was found, the confidence is uniform in (0, 1]. To refuse all images below `level`
+therefore refuses that fraction of them and no more, whatever the network's own idea of its certainty. How many images
+of other tasks are refused depends on the network; `refused` says which.
+
+For a batch that shares one guess, the statistic is the mean over its images, compared with means of as many draws.
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -24,8 +26,8 @@ from maskstore import MaskMatrix
 from maskstore.files import replacing
 from maskstore.philox import Role, random_uint32
 from supsup_models.errors import InferenceError, RunError
-from supsup_models.inference.objectives import Entropy
-from supsup_models.inference.superposition import NO_EXTRAS, run_each
+from supsup_models.inference.labelling import NO_EXTRAS, run_each
+from supsup_models.inference.objectives import entropy
 from supsup_models.networks import MaskedModel, TaskExtras
 
 LEVEL = 0.01  # of known tasks' images, refused by default
@@ -36,7 +38,35 @@ _FORMAT = 1
 
 @dataclass(frozen=True)
 class Calibration:
-    """Entropies of own images under each mask, ascending, by the mask's name."""
+    """What images of each mask's own task look like, to judge the confidence of task guesses by.
+
+    Attributes:
+        values: By the mask's name, entropies of own images under it in nats, ascending; at most 128.
+
+    Raises:
+        InferenceError: Values are not finite, not ascending or none.
+
+    Examples:
+        Images of a task that no mask was trained for get a low confidence:
+
+        >>> from maskstore import MaskMatrix
+        >>> from supsup_models import Calibration, MaskedNetwork, Recipe, RMSProp, infer_task, open_stream, train_task
+        >>> *known, stranger = open_stream("permuted-digits", tasks=3)
+        >>> model = MaskedNetwork("lenet-300-100", inputs=64, outputs=100, classes=10, seed=0)
+        >>> matrix, recipe = MaskMatrix(model.spec), Recipe("quick", RMSProp(4e-4))
+        >>> for task in known:
+        ...     one = train_task(model, task.train, recipe, task=task.index, steps=50)
+        ...     matrix.append(task.name, one.mask)
+        >>> calibration = Calibration.fit(
+        ...     model, matrix, ((task.name, task.test.images(slice(0, 180))) for task in known)
+        ... )
+        >>> for task in (known[1], stranger):
+        ...     images = task.test.images(slice(180, 212))
+        ...     guess = infer_task(model, matrix, images, calibration=calibration)
+        ...     print(task.name, guess.confidence > 0.01)
+        task-1 True
+        task-2 False
+    """
 
     values: Mapping[str, tuple[float, ...]]
 
@@ -53,10 +83,17 @@ class Calibration:
         images: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]],
         extras: TaskExtras = NO_EXTRAS,
     ) -> Self:
-        """From unlabelled images `(n, inputs)` of each mask's own task, by the mask's name; at most 128 values each.
+        """Calibrate masks on unlabelled images of their own tasks.
 
-        Pairs of a name and images are taken one at a time, so that not all tasks' images need be in memory. `extras`
-        are the masks' normalisation statistics, by name.
+        Args:
+            model: The network.
+            matrix: Its masks.
+            images: For each mask to calibrate, its name and held-out images `(n, inputs)`. Pairs are taken one at a
+                time, so an iterable need not keep all images in memory.
+            extras: The masks' normalisation statistics, by name.
+
+        Raises:
+            TaskNotFoundError: The matrix has no mask of a name.
         """
         values = {}
         for name, own in images.items() if isinstance(images, Mapping) else images:
@@ -66,84 +103,75 @@ class Calibration:
             values[name] = tuple(round(float(value), 5) for value in kept)
         return cls(values)
 
-    def confidence(
-        self,
-        model: MaskedModel,
-        matrix: MaskMatrix,
-        images: Tensor,
-        tasks: int | NDArray[np.int64],
-        extras: TaskExtras = NO_EXTRAS,
-    ) -> float | NDArray[np.float32]:
-        """For images `(b, inputs)` and rows of the matrix: `(b,)` for a row each, a float for one row for all.
+    def confidence(self, name: str, entropies: NDArray[np.float64]) -> float:
+        """The confidence that images, all of one task, are of the task of a mask.
 
-        Raises InferenceError for a mask that was not calibrated.
+        Args:
+            name: The mask's name.
+            entropies: Those of the images under the mask in nats, `(b,)`.
+
+        Raises:
+            InferenceError: The mask was not calibrated.
         """
-        shared = np.ndim(tasks) == 0
-        rows = np.broadcast_to(np.asarray(tasks, dtype=np.int64), len(images))
-        found = image_entropies(model, matrix, images, rows, extras)
-        if shared:
-            return _p_value(_means(self._of(matrix, int(rows[0])), len(images)), float(found.mean()))
-        result = np.empty(len(images), dtype=np.float32)
-        for row in np.unique(rows):
-            own = self._of(matrix, int(row))
-            result[rows == row] = [_p_value(own, float(value)) for value in found[rows == row]]
-        return result
+        return _p_value(_means(self._of(name), len(entropies)), float(entropies.mean()))
+
+    def confidence_of_each(self, names: Sequence[str], entropies: NDArray[np.float64]) -> NDArray[np.float32]:
+        """The confidence `(b,)` of each image in a task of its own, as `confidence` gives it for one image."""
+        own = {name: self._of(name) for name in set(names)}
+        found = [_p_value(own[name], value) for name, value in zip(names, entropies.tolist(), strict=True)]
+        return np.array(found, dtype=np.float32)
 
     def write(self, path: Path) -> None:
-        """Replace the JSON file at `path`, whole or not at all; MaskStoreError for a place that cannot be written."""
+        """Write a JSON file, which replaces an earlier one whole or not at all.
+
+        Raises:
+            MaskStoreError: The file cannot be written.
+        """
         text = json.dumps({"format": _FORMAT, "values": dict(self.values)}) + "\n"
         with replacing(path, overwrite=True) as scratch:
             scratch.write_text(text)
 
     @classmethod
     def read(cls, path: Path) -> Self:
-        """A calibration that was written; RunError for anything else, FileNotFoundError for nothing."""
+        """Read a file that `write` has written.
+
+        Raises:
+            FileNotFoundError: There is no file.
+            RunError: It cannot be read, or holds something else.
+        """
         try:
             content = json.loads(path.read_text())
             if content["format"] != _FORMAT:
-                raise RunError(f"{path}: expected a calibration of format {_FORMAT}, found {content['format']}")
-            values = {name: tuple(map(_number, _list(each))) for name, each in content["values"].items()}
+                raise ValueError(f"format {content['format']}")
+            values = {name: tuple(map(_number, each)) for name, each in content["values"].items()}
             return cls(values)
         except FileNotFoundError:
             raise
-        except OSError as error:
-            raise RunError(f"{path}: expected a calibration, found no such file to read: {error.strerror}") from error
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError) as error:
-            if isinstance(error, RunError):
-                raise
-            raise RunError(f"{path}: expected a calibration, found something else ({error})") from error
+        except (OSError, *(ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)) as error:
+            raise RunError(
+                f"{path}: expected a calibration of format {_FORMAT}, found something else: {error}"
+            ) from error
 
     def covers(self, names: Iterable[str]) -> bool:
-        """Whether there are values for all masks of these names."""
+        """Whether all masks of these names were calibrated."""
         return self.values.keys() >= set(names)
 
-    def _of(self, matrix: MaskMatrix, row: int) -> NDArray[np.float64]:
-        name = matrix.names[row]
+    def _of(self, name: str) -> NDArray[np.float64]:
         if name not in self.values:
             raise InferenceError(f"calibration: expected values for mask {name!r}, found none")
         return np.asarray(self.values[name])
 
 
 def image_entropies(
-    model: MaskedModel,
-    matrix: MaskMatrix,
-    images: Tensor,
-    rows: NDArray[np.int64],
-    extras: TaskExtras = NO_EXTRAS,
+    model: MaskedModel, matrix: MaskMatrix, images: Tensor, rows: NDArray[np.int64], extras: TaskExtras = NO_EXTRAS
 ) -> NDArray[np.float64]:
     """Entropy over all outputs, in nats, of each image `(b, inputs)` under the mask of its row `(b,)`; `(b,)`."""
-    return Entropy().cost(run_each(model, matrix, images, rows, extras)).double().cpu().numpy()
+    return entropy(run_each(model, matrix, images, rows, extras)).double().cpu().numpy()
 
 
 def refused(confidence: float | NDArray[np.float32], level: float = LEVEL) -> bool | NDArray[np.bool_]:
-    """Whether the answer is "none of these tasks": confidence below the level."""
+    """Whether the images are of none of the tasks: the confidence of their guess, or of each, is below the level."""
     return confidence < level
-
-
-def _list(values: object) -> list[object]:
-    if not isinstance(values, list):
-        raise TypeError(f"expected a list of values, found {values!r:.40}")
-    return values
 
 
 def _number(value: object) -> float:

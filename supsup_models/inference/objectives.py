@@ -1,8 +1,8 @@
-"""What task inference looks at in the logits, and the one place that fixes which direction is good.
+"""What task inference looks at in the logits: the objectives H and G.
 
-An objective is a **cost** of each image's logits: low when the mask in use is the right one. Its derivative by alpha_i,
-the weight of mask i in the superposition, is a cost too. What callers see are **preference scores**, minus the cost:
-higher is more likely.
+An objective is a **cost** of each image's logits. It is low when the mask in use is the right one. Its derivative by
+alpha_i, the weight of mask i in the superposition, is a cost too. Callers see **preference scores**, which are minus
+the cost: higher is more likely. `preference` is the only place that turns one into the other.
 """
 
 from abc import ABC, abstractmethod
@@ -16,21 +16,18 @@ from supsup_models._names import check
 from supsup_models.errors import InferenceError
 
 
+def entropy(logits: Tensor) -> Tensor:
+    """Entropy of the softmax over the last dimension, in nats: `(..., outputs)` -> `(...)`."""
+    log_p = torch.log_softmax(logits, dim=-1)
+    return -(log_p.exp() * log_p).sum(dim=-1)
+
+
 class Objective(ABC):
     """A differentiable cost of logits, one per image."""
 
     @abstractmethod
     def cost(self, logits: Tensor) -> Tensor:
-        """Cost of each image: `(b, outputs)` -> `(b,)`; lower means that the mask fits better."""
-
-    def gradient(self, logits: Tensor) -> Tensor:
-        """Derivative of the batch's mean cost by the logits: `(b, outputs)` -> `(b, outputs)`, part of no graph.
-
-        By autograd of `cost`; an objective that knows the closed form can give that.
-        """
-        with torch.enable_grad():
-            leaf = logits.detach().requires_grad_()
-            return torch.autograd.grad(self.cost(leaf).mean(), leaf)[0]
+        """Cost of each image: `(b, outputs)` -> `(b,)`. Lower means that the mask fits better."""
 
 
 @final
@@ -39,18 +36,18 @@ class Entropy(Objective):
     """H: the entropy of the softmax over all outputs, in nats (Wortsman et al. 2020, section 3.3)."""
 
     def cost(self, logits: Tensor) -> Tensor:
-        log_p = torch.log_softmax(logits, dim=1)
-        return -(log_p.exp() * log_p).sum(dim=1)
+        return entropy(logits)
 
 
 @final
 @dataclass(frozen=True)
 class Superfluous(Objective):
-    """G: logsumexp of the logits, with the gradient let through the superfluous outputs only (section 3.4).
+    """G: minus the log of the probability of the real outputs, with its gradient by the superfluous outputs only.
 
-    The first `classes` outputs are real. That gradient, softmax at the superfluous outputs and zero elsewhere, is the
-    gradient through them of -log(probability of the real outputs), so that is the value: it is what exhaustive
-    inference compares, where logsumexp itself would mostly tell how large the right answer's logit is.
+    The first `classes` outputs are real, the others superfluous. The paper takes logsumexp of all logits and lets its
+    gradient through the superfluous outputs only (Wortsman et al. 2020, section 3.4). The gradient here is the same:
+    softmax at the superfluous outputs, zero at the others. The value differs, because exhaustive inference compares
+    values, and logsumexp mostly tells how large the logit of the right class is.
     """
 
     classes: int
@@ -65,13 +62,20 @@ OBJECTIVES = ("H", "G")
 
 
 def make_objective(name: str, *, classes: int, outputs: int) -> Objective:
-    """The objective of a name for a network of so many outputs, the first `classes` of them real.
+    """The objective of a name.
 
-    Raises UnknownNameError, and InferenceError for G where no output is superfluous.
+    Args:
+        name: "H" or "G".
+        classes: How many outputs of the network are real; these come first.
+        outputs: How many outputs the network has.
+
+    Raises:
+        UnknownNameError: For another name.
+        InferenceError: For G where no output is superfluous.
     """
-    check("objective", name, OBJECTIVES)
     if name == "H":
         return Entropy()
+    check("objective", name, OBJECTIVES)
     if classes >= outputs:
         raise InferenceError(
             f"objective G: expected superfluous outputs (classes < outputs), found {classes} classes, {outputs} outputs"

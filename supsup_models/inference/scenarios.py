@@ -7,18 +7,16 @@
 | GNu | not given, labels not shared | label and task are right |
 | NNs | not given, nor in training; labels shared | the label is right |
 
-In NNs no mask has a task. For the report, and for nothing else, each mask is put down to the task that most of the
-images it was chosen for are from; `task_accuracy` counts the images whose mask is their own task's by that rule.
+In NNs no mask has a task. Only for the report, each mask is counted for the task that most of the images it was chosen
+for are from. `task_accuracy` then counts the images whose mask is their own task's.
 
-`answer` makes predictions and sees images only; `evaluate` alone holds labels and true tasks, and compares.
+`answer` makes predictions and sees images only. `evaluate` alone holds labels and true tasks, and compares.
 """
 
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
-from functools import partial
-from math import sqrt
 from time import perf_counter
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -26,44 +24,41 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskstore import Mask, MaskMatrix
-from maskstore.philox import Role, random_permutation
 from supsup_models._names import check
 from supsup_models.data import LabelledImages
 from supsup_models.errors import InferenceError
-from supsup_models.inference.infer import infer_task
-from supsup_models.inference.superposition import NO_EXTRAS, run_each
+from supsup_models.inference.infer import infer_each, infer_task
+from supsup_models.inference.labelling import NO_EXTRAS, classify, labels_of
+from supsup_models.inference.sampling import EvaluatedTask, chunks, group_sizes, sampled, wilson
 from supsup_models.networks import Extras, MaskedModel, TaskExtras
 
 SCENARIOS = ("GG", "GNs", "GNu", "NNs")
-_CHUNK = 2048  # images taken from a data set and judged at a time
-
-
-class EvaluatedTask(Protocol):
-    """What evaluation needs of a task: the name its mask is stored under, and test images."""
-
-    @property
-    def name(self) -> str: ...
-    @property
-    def test(self) -> LabelledImages: ...
 
 
 @dataclass(frozen=True)
 class Inference:
-    """How tasks are inferred: `images` consecutive test images of one task share an inference.
+    """How an evaluation infers tasks.
 
-    What is left at the end of a task makes a smaller group of its own; a single image that is left joins the group
-    before it, because networks with normalisation layers need more than one.
+    Attributes:
+        method: A method of `infer_task`.
+        objective: "H" or "G"; by default the network's own.
+        images: How many consecutive test images of one task share an inference. Images that are left at the end of a
+            task make a smaller group; a single one joins the group before it.
+
+    Examples:
+        >>> from supsup_models import Inference
+        >>> Inference("binary", images=16)
+        Inference(method='binary', objective=None, images=16)
     """
 
     method: str = "one-shot"
     objective: str | None = None
-    """H or G; by default the network's own."""
     images: int = 1
 
 
 @dataclass(frozen=True)
 class TaskResult:
-    """Fractions of one task's judged images whose answer counts, and whose task was found."""
+    """Of one task's judged images, the fractions whose answer counts and whose task was found."""
 
     task: str
     accuracy: float
@@ -73,7 +68,33 @@ class TaskResult:
 
 @dataclass(frozen=True)
 class Evaluation:
-    """Means over tasks; `interval` is the 95 % Wilson interval of `accuracy` where only a sample was judged."""
+    """What an evaluation found; fractions are means over tasks.
+
+    Attributes:
+        scenario: GG, GNs, GNu or NNs.
+        tasks: How many tasks were judged.
+        accuracy: The fraction of images whose answer counts in the scenario.
+        task_accuracy: The fraction of images whose task was found.
+        seconds_per_inference: Wall-clock time, classification included.
+        per_task: The result of each task.
+        inferences: How many groups of images were judged.
+        interval: The 95 % Wilson interval of the accuracy, where only a sample was judged; otherwise None.
+
+    Examples:
+        >>> from maskstore import MaskMatrix
+        >>> from supsup_models import MaskedNetwork, Recipe, RMSProp, evaluate, open_stream, train_task
+        >>> stream = open_stream("permuted-digits", tasks=2)
+        >>> model = MaskedNetwork("lenet-300-100", inputs=64, outputs=100, classes=10, seed=0)
+        >>> matrix, recipe = MaskMatrix(model.spec), Recipe("quick", RMSProp(4e-4))
+        >>> for task in stream:
+        ...     one = train_task(model, task.train, recipe, task=task.index, steps=30)
+        ...     matrix.append(task.name, one.mask)
+        >>> found = evaluate(model, matrix, stream, "GG")
+        >>> [(each.task, each.images) for each in found.per_task]
+        [('task-0', 360), ('task-1', 360)]
+        >>> sorted(found.to_json())[:4]
+        ['accuracy', 'inferences', 'interval', 'per_task']
+    """
 
     scenario: str
     tasks: int
@@ -85,33 +106,35 @@ class Evaluation:
     interval: tuple[float, float] | None = None
 
     def to_json(self) -> dict[str, Any]:
-        """JSON-ready; the keys are part of the interface."""
+        """A JSON-ready dict; its keys are part of the interface."""
         return asdict(self)
 
 
-def classify(
-    model: MaskedModel, matrix: MaskMatrix, images: Tensor, tasks: NDArray[np.int64], extras: TaskExtras = NO_EXTRAS
-) -> Tensor:
-    """Softmax `(b, outputs)` of each image under the mask of its own row of the matrix, `tasks` `(b,)`.
-
-    `extras` are the masks' normalisation statistics, by name.
-    """
-    return torch.softmax(run_each(model, matrix, images, tasks, extras), dim=1)
-
-
-def labels_of(model: MaskedModel, outputs: Tensor) -> NDArray[np.int64]:
-    """The likeliest real class from logits or probabilities, `(b, outputs)` -> `(b,)`; never a superfluous output."""
-    labels: NDArray[np.int64] = outputs[:, : model.classes].argmax(dim=1).cpu().numpy()
-    return labels
-
-
 def mask_accuracy(model: MaskedModel, mask: Mask, data: LabelledImages, extras: Extras = None) -> float:
-    """Fraction of images that get the right label under a given mask and its normalisation statistics, if any."""
+    """The fraction of images that get the right label under a given mask.
+
+    Args:
+        model: The network.
+        mask: A mask of its layers.
+        data: Images and labels, such as `task.test`.
+        extras: The mask's normalisation statistics, if it has any.
+
+    Raises:
+        ShapeError: The mask or the extras do not fit the network.
+
+    Examples:
+        >>> from supsup_models import MaskedNetwork, Recipe, RMSProp, mask_accuracy, open_stream, train_task
+        >>> (task,) = open_stream("permuted-digits", tasks=1)
+        >>> model = MaskedNetwork("lenet-300-100", inputs=64, outputs=10, seed=0)
+        >>> one = train_task(model, task.train, Recipe("quick", RMSProp(4e-4)), task=0, steps=30)
+        >>> mask_accuracy(model, one.mask, task.test) > 0.8
+        True
+    """
     weights = model.masked_weights(mask)
     labels = np.asarray(data.labels)
     right = 0
     with torch.no_grad():
-        for indices in _chunks(np.arange(len(labels)), 1):
+        for indices in chunks(np.arange(len(labels)), 1):
             images = data.images(torch.from_numpy(indices)).to(model.weights)
             right += int((labels_of(model, model.run_with(images, weights, extras)) == labels[indices]).sum())
     return right / len(labels)
@@ -121,25 +144,17 @@ def answer(
     model: MaskedModel, matrix: MaskMatrix, images: Tensor, inference: Inference, extras: TaskExtras = NO_EXTRAS
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Inferred rows of the matrix and labels, `(b,)` each, of unlabelled images, grouped in the order they come."""
-    infer = partial(infer_task, model, matrix, method=inference.method, objective=inference.objective, extras=extras)
+    method, objective = inference.method, inference.objective
     if inference.images == 1:
-        tasks = np.asarray(infer(images, per_image=True).task)
+        tasks = infer_each(model, matrix, images, method=method, objective=objective, extras=extras).tasks
     else:
-        sizes = _group_sizes(len(images), inference.images)
-        guesses = [infer(group).task for group in images.split(sizes)]
+        sizes = group_sizes(len(images), inference.images)
+        guesses = [
+            infer_task(model, matrix, group, method=method, objective=objective, extras=extras).task
+            for group in images.split(sizes)
+        ]
         tasks = np.repeat(np.asarray(guesses, dtype=np.int64), sizes)
     return tasks, labels_of(model, classify(model, matrix, images, tasks, extras))
-
-
-def _group_sizes(images: int, group: int) -> list[int]:
-    """Whole groups and what is left, which joins the last group if it is a single image."""
-    sizes = [group] * (images // group)
-    left = images % group
-    if left == 1 and sizes:
-        sizes[-1] += 1
-    elif left:
-        sizes.append(left)
-    return sizes
 
 
 def evaluate(
@@ -154,17 +169,40 @@ def evaluate(
     on_task: Callable[[TaskResult], None] | None = None,
     extras: TaskExtras = NO_EXTRAS,
 ) -> Evaluation:
-    """Judge the test images of every task. `matrix` holds a mask under each task's name (and may hold more).
+    """Judge the test images of tasks in a scenario.
 
-    `extras` are the masks' normalisation statistics, by name: used wherever a single mask runs, as in GG, in exhaustive
-    inference and to classify once the task is known, but not under a superposition (`infer_task`).
+    Args:
+        model: The network.
+        matrix: The masks, with one under each task's name and perhaps more. In NNs the names mean nothing.
+        tasks: A stream, or some of its tasks.
+        scenario: GG, GNs, GNu or NNs; `supsup_models.inference.scenarios` says what counts in each.
+        inference: How tasks are inferred.
+        limit: Judge so many inferences only, as many of each task as of any other.
+        seed: What to draw this sample by.
+        on_task: Called with the result of each task that was judged, except in NNs.
+        extras: The masks' normalisation statistics, by name. They are used wherever a single mask runs: in GG, in
+            exhaustive inference and to classify once the task is known, but not under a superposition.
 
-    In the scenario NNs the matrix' names mean nothing.
+    Raises:
+        UnknownNameError: There is no such scenario, method or objective.
+        TaskNotFoundError: A task has no mask.
+        InferenceError: There are no tasks, or the group size or the limit is too small.
 
-    `limit` judges that many inferences only, a sample drawn by `seed`, as many of each task as of any other.
+    Source:
+        Wortsman et al. 2020, "Supermasks in Superposition", table 1.
 
-    Raises UnknownNameError for other scenarios, methods or objectives, TaskNotFoundError for a task without a mask,
-    InferenceError for no tasks, or a group size or limit below 1.
+    Examples:
+        >>> from maskstore import MaskMatrix
+        >>> from supsup_models import Inference, MaskedNetwork, Recipe, RMSProp, evaluate, open_stream, train_task
+        >>> stream = open_stream("permuted-digits", tasks=2)
+        >>> model = MaskedNetwork("lenet-300-100", inputs=64, outputs=100, classes=10, seed=0)
+        >>> matrix, recipe = MaskMatrix(model.spec), Recipe("quick", RMSProp(4e-4))
+        >>> for task in stream:
+        ...     one = train_task(model, task.train, recipe, task=task.index, steps=30)
+        ...     matrix.append(task.name, one.mask)
+        >>> found = evaluate(model, matrix, stream, "GNu", Inference("one-shot", images=16), limit=20)
+        >>> found.inferences, found.task_accuracy, found.accuracy > 0.8
+        (20, 1.0, True)
     """
     check("scenario", scenario, SCENARIOS)
     if inference.images < 1 or (limit is not None and limit < len(tasks)):
@@ -175,23 +213,20 @@ def evaluate(
     if not len(tasks):
         raise InferenceError("evaluation: expected at least one task, found none")
     rows = None if scenario == "NNs" else [matrix.index(task.name) for task in tasks]
-    judged = []
-    for number, task in enumerate(tasks):
-        share = _share(limit, len(tasks), number)
-        sample = _sample(len(task.test.labels), inference.images, share, seed, number)
+    judged, results = list[_Judged](), list[TaskResult]()
+    for number, (task, sample) in enumerate(zip(tasks, sampled(tasks, inference.images, limit, seed), strict=True)):
         given = None if scenario != "GG" or rows is None else rows[number]
         judged.append(_judge(model, matrix, task, sample, given, inference, extras))
-        if on_task is not None and rows is not None:
-            on_task(_score(judged[-1], task.name, judged[-1].rows == rows[number], scenario))
-    if rows is None:
-        owners = _majority([each.rows for each in judged], len(matrix))
-        right_tasks = [owners[each.rows] == number for number, each in enumerate(judged)]
-    else:
-        right_tasks = [each.rows == row for row, each in zip(rows, judged, strict=True)]
-    results = [
-        _score(each, task.name, right_task, scenario)
-        for each, task, right_task in zip(judged, tasks, right_tasks, strict=True)
-    ]
+        if rows is not None:
+            results.append(_score(judged[-1], task.name, judged[-1].rows == rows[number], scenario))
+            if on_task is not None:
+                on_task(results[-1])
+    if rows is None:  # a mask belongs to the task that most of the images it was chosen for are from
+        owners = np.argmax([np.bincount(each.rows, minlength=len(matrix)) for each in judged], axis=0)
+        results = [
+            _score(each, task.name, owners[each.rows] == number, scenario)
+            for number, (task, each) in enumerate(zip(tasks, judged, strict=True))
+        ]
     inferences = sum(each.inferences for each in judged)
     images = sum(result.images for result in results)
     right = sum(round(result.accuracy * result.images) for result in results)
@@ -229,7 +264,7 @@ def _judge(
 ) -> _Judged:
     """Predict the sampled test images, under the mask of the `given` row if there is one, and compare the labels."""
     rows, right, seconds, inferences = [], [], 0.0, 0
-    for chunk in _chunks(sample, inference.images):
+    for chunk in chunks(sample, inference.images):
         images = task.test.images(torch.from_numpy(chunk)).to(model.weights)
         start = perf_counter()
         if given is None:
@@ -238,7 +273,7 @@ def _judge(
             found = np.full(len(chunk), given)
             labels = labels_of(model, classify(model, matrix, images, found, extras))
         seconds += perf_counter() - start
-        inferences += len(_group_sizes(len(chunk), inference.images))
+        inferences += len(group_sizes(len(chunk), inference.images))
         # From here on the truth is known.
         rows.append(found)
         right.append(labels == np.asarray(task.test.labels)[chunk])
@@ -248,47 +283,3 @@ def _judge(
 def _score(judged: _Judged, name: str, right_task: NDArray[np.bool_], scenario: str) -> TaskResult:
     counts = judged.right_label & right_task if scenario == "GNu" else judged.right_label
     return TaskResult(name, float(counts.mean()), float(right_task.mean()), len(counts))
-
-
-def _majority(rows: Sequence[NDArray[np.int64]], masks: int) -> NDArray[np.int64]:
-    """For each mask the position of the task that most of the images it was chosen for are from, `(masks,)`."""
-    counts = np.stack([np.bincount(each, minlength=masks) for each in rows])  # (tasks, masks)
-    return np.asarray(counts.argmax(axis=0))
-
-
-def wilson(fraction: float, count: int, z: float = 1.959964) -> tuple[float, float]:
-    """The Wilson score interval of a fraction seen in `count` independent trials; z = 1.96 gives 95 %."""
-    centre = fraction + z * z / (2 * count)
-    spread = z * sqrt(fraction * (1 - fraction) / count + z * z / (4 * count * count))
-    scale = 1 + z * z / count
-    return max(0.0, (centre - spread) / scale), min(1.0, (centre + spread) / scale)
-
-
-def sampled(tasks: Sequence[EvaluatedTask], images: int, limit: int | None, seed: int) -> list[NDArray[np.int64]]:
-    """Indices of the test images of each task that `evaluate` judges with these arguments, `images` an inference."""
-    return [
-        _sample(len(task.test.labels), images, _share(limit, len(tasks), number), seed, number)
-        for number, task in enumerate(tasks)
-    ]
-
-
-def _share(limit: int | None, tasks: int, number: int) -> int | None:
-    return None if limit is None else limit // tasks + (number < limit % tasks)
-
-
-def _sample(images: int, group: int, limit: int | None, seed: int, task: int) -> NDArray[np.int64]:
-    """Indices of the images to judge: all, or `limit` whole groups of consecutive images, drawn without replacement."""
-    groups = -(-images // group)
-    if limit is None or limit >= groups:
-        return np.arange(images)
-    chosen = np.sort(random_permutation(seed, Role.SAMPLE, groups, stream=task)[:limit])
-    indices = (chosen[:, None] * group + np.arange(group)).reshape(-1)
-    return indices[indices < images]
-
-
-def _chunks(indices: NDArray[np.int64], group: int) -> list[NDArray[np.int64]]:
-    size = max(1, _CHUNK // group) * group
-    starts = list(range(0, len(indices), size))
-    if len(starts) > 1 and len(indices) - starts[-1] == 1:  # `_group_sizes` finds it a group
-        starts.pop()
-    return np.split(indices, starts[1:])

@@ -1,7 +1,7 @@
-"""Serving from a bank: effective weights of the masks in use, in a cache of bounded size.
+"""Serving of masks from a bank: a network runs under the masks in use, which lie in a cache of bounded size.
 
-Switching to a mask in the cache costs nothing, to another one decoding and one product with the weights. A batch may
-mix masks: images are grouped by mask, so each runs through the network once.
+To switch to a mask in the cache costs nothing. Any other is decoded and multiplied with the weights first. A batch may
+mix masks: images are grouped by mask, so each image runs through the network once.
 """
 
 from collections import OrderedDict
@@ -9,13 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Generic, NamedTuple, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
 from maskstore import Mask, MaskBank, MaskMatrix
 from supsup_models.data import checked_images
 from supsup_models.errors import ShapeError
-from supsup_models.inference.superposition import NO_EXTRAS
+from supsup_models.inference.labelling import NO_EXTRAS, run_groups
 from supsup_models.networks import Extras, MaskedModel, TaskExtras
 
 T = TypeVar("T")
@@ -24,7 +25,14 @@ DEFAULT_CACHE_BYTES = 256 << 20
 
 @dataclass(frozen=True)
 class CacheState:
-    """How many masks lie decoded in the cache, the bytes of all that is kept, and how often one was there or not."""
+    """The cache of a `MaskServer` at one moment.
+
+    Attributes:
+        masks: How many masks lie there as effective weights.
+        bytes: The size of all that is kept.
+        hits: How often the weights of a mask were there.
+        misses: How often they were not.
+    """
 
     masks: int
     bytes: int
@@ -71,13 +79,37 @@ class _Recent(Generic[T]):
 
 
 class MaskServer:
-    """Runs a network under the masks of a bank or a matrix, asked for by task name.
+    """Runs a network under the masks of a bank or a matrix, by task name.
 
-    `cache_bytes` bounds what is kept: seven eighths for effective weights, one eighth for masks as packed bits (with
-    their normalisation statistics), which take a 32nd of the room and spare a bank's decoder. The least recently used
-    leave. What is larger than its bound is made each time. One thread at a time, like the bank.
+    Use it from one thread at a time, like the bank.
 
-    Normalisation statistics come from the bank too; a matrix has none, so `extras` brings them, by task name.
+    Args:
+        model: The network.
+        source: A bank, from which masks are read when they are first used, or a matrix.
+        cache_bytes: The most bytes that are kept: seven eighths for effective weights, one eighth for packed masks with
+            their statistics, which are a 32nd of the size and save decoding. The least recently used leave first. What
+            is larger than its part is made each time.
+        extras: The masks' normalisation statistics by name, where the source has none: a matrix never has any.
+
+    Raises:
+        ShapeError: The masks are of other layers than the network's.
+
+    Examples:
+        >>> import tempfile
+        >>> import torch
+        >>> from maskstore import MaskBank
+        >>> from supsup_models import MaskedNetwork, MaskServer
+        >>> model = MaskedNetwork("lenet-300-100", inputs=64, outputs=10, seed=0)
+        >>> with tempfile.TemporaryDirectory() as folder, MaskBank.create(f"{folder}/m.bank", model.spec) as bank:
+        ...     for number in range(3):
+        ...         bank.put(f"task-{number}", model.mask_of(model.initial_scores(number)))
+        ...     server = MaskServer(model, bank, cache_bytes=1 << 20)
+        ...     logits = server(torch.ones(4, 64), ["task-2", "task-0", "task-2", "task-2"])
+        ...     logits = server(torch.ones(4, 64), "task-2")
+        >>> logits.shape
+        torch.Size([4, 10])
+        >>> server.state.hits, server.state.misses
+        (1, 2)
     """
 
     def __init__(
@@ -105,7 +137,11 @@ class MaskServer:
         return CacheState(len(self._decoded), size, self._hits, self._misses)
 
     def weights(self, task: str) -> Tensor:
-        """W times a task's mask, flat `(spec.bits,)`, not to be written to; TaskNotFoundError for an unknown task."""
+        """W times a task's mask, flat `(spec.bits,)`. Do not write to it.
+
+        Raises:
+            TaskNotFoundError: The source has no such task.
+        """
         found = self._decoded.get(task)
         if found is not None:
             self._hits += 1
@@ -116,7 +152,7 @@ class MaskServer:
         return made
 
     def extras(self, task: str) -> Extras:
-        """A task's normalisation statistics; None for networks and matrices without any."""
+        """A task's normalisation statistics, None if it has none; TaskNotFoundError if the source has no such task."""
         return self._stored(task).extras if self._has_statistics else None
 
     def _stored(self, task: str) -> "_Stored":
@@ -132,26 +168,32 @@ class MaskServer:
 
     @torch.no_grad()
     def __call__(self, images: Tensor, tasks: str | Sequence[str]) -> Tensor:
-        """Logits `(b, outputs)` of images `(b, inputs)`, all under one task's mask, or each under that of its own task.
+        """Logits of images, all under one task's mask, or each under that of its own task.
 
-        Raises ShapeError or ImageValueError for images that do not fit, TaskNotFoundError for an unknown task.
+        Args:
+            images: `(b, inputs)`.
+            tasks: A task's name, or one name for each image.
+
+        Returns:
+            `(b, outputs)`.
+
+        Raises:
+            ShapeError: The images do not fit the network, or there are more or fewer names.
+            ImageValueError: The images hold NaN or infinity.
+            TaskNotFoundError: The source has no such task.
         """
         images = checked_images(images, self._model)
         if isinstance(tasks, str):
             return self._model.run_with(images, self.weights(tasks), self.extras(tasks))
         if len(tasks) != len(images):
             raise ShapeError(f"tasks: expected a name for each of {len(images)} images, found {len(tasks)}")
-        groups: dict[str, list[int]] = {}
-        for index, task in enumerate(tasks):
-            groups.setdefault(task, []).append(index)
-        logits = images.new_empty(len(images), self._model.outputs)
-        for task, indices in groups.items():
-            chosen = torch.tensor(indices, device=images.device)
-            logits[chosen] = self._model.run_with(images[chosen], self.weights(task), self.extras(task))
-        return logits
+        numbers: dict[str, int] = {}
+        rows = np.array([numbers.setdefault(task, len(numbers)) for task in tasks])
+        names = list(numbers)
+        return run_groups(self._model, images, rows, lambda row: (self.weights(names[row]), self.extras(names[row])))
 
     def forget(self) -> None:
-        """Empty the cache, as after a mask was replaced in the bank."""
+        """Empty the cache. Call it after a mask was replaced in the bank."""
         self._decoded.clear()
         self._packed.clear()
 
@@ -163,8 +205,18 @@ def serve(
     cache_bytes: int = DEFAULT_CACHE_BYTES,
     extras: TaskExtras = NO_EXTRAS,
 ) -> MaskServer:
-    """A `MaskServer` over a bank (masks are read as they are asked for) or a matrix (all packed in memory).
+    """A `MaskServer` over a bank or a matrix; arguments and errors are those of the class.
 
-    Raises ShapeError if the masks are of other layers than the network's.
+    Examples:
+        >>> import torch
+        >>> from maskstore import MaskMatrix
+        >>> from supsup_models import MaskedNetwork, serve
+        >>> model = MaskedNetwork("lenet-300-100", inputs=64, outputs=10, seed=0)
+        >>> matrix = MaskMatrix(model.spec)
+        >>> for name in ("cats", "dogs"):
+        ...     matrix.append(name, model.mask_of(model.initial_scores(len(matrix))))
+        >>> server = serve(model, matrix)
+        >>> server(torch.ones(3, 64), ["dogs", "cats", "dogs"]).shape
+        torch.Size([3, 10])
     """
     return MaskServer(model, source, cache_bytes=cache_bytes, extras=extras)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from supsup_models._names import check, pick_device
 from supsup_models.data import checked_images
 from supsup_models.errors import ShapeError
-from supsup_models.inference import METHODS, OBJECTIVES, Calibration, classify, infer_task, labels_of, refused
+from supsup_models.inference import METHODS, OBJECTIVES, Calibration, TaskInference, classify, labels_of, refused
 from supsup_models.runs.load import load_run
 from supsup_models.runs.record import RunRecord, calibration_path
 
@@ -71,14 +71,16 @@ def infer_file(
             f"no task confidence: expected values for all {len(run.matrix)} masks in {path}, found some missing; "
             "`supsup train` adds them when it has trained all tasks"
         )
-    guess = infer_task(run.model, run.matrix, images, method, objective, not one_task, calibration, run.extras)
-    tasks = np.broadcast_to(np.asarray(guess.task), len(images))
+    inference = TaskInference(run.model, run.matrix, calibration=calibration, extras=run.extras)
+    if one_task:
+        one = inference.infer(images, method=method, objective=objective)
+        tasks, sureness = np.full(len(images), one.task), [one.confidence] * len(images)
+    else:
+        each = inference.infer_each(images, method=method, objective=objective)
+        tasks, sureness = each.tasks, [None] * len(images) if each.confidence is None else each.confidence.tolist()
     probabilities = classify(run.model, run.matrix, images, tasks, run.extras)
     labels = labels_of(run.model, probabilities)
     confidence = probabilities[torch.arange(len(images)), torch.from_numpy(labels)].tolist()
-    sureness: list[float] | list[None] = [None] * len(images)
-    if guess.confidence is not None:
-        sureness = np.broadcast_to(np.asarray(guess.confidence), len(images)).tolist()
     names = run.matrix.names
     return Answers(
         normalisation,

@@ -1,5 +1,5 @@
-"""The hot loops of training in Numba, each beside its obvious numpy twin. Import a module where it is used, not before:
-Numba takes a second to load."""
+"""Forward and backward pass of one-shot inference, compiled for AVX-512. The folder is optional: without it autograd
+does the same work more slowly."""
 
 from supsup_models._requirements import attach
 

@@ -7,7 +7,7 @@ woken once, activations lie in memory that is kept between calls, and no other t
 """
 
 from collections import deque
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
 from itertools import pairwise
@@ -19,22 +19,11 @@ from numpy.typing import NDArray
 
 from maskstore.kernels import LANES, LINE
 from maskstore.kernels import threads as sharing
-from supsup_models.inference.compiled.perceptron import (
-    BACKWARD,
-    FORWARD,
-    GRADIENT,
-    IMAGES,
-    OBJECTIVE,
-    OTHER,
-    STEPS,
-    work,
-)
-from supsup_models.inference.compiled.stages import done, new_board
+from supsup_models.inference.compiled.perceptron import IMAGES, STEPS, work
+from supsup_models.inference.compiled.stages import STAGE
 from supsup_models.inference.compiled.tile import WIDTH
 
 Floats = NDArray[np.float32]
-LogitsGradient = Callable[[Floats], Floats]
-"""The derivative of a batch's cost by its logits, both `(b, outputs)` float32."""
 
 _PATIENCE = 20_000  # looks at the board before a thread does something else: some 400 microseconds
 _NOW_AND_THEN = 1e-4  # seconds
@@ -42,23 +31,19 @@ _ADDS_A_WORD = 200  # multiply-adds that take as long as the masked add of a wor
 
 
 def mask_derivatives(
-    images: Floats, sizes: tuple[int, ...], weights: Floats, frozen: Floats, objective: LogitsGradient | tuple[int, int]
+    images: Floats, sizes: tuple[int, ...], weights: Floats, frozen: Floats, objective: tuple[int, int]
 ) -> tuple[Floats, bool]:
     """dL/d(effective weights) * frozen weights, flat, of a batch's cost L, and whether all of it are numbers (no NaN).
 
     `images` `(b, inputs)`, b >= 1; `sizes` = (inputs, hidden..., outputs); `weights` (the effective ones), `frozen` and
     the result hold all layers' `(out, in)` matrices one after the other, flat; all float32 and contiguous.
-    `objective` is ENTROPY or SUPERFLUOUS and the number of real outputs, or a function that is called once, by the
-    caller's thread, with fresh logits whose columns are contiguous.
+    `objective` is ENTROPY or SUPERFLUOUS and the number of real outputs.
     """
     plan = _plan(sizes, len(images), sharing.CORES)
     out = np.empty_like(frozen)
     watch = np.zeros((len(plan.strips), LANES), dtype=np.float32)
-    compiled, derive = ((OTHER, 0), objective) if callable(objective) else (objective, None)
-    # between the passes: a stage of the caller's alone, and what of the backward pass could not be done before
-    between = 0 if derive is None else 1
-    pieces = np.array([len(plan.batches), between, between * len(plan.batches), len(plan.strips)])
-    board = new_board(len(pieces))
+    pieces = np.array([len(plan.batches), len(plan.strips)])
+    board = np.zeros(len(pieces) * STAGE, dtype=np.int64)  # nothing is taken yet, nothing is done
     finished = False
     with _scratch(plan.scratch) as scratch:
         activations, deltas = scratch[: plan.rows], scratch[plan.rows : 2 * plan.rows]
@@ -66,34 +51,22 @@ def mask_derivatives(
         image_panels = panels[: plan.image_panels].reshape(len(plan.batches), -1)
         strip_panels = panels[: plan.strip_panels].reshape(len(plan.strips), -1)
         arrays = (
-            *compiled, images, plan.sizes, weights, frozen, plan.batches, plan.strips,
+            *objective, images, plan.sizes, weights, frozen, plan.batches, plan.strips,
             activations, deltas, plan.stride, image_panels, strip_panels, watch, out,
         )  # fmt: skip
 
         def help_out() -> None:
             patience = _PATIENCE
-            while not (finished or work(board, pieces, FORWARD, GRADIENT, patience, *arrays)):
-                patience = 1  # somebody thinks long about the logits: look now and then
+            while not (finished or work(board, pieces, patience, *arrays)):
+                patience = 1  # another thread has been interrupted: look now and then
                 sleep(_NOW_AND_THEN)
-
-        def go_on(first: int, last: int) -> None:
-            while not work(board, pieces, first, last, _PATIENCE, *arrays):
-                sleep(0)  # a helper has been interrupted, perhaps for this thread
 
         threads = sharing.threads_for(frozen.size * len(images) // _ADDS_A_WORD)
         helpers = [sharing.Help(help_out) for _ in range(threads - 1)]
         try:
             sharing.ask(helpers)
-            if derive is not None:
-                go_on(FORWARD, FORWARD)
-                logits, found = (
-                    array.reshape(-1, plan.stride)[-sizes[-1] :, : len(images)] for array in (activations, deltas)
-                )
-                found[:] = derive(logits.copy().T).T
-                done(board, OBJECTIVE)
-                go_on(BACKWARD, GRADIENT)
-            else:
-                go_on(FORWARD, GRADIENT)
+            while not work(board, pieces, _PATIENCE, *arrays):
+                sleep(0)  # a helper has been interrupted, perhaps for this thread
             finished = True  # and helpers, that may be slow to notice, touch nothing but the board any more
         finally:
             interrupted, finished = not finished, True

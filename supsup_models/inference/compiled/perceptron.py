@@ -3,7 +3,7 @@
 Activations and deltas (the cost's derivatives by each layer's output) are kept transposed, neurons x images, so that
 images fill the vectors whatever the layers' sizes. Layers are chained for a block of images at a time, whose
 activations stay in the nearer caches; the gradient is taken for a strip of inputs at a time, by all neurons. Any cut
-gives the same bits (`tiles.py`).
+gives the same bits (`tile.py`).
 """
 
 import numpy as np
@@ -24,8 +24,8 @@ from supsup_models.inference.compiled.tile import (
     turn_square,
 )
 
-ENTROPY, SUPERFLUOUS, OTHER = range(3)  # objectives
-FORWARD, OBJECTIVE, BACKWARD, GRADIENT = range(4)  # stages; the caller alone does the second
+ENTROPY, SUPERFLUOUS = range(2)  # objectives
+FORWARD, GRADIENT = range(2)  # stages
 IMAGES = 32  # images whose activations go through all layers together
 STEPS = 512  # images that a strip of the gradient is summed over at a time: 64 KiB of inputs
 
@@ -176,30 +176,26 @@ def _gradient(images, sizes, frozen, activations, deltas, stride, count, panel, 
 
 @compiled
 def work(
-    board, pieces, first_stage, last_stage, patience, objective, real, images, sizes, weights, frozen, batches, strips,
+    board, pieces, patience, objective, real, images, sizes, weights, frozen, batches, strips,
     activations, deltas, stride, image_panels, strip_panels, watch, out,
 ):  # fmt: skip
-    """Help with stages first_stage <= s <= last_stage until all of the last one is done; False if patience ran out.
+    """Help with the stages until all of the last one is done; False if patience ran out.
 
     Called again it goes on where the work is.
     """
     count, layers = images.shape[0], sizes.size - 1
     flat, at = images.reshape(-1), stride * sizes[1:layers].sum()
-    for stage in range(first_stage, last_stage + 1):
+    for stage in range(FORWARD, GRADIENT + 1):
         if stage > 0 and not all_done(board, stage - 1, pieces[stage - 1], patience):
             return False
-        while stage != OBJECTIVE:
+        while True:
             piece = take(board, stage)
             if piece >= pieces[stage]:
                 break
             if stage == FORWARD:
                 first, last = batches[piece]
                 _forward(flat, sizes, weights, activations, stride, image_panels[piece], first, last)
-                if objective != OTHER:
-                    _derive(objective, real, count, at, activations, sizes[layers], stride, deltas, first, last)
-                    _backward(sizes, weights, activations, deltas, stride, first, last)
-            elif stage == BACKWARD:
-                first, last = batches[piece]
+                _derive(objective, real, count, at, activations, sizes[layers], stride, deltas, first, last)
                 _backward(sizes, weights, activations, deltas, stride, first, last)
             else:
                 layer, first, last = strips[piece]
@@ -208,4 +204,4 @@ def work(
                     layer, first, last,
                 )  # fmt: skip
             done(board, stage)
-    return all_done(board, last_stage, pieces[last_stage], patience)
+    return all_done(board, GRADIENT, pieces[GRADIENT], patience)

@@ -6,22 +6,15 @@ nobody has taken, and how many are done. Nobody waits for a thread that has take
 never.
 """
 
-import numpy as np
 from llvmlite import ir
 from numba import types
 from numba.extending import intrinsic
-from numpy.typing import NDArray
 
 from maskstore.kernels import compiled
 from maskstore.kernels.ir import vectors
 
 _APART = 8  # int64 in a line of the cache
-_STAGE = 2 * _APART
-
-
-def new_board(stages: int) -> NDArray[np.int64]:
-    """A board on which nothing is done."""
-    return np.zeros(stages * _STAGE, dtype=np.int64)
+STAGE = 2 * _APART  # int64 of a board for one stage; all are 0 at first
 
 
 @intrinsic
@@ -53,19 +46,19 @@ def _read(typing_context, board, index):
 @compiled
 def take(board, stage):
     """The number of a piece of the stage that this thread is to do: as many as there are pieces, or more, are none."""
-    return _add_one(board, stage * _STAGE)
+    return _add_one(board, stage * STAGE)
 
 
 @compiled
 def done(board, stage):
     """Say that one more piece of the stage is done."""
-    _add_one(board, stage * _STAGE + _APART)
+    _add_one(board, stage * STAGE + _APART)
 
 
 @compiled
 def all_done(board, stage, pieces, patience):
     """Whether all pieces of a stage are done, once they are, or after `patience` looks (tens of nanoseconds each)."""
     for _ in range(patience):  # noqa: SIM110 - Numba compiles no generators here
-        if _read(board, stage * _STAGE + _APART) >= pieces:
+        if _read(board, stage * STAGE + _APART) >= pieces:
             return True
     return False

@@ -1,2 +1,4 @@
-from .gradient import descend as descend
-from .gradient import descend_each as descend_each
+from . import binary as binary
+from . import exhaustive as exhaustive
+from . import gradient as gradient
+from . import one_shot as one_shot

@@ -12,13 +12,15 @@ Weights are kept as logarithms up to a constant; a mask that is far behind drops
 back if those ahead of it fall.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor
 
-from maskstore import MaskMatrix
+from supsup_models.inference.methods.one_shot import preferences
 from supsup_models.inference.objectives import Objective, preference
-from supsup_models.inference.rows import rows_of
-from supsup_models.inference.superposition import Mixture, UnpackedLayer, image_derivatives, mask_derivatives, trace
+from supsup_models.inference.per_image import Mixture, UnpackedLayer, image_derivatives, trace
+from supsup_models.inference.superposition import Superposition
 from supsup_models.networks import MaskedModel, MaskedNetwork
 
 STEPS = 12
@@ -27,37 +29,42 @@ _WINDOW = 7.0  # masks with less than e**-7 of the best one's weight are left ou
 _DECIDED = 0.99  # weight at which a mask has won
 
 
-def descend(model: MaskedModel, matrix: MaskMatrix, images: Tensor, objective: Objective) -> Tensor:
+def of_batch(mixed: Superposition[MaskedModel], images: Tensor, objective: Objective) -> Tensor:
     """log alpha, up to a constant, `(k,)`, for a batch as a whole; one packed weighted sum and dot a step."""
-    rows = rows_of(model, matrix)
-    logs = torch.zeros(1, len(matrix), dtype=torch.float64)
-    spread: Tensor | None = None
-    for _ in range(STEPS):
-        alpha = _weights(logs)
-        flat = rows.weighted_sum(alpha[0].float().to(model.device)).to(model.weights).mul_(model.weights)
-        downhill = preference(mask_derivatives(model, flat, images, objective))
-        by_mask = rows.dot(downhill)[None].cpu().double()
-        spread = _spread(by_mask) if spread is None else spread
-        logs = _raised(logs, by_mask, alpha > 0, spread)
-        if float(_weights(logs).max()) > _DECIDED:
-            break
-    return logs[0]
+    model, masks = mixed.model, mixed.masks
+
+    def downhill(undecided: Tensor, alpha: Tensor) -> Tensor:
+        flat = masks.weighted_sum(alpha[0]).to(model.weights).mul_(model.weights)
+        return preferences(model, masks, flat, images, objective)[None].cpu().double()
+
+    return _descend(torch.zeros(1, len(masks), dtype=torch.float64), downhill)[0]
 
 
-def descend_each(model: MaskedNetwork, matrix: MaskMatrix, images: Tensor, objective: Objective) -> Tensor:
+def of_each(mixed: Superposition[MaskedNetwork], images: Tensor, objective: Objective) -> Tensor:
     """log alpha, up to a constant for each image, `(b, k)`; every image has weights of its own."""
-    k = len(matrix)
-    unpacked = UnpackedLayer(model, matrix)
-    logs = images.new_zeros(len(images), k)
-    undecided = torch.arange(len(images), device=images.device)
+    model, k = mixed.model, len(mixed.matrix)
+    unpacked = UnpackedLayer(model, mixed.matrix)
+
+    def downhill(undecided: Tensor, alpha: Tensor) -> Tensor:
+        mixture = Mixture(model, unpacked, alpha)
+        traced = trace(model, images[undecided], mixture, objective)
+        return preference(image_derivatives(model, unpacked, traced, mixture.images_of, k))
+
+    return _descend(images.new_zeros(len(images), k), downhill)
+
+
+def _descend(logs: Tensor, downhill: Callable[[Tensor, Tensor], Tensor]) -> Tensor:
+    """All steps for each row of log alpha `(b, k)` by itself, in place.
+
+    `downhill` gives minus the gradient `(n, k)` at the weights alpha `(n, k)` of the rows `(n,)` that are undecided.
+    """
+    undecided = torch.arange(len(logs), device=logs.device)
     spread: Tensor | None = None
     for _ in range(STEPS):
         alpha = _weights(logs[undecided])
-        mixed = Mixture(model, unpacked, alpha)
-        traced = trace(model, images[undecided], mixed, objective)
-        downhill = preference(image_derivatives(model, unpacked, traced, mixed.images_of, k))
-        spread = _spread(downhill) if spread is None else spread
-        logs[undecided] = _raised(logs[undecided], downhill, alpha > 0, spread[undecided])
+        found = downhill(undecided, alpha)
+        spread = _spread(found) if spread is None else spread
+        logs[undecided] = _raised(logs[undecided], found, alpha > 0, spread[undecided])
         undecided = undecided[_weights(logs[undecided]).amax(dim=1) <= _DECIDED]
         if not len(undecided):
             break

@@ -14,9 +14,8 @@ from torch import Tensor
 from maskstore import Mask, MaskBank, MaskMatrix
 from supsup_models import AllocationConfig, Allocator, IdentityFreeLearner, MaskedNetwork, Recipe, RMSProp, TaskStream
 from supsup_models.cli.app import run_command
-from supsup_models.continual.allocation import Candidate, mask_preference, mean_entropy
+from supsup_models.continual.allocation import Candidate, label_agreement, mask_preference, mean_entropy
 from supsup_models.continual.learner import PutAway
-from supsup_models.continual.merging import find_twin, label_agreement
 from supsup_models.data import batch_order, open_stream
 from supsup_models.errors import InferenceError, LabelValueError, NetworkError, ShapeError
 from supsup_models.training import train_task
@@ -97,7 +96,7 @@ def test_the_order_of_tasks_changes_the_numbers_only(model: MaskedNetwork, strea
 
 
 def test_choices_are_made_from_images_alone(model: MaskedNetwork, stream: TaskStream) -> None:
-    for call in (Allocator.choose, Allocator.serves, find_twin, label_agreement):
+    for call in (Allocator.choose, Allocator.serves, Allocator.find_twin, label_agreement):
         assert not {"label", "labels", "task", "tasks", "y"} & set(inspect.signature(call).parameters)
 
     def boundaries(relabel: Tensor) -> list[tuple[int, int]]:
@@ -151,11 +150,11 @@ def test_a_twin_is_found_and_a_stranger_is_not(model: MaskedNetwork, stream: Tas
         name: Candidate(mask, mean_entropy(model, mask, stream[task].test.images(slice(0, 128))))
         for name, mask, task in (("stranger", stranger, 1), ("twin", twin, 0))
     }
-    found = find_twin(model, allocator, one, candidates.items(), images, untrained=untrained, agreement=0.7)
+    found = allocator.find_twin(one, candidates.items(), images, untrained)
     assert found == "twin"
     assert label_agreement(model, one, twin, images) > 0.8 > label_agreement(model, one, stranger, images)
     del candidates["twin"]
-    assert find_twin(model, allocator, one, candidates.items(), images, untrained=untrained, agreement=0.7) is None
+    assert allocator.find_twin(one, candidates.items(), images, untrained) is None
 
 
 def test_the_budget_is_kept(model: MaskedNetwork, stream: TaskStream) -> None:
@@ -170,7 +169,7 @@ def test_the_published_test_by_itself(model: MaskedNetwork, stream: TaskStream) 
     allocator = Allocator(model, AllocationConfig(verify=False))
     packed = MaskMatrix(model.spec, masks)
     choice = allocator.choose(packed, [0.0, 0.0], None, untrained, images)
-    nu = torch.softmax(torch.from_numpy(mask_preference(model, packed, None, images)), dim=0)
+    nu = mask_preference(model, packed, None, images).softmax(dim=0)
     assert choice.row == 0
     assert choice.certainty == pytest.approx(2 * float(nu.max()))
     # one mask in training beside one that is packed: the same two, and the same answer

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from maskstore import MaskMatrix
-from supsup_models import Calibration, MaskedNetwork, Recipe, RMSProp, TaskStream, infer_task, train_task
+from supsup_models import Calibration, MaskedNetwork, Recipe, RMSProp, TaskStream, infer_each, infer_task, train_task
 from supsup_models.cli.app import run_command
 from supsup_models.data import open_stream
 from supsup_models.errors import InferenceError, RunError
@@ -39,7 +39,7 @@ def trained() -> Trained:
 
 def confidences(trained: Trained, tasks: slice) -> np.ndarray:
     images = torch.cat([task.test.images(slice(180, 360)) for task in trained.stream[tasks]])
-    guess = infer_task(trained.model, trained.matrix, images, per_image=True, calibration=trained.calibration)
+    guess = infer_each(trained.model, trained.matrix, images, calibration=trained.calibration)
     return np.asarray(guess.confidence)
 
 

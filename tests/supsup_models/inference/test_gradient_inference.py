@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from maskstore import MaskMatrix
-from supsup_models import MaskedNetwork, Recipe, RMSProp, infer_task, train_task
+from supsup_models import MaskedNetwork, Recipe, RMSProp, infer_each, infer_task, train_task
 from supsup_models.data import open_stream
 from supsup_models.inference.methods import gradient as descent
 from tests.helpers.masks import random_matrix
@@ -24,7 +24,7 @@ def test_it_finds_at_least_as_many_tasks_as_one_shot(gain: float) -> None:
     images = torch.cat([task.test.images(slice(0, IMAGES)) for task in stream])
     truth = np.repeat(np.arange(TASKS), IMAGES)
     found = {
-        method: (np.asarray(infer_task(model, matrix, images, method, per_image=True).task) == truth).mean()
+        method: (infer_each(model, matrix, images, method=method).tasks == truth).mean()
         for method in ("one-shot", "gradient")
     }
     assert found["gradient"] >= found["one-shot"]
@@ -36,9 +36,9 @@ def test_one_step_ranks_as_one_shot_does(monkeypatch: pytest.MonkeyPatch) -> Non
     model = MaskedNetwork("lenet-300-100", inputs=64, outputs=20, seed=0)
     matrix = random_matrix(model.spec, 5)
     images = torch.randn(7, 64, generator=torch.Generator().manual_seed(0))
-    for per_image in (False, True):
-        one = infer_task(model, matrix, images, "one-shot", per_image=per_image).scores
-        other = infer_task(model, matrix, images, "gradient", per_image=per_image).scores
+    for infer in (infer_task, infer_each):
+        one = infer(model, matrix, images, method="one-shot").scores
+        other = infer(model, matrix, images, method="gradient").scores
         assert np.array_equal(one.argsort(axis=-1), other.argsort(axis=-1))
         ahead = one - one.max(axis=-1, keepdims=True)
         spread = -ahead.mean(axis=-1, keepdims=True)

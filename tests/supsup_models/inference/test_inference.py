@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 from torch import Tensor
 
 from maskstore import MaskMatrix, MaskSpec
-from supsup_models import MaskedNetwork, infer_task
+from supsup_models import MaskedNetwork, infer_each, infer_task
 from supsup_models.errors import ImageValueError, InferenceError, ShapeError, UnknownNameError
-from supsup_models.inference.infer import METHODS, median_split
+from supsup_models.inference import METHODS
+from supsup_models.inference.methods.binary import median_split
 from supsup_models.inference.objectives import OBJECTIVES
 from tests.helpers.masks import random_matrix
 from tests.helpers.networks import network
@@ -56,7 +57,7 @@ def test_one_shot_is_the_gradient_at_the_mean(objective: str, k: int) -> None:
     matrix, images = random_matrix(model.spec, k), random_images(20)
     cost = entropy if objective == "H" else superfluous
     expected = dense_derivative(model, matrix, images, cost, torch.full((k,), 1 / k))
-    guess = infer_task(model, matrix, images, "one-shot", objective)
+    guess = infer_task(model, matrix, images, method="one-shot", objective=objective)
     np.testing.assert_allclose(guess.scores, expected, rtol=2e-4, atol=2e-6)
     assert guess.task == int(expected.argmax())
 
@@ -65,7 +66,7 @@ def test_one_shot_is_the_gradient_at_the_mean(objective: str, k: int) -> None:
 def test_exhaustive_is_every_masks_own_cost(objective: str) -> None:
     model = small_network()
     matrix, images = random_matrix(model.spec, 5), random_images(20)
-    guess = infer_task(model, matrix, images, "exhaustive", objective)
+    guess = infer_task(model, matrix, images, method="exhaustive", objective=objective)
     for i in range(5):
         logits = model(images, matrix[i])
         if objective == "H":
@@ -94,7 +95,7 @@ def test_binary_is_algorithm_2(objective: str, k: int) -> None:
     cost = entropy if objective == "H" else superfluous
     for seed in range(4):
         images = random_images(5, seed)
-        guess = infer_task(model, matrix, images, "binary", objective)
+        guess = infer_task(model, matrix, images, method="binary", objective=objective)
         assert guess.task == algorithm_2(model, matrix, images, cost) == guess.scores.argmax()
 
 
@@ -104,15 +105,15 @@ def test_binary_is_algorithm_2(objective: str, k: int) -> None:
 def test_per_image_is_each_image_alone(method: str, objective: str, k: int) -> None:
     model = small_network()
     matrix, images = random_matrix(model.spec, k), random_images(13)
-    together = infer_task(model, matrix, images, method, objective, per_image=True)
+    together = infer_each(model, matrix, images, method=method, objective=objective)
     assert together.scores.shape == (13, k)
     for number, image in enumerate(images.split(1)):
-        alone = infer_task(model, matrix, image, method, objective)
+        alone = infer_task(model, matrix, image, method=method, objective=objective)
         listed = np.isfinite(together.scores[number])  # short-list scores only some masks, per image only
         np.testing.assert_allclose(together.scores[number][listed], alone.scores[listed], rtol=1e-3, atol=1e-5)
         if not listed.all():
             continue
-        assert np.asarray(together.task)[number] == alone.task
+        assert together.tasks[number] == alone.task
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
@@ -122,34 +123,35 @@ def test_the_order_of_the_tasks_does_not_matter(method: str, objective: str) -> 
     matrix, images = random_matrix(model.spec, 9), random_images(12)
     order = np.random.default_rng(1).permutation(9)
     shuffled = matrix.select([int(row) for row in order])
-    for per_image in (False, True):
-        guess = infer_task(model, matrix, images, method, objective, per_image)
-        other = infer_task(model, shuffled, images, method, objective, per_image)
-        assert np.array_equal(order[other.task], guess.task)
-        # each step of descent carries on the rounding of those before it
-        rtol = 2e-3 if method == "gradient" else 1e-4
-        np.testing.assert_allclose(other.scores, guess.scores[..., order], rtol=rtol, atol=1e-5)
+    # each step of descent carries on the rounding of those before it
+    rtol = 2e-3 if method == "gradient" else 1e-4
+    guess, other = (infer_task(model, rows, images, method=method, objective=objective) for rows in (matrix, shuffled))
+    assert order[other.task] == guess.task
+    np.testing.assert_allclose(other.scores, guess.scores[order], rtol=rtol, atol=1e-5)
+    each, others = (infer_each(model, rows, images, method=method, objective=objective) for rows in (matrix, shuffled))
+    assert np.array_equal(order[others.tasks], each.tasks)
+    np.testing.assert_allclose(others.scores, each.scores[:, order], rtol=rtol, atol=1e-5)
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_few_images_get_the_scores_of_many(objective: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = small_network()
     matrix, images = random_matrix(model.spec, 40), random_images(3)
-    monkeypatch.setattr("supsup_models.inference.infer._MASKS_AN_IMAGE", 41)
-    many = infer_task(model, matrix, images, "one-shot", objective, per_image=True)
-    monkeypatch.setattr("supsup_models.inference.infer._MASKS_AN_IMAGE", 1)
-    few = infer_task(model, matrix, images, "one-shot", objective, per_image=True)
+    monkeypatch.setattr("supsup_models.inference.methods.one_shot._MASKS_AN_IMAGE", 41)
+    many = infer_each(model, matrix, images, method="one-shot", objective=objective)
+    monkeypatch.setattr("supsup_models.inference.methods.one_shot._MASKS_AN_IMAGE", 1)
+    few = infer_each(model, matrix, images, method="one-shot", objective=objective)
     np.testing.assert_allclose(few.scores, many.scores, rtol=1e-3, atol=1e-5)
-    assert np.array_equal(few.task, many.task)
+    assert np.array_equal(few.tasks, many.tasks)
 
 
 def test_a_guess_does_not_depend_on_the_chunk_an_image_falls_in(monkeypatch: pytest.MonkeyPatch) -> None:
     model = small_network()
     matrix, images = random_matrix(model.spec, 4), random_images(11)
-    whole = infer_task(model, matrix, images, "binary", per_image=True)
+    whole = infer_each(model, matrix, images, method="binary")
     monkeypatch.setattr("supsup_models.inference.infer._CHUNK", 3)
-    pieces = infer_task(model, matrix, images, "binary", per_image=True)
-    assert np.array_equal(whole.task, pieces.task)
+    pieces = infer_each(model, matrix, images, method="binary")
+    assert np.array_equal(whole.tasks, pieces.tasks)
 
 
 @given(st.data())
@@ -176,9 +178,9 @@ def test_masks_that_are_all_the_same_are_a_tie_for_the_first() -> None:
     one = random_matrix(model.spec, 1)[0]
     matrix = MaskMatrix(model.spec, [one] * 4)
     for method in METHODS:
-        assert infer_task(model, matrix, random_images(3), method).task == 0
-        each = infer_task(model, matrix, random_images(3), method, per_image=True)
-        assert np.asarray(each.task).tolist() == [0, 0, 0]
+        assert infer_task(model, matrix, random_images(3), method=method).task == 0
+        each = infer_each(model, matrix, random_images(3), method=method)
+        assert each.tasks.tolist() == [0, 0, 0]
 
 
 def test_what_cannot_be_answered_is_refused() -> None:
@@ -187,7 +189,9 @@ def test_what_cannot_be_answered_is_refused() -> None:
     with pytest.raises(InferenceError, match="at least one mask"):
         infer_task(model, MaskMatrix(model.spec), images)
     with pytest.raises(UnknownNameError, match="did you mean 'binary'"):
-        infer_task(model, matrix, images, "binery")
+        infer_task(model, matrix, images, method="binery")
+    with pytest.raises(UnknownNameError, match="expected one of one-shot, binary"):
+        infer_each(model, matrix, images, method="")
     with pytest.raises(UnknownNameError, match="expected one of H, G"):
         infer_task(model, matrix, images, objective="K")
     with pytest.raises(ShapeError, match="masks"):

@@ -1,8 +1,10 @@
 """The compiled forward and backward pass against float64 numpy and against autograd, and who takes it."""
 
 import os
+import subprocess
+import sys
 import threading
-from itertools import pairwise
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -12,25 +14,21 @@ from hypothesis import strategies as st
 
 from maskstore.kernels import has_lookup
 from maskstore.kernels import threads as sharing
-from supsup_models import MaskedNetwork, infer_task
+from supsup_models import MaskedNetwork, infer_each, infer_task
 from supsup_models.errors import ImageValueError, ShapeError
-from supsup_models.inference.compiled import fits as passes
+from supsup_models.inference import superposition
+from supsup_models.inference.compiled import fits
+from supsup_models.inference.compiled import mask_derivatives as compiled_derivatives
 from supsup_models.inference.objectives import Entropy, Objective, Superfluous
 from supsup_models.inference.superposition import mask_derivatives
 from supsup_models.networks import MultilayerPerceptron
 from tests.helpers.masks import random_matrix
+from tests.helpers.modules import House
 from tests.helpers.networks import network
 
 needs_vectors = pytest.mark.skipif(not has_lookup(), reason="needs a processor with AVX-512")
 seeds = st.integers(0, 2**32 - 1)
 layer_sizes = st.lists(st.integers(1, 70), min_size=2, max_size=5)
-
-
-class Squares(Objective):
-    """A cost that only autograd knows the gradient of."""
-
-    def cost(self, logits: torch.Tensor) -> torch.Tensor:
-        return (logits**2).sum(dim=1) / 2
 
 
 def tensors(model: MaskedNetwork, count: int, seed: int) -> tuple[torch.Tensor, torch.Tensor]:
@@ -48,40 +46,24 @@ def by_autograd(model: MaskedNetwork, weights: torch.Tensor, images: torch.Tenso
     return (flat * model.weights.double()).numpy()
 
 
-def in_numpy(images: np.ndarray, sizes: tuple[int, ...], weights: np.ndarray, frozen: np.ndarray) -> np.ndarray:
-    """g * W in float64 for half the mean of the squared logits."""
-    ends = np.cumsum([of * to for of, to in pairwise(sizes)])[:-1]
-    matrices = [w.reshape(to, of) for w, (of, to) in zip(np.split(weights, ends), pairwise(sizes), strict=True)]
-    inputs = [images]
-    for matrix in matrices[:-1]:
-        inputs.append(np.maximum(inputs[-1] @ matrix.T, 0))
-    delta = inputs[-1] @ matrices[-1].T / len(images)
-    found = [delta.T @ inputs[-1]]
-    for matrix, activation, before in zip(matrices[:0:-1], inputs[:0:-1], inputs[-2::-1], strict=True):
-        delta = (delta @ matrix) * (activation > 0)
-        found.append(delta.T @ before)
-    return np.concatenate([part.reshape(-1) for part in found[::-1]]) * frozen
-
-
 def assert_close(found: torch.Tensor, expected: np.ndarray) -> None:
     np.testing.assert_allclose(found.numpy(), expected, rtol=1e-3, atol=3e-5 * np.abs(expected).max())
 
 
 @needs_vectors
 @given(layer_sizes, st.integers(1, 80), seeds)
-def test_passes_of_any_size_are_plain_products(sizes: list[int], count: int, seed: int) -> None:
+def test_passes_of_any_size_are_those_of_autograd(sizes: list[int], count: int, seed: int) -> None:
     model = network(sizes)
     weights, images = tensors(model, count, seed)
-    assert passes.fits(model, weights, images)
-    found, are_numbers = passes.mask_derivatives(model, weights, images, Squares())
-    wide = (tensor.double().numpy() for tensor in (images, weights, model.weights))
-    images64, weights64, frozen64 = wide
+    objective = Superfluous(0)  # its derivative by the logits is their softmax, which rounding does little to
+    assert fits(model, weights, images, objective)
+    found, are_numbers = compiled_derivatives(model, weights, images, objective)
     assert are_numbers
-    assert_close(found, in_numpy(images64, tuple(sizes), weights64, frozen64))
+    assert_close(found, by_autograd(model, weights, images, objective))
 
 
 @needs_vectors
-@pytest.mark.parametrize("objective", [Entropy(), Superfluous(10), Squares()], ids=["H", "G", "squares"])
+@pytest.mark.parametrize("objective", [Entropy(), Superfluous(10)], ids=["H", "G"])
 @pytest.mark.parametrize(("sizes", "count"), [((784, 300, 100, 100), 128), ((7, 12), 1), ((50, 130, 11), 1030)])
 def test_derivatives_are_those_of_autograd(
     objective: Objective, sizes: tuple[int, ...], count: int, monkeypatch: pytest.MonkeyPatch
@@ -93,7 +75,7 @@ def test_derivatives_are_those_of_autograd(
 
 
 @needs_vectors
-@pytest.mark.parametrize("objective", [Entropy(), Squares()], ids=["H", "squares"])
+@pytest.mark.parametrize("objective", [Entropy(), Superfluous(10)], ids=["H", "G"])
 def test_results_do_not_depend_on_the_number_of_cores(objective: Objective, monkeypatch: pytest.MonkeyPatch) -> None:
     model = network((300, 130, 70, 20))
     weights, images = tensors(model, 333, 0)
@@ -155,46 +137,14 @@ def test_a_forked_process_computes_the_same(monkeypatch: pytest.MonkeyPatch) -> 
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
-@needs_vectors
-def test_an_objective_that_fails_or_thinks_long_holds_nobody_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Slow(Squares):
-        def gradient(self, logits: torch.Tensor) -> torch.Tensor:
-            threading.Event().wait(0.05)
-            return super().gradient(logits)
-
-    class Failing(Squares):
-        def gradient(self, logits: torch.Tensor) -> torch.Tensor:
-            raise FloatingPointError("no such cost")
-
-    monkeypatch.setattr(sharing, "CORES", 2)
-    model = network((300, 130, 20))
-    case = tensors(model, 200, 0)
-    expected = mask_derivatives(model, *case, Squares())
-    assert torch.equal(mask_derivatives(model, *case, Slow()), expected)
-    with pytest.raises(FloatingPointError, match="no such cost"):
-        mask_derivatives(model, *case, Failing())
-    assert torch.equal(mask_derivatives(model, *case, Squares()), expected)
-
-
-@needs_vectors
-def test_a_gradient_of_another_shape_is_refused() -> None:
-    class Short(Squares):
-        def gradient(self, logits: torch.Tensor) -> torch.Tensor:
-            return super().gradient(logits)[:, :-1]
-
-    model = network((5, 4))
-    with pytest.raises(ShapeError, match=r"gradient of .*: expected shape \(3, 4\), found \(3, 3\)"):
-        mask_derivatives(model, *tensors(model, 3, 0), Short())
-
-
-@needs_vectors
-def test_an_objective_derived_from_a_known_one_gives_its_own_gradient() -> None:
+def test_an_objective_of_ones_own_gives_its_own_derivatives() -> None:
     class Hotter(Entropy):  # type: ignore[misc]
-        def gradient(self, logits: torch.Tensor) -> torch.Tensor:
-            return 2 * super().gradient(logits)
+        def cost(self, logits: torch.Tensor) -> torch.Tensor:
+            return 2 * super().cost(logits)
 
     model = network((9, 8, 7))
     case = tensors(model, 5, 0)
+    assert not fits(model, *case, Hotter())
     plain = mask_derivatives(model, *case, Entropy())
     torch.testing.assert_close(mask_derivatives(model, *case, Hotter()), 2 * plain)
 
@@ -211,7 +161,7 @@ def test_what_is_not_a_number_is_found(value: float, objective: str, image: int)
         mask_derivatives(model, weights, images, Entropy() if objective == "H" else Superfluous(10))
 
 
-def test_networks_that_may_compute_otherwise_take_autograd(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_networks_that_may_compute_otherwise_take_autograd() -> None:
     class Negated(MultilayerPerceptron):
         def run(self, images, linear):
             return -super().run(images, linear)
@@ -229,13 +179,12 @@ def test_networks_that_may_compute_otherwise_take_autograd(monkeypatch: pytest.M
     for model in others:
         weights, images = tensors(model, 3, 0)
         images = images.to(model.weights)
-        assert not passes.fits(model, weights, images)
+        assert not fits(model, weights, images, Entropy())
         assert_close(
-            mask_derivatives(model, weights, images, Squares()), by_autograd(model, weights, images, Squares())
+            mask_derivatives(model, weights, images, Entropy()), by_autograd(model, weights, images, Entropy())
         )
-    monkeypatch.setattr(passes, "has_lookup", lambda: False)
     model = network((6, 9, 5))
-    assert not passes.fits(model, *tensors(model, 3, 0))
+    assert fits(model, *tensors(model, 3, 0), Entropy())
 
 
 def test_images_of_another_shape_are_the_networks_error() -> None:
@@ -253,8 +202,10 @@ def test_closed_gradients_are_those_of_autograd(count: int, outputs: int, scale:
     logits = torch.from_numpy((scale * rng.standard_normal((count, outputs))).astype(np.float32))
     for objective in (Entropy(), Superfluous(outputs // 2)):
         weights, images = logits.T.reshape(-1), torch.eye(count)
-        found, _ = passes.mask_derivatives(model, weights, images, objective)
-        expected = objective.gradient(logits.double()).float().T.reshape(-1) * model.weights
+        found, _ = compiled_derivatives(model, weights, images, objective)
+        exact = logits.double().requires_grad_()
+        (gradient,) = torch.autograd.grad(objective.cost(exact).mean(), exact)
+        expected = gradient.float().T.reshape(-1) * model.weights
         torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-6)
 
 
@@ -267,8 +218,8 @@ def test_images_that_are_half_of_a_conjugate(method: str) -> None:
     images = torch.from_numpy(rng.standard_normal((8, 20)).astype(np.float32))
     view = torch.complex(images, -images).conj().imag
     assert view.is_neg()
-    for per_image in (False, True):
-        found, expected = (infer_task(model, matrix, x, method, per_image=per_image) for x in (view, images))
+    for infer in (infer_task, infer_each):
+        found, expected = (infer(model, matrix, x, method=method) for x in (view, images))
         np.testing.assert_array_equal(found.scores, expected.scores)
     expected_derivatives = mask_derivatives(model, model.weights, images, Entropy())
     torch.testing.assert_close(mask_derivatives(model, model.weights, view, Entropy()), expected_derivatives)
@@ -284,7 +235,38 @@ def test_inference_with_and_without_the_passes_agrees(monkeypatch: pytest.Monkey
         with torch.inference_mode():
             fast = infer_task(model, matrix, images, method=method)
         with monkeypatch.context() as patch:
-            patch.setattr(passes, "has_lookup", lambda: False)
+            patch.setattr(superposition, "has_lookup", lambda: False)
             plain = infer_task(model, matrix, images, method=method)
         assert fast.task == plain.task
         np.testing.assert_allclose(fast.scores, plain.scores, rtol=1e-3, atol=1e-5)
+
+
+WITHOUT_THE_FOLDER = """
+import sys
+sys.modules["supsup_models.inference.compiled"] = None  # its import fails
+import numpy as np
+from maskstore import Mask, MaskMatrix
+from supsup_models import MaskedNetwork, infer_task
+from supsup_models.inference import superposition
+model = MaskedNetwork("lenet-300-100", inputs=20, outputs=12, seed=0)
+rng = np.random.default_rng(0)
+matrix = MaskMatrix(model.spec, [Mask.from_flat(rng.random(model.spec.bits) < 0.5, model.spec) for _ in range(3)])
+print(*infer_task(model, matrix, rng.standard_normal((8, 20))).scores.shape, superposition._COMPILED)
+"""
+
+
+@pytest.mark.slow
+def test_inference_answers_without_the_compiled_passes() -> None:
+    done = subprocess.run([sys.executable, "-c", WITHOUT_THE_FOLDER], capture_output=True, text=True, check=False)
+    assert (done.stdout, done.stderr) == ("3 False\n", "")
+
+
+def test_only_the_superposition_imports_the_compiled_passes() -> None:
+    folder = "supsup_models.inference.compiled"
+    importers = {
+        module
+        for module, items in House.of(Path(__file__).parents[3]).imports.items()
+        for item in items
+        if f"{item.module}.{item.name}.".startswith(f"{folder}.") and not module.startswith(folder)
+    }
+    assert importers == {"supsup_models.inference.superposition"}

@@ -13,7 +13,8 @@ from maskstore.errors import TaskNotFoundError
 from supsup_models import Inference, MaskedNetwork, Recipe, RMSProp, TaskStream, evaluate, train_task
 from supsup_models.data import open_stream
 from supsup_models.errors import InferenceError, UnknownNameError
-from supsup_models.inference.scenarios import mask_accuracy, wilson
+from supsup_models.inference.sampling import wilson
+from supsup_models.inference.scenarios import mask_accuracy
 
 TASKS = 3
 

@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from maskstore import MaskMatrix
-from supsup_models import MaskedNetwork, infer_task
-from supsup_models.inference.infer import SHORT_LIST, short_list
+from supsup_models import MaskedNetwork, infer_each
+from supsup_models.inference.methods.one_shot import SHORT_LIST, short_list_of_each
 from supsup_models.inference.objectives import OBJECTIVES, make_objective
-from supsup_models.inference.superposition import on_packed_bits
+from supsup_models.inference.per_image import on_packed_bits
+from supsup_models.inference.superposition import Superposition
 from tests.helpers.masks import random_matrix
 from tests.helpers.networks import network
 
@@ -24,29 +25,30 @@ def setting() -> tuple[MaskedNetwork, MaskMatrix, torch.Tensor]:
 @pytest.mark.parametrize("share", [0.01, 0.3, 1.0])
 def test_a_list_of_all_masks_is_one_shot(setting, objective: str, share: float) -> None:
     model, matrix, images = setting
-    exact = infer_task(model, matrix, images, "one-shot", objective, per_image=True)
+    exact = infer_each(model, matrix, images, method="one-shot", objective=objective)
     cost = make_objective(objective, classes=3, outputs=8)
-    listed = short_list(model, matrix, images, cost, length=len(matrix) + 3, share=share)
+    mixed = Superposition(model, matrix)
+    listed = short_list_of_each(mixed, images, cost, length=len(matrix) + 3, share=share)
     np.testing.assert_allclose(listed, exact.scores, rtol=1e-4, atol=1e-6)
 
 
 def test_what_is_on_the_list_has_its_exact_score(setting) -> None:
     model, matrix, images = setting
-    exact = infer_task(model, matrix, images, "one-shot", per_image=True).scores
-    guess = infer_task(model, matrix, images, "short-list", per_image=True)
+    exact = infer_each(model, matrix, images, method="one-shot").scores
+    guess = infer_each(model, matrix, images, method="short-list")
     listed = np.isfinite(guess.scores)
     assert (listed.sum(axis=1) == (SHORT_LIST if on_packed_bits(model) else len(matrix))).all()
     np.testing.assert_allclose(guess.scores[listed], exact[listed], rtol=1e-4, atol=1e-6)
-    assert np.array_equal(guess.task, guess.scores.argmax(axis=1))
+    assert np.array_equal(guess.tasks, guess.scores.argmax(axis=1))
 
 
 def test_in_double_precision_short_list_is_one_shot(setting) -> None:
     model, matrix, images = setting
     double = MaskedNetwork(model.architecture, inputs=45, outputs=8, seed=1, classes=3).double()
     assert not on_packed_bits(double)
-    exact = infer_task(double, matrix, images, "one-shot", per_image=True)
-    guess = infer_task(double, matrix, images, "short-list", per_image=True)
+    exact = infer_each(double, matrix, images, method="one-shot")
+    guess = infer_each(double, matrix, images, method="short-list")
     assert np.array_equal(guess.scores, exact.scores)
     np.testing.assert_allclose(
-        exact.scores, infer_task(model, matrix, images, "one-shot", per_image=True).scores, rtol=1e-3, atol=1e-5
+        exact.scores, infer_each(model, matrix, images, method="one-shot").scores, rtol=1e-3, atol=1e-5
     )

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 
 from maskstore import Mask, MaskBank, MaskMatrix
 from maskstore.priors import SeededScores, Uniform
-from supsup_models import ConvertedModel, convert, infer_task, mask_spec
+from supsup_models import ConvertedModel, convert, infer_each, infer_task, mask_spec
 from supsup_models.networks import seeded as random_init
 
 
@@ -282,10 +282,12 @@ def test_inference_of_tasks_by_batch_and_by_image() -> None:
     inputs, _ = batch("user mlp", 6)
     for objective in ("H", "G"):
         for method in ("one-shot", "binary", "exhaustive"):
-            whole = infer_task(model, matrix, inputs, method, objective)
+            whole = infer_task(model, matrix, inputs, method=method, objective=objective)
             assert whole.scores.shape == (5,)
-            each = infer_task(model, matrix, inputs, method, objective, per_image=True)
-            single = [infer_task(model, matrix, inputs[i : i + 1], method, objective) for i in range(6)]
+            each = infer_each(model, matrix, inputs, method=method, objective=objective)
+            single = [
+                infer_task(model, matrix, inputs[i : i + 1], method=method, objective=objective) for i in range(6)
+            ]
             np.testing.assert_allclose(each.scores, np.stack([guess.scores for guess in single]), rtol=1e-5, atol=1e-6)
 
 

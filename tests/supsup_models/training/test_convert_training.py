@@ -19,6 +19,7 @@ from supsup_models import (
     RMSProp,
     convert,
     evaluate,
+    infer_each,
     infer_task,
     layer_densities,
     mask_accuracy,
@@ -27,7 +28,7 @@ from supsup_models import (
     train_task,
 )
 from supsup_models.data.tasks import Split
-from supsup_models.errors import InferenceError, LabelValueError, NetworkError, ShapeError
+from supsup_models.errors import BatchStatisticsError, LabelValueError, NetworkError, ShapeError
 from supsup_models.networks.resnet import BasicBlock, ResNet
 
 RECIPE = Recipe("short", Adam(1e-3), batch_size=32)
@@ -78,12 +79,12 @@ def test_edge_popup_resnet_trains_stores_and_evaluates(tmp_path: Path) -> None:
         assert accuracy == mask_accuracy(model, one.mask, task.test, one.extras)
         assert accuracy > 0.9
     for method in ("one-shot", "binary", "exhaustive"):
-        guess = infer_task(fresh, matrix, stream[1].test.images(slice(0, 32)), method)
+        guess = infer_task(fresh, matrix, stream[1].test.images(slice(0, 32)), method=method)
         assert guess.scores.shape == (2,)
     found = evaluate(fresh, matrix, stream, "GNs", Inference("exhaustive", images=36))
     assert found.accuracy > 0.9
-    with pytest.raises(InferenceError, match=r"found batch statistics in 'bn1\.running_mean'"):
-        infer_task(fresh, matrix, stream[0].test.images(slice(0, 4)), per_image=True)
+    with pytest.raises(BatchStatisticsError, match=r"found batch statistics in 'bn1\.running_mean'"):
+        infer_each(fresh, matrix, stream[0].test.images(slice(0, 4)))
 
 
 @pytest.mark.slow

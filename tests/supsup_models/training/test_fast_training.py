@@ -16,7 +16,7 @@ from supsup_models.errors import LabelValueError, NetworkError, TrainingStopped
 from supsup_models.training.many import Together, tasks_at_once
 from supsup_models.training.steps.fused import Stepping, make_stepper
 from supsup_models.training.steps.rmsprop_kernel import padded, reference_update, update
-from supsup_models.training.task import NumberedTask
+from supsup_models.training.task import NumberedTask, TrainedTask
 from tests.helpers.networks import network
 
 seeds = st.integers(0, 2**32 - 1)
@@ -102,17 +102,26 @@ def test_bfloat16_needs_one_constant_a_layer() -> None:
         make_stepper(Stepping.BFLOAT16, model, model.initial_scores(0), RMSProp())
 
 
+SEVERAL = [NumberedTask(number, _blobs(number)) for number in (4, 0, 7, 2, 9)]
+COSINE = Recipe("r", RMSProp(1e-3), schedule="cosine", batch_size=16)
+
+
+@pytest.fixture(scope="module")
+def separate_runs() -> list[TrainedTask]:
+    model = _network().double()
+    return [
+        train_task(model, task.data, COSINE, task=task.number, steps=60, stepping=Stepping.AUTOGRAD) for task in SEVERAL
+    ]
+
+
 @pytest.mark.parametrize("together", Together)
 @pytest.mark.parametrize("at_once", [1, 2, 3, 8])
-def test_many_tasks_equal_separate_runs(together: Together, at_once: int) -> None:
+def test_many_tasks_equal_separate_runs(together: Together, at_once: int, separate_runs: list[TrainedTask]) -> None:
     """In float64, so that rounding cannot flip a mask bit."""
-    model, recipe = _network().double(), Recipe("r", RMSProp(1e-3), schedule="cosine", batch_size=16)
-    tasks = [NumberedTask(number, _blobs(number)) for number in (4, 0, 7, 2, 9)]
     threads = torch.get_num_threads()
-    many = list(train_many(model, tasks, recipe, steps=60, together=together, at_once=at_once))
+    many = list(train_many(_network().double(), SEVERAL, COSINE, steps=60, together=together, at_once=at_once))
     assert torch.get_num_threads() == threads
-    for task, trained in zip(tasks, many, strict=True):
-        alone = train_task(model, task.data, recipe, task=task.number, steps=60, stepping=Stepping.AUTOGRAD)
+    for alone, trained in zip(separate_runs, many, strict=True):
         assert trained.mask == alone.mask
         assert trained.loss == pytest.approx(alone.loss, rel=1e-8)
 

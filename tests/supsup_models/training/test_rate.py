@@ -16,7 +16,7 @@ from maskstore import MaskBank, MaskMatrix
 from maskstore.codecs import Mix
 from maskstore.philox import Role, random_permutation
 from maskstore.priors import SeededScores, Uniform
-from supsup_models import MaskedNetwork, Recipe, RMSProp, infer_task, open_stream, train_task
+from supsup_models import MaskedNetwork, Recipe, RMSProp, infer_each, infer_task, open_stream, train_task
 from supsup_models.errors import NetworkError, SparsityError
 from supsup_models.inference.objectives import Superfluous
 from supsup_models.inference.superposition import expected_weights, mask_derivatives
@@ -210,10 +210,10 @@ def test_trained_masks_keep_their_densities_and_tell_their_tasks_apart() -> None
     hits = []
     for task in stream:
         images = task.test.images(slice(0, 100))
-        found = infer_task(model, matrix, images, "one-shot", "G", per_image=True).task
-        hits.append(np.mean(np.asarray(found) == task.index))
-        short = infer_task(model, matrix, images, "short-list", "G", per_image=True).task
-        assert np.mean(np.asarray(short) == task.index) > 0.9
+        found = infer_each(model, matrix, images, method="one-shot", objective="G").tasks
+        hits.append(np.mean(found == task.index))
+        short = infer_each(model, matrix, images, method="short-list", objective="G").tasks
+        assert np.mean(short == task.index) > 0.9
     assert np.mean(hits) > 0.95
 
 
@@ -226,8 +226,8 @@ def test_the_superposition_does_not_depend_on_the_masks() -> None:
         matrix.append(str(index), mask)
     alone = MaskMatrix(model.spec)
     alone.append("1", masks[1])
-    together = infer_task(model, matrix, images, "one-shot", "G").scores
-    assert np.float32(infer_task(model, alone, images, "one-shot", "G").scores[0]) == together[1]
+    together = infer_task(model, matrix, images, method="one-shot", objective="G").scores
+    assert np.float32(infer_task(model, alone, images, method="one-shot", objective="G").scores[0]) == together[1]
 
 
 @given(

@@ -1,0 +1,81 @@
+"""One-shot inference: a single gradient at the mean mask (Wortsman et al. 2020, section 3.3), and its short-list form.
+
+For one image the short list asks a sketch of the scores which few masks are worth an exact score.
+"""
+
+import torch
+from torch import Tensor
+
+from maskstore.torch import PackedMasks
+from supsup_models.inference.objectives import Objective, preference
+from supsup_models.inference.per_image import (
+    LayerTrace,
+    UnpackedLayer,
+    image_derivatives,
+    on_packed_bits,
+    packed_image_derivatives,
+    sketched_image_derivatives,
+    trace,
+)
+from supsup_models.inference.superposition import Superposition, mask_derivatives
+from supsup_models.networks import MaskedModel, MaskedNetwork
+
+SHORT_LIST = 4  # masks for which short-list computes the exact score
+SKETCH_SHARE = 0.1  # of the first layer's neurons: of 250 tasks the best is on the list for 99.7 % of images
+_MASKS_AN_IMAGE = 350  # with so many times more masks than images, packed dot products give scores faster
+
+
+def of_batch(mixed: Superposition[MaskedModel], images: Tensor, objective: Objective) -> Tensor:
+    """One-shot preferences `(k,)` for a batch as a whole."""
+    return preferences(mixed.model, mixed.masks, mixed.weights(), images, objective)
+
+
+def preferences(
+    model: MaskedModel, masks: PackedMasks, superposed: Tensor, images: Tensor, objective: Objective
+) -> Tensor:
+    """Preferences `(k,)` of some masks by the gradient at given superposed weights."""
+    return preference(masks.dot(mask_derivatives(model, superposed, images, objective)))
+
+
+def of_each(mixed: Superposition[MaskedNetwork], images: Tensor, objective: Objective) -> Tensor:
+    """One-shot preferences `(b, k)`, each image by itself."""
+    model, matrix = mixed.model, mixed.matrix
+    if on_packed_bits(model) and len(images) <= max(1, len(matrix) // _MASKS_AN_IMAGE):
+        return torch.stack([of_batch(mixed, image, objective) for image in images.split(1)])
+    traced = _traced(mixed, images, objective)
+    if on_packed_bits(model):
+        return preference(packed_image_derivatives(model, matrix, traced))
+    everyone = torch.arange(len(images), device=images.device)
+    listed = [(mask, everyone) for mask in range(len(matrix))]
+    return preference(image_derivatives(model, UnpackedLayer(model, matrix), traced, listed, len(matrix)))
+
+
+def short_list_of_each(
+    mixed: Superposition[MaskedNetwork],
+    images: Tensor,
+    objective: Objective,
+    *,
+    length: int = SHORT_LIST,
+    share: float | None = None,
+) -> Tensor:
+    """One-shot preferences `(b, k)` of the `length` masks that look best to a sketch for each image; -inf for others.
+
+    The sketch sees the first layer through the `share` of its neurons with the largest gradient. By default it sees all
+    of them where masks are sparse, since few neurons then see enough of a mask.
+    """
+    model, matrix = mixed.model, mixed.matrix
+    if not on_packed_bits(model):  # a pass over the bits is not the cheap part there
+        return of_each(mixed, images, objective)
+    if share is None:
+        share = SKETCH_SHARE if model.densities is None else 1.0
+    traced = _traced(mixed, images, objective)
+    sketch = preference(sketched_image_derivatives(model, matrix, traced, share))
+    listed = sketch.topk(min(length, len(matrix)), dim=1).indices.sort(dim=1).values
+    exact = preference(packed_image_derivatives(model, matrix, traced, listed))
+    return torch.full_like(sketch, -torch.inf).scatter_(1, listed, exact)
+
+
+def _traced(mixed: Superposition[MaskedNetwork], images: Tensor, objective: Objective) -> list[LayerTrace]:
+    """The pass of every image at the mean mask."""
+    model, by_layer = mixed.model, mixed.model.layer_weights(mixed.weights())
+    return trace(model, images, lambda index, a: model.layers[index].apply(a, by_layer[index]), objective)
