@@ -5,15 +5,17 @@ says nothing about the probabilities themselves: a codec measures and stores tho
 """
 
 import json
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from maskstore import kernels
+from maskstore._configured import Configured, from_config
 from maskstore.errors import CodecError, CorruptError, UnknownPriorError
 from maskstore.masks import Mask, MaskSpec, bits
 from maskstore.philox import Role, address_key, random_packed_bits
@@ -35,10 +37,8 @@ class Contexts:
     directions: tuple[int, ...] = ()
 
 
-class Prior(ABC):
+class Prior(Configured):
     """Base of all priors: frozen dataclasses with an id, whose fields are their JSON configuration."""
-
-    id: ClassVar[str]
 
     needs: ClassVar[range] = range(1)
     """How many other masks it refers to."""
@@ -46,10 +46,6 @@ class Prior(ABC):
     @abstractmethod
     def contexts(self, spec: MaskSpec, index: int, bases: Sequence[Mask] = ()) -> Contexts:
         """The contexts of the bits of layer `index` of `spec`, in C order; `bases` are the masks it refers to."""
-
-    def to_config(self) -> dict[str, Any]:
-        """A JSON-ready dict: the id and the fields, without the tasks that it refers to."""
-        return {"id": self.id, **asdict(self)}  # type: ignore[call-overload]
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -274,6 +270,7 @@ class RunningMean(Related):
 _PRIORS: dict[str, type[Prior]] = {prior.id: prior for prior in (Uniform, SeededScores, Reference, RunningMean)}
 
 
+@lru_cache(maxsize=256)
 def prior_to_json(prior: Prior) -> str:
     """Compact JSON of a prior, without the tasks that it refers to."""
     return json.dumps(prior.to_config(), separators=(",", ":"))
@@ -281,16 +278,9 @@ def prior_to_json(prior: Prior) -> str:
 
 def prior_from_config(config: object) -> Prior:
     """The prior that a JSON object describes; UnknownPriorError, or CodecError for fields it does not take."""
-    if not isinstance(config, Mapping) or not isinstance(config.get("id"), str):
-        raise CodecError(f"a prior: expected a JSON object with an id, found {config!r:.80}")
-    fields = {str(key): value for key, value in config.items() if key != "id"}
-    if isinstance(fields.get("given"), Mapping) and "given" not in fields["given"]:  # which also ends any nesting
-        fields["given"] = prior_from_config(fields["given"])
-    try:
-        prior = _PRIORS[config["id"]]
-    except KeyError:
-        raise UnknownPriorError(f"prior {config['id']!r:.40}: expected one of {', '.join(_PRIORS)}") from None
-    try:
-        return prior(**fields)
-    except TypeError:
-        raise CodecError(f"prior {prior.id}: expected its own fields, found {sorted(fields)!r:.80}") from None
+    given = config.get("given") if isinstance(config, Mapping) else None
+    if (
+        isinstance(config, Mapping) and isinstance(given, Mapping) and "given" not in given
+    ):  # which also ends any nesting
+        config = {**config, "given": prior_from_config(given)}
+    return from_config(config, _PRIORS, "prior", UnknownPriorError)

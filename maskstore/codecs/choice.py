@@ -1,13 +1,14 @@
 """Which codec codes a mask: the one that was named, or the one that `CodecChoice` finds to need the fewest bytes."""
 
 import json
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
 
+from maskstore._configured import from_config
 from maskstore.codecs.ans import Ans
 from maskstore.codecs.base import Codec, EncodedLayer, Plan
 from maskstore.codecs.gap import Gap
@@ -152,17 +153,7 @@ def codec_to_json(codec: Codec) -> str:
 
 def codec_from_config(config: object) -> Codec:
     """The codec that a JSON object describes; UnknownCodecError, or CodecError for settings it does not take."""
-    if not isinstance(config, Mapping) or not isinstance(config.get("id"), str):
-        raise CodecError(f"a codec: expected a JSON object with an id, found {config!r:.80}")
-    settings = {str(key): value for key, value in config.items() if key != "id"}
-    try:
-        codec = _CODECS[config["id"]]
-    except KeyError:
-        raise UnknownCodecError(f"codec {config['id']!r:.40}: expected one of {', '.join(_CODECS)}") from None
-    try:
-        return codec(**settings)
-    except TypeError:
-        raise CodecError(f"codec {codec.id}: expected its own settings, found {sorted(settings)!r:.80}") from None
+    return from_config(config, _CODECS, "codec", UnknownCodecError)
 
 
 def estimate_bits(mask: Mask, prior: Prior, bases: Sequence[Mask] = ()) -> float:

@@ -46,10 +46,10 @@ class Mix(EntropyCodec):
 
         known = contexts()
         table, _ = tables.choose(counts_by_context(words, known), known)
-        leans, directions = table.log_odds(known), _directions(known)
+        model = mix_model.Known(known.ids, table.log_odds(known), _directions(known), _matrix(layer))
         ways = [
-            (mix_model.encode(words, known.ids, leans, directions, _matrix(layer), turned), turned)
-            for turned in ([False, True] if min(_matrix(layer)) > 1 else [False])
+            (mix_model.encode(words, model, turned), turned)
+            for turned in ([False, True] if min(model.shape) > 1 else [False])
         ]
         payload, turned = min(ways, key=lambda way: len(way[0]))
         return EncodedLayer(bytes([turned << 4 | table.form]) + table.write(), payload)
@@ -67,10 +67,9 @@ class Mix(EntropyCodec):
             raise CorruptError(f"layer {layer.name!r}: expected more than {len(coded.payload)} bytes "
                                f"for {layer.size} bits")  # fmt: skip
         known = contexts()
-        turned = bool(coded.side[0] >> 4)
         table = tables.read_table(coded.side[0] & 15, coded.side[1:], known)
-        leans, directions = table.log_odds(known), _directions(known)
-        if not mix_model.decode(coded.payload, known.ids, leans, directions, _matrix(layer), turned, words):
+        model = mix_model.Known(known.ids, table.log_odds(known), _directions(known), _matrix(layer))
+        if not mix_model.decode(coded.payload, model, bool(coded.side[0] >> 4), words):
             raise CorruptError(f"layer {layer.name!r}: expected the coder to end in its interval, found it elsewhere")
 
 

@@ -7,24 +7,9 @@ from enum import Enum
 
 from maskstore.kernels.compile_cache import compiled
 from maskstore.kernels.interface import Kernels
-from maskstore.kernels.layout import ALL_WORDS, CHUNK, LANES, LINE, chunks_of, rows_of, words_of
+from maskstore.kernels.layout import LANES, LINE
 
-__all__ = [
-    "ALL_WORDS",
-    "CHUNK",
-    "LANES",
-    "LINE",
-    "Kernel",
-    "Kernels",
-    "chunks_of",
-    "compiled",
-    "cpu_features",
-    "has_lookup",
-    "load",
-    "rows_of",
-    "threads",
-    "words_of",
-]
+__all__ = ["LANES", "LINE", "Kernel", "Kernels", "compiled", "cpu_features", "has_lookup", "layout", "load", "threads"]
 
 
 class Kernel(Enum):
@@ -54,6 +39,6 @@ def has_lookup() -> bool:
 
 def cpu_features() -> frozenset[str]:
     """What this processor has, by LLVM's names, such as "avx512f"."""
-    from maskstore.kernels.ir import processor
+    from maskstore.kernels.ir import lookup
 
-    return processor.cpu_features()
+    return lookup.cpu_features()

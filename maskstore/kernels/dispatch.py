@@ -12,10 +12,10 @@ from numpy.typing import NDArray
 from maskstore.kernels import gather
 from maskstore.kernels.interface import Blocks, Floats, Tail
 from maskstore.kernels.ir import lookup, masked_adds, seeded_contexts
-from maskstore.kernels.layout import LANES, chunks_of, rows_of
+from maskstore.kernels.layout import LANES, chosen_rows_of, chunks_of, rows_of
 from maskstore.kernels.threads import CORES, pieces_for_cores, ranges, share_work
 
-__all__ = ["chosen_blocks", "dot", "outer_dots", "outer_pairs", "score_contexts", "weighted_sum"]
+__all__ = ["chosen_blocks", "dot", "outer_dots", "score_contexts", "weighted_sum"]
 
 score_contexts = seeded_contexts.score_contexts
 _LOOKUP_GAIN = 8  # lookups take a word in less than an eighth of the time of masked adds
@@ -64,14 +64,30 @@ def _lookups(blocks: Blocks, g: Floats, layers: NDArray[np.int64]) -> tuple[NDAr
     ]
 
 
-def outer_dots(blocks: Blocks, tail: Tail, first_bit: int, weights: Floats, left: Floats, right: Floats) -> Floats:
+def outer_dots(
+    blocks: Blocks,
+    tail: Tail,
+    first_bit: int,
+    weights: Floats,
+    left: Floats,
+    right: Floats,
+    chosen: NDArray[np.int64] | None = None,
+) -> Floats:
     """By table lookup where the processor can, and what `left` has as zero then costs nothing; elsewhere a BLAS product
-    with each mask unpacked.
+    with each mask unpacked. By masked adds for chosen masks.
     """
-    masks = LANES * len(blocks) + len(tail)
+    masks, words = LANES * len(blocks) + len(tail), slice(first_bit // 64, first_bit // 64 - (-weights.size // 64))
+    weights, left, right = map(np.ascontiguousarray, (weights, left, right))
+    if chosen is not None:
+        out = np.zeros(chosen.shape, dtype=np.float32)
+        wanted, places = np.unique(chosen, return_inverse=True)
+        rows = chosen_rows_of(blocks, tail, wanted, words)
+        arrays: tuple[Any, ...] = (rows, 0, weights, left, right, places.reshape(chosen.shape), out)
+        pieces = ranges(len(left), pieces_for_cores(len(left))) if chosen.size else []
+        share_work(masked_adds.outer_pairs, [(*arrays, *piece) for piece in pieces], chosen.size * weights.size // 64)
+        return out
     out = np.zeros((len(left), masks), dtype=np.float32)
     if not lookup.available():
-        words = slice(first_bit // 64, first_bit // 64 - (-weights.size // 64))
         for first in range(0, masks, LANES):  # a block at a time: never a copy of all masks
             block = first // LANES
             rows = rows_of(blocks[block : block + 1], tail if block == len(blocks) else tail[:0], words)
@@ -83,10 +99,10 @@ def outer_dots(blocks: Blocks, tail: Tail, first_bit: int, weights: Floats, left
     rest = np.zeros((min(1, len(tail)), blocks.shape[1], LANES), dtype=np.uint32)
     if len(tail):
         rest[0, :, : len(tail)] = chunks_of(tail).T
-    arrays = (blocks, rest, first_bit, *map(np.ascontiguousarray, (weights, left, right)), out)
     # a piece a core: each shifts all the masks' bits for itself
-    pieces = [(*arrays, *piece) for piece in ranges(len(left), min(CORES, len(left)))]
-    share_work(lookup.outer_images, pieces, len(left) * masks * weights.size // 64)
+    pieces = ranges(len(left), min(CORES, len(left)))
+    arrays = (blocks, rest, first_bit, weights, left, right, out)
+    share_work(lookup.outer_images, [(*arrays, *piece) for piece in pieces], len(left) * masks * weights.size // 64)
     return out
 
 
@@ -96,39 +112,6 @@ def chosen_blocks(blocks: Blocks, tail: Tail, chosen: Sequence[int]) -> Blocks:
     arrays = (blocks, chunks_of(tail), np.asarray(chosen, dtype=np.int64), out)
     pieces = ranges(count, pieces_for_cores(count)) if count else []
     share_work(gather.chosen_blocks, [(*arrays, *piece) for piece in pieces], out.size // 2)
-    return out
-
-
-def _rows_of_layer(
-    blocks: Blocks, tail: Tail, first_word: int, words: int, chosen: NDArray[np.int64]
-) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Some words of the masks in `chosen` as rows, each mask once, and where each of `chosen` is among them."""
-    masks, places = np.unique(chosen, return_inverse=True)
-    wanted = np.full(LANES * len(blocks) + len(tail), -1, dtype=np.int64)
-    wanted[masks] = np.arange(len(masks))
-    rows = np.empty((len(masks), words), dtype=np.uint64)
-    arrays = (blocks, tail, first_word, wanted, rows)
-    groups = -(-len(wanted) // LANES)
-    share_work(gather.rows_of, [(*arrays, *piece) for piece in ranges(groups, pieces_for_cores(groups))], rows.size)
-    return rows, places.reshape(chosen.shape)
-
-
-def outer_pairs(
-    blocks: Blocks,
-    tail: Tail,
-    first_bit: int,
-    weights: Floats,
-    left: Floats,
-    right: Floats,
-    chosen: NDArray[np.int64],
-) -> Floats:
-    out = np.zeros(chosen.shape, dtype=np.float32)
-    if not chosen.size:
-        return out
-    rows, places = _rows_of_layer(blocks, tail, first_bit // 64, -(-weights.size // 64), chosen)
-    arrays = (rows, 0, *map(np.ascontiguousarray, (weights, left, right, places)), out)
-    pieces = [(*arrays, *piece) for piece in ranges(len(left), pieces_for_cores(len(left)))]
-    share_work(masked_adds.outer_pairs, pieces, chosen.size * weights.size // 64)
     return out
 
 

@@ -27,15 +27,6 @@ class Kernels(Protocol):
         """Sum of the masks' bits weighted by `alpha` `(k,)`, with all padding: `(64 * words,)`."""
 
     def outer_dots(
-        self, blocks: Blocks, tail: Tail, first_bit: int, weights: Floats, left: Floats, right: Floats
-    ) -> Floats:
-        """out[b, i] = left[b] @ (weights * M^i) @ right[b]; M^i are mask i's bits from `first_bit` on.
-
-        weights and M^i `(o, n)`, left `(B, o)`, right `(B, n)` -> `(B, k)`. A layer starts with a word of its own, so
-        `first_bit` is a multiple of 64.
-        """
-
-    def outer_pairs(
         self,
         blocks: Blocks,
         tail: Tail,
@@ -43,9 +34,14 @@ class Kernels(Protocol):
         weights: Floats,
         left: Floats,
         right: Floats,
-        chosen: NDArray[np.int64],
+        chosen: NDArray[np.int64] | None = None,
     ) -> Floats:
-        """`outer_dots` of each image with its own masks only: chosen `(B, m)` numbers of masks -> `(B, m)`."""
+        """out[b, i] = left[b] @ (weights * M^i) @ right[b]; M^i are mask i's bits from `first_bit` on.
+
+        weights and M^i `(o, n)`, left `(B, o)`, right `(B, n)` -> `(B, k)`. A layer starts with a word of its own, so
+        `first_bit` is a multiple of 64. With `chosen`, `(B, m)` numbers of masks, each image meets its own masks only:
+        `(B, m)`.
+        """
 
     def chosen_blocks(self, blocks: Blocks, tail: Tail, chosen: Sequence[int]) -> Blocks:
         """Blocks of some of the masks in this order, a multiple of sixteen."""

@@ -35,3 +35,16 @@ def rows_of(blocks: NDArray[np.uint32], tail: NDArray[np.uint64], words: slice =
     rows[:masks].reshape(len(blocks), LANES, chunks)[:] = blocks[:, 2 * start : 2 * stop].transpose(0, 2, 1)
     rows[masks:] = chunks_of(tail[:, words])
     return words_of(rows)
+
+
+def chosen_rows_of(
+    blocks: NDArray[np.uint32], tail: NDArray[np.uint64], chosen: NDArray[np.int64], words: slice = ALL_WORDS
+) -> NDArray[np.uint64]:
+    """Some words of some masks, `(len(chosen), n)` uint64, a copy."""
+    start, stop, _ = words.indices(tail.shape[1])
+    chunks = np.empty((len(chosen), 2 * (stop - start)), dtype=np.uint32)
+    inside = chosen < LANES * len(blocks)
+    block, lane = np.divmod(chosen[inside], LANES)
+    chunks[inside] = blocks[block, 2 * start : 2 * stop, lane]
+    chunks[~inside] = chunks_of(tail[chosen[~inside] - LANES * len(blocks), words])
+    return words_of(chunks)

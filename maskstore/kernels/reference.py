@@ -30,22 +30,18 @@ def weighted_sum(blocks: Blocks, tail: Tail, alpha: Floats) -> Floats:
     return (alpha.astype(np.float64) @ unpacked(blocks, tail)).astype(np.float32)
 
 
-def outer_dots(blocks: Blocks, tail: Tail, first_bit: int, weights: Floats, left: Floats, right: Floats) -> Floats:
-    dense = unpacked(blocks, tail)[:, first_bit : first_bit + weights.size].reshape(-1, *weights.shape)
-    result: Floats = np.einsum("bo,kon,bn->bk", left, dense * weights, right, optimize=True).astype(np.float32)
-    return result
-
-
-def outer_pairs(
+def outer_dots(
     blocks: Blocks,
     tail: Tail,
     first_bit: int,
     weights: Floats,
     left: Floats,
     right: Floats,
-    chosen: NDArray[np.int64],
+    chosen: NDArray[np.int64] | None = None,
 ) -> Floats:
-    return np.take_along_axis(outer_dots(blocks, tail, first_bit, weights, left, right), chosen, axis=1)
+    dense = unpacked(blocks, tail)[:, first_bit : first_bit + weights.size].reshape(-1, *weights.shape)
+    result: Floats = np.einsum("bo,kon,bn->bk", left, dense * weights, right, optimize=True).astype(np.float32)
+    return result if chosen is None else np.take_along_axis(result, chosen, axis=1)
 
 
 def chosen_blocks(blocks: Blocks, tail: Tail, chosen: Sequence[int]) -> Blocks:

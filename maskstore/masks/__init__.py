@@ -6,13 +6,4 @@ from maskstore.masks.mask import Mask
 from maskstore.masks.matrix import MaskMatrix
 from maskstore.masks.spec import MAX_LAYER_BITS, LayerSpec, MaskSpec
 
-__all__ = [
-    "MAX_LAYER_BITS",
-    "Interleaved",
-    "LayerSpec",
-    "Mask",
-    "MaskMatrix",
-    "MaskSpec",
-    "bits",
-    "popcount",
-]
+__all__ = ["MAX_LAYER_BITS", "Interleaved", "LayerSpec", "Mask", "MaskMatrix", "MaskSpec", "bits", "popcount"]

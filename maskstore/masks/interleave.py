@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from maskstore.kernels import ALL_WORDS, LANES, chunks_of, load, rows_of, words_of
+from maskstore.kernels import LANES, layout, load
 
 
 @dataclass(frozen=True)
@@ -28,24 +28,24 @@ class Interleaved:
     def of(cls, rows: NDArray[np.uint64]) -> "Interleaved":
         """The masks of packed rows `(k, words)`, copied."""
         full, chunks = len(rows) // LANES, 2 * rows.shape[1]
-        by_block = chunks_of(rows[: LANES * full]).reshape(full, LANES, chunks)
+        by_block = layout.chunks_of(rows[: LANES * full]).reshape(full, LANES, chunks)
         blocks = np.ascontiguousarray(by_block.transpose(0, 2, 1))
         return cls(blocks, np.array(rows[LANES * full :], dtype=np.uint64))
 
     def __len__(self) -> int:
         return LANES * len(self.blocks) + len(self.tail)
 
-    def row(self, index: int, words: slice = ALL_WORDS) -> NDArray[np.uint64]:
+    def row(self, index: int, words: slice = layout.ALL_WORDS) -> NDArray[np.uint64]:
         """Some words of one mask, a copy."""
         block, lane = divmod(index, LANES)
         if block == len(self.blocks):
             return self.tail[lane, words].copy()
         start, stop, _ = words.indices(self.tail.shape[1])
-        return words_of(self.blocks[block, 2 * start : 2 * stop, lane])
+        return layout.words_of(self.blocks[block, 2 * start : 2 * stop, lane])
 
-    def rows(self, words: slice = ALL_WORDS) -> NDArray[np.uint64]:
+    def rows(self, words: slice = layout.ALL_WORDS) -> NDArray[np.uint64]:
         """Some words of every mask, `(k, n)`, a copy."""
-        return rows_of(self.blocks, self.tail, words)
+        return layout.rows_of(self.blocks, self.tail, words)
 
 
 class GrowingRows:
@@ -85,7 +85,7 @@ class GrowingRows:
             grown = np.zeros((full + max(1, full // 2), 2 * self._words, LANES), dtype=np.uint32)
             grown[:full] = self._blocks
             self._blocks = grown
-        self._blocks[full] = chunks_of(self._tail).T
+        self._blocks[full] = layout.chunks_of(self._tail).T
         fresh = np.zeros_like(self._tail)  # whoever holds the old tail may go on reading it
         arrived = Interleaved(self._blocks[: full + 1], fresh[:0])
         self.arrived, self._tail = arrived, fresh  # in one step: an interrupt between them would lose the tail's masks

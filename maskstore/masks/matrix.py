@@ -110,7 +110,16 @@ class MaskMatrix:
         return row
 
     def append(self, name: str, mask: Mask) -> None:
-        """Add a mask as the last row."""
+        """Add a mask as the last row.
+
+        Args:
+            name: Its name, which no other row has.
+            mask: A mask of the matrix's spec.
+
+        Raises:
+            SpecError: For a mask of another spec.
+            TaskExistsError: For a name that another row has.
+        """
         if mask.spec != self.spec:
             raise SpecError(f"mask {name!r}: expected the matrix's spec {self.spec!r}, found {mask.spec!r}")
         found = self._find(name)
@@ -127,7 +136,15 @@ class MaskMatrix:
         return row if row is not None and row < len(self) and self._names[row] == name else None
 
     def select(self, tasks: Sequence[int | str]) -> "MaskMatrix":
-        """A new matrix of these rows, in this order."""
+        """A new matrix of some rows.
+
+        Args:
+            tasks: Positions or names of rows, each once, in the order they shall have.
+
+        Raises:
+            TaskNotFoundError: For a name that no row has (IndexError for a position).
+            TaskExistsError: For a row that comes twice.
+        """
         chosen = [self.index(task) if isinstance(task, str) else range(len(self))[task] for task in tasks]
         result = MaskMatrix(self.spec)
         result._names = [self._names[i] for i in chosen]
@@ -138,7 +155,18 @@ class MaskMatrix:
         return result
 
     def dot(self, g: ArrayLike, *, kernel: Kernel = Kernel.NUMBA) -> NDArray[np.float32]:
-        """Inner product of every mask with a flat float32 array `(spec.bits,)` -> `(k,)` float32."""
+        """The inner product of every mask with one array: a sum over each mask's set bits.
+
+        Args:
+            g: A value for each bit, flat, `(spec.bits,)`, taken as float32.
+            kernel: `Kernel.REFERENCE` computes the same slowly, in plain numpy.
+
+        Returns:
+            `(k,)` float32.
+
+        Raises:
+            SpecError: For another shape.
+        """
         flat = np.asarray(g, dtype=np.float32)
         if flat.shape != (self.spec.bits,):
             raise SpecError(f"dot: expected a flat array of shape ({self.spec.bits},), found {flat.shape}")
@@ -146,9 +174,18 @@ class MaskMatrix:
         return kernels.load(kernel).dot(masks.blocks, masks.tail, flat, self._layers)
 
     def dot_many(self, G: ArrayLike) -> NDArray[np.float32]:
-        """Inner products with many flat arrays at once: `(b, spec.bits)` -> `(b, k)` float32.
+        """Inner products of every mask with many arrays at once.
 
         Rows are unpacked a tile of columns at a time and multiplied by BLAS; no float copy of all masks ever exists.
+
+        Args:
+            G: b flat arrays, `(b, spec.bits)`, taken as float32.
+
+        Returns:
+            `(b, k)` float32.
+
+        Raises:
+            SpecError: For another shape.
         """
         many, masks = np.asarray(G, dtype=np.float32), self.interleaved
         if many.ndim != 2 or many.shape[1] != self.spec.bits:
@@ -173,12 +210,25 @@ class MaskMatrix:
         *,
         kernel: Kernel = Kernel.NUMBA,
     ) -> NDArray[np.float32]:
-        """out[b, i] = left[b] @ (weights * mask i of a layer `(o, n)`) @ right[b]: a dot product per image and mask.
+        """A dot product per image and mask: out[b, i] = left[b] @ (weights * mask i of a layer) @ right[b].
 
-        The flat array of image b would be the outer product of its row of `left` `(B, o)` and of `right` `(B, n)`
-        times `weights` `(o, n)`; it is never made. Float32 in and out, `(B, k)`; zeros in `left` cost nothing. Fast on
-        processors with AVX-512; on others the layer is unpacked a mask at a time. With `chosen`, int64 `(B, m)`, each
-        image meets only its own rows of the matrix, and the result is `(B, m)`.
+        The flat array of image b would be the outer product of its rows of `left` and `right` times `weights`; it is
+        never made. Zeros in `left` cost nothing. Fast on processors with AVX-512; on others the layer is unpacked a
+        mask at a time.
+
+        Args:
+            layer: Name of a layer of two dimensions, `(o, n)`.
+            weights: `(o, n)`, taken as float32 like the other arrays.
+            left: `(B, o)`.
+            right: `(B, n)`.
+            chosen: Rows of the matrix for each image, `(B, m)` int64; all rows if not given.
+            kernel: `Kernel.REFERENCE` computes the same slowly, in plain numpy.
+
+        Returns:
+            `(B, k)` float32, or `(B, m)` for chosen rows.
+
+        Raises:
+            SpecError: For other shapes, and for rows that are not there.
         """
         at = self.spec[layer]
         w, a, b = (np.asarray(array, dtype=np.float32) for array in (weights, left, right))
@@ -188,16 +238,28 @@ class MaskMatrix:
                 f"(B, n), found weights {w.shape}, left {a.shape}, right {b.shape}"
             )
         first_bit = at.word_start * 64
-        masks, loops = self.interleaved, kernels.load(kernel)
-        if chosen is None:
-            return loops.outer_dots(masks.blocks, masks.tail, first_bit, w, a, b)
-        pairs = np.asarray(chosen, dtype=np.int64)
-        if pairs.ndim != 2 or len(pairs) != len(a) or (pairs.size and not 0 <= pairs.min() <= pairs.max() < len(masks)):
+        masks, pairs = self.interleaved, None if chosen is None else np.asarray(chosen, dtype=np.int64)
+        if pairs is not None and not (
+            pairs.ndim == 2
+            and len(pairs) == len(a)
+            and (not pairs.size or 0 <= pairs.min() <= pairs.max() < len(masks))
+        ):
             raise SpecError(f"outer_dots: expected chosen rows (B, m) below {len(masks)}, found shape {pairs.shape}")
-        return loops.outer_pairs(masks.blocks, masks.tail, first_bit, w, a, b, pairs)
+        return kernels.load(kernel).outer_dots(masks.blocks, masks.tail, first_bit, w, a, b, pairs)
 
     def weighted_sum(self, alpha: ArrayLike, *, kernel: Kernel = Kernel.NUMBA) -> NDArray[np.float32]:
-        """Sum of alpha_i times mask i, flat over all layers: `(k,)` -> `(spec.bits,)` float32."""
+        """The sum of alpha_i times mask i.
+
+        Args:
+            alpha: A weight for each mask, `(k,)`, taken as float32.
+            kernel: `Kernel.REFERENCE` computes the same slowly, in plain numpy.
+
+        Returns:
+            Flat over all layers, `(spec.bits,)` float32.
+
+        Raises:
+            SpecError: For another shape.
+        """
         weights, masks = np.ascontiguousarray(alpha, dtype=np.float32), self.interleaved
         if weights.shape != (len(masks),):
             raise SpecError(f"weighted_sum: expected {len(masks)} weights, found shape {weights.shape}")
@@ -208,7 +270,7 @@ class MaskMatrix:
         return self._sum_of_rows()[1]
 
     def mean(self) -> NDArray[np.float32]:
-        """The mean mask, flat `(spec.bits,)`, float32 in [0, 1]."""
+        """The mean mask, flat `(spec.bits,)`, float32 in [0, 1]; SpecError for a matrix without masks."""
         rows, total = self._sum_of_rows()
         if not rows:
             raise SpecError("mean: expected at least one mask, found an empty matrix")

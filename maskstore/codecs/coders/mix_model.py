@@ -13,6 +13,7 @@ in 2**-24; weights and the gain in 2**-20. Shifts round towards minus infinity. 
 """
 
 from math import isqrt
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
@@ -210,46 +211,38 @@ def rank_of(rows: int, columns: int) -> int:
     return min(MAX_RANK, rows // 4, columns // 4)
 
 
-def _arguments(
-    ids: NDArray[np.uint8],
-    leans: NDArray[np.int64],
-    directions: NDArray[np.int64],
-    shape: tuple[int, int],
-    turned: bool,
-) -> tuple[object, ...]:
-    rows, columns = shape[::-1] if turned else shape
-    steps = (1, rows) if turned else (columns, 1)
-    return ids, leans, directions, rows, columns, *steps, rank_of(rows, columns)
+class Known(NamedTuple):
+    """What encoder and decoder know about a layer."""
+
+    ids: NDArray[np.uint8]
+    """The context of each bit."""
+    leans: NDArray[np.int64]
+    """Log-odds of a 1 in each context, in units of 2**-12."""
+    directions: NDArray[np.int64]
+    """+1 or -1 for each context."""
+    shape: tuple[int, int]
+    """(rows, columns)."""
+
+    def arguments(self, turned: bool) -> tuple[object, ...]:
+        """What the loop takes between the words and the data; `turned` is column by column."""
+        rows, columns = self.shape[::-1] if turned else self.shape
+        steps = (1, rows) if turned else (columns, 1)
+        return self.ids, self.leans, self.directions, rows, columns, *steps, rank_of(rows, columns)
 
 
-def encode(
-    words: NDArray[np.uint64],
-    ids: NDArray[np.uint8],
-    leans: NDArray[np.int64],
-    directions: NDArray[np.int64],
-    shape: tuple[int, int],
-    turned: bool,
-) -> bytes:
-    """Code a layer of `shape` (rows, columns), row by row, or column by column if `turned`."""
+def encode(words: NDArray[np.uint64], known: Known, turned: bool) -> bytes:
+    """Code a layer row by row, or column by column if `turned`."""
     room = 64 + words.size * 8
     words = words.copy()  # one compiled loop serves both ways; it wants arrays that may be written to
     while True:
         out = np.empty(room, dtype=np.uint8)
-        used, done = _run(False, words, *_arguments(ids, leans, directions, shape, turned), out)
+        used, done = _run(False, words, *known.arguments(turned), out)
         if done:
             return out[:used].tobytes()
         room *= 2
 
 
-def decode(
-    payload: bytes,
-    ids: NDArray[np.uint8],
-    leans: NDArray[np.int64],
-    directions: NDArray[np.int64],
-    shape: tuple[int, int],
-    turned: bool,
-    words: NDArray[np.uint64],
-) -> bool:
+def decode(payload: bytes, known: Known, turned: bool, words: NDArray[np.uint64]) -> bool:
     """Decode into zeroed words; whether the bytes are such as `encode` writes."""
     data = range_coder.as_array(payload).copy()
-    return bool(_run(True, words, *_arguments(ids, leans, directions, shape, turned), data)[1])
+    return bool(_run(True, words, *known.arguments(turned), data)[1])

@@ -164,38 +164,30 @@ def write(points: NDArray[np.int64]) -> bytes:
     A step d is mapped to z = 2d - 1 (d > 0) or -2d (d <= 0), and z + 1, of n binary digits, is written as n - 1 zeros
     followed by its digits from the most significant down.
     """
-    out, length = int(points[0]), _FIRST_BITS
+    codes = [f"{int(points[0]):08b}"[::-1]]
     for step in np.diff(points).tolist():
-        value = 2 * step if step > 0 else -2 * step + 1
-        digits = value.bit_length()
-        reversed_value = int(format(value, "b")[::-1], 2)
-        out |= reversed_value << (length + digits - 1)
-        length += 2 * digits - 1
-    return out.to_bytes((length + 7) // 8, "little")
+        digits = f"{2 * step if step > 0 else -2 * step + 1:b}"
+        codes.append("0" * (len(digits) - 1) + digits)
+    bits = "".join(codes)
+    return int(bits[::-1], 2).to_bytes((len(bits) + 7) // 8, "little")
 
 
 def read(data: bytes, entries: int) -> NDArray[np.int64]:
     """The points of a walk of `entries` steps; CorruptError unless `data` is exactly what `write` gives for them."""
-    bits = np.unpackbits(np.frombuffer(data, dtype=np.uint8), bitorder="little").tolist()
-    if len(bits) < _FIRST_BITS:
-        raise CorruptError(f"probability table: expected at least 1 byte, found {len(data)}")
-    point = sum(bit << i for i, bit in enumerate(bits[:_FIRST_BITS]))
-    points, at = [point], _FIRST_BITS
+    if not data:
+        raise CorruptError("probability table: expected at least 1 byte, found none")
+    bits = "".join(f"{byte:08b}"[::-1] for byte in data)
+    points, at = [data[0]], _FIRST_BITS
     while len(points) < entries:
-        zeros = 0
-        while at < len(bits) and not bits[at]:
-            at, zeros = at + 1, zeros + 1
-        if zeros > 9 or at + zeros >= len(bits):
+        one = bits.find("1", at)
+        end = 2 * one - at + 1  # as many digits as zeros before them, and one more
+        if one < 0 or one - at > 9 or end > len(bits):
             raise CorruptError(f"probability table: expected {entries} steps, found {len(points) - 1} and a torn one")
-        value = 0
-        for bit in bits[at : at + zeros + 1]:
-            value = 2 * value + bit
-        at += zeros + 1
-        point += value // 2 if value % 2 == 0 else -(value // 2)
-        points.append(point)
+        value, at = int(bits[one:end], 2), end
+        points.append(points[-1] + (value // 2 if value % 2 == 0 else -(value // 2)))
     if min(points) < 0 or max(points) >= POINTS:
         raise CorruptError(f"probability table: expected points in 0..{POINTS - 1}, found {min(points)}..{max(points)}")
-    if len(bits) - at > 7 or any(bits[at:]):
+    if len(bits) - at > 7 or "1" in bits[at:]:
         raise CorruptError(f"probability table: expected less than a byte of zeros at its end, found {bits[at:][:16]}")
     return np.array(points, dtype=np.int64)
 

@@ -11,7 +11,6 @@ __all__ = [
     "load",
     "lookup",
     "masked_adds",
-    "processor",
     "seeded_contexts",
     "splat",
     "store",

@@ -11,11 +11,11 @@ the number of cores.
 from functools import cache
 
 import numpy as np
+from llvmlite.binding import get_host_cpu_features
 from numba import njit
 from numba.core import config
 
 from maskstore.kernels.compile_cache import compiled
-from maskstore.kernels.ir.processor import cpu_features
 from maskstore.kernels.ir.subset_sums import (
     GROUPS,
     TABLE_FLOATS,
@@ -28,6 +28,12 @@ from maskstore.kernels.layout import CHUNK, LANES, LINE
 
 TILE_CHUNKS = 128  # chunks whose tables (90 KiB) stay in the second-level cache while all masks pass over them
 BLOCK_TILE = 32  # blocks whose bits for one neuron (64 bytes an input) stay in the second-level cache
+
+
+@cache
+def cpu_features() -> frozenset[str]:
+    """The features that this processor has, by LLVM's names."""
+    return frozenset(name for name, there in get_host_cpu_features().items() if there)
 
 
 @cache

@@ -192,9 +192,10 @@ def test_mix_equals_its_reference(shape, turned, seed, density):
     leans, directions = rng.integers(-45056, 45057, 5), rng.choice([-1, 1], 5)
     ids = rng.integers(0, 5, size).astype(np.uint8)
     words = bits.pack(dense)
-    coded = mixing.encode(words, ids, leans, directions, shape, turned)
+    known_layer = mixing.Known(ids, leans, directions, shape)
+    coded = mixing.encode(words, known_layer, turned)
     out = np.zeros_like(words)
-    assert mixing.decode(coded, ids, leans, directions, shape, turned, out)
+    assert mixing.decode(coded, known_layer, turned, out)
     assert np.array_equal(out, words)
 
     per_bit = (leans[ids].tolist(), directions[ids].tolist(), shape, turned)
