@@ -12,7 +12,7 @@ MOST_MODULES = 16
 FLOORS = {
     "maskstore": [
         {"errors", "_version"},
-        {"kernels", "files"},
+        {"kernels", "files", "_configured"},
         {"masks", "philox"},
         {"priors"},
         {"codecs"},
