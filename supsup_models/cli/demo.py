@@ -9,22 +9,13 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from hopfield import MeanFieldRecipe, PseudoInverse
+from hopfield import MeanFieldRecipe
 from maskstore import MaskBank
 from maskstore.bank import account
 from maskstore.cli import warm
 from maskstore.philox import Role, random_permutation
 from supsup_models.data import open_stream
-from supsup_models.hopsupsup import (
-    NeuronMaskedNetwork,
-    NeuronTraining,
-    Relabelled,
-    StreamRecovery,
-    accuracy,
-    memory_per_layer,
-    recover_stream,
-    train_stream,
-)
+from supsup_models.hopsupsup import Setup, TaskRecovery, neuron_case, recover_stream
 from supsup_models.inference import make_objective, mask_derivatives
 from supsup_models.networks import MaskedNetwork
 from supsup_models.runs import RunConfig, bank_path, infer_images, train_run
@@ -113,29 +104,19 @@ def run_demo(folder: Path) -> DemoResult:
         unlabelled_images=len(answers),
         tasks_inferred=float(right_task.mean()),
         labels_right=float((right_task & right_label).mean()),
-        recovered=sum(task.exact for task in recovered.tasks),
-        recoverable=len(recovered.tasks),
-        recovery_batches=max(task.steps for task in recovered.tasks),
+        recovered=sum(task.exact for task in recovered),
+        recoverable=len(recovered),
+        recovery_batches=max(task.recovery.steps for task in recovered),
         seconds=perf_counter() - start,
     )
 
 
-def _recover_from_memory() -> StreamRecovery:
+def _recover_from_memory() -> list[TaskRecovery]:
     """Neuron masks of five two-class tasks, stored as attractors and given back from unlabelled images of each task."""
     stream = open_stream(RECOVERED_STREAM, seed=CONFIG.seed)
-    outputs = 1 + max(label for task in stream for label in task.global_labels)
-    model = NeuronMaskedNetwork((stream.inputs, RECOVERED_WIDTH, RECOVERED_WIDTH, outputs), seed=CONFIG.seed)
-    masks = train_stream(model, stream, NeuronTraining(), seed=CONFIG.seed)
-    return recover_stream(
-        model,
-        masks,
-        memory_per_layer(masks, PseudoInverse()),
-        [Relabelled(task.test, task.global_labels) for task in stream],
-        MeanFieldRecipe(),
-        batch=64,
-        seed=CONFIG.seed,
-        accuracy=lambda split, mask: accuracy(model, split, mask),
-    )
+    setup = Setup(MeanFieldRecipe(), "pseudo-inverse", batch=64, step_images=64, per_layer=True)
+    case = neuron_case(setup, stream, RECOVERED_WIDTH, seed=CONFIG.seed)
+    return recover_stream(case, seed=CONFIG.seed)
 
 
 def _write_unlabelled_images(file: Path) -> tuple[list[str], np.ndarray]:
