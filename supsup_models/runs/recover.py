@@ -4,13 +4,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from maskstore import Mask
 from supsup_models._names import check, choose
 from supsup_models._progress import Reporter, Reporting
-from supsup_models.data import LabelledImages, open_stream
+from supsup_models.data import open_stream
 from supsup_models.errors import InferenceError, RunError
 from supsup_models.hopsupsup import (
     SETUPS,
@@ -23,7 +19,7 @@ from supsup_models.hopsupsup import (
     recover_stream,
     weight_memory,
 )
-from supsup_models.inference import OBJECTIVES, make_objective
+from supsup_models.inference import OBJECTIVES, make_objective, mask_accuracy
 from supsup_models.runs.load import load_run
 
 
@@ -137,17 +133,12 @@ def _weight_case(
     if count > len(loaded.matrix):
         raise RunError(f"{run}: expected at most its {len(loaded.matrix)} finished tasks, found `tasks={count}`")
 
-    def judged(split: LabelledImages, mask: Mask) -> float:
-        with torch.no_grad():
-            logits: Tensor = model(split.images(slice(None)), mask)
-        return float((logits[:, : model.classes].argmax(1) == split.labels).float().mean())
-
     return Case(
         setup,
         lambda images, mask: model.run_with(images, model.weights * mask),
         loaded.matrix,
         weight_memory(loaded.matrix, rule or setup.rule),
         [opened[index].test for index in range(count)],
-        judged,
+        lambda split, mask: mask_accuracy(model, mask, split),
         make_objective(objective or model.objective, classes=model.classes, outputs=model.outputs),
     )
