@@ -9,7 +9,7 @@ from torch import Tensor
 
 from hopfield import Memory, Recovery, recover
 from hopfield import patterns as pt
-from hopfield.recovery import Entropy
+from hopfield.recovery import Entropy, entropy_gradient
 from maskstore import Mask, MaskMatrix
 from supsup_models._progress import Reporter, Reporting
 from supsup_models.data import Batches, LabelledImages, task_seed, unlabelled_batches
@@ -101,11 +101,9 @@ def nearest_mask(masks: MaskMatrix, entropy: Entropy, *, steps: int) -> int:
     The gradient is summed over `steps` batches. The look-up needs the masks themselves; it stands beside recovery as
     the plain alternative.
     """
-    total = torch.zeros(masks.spec.bits)
+    mean, total = torch.from_numpy(masks.mean()), torch.zeros(masks.spec.bits)
     for _ in range(steps):
-        mean = torch.from_numpy(masks.mean()).requires_grad_()
-        (gradient,) = torch.autograd.grad(entropy(mean), mean)
-        total -= gradient
+        total -= entropy_gradient(entropy, mean)[1]
     return int(masks.dot(total.numpy()).argmax())
 
 
