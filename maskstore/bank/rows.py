@@ -158,9 +158,7 @@ class Rows:
         """Store a record under its name, in the old one's place if there is one, with the masks that it needs."""
         found = self._row(link, "name=?", new.name)
         if found is not None and not overwrite:
-            raise TaskExistsError(
-                f"task {new.name!r}: expected a new name, found it stored (see `overwrite=True`)"
-            )
+            raise TaskExistsError(f"task {new.name!r}: expected a new name, found it stored (see `overwrite=True`)")
         bases = [self._keep(link, base) for base in new.bases]
         if found is not None:
             moved = self._drop(link, self.known(link, found.id))  # it may be one of those that are kept now

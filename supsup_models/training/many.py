@@ -34,7 +34,7 @@ TOGETHER: tuple[Together, ...] = get_args(Together)
 
 def tasks_at_once(model: MaskedNetwork, batch_size: int, together: Together) -> int:
     """T, from free memory: half of it may be taken by scores and activations. At least 1."""
-    activations = batch_size * (model.inputs + sum(layer.shape[0] for layer in model.layers))
+    activations = batch_size * (model.inputs + sum(layer.shape[0] for layer in model.spec))
     needed = 4 * (_FLOATS_A_SCORE * model.spec.bits + 4 * activations)
     free = torch.cuda.mem_get_info(model.device)[0] if model.device.type == "cuda" else _free_memory()
     wanted = _MOST_STACKED if together == "stacked" else os.cpu_count() or 1
