@@ -157,20 +157,11 @@ class MaskedNetwork(MaskedModel):
         densities = {} if self.densities is None else {"densities": list(self.densities)}
         return {"model": self.architecture.name, **named, **densities, "seed": self.seed}
 
-    def initial_scores(self, task: int) -> Tensor:
-        """Scores that training of task number `task` starts from, flat `(spec.bits,)`, on the network's device."""
-        scores = [random_init.initial_scores(self.seed, l, layer.shape, task) for l, layer in enumerate(self.spec)]  # noqa: E741
-        return torch.cat([score.reshape(-1) for score in scores]).to(self.weights)
-
     def subnet(self, scores: Tensor) -> Tensor:
         """Threshold masks, `[s >= 0]`; with densities, the largest scores of each layer."""
         if self.densities is None:
             return threshold(scores)
         return keep_largest(scores, tuple(layer.flat for layer in self.spec), self.kept)
-
-    def mean_scores(self, mean: Tensor, scale: Tensor) -> Tensor:
-        """Weights in more than half of the masks start above the threshold."""
-        return (2.0 * mean - 1.0).mul_(scale)
 
     def prior(self, task: int) -> SeededScores:
         """Weights and scores both come from the seed."""
