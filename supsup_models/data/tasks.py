@@ -66,14 +66,12 @@ def plain(levels: Levels) -> float | list[float]:
 def normalise(values: Tensor, scale: Levels, shift: Levels) -> Tensor:
     """`values * scale + shift`, in place, of images `(b, inputs)` float32."""
     if isinstance(scale, tuple) or isinstance(shift, tuple):
-        by_channel = values.view(len(values), len(scale if isinstance(scale, tuple) else shift), -1)  # type: ignore[arg-type]
-        by_channel.mul_(_per_channel(scale, values)).add_(_per_channel(shift, values))
+        scales, shifts = (
+            torch.tensor(levels, dtype=values.dtype, device=values.device).reshape(-1, 1) for levels in (scale, shift)
+        )
+        values.unflatten(1, (max(len(scales), len(shifts)), -1)).mul_(scales).add_(shifts)
         return values
     return values if (scale, shift) == (1.0, 0.0) else values.mul_(scale).add_(shift)
-
-
-def _per_channel(levels: Levels, like: Tensor) -> Tensor:
-    return torch.tensor(levels, dtype=like.dtype, device=like.device).reshape(-1, 1)
 
 
 @final
