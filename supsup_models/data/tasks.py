@@ -45,8 +45,6 @@ class TaskImages(LabelledImages, Protocol):
     def shift(self) -> Levels:
         """What is then added."""
 
-    def __len__(self) -> int: ...
-
 
 def pixel_levels(mean: Levels, std: Levels, levels: int) -> tuple[Levels, Levels]:
     """Scale and shift that take a pixel in 0..levels to (pixel / levels - mean) / std; both for all, or by channel."""
@@ -158,11 +156,6 @@ class Split:
         return torch.from_numpy(gather(pixels.numpy(), rows.numpy(), columns.numpy(), values.numpy()))
 
 
-def task_name(index: int) -> str:
-    """The name under which the mask of a stream's task is stored."""
-    return f"task-{index}"
-
-
 @final
 @dataclass(frozen=True, eq=False)
 class Task:
@@ -178,13 +171,19 @@ class Task:
 
     index: int
     """Its place in the stream."""
-    name: str
-    """The name under which its mask is stored."""
-    classes: int
-    """How many classes it has."""
+    global_labels: tuple[int, ...]
+    """What the data set calls the class of each task-local label."""
     train: TaskImages
     """Labelled images for training."""
     test: TaskImages
     """Labelled images for testing."""
-    global_labels: tuple[int, ...]
-    """What the data set calls the class of each task-local label."""
+
+    @property
+    def name(self) -> str:
+        """The name under which its mask is stored."""
+        return f"task-{self.index}"
+
+    @property
+    def classes(self) -> int:
+        """How many classes it has."""
+        return len(self.global_labels)
