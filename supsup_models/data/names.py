@@ -1,12 +1,11 @@
 """The names of streams and data sets. Imports neither torch nor numpy, so that help and typo checks answer at once."""
 
 from maskstore.files import check_known
-from supsup_models.errors import StreamLengthError, UnknownDataSetError, UnknownStreamError
+from supsup_models.errors import StreamLengthError, UnknownStreamError
 
 STREAM_KINDS = ("permuted", "rotated", "split")
 DATA_SETS = ("digits", "mnist", "fashion-mnist", "cifar-100")  # as arrays in memory
 ROTATION_STEP = 10  # degrees between a rotated task and the next
-
 
 _SPLITS = {  # data sets whose classes are shared out: how many a task has, and how many tasks that makes
     "digits": (2, 5),
@@ -46,11 +45,8 @@ def stream_length(name: str, tasks: int | None = None) -> int:
     Raises `UnknownStreamError`, and `StreamLengthError` for none or for more than it can give.
     """
     kind, data_set = parse_stream_name(name)
-    most, default = {
-        "permuted": (_MAX_PERMUTATIONS, _DEFAULT_PERMUTATIONS),
-        "rotated": (360 // ROTATION_STEP, 360 // ROTATION_STEP),
-        "split": (_SPLITS[data_set][1], _SPLITS[data_set][1]),
-    }[kind]
+    most = {"permuted": _MAX_PERMUTATIONS, "rotated": 360 // ROTATION_STEP, "split": _SPLITS[data_set][1]}[kind]
+    default = _DEFAULT_PERMUTATIONS if kind == "permuted" else most
     count = default if tasks is None else tasks
     if not 1 <= count <= most:
         raise StreamLengthError(f"{name}: expected 1 to {most} tasks, found {count}")
@@ -60,9 +56,3 @@ def stream_length(name: str, tasks: int | None = None) -> int:
 def classes_per_split(data_set: str) -> int:
     """How many classes a task of the split stream over a data set has."""
     return _SPLITS[data_set][0]
-
-
-def check_data_set_name(name: str) -> str:
-    """`name` itself if there is such a data set, else `UnknownDataSetError` with the nearest name."""
-    check_known("data set", name, DATA_SETS, UnknownDataSetError)
-    return name

@@ -6,14 +6,15 @@ from pathlib import Path
 
 import numpy as np
 
+from maskstore.files import check_known
 from maskstore.philox import Role, random_permutation
-from supsup_models.data.names import check_data_set_name
+from supsup_models.data.names import DATA_SETS
 from supsup_models.data.sets.cifar import load_cifar100
 from supsup_models.data.sets.data_set import DataSet, LabelledPixels
 from supsup_models.data.sets.download import download_files
 from supsup_models.data.sets.find import cache_folder, find_folder, read_file
 from supsup_models.data.sets.mnist import IDX_DATA_SETS, IDX_FILES, IdxDataSet
-from supsup_models.errors import DataFormatError, DataNotFoundError
+from supsup_models.errors import DataFormatError, DataNotFoundError, UnknownDataSetError
 
 _DIGITS_TEST_PER_CLASS = 36  # a fifth of each class: 360 test images, and 1437 to train on
 _DIGITS_SPLIT_SEED = 0  # part of the data set's definition, whatever seed a stream has
@@ -28,7 +29,8 @@ def load_data_set(name: str, *, data: Path | None = None, download: bool = False
     (`cifar.load_cifar100`). Raises `UnknownDataSetError`, `DataNotFoundError`, `DataFormatError` (wrong data set,
     damaged file) or `DownloadError`.
     """
-    if check_data_set_name(name) == "digits":
+    check_known("data set", name, DATA_SETS, UnknownDataSetError)
+    if name == "digits":
         return _load_digits()
     if name == "cifar-100":
         return load_cifar100(data)

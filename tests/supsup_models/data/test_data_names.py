@@ -2,8 +2,8 @@
 
 import pytest
 
-from supsup_models.data import parse_stream_name, stream_names
-from supsup_models.data.names import DATA_SETS, check_data_set_name, stream_length
+from supsup_models.data import load_data_set, parse_stream_name, stream_names
+from supsup_models.data.names import DATA_SETS, stream_length
 from supsup_models.errors import StreamLengthError, SupSupError, UnknownDataSetError, UnknownStreamError
 from tests.helpers.commands import in_fresh_process
 
@@ -58,7 +58,7 @@ def test_a_name_like_no_other_gets_the_list_alone() -> None:
         parse_stream_name("xyzzy")
     assert "did you mean" not in str(caught.value)
     with pytest.raises(UnknownDataSetError, match="did you mean 'mnist'"):
-        check_data_set_name("minst")
+        load_data_set("minst")
 
 
 def _loads_torch(statement: str) -> bool:
