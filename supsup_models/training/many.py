@@ -29,7 +29,6 @@ _MOST_STACKED = 64  # beyond this a GPU is busy anyway
 
 Together = Literal["cores", "stacked"]
 """How tasks share a machine: a core each, or stacked in one batched product."""
-TOGETHER: tuple[Together, ...] = get_args(Together)
 
 
 def tasks_at_once(model: MaskedNetwork, batch_size: int, together: Together) -> int:
@@ -92,7 +91,7 @@ def train_many(
     can_stack = recipe.sparse is None and fastest(model, recipe) != "autograd" and stepping in (None, "fused")
     if together is None:
         together = "stacked" if model.device.type == "cuda" and can_stack else "cores"
-    check("together", together, TOGETHER)
+    check("together", together, get_args(Together))
     if together == "stacked" and not can_stack:
         raise NetworkError(
             f"stacked training: expected RMSProp, threshold masks and no stepping but fused, found recipe "
