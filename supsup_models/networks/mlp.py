@@ -103,13 +103,8 @@ class MultilayerPerceptron:
         return run_perceptron(images, linear, len(self.hidden) + 1)
 
 
+_HIDDEN = {"lenet-300-100": (300, 100), "fc-1024-1024": (1024, 1024)}
 ARCHITECTURES: Mapping[str, MultilayerPerceptron] = MappingProxyType(
-    {
-        architecture.name: architecture
-        for architecture in (
-            MultilayerPerceptron("lenet-300-100", (300, 100)),
-            MultilayerPerceptron("fc-1024-1024", (1024, 1024)),
-        )
-    }
+    {name: MultilayerPerceptron(name, hidden) for name, hidden in _HIDDEN.items()}
 )
 """The fully connected networks of the MNIST experiments (Wortsman et al. 2020), by name."""

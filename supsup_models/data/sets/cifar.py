@@ -49,19 +49,17 @@ def load_cifar100(data: Path | None) -> DataSet:
 
 def _read(train: Path, test: Path) -> DataSet:
     read = _read_binary if train.suffix == ".bin" else _read_pickle
-    contents = _content(train), _content(test)
+    contents = {"train": _content(train), "test": _content(test)}
     return DataSet(
         name="cifar-100",
-        train=read(train, contents[0]),
-        test=read(test, contents[1]),
+        train=read(train, contents["train"]),
+        test=read(test, contents["test"]),
         image_shape=(3, 32, 32),
         classes=CLASSES,
         levels=255,
         mean=MEAN,
         std=STD,
-        sha256={
-            part: hashlib.sha256(content).hexdigest() for part, content in zip(("train", "test"), contents, strict=True)
-        },
+        sha256={part: hashlib.sha256(content).hexdigest() for part, content in contents.items()},
     )
 
 
