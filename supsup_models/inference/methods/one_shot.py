@@ -4,6 +4,7 @@ For one image the short list asks a sketch of the scores which few masks are wor
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from maskstore.torch import PackedMasks
@@ -78,4 +79,4 @@ def short_list_of_each(
 def _traced(mixed: Superposition[MaskedNetwork], images: Tensor, objective: Objective) -> list[LayerTrace]:
     """The pass of every image at the mean mask."""
     model, by_layer = mixed.model, mixed.model.layer_weights(mixed.weights())
-    return trace(model, images, lambda index, a: model.layers[index].apply(a, by_layer[index]), objective)
+    return trace(model, images, lambda index, a: F.linear(a, by_layer[index]), objective)
