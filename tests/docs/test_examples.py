@@ -1,8 +1,8 @@
 """Whatever a user can call shows its use in an example, and the examples of all docstrings run.
 
-What can be called: every function of the three packages' `__all__`, and every class but abstract ones, which have no
-instances, and errors and warnings, of which `errors` says when they are raised. A module in `__all__`, such as
-`hopfield.patterns`, stands for what it lists, or for the functions and classes that it defines if it lists nothing.
+What can be called: every function of the three packages' `__all__`, and every class but abstract ones and protocols,
+which have no instances, and errors and warnings, of which `errors` says when they are raised. A module in `__all__`,
+such as `hopfield.patterns`, stands for what it lists, or for what it defines if it lists nothing.
 """
 
 import doctest
@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from importlib import import_module
 from pathlib import Path
 from types import ModuleType
+from typing import Protocol
 
 import pytest
 
@@ -37,7 +38,13 @@ def public(module: ModuleType) -> Iterator[tuple[str, object]]:
 
 
 def can_be_called(value: object) -> bool:
-    return not (inspect.isclass(value) and (inspect.isabstract(value) or issubclass(value, BaseException)))
+    if not inspect.isclass(value):
+        return True
+    return not (inspect.isabstract(value) or is_protocol(value) or issubclass(value, BaseException))
+
+
+def is_protocol(value: type) -> bool:
+    return Protocol in value.__bases__
 
 
 def without_example(objects: Mapping[str, object]) -> list[str]:

@@ -1,5 +1,6 @@
 """The rules that hold the house up, each a function that lists what breaks it."""
 
+import re
 from collections import defaultdict
 from graphlib import CycleError, TopologicalSorter
 
@@ -116,7 +117,7 @@ def insides(house: House) -> list[str]:
                     found.append(f"{module}:{item.line} imports {item.name!r}, which {target} does not list")
                 if parent in PACKAGES and name.startswith("_") and module.partition(".")[0] != parent:
                     found.append(f"{module}:{item.line} imports the private module {target}")
-                if parent in PACKAGES and item.name.startswith("_") and item.module == target and folder != parent:
+                if parent in PACKAGES and re.match("_[^_]", item.name) and item.module == target and folder != parent:
                     found.append(f"{module}:{item.line} imports {item.name!r}, which is private to {target}")
             elif item.name != name or name not in house.face(parent):
                 found.append(f"{module}:{item.line} imports {target}, an inside of {parent}")

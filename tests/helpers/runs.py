@@ -43,7 +43,9 @@ def made_run(folder: Path, names: tuple[str, ...], layers: dict[str, tuple[int, 
     with MaskBank.create(folder / "masks.bank", MaskSpec(layers), meta=meta) as bank, bank.transaction():
         for number, name in enumerate(names):
             masks = {layer: draw.random(shape) < 0.3 for layer, shape in layers.items()}
-            bank.put(name, masks, meta={"accuracy": 0.9 + 0.05 * draw.random(), "loss": 0.1, "seconds": number})
+            bank.put(
+                name, masks, codec="raw", meta={"accuracy": 0.9 + 0.05 * draw.random(), "loss": 0.1, "seconds": number}
+            )
     return folder
 
 

@@ -105,7 +105,7 @@ def test_a_bank_gives_its_network_back(
     arch: str | MultilayerPerceptron, densities: tuple[float, ...] | None, tmp_path: Path
 ) -> None:
     model = MaskedNetwork(arch, inputs=6, outputs=4, seed=2**64 - 1, classes=3, weight_gain=1.25, densities=densities)
-    path, images, mask = tmp_path / "masks.bank", torch.randn(3, 6), random_mask(model.spec, 0)
+    path, images, mask = tmp_path / "masks.bank", torch.randn(3, 6), random_mask(model.spec, 0.5, 0)
     with MaskBank.create(path, model.spec, meta=model.bank_meta()) as bank:
         bank.put("task-0", mask)
     with MaskBank.open(path) as bank:

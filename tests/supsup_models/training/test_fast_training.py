@@ -28,7 +28,7 @@ from supsup_models.training.many import TOGETHER, Together, tasks_at_once
 from supsup_models.training.recipes import Sparse
 from supsup_models.training.steps import Stepping, fastest, make_step
 from supsup_models.training.steps.rmsprop_kernel import padded, reference_update, update
-from supsup_models.training.task import NumberedTask
+from supsup_models.training.task import NumberedTask, TrainedTask
 from tests.helpers.networks import network
 
 seeds = st.integers(0, 2**32 - 1)
@@ -173,17 +173,24 @@ def test_a_stack_trains_threshold_masks_by_rmsprop_only(recipe: Recipe, stepping
         train_many(_network(), tasks, recipe, steps=1, stepping=stepping, together="stacked")
 
 
+SEVERAL = [NumberedTask(number, _blobs(number)) for number in (4, 0, 7, 2, 9)]
+COSINE = Recipe("r", RMSProp(1e-3), schedule="cosine", batch_size=16)
+
+
+@pytest.fixture(scope="module")
+def separate_runs() -> list[TrainedTask]:
+    model = _network().double()
+    return [train_task(model, task.data, COSINE, task=task.number, steps=60, stepping="autograd") for task in SEVERAL]
+
+
 @pytest.mark.parametrize("together", TOGETHER)
 @pytest.mark.parametrize("at_once", [1, 2, 3, 8])
-def test_many_tasks_equal_separate_runs(together: Together, at_once: int) -> None:
+def test_many_tasks_equal_separate_runs(together: Together, at_once: int, separate_runs: list[TrainedTask]) -> None:
     """In float64, so that rounding cannot flip a mask bit."""
-    model, recipe = _network().double(), Recipe("r", RMSProp(1e-3), schedule="cosine", batch_size=16)
-    tasks = [NumberedTask(number, _blobs(number)) for number in (4, 0, 7, 2, 9)]
     threads = torch.get_num_threads()
-    many = list(train_many(model, tasks, recipe, steps=60, together=together, at_once=at_once))
+    many = list(train_many(_network().double(), SEVERAL, COSINE, steps=60, together=together, at_once=at_once))
     assert torch.get_num_threads() == threads
-    for task, trained in zip(tasks, many, strict=True):
-        alone = train_task(model, task.data, recipe, task=task.number, steps=60, stepping="autograd")
+    for alone, trained in zip(separate_runs, many, strict=True):
         assert trained.mask == alone.mask
         assert trained.loss == pytest.approx(alone.loss, rel=1e-8)
 
