@@ -117,9 +117,9 @@ def _tiles(facts: RunFacts, judged: Judged | None) -> Iterable[Markup]:
     if facts.task_identity:
         yield _tile("accuracy (GG)", wording.percent(facts.accuracy), "task given, mean over tasks")
     if judged is not None:
-        where = "task inferred" if judged.scenario == "GNu" else "no task known"
+        where = "task inferred" if judged.last.scenario == "GNu" else "no task known"
         note = f"{where}, {wording.count(judged.confusion.sum())} images sampled"
-        yield _tile(f"accuracy ({judged.scenario})", wording.percent(judged.last.accuracy, 1), note)
+        yield _tile(f"accuracy ({judged.last.scenario})", wording.percent(judged.last.accuracy, 1), note)
     noun = "tasks" if facts.task_identity else "masks"
     note = "the whole stream" if facts.finished else f"of {wording.plural(planned, 'task')}"
     yield _tile(noun, wording.count(len(facts.tasks)), note)
