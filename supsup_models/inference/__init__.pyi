@@ -1,7 +1,6 @@
 from . import objectives as objectives
 from .calibration import Calibration as Calibration
 from .calibration import refused as refused
-from .infer import METHODS as METHODS
 from .infer import Guess as Guess
 from .infer import Guesses as Guesses
 from .infer import TaskInference as TaskInference
