@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from math import ceil, floor, log1p, log10
 from typing import Literal
 
-from supsup_models.report.markup import Content, Markup, element, join
+from supsup_models.report.markup import Content, Markup, element
 
 Scale = Literal["linear", "log", "log1p"]
 Point = tuple[float, float]
@@ -148,12 +148,12 @@ def label_at(
     return element("text", text, x=across, y=up, dx=_number(dx), dy=_number(dy), class_=class_)
 
 
-def rule(x: Axis, value: float, text: str, class_: str = "rule") -> Markup:
+def rule(x: Axis, value: float, text: str, class_: str = "rule") -> list[Markup]:
     """An upright line at a value of the x axis, with its name at the top."""
     at = _percent(x.place(value))
     line = element("line", element("title", text), x1=at, x2=at, y1="0", y2="100%", class_=class_)
     shift, look = (-6, "tick end") if x.place(value) > 60 else (6, "tick")
-    return join(line, element("text", text, x=at, y="0", dx=shift, dy="10", class_=look))
+    return [line, element("text", text, x=at, y="0", dx=shift, dy="10", class_=look)]
 
 
 def spread(x: Axis, y: Axis, at: float, low: float, high: float, class_: str = "spread") -> Markup:
