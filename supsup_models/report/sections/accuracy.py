@@ -26,7 +26,7 @@ def accuracy_section(facts: RunFacts, judged: Judged | None) -> Section:
     steps = [(float(step.tasks), step.accuracy) for step in judged.steps] if judged else []
     ends = [end for step in judged.steps if step.interval for end in step.interval] if judged else []
     x = plot.count_axis(len(facts.tasks))
-    y = plot.linear_axis([a for _, a in (*numbered, *steps)] + ends, plot.percent_label, least=0, most=1)
+    y = plot.fraction_axis([a for _, a in (*numbered, *steps)] + ends)
     marks: list[Markup] = _inferred(x, y, judged) if judged else []
     marks += [plot.curve(x, y, running, "curve mean", "running mean")] if len(running) > 1 else []
     marks += [_task_dot(x, y, at, task) for at, task in enumerate(facts.tasks, 1) if task.accuracy is not None]
@@ -118,7 +118,7 @@ def _without_identity(judged: Judged | None) -> Section:
         return Section(_NAME, heading, (), missing)
     points = [(float(at), each.accuracy) for at, each in enumerate(judged.last.per_task, 1)]
     x = plot.count_axis(len(points))
-    y = plot.linear_axis([accuracy for _, accuracy in points], plot.percent_label, least=0, most=1)
+    y = plot.fraction_axis(accuracy for _, accuracy in points)
     dots = [
         plot.dot(x, y, point, f"{each.task}: {wording.percent(each.accuracy, 1)}", "point inferred")
         for point, each in zip(points, judged.last.per_task, strict=True)

@@ -80,7 +80,7 @@ def _axis(count: int, group: int, *, down: bool = False) -> plot.Axis:
     """Tasks by their number, from 0 as their names have it; `down` has the first at the top."""
     cells = -(-count // group)
     marks = plot.whole_marks(0, count - 1, _NUMBERED)
-    ticks = tuple(((at + 0.5) / group if group > 1 else at + 0.5, label) for at, label in marks)
+    ticks = tuple(((at + 0.5) / group, label) for at, label in marks)
     return plot.Axis(*((float(cells), 0.0) if down else (0.0, float(cells))), ticks)
 
 

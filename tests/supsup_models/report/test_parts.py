@@ -24,7 +24,7 @@ FRACTIONS = st.floats(0, 1)
 
 @given(st.lists(FRACTIONS, min_size=1, max_size=20))
 def test_fractions_lie_on_their_axis(values: list[float]) -> None:
-    axis = plot.linear_axis(values, plot.percent_label, least=0, most=1)
+    axis = plot.fraction_axis(values)
     assert all(0 <= axis.place(value) <= 100 for value in values)
     assert 0 <= axis.low < axis.high <= 1
     _check_ticks(axis)
@@ -32,7 +32,7 @@ def test_fractions_lie_on_their_axis(values: list[float]) -> None:
 
 @given(st.lists(st.floats(1e-3, 1e3), min_size=1, max_size=20))
 def test_rates_lie_on_their_axis(values: list[float]) -> None:
-    axis = plot.log_axis(values, lambda value: f"{value:g}")
+    axis = plot.log_axis(values)
     assert all(0 < axis.place(value) < 100 for value in values)
     _check_ticks(axis)
 
