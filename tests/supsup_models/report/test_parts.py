@@ -137,7 +137,7 @@ def test_a_run_of_another_stream_is_no_point(run: Path, tmp_path: Path) -> None:
     [
         ("no json", "found something else"),
         ("[" * 100_000, "found something else"),
-        ([], "found list"),
+        ([], r"found \[\]"),
         ({}, 'expected results with a list of "rows"'),
         ({"rows": [1]}, 'expected results with a list of "rows"'),
         ({"rows": []}, "found 0 rows of other streams and 0 incomplete"),
@@ -170,15 +170,20 @@ def test_a_recovery_is_read_with_its_answer(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("changes", "phrase"),
     [
-        ({"per_task": []}, "found no task"),
-        ({"per_task": [{}]}, "no 'hamming'"),
-        ({"per_task": [{**GOOD["per_task"][0], "hamming_by_step": {"fc": []}}]}, "at least one"),
+        ({"per_task": []}, "no task"),
+        ({"per_task": [{}]}, "found something else .'hamming'"),
+        (
+            {"per_task": [{**GOOD["per_task"][0], "hamming_by_step": {"fc": []}}]},
+            r"hamming_by_step\.fc: expected .*, found \[\]",
+        ),
         ({"per_task": [{**GOOD["per_task"][0], "hamming_by_step": {"fc": [-1]}}]}, "counts of wrong bits"),
-        ({"per_task": [{**GOOD["per_task"][0], "hamming_by_step": {"fc": ["<b>"]}}]}, "counts of wrong bits"),
+        ({"per_task": [{**GOOD["per_task"][0], "hamming_by_step": {"fc": ["<b>"]}}]}, "fc: expected int, found '<b>'"),
         ({"per_task": [GOOD["per_task"][0], {**GOOD["per_task"][0], "hamming_by_step": {}}]}, "expected"),
         ({"overlap_argmax": None}, "found"),
+        ({"overlap_argmax": float("inf")}, "found"),
+        ({"per_task": [{**GOOD["per_task"][0], "task": float("inf")}]}, "found"),
     ],
-    ids=range(7),
+    ids=range(9),
 )
 def test_files_that_are_no_recovery(changes: dict[str, Any], phrase: str, tmp_path: Path) -> None:
     with pytest.raises(ReportError, match=r"expected what `supsup recover --json` writes.*" + phrase):
