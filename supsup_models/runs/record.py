@@ -162,10 +162,9 @@ class RunRecord:
             raise RunError(f"{bank.path}: expected masks of {model.spec!r}, found {bank.spec!r}")
         expected = self.bank_meta(model)
         # what only the bank says counts as well: masks of densities are of other weights than those without
-        said = [name for name in _OPTIONAL if name in bank.meta and name not in expected]
         wrong = [
             f"{name} {bank.meta.get(name)!r} (not {expected.get(name)!r})"
-            for name in (*expected, *said)
+            for name in dict.fromkeys((*expected, *_OPTIONAL))
             if bank.meta.get(name) != expected.get(name)
         ]
         if wrong:
