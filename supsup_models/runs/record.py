@@ -94,8 +94,7 @@ class NetworkSizes:
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready, without what does not apply."""
-        known = {name: value for name, value in asdict(self).items() if value is not None}
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in known.items()}
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
