@@ -9,22 +9,20 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from hopfield import MeanFieldRecipe
 from maskstore import MaskBank
 from maskstore.bank import account
 from maskstore.cli import warm
 from maskstore.philox import Role, random_permutation
 from supsup_models.data import open_stream
-from supsup_models.hopsupsup import Setup, TaskRecovery, neuron_case, recover_stream
 from supsup_models.inference import make_objective, mask_derivatives
 from supsup_models.networks import MaskedNetwork
-from supsup_models.runs import RunConfig, bank_path, infer_images, train_run
+from supsup_models.runs import RunConfig, bank_path, infer_images, recover_run, train_run
 
 CONFIG = RunConfig(
     stream="permuted-digits", tasks=5, model="lenet-300-100", outputs=100, batches=500, recipe="default", seed=0
 )
 IMAGES = 100
-RECOVERED_STREAM, RECOVERED_WIDTH = "split-digits", 1024
+RECOVERED_STREAM, RECOVERED_WIDTH = "split-digits", 384
 
 
 @dataclass(frozen=True)
@@ -42,7 +40,7 @@ class DemoResult:
     tasks_inferred: float
     labels_right: float
     recovered: int
-    """Neuron masks of the split stream's tasks that the Hopfield network gave back bit for bit."""
+    """Neuron masks of the split stream's tasks that the associative memory gave back bit for bit."""
     recoverable: int
     recovery_batches: int
     seconds: float
@@ -64,7 +62,7 @@ class DemoResult:
             ("masks, coded, the whole file", f"{self.file_bytes:,} bytes, {bits} bits a parameter"),
             (f"task found, {self.unlabelled_images} unlabelled images", f"{self.tasks_inferred:.1%}"),
             ("label and task right", f"{self.labels_right:.1%}"),
-            (f"masks back from a Hopfield network, {self.recovery_batches} unlabelled batches each", found),
+            (f"masks back from a memory, at most {self.recovery_batches} unlabelled batches each", found),
             ("time", f"{self.seconds:.1f} s"),
         ):
             table.add_row(*row)
@@ -92,7 +90,7 @@ def run_demo(folder: Path) -> DemoResult:
     right_label = np.array([answer.label for answer in answers]) == labels
     with MaskBank.open(bank_path(folder)) as bank:
         stored = account(bank)
-    recovered = _recover_from_memory()
+    recovered = recover_run(stream=RECOVERED_STREAM, width=RECOVERED_WIDTH, seed=CONFIG.seed)
     return DemoResult(
         folder=str(folder),
         tasks=stored.tasks,
@@ -104,19 +102,11 @@ def run_demo(folder: Path) -> DemoResult:
         unlabelled_images=len(answers),
         tasks_inferred=float(right_task.mean()),
         labels_right=float((right_task & right_label).mean()),
-        recovered=sum(task.exact for task in recovered),
-        recoverable=len(recovered),
-        recovery_batches=max(task.recovery.steps for task in recovered),
+        recovered=recovered["exact"],
+        recoverable=recovered["tasks"],
+        recovery_batches=max(task["evaluations"] for task in recovered["per_task"]),
         seconds=perf_counter() - start,
     )
-
-
-def _recover_from_memory() -> list[TaskRecovery]:
-    """Neuron masks of five two-class tasks, stored as attractors and given back from unlabelled images of each task."""
-    stream = open_stream(RECOVERED_STREAM, seed=CONFIG.seed)
-    setup = Setup(MeanFieldRecipe(), "pseudo-inverse", batch=64, step_images=64, per_layer=True)
-    case = neuron_case(setup, stream, RECOVERED_WIDTH, seed=CONFIG.seed)
-    return recover_stream(case, seed=CONFIG.seed)
 
 
 def _write_unlabelled_images(file: Path) -> tuple[list[str], np.ndarray]:

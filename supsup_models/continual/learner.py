@@ -18,8 +18,7 @@ from maskstore import Mask, MaskMatrix
 from supsup_models.continual.allocation import AllocationConfig, Allocator, Candidate, mask_preference, mean_entropy
 from supsup_models.data import checked_images, checked_labels
 from supsup_models.errors import NetworkError
-from supsup_models.inference import entropy
-from supsup_models.networks import MaskedNetwork
+from supsup_models.networks import MaskedNetwork, entropy
 from supsup_models.training import Recipe, RMSProp
 from supsup_models.training.steps import Step, make_step
 

@@ -26,8 +26,9 @@ from torch import Tensor
 from maskstore import MaskMatrix
 from supsup_models._names import check
 from supsup_models.errors import InferenceError
-from supsup_models.inference.infer import infer_each, infer_task
+from supsup_models.inference.infer import METHODS, infer_each, infer_task
 from supsup_models.inference.labelling import NO_EXTRAS, classify, labels_of
+from supsup_models.inference.objectives import OBJECTIVES
 from supsup_models.inference.sampling import EvaluatedTask, chunks, group_sizes, sampled, wilson
 from supsup_models.networks import MaskedModel, TaskExtras
 
@@ -44,6 +45,9 @@ class Inference:
         images: How many consecutive test images of one task share an inference. Images that are left at the end of a
             task make a smaller group; a single one joins the group before it.
 
+    Raises:
+        UnknownNameError: There is no such method or objective.
+
     Examples:
         >>> from supsup_models import Inference
         >>> Inference("binary", images=16)
@@ -53,6 +57,11 @@ class Inference:
     method: str = "one-shot"
     objective: str | None = None
     images: int = 1
+
+    def __post_init__(self) -> None:
+        check("inference method", self.method, METHODS)
+        if self.objective is not None:
+            check("objective", self.objective, OBJECTIVES)
 
 
 @dataclass(frozen=True)
@@ -153,7 +162,7 @@ def evaluate(
             exhaustive inference and to classify once the task is known, but not under a superposition.
 
     Raises:
-        UnknownNameError: There is no such scenario, method or objective.
+        UnknownNameError: There is no such scenario.
         TaskNotFoundError: A task has no mask.
         InferenceError: There are no tasks, or the group size or the limit is too small.
 

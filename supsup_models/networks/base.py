@@ -172,6 +172,12 @@ class MaskedModel(nn.Module, ABC):
             raise NetworkError("network: expected one converted with image_shape, so that it takes images, found none")
 
 
+def entropy(logits: Tensor) -> Tensor:
+    """Entropy of the softmax over the last dimension, in nats: `(..., outputs)` -> `(...)`."""
+    log_p = torch.log_softmax(logits, dim=-1)
+    return -(log_p.exp() * log_p).sum(dim=-1)
+
+
 def check_gain(weight_gain: float) -> None:
     """NetworkError unless weights can be scaled by it and keep their signs."""
     if not 0 < weight_gain < float("inf"):

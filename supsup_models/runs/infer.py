@@ -10,10 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from supsup_models._names import check
 from supsup_models.data import checked_images
 from supsup_models.errors import ShapeError
-from supsup_models.inference import METHODS, OBJECTIVES, Calibration, TaskInference, classify, labels_of, refused
+from supsup_models.inference import Calibration, Inference, TaskInference, classify, labels_of, refused
 from supsup_models.runs.load import load_run
 from supsup_models.runs.record import RunRecord, calibration_path
 
@@ -79,9 +78,7 @@ def infer_images(
         >>> found.answers[0].task
         'task-1'
     """
-    check("inference method", method, METHODS)
-    if objective is not None:
-        check("objective", objective, OBJECTIVES)
+    Inference(method, objective)  # refuses other names before anything is read
     run = load_run(folder, device)
     pixels, normalisation = normalised(read_images(images, run.record), run.record)
     checked = checked_images(pixels, run.model)
@@ -136,10 +133,7 @@ def _load(file: Path) -> Any:
         return np.load(file, allow_pickle=False)
     except FileNotFoundError:
         raise ShapeError(f"{file}: expected a .npy file of images, found no file") from None
-    except (
-        *(OSError, EOFError, BadZipFile),
-        *(SyntaxError, TokenError, TypeError, ValueError, OverflowError),
-    ) as error:
+    except (OSError, EOFError, BadZipFile, SyntaxError, TokenError, TypeError, ValueError, OverflowError) as error:
         raise ShapeError(f"{file}: expected a .npy file of images, found something else ({error})") from None
 
 

@@ -1,6 +1,6 @@
 """A finished run, loaded for use: its network, its masks and its stream."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from maskstore import MaskBank, MaskMatrix
@@ -18,7 +18,7 @@ class LoadedRun:
     record: RunRecord
     model: MaskedModel
     matrix: MaskMatrix
-    extras: TaskExtras = field(default_factory=dict)
+    extras: TaskExtras
 
     @property
     def masked_network(self) -> MaskedNetwork:

@@ -18,8 +18,7 @@ from torch import Tensor
 from maskstore.philox import Role, random_uniform
 from supsup_models.data import Task, batch_order
 from supsup_models.errors import InferenceError, NetworkError
-from supsup_models.inference import entropy
-from supsup_models.networks import MultilayerPerceptron, run_perceptron
+from supsup_models.networks import MultilayerPerceptron, entropy, run_perceptron
 
 SEED_BYTES = 8
 FLOAT_BYTES = 4

@@ -25,8 +25,7 @@ from supsup_models.experiments.baselines.base import (
     given,
     initial_layers,
 )
-from supsup_models.inference import entropy
-from supsup_models.networks import run_perceptron
+from supsup_models.networks import entropy, run_perceptron
 
 METHODS = ("one-shot", "exhaustive")
 OBJECTIVES = ("H", "M")
