@@ -98,15 +98,12 @@ class Baseline(ABC):
         *,
         offset: int = 0,
         learning_rate: float | None = None,
-        penalty: Callable[[], Tensor] | None = None,
-        before_penalty: Callable[[], None] | None = None,
-        after_step: Callable[[], None] | None = None,
+        before_step: Callable[[], None] | None = None,
     ) -> None:
         """Train the tensors `trained` in place by Adam on the cross-entropy of `logits(images)`.
 
         Batches are those of the masked network. Labels are shifted by `offset`, for outputs that count on over tasks;
-        `learning_rate` replaces the config's. `penalty()` is added to the loss; `before_penalty` sees the gradient of
-        the cross-entropy alone, `after_step` the numbers after each step.
+        `learning_rate` replaces the config's. `before_step` sees each step's gradients and may add to them.
         """
         config, count = self.config, len(task.train.labels)
         for tensor in trained:
@@ -117,13 +114,9 @@ class Baseline(ABC):
             optimiser.zero_grad()
             loss = F.cross_entropy(logits(task.train.images(rows)), task.train.labels[rows] + offset)
             loss.backward()
-            if before_penalty is not None:
-                before_penalty()
-            if penalty is not None:
-                penalty().backward()
+            if before_step is not None:
+                before_step()
             optimiser.step()
-            if after_step is not None:
-                after_step()
         for tensor in trained:
             tensor.requires_grad_(False)
             tensor.grad = None
