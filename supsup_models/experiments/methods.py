@@ -1,7 +1,7 @@
 """Supermasks against the baselines: one table at ten tasks, and curves against the number of tasks."""
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from functools import partial
 from typing import Any
 
@@ -68,9 +68,8 @@ class MethodsTable(Experiment):
             for make in METHODS:
                 method = make(sizes)
                 found = compare(method, stream, limit=images, on_task=report.advance)
-                shot = ", one-shot" if isinstance(method, BatchE) and method.method == "one-shot" else ""
-                table.append({**found.to_json(), "method": found.method + shot})
-                report.line(f"{found.method}{shot}: GG {found.GG:.4f}, {found.bytes} bytes, {found.seconds:.1f} s")
+                table.append(asdict(found))
+                report.line(f"{found.method}: GG {found.GG:.4f}, {found.bytes} bytes, {found.seconds:.1f} s")
                 if found.method in _PUBLISHED and found.GNu is not None:
                     figures.append(
                         Figure(f"{found.method}: accuracy (GNu)", found.GNu, published=_PUBLISHED[found.method])

@@ -164,6 +164,12 @@ def initial_layers(config: BaselineConfig, *, number: int = 0) -> list[Tensor]:
     return layers
 
 
+def random_signs(config: BaselineConfig, size: int, *, layer: int, stream: int) -> Tensor:
+    """Seeded signs `(size,)` for a layer; streams from 1 << 24 on are apart from those that weights are drawn from."""
+    uniform = random_uniform(config.seed, Role.INIT, size, layer=layer, stream=stream)
+    return torch.from_numpy(np.sign(uniform).astype(np.float32))
+
+
 def run(layers: list[Tensor], images: Tensor) -> Tensor:
     """Logits of a multilayer perceptron with ReLU, `(b, in)` -> `(b, out)`."""
     return run_perceptron(images, lambda index, activation: activation @ layers[index].T, len(layers))
