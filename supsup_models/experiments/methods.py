@@ -23,7 +23,7 @@ from supsup_models.experiments.baselines import (
     judge,
 )
 from supsup_models.experiments.experiment import Context, Experiment, Figure, Outcome
-from supsup_models.experiments.plots import Curve, plot
+from supsup_models.experiments.plots import plot
 from supsup_models.experiments.train_and_judge import Judgement, train_and_judge
 from supsup_models.inference import evaluate
 from supsup_models.runs import RunConfig, RunRecord, bank_path, load_run
@@ -120,11 +120,11 @@ class MethodsCurves(Experiment):
                         table.append({"method": method.name, "tasks": number, "GG": GG, "GNu": GNu})
                         report.line(f"{method.name}, {number} tasks: GG {GG:.4f}, GNu {GNu:.4f}")
         names = list(dict.fromkeys(row["method"] for row in table))
-        curves = [
-            Curve(f"{name}, {scenario}", [(row["tasks"], row[scenario]) for row in table if row["method"] == name])
+        curves = {
+            f"{name}, {scenario}": [(row["tasks"], row[scenario]) for row in table if row["method"] == name]
             for name in names
             for scenario in ("GG", "GNu")
-        ]
+        }
         path = context.file(self.name, ".png")
         plot(path, curves, "tasks learned", "mean accuracy", self.title)
         figures = [
