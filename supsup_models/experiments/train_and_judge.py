@@ -6,7 +6,7 @@ from typing import Any
 
 from supsup_models.experiments.experiment import Context, Experiment, Figure, Outcome
 from supsup_models.inference import Evaluation, Inference
-from supsup_models.runs import RunConfig, evaluate_run, train_run
+from supsup_models.runs import RunConfig, evaluate_run
 
 _QUICK_LIMIT = 400
 
@@ -56,11 +56,10 @@ class StreamExperiment(Experiment):
 
 def train_and_judge(context: Context, config: RunConfig, judgements: Sequence[Judgement]) -> dict[str, Evaluation]:
     """Train what the run lacks; the evaluations by name."""
-    folder = context.run_folder(config)
-    train_run(config, folder, data=context.data, download=context.download, device=context.device)
+    context.trained(config)
     return {
         judgement.name: evaluate_run(
-            folder,
+            context.run_folder(config),
             judgement.scenario,
             judgement.inference,
             limit=_limit(context, judgement.limit, config.tasks),
