@@ -8,6 +8,7 @@ from typing import Any
 
 from supsup_models.runs import LoadedRun, RunConfig, load_run, train_run
 
+PAPER = "Wortsman et al., Supermasks in Superposition, NeurIPS 2020"
 _QUICK_TASKS, _QUICK_BATCHES = 3, 120
 
 
@@ -105,13 +106,15 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment(ABC):
-    """`name` on the command line, `title` in a sentence, and the `source` of the published figures."""
+    """`name` on the command line, `title` in a sentence, and the `source` of the published figures.
+
+    `config` is of the run that is judged, or that others are made from.
+    """
 
     name: str
     title: str
-    source: str
     config: RunConfig
-    """Of the run that is judged, or that others are made from."""
+    source: str = PAPER
 
     @abstractmethod
     def run(self, context: Context) -> Outcome:
