@@ -16,54 +16,65 @@ _TITLES = {"mnist": "MNIST", "fashion-mnist": "Fashion-MNIST", "digits": "digits
 _HEAD = """\
 # Results: how many bits does a task need?
 
-Made by `python -m benchmarks.results` from `benchmarks/results/*.json`; a test holds the two equal. Each row names the
-command that measures it and writes it there, from the root of a checkout with the extras `models` and `dev`. A row that
-is there under the same configuration is measured anew only with `--again`. `pytest benchmarks/ -k storage --full`
-measures every row that is missing, `pytest benchmarks/ -k storage -s` a small version on the digits.
+`python -m benchmarks.results` writes this page from `benchmarks/results/*.json`, and a test holds the two equal. The
+last column of each row is the command that measures the row and writes it there. Run it in the root of a checkout, with
+the extras `models` and `dev` installed. A row that was measured with the same configuration is measured again only with
+`--again`. `pytest benchmarks/ -k storage --full` measures all rows that are missing. `pytest benchmarks/ -k storage -s`
+measures a small version on the digits.
+
+The [glossary](glossary.md) explains the terms.
 
 """
 _STREAMS = """\
 ## Accuracy and bytes
 
-LeNet-300-100 with 100 outputs, {batches} batches of 128 a task, seed {seed}.
+The network is LeNet-300-100 with 100 outputs, trained for {batches} batches of 128 a task, with seed {seed}.
 
-- *bytes*: everything needed to run all tasks. Of ours the whole bank file with names, metadata, index and unfilled
-  pages; of other formats the coded masks, 4 bytes of index for each piece without a fixed length, and the network's
-  seed; of baselines every learned number in 4 bytes, and a seed for what was not learned.
-- *bits*: 8 · bytes / (tasks · weights of the masked network), so with one denominator for all methods of a table.
-- *task given*: mean accuracy over tasks on all test images (GG). *inferred*: nobody says the task, each image is asked
-  by itself, and an answer counts only if the task is right too (GNu); masks by one-shot inference with H unless the
-  row says otherwise, baselines by the lowest entropy of all tasks. *task found*: the task alone.
-- *encode*, *decode*: seconds of the processor, of all threads, for all tasks, the best of 3, from packed masks to bytes
-  and back. Ours end and begin with a file on the disk and check it; the others stay in memory. The machine was shared
-  and busy, so small differences mean nothing.
-- Other formats hold the masks of the recipe `paper`, so their accuracies are the same as that row's. A mask in
-  Huffman-coded stacks can only be read with the others of its stack.
+- *bytes*: everything needed to run all tasks. For our banks, this is the whole file: names, metadata, index and
+  unfilled pages included. For other formats, it is the coded masks, 4 bytes of index for each piece without a fixed
+  length, and the seed of the network. For baselines, it is 4 bytes for every learned number, and a seed for what was
+  not learned.
+- *bits*: 8 · bytes / (tasks · weights of the masked network). All methods of a table have the same denominator.
+- *task given*: the mean accuracy over tasks, on all test images (GG).
+- *inferred*: the accuracy if the task is not given. The task of each image is inferred by itself, and an answer counts
+  only if the task is right too (GNu). Masks use one-shot inference with H, unless the row says otherwise. Baselines
+  take the task with the lowest entropy.
+- *task found*: how often the inferred task is right.
+- *encode*, *decode*: processor time of all threads for all tasks, the best of 3, from packed masks to bytes and back.
+  Our times include writing a file to the disk, reading it, and checking it. The other formats stay in memory. The
+  machine was shared and busy, so small differences mean nothing.
+- Other formats store the masks of the recipe `paper`, so their accuracies are those of that row. A mask in a
+  Huffman-coded stack can only be read together with the other masks of the stack.
 
 """
 _MEMORIES = """\
 ## Hopfield memories
 
-Bytes of memories that hold {tasks} masks of permuted MNIST; the network's seed is counted. Ψ has a coupling for every
-pair of bits, so it is built over *neuron* masks, one bit for each of 2 · 1024 hidden neurons, by the training that
-[hopfield.md](hopfield.md) calls ours. Over *weight* masks, those of the recipe `paper` above, half of Ψ in float32
-would take {psi:.0f} GB, and only what keeps the masks themselves can be built. At this load no memory is smaller than
-the masks it holds; Ψ does not grow with them. A bank's fixed cost is most of what ten neuron masks take in it. The
-accuracies are those of the masks, of two different networks and trainings.
+The table lists the bytes of memories that hold {tasks} masks of permuted MNIST. The seed of the network is counted.
+
+Ψ has a coupling for every pair of bits. It is therefore built for *neuron* masks, with one bit for each of 2 · 1024
+hidden neurons. They are trained as described under "our training" in [hopfield.md](hopfield.md). For *weight* masks
+(those of the recipe `paper` above), half of Ψ in float32 would take {psi:.0f} GB. Only memories that keep the masks
+themselves can be built for them. With this number of masks, no memory is smaller than the masks that it holds; but Ψ
+does not grow with the number of masks. Ten neuron masks are so small that most of their bank is its fixed cost. The
+accuracies of neuron masks and weight masks belong to two different networks and trainings.
 
 """
 _IMAGENET = """\
 ## The published table of SplitImageNet, without its data
 
-Wortsman et al. 2020, table 1: ResNet-50, 100 tasks, sparse masks with 16-bit indices. The accuracies are theirs; masks
-here are random, of the same sizes: every layer keeps the same share (edge-popup, uniform). The densities are worked
-out from the megabytes (10⁶ bytes). In CSR a kept weight takes 2 bytes, a row 4 bytes for its end, and a task's
-normalisation statistics are two float32 for each of {channels} channels, so that one task keeps
-(megabytes · 10⁶ / 100 - 4 · {rows} - 8 · {channels}) / 2 of {weights} weights. If the published sizes left out the
-statistics or the row ends, their masks were denser. The public code names Erdős-Rényi budgets instead, ε = {epsilons},
-which would be {erdos_renyi} MB by this count and so are not what was counted. Of ours, all 100 tasks are in one file;
-for the other formats one task's masks are coded, and bytes and seconds multiplied by 100. *entropy* is log₂ of the
-number of such masks: no code for random masks can go below it.
+The published table (Wortsman et al. 2020, table 1) is for ResNet-50 and 100 tasks, with sparse masks that are stored
+with 16-bit indices. The accuracies below are the published ones. The masks measured here are random masks of the same
+sizes, in which every layer keeps the same share of its weights (edge-popup, uniform).
+
+The densities are computed from the published megabytes (10⁶ bytes). In CSR, a kept weight takes 2 bytes and a row takes
+4 bytes for its end. The normalisation statistics of a task are two float32 for each of {channels} channels. So one task
+keeps (megabytes · 10⁶ / 100 - 4 · {rows} - 8 · {channels}) / 2 of {weights} weights. If the published sizes do not
+include the statistics or the row ends, the published masks were denser. The public code names Erdős-Rényi budgets
+instead, ε = {epsilons}. These would take {erdos_renyi} MB in this count, so they are not what the table counted.
+
+Our file holds all 100 tasks. For the other formats, the masks of one task are coded, and bytes and seconds are
+multiplied by 100. *entropy* is log₂ of the number of such masks; no code for random masks can be smaller.
 
 """
 

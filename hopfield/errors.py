@@ -66,6 +66,11 @@ class LearningWarning(UserWarning):
 
 
 def check_choice(what: str, found: object, known: Sequence[str]) -> None:
-    """RuleError unless `found` is one of the names `known`."""
+    """RuleError unless `found` is one of the names `known`; `what` says what the name is for.
+
+    Examples:
+        >>> from hopfield.errors import check_choice
+        >>> check_choice("update", "synchronous", ("synchronous", "asynchronous"))
+    """
     if found not in known:
         raise RuleError(f"{what}: expected {' or '.join(map(repr, known))}, found {found!r:.60}")

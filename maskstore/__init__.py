@@ -1,8 +1,30 @@
 """Binary masks: packed in memory, entropy-coded in one bank file. Needs numpy, never torch."""
 
+from maskstore import errors
 from maskstore._version import __version__
-from maskstore.bank import MaskBank, MaskInfo
+from maskstore.bank import Account, MaskBank, MaskInfo, MaskSource, account, compact
 from maskstore.errors import MaskStoreError
+from maskstore.interop import open_source
 from maskstore.masks import LayerSpec, Mask, MaskMatrix, MaskSpec
+from maskstore.priors import Reference, RunningMean, SeededScores, Uniform
 
-__all__ = ["LayerSpec", "Mask", "MaskBank", "MaskInfo", "MaskMatrix", "MaskSpec", "MaskStoreError", "__version__"]
+__all__ = [
+    "Account",
+    "LayerSpec",
+    "Mask",
+    "MaskBank",
+    "MaskInfo",
+    "MaskMatrix",
+    "MaskSource",
+    "MaskSpec",
+    "MaskStoreError",
+    "Reference",
+    "RunningMean",
+    "SeededScores",
+    "Uniform",
+    "__version__",
+    "account",
+    "compact",
+    "errors",
+    "open_source",
+]

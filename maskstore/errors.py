@@ -1,7 +1,19 @@
-"""Every error that maskstore raises on purpose.
+"""The errors that maskstore raises on purpose.
 
-Each inherits from `MaskStoreError`, and from the builtin that a caller would expect, so that both
-`except MaskStoreError` and, say, `except KeyError` work. Messages are one line: what was expected, what was found.
+Each inherits from `MaskStoreError`, and from the builtin that a caller would expect: both `except MaskStoreError` and,
+say, `except KeyError` work. A message is one line: what was expected, what was found.
+
+Examples:
+    >>> import tempfile
+    >>> from maskstore import MaskBank, MaskSpec, errors
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     with MaskBank.create(f"{folder}/tasks.bank", MaskSpec({"fc1": (4, 4)})) as bank:
+    ...         bank.put("task-0", {"fc1": [[1, 0, 0, 1]] * 4})
+    ...         try:
+    ...             bank["task-1"]
+    ...         except errors.TaskNotFoundError as error:
+    ...             print(isinstance(error, KeyError), str(error).rpartition(", ")[2])
+    True did you mean 'task-0'?
 """
 
 
@@ -10,6 +22,17 @@ class MaskStoreError(Exception):
 
     def __str__(self) -> str:  # KeyError would print the repr of its message
         return str(self.args[0]) if self.args else ""
+
+
+def one_line(error: BaseException, limit: int = 160) -> str:
+    """The first `limit` characters of what an error says, on one line; its type if it says nothing.
+
+    Examples:
+        >>> from maskstore.errors import one_line
+        >>> one_line(ValueError("expected 3 rows,  found 4"))
+        'expected 3 rows, found 4'
+    """
+    return " ".join(str(error).split())[:limit] or type(error).__name__
 
 
 class SpecError(MaskStoreError, ValueError):

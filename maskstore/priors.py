@@ -5,15 +5,17 @@ says nothing about the probabilities themselves: a codec measures and stores tho
 """
 
 import json
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any, ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from maskstore import kernels
+from maskstore._configured import Configured, from_config
 from maskstore.errors import CodecError, CorruptError, UnknownPriorError
 from maskstore.masks import Mask, MaskSpec, bits
 from maskstore.philox import Role, address_key, random_packed_bits
@@ -35,10 +37,8 @@ class Contexts:
     directions: tuple[int, ...] = ()
 
 
-class Prior(ABC):
+class Prior(Configured):
     """Base of all priors: frozen dataclasses with an id, whose fields are their JSON configuration."""
-
-    id: ClassVar[str]
 
     needs: ClassVar[range] = range(1)
     """How many other masks it refers to."""
@@ -46,10 +46,6 @@ class Prior(ABC):
     @abstractmethod
     def contexts(self, spec: MaskSpec, index: int, bases: Sequence[Mask] = ()) -> Contexts:
         """The contexts of the bits of layer `index` of `spec`, in C order; `bases` are the masks it refers to."""
-
-    def to_config(self) -> dict[str, Any]:
-        """A JSON-ready dict: the id and the fields, without the tasks that it refers to."""
-        return {"id": self.id, **asdict(self)}  # type: ignore[call-overload]
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -70,7 +66,14 @@ class Prior(ABC):
 
 @dataclass(frozen=True)
 class Uniform(Prior):
-    """Nothing is known: all bits of a layer share one context (their density is still measured and coded)."""
+    """Nothing is known: all bits of a layer share one context (their density is still measured and coded).
+
+    Examples:
+        >>> from maskstore import MaskSpec, Uniform
+        >>> known = Uniform().contexts(MaskSpec({"fc1": (2, 3)}), 0)
+        >>> known.ids, known.levels * known.classes
+        (array([0, 0, 0, 0, 0, 0], dtype=uint8), 1)
+    """
 
     id: ClassVar[str] = "uniform"
 
@@ -86,11 +89,34 @@ class SeededScores(Prior):
     A trained mask mostly agrees with the sign of its initial score, the more so the larger that score was; and whether
     training switches a weight on or off leans on the weight's own sign. Levels are 64 bins of the initial score's
     magnitude, classes the four combinations 2 * (score > 0) + (weight > 0).
+
+    Args:
+        seed: The network's seed, an integer in [0, 2**64).
+        task: Which stream of the seed the task's initial scores came from, an integer in [0, 2**32).
+
+    Raises:
+        CodecError: For a seed or task out of range.
+
+    Examples:
+        A bank needs a quarter of the bytes for a mask whose seed it knows:
+
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from maskstore import Mask, MaskBank, MaskSpec, SeededScores
+        >>> from maskstore.philox import Role, random_uniform
+        >>> spec = MaskSpec({"fc1": (300, 784)})
+        >>> scores = random_uniform(7, Role.SCORE, spec.bits, layer=0, stream=0)  # where training began
+        >>> trained = scores + 0.2 * np.random.default_rng(0).standard_normal(spec.bits)
+        >>> mask = Mask.from_flat(trained > 0, spec)
+        >>> with tempfile.TemporaryDirectory() as folder, MaskBank.create(f"{folder}/tasks.bank", spec) as bank:
+        ...     bank.put("without", mask)
+        ...     bank.put("with", mask, prior=SeededScores(seed=7, task=0))
+        ...     print(*[round(8 * bank.info(name).coded_bytes / spec.bits, 2) for name in bank], "bits a parameter")
+        1.0 0.26 bits a parameter
     """
 
     seed: int
     task: int
-    """The stream of the task's initial scores."""
 
     id: ClassVar[str] = "seeded-scores"
     LEVELS: ClassVar[int] = 64
@@ -153,10 +179,31 @@ class Related(Prior):
 
 @dataclass(frozen=True)
 class Reference(Related):
-    """The mask is like that of another task: trained from the same start on similar data, or from where it ended."""
+    """The mask is like that of another task: trained from the same start on similar data, or from where it ended.
+
+    Args:
+        task: The other task's name. It is empty in what is read from a bank, whose rows point to the mask itself.
+        given: What is known beside the other mask: `Uniform()` or `SeededScores(...)`.
+
+    Raises:
+        CodecError: For a task that is no name, or another kind of prior beside it.
+
+    Examples:
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from maskstore import Mask, MaskBank, Reference
+        >>> rng = np.random.default_rng(0)
+        >>> first = rng.random((300, 784)) < 0.5
+        >>> second = first ^ (rng.random((300, 784)) < 0.02)  # one bit in fifty differs
+        >>> spec = Mask.from_dense({"fc1": first}).spec
+        >>> with tempfile.TemporaryDirectory() as folder, MaskBank.create(f"{folder}/tasks.bank", spec) as bank:
+        ...     bank.put("task-0", {"fc1": first})
+        ...     bank.put("task-1", {"fc1": second}, prior=Reference("task-0"))
+        ...     print(*[round(8 * info.coded_bytes / spec.bits, 2) for info in bank.infos()], "bits a parameter")
+        1.0 0.14 bits a parameter
+    """
 
     task: str = ""
-    """The other task's name; empty in what is read from a bank, whose rows point to the mask itself."""
 
     id: ClassVar[str] = "reference"
     needs: ClassVar[range] = range(1, 2)
@@ -174,10 +221,34 @@ class Reference(Related):
 
 @dataclass(frozen=True)
 class RunningMean(Related):
-    """The mask is like those of 2 to 15 other tasks on average, as after a start from the mean of their scores."""
+    """The mask is like those of 2 to 15 other tasks on average, as after a start from the mean of their scores.
+
+    Args:
+        of: The other tasks' names. It is empty in what is read from a bank, whose rows point to the masks themselves.
+        given: What is known beside the other masks: `Uniform()` or `SeededScores(...)`.
+
+    Raises:
+        CodecError: For fewer than 2, more than 15 or equal names, or another kind of prior beside them.
+
+    Examples:
+        Masks that all differ from a common one, each in one bit of twenty:
+
+        >>> import tempfile
+        >>> import numpy as np
+        >>> from maskstore import MaskBank, MaskSpec, RunningMean
+        >>> rng = np.random.default_rng(0)
+        >>> common = rng.random((300, 784)) < 0.5
+        >>> tasks = {f"task-{i}": {"fc1": common ^ (rng.random((300, 784)) < 0.05)} for i in range(4)}
+        >>> spec = MaskSpec({"fc1": (300, 784)})
+        >>> with tempfile.TemporaryDirectory() as folder, MaskBank.create(f"{folder}/tasks.bank", spec) as bank:
+        ...     for name, masks in tasks.items():
+        ...         prior = RunningMean(("task-0", "task-1", "task-2")) if name == "task-3" else None
+        ...         bank.put(name, masks, prior=prior)
+        ...     print(*[round(8 * info.coded_bytes / spec.bits, 2) for info in bank.infos()], "bits a parameter")
+        1.0 1.0 1.0 0.31 bits a parameter
+    """
 
     of: tuple[str, ...] = ()
-    """The other tasks' names; empty in what is read from a bank."""
 
     id: ClassVar[str] = "running-mean"
     needs: ClassVar[range] = range(2, 16)
@@ -199,28 +270,17 @@ class RunningMean(Related):
 _PRIORS: dict[str, type[Prior]] = {prior.id: prior for prior in (Uniform, SeededScores, Reference, RunningMean)}
 
 
-def prior_ids() -> tuple[str, ...]:
-    """Ids of all priors this version knows."""
-    return tuple(_PRIORS)
-
-
+@lru_cache(maxsize=256)
 def prior_to_json(prior: Prior) -> str:
-    """Compact JSON of a prior."""
+    """Compact JSON of a prior, without the tasks that it refers to."""
     return json.dumps(prior.to_config(), separators=(",", ":"))
 
 
 def prior_from_config(config: object) -> Prior:
     """The prior that a JSON object describes; UnknownPriorError, or CodecError for fields it does not take."""
-    if not isinstance(config, Mapping) or not isinstance(config.get("id"), str):
-        raise CodecError(f"a prior: expected a JSON object with an id, found {config!r:.80}")
-    fields = {str(key): value for key, value in config.items() if key != "id"}
-    if isinstance(fields.get("given"), Mapping) and "given" not in fields["given"]:  # which also ends any nesting
-        fields["given"] = prior_from_config(fields["given"])
-    try:
-        prior = _PRIORS[config["id"]]
-    except KeyError:
-        raise UnknownPriorError(f"prior {config['id']!r:.40}: expected one of {', '.join(_PRIORS)}") from None
-    try:
-        return prior(**fields)
-    except TypeError:
-        raise CodecError(f"prior {prior.id}: expected its own fields, found {sorted(fields)!r:.80}") from None
+    given = config.get("given") if isinstance(config, Mapping) else None
+    if (
+        isinstance(config, Mapping) and isinstance(given, Mapping) and "given" not in given
+    ):  # which also ends any nesting
+        config = {**config, "given": prior_from_config(given)}
+    return from_config(config, _PRIORS, "prior", UnknownPriorError)

@@ -3,7 +3,7 @@
 from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
-from maskstore.cli import nearest
+from maskstore.files import check_known
 from supsup_models.errors import UnknownNameError
 
 T = TypeVar("T")
@@ -17,6 +17,4 @@ def choose(kind: str, name: str, known: Mapping[str, T]) -> T:
 
 def check(kind: str, name: str, known: Iterable[str]) -> None:
     """UnknownNameError, with the nearest known name, unless `name` is one of `known`."""
-    names = list(known)
-    if name not in names:
-        raise UnknownNameError(f"{kind}: expected one of {', '.join(names)}, found {name!r}{nearest(name, names)}")
+    check_known(kind, name, known, UnknownNameError)

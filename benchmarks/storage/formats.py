@@ -48,7 +48,7 @@ def each_mask(
 
 def packed(mask: Mask) -> bytes:
     """One bit a weight, layers end to end, each from a byte on."""
-    return b"".join(mask.packed(layer.name).tobytes() for layer in mask.spec)
+    return b"".join(mask.layer_bytes(layer.name).tobytes() for layer in mask.spec)
 
 
 def unpacked(data: bytes, spec: MaskSpec) -> Mask:
@@ -135,7 +135,7 @@ def from_roaring(data: bytes, spec: MaskSpec) -> Mask:
 
 def bitarray_sparse(mask: Mask) -> bytes:
     """bitarray's own code for sparse bits, over all packed words."""
-    return bytes(sc_encode(mask.bits))
+    return bytes(sc_encode(mask.as_bitarray()))
 
 
 def from_bitarray_sparse(data: bytes, spec: MaskSpec) -> Mask:

@@ -139,6 +139,6 @@ def _count_and_sum(plane: np.ndarray, states: np.ndarray) -> np.ndarray:
 
 def _masked_sums(plane: np.ndarray, states: np.ndarray) -> np.ndarray:
     """Sums of real states over the set bits of every row: `(n, words)`, `(b, d)` -> `(b, n)` float32."""
-    packed, dot = Interleaved.of(plane), kernels.load().dot
+    masks, dot = Interleaved.of(plane), kernels.load().dot
     layers = np.array([(0, 0, states.shape[1])], dtype=np.int64)
-    return np.stack([dot(packed, row, layers) for row in states.astype(np.float32, copy=False)])
+    return np.stack([dot(masks.blocks, masks.tail, row, layers) for row in states.astype(np.float32, copy=False)])

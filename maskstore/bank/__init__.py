@@ -1,25 +1,31 @@
 """The bank file: masks, coded, in one crash-safe SQLite file."""
 
 from maskstore.bank.accounting import Account, LayerAccount, account
-from maskstore.bank.bank import MaskBank, MaskInfo, decoded_ahead
-from maskstore.bank.compaction import compact
-from maskstore.bank.record import MAX_BLOB_BYTES, Record
-from maskstore.bank.source import MaskSource, open_source
+from maskstore.bank.bank import MaskBank
+from maskstore.bank.coding import check_sum, decode_mask, sealed, standalone
+from maskstore.bank.compaction import Compaction, compact
+from maskstore.bank.maintenance import Maintenance
+from maskstore.bank.record import MAX_BLOB_BYTES, MaskInfo, Record, decode_extras
+from maskstore.bank.source import MaskSource
 from maskstore.bank.sqlite import clear_side_files, side_files
 
 __all__ = [
     "MAX_BLOB_BYTES",
     "Account",
+    "Compaction",
     "LayerAccount",
+    "Maintenance",
     "MaskBank",
     "MaskInfo",
     "MaskSource",
     "Record",
     "account",
+    "check_sum",
     "clear_side_files",
     "compact",
-    "decoded_ahead",
-    "open_source",
-    "record",
+    "decode_extras",
+    "decode_mask",
+    "sealed",
     "side_files",
+    "standalone",
 ]

@@ -14,14 +14,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from maskstore.bank import record
 from maskstore.bank.bank import MaskBank
+from maskstore.bank.coding import base_masks, codec_of, decode_mask, prior_of, read_table
+from maskstore.bank.maintenance import Maintenance
 from maskstore.bank.record import Record
 from maskstore.bank.sqlite_pages import measure
+from maskstore.codecs import counts_by_context
 from maskstore.errors import CorruptError
-from maskstore.files import parse_json
 from maskstore.masks import MaskSpec
-from maskstore.priors import prior_from_config
 
 
 @dataclass(frozen=True)
@@ -38,10 +38,30 @@ class LayerAccount:
 
 @dataclass(frozen=True)
 class Account:
-    """Where the bytes of a bank are; the five parts add up to `total_bytes`."""
+    """Where the bytes of a bank are, and what its masks would need by their entropy: what `account` returns.
+
+    Payload, side, index, slack and log bytes add up to `total_bytes`.
+
+    Examples:
+        >>> import numpy as np, tempfile
+        >>> from maskstore import MaskBank, MaskSpec, account
+        >>> masks = {"fc1": np.arange(8000).reshape(80, 100) % 10 == 0}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with MaskBank.create(f"{folder}/tasks.bank", MaskSpec.of(masks)) as bank:
+        ...         bank.put("task-0", masks, codec="raw")
+        ...     with MaskBank.open(f"{folder}/tasks.bank") as bank:
+        ...         found = account(bank)
+        >>> found.payload_bytes, [layer.ones for layer in found.layers]
+        (1000, [800])
+        >>> parts = (found.payload_bytes, found.side_bytes, found.index_bytes, found.slack_bytes, found.log_bytes)
+        >>> sum(parts) == found.total_bytes
+        True
+    """
 
     tasks: int
+    """Masks in the bank."""
     parameters: int
+    """Bits of one mask."""
     file_bytes: int
     payload_bytes: int
     side_bytes: int
@@ -70,23 +90,49 @@ class Account:
 
 
 def account(bank: MaskBank) -> Account:
-    """Read a whole bank and account for its bytes."""
-    head_bytes = bank.head_bytes()
+    """Read a whole bank and account for its bytes.
+
+    Args:
+        bank: An open bank.
+
+    Returns:
+        Where its bytes are, and how many bits its masks need by their entropy.
+
+    Raises:
+        CorruptError: The bank is damaged.
+
+    Examples:
+        >>> import numpy as np, tempfile
+        >>> from maskstore import MaskBank, MaskSpec, account
+        >>> rng = np.random.default_rng(0)
+        >>> spec = MaskSpec({"fc1": (300, 784)})
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with MaskBank.create(f"{folder}/tasks.bank", spec) as bank:
+        ...         for task in range(3):
+        ...             bank.put(f"task-{task}", {"fc1": rng.random((300, 784)) < 0.05})
+        ...     with MaskBank.open(f"{folder}/tasks.bank") as bank:
+        ...         found = account(bank)
+        >>> found.tasks, found.parameters, found.codecs
+        (3, 235200, {'ans': 3})
+        >>> print(f"{found.per_parameter(8 * found.total_bytes):.2f} bits a parameter, in all")
+        0.31 bits a parameter, in all
+        >>> print(f"{found.per_parameter(found.entropy_bits):.2f} bits by the entropy")
+        0.29 bits by the entropy
+    """
+    keeper = Maintenance(bank)
+    side = keeper.side_bytes()
     size, slack, log = _measure_file(bank)
-    totals = [[0, 0, 0, 0.0] for _ in bank.spec]
-    in_rows, dead = bank.rows_bytes()
-    side, tasks, codecs = head_bytes + in_rows, 0, Counter[str]()
+    totals = np.zeros((len(bank.spec), 4))  # of each layer: bytes of payload and side information, ones, entropy
+    tasks, codecs = 0, Counter[str]()
     for row, layers in bank.map_records(lambda row: _account_record(row, bank.spec)):
         tasks += 1
-        codecs[parse_json(row.codec)["id"]] += 1
-        side += len(row.extras) + record.read_table(row.data, bank.spec, row.what, len(row.data))[1]
-        for total, found in zip(totals, layers, strict=True):
-            for i, value in enumerate(found):
-                total[i] += value
-    snapshots = bank.snapshots()
-    payload = int(sum(total[0] for total in totals))
-    side += int(sum(total[1] for total in totals))
-    slack += dead
+        codecs[codec_of(row.codec).id] += 1
+        side += len(row.extras) + read_table(row.data, bank.spec, row.what, len(row.data))[1]
+        totals += layers
+    snapshots = keeper.snapshots()
+    payload = int(totals[:, 0].sum())
+    side += int(totals[:, 1].sum())
+    slack += keeper.dead_bytes()
     index = size - payload - side - slack
     if log == 0 and index < 0:
         raise CorruptError(f"{bank.path}: expected its parts to fit into {size} bytes, found {-index} more")
@@ -99,12 +145,12 @@ def account(bank: MaskBank) -> Account:
         index_bytes=index,
         slack_bytes=slack,
         log_bytes=log,
-        entropy_bits=sum(total[3] for total in totals),
+        entropy_bits=float(sum(totals[:, 3])),
         snapshots=len(snapshots),
         snapshot_bytes=sum(len(row.data) for row in snapshots),
         codecs=dict(codecs),
         layers=[
-            LayerAccount(layer.name, layer.size, int(payload), int(table), int(ones), entropy)
+            LayerAccount(layer.name, layer.size, int(payload), int(table), int(ones), float(entropy))
             for layer, (payload, table, ones, entropy) in zip(bank.spec, totals, strict=True)
         ],
     )
@@ -114,7 +160,8 @@ def _measure_file(bank: MaskBank) -> tuple[int, int, int]:
     """(bytes of the file, slack in it, bytes of the log)."""
     log = bank.path.with_name(bank.path.name + "-wal")
     log_bytes = log.stat().st_size if log.exists() else 0
-    image, roots = bank.image() if log_bytes else None, bank.root_pages()
+    keeper = Maintenance(bank)
+    image, roots = keeper.image() if log_bytes else None, keeper.root_pages()
     with bank.path.open("rb") as file:
         header = image[:100] if image is not None else file.read(100)
         size = int.from_bytes(header[16:18], "big")
@@ -134,17 +181,13 @@ def _measure_file(bank: MaskBank) -> tuple[int, int, int]:
 
 def _account_record(row: Record, spec: MaskSpec) -> list[tuple[int, int, int, float]]:
     """(payload bytes, side bytes, ones, entropy bits) of each layer."""
-    mask = record.decode_mask(row, spec)
-    from maskstore.codecs.coders import rans  # Numba
-
-    prior = prior_from_config(parse_json(row.prior))
-    entries, _ = record.read_table(row.data, spec, row.what, len(row.data))
-    others = record.base_masks(row.bases, spec)
+    mask, prior, others = decode_mask(row, spec), prior_of(row.prior), base_masks(row.bases, spec)
+    entries, _ = read_table(row.data, spec, row.what, len(row.data))
     result = []
-    for index, (layer, (side, payload, _)) in enumerate(zip(spec, entries, strict=True)):
+    for index, (layer, entry) in enumerate(zip(spec, entries, strict=True)):
         known = prior.contexts(spec, index, others)
-        counts = rans.count(known.ids, mask.words[layer.packed], known.levels * known.classes)
-        result.append((payload, side, int(counts[:, 1].sum()), _entropy_bits(counts)))
+        counts = counts_by_context(mask.words[layer.packed], known)
+        result.append((entry.payload_bytes, entry.side_bytes, int(counts[:, 1].sum()), _entropy_bits(counts)))
     return result
 
 

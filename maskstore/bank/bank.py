@@ -5,53 +5,51 @@ module adds the masks. A `put` that returned is on the disk; one that did not le
 """
 
 import os
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from itertools import chain, islice
 from pathlib import Path
-from types import TracebackType
-from typing import Any, NamedTuple, Self, TypeVar
+from typing import Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
-from maskstore._version import __version__
-from maskstore.bank import byte_stream as stream
-from maskstore.bank import record
+from maskstore import _version
+from maskstore.bank import coding
 from maskstore.bank.open_file import BankFile, fitting_page_size
-from maskstore.bank.record import Record
+from maskstore.bank.record import MaskInfo, Record
 from maskstore.bank.rows import Rows
-from maskstore.codecs import Codec, get_codec
+from maskstore.bank.source import MaskSource
+from maskstore.codecs import AnyCodec, get_codec
 from maskstore.errors import CorruptError, MaskStoreError, SpecError, TaskNotFoundError
-from maskstore.files import check_name, encode_meta, is_name, parse_object
-from maskstore.masks import Mask, MaskMatrix, MaskSpec, bits
+from maskstore.files import check_name, encode_meta, is_name, nearest, parse_object
+from maskstore.masks import Mask, MaskSpec, bits
 from maskstore.priors import Prior, Uniform
 
-T = TypeVar("T")
 _BATCH = 64  # records read from the file at a time while scanning
-_BATCH_BYTES = 1 << 28  # packed masks that are decoded at a time
 
 
-class MaskInfo(NamedTuple):
-    """What a bank knows about a mask without decoding it."""
+class MaskBank(MaskSource):
+    """Many masks of one spec in one file: a mapping from task name to `Mask`, in insertion order.
 
-    name: str
-    meta: dict[str, Any]
-    codec: dict[str, Any]
-    prior: dict[str, Any]
-    """The prior's id and fields; where it refers to other masks, `tasks` are their names, "" for one that was removed
-    or replaced since and is kept for those that need it."""
-    coded_bytes: int
-    """Bytes of offset table, side information and payload."""
-    extras_bytes: int
-
-
-class MaskBank:
-    """A bank of masks: a mapping from task name to `Mask`, in insertion order. Use `create` or `open`.
+    Make one with `create`, open one with `open`. A `put` that returned is on the disk; one that failed left no trace.
+    Others may read a bank while it is written, and one writer at a time writes.
 
     A bank opened for reading may be used from any thread and after a fork: each gets a connection of its own. A bank
     opened for writing belongs to the thread that opened it (`BankThreadError` elsewhere).
+
+    Examples:
+        >>> import numpy as np, tempfile
+        >>> from maskstore import MaskBank, MaskSpec
+        >>> masks = {"fc1": np.arange(800).reshape(20, 40) % 10 == 0, "fc2": np.ones((5, 20), dtype=bool)}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = f"{folder}/tasks.bank"
+        ...     with MaskBank.create(path, MaskSpec.of(masks), meta={"seed": 0}) as bank:
+        ...         bank.put("task-0", masks, meta={"accuracy": 0.95})
+        ...     with MaskBank.open(path) as bank:
+        ...         print(list(bank), bank.meta, bank.task_meta("task-0"))
+        ...         print(bank["task-0"].layer("fc1").sum(), bank.layer("task-0", "fc2").shape)
+        ['task-0'] {'seed': 0} {'accuracy': 0.95}
+        80 (5, 20)
     """
 
     def __init__(self, file: BankFile) -> None:
@@ -76,17 +74,34 @@ class MaskBank:
         page_size: int | None = None,
         timeout: float = 60.0,
     ) -> Self:
-        """Create an empty bank and open it for writing; BankExistsError if the path is taken.
+        """Create an empty bank and open it for writing.
 
-        `meta` is JSON about the whole bank, such as the seed of the network. `page_size` (a power of two from 512 to
-        65536) defaults to what suits the size of one coded mask.
+        Args:
+            path: Where no file is yet.
+            spec: The layers of every mask.
+            meta: JSON about the whole bank, such as the seed of the network.
+            page_size: Bytes of a page of the file, a power of two from 512 to 65536. The default suits the size of one
+                coded mask.
+            timeout: Seconds to wait for another writer.
+
+        Raises:
+            BankExistsError: The path is taken.
+            MaskValueError: JSON cannot hold `meta`.
+
+        Examples:
+            >>> import tempfile
+            >>> from maskstore import MaskBank, MaskSpec
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     with MaskBank.create(f"{folder}/tasks.bank", MaskSpec({"fc1": (20, 40)})) as bank:
+            ...         len(bank)
+            0
         """
         if page_size is None:
             page_size = fitting_page_size(spec.bits)
         if page_size not in [1 << n for n in range(9, 17)]:
             raise SpecError(f"page size: expected a power of two from 512 to 65536, found {page_size}")
         head = {
-            "created_by": f"maskstore {__version__}",
+            "created_by": f"maskstore {_version.__version__}",
             "meta": encode_meta(meta or {}),
             "spec": spec.to_json(),
             "templates": "[]",
@@ -95,7 +110,20 @@ class MaskBank:
 
     @classmethod
     def open(cls, path: str | os.PathLike[str], mode: str = "r", *, timeout: float = 60.0) -> Self:
-        """Open an existing bank: mode "r" reads, "a" also writes. `timeout`: seconds to wait for another writer."""
+        """Open an existing bank.
+
+        Args:
+            path: The bank file.
+            mode: "r" reads, "a" also writes.
+            timeout: Seconds to wait for another writer.
+
+        Raises:
+            BankNotFoundError: There is no file.
+            NotABankError: The file is not a mask bank.
+            FormatVersionError: A newer version of the format wrote the bank.
+            CorruptError: The file is damaged.
+            BankReadOnlyError: Mode "a" where one cannot write.
+        """
         if mode not in ("r", "a"):
             raise SpecError(f'mode: expected "r" to read or "a" to write, found {mode!r:.20}')
         return cls(BankFile(Path(path), writable=mode == "a", timeout=timeout))
@@ -103,18 +131,6 @@ class MaskBank:
     def close(self) -> None:
         """Close; a writer first folds its write-ahead log into the file. Closing twice is fine."""
         self._file.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        try:
-            self.close()
-        except MaskStoreError:
-            if error is None:  # the error that ended the block says more than the one it causes on the way out
-                raise
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
@@ -146,12 +162,8 @@ class MaskBank:
         with self._file.reading() as link:
             return link.execute("SELECT 1 FROM masks WHERE name=?", (name,)).fetchone() is not None
 
-    def __getitem__(self, name: str) -> Mask:
-        """The mask of a task, packed; its checksums are checked. TaskNotFoundError if there is none."""
-        return record.decode_mask(self.record(name), self.spec)
-
     def layer(self, name: str, layer: str) -> NDArray[np.bool_]:
-        """One layer of one mask as a bool array; reads only the offset table and that layer's bytes.
+        """One layer of one mask, a bool array of the layer's shape; reads only the offset table and that layer's bytes.
 
         Masks that it was coded against are read whole.
         """
@@ -162,28 +174,23 @@ class MaskBank:
         if found is None:
             raise self._missing(name)
         row, entry, chunk = found
-        words = record.layer_decoder(row, self.spec, record.base_masks(row.bases, self.spec))(index, entry, chunk)
+        words = coding.layer_decoder(row, self.spec, coding.base_masks(row.bases, self.spec))(index, entry, chunk)
         shape = self.spec.layers[index]
         return bits.unpack(words, shape.size).reshape(shape.shape)
-
-    def task_meta(self, name: str) -> dict[str, Any]:
-        """The metadata stored beside a mask; its checksum is checked."""
-        return parse_object(self.record(name).meta)
-
-    def extras(self, name: str) -> dict[str, NDArray[Any]]:
-        """The arrays stored beside a mask, such as normalisation statistics."""
-        return record.decode_extras(self.record(name).extras, name)
 
     def info(self, name: str) -> MaskInfo:
         """Metadata, codec, prior and sizes of a mask, for listings: neither decoded nor checked."""
         self._check_known(name)
-        for info in self._infos("name=?", name):
-            return info
-        raise self._missing(name)
+        with self._file.snapshot() as link:
+            found = self._rows.infos(link, "name=?", name)
+        if not found:
+            raise self._missing(name)
+        return found[0]
 
     def infos(self) -> list[MaskInfo]:
         """`info` of all masks, in insertion order."""
-        return self._infos("name IS NOT NULL ORDER BY id")
+        with self._file.snapshot() as link:
+            return self._rows.infos(link, "name IS NOT NULL ORDER BY id")
 
     def record(self, name: str) -> Record:
         """The stored row of a mask, its checksum checked."""
@@ -210,59 +217,7 @@ class MaskBank:
                 last = row.id
                 yield row
 
-    def snapshots(self) -> list[Record]:
-        """The rows of masks that were removed or replaced and that others still need, checksums checked."""
-        with self._file.snapshot() as link:
-            return self._rows.snapshots(link)
-
-    def map_records(self, work: Callable[[Record], T]) -> Iterator[tuple[Record, T]]:
-        """(row, work(row)) for all rows in insertion order; work runs on all cores, a batch of rows at a time.
-
-        A batch has as many rows as have 256 MiB of masks, at least one and at most 64.
-        """
-        ahead = decoded_ahead(self.spec)
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            rows = self.records()
-            while batch := list(islice(rows, ahead)):
-                yield from zip(batch, pool.map(work, batch), strict=True)
-
-    def masks(self) -> Iterator[tuple[str, Mask]]:
-        """All (name, mask) pairs in insertion order."""
-        for row, mask in self.map_records(lambda row: record.decode_mask(row, self.spec)):
-            yield row.name, mask
-
-    def matrix(self, names: Sequence[str] | None = None) -> MaskMatrix:
-        """All masks, or those named, as packed rows ready for inference."""
-        pairs = self.masks() if names is None else ((name, self[name]) for name in names)
-        first = next(iter(pairs), None)  # a mask must be there before memory for all that a forged file claims is taken
-        result = MaskMatrix(self.spec, room=(len(self) if names is None else len(names)) if first else 0)
-        for name, mask in chain([first] if first else [], pairs):
-            result.append(name, mask)
-        return result
-
-    def head_bytes(self) -> int:
-        """Bytes of the texts stored about the whole bank: spec, metadata, origin, templates and their checksum."""
-        with self._file.reading() as link:
-            total = link.execute("SELECT sum(length(CAST(key||value AS BLOB))) FROM head").fetchone()[0]
-        return int(total)
-
-    def rows_bytes(self) -> tuple[int, int]:
-        """(bytes of side information in rows beside extras and data, bytes that belong to no row any more)."""
-        with self._file.snapshot() as link:
-            return self._rows.side_bytes(link), stream.dead_bytes(link)
-
-    def root_pages(self) -> list[int]:
-        """Page numbers of the roots of all b-trees of the file, for `maskstore.bank.sqlite_pages`."""
-        with self._file.reading() as link:
-            return [1] + [root for (root,) in link.execute("SELECT rootpage FROM sqlite_schema WHERE rootpage>0")]
-
-    def image(self) -> bytes:
-        """The file as it would be after a checkpoint, in memory."""
-        with self._file.reading() as link:
-            return link.serialize()
-
-    def verify(self) -> int:
-        """Check every page, row and bit; returns the number of masks. CorruptError names the first thing wrong."""
+    def _check_file(self) -> None:
         with self._file.reading() as link:
             for (line,) in link.execute("PRAGMA integrity_check(1)"):
                 if line != "ok":
@@ -272,13 +227,9 @@ class MaskBank:
         self._file.read_head()
         with self._file.snapshot() as link:
             self._rows.check(link)
-        count = 0
-        for row in chain(self.snapshots(), self.records()):
-            record.decode_extras(row.extras, row.name)
-            parse_object(row.meta)
-            record.decode_mask(row, self.spec)
-            count += bool(row.name)
-        return count
+            snapshots = self._rows.snapshots(link)
+        for row in snapshots:
+            coding.check_content(row, self.spec)
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
@@ -289,54 +240,48 @@ class MaskBank:
         *,
         meta: Mapping[str, Any] | None = None,
         extras: Mapping[str, Any] | None = None,
-        codec: str | Codec = "auto",
+        codec: AnyCodec = "auto",
         prior: Prior | None = None,
         overwrite: bool = False,
     ) -> None:
         """Store a mask under a task name, atomically and durably.
 
-        `masks` is a `Mask`, or a dict of layer name to array of 0/1 values, of the bank's spec. `meta` is any JSON,
-        `extras` numeric arrays that belong to the task. `prior` says what is known about the mask (default: nothing).
-        TaskExistsError if the name is taken, unless `overwrite`; the new mask then takes the old one's place in the
-        order. Inside `transaction()` the mask is durable when the block ends.
+        Inside `transaction()` the mask is durable when the block ends.
+
+        Args:
+            name: The task, 1 to 512 characters.
+            masks: A `Mask`, or arrays of 0/1 values by layer name, of the bank's spec.
+            meta: JSON to store beside the mask.
+            extras: Arrays of numbers that belong to the task, such as normalisation statistics.
+            codec: A codec, or its name. "auto" keeps the smallest of the quick codecs, "max" of all.
+            prior: What is known about the mask before its bits are seen; nothing if not given.
+            overwrite: Replace a mask of this name. The new one takes the old one's place in the order.
+
+        Raises:
+            TaskExistsError: The name is taken, and `overwrite` is not set.
+            SpecError: Layers or shapes are not the bank's, or the name cannot be one.
+            MaskValueError: A value is not 0 or 1, or JSON cannot hold `meta`.
+            TaskNotFoundError: The prior refers to a task that the bank does not have.
+            BankReadOnlyError: The bank was opened for reading.
+            BankBusyError: Another writer held the bank for longer than the timeout.
+            BankFullError: The disk is full.
         """
         self._file.check_writable()
-        check_name(name)
+        check_name("task name", name)
         mask = masks if isinstance(masks, Mask) else Mask.from_dense(masks, self.spec)
-        if mask.spec != self.spec:
+        if mask.spec is not self.spec and mask.spec != self.spec:
             raise SpecError(f"mask {name!r}: expected the bank's spec {self.spec!r}, found {mask.spec!r}")
         known, chosen = prior or Uniform(), get_codec(codec)
-        if known.tasks or known.needs[0]:
-            with self._file.changing() as link:
+        if not known.needs[-1]:  # coded before the bank is locked
+            coded = coding.encode_record(name, mask, chosen, known, meta=meta, extras=extras)
+        with self._file.changing() as link:
+            if known.needs[-1]:
                 missing = [task for task in known.tasks if task not in self]
                 if missing:
                     raise self._missing(missing[0])
                 bases = self._rows.resolve(link, known)
-                coded = record.encode_record(name, mask, chosen, known, meta or {}, extras or {}, bases)
-                self._rows.insert(link, coded, overwrite=overwrite)
-            return
-        coded = record.encode_record(name, mask, chosen, known, meta or {}, extras or {})
-        with self._file.changing() as link:
+                coded = coding.encode_record(name, mask, chosen, known, meta=meta, extras=extras, bases=bases)
             self._rows.insert(link, coded, overwrite=overwrite)
-
-    def put_record(self, row: Record, *, overwrite: bool = False) -> None:
-        """Store a row as another bank of the same spec holds it, without coding anew; with it the masks it needs."""
-        row.check()
-        check_name(row.name)
-        for text in (row.meta, row.codec, row.prior):
-            parse_object(text)
-        with self._file.changing() as link:
-            self._rows.insert(link, row, overwrite=overwrite)
-
-    def recode(self, row: Record) -> None:
-        """Replace the coded bytes of a row by others for the same bits; masks that refer to it stay as they are."""
-        with self._file.changing() as link:
-            self._rows.recode(link, row)
-
-    def tidy(self) -> None:
-        """Close the gaps that removed and replaced masks left; `vacuum` then gives the room back."""
-        with self._file.changing() as link:
-            self._rows.tidy(link)
 
     def delete(self, name: str) -> None:
         """Remove a mask; TaskNotFoundError if there is none. Masks that were coded against it keep what they need."""
@@ -354,22 +299,7 @@ class MaskBank:
         with self._file.transaction():
             yield
 
-    def vacuum(self) -> None:
-        """Give free pages back to the file system; BankBusyError inside `transaction`."""
-        self._file.vacuum()
-
     # -- pieces ------------------------------------------------------------------------------------------------------
-
-    def _infos(self, where: str, *arguments: str) -> list[MaskInfo]:
-        with self._file.snapshot() as link:
-            outlines = self._rows.outlines(link, where, *arguments)
-        infos = []
-        for found in outlines:
-            meta, codec, prior = (parse_object(text) for text in (found.meta, found.codec, found.prior))
-            if found.bases:
-                prior = {**prior, "tasks": list(found.bases)}
-            infos.append(MaskInfo(found.name, meta, codec, prior, found.data_bytes, found.extras_bytes))
-        return infos
 
     def _check_known(self, name: str) -> None:
         """TaskNotFoundError for what cannot be a name, before SQLite is asked about it."""
@@ -377,17 +307,9 @@ class MaskBank:
             raise self._missing(name)
 
     def _missing(self, name: str) -> TaskNotFoundError:
-        import difflib
-
-        near = difflib.get_close_matches(str(name), list(self), n=1)
-        hint = f", nearest is {near[0]!r}" if near else ""
-        return TaskNotFoundError(f"task {name!r}: expected one of {len(self)} tasks in {self._file.path}{hint}")
+        found = f"expected one of {len(self)} tasks in {self._file.path}{nearest(str(name), self)}"
+        return TaskNotFoundError(f"task {name!r}: {found}")
 
     def __repr__(self) -> str:
         state = "closed" if self._file.closed else f"{len(self)} masks x {self.spec.bits} bits"
         return f"MaskBank({str(self._file.path)!r}, {state})"
-
-
-def decoded_ahead(spec: MaskSpec) -> int:
-    """How many masks are decoded side by side while scanning."""
-    return max(1, min(_BATCH, _BATCH_BYTES // (8 * spec.words + 1)))

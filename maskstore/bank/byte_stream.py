@@ -15,7 +15,7 @@ from maskstore.errors import CorruptError
 MAX_PLACE = 1 << 62
 _WHOLE_BYTES = 1 << 14  # of larger chunks small parts are read without the rest
 _HOLDER = (
-    f"SELECT start,length(data),iif(length(data)<={_WHOLE_BYTES},data,NULL) FROM chunks "
+    f"SELECT start,length(data),typeof(data),iif(length(data)<={_WHOLE_BYTES},data,NULL) FROM chunks "
     "WHERE start<=? ORDER BY start DESC LIMIT 1"
 )
 
@@ -54,20 +54,25 @@ def read(link: sqlite3.Connection, start: int, length: int) -> bytes:
         raise CorruptError(f"bank's bytes: expected places below 2**62, found {start:.20g} and {length:.20g} bytes")
     parts, at, end = [], start, start + length
     while at < end:
-        first, size, data = link.execute(_HOLDER, (at,)).fetchone() or (0, 0, None)
+        first, size, kind, data = link.execute(_HOLDER, (at,)).fetchone() or (0, 0, "blob", None)
         stop = min(first + (size or 0), end)
-        if stop <= at:
+        if stop <= at or kind != "blob":
             raise CorruptError(f"bank's bytes: expected {length} from place {start}, found {at - start}")
-        if data is None and 2 * (stop - at) < size:
-            with link.blobopen("chunks", "data", first, readonly=True) as blob:
-                blob.seek(at - first)
-                parts.append(blob.read(stop - at))
-        else:
-            if data is None:
-                (data,) = link.execute("SELECT data FROM chunks WHERE start=?", (first,)).fetchone()
-            parts.append(data[at - first : stop - first])
+        parts.append(_part(link, first, at, stop) if data is None else data[at - first : stop - first])
         at = stop
     return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def _part(link: sqlite3.Connection, first: int, start: int, stop: int) -> bytes:
+    """The bytes from `start` to `stop` of a large chunk, which begins at `first`."""
+    try:
+        with link.blobopen("chunks", "data", first, readonly=True) as blob:
+            blob.seek(start - first)
+            return blob.read(stop - start)
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
+            raise
+        raise CorruptError(f"bank's bytes: expected a chunk at place {first}, found: {error}") from None
 
 
 def release(link: sqlite3.Connection, start: int, length: int) -> None:
@@ -84,7 +89,7 @@ def release(link: sqlite3.Connection, start: int, length: int) -> None:
 
 def dead_bytes(link: sqlite3.Connection) -> int:
     """Bytes of the stream that no row uses: they go when the bank is compacted."""
-    return int(link.execute("SELECT ifnull(sum(dead),0) FROM chunks").fetchone()[0])
+    return int(link.execute("SELECT total(dead) FROM chunks").fetchone()[0])
 
 
 def drop_before(link: sqlite3.Connection, place: int) -> None:

@@ -11,17 +11,18 @@ import os
 import sqlite3
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from itertools import zip_longest
 from pathlib import Path
 
-from maskstore.bank import record
 from maskstore.bank.bank import MaskBank
+from maskstore.bank.coding import decode_mask, digest_of, encode_record, prior_of, sealed
+from maskstore.bank.maintenance import Maintenance
 from maskstore.bank.record import Base, Record
 from maskstore.bank.relations import relate
-from maskstore.codecs import Auto
+from maskstore.codecs import CodecChoice
 from maskstore.errors import CorruptError
-from maskstore.files import parse_json
 from maskstore.masks import Mask, MaskSpec
-from maskstore.priors import Prior, prior_from_config
+from maskstore.priors import Prior
 
 _MEASURED_BYTES = 1 << 24  # in larger banks a page more or less says nothing
 _RELATED_BYTES = 1 << 29  # of larger banks masks are coded one by one: relations need all masks in memory
@@ -29,12 +30,14 @@ _RELATED_BYTES = 1 << 29  # of larger banks masks are coded one by one: relation
 
 @dataclass(frozen=True)
 class Compaction:
-    """What a compaction did."""
+    """What `compact` did."""
 
-    masks: int
+    tasks: int
+    """Masks in the bank."""
     recoded: int
     """Masks that now take fewer bytes; the others keep theirs."""
     bytes_before: int
+    """Bytes of the file."""
     bytes_after: int
 
 
@@ -45,24 +48,46 @@ def compact(
     timeout: float = 60.0,
     on_mask: Callable[[int, int], None] | None = None,
 ) -> Compaction:
-    """Code every mask anew by `Auto(level=level)`, keep what is smaller, check all of it, and give back free pages.
+    """Code every mask of a bank anew in fewer bytes, all or none, and give free pages back.
 
-    Level "max" also codes masks against others of the bank where that saves bytes (`maskstore.bank.relations`), as
-    long as all masks packed take at most 512 MiB.
+    Every bit is checked before the bank changes. A mask that would not get smaller keeps its bytes, and so does a whole
+    bank whose file would get larger. Other writers wait meanwhile; readers do not.
 
-    A bank whose file would get larger, as a page of a small one may have to be added, keeps its masks as they are.
+    Args:
+        path: The bank file.
+        level: "max" tries every codec, and also codes masks against others of the bank where that saves bytes, as long
+            as all masks packed take at most 512 MiB. "fast" is what `MaskBank.put` does by default.
+        timeout: Seconds to wait for another writer.
+        on_mask: Called as `on_mask(done, of)` as masks are coded and then checked; `of` is twice their number.
 
-    Other writers wait meanwhile, readers do not. `on_mask(done, of)` is called as masks are coded and then checked, so
-    that `of` is twice their number. CodecError for an unknown level, CorruptError if a mask did not come back as it
-    was; the bank then is as before.
+    Returns:
+        How many masks got smaller, and the file's bytes before and after.
+
+    Raises:
+        CodecError: There is no such level.
+        CorruptError: A mask did not come back as it was. The bank is then as before.
+
+    Examples:
+        >>> import numpy as np, tempfile
+        >>> from maskstore import MaskBank, MaskSpec, compact
+        >>> masks = {"fc1": np.arange(8000).reshape(80, 100) % 10 == 0}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     path = f"{folder}/tasks.bank"
+        ...     with MaskBank.create(path, MaskSpec.of(masks)) as bank:
+        ...         for task in range(4):
+        ...             bank.put(f"task-{task}", masks, codec="raw")
+        ...     found = compact(path, level="fast")
+        >>> found.tasks, found.recoded, found.bytes_after < found.bytes_before
+        (4, 4, True)
     """
-    codec = Auto(level=level)
+    codec, tell = CodecChoice(level), on_mask or (lambda done, of: None)
     bank_path = Path(path)
     with MaskBank.open(bank_path, "a", timeout=timeout) as bank:
         bytes_before = bank_path.stat().st_size
         total = recoded = 0
         try:
             with bank.transaction():
+                keeper = Maintenance(bank)
                 total, size_before = len(bank), _size_alone(bank)
                 relations = _relations(bank) if level == "max" else {}
 
@@ -71,17 +96,17 @@ def compact(
 
                 for done, (_, new) in enumerate(bank.map_records(work), 1):
                     if new is not None:
-                        bank.recode(new)
+                        keeper.recode(new)
                         recoded += 1
-                    _tell(on_mask, done, 2 * total)
-                if recoded or bank.rows_bytes()[1]:
-                    bank.tidy()
-                    _check(bank_path, bank, lambda done: _tell(on_mask, total + done, 2 * total))
+                    tell(done, 2 * total)
+                if recoded or keeper.dead_bytes():
+                    keeper.tidy()
+                    _check(bank_path, bank, lambda done: tell(total + done, 2 * total))
                     if 0 < size_before < _size_alone(bank):
                         raise _LargerError
         except _LargerError:
             recoded = 0
-        bank.vacuum()
+        Maintenance(bank).vacuum()
     return Compaction(total, recoded, bytes_before, bank_path.stat().st_size)
 
 
@@ -93,7 +118,7 @@ def _size_alone(bank: MaskBank) -> int:
     """How long the file would be after VACUUM, as far as a few pages matter (otherwise 0)."""
     if bank.path.stat().st_size > _MEASURED_BYTES:
         return 0
-    image = bank.image()
+    image = Maintenance(bank).image()
     link = sqlite3.connect(":memory:", isolation_level=None)
     try:
         link.deserialize(image[:18] + b"\1\1" + image[20:])  # a file in memory has no log
@@ -112,36 +137,36 @@ def _relations(bank: MaskBank) -> dict[int, _Related]:
     if len(bank) * bank.spec.words * 8 > _RELATED_BYTES:
         return {}
     rows, masks = [], []
-    for row, mask in bank.map_records(lambda row: record.decode_mask(row, bank.spec)):
+    for row, mask in bank.map_records(lambda row: decode_mask(row, bank.spec)):
         rows.append(row)
         masks.append(mask)
     needed = {base.record.id for row in rows for base in row.bases}
-    alone = [prior_from_config(parse_json(row.prior)).alone for row in rows]
+    alone = [prior_of(row.prior).alone for row in rows]
     found = relate(masks, alone, [not row.bases for row in rows])
     return {
         rows[i].id: (
             relation.prior,
-            tuple(Base(record.digest_of(masks[j]), rows[j]) for j in relation.bases),
+            tuple(Base(digest_of(masks[j]), rows[j]) for j in relation.bases),
         )
         for i, relation in found.items()
         if rows[i].id not in needed
     }
 
 
-def _recoded(row: Record, spec: MaskSpec, codec: Auto, related: _Related | None) -> Record | None:
+def _recoded(row: Record, spec: MaskSpec, codec: CodecChoice, related: _Related | None) -> Record | None:
     """The row in fewer bytes, under its id and with its checksum; None if there is no such."""
-    mask = record.decode_mask(row, spec)
-    prior = prior_from_config(parse_json(row.prior))
+    mask = decode_mask(row, spec)
+    prior = prior_of(row.prior)
     ways: list[_Related] = [(prior, row.bases)]
     if row.bases:
         ways.append((prior.alone, ()))
     if related is not None:
         ways.append(related)
-    coded = [record.encode_record(row.name, mask, codec, known, {}, {}, bases) for known, bases in ways]
+    coded = [encode_record(row.name, mask, codec, known, bases=bases) for known, bases in ways]
     best = min(coded, key=_cost)
     if _cost(best) >= _cost(row):
         return None
-    return record.sealed(replace(best, meta=row.meta, extras=row.extras), row.id)
+    return sealed(replace(best, meta=row.meta, extras=row.extras), row.id)
 
 
 def _cost(row: Record) -> int:
@@ -153,21 +178,11 @@ def _check(path: Path, bank: MaskBank, on_mask: Callable[[int], None]) -> None:
     """Every row of `bank`, as its transaction has it, against the rows that others still see in the file."""
 
     def content(row: Record) -> tuple[int, str, str, bytes, Mask]:
-        return row.id, row.name, row.meta, row.extras, record.decode_mask(row, bank.spec)
+        return row.id, row.name, row.meta, row.extras, decode_mask(row, bank.spec)
 
     with MaskBank.open(path) as before:
-        pairs = zip(before.map_records(content), bank.map_records(content), strict=True)
-        try:
-            for done, ((old, expected), (_, found)) in enumerate(pairs, 1):
-                if found != expected:
-                    raise CorruptError(f"mask {old.name!r}: expected to read back what was stored, found other bits")
-                on_mask(done)
-        except ValueError as error:
-            if isinstance(error, CorruptError):
-                raise
-            raise CorruptError(f"{path}: expected as many masks as before, found another number") from None
-
-
-def _tell(on_mask: Callable[[int, int], None] | None, done: int, of: int) -> None:
-    if on_mask is not None:
-        on_mask(done, of)
+        pairs = zip_longest(before.map_records(content), bank.map_records(content))
+        for done, (old, new) in enumerate(pairs, 1):
+            if old is None or new is None or old[1] != new[1]:
+                raise CorruptError(f"{path}, mask {done}: expected to read back what was stored, found something else")
+            on_mask(done)

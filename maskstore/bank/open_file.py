@@ -1,6 +1,5 @@
 """`BankFile`: one open bank file: its head, its connections, its transactions and the lock between writers."""
 
-import hashlib
 import os
 import sqlite3
 import threading
@@ -10,22 +9,29 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-from maskstore.bank import sqlite as connection
-from maskstore.errors import (
-    BankBusyError,
-    BankClosedError,
-    BankIOError,
-    BankReadOnlyError,
-    BankThreadError,
-    CorruptError,
-)
+from maskstore import errors
+from maskstore.bank import sqlite
+from maskstore.bank.head import read_head, with_checksum
 
-_HEAD_KEYS = ("created_by", "meta", "spec", "templates")
 _CLOSING_TIMEOUT_MS = 1000  # how long a closing writer waits for readers before it leaves the log for the next one
 
 
 _INHERITED: list[sqlite3.Connection] = []
 """Connections that came through a fork: closing them here would drop the parent's locks, so they are kept for ever."""
+
+
+@contextmanager
+def named_errors(path: Path) -> Iterator[None]:
+    """Turn SQLite's and the operating system's errors about a bank into ours."""
+    try:
+        yield
+    except errors.MaskStoreError:
+        raise
+    except (sqlite3.Error, OSError, UnicodeDecodeError) as error:
+        known = sqlite.named(error, path)
+        if known is None:
+            raise
+        raise known from error
 
 
 class _Link:
@@ -52,7 +58,7 @@ class BankFile:
     """An open bank file. `head` holds the texts stored about the whole bank."""
 
     def __init__(self, path: Path, *, writable: bool, timeout: float) -> None:
-        with connection.named_errors(path):
+        with named_errors(path):
             # lock and log lie beside the file itself: by any other name it would be opened without them
             path = path.resolve() if path.is_symlink() and path.exists() else path
         self.path = path
@@ -67,8 +73,8 @@ class BankFile:
         self._lock: Any = None
         try:
             if writable:
-                with connection.named_errors(path):
-                    connection.check_header(path)  # before a lock file is made beside something that is no bank
+                with named_errors(path):
+                    sqlite.check_header(path)  # before a lock file is made beside something that is no bank
                 from filelock import FileLock
 
                 self._lock = FileLock(f"{path}.lock", timeout=timeout)
@@ -85,7 +91,8 @@ class BankFile:
     @classmethod
     def create(cls, path: Path, page_size: int, head: Mapping[str, str], *, timeout: float) -> Self:
         """Make an empty bank file, whole or not at all, and open it for writing."""
-        connection.create_file(path, page_size, {**head, "checksum": head_checksum(head)})
+        with named_errors(path):
+            sqlite.create_file(path, page_size, with_checksum(head))
         return cls(path, writable=True, timeout=timeout)
 
     def close(self) -> None:
@@ -106,21 +113,16 @@ class BankFile:
     def read_head(self) -> dict[str, str]:
         """The bank's head, its checksum checked and left out."""
         with self.reading() as link:
-            rows = link.execute("SELECT key,value FROM head").fetchall()
-        head = dict(rows)
-        whole = len(rows) == len(head) and set(head) == {"checksum", *_HEAD_KEYS} and None not in head.values()
-        if not whole or head.pop("checksum") != head_checksum(head):
-            raise CorruptError(f"{self.path}: expected the bank's head as it was written, found other bytes")
-        return head
+            return read_head(link, self.path)
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """This thread's connection, which nobody closes meanwhile; SQLite's errors become ours."""
-        with connection.named_errors(self.path):
+        with named_errors(self.path):
             link = self._link()
             with link.lock:
                 if self.closed:
-                    raise BankClosedError(f"{self.path}: expected an open bank, found it closed")
+                    raise errors.BankClosedError(f"{self.path}: expected an open bank, found it closed")
                 yield link.connection
 
     @contextmanager
@@ -174,7 +176,7 @@ class BankFile:
         """Rewrite the file without free pages, under the writers' lock; BankBusyError inside a transaction."""
         self.check_writable()
         if self._in_transaction:
-            raise BankBusyError(f"{self.path}: expected no transaction at work, found one")
+            raise errors.BankBusyError(f"{self.path}: expected no transaction at work, found one")
         with self._locked(), self.reading() as link:
             link.execute("VACUUM")
 
@@ -186,36 +188,40 @@ class BankFile:
         pages, size = link.execute("SELECT * FROM pragma_page_count, pragma_page_size").fetchone()
         found = self.path.stat().st_size
         if found != pages * size:
-            raise CorruptError(f"{self.path}: expected {pages * size} bytes in pages, found {found}")
+            raise errors.CorruptError(f"{self.path}: expected {pages * size} bytes in pages, found {found}")
 
     def check_writable(self) -> None:
         """BankClosedError, BankReadOnlyError or BankThreadError unless this thread may write."""
         if self.closed:
-            raise BankClosedError(f"{self.path}: expected an open bank, found it closed")
+            raise errors.BankClosedError(f"{self.path}: expected an open bank, found it closed")
         if not self.writable:
-            raise BankReadOnlyError(f'{self.path}: expected a bank opened with mode "a", found it opened for reading')
+            raise errors.BankReadOnlyError(
+                f'{self.path}: expected a bank opened with mode "a", found it opened for reading'
+            )
         self._check_owner()
 
     def _check_still_there(self) -> None:
         """BankIOError if the file was deleted or replaced: what is written to it then would be lost."""
-        with connection.named_errors(self.path):
+        with named_errors(self.path):
             if not self.path.exists() or self.path.stat().st_ino != self._inode:
-                raise BankIOError(f"{self.path}: expected the file that was opened, found it deleted or replaced")
+                raise errors.BankIOError(
+                    f"{self.path}: expected the file that was opened, found it deleted or replaced"
+                )
 
     def _check_owner(self) -> None:
         if (os.getpid(), threading.get_ident()) != self._owner:
-            raise BankThreadError(
+            raise errors.BankThreadError(
                 f"{self.path}: expected a writing bank to stay in the thread and process that opened it, found another"
             )
 
     def _link(self) -> "_Link":
         if self.closed:
-            raise BankClosedError(f"{self.path}: expected an open bank, found it closed")
+            raise errors.BankClosedError(f"{self.path}: expected an open bank, found it closed")
         if self.writable:
             self._check_owner()
         link: _Link | None = getattr(self._mine, "link", None)
         if link is None or link.process != os.getpid():
-            link = _Link(connection.connect(self.path, writable=self.writable, timeout=self._timeout))
+            link = _Link(sqlite.connect(self.path, writable=self.writable, timeout=self._timeout))
             self._mine.link = link
             self._links.add(link)
         return link
@@ -229,11 +235,11 @@ class BankFile:
         """The sidecar lock that writers hold around every transaction, checkpoint and close."""
         from filelock import Timeout
 
-        with connection.named_errors(self.path):
+        with named_errors(self.path):
             try:
                 self._lock.acquire()
             except Timeout:
-                raise BankBusyError(
+                raise errors.BankBusyError(
                     f"{self.path}: expected the bank within {self._timeout:g} s, found another writer holding it"
                 ) from None
         try:
@@ -246,11 +252,6 @@ def _abandon(link: sqlite3.Connection) -> None:
     """End a transaction without its changes; also one that an interrupt (Ctrl-C) left open between two statements."""
     if link.in_transaction:
         link.execute("ROLLBACK")
-
-
-def head_checksum(head: Mapping[str, str]) -> str:
-    text = "".join(f"{len(key.encode())}:{key}{len(head[key].encode())}:{head[key]}" for key in sorted(head))
-    return hashlib.blake2b(text.encode(), digest_size=16).hexdigest()
 
 
 def fitting_page_size(bits: int) -> int:

@@ -5,47 +5,53 @@ row loses its name and stays, as a *snapshot*, until nobody needs it; its bits a
 refers to others cannot be referred to, so there are neither chains nor cycles. Every method wants an open transaction.
 """
 
-import json
 import sqlite3
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
 from maskstore.bank import byte_stream as stream
-from maskstore.bank import record
-from maskstore.bank import templates as texts
-from maskstore.bank.open_file import head_checksum
-from maskstore.bank.record import Base, Record
-from maskstore.bank.stored_row import (
-    COLUMNS,
-    StoredRow,
-    checked_row,
-    pack_bases,
-    packed_pairs,
-    split_texts,
-    unpack_bases,
-)
+from maskstore.bank import coding
+from maskstore.bank.coding import TableEntry
+from maskstore.bank.record import DIGEST_BYTES, MAX_BLOB_BYTES, Base, MaskInfo, Record
+from maskstore.bank.templates import Templates
 from maskstore.errors import CodecError, CorruptError, MaskValueError, TaskExistsError
-from maskstore.files import parse_json
+from maskstore.files import Cursor, parse_object, write_leb128
 from maskstore.masks import MaskSpec
 from maskstore.priors import Prior
 
 _MAX_ID = 1 << 61
-_CHUNK_BYTES, _SMALL_BYTES = 1 << 16, 1 << 12
+_MAX_BASES = 15
 _BATCH_BYTES = 1 << 26  # rows of a forged file may share bytes: what is read at a time is counted, not only the rows
 
 
-class Outline(NamedTuple):
-    """What is known of a mask without reading its bytes; nothing of it is checked."""
+class StoredRow(NamedTuple):
+    """A row as SQLite has it: texts and pointers are packed, extras and data are lengths in the stream."""
 
-    name: str
-    meta: str
-    codec: str
-    prior: str
-    data_bytes: int
-    extras_bytes: int
-    bases: tuple[str, ...]
-    """Names of the masks it refers to, empty for those that only a snapshot has."""
+    id: int
+    name: str | None
+    about: bytes
+    checksum: bytes
+    start: int
+    extras: int
+    data: int
+    used: int
+    bases: bytes | None
+
+
+COLUMNS = ",".join(StoredRow._fields)
+_TYPES = ((int,), (str, type(None)), (bytes,), (bytes,), (int,), (int,), (int,), (int,), (bytes, type(None)))
+
+
+def checked_row(values: tuple[Any, ...]) -> StoredRow:
+    """The columns of a row in their order; CorruptError for values of other types, or out of range."""
+    if not all(type(value) in kinds for value, kinds in zip(values, _TYPES, strict=True)):
+        raise CorruptError(f"mask row {values[0]!r:.20}: expected the columns' types, found others")
+    row = StoredRow(*values)
+    if min(row.start, row.extras, row.data, row.used) < 0 or row.extras + row.data > 2 * MAX_BLOB_BYTES:
+        raise CorruptError(f"mask row {row.id}: expected places and lengths of a mask, found others")
+    return row
 
 
 class Rows:
@@ -53,7 +59,7 @@ class Rows:
 
     def __init__(self, spec: MaskSpec) -> None:
         self._spec = spec
-        self._templates: tuple[str, list[str]] = ("", [])  # the head's checksum, and its templates then
+        self.templates = Templates()
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
@@ -89,31 +95,32 @@ class Rows:
         rows = link.execute(f"SELECT {COLUMNS} FROM masks WHERE name IS NULL ORDER BY id").fetchall()
         return [self._record(link, checked_row(row), {}) for row in rows]
 
-    def outlines(self, link: sqlite3.Connection, where: str, *arguments: str) -> list[Outline]:
-        """What a listing needs."""
+    def infos(self, link: sqlite3.Connection, where: str, *arguments: str) -> list[MaskInfo]:
+        """What a listing needs of each mask, without reading its bytes; nothing of it is checked."""
         found = []
         for values in link.execute(f"SELECT {COLUMNS} FROM masks WHERE {where}", arguments).fetchall():
             row = checked_row(values)
-            bases = []
+            meta, codec, prior = (parse_object(text) for text in self._texts(link, row))
+            tasks = []
             for id, _ in unpack_bases(row):
                 name = link.execute("SELECT name FROM masks WHERE id=?", (id,)).fetchone()
-                bases.append((name[0] if name else None) or "")
-            found.append(Outline(row.name or "", *self._about(link, row), row.data, row.extras, tuple(bases)))
+                tasks.append((name[0] if name else None) or "")
+            if tasks:
+                prior["tasks"] = tasks
+            found.append(MaskInfo(row.name or "", meta, codec, prior, row.data, row.extras))
         return found
 
-    def part(
-        self, link: sqlite3.Connection, name: str, index: int
-    ) -> tuple[Record, tuple[int, int, int], bytes] | None:
+    def part(self, link: sqlite3.Connection, name: str, index: int) -> tuple[Record, TableEntry, bytes] | None:
         """A record without data, and the table entry and the bytes of one layer, unchecked; None without that name."""
         row = self._row(link, "name=?", name)
         if row is None:
             return None
         begin = row.start + row.extras
-        table = stream.read(link, begin, min(row.data, record.table_limit(self._spec)))
-        entries, at = record.read_table(table, self._spec, f"mask {name!r}", row.data)
-        at += sum(side + payload for side, payload, _ in entries[:index])
-        stub = Record(row.id, name, *self._about(link, row), row.checksum, b"", b"", self._bases(link, row, {}))
-        return stub, entries[index], stream.read(link, begin + at, sum(entries[index][:2]))
+        table = stream.read(link, begin, min(row.data, coding.table_limit(self._spec)))
+        entries, at = coding.read_table(table, self._spec, f"mask {name!r}", row.data)
+        at += sum(entry.size for entry in entries[:index])
+        record = Record(row.id, name, *self._texts(link, row), row.checksum, bases=self._bases(link, row, {}))
+        return record, entries[index], stream.read(link, begin + at, entries[index].size)
 
     def resolve(self, link: sqlite3.Connection, prior: Prior) -> list[Base]:
         """The masks of the tasks that a prior refers to; CodecError for one that was itself coded against others."""
@@ -123,23 +130,15 @@ class Rows:
             if row is None or row.bases:
                 found = "none" if row is None else f"{task!r}, which needs some"
                 raise CodecError(f"prior {prior.id}: expected a mask that was coded without others, found {found}")
-            bases.append(Base(record.digest_of(record.decode_mask(row, self._spec)), row))
+            bases.append(Base(coding.digest_of(coding.decode_mask(row, self._spec)), row))
         if len(bases) not in prior.needs:
             raise CodecError(f"prior {prior.id}: expected the tasks that it refers to, found none")
         return bases
 
-    def side_bytes(self, link: sqlite3.Connection) -> int:
-        """Bytes of names, texts, checksums and pointers of all rows, and all bytes of snapshots."""
-        query = (
-            "SELECT ifnull(sum(length(CAST(ifnull(name,'') AS BLOB))+length(about)+length(checksum)"
-            "+ifnull(length(bases),0)+iif(name IS NULL,extras+data,0)),0) FROM masks"
-        )
-        return int(link.execute(query).fetchone()[0])
-
     def check(self, link: sqlite3.Connection) -> None:
         """CorruptError unless the rows use each other, and the stream, as they say; their content is not looked at."""
         pieces: list[tuple[int, int]] = []
-        needed: dict[int, int] = {}
+        needed = Counter[int]()
         users: dict[int, int] = {}
         for values in link.execute(f"SELECT {COLUMNS} FROM masks").fetchall():
             row = checked_row(values)
@@ -147,11 +146,10 @@ class Rows:
             users[row.id] = row.used
             if row.name is None and not row.used:
                 raise CorruptError(f"mask row {row.id}: expected a snapshot that a mask needs, found it unused")
-            for id, _ in unpack_bases(row):
-                needed[id] = needed.get(id, 0) + 1
+            needed.update(id for id, _ in unpack_bases(row))
         for id, used in users.items():
-            if needed.get(id, 0) != used:
-                raise CorruptError(f"mask row {id}: expected {used} masks that need it, found {needed.get(id, 0)}")
+            if needed[id] != used:
+                raise CorruptError(f"mask row {id}: expected {used} masks that need it, found {needed[id]}")
         stream.check(link, pieces)
 
     # -- writing ------------------------------------------------------------------------------------------------------
@@ -160,18 +158,18 @@ class Rows:
         """Store a record under its name, in the old one's place if there is one, with the masks that it needs."""
         found = self._row(link, "name=?", new.name)
         if found is not None and not overwrite:
-            raise TaskExistsError(f"task {new.name!r}: expected a new name, found it stored (overwrite was not asked)")
+            raise TaskExistsError(f"task {new.name!r}: expected a new name, found it stored (see `overwrite=True`)")
         bases = [self._keep(link, base) for base in new.bases]
         if found is not None:
-            moved = self._drop(link, self._known(link, found.id))  # it may be one of those that are kept now
+            moved = self._drop(link, self.known(link, found.id))  # it may be one of those that are kept now
             bases = [moved if id == found.id else id for id in bases]
             id = found.id
         else:
             id = _free_id(link, "max(ifnull(max(id),0),0)+1")
-        new = record.sealed(new, id)
-        about = self._pack(link, new)
+        new = coding.sealed(new, id)
+        about = self._packed(link, new)
         start = stream.append(link, new.extras + new.data)
-        values = (id, new.name, about, new.checksum, start, len(new.extras), len(new.data), 0, pack_bases(new, bases))
+        values = (id, new.name, about, new.checksum, start, len(new.extras), len(new.data), 0, packed_bases(new, bases))
         link.execute(f"INSERT INTO masks({COLUMNS}) VALUES(?,?,?,?,?,?,?,?,?)", values)
         if not bases:
             self._adopt(link, new)
@@ -196,30 +194,10 @@ class Rows:
         bases = [self._keep(link, base) for base in new.bases]
         stream.release(link, row.start, row.extras + row.data)
         start = stream.append(link, new.extras + new.data)
-        new = record.sealed(new, row.id)
-        values = (self._pack(link, new), new.checksum, start, len(new.data), pack_bases(new, bases), row.id)
+        new = coding.sealed(new, row.id)
+        values = (self._packed(link, new), new.checksum, start, len(new.data), packed_bases(new, bases), row.id)
         link.execute("UPDATE masks SET about=?,checksum=?,start=?,data=?,bases=? WHERE id=?", values)
         self._let_go(link, row)
-
-    def tidy(self, link: sqlite3.Connection) -> None:
-        """Write stream and texts anew in the order of the rows, without gaps and without templates nobody needs.
-
-        Chunks then hold several masks, if these are not so small that reading one would mean to read much else.
-        """
-        ids = [id for (id,) in link.execute("SELECT id FROM masks ORDER BY id")]
-        packed = [(id, self._about(link, self._known(link, id))) for id in ids]
-        (mean,) = link.execute("SELECT ifnull(avg(extras+data),0) FROM masks").fetchone()
-        least = min(_CHUNK_BYTES, int(8 * mean)) if mean >= _SMALL_BYTES else 1
-        self._store_templates(link, [])
-        first: int | None = None
-        for id, about in packed:
-            row = self._known(link, id)
-            blobs = stream.read(link, row.start, row.extras + row.data)
-            start = stream.append(link, blobs, least=least, apart=first is None)
-            first = start if first is None else first
-            new = Record(id, "", *about, b"", b"", b"")
-            link.execute("UPDATE masks SET about=?,start=? WHERE id=?", (self._pack(link, new), start, id))
-        stream.drop_before(link, stream.MAX_PLACE if first is None else first)
 
     # -- pieces -------------------------------------------------------------------------------------------------------
 
@@ -227,7 +205,8 @@ class Rows:
         found = link.execute(f"SELECT {COLUMNS} FROM masks WHERE {where}", (value,)).fetchone()
         return None if found is None else checked_row(found)
 
-    def _known(self, link: sqlite3.Connection, id: int) -> StoredRow:
+    def known(self, link: sqlite3.Connection, id: int) -> StoredRow:
+        """The row of an id; CorruptError if there is none."""
         row = self._row(link, "id=?", id)
         if row is None:
             raise CorruptError(f"mask row {id}: expected a mask that another one needs, found none")
@@ -235,23 +214,24 @@ class Rows:
 
     def _record(self, link: sqlite3.Connection, row: StoredRow, known: dict[int, Record]) -> Record:
         blobs = stream.read(link, row.start, row.extras + row.data)
-        parts = row.checksum, blobs[: row.extras], blobs[row.extras :]
-        bases = self._bases(link, row, known)
+        extras, data, bases = blobs[: row.extras], blobs[row.extras :], self._bases(link, row, known)
+
+        def checked(texts: tuple[str, str, str]) -> Record:
+            found = Record(row.id, row.name or "", *texts, row.checksum, extras, data, bases)
+            coding.check_sum(found)
+            return found
+
         try:  # the templates seen last are nearly always those of now, and the checksum tells
-            about = split_texts(row, self._templates[1])
-            found = Record(row.id, row.name or "", *about, *parts, bases)
-            found.check()
+            return checked(_split(self.templates.unpack_by_last(row.about), row.id))
         except CorruptError:
-            found = Record(row.id, row.name or "", *self._about(link, row), *parts, bases)
-            found.check()
-        return found
+            return checked(self._texts(link, row))
 
     def _bases(self, link: sqlite3.Connection, row: StoredRow, known: dict[int, Record]) -> tuple[Base, ...]:
         """What a row needs; `known` are those read already."""
         bases = []
         for id, digest in unpack_bases(row):
             if id not in known:
-                needed = self._known(link, id)
+                needed = self.known(link, id)
                 if needed.bases is not None:
                     raise CorruptError(f"mask row {id}: expected a mask that needs no other, found that it does")
                 known[id] = self._record(link, needed, known)
@@ -266,15 +246,15 @@ class Rows:
             self._let_go(link, row)
             return row.id
         id = _free_id(link, "min(ifnull(min(id),0),0)-1")
-        nameless = record.sealed(replace(self._record(link, row, {}), name="", meta="{}", extras=b""), id)
+        nameless = coding.sealed(replace(self._record(link, row, {}), name="", meta="{}", extras=b""), id)
         stream.release(link, row.start, row.extras)
-        values = (id, self._pack(link, nameless), nameless.checksum, row.start + row.extras, row.id)
+        values = (id, self._packed(link, nameless), nameless.checksum, row.start + row.extras, row.id)
         link.execute("UPDATE masks SET id=?,name=NULL,about=?,checksum=?,start=?,extras=0 WHERE id=?", values)
         self._repoint(link, row.id, id)
         return id
 
     def _let_go(self, link: sqlite3.Connection, row: StoredRow) -> None:
-        """What the row needed is needed once less; snapshots that nobody needs any more go."""
+        """Decrement `used` of the rows that this row was coded against; snapshots that no row needs any more go."""
         for id, _ in unpack_bases(row):
             link.execute("UPDATE masks SET used=used-1 WHERE id=?", (id,))
             base = self._row(link, "id=?", id)
@@ -286,9 +266,9 @@ class Rows:
         id = self._same(link, base)
         if id is None:
             id = _free_id(link, "min(ifnull(min(id),0),0)-1")
-            new = record.sealed(replace(base.record, name="", meta="{}", extras=b"", bases=()), id)
-            record.base_masks([replace(base, record=new)], self._spec)
-            values = (id, self._pack(link, new), new.checksum, stream.append(link, new.data), len(new.data))
+            new = coding.sealed(replace(base.record, name="", meta="{}", extras=b"", bases=()), id)
+            coding.base_masks([replace(base, record=new)], self._spec)
+            values = (id, self._packed(link, new), new.checksum, stream.append(link, new.data), len(new.data))
             link.execute(
                 "INSERT INTO masks(id,name,about,checksum,start,extras,data,used) VALUES(?,NULL,?,?,?,0,?,0)", values
             )
@@ -299,7 +279,7 @@ class Rows:
         """A row of this bank that has the mask: that of its name, or a snapshot."""
         row = self._row(link, "name=?", base.record.name) if base.record.name else None
         alone = row is not None and row.bases is None
-        if row is not None and alone and record.has_mask(self._record(link, row, {}), base.digest, self._spec):
+        if row is not None and alone and coding.has_mask(self._record(link, row, {}), base.digest, self._spec):
             return row.id
         return next(self._snapshots_like(link, base.record), None)
 
@@ -314,7 +294,7 @@ class Rows:
     def _adopt(self, link: sqlite3.Connection, new: Record) -> None:
         """Who needs a snapshot of this very mask is pointed to it, so that the mask is stored once."""
         for id in list(self._snapshots_like(link, new)):
-            snapshot = self._known(link, id)
+            snapshot = self.known(link, id)
             link.execute("UPDATE masks SET used=used+? WHERE id=?", (snapshot.used, new.id))
             self._repoint(link, id, new.id)
             self._drop(link, snapshot._replace(used=0))
@@ -323,40 +303,25 @@ class Rows:
         for values in link.execute(f"SELECT {COLUMNS} FROM masks WHERE bases IS NOT NULL").fetchall():
             row = checked_row(values)
             pairs = [(new if id == old else id, digest) for id, digest in unpack_bases(row)]
-            link.execute("UPDATE masks SET bases=? WHERE id=?", (packed_pairs(pairs), row.id))
+            link.execute("UPDATE masks SET bases=? WHERE id=?", (_packed_pairs(pairs), row.id))
 
-    def _about(self, link: sqlite3.Connection, row: StoredRow) -> tuple[str, str, str]:
+    def _texts(self, link: sqlite3.Connection, row: StoredRow) -> tuple[str, str, str]:
         """(metadata, codec, prior) of a row."""
-        return split_texts(row, self._templates_of(link))
+        return _split(self.templates.unpack(link, row.about), row.id)
 
-    def _pack(self, link: sqlite3.Connection, new: Record) -> bytes:
-        """A record's texts as they are stored; a template that is new is kept while there is room."""
+    def _packed(self, link: sqlite3.Connection, new: Record) -> bytes:
+        """A record's texts as they are stored."""
         text = "\n".join((new.meta, new.codec, new.prior))
         if text.count("\n") != 2:
             raise MaskValueError(f"{new.what}: expected texts of one line, found more lines")
-        templates = self._templates_of(link)
-        template, _ = texts.split(text)
-        if template not in templates and len(templates) < texts.MAX_TEMPLATES and len(template) <= texts.MAX_TEMPLATE:
-            self._store_templates(link, [*templates, template])
-        return texts.pack(text, self._templates_of(link))
+        return self.templates.pack(link, text)
 
-    def _templates_of(self, link: sqlite3.Connection) -> Sequence[str]:
-        (checksum,) = link.execute("SELECT value FROM head WHERE key='checksum'").fetchone() or ("",)
-        if checksum != self._templates[0]:
-            found = link.execute("SELECT value FROM head WHERE key='templates'").fetchone()
-            templates = parse_json(found[0] if found else "")
-            known = isinstance(templates, list) and len(templates) <= texts.MAX_TEMPLATES
-            if not known or not all(isinstance(t, str) and len(t) <= texts.MAX_TEMPLATE for t in templates):
-                raise CorruptError(f"bank's head: expected at most {texts.MAX_TEMPLATES} short texts, found others")
-            self._templates = (checksum, templates)
-        return self._templates[1]
 
-    def _store_templates(self, link: sqlite3.Connection, templates: list[str]) -> None:
-        head = dict(link.execute("SELECT key,value FROM head"))
-        head.pop("checksum", None)
-        head["templates"] = json.dumps(templates, separators=(",", ":"), ensure_ascii=False)
-        changed: list[tuple[Any, str]] = [(head["templates"], "templates"), (head_checksum(head), "checksum")]
-        link.executemany("UPDATE head SET value=? WHERE key=?", changed)
+def _split(text: str, id: int) -> tuple[str, str, str]:
+    parts = text.split("\n")
+    if len(parts) != 3:
+        raise CorruptError(f"mask row {id}: expected metadata, codec and prior, found {len(parts)} texts")
+    return parts[0], parts[1], parts[2]
 
 
 def _free_id(link: sqlite3.Connection, formula: str) -> int:
@@ -365,3 +330,25 @@ def _free_id(link: sqlite3.Connection, formula: str) -> int:
     if abs(id) > _MAX_ID:
         raise CorruptError(f"bank's rows: expected ids within 2**61 of 0, found none free next to {id}")
     return id
+
+
+def packed_bases(new: Record, ids: Sequence[int]) -> bytes | None:
+    """The pointers of a record to what it needs, which has these ids here."""
+    return _packed_pairs([(id, base.digest) for id, base in zip(ids, new.bases, strict=True)])
+
+
+def _packed_pairs(pairs: Sequence[tuple[int, bytes]]) -> bytes | None:
+    """Ids as LEB128 of 2 id, or of -2 id - 1 for snapshots, each followed by its digest; None without any."""
+    return b"".join(write_leb128(2 * id if id >= 0 else -2 * id - 1) + digest for id, digest in pairs) or None
+
+
+def unpack_bases(row: StoredRow) -> list[tuple[int, bytes]]:
+    """(id, digest) of each mask that a row needs; CorruptError for more than a row can need."""
+    pairs: list[tuple[int, bytes]] = []
+    cursor = Cursor(row.bases or b"", f"mask row {row.id}")
+    while cursor.left:
+        if len(pairs) == _MAX_BASES:
+            raise CorruptError(f"mask row {row.id}: expected at most {_MAX_BASES} masks that it needs, found more")
+        value = cursor.leb128()
+        pairs.append((-(value + 1 >> 1) if value & 1 else value >> 1, cursor.take(DIGEST_BYTES)))
+    return pairs

@@ -1,49 +1,178 @@
-"""What banks and shards have in common when they are read, and how to open whichever a path leads to."""
+"""`MaskSource`: what banks and shards have in common when they are read."""
 
-from collections.abc import Iterator, Sequence
-from pathlib import Path
-from typing import Any, Protocol, Self
+import os
+from abc import abstractmethod
+from collections.abc import Callable, ItemsView, Iterator, Mapping, Sequence, ValuesView
+from concurrent.futures import ThreadPoolExecutor
+from itertools import chain, islice
+from types import TracebackType
+from typing import Any, Self, TypeVar
 
+import numpy as np
 from numpy.typing import NDArray
 
-from maskstore.bank.bank import MaskBank, MaskInfo
-from maskstore.bank.record import Record
+from maskstore.bank.coding import check_content, decode_mask
+from maskstore.bank.record import MaskInfo, Record, decode_extras
+from maskstore.errors import MaskStoreError
+from maskstore.files import parse_object
 from maskstore.masks import Mask, MaskMatrix, MaskSpec
 
+T = TypeVar("T")
+_BATCH = 64  # records read at a time while scanning
+_BATCH_BYTES = 1 << 28  # packed masks that are decoded at a time
 
-class MaskSource(Protocol):
-    """The reading side of a `MaskBank`, which a `ShardReader` has too."""
+
+class MaskSource(Mapping[str, Mask]):
+    """Masks of one spec that can be read: a `MaskBank` or a `ShardReader`. `open_source` opens either.
+
+    A mapping from task name to `Mask`, in insertion order. `items`, `values`, `masks` and `matrix` read many records at
+    a time and decode them on all cores.
+
+    Examples:
+        >>> import numpy as np, tempfile
+        >>> from maskstore import MaskBank, MaskSource, MaskSpec
+        >>> def densities(source: MaskSource) -> dict[str, float]:
+        ...     return {name: mask.ones / source.spec.bits for name, mask in source.items()}
+        >>> masks = {"fc1": np.arange(800).reshape(20, 40) % 10 == 0}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with MaskBank.create(f"{folder}/tasks.bank", MaskSpec.of(masks)) as bank:
+        ...         bank.put("task-0", masks)
+        ...         densities(bank)
+        {'task-0': 0.1}
+    """
 
     spec: MaskSpec
+    """The layers of every mask."""
     meta: dict[str, Any]
+    """What was stored about all masks together, such as the seed of the network."""
 
-    def __len__(self) -> int: ...
-    def __iter__(self) -> Iterator[str]: ...
-    def __contains__(self, name: object) -> bool: ...
-    def __getitem__(self, name: str) -> Mask: ...
-    def __enter__(self) -> Self: ...
-    def __exit__(self, *error: Any) -> None: ...
-    def close(self) -> None: ...
-    def task_meta(self, name: str) -> dict[str, Any]: ...
-    def extras(self, name: str) -> dict[str, NDArray[Any]]: ...
-    def info(self, name: str) -> MaskInfo: ...
-    def infos(self) -> list[MaskInfo]: ...
-    def record(self, name: str) -> Record: ...
-    def records(self) -> Iterator[Record]: ...
-    def masks(self) -> Iterator[tuple[str, Mask]]: ...
-    def matrix(self, names: Sequence[str] | None = None) -> MaskMatrix: ...
-    def verify(self) -> int: ...
+    __eq__ = object.__eq__  # two open files are the same only if they are one object
+    __hash__ = object.__hash__
+
+    @abstractmethod
+    def record(self, name: str) -> Record:
+        """The stored row of a mask, its checksum checked; TaskNotFoundError if there is none."""
+
+    @abstractmethod
+    def records(self) -> Iterator[Record]:
+        """All stored rows in insertion order, checksums checked."""
+
+    @abstractmethod
+    def info(self, name: str) -> MaskInfo:
+        """Metadata, codec, prior and sizes of a mask, for listings: neither decoded nor checked."""
+
+    @abstractmethod
+    def close(self) -> None:
+        """Release the file. Closing twice is fine."""
+
+    @abstractmethod
+    def _check_file(self) -> None:
+        """CorruptError unless everything in the file beside the records is as it was written."""
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        try:
+            self.close()
+        except MaskStoreError:
+            if error is None:  # the error that ended the block says more than the one it causes on the way out
+                raise
+
+    def __getitem__(self, name: str) -> Mask:
+        """The mask of a task, packed; its checksums are checked. TaskNotFoundError if there is none."""
+        return decode_mask(self.record(name), self.spec)
+
+    def items(self) -> ItemsView[str, Mask]:
+        """All (name, mask) pairs in insertion order."""
+        return _Items(self)
+
+    def values(self) -> ValuesView[Mask]:
+        """All masks in insertion order."""
+        return _Values(self)
+
+    def masks(self) -> Iterator[tuple[str, Mask]]:
+        """All (name, mask) pairs in insertion order, decoded on all cores."""
+        for row, mask in self.map_records(lambda row: decode_mask(row, self.spec)):
+            yield row.name, mask
+
+    def matrix(self, names: Sequence[str] | None = None) -> MaskMatrix:
+        """All masks, or those named, as packed rows ready for inference.
+
+        Args:
+            names: Tasks, in the order that the rows shall have; all in insertion order if not given.
+
+        Raises:
+            TaskNotFoundError: There is no mask of one of the names.
+        """
+        pairs = self.masks() if names is None else ((name, self[name]) for name in names)
+        first = next(iter(pairs), None)  # a mask must be there before memory for all that a forged file claims is taken
+        result = MaskMatrix(self.spec, room=(len(self) if names is None else len(names)) if first else 0)
+        for name, mask in chain([first] if first else [], pairs):
+            result.append(name, mask)
+        return result
+
+    def layer(self, name: str, layer: str) -> NDArray[np.bool_]:
+        """One layer of one mask, a bool array of the layer's shape."""
+        self.spec.index(layer)
+        return self[name].layer(layer)
+
+    def task_meta(self, name: str) -> dict[str, Any]:
+        """The metadata stored beside a mask; its checksum is checked."""
+        return parse_object(self.record(name).meta)
+
+    def extras(self, name: str) -> dict[str, NDArray[Any]]:
+        """The arrays stored beside a mask, such as normalisation statistics."""
+        return decode_extras(self.record(name).extras, name)
+
+    def infos(self) -> list[MaskInfo]:
+        """`info` of all masks, in insertion order."""
+        return [self.info(name) for name in self]
+
+    def verify(self) -> int:
+        """Check every byte of the file and decode every mask.
+
+        Returns:
+            The number of masks.
+
+        Raises:
+            CorruptError: Names the first thing that is not as it was written.
+        """
+        self._check_file()
+        count = 0
+        for row in self.records():
+            check_content(row, self.spec)
+            count += 1
+        return count
+
+    def map_records(self, work: Callable[[Record], T]) -> Iterator[tuple[Record, T]]:
+        """(row, work(row)) for all rows in insertion order; work runs on all cores, a batch of rows at a time.
+
+        A batch has as many rows as have 256 MiB of masks, at least one and at most 64.
+        """
+        ahead = decoded_ahead(self.spec)
+        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
+            rows = self.records()
+            while batch := list(islice(rows, ahead)):
+                yield from zip(batch, pool.map(work, batch), strict=True)
 
 
-def open_source(location: str | Path) -> MaskSource:
-    """Open a bank, or a shard at a path or URL, for reading."""
-    from maskstore.interop.shards import MAGIC, ShardReader, is_url
+class _Items(ItemsView[str, Mask]):
+    _mapping: MaskSource
 
-    if is_url(str(location)):
-        return ShardReader(str(location))
-    path = Path(location)
-    if path.is_file():
-        with path.open("rb") as file:
-            if file.read(len(MAGIC)) == MAGIC:
-                return ShardReader(path)
-    return MaskBank.open(path)
+    def __iter__(self) -> Iterator[tuple[str, Mask]]:
+        return self._mapping.masks()
+
+
+class _Values(ValuesView[Mask]):
+    _mapping: MaskSource
+
+    def __iter__(self) -> Iterator[Mask]:
+        return (mask for _, mask in self._mapping.masks())
+
+
+def decoded_ahead(spec: MaskSpec) -> int:
+    """How many masks are decoded side by side while scanning."""
+    return max(1, min(_BATCH, _BATCH_BYTES // (8 * spec.words + 1)))

@@ -1,28 +1,15 @@
-"""How a bank file is opened: SQLite settings, schema, locks between processes, and what its errors are called.
+"""How a bank file is made and opened by SQLite: settings, schema, and what its errors are called.
 
 `docs/format.md`, "The file", is normative for the ids, the schema and the settings.
 """
 
 import os
 import sqlite3
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 
-from maskstore.errors import (
-    BankBusyError,
-    BankExistsError,
-    BankFullError,
-    BankIOError,
-    BankNotFoundError,
-    BankReadOnlyError,
-    CorruptError,
-    FormatVersionError,
-    MaskStoreError,
-    NotABankError,
-)
-from maskstore.files import named_os_errors, new_file_mode, publish
+from maskstore import errors
+from maskstore.files import named_os_error, replacing
 
 APPLICATION_ID = 0x4D534B42  # "MSKB"
 FORMAT_VERSION = 1
@@ -39,31 +26,38 @@ SCHEMA = (
 )
 
 
-@contextmanager
-def named_errors(path: Path) -> Iterator[None]:
-    """Turn SQLite's and the operating system's errors about a bank into ours."""
-    with named_os_errors(path):
-        try:
-            yield
-        except sqlite3.Error as error:
-            raise _named(error, path) from error
-        except UnicodeDecodeError as error:  # SQLite quotes damaged text in its messages, and the driver decodes those
-            raise CorruptError(f"{path}: expected an intact bank, found damaged text in it") from error
+_ERRORS: dict[int, tuple[type[errors.MaskStoreError], str]] = {
+    sqlite3.SQLITE_CORRUPT: (errors.CorruptError, "an intact bank"),
+    sqlite3.SQLITE_CONSTRAINT: (errors.CorruptError, "rows that fit together"),  # our statements break no constraint
+    sqlite3.SQLITE_TOOBIG: (errors.CorruptError, "values of possible lengths"),  # what is written was measured before
+    sqlite3.SQLITE_NOTADB: (errors.NotABankError, "a mask bank"),
+    sqlite3.SQLITE_FULL: (errors.BankFullError, "room to write on the disk and below the file's size limit"),
+    sqlite3.SQLITE_BUSY: (errors.BankBusyError, "the bank to be free"),
+    sqlite3.SQLITE_LOCKED: (errors.BankBusyError, "the bank to be free"),
+    sqlite3.SQLITE_PROTOCOL: (errors.BankBusyError, "the bank to be free"),
+    sqlite3.SQLITE_SCHEMA: (errors.BankBusyError, "tables that nobody else changes"),
+    sqlite3.SQLITE_READONLY: (errors.BankReadOnlyError, "a bank that can be written"),
+    sqlite3.SQLITE_READONLY_DBMOVED: (errors.BankIOError, "the file that was opened to stay where it is"),
+    sqlite3.SQLITE_PERM: (errors.BankReadOnlyError, "permission for the bank and its folder"),
+    sqlite3.SQLITE_IOERR: (errors.BankIOError, "the system to read or write the bank"),
+    sqlite3.SQLITE_CANTOPEN: (errors.BankIOError, "the system to open the bank and its log"),
+    sqlite3.SQLITE_NOLFS: (errors.BankIOError, "a system that can hold files of this size"),
+}
+"""What SQLite's result codes are called, and what was expected. A code that is not here, such as that of a typo in a
+statement, is an error in this package and says nothing about the file."""
 
 
-def _named(error: sqlite3.Error, path: Path) -> MaskStoreError:
-    code = getattr(error, "sqlite_errorcode", 0) & 0xFF
-    if code == sqlite3.SQLITE_FULL:
-        return BankFullError(f"{path}: expected room to write, found the disk or the file's size limit full")
-    if code in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED):
-        return BankBusyError(f"{path}: expected the bank to be free, found another writer holding it")
-    if code in (sqlite3.SQLITE_READONLY, sqlite3.SQLITE_PERM, sqlite3.SQLITE_AUTH):
-        return BankReadOnlyError(f"{path}: expected a bank that can be written, found it read-only")
-    if code == sqlite3.SQLITE_NOTADB:
-        return NotABankError(f"{path}: expected a mask bank, found a file of another kind")
-    if code in (sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN):
-        return BankIOError(f"{path}: expected the system to read or write the bank, found: {error}")
-    return CorruptError(f"{path}: expected an intact bank, found: {error}")
+def named(error: Exception, path: Path) -> errors.MaskStoreError | None:
+    """The named error for one of SQLite's or of the system's about a bank; None for an error in this package."""
+    if isinstance(error, OSError):
+        return named_os_error(error, path)
+    if isinstance(error, UnicodeDecodeError):  # SQLite quotes damaged text in its messages, the driver decodes those
+        return errors.CorruptError(f"{path}: expected an intact bank, found damaged text in it")
+    code = getattr(error, "sqlite_errorcode", 0)
+    kind, expected = _ERRORS.get(code) or _ERRORS.get(code & 0xFF) or (None, "")
+    if kind is None:
+        return None
+    return kind(f"{path}: expected {expected}, found: {error} ({getattr(error, 'sqlite_errorname', '')})")
 
 
 def create_file(path: Path, page_size: int, head: dict[str, str]) -> None:
@@ -71,39 +65,31 @@ def create_file(path: Path, page_size: int, head: dict[str, str]) -> None:
 
     A log that a killed writer left there is such a thing: SQLite would replay it into the new file.
     """
-    with named_errors(path):
-        clear_side_files(path)
-        handle, scratch = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".new", dir=path.parent)
-        os.close(handle)
+    clear_side_files(path)
+    with replacing(path, overwrite=False) as scratch:
+        connection = sqlite3.connect(scratch, isolation_level=None)
         try:
-            connection = sqlite3.connect(scratch, isolation_level=None)
-            try:
-                for pragma in (f"page_size={page_size}", "journal_mode=MEMORY", "synchronous=FULL"):
-                    connection.execute(f"PRAGMA {pragma}")
-                connection.execute("BEGIN EXCLUSIVE")
-                connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
-                connection.execute(f"PRAGMA user_version={FORMAT_VERSION}")
-                for statement in SCHEMA:
-                    connection.execute(statement)
-                connection.executemany("INSERT INTO head VALUES(?,?)", head.items())
-                connection.execute("COMMIT")
-                connection.execute("PRAGMA journal_mode=WAL")
-            finally:
-                connection.close()
-            os.chmod(scratch, new_file_mode())
-            publish(Path(scratch), path, overwrite=False)
+            for pragma in (f"page_size={page_size}", "journal_mode=MEMORY", "synchronous=FULL"):
+                connection.execute(f"PRAGMA {pragma}")
+            connection.execute("BEGIN EXCLUSIVE")
+            connection.execute(f"PRAGMA application_id={APPLICATION_ID}")
+            connection.execute(f"PRAGMA user_version={FORMAT_VERSION}")
+            for statement in SCHEMA:
+                connection.execute(statement)
+            connection.executemany("INSERT INTO head VALUES(?,?)", head.items())
+            connection.execute("COMMIT")
+            connection.execute("PRAGMA journal_mode=WAL")
         finally:
-            for leftover in (scratch, scratch + "-wal", scratch + "-shm"):
-                Path(leftover).unlink(missing_ok=True)
+            connection.close()
 
 
 def clear_side_files(path: Path) -> None:
     """Remove what readers of an earlier bank left behind; BankExistsError for a bank, or for a log with content."""
     if path.exists():
-        raise BankExistsError(f"{path}: expected no file at this path, found one")
+        raise errors.BankExistsError(f"{path}: expected no file at this path, found one")
     for beside in side_files(path):
         if beside.exists() and beside.stat().st_size and not beside.name.endswith("-shm"):
-            raise BankExistsError(
+            raise errors.BankExistsError(
                 f"{path}: expected no trace of another bank, found the log {beside.name} of a killed writer: "
                 f"put its bank back, or delete the log too"
             )
@@ -118,32 +104,31 @@ def side_files(path: Path) -> list[Path]:
 
 def connect(path: Path, *, writable: bool, timeout: float) -> sqlite3.Connection:
     """Open an existing bank; every file that is not one is refused by name before SQLite acts on its content."""
-    with named_errors(path):
-        check_header(path)
-        uri = path.absolute().as_uri()
+    check_header(path)
+    uri = path.absolute().as_uri()
+    if writable:
+        if not os.access(path, os.W_OK) or not os.access(path.parent, os.W_OK):
+            raise errors.BankReadOnlyError(f"{path}: expected permission to write there, found none")
+        uri += "?mode=rw"
+    elif os.access(path.parent, os.W_OK) or _has_content(Path(f"{path}-wal")):
+        uri += "?mode=ro"
+    else:  # nobody who could write here is at work, and SQLite could not make its shared-memory file
+        uri += "?immutable=1"
+    connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=timeout, check_same_thread=False)
+    try:
+        # damaged text must become a failed checksum, not a decoding error in the middle of a query
+        connection.text_factory = partial(str, encoding="utf-8", errors="replace")
+        connection.execute("PRAGMA trusted_schema=OFF")
+        connection.execute("PRAGMA cell_size_check=ON")
+        connection.execute("PRAGMA mmap_size=0")  # a file truncated under a map would end the process
+        _check_identity(connection, path)
         if writable:
-            if not os.access(path, os.W_OK) or not os.access(path.parent, os.W_OK):
-                raise BankReadOnlyError(f"{path}: expected permission to write there, found none")
-            uri += "?mode=rw"
-        elif os.access(path.parent, os.W_OK) or _has_content(Path(f"{path}-wal")):
-            uri += "?mode=ro"
-        else:  # nobody who could write here is at work, and SQLite could not make its shared-memory file
-            uri += "?immutable=1"
-        connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=timeout, check_same_thread=False)
-        try:
-            # damaged text must become a failed checksum, not a decoding error in the middle of a query
-            connection.text_factory = lambda data: data.decode("utf-8", "replace")
-            connection.execute("PRAGMA trusted_schema=OFF")
-            connection.execute("PRAGMA cell_size_check=ON")
-            connection.execute("PRAGMA mmap_size=0")  # a file truncated under a map would end the process
-            _check_identity(connection, path)
-            if writable:
-                connection.execute("PRAGMA journal_mode=WAL")
-                connection.execute("PRAGMA synchronous=FULL")
-        except BaseException:
-            connection.close()
-            raise
-        return connection
+            connection.execute("PRAGMA journal_mode=WAL")
+            connection.execute("PRAGMA synchronous=FULL")
+    except BaseException:
+        connection.close()
+        raise
+    return connection
 
 
 def _has_content(log: Path) -> bool:
@@ -157,27 +142,34 @@ def check_header(path: Path) -> None:
     would play it back and delete whatever file the journal names as the one it belongs to.
     """
     if not path.exists():
-        raise BankNotFoundError(f"{path}: expected a mask bank, found no file")
+        raise errors.BankNotFoundError(f"{path}: expected a mask bank, found no file")
     if not path.is_file():
-        raise NotABankError(f"{path}: expected a mask bank, found a folder or device")
+        raise errors.NotABankError(f"{path}: expected a mask bank, found a folder or device")
     with path.open("rb") as file:
         header = file.read(_HEADER_BYTES)
     if header.startswith(_SHARD_MAGIC):
-        raise NotABankError(f"{path}: expected a mask bank, found a shard (maskstore merge makes a bank of it)")
+        raise errors.NotABankError(f"{path}: expected a mask bank, found a shard (maskstore merge makes a bank of it)")
     if len(header) < _HEADER_BYTES or not header.startswith(_SQLITE_MAGIC):
-        raise NotABankError(f"{path}: expected a mask bank, found a file of another kind ({path.stat().st_size} bytes)")
+        found = f"a file of another kind ({path.stat().st_size} bytes)"
+        raise errors.NotABankError(f"{path}: expected a mask bank, found {found}")
     journal = path.with_name(path.name + "-journal")
     if os.path.lexists(journal) and (journal.is_symlink() or not journal.is_file() or journal.stat().st_size):
-        raise CorruptError(f"{path}: expected no rollback journal beside a bank, found {journal.name} (delete it)")
+        found = f"{journal.name} (delete it)"
+        raise errors.CorruptError(f"{path}: expected no rollback journal beside a bank, found {found}")
 
 
 def _check_identity(connection: sqlite3.Connection, path: Path) -> None:
     (application,) = connection.execute("PRAGMA application_id").fetchone()
     if application != APPLICATION_ID:
-        raise NotABankError(f"{path}: expected a mask bank, found an SQLite file of another application")
+        raise errors.NotABankError(f"{path}: expected a mask bank, found an SQLite file of another application")
     (version,) = connection.execute("PRAGMA user_version").fetchone()
     if version != FORMAT_VERSION:
-        raise FormatVersionError(f"{path}: expected format version 1 to {FORMAT_VERSION}, found {version}")
-    found = connection.execute("SELECT type,sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY rowid").fetchall()
+        raise errors.FormatVersionError(f"{path}: expected format version 1 to {FORMAT_VERSION}, found {version}")
+    try:
+        found = connection.execute("SELECT type,sql FROM sqlite_schema WHERE sql IS NOT NULL ORDER BY rowid").fetchall()
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode != sqlite3.SQLITE_ERROR:
+            raise
+        raise errors.CorruptError(f"{path}: expected a schema as SQLite writes it, found: {error}") from None
     if tuple(found) != tuple(("table", statement) for statement in SCHEMA):
-        raise CorruptError(f"{path}: expected the tables of format version {version}, found others")
+        raise errors.CorruptError(f"{path}: expected the tables of format version {version}, found others")

@@ -4,12 +4,16 @@
 `#`. Training writes the same keys for every task, so a hundred bytes of JSON become a few numbers.
 """
 
+import json
 import re
+import sqlite3
 import struct
 from collections.abc import Sequence
 from functools import lru_cache
 
+from maskstore.bank.head import change_head
 from maskstore.errors import CorruptError, MaskValueError
+from maskstore.files import Cursor, parse_json, write_leb128
 
 MAX_TEMPLATES = 64
 MAX_TEMPLATE = 1 << 12  # characters: a row of a few bytes can stand for no more than that
@@ -19,6 +23,48 @@ _NUMBERS = re.compile(_STRING + r"|-?\d+(?:\.\d+)?(?:[eE][+-]?\d+)?", re.ASCII)
 _GAPS = re.compile(_STRING + r"|#")
 _DOUBLE, _LITERAL, _SMALL = 127, 126, 128
 _MOST_DECIMALS = 62
+_FLOAT = struct.Struct("<d")
+
+
+class Templates:
+    """The templates of one bank, which other writers may change at any time. Methods want an open transaction."""
+
+    def __init__(self) -> None:
+        # the head's checksum, and its templates then; replaced in one step, as threads may share a bank
+        self._last: tuple[str, list[str]] = ("", [])
+
+    def pack(self, link: sqlite3.Connection, text: str) -> bytes:
+        """A text as it is stored; a template that is new is kept while there is room."""
+        templates = self._now(link)
+        template, _ = split(text)
+        if template not in templates and len(templates) < MAX_TEMPLATES and len(template) <= MAX_TEMPLATE:
+            templates = [*templates, template]
+            self.store(link, templates)
+        return pack(text, templates)
+
+    def unpack(self, link: sqlite3.Connection, data: bytes) -> str:
+        """What `pack` was given."""
+        return unpack(data, self._now(link))
+
+    def unpack_by_last(self, data: bytes) -> str:
+        """What `unpack` nearly always gives, without a look into the file: read with the templates seen last."""
+        return unpack(data, self._last[1])
+
+    def store(self, link: sqlite3.Connection, templates: Sequence[str]) -> None:
+        """Put other templates in the place of all."""
+        change_head(link, "templates", json.dumps(templates, separators=(",", ":"), ensure_ascii=False))
+
+    def _now(self, link: sqlite3.Connection) -> list[str]:
+        (checksum,) = link.execute("SELECT value FROM head WHERE key='checksum'").fetchone() or ("",)
+        known, templates = self._last
+        if checksum != known:
+            found = link.execute("SELECT value FROM head WHERE key='templates'").fetchone()
+            templates = parse_json(found[0] if found else "")
+            few = isinstance(templates, list) and len(templates) <= MAX_TEMPLATES
+            if not few or not all(isinstance(text, str) and len(text) <= MAX_TEMPLATE for text in templates):
+                raise CorruptError(f"bank's head: expected at most {MAX_TEMPLATES} short texts, found others")
+            self._last = checksum, templates
+        return templates
 
 
 def split(text: str) -> tuple[str, list[str]]:
@@ -51,13 +97,13 @@ def pack(text: str, templates: Sequence[str]) -> bytes:
 
 def unpack(data: bytes, templates: Sequence[str]) -> str:
     """What `pack` was given; CorruptError for other bytes, or for a template that is not there."""
-    reader = _Reader(data)
-    place = reader.leb128()
+    cursor = Cursor(data, "stored text")
+    place = cursor.leb128()
     if place > len(templates):
         raise CorruptError(f"stored text: expected one of {len(templates)} templates, found number {place}")
-    pieces = _pieces(templates[place - 1]) if place else _pieces(reader.text(reader.leb128()))
-    text = pieces[0] + "".join([reader.number() + piece for piece in pieces[1:]])
-    reader.end()
+    pieces = _pieces(templates[place - 1] if place else cursor.text(cursor.leb128()))
+    text = pieces[0] + "".join([_unpack_number(cursor) + piece for piece in pieces[1:]])
+    cursor.end()
     return text
 
 
@@ -66,27 +112,6 @@ def _pieces(template: str) -> tuple[str, ...]:
     """A template cut at its gaps."""
     cuts = [gap.start() for gap in _GAPS.finditer(template) if gap[0] == "#"]
     return tuple(template[a:b] for a, b in zip([0, *(cut + 1 for cut in cuts)], [*cuts, None], strict=True))
-
-
-def write_leb128(value: int) -> bytes:
-    """An integer >= 0 in seven bits a byte, least significant first, the top bit set in all bytes but the last."""
-    out = bytearray()
-    while value >= 128:
-        out.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*out, value])
-
-
-def read_leb128(data: bytes, at: int) -> tuple[int, int]:
-    """(value, where it ends) of the integer at a place; CorruptError unless one below 2**63 is there."""
-    value = 0
-    for i in range(9):
-        if at + i >= len(data):
-            break
-        value |= (data[at + i] & 127) << 7 * i
-        if data[at + i] < 128:
-            return value, at + i + 1
-    raise CorruptError("stored integer: expected one of at most 9 bytes, found its end missing")
 
 
 def _pack_number(literal: str) -> bytes:
@@ -100,46 +125,20 @@ def _pack_number(literal: str) -> bytes:
             forms.append(bytes([_SMALL + mantissa]))
         forms.append(bytes([2 * len(decimals) + negative]) + write_leb128(mantissa))
     if repr(float(literal)) == literal:
-        forms.append(bytes([_DOUBLE]) + struct.pack("<d", float(literal)))
-    return min((form for form in forms if _Reader(form).number() == literal), key=len)
+        forms.append(bytes([_DOUBLE]) + _FLOAT.pack(float(literal)))
+    return min((form for form in forms if _unpack_number(Cursor(form, "number")) == literal), key=len)
 
 
-class _Reader:
-    """Reads packed bytes from front to back."""
-
-    def __init__(self, data: bytes) -> None:
-        self._data, self._at = data, 0
-
-    def leb128(self) -> int:
-        value, self._at = read_leb128(self._data, self._at)
-        return value
-
-    def text(self, length: int) -> str:
-        try:
-            return self._take(length).decode()
-        except UnicodeDecodeError:
-            raise CorruptError("stored text: expected UTF-8, found other bytes") from None
-
-    def number(self) -> str:
-        kind = self._take(1)[0]
-        if kind >= _SMALL:
-            return str(kind - _SMALL)
-        if kind == _DOUBLE:
-            return repr(struct.unpack("<d", self._take(8))[0])
-        if kind == _LITERAL:
-            return self.text(self.leb128())
-        digits, decimals = str(self.leb128()), kind >> 1
-        if decimals:
-            digits = digits.rjust(decimals + 1, "0")
-            digits = f"{digits[:-decimals]}.{digits[-decimals:]}"
-        return "-" * (kind & 1) + digits
-
-    def end(self) -> None:
-        if self._at != len(self._data):
-            raise CorruptError(f"stored text: expected {self._at} bytes, found {len(self._data)}")
-
-    def _take(self, length: int) -> bytes:
-        if length > len(self._data) - self._at:
-            raise CorruptError(f"stored text: expected {length} more bytes, found {len(self._data) - self._at}")
-        self._at += length
-        return self._data[self._at - length : self._at]
+def _unpack_number(cursor: Cursor) -> str:
+    kind = cursor.take(1)[0]
+    if kind >= _SMALL:
+        return str(kind - _SMALL)
+    if kind == _DOUBLE:
+        return repr(cursor.numbers(_FLOAT)[0])
+    if kind == _LITERAL:
+        return cursor.text(cursor.leb128())
+    digits, decimals = str(cursor.leb128()), kind >> 1
+    if decimals:
+        digits = digits.rjust(decimals + 1, "0")
+        digits = f"{digits[:-decimals]}.{digits[-decimals:]}"
+    return "-" * (kind & 1) + digits

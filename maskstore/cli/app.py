@@ -2,15 +2,24 @@
 
 import json
 import sys
+import time
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
-from maskstore.cli import console
-from maskstore.cli import exchange as commands_io
+from maskstore.bank import MaskBank, account
+from maskstore.bank import compact as compact_bank
+from maskstore.cli import console, exchange
 from maskstore.cli.compile_notice import announcing
-from maskstore.errors import MaskStoreError
+from maskstore.cli.console import AsJson, examples
+from maskstore.codecs import LEVELS, codec_names
+from maskstore.errors import CodecError, MaskStoreError, UnknownPriorError
+from maskstore.files import check_name, read_npz, write_npz
+from maskstore.interop import filling
+from maskstore.masks import Mask
+from maskstore.priors import prior_from_config
 
 app = typer.Typer(
     help="Mask banks: look into them, check them, bring masks in and out. Errors are one line; --debug has tracebacks.",
@@ -22,71 +31,43 @@ app = typer.Typer(
 
 BankPath = Annotated[Path, typer.Argument(metavar="BANK", help="A bank file.", show_default=False)]
 TaskName = Annotated[str, typer.Argument(metavar="TASK", help="The mask's task name.", show_default=False)]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 
 
 def main() -> None:
     """Entry point of the `maskstore` command."""
-    sys.exit(console.run("maskstore", app, (MaskStoreError,), sys.argv[1:]))
+    sys.exit(console.run("maskstore", app, (MaskStoreError,), sys.argv[1:], words={"shapes": "--shapes"}))
 
 
-commands_io.register(app)
+exchange.register(app)
 
 
-def _example(*lines: str) -> str:
-    return "Examples:\n\n" + "\n\n".join(f"  {line}" for line in lines)
-
-
-@app.command(epilog=_example("maskstore stats tasks.bank", "maskstore stats tasks.bank --json"))
+@app.command(epilog=examples("maskstore stats tasks.bank", "maskstore stats tasks.bank --json"))
 @announcing
 def stats(bank: BankPath, as_json: AsJson = False) -> None:
     """Where every byte of a bank is, and how near that is to the entropy bound."""
-    from maskstore.bank import MaskBank, account
-
     with MaskBank.open(bank) as opened:
         found = account(opened)
     if as_json:
-        console.print_json(
-            {
-                "tasks": found.tasks,
-                "parameters": found.parameters,
-                "file_bytes": found.total_bytes,
-                "payload_bytes": found.payload_bytes,
-                "side_bytes": found.side_bytes,
-                "index_bytes": found.index_bytes,
-                "slack_bytes": found.slack_bytes,
-                "log_bytes": found.log_bytes,
-                "bits_per_parameter": found.per_parameter(8 * found.total_bytes),
-                "payload_bits_per_parameter": found.per_parameter(8 * found.payload_bytes),
-                "entropy_bits_per_parameter": found.per_parameter(found.entropy_bits),
-                "snapshots": found.snapshots,
-                "snapshot_bytes": found.snapshot_bytes,
-                "codecs": found.codecs,
-                "layers": [
-                    {
-                        "name": layer.name,
-                        "parameters": layer.parameters,
-                        "payload_bytes": layer.payload_bytes,
-                        "side_bytes": layer.side_bytes,
-                        "density": layer.ones / (layer.parameters * found.tasks or 1),
-                        "entropy_bits": layer.entropy_bits,
-                    }
-                    for layer in found.layers
-                ],
-            }
-        )
+        values = asdict(found) | {
+            "file_bytes": found.total_bytes,
+            "bits_per_parameter": found.per_parameter(8 * found.total_bytes),
+            "payload_bits_per_parameter": found.per_parameter(8 * found.payload_bytes),
+            "entropy_bits_per_parameter": found.per_parameter(found.entropy_bits),
+        }
+        del values["entropy_bits"]
+        for layer in values["layers"]:
+            layer["density"] = layer.pop("ones") / (layer["parameters"] * found.tasks or 1)
+        console.print_json(values)
         return
     from maskstore.cli.tables import print_account
 
     print_account(bank, found)
 
 
-@app.command(epilog=_example("maskstore verify tasks.bank"))
+@app.command(epilog=examples("maskstore verify tasks.bank"))
 @announcing
 def verify(bank: BankPath, as_json: AsJson = False) -> None:
     """Check every page, checksum and bit; exit code 1 at the first byte that is not as it was written."""
-    from maskstore.bank import MaskBank
-
     with MaskBank.open(bank) as opened:
         count = opened.verify()
     if as_json:
@@ -95,11 +76,9 @@ def verify(bank: BankPath, as_json: AsJson = False) -> None:
         console.note(f"{bank}: {count} masks, all as they were written")
 
 
-@app.command(epilog=_example("maskstore ls tasks.bank", "maskstore ls tasks.bank --json"))
+@app.command(epilog=examples("maskstore ls tasks.bank", "maskstore ls tasks.bank --json"))
 def ls(bank: BankPath, as_json: AsJson = False) -> None:
     """The masks of a bank, with their codec, prior, size and metadata."""
-    from maskstore.bank import MaskBank
-
     with MaskBank.open(bank) as opened:
         infos, spec, meta = opened.infos(), opened.spec, opened.meta
     if as_json:
@@ -112,7 +91,7 @@ def ls(bank: BankPath, as_json: AsJson = False) -> None:
 
 
 @app.command(
-    epilog=_example(
+    epilog=examples(
         "maskstore get tasks.bank task-3 -o mask.npz", "maskstore get tasks.bank task-3 --layer fc1 -o m.npz"
     )
 )
@@ -125,9 +104,6 @@ def get(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
 ) -> None:
     """Write a mask to an .npz file of bool arrays."""
-    from maskstore.bank import MaskBank
-    from maskstore.files import write_npz
-
     if out.exists() and out.resolve() == bank.resolve():
         raise console.UsageError(f"--out: expected another file than the bank, found {out}")
     with MaskBank.open(bank) as opened:
@@ -137,7 +113,7 @@ def get(
 
 
 @app.command(
-    epilog=_example(
+    epilog=examples(
         "maskstore put tasks.bank task-4 mask.npz --create",
         """maskstore put tasks.bank task-4 mask.npz --meta '{"accuracy": 0.95}' --overwrite""",
         """maskstore put tasks.bank task-4 mask.npz --prior '{"id": "seeded-scores", "seed": 0, "task": 4}'""",
@@ -155,21 +131,13 @@ def put(
     create: Annotated[bool, typer.Option("--create", help="Create the bank if there is none.")] = False,
 ) -> None:
     """Store a mask from an .npz file."""
-    from maskstore.bank import MaskBank
-    from maskstore.codecs import registry
-    from maskstore.errors import CodecError, UnknownPriorError
-    from maskstore.files import check_name, read_npz
-    from maskstore.interop import filling
-    from maskstore.masks import Mask
-    from maskstore.priors import prior_from_config
-
-    console.choice("--codec", codec, registry.codec_names())
+    console.choice("--codec", codec, codec_names())
     try:
         known = prior_from_config(_json_object("--prior", prior))
     except (CodecError, UnknownPriorError) as error:
         raise console.UsageError(f"--prior: {error}") from None
     described = _json_object("--meta", meta)
-    check_name(task)
+    check_name("task name", task)
     mask = Mask.from_dense(read_npz(source))
     exists = bank.exists()
     if not exists and not create:
@@ -182,18 +150,16 @@ def put(
     console.note(f"{bank}: {task!r} stored in {size} bytes, {8 * size / (mask.spec.bits or 1):.3f} bits a parameter")
 
 
-@app.command(epilog=_example("maskstore rm tasks.bank task-4"))
+@app.command(epilog=examples("maskstore rm tasks.bank task-4"))
 def rm(bank: BankPath, tasks: Annotated[list[str], typer.Argument(metavar="TASK...", show_default=False)]) -> None:
     """Remove masks: all of those named, or, if one is missing, none."""
-    from maskstore.bank import MaskBank
-
     with MaskBank.open(bank, "a") as opened, opened.transaction():
         for task in tasks:
             opened.delete(task)
     console.note(f"{bank}: {len(tasks)} removed; their pages are used again by the next masks")
 
 
-@app.command(epilog=_example("maskstore compact tasks.bank", "maskstore compact tasks.bank --level fast --json"))
+@app.command(epilog=examples("maskstore compact tasks.bank", "maskstore compact tasks.bank --level fast --json"))
 @announcing
 def compact(
     bank: BankPath,
@@ -203,34 +169,21 @@ def compact(
     as_json: AsJson = False,
 ) -> None:
     """Code every mask anew in as few bytes as possible, check each bit, and only then change the bank."""
-    from time import monotonic
-
-    from maskstore.bank import compact as compact_bank
-    from maskstore.codecs import LEVELS
-
     console.choice("--level", level, LEVELS)
-    told = monotonic()
+    told = time.monotonic()
 
     def progress(done: int, of: int) -> None:
         nonlocal told
-        if monotonic() - told > 2:
-            told = monotonic()
+        if time.monotonic() - told > 2:
+            told = time.monotonic()
             console.note(f"{bank}: {100 * done // of} % coded and checked")
 
     found = compact_bank(bank, level=level, on_mask=progress)
     if as_json:
-        console.print_json(
-            {
-                "tasks": found.masks,
-                "recoded": found.recoded,
-                "bytes_before": found.bytes_before,
-                "bytes_after": found.bytes_after,
-            }
-        )
+        console.print_json(asdict(found))
     else:
-        console.note(
-            f"{bank}: {found.recoded} of {found.masks} masks smaller, {found.bytes_before} -> {found.bytes_after} bytes"
-        )
+        smaller = f"{found.recoded} of {found.tasks} masks smaller"
+        console.note(f"{bank}: {smaller}, {found.bytes_before} -> {found.bytes_after} bytes")
 
 
 def _json_object(option: str, text: str) -> dict[str, Any]:

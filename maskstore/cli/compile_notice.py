@@ -26,28 +26,29 @@ def announced(say: Callable[[str], None], patience: float = PATIENCE) -> Iterato
 
     class Announcer(event.Listener):
         def __init__(self) -> None:
-            self._lock = Lock()
-            self._depth = 0
-            self._timer = _timer(patience, say)
-            self.started = False
+            self._lock, self._depth, self._said = Lock(), 0, False
+            self._timer = Timer(patience, self._say)
 
         def on_start(self, _: Any) -> None:
             with self._lock:
                 self._depth += 1
-                if not self.started:
-                    self.started = True
+                if self._depth == 1 and not self._said:
+                    self._timer = Timer(patience, self._say)
+                    self._timer.daemon = True
                     self._timer.start()
 
         def on_end(self, _: Any) -> None:
             with self._lock:
                 self._depth -= 1
-                if self._depth == 0 and self._timer.is_alive():  # over before anyone had to wait
-                    self._timer.cancel()
-                    self._timer = _timer(patience, say)
-                    self.started = False
+                if self._depth == 0:
+                    self.stop()
 
         def stop(self) -> None:
             self._timer.cancel()
+
+        def _say(self) -> None:
+            self._said = True
+            say("compiling kernels for this processor, once; the next run finds them in a cache")
 
     announcer = Announcer()
     event.register("numba:compile", announcer)
@@ -67,12 +68,6 @@ def announcing(command: Callable[P, R]) -> Callable[P, R]:
             return command(*arguments, **options)
 
     return run
-
-
-def _timer(patience: float, say: Callable[[str], None]) -> Timer:
-    timer = Timer(patience, say, ["compiling kernels for this processor, once; the next run finds them in a cache"])
-    timer.daemon = True
-    return timer
 
 
 def warm() -> None:

@@ -3,36 +3,37 @@
 Exit codes: 0 done, 1 the data or the check failed, 2 wrong usage, 130 interrupted.
 """
 
-import difflib
 import json
 import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from types import MappingProxyType
-from typing import Any
+from typing import Annotated, Any
+
+import typer
+
+from maskstore.errors import one_line
+from maskstore.files import check_known
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
+
+
+AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 
 
 class UsageError(Exception):
     """Arguments that parse but do not make sense; ends a command with exit code 2."""
 
 
-def nearest(word: str, known: Iterable[str]) -> str:
-    """A hint such as `, did you mean 'raw'?`, or nothing if no known word is near."""
-    words = list(known)
-    # a name that begins like this is nearer than one that is merely spelt alike
-    begun = [name for name in words if word and name.startswith(word)]
-    close = begun or difflib.get_close_matches(word, words, n=1, cutoff=0.5)
-    return f", did you mean {close[0]!r}?" if close else ""
-
-
 def choice(what: str, word: str, known: Iterable[str]) -> str:
     """The word if it is known; otherwise a UsageError that names the nearest."""
-    words = list(known)
-    if word not in words:
-        raise UsageError(f"{what}: expected one of {', '.join(words)}, found {word!r}{nearest(word, words)}")
+    check_known(what, word, known, UsageError)
     return word
+
+
+def examples(*lines: str) -> str:
+    """The end of a command's help."""
+    return "Examples:\n\n" + "\n\n".join(f"  {line}" for line in lines)
 
 
 def print_json(value: Mapping[str, Any]) -> None:
@@ -91,8 +92,6 @@ def run(
     with exit code 2. Their texts are `reworded`. With `--debug` anywhere among the arguments every error shows its
     traceback.
     """
-    import typer
-
     # Typer ships Click under its own name in some releases and depends on it in others; this is its class in both
     bad_arguments: type[Exception] = typer.BadParameter.__mro__[2]
     expected: tuple[type[Exception], ...] = (*failures, OSError, ImportError, MemoryError, RecursionError)
@@ -122,8 +121,7 @@ def run(
     except expected as error:
         if debug:
             raise
-        text = " ".join(str(error).split()) or type(error).__name__
-        note(f"{program}: {reworded(text, words)}")
+        note(f"{program}: {reworded(one_line(error, 10_000), words)}")
         return FAILED
     if result == INTERRUPTED:  # Typer turns Ctrl-C into this code before we see it
         return _interrupted(program)

@@ -1,43 +1,43 @@
 """Commands that bring masks in and take them out: `import`, `export`, `merge`, `diff`."""
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, cast
 
 import typer
 
+from maskstore import interop
 from maskstore.cli import console
 from maskstore.cli.compile_notice import announcing
+from maskstore.cli.console import AsJson, examples
+from maskstore.codecs import codec_names
+from maskstore.errors import ImportOptionError
+from maskstore.interop.shards import is_url
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what has the same name.")]
-AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands to an app."""
     app.command(
         "import",
-        epilog=_examples(
+        epilog=examples(
             "maskstore import final.pt tasks.bank",
             "maskstore import pruned.pt tasks.bank --name task-0",
             "maskstore import TALL_mask_8task.npy tasks.bank --shapes shapes.json",
         ),
     )(import_masks)
     app.command(
-        epilog=_examples("maskstore export tasks.bank tasks.safetensors", "maskstore export tasks.bank tasks.shard")
+        epilog=examples("maskstore export tasks.bank tasks.safetensors", "maskstore export tasks.bank tasks.shard")
     )(export)
     app.command(
-        epilog=_examples(
+        epilog=examples(
             "maskstore merge run-1/masks.bank run-2/masks.bank all.bank --prefix '{source}/'",
             "maskstore merge new.bank all.bank --rename task-0=task-10",
         )
     )(merge)
     app.command(
-        epilog=_examples("maskstore diff a.bank b.bank", "maskstore diff tasks.bank --tasks task-0 task-1 --json")
+        epilog=examples("maskstore diff a.bank b.bank", "maskstore diff tasks.bank --tasks task-0 task-1 --json")
     )(diff)
-
-
-def _examples(*lines: str) -> str:
-    return "Examples:\n\n" + "\n\n".join(f"  {line}" for line in lines)
 
 
 @announcing
@@ -69,31 +69,25 @@ def import_masks(
     as_json: AsJson = False,
 ) -> None:
     """Import masks that another program wrote, in one transaction. Nothing in the file is ever run."""
-    from typing import cast
-
-    from maskstore.codecs import codec_names
-    from maskstore.errors import ImportOptionError
-    from maskstore.interop import LAYOUTS, ReadOptions, read_masks, read_shapes, store
-
-    console.choice("--format", layout, LAYOUTS)
+    console.choice("--format", layout, interop.LAYOUTS)
     console.choice("--bit-order", bit_order, ("big", "little"))
     console.choice("--vector-order", vector_order, ("sorted", "given"))
     if codec is not None:
         console.choice("--codec", codec, codec_names())
     try:
-        options = ReadOptions(
+        options = interop.ReadOptions(
             layout=layout,
-            shapes=read_shapes(shapes) if shapes is not None else None,
+            shapes=interop.read_shapes(shapes) if shapes is not None else None,
             bit_order=cast("Any", bit_order),
             vector_order=cast("Any", vector_order),
             separator=separator,
             name=name,
             conv_type=conv_type,
         )
-        masks = read_masks(source, options)
+        masks = interop.read_masks(source, options)
     except ImportOptionError as error:
         raise console.UsageError(str(error)) from None
-    count = store(masks, bank, codec=codec, overwrite=overwrite)
+    count = interop.store(masks, bank, codec=codec, overwrite=overwrite)
     if as_json:
         names = [task.name for task in masks.tasks]
         console.print_json({"format": masks.layout, "tasks": names, "parameters": masks.spec.bits})
@@ -113,10 +107,6 @@ def export(
     overwrite: Overwrite = False,
 ) -> None:
     """Export all masks, with names, metadata, codecs and priors; `import` (shards: `merge`) brings back the same."""
-    from maskstore.bank import open_source
-    from maskstore.interop import exchange
-    from maskstore.interop.shards import is_url, write_shard
-
     kinds = ("safetensors", "npz", "shard")
     kind = layout or out.rpartition(".")[2]
     if kind not in kinds and layout is None:
@@ -124,13 +114,13 @@ def export(
     console.choice("--format", kind, kinds)
     if is_url(out) and kind != "shard":
         raise console.UsageError(f"{out}: expected a path for {kind}, found a URL, which only shards can go to")
-    with open_source(bank) as source:
+    with interop.open_source(bank) as source:
         if kind == "shard":
-            write_shard(source, out, overwrite=overwrite)
+            interop.write_shard(source, out, overwrite=overwrite)
         elif kind == "npz":
-            exchange.write_npz(source, Path(out), overwrite=overwrite)
+            interop.write_npz(source, Path(out), overwrite=overwrite)
         else:
-            exchange.write_safetensors(source, Path(out), overwrite=overwrite)
+            interop.write_safetensors(source, Path(out), overwrite=overwrite)
         console.note(f"{out}: {len(source)} masks exported ({kind})")
 
 
@@ -147,8 +137,6 @@ def merge(
     as_json: AsJson = False,
 ) -> None:
     """Copy the masks of banks and shards into one bank, as they are coded, all or nothing."""
-    from maskstore.interop import merge as merge_banks
-
     if any(Path(source).exists() and bank.exists() and bank.samefile(source) for source in sources):
         raise console.UsageError(f"{bank}: expected a bank that is not among the sources, found it there")
     names = {}
@@ -157,7 +145,7 @@ def merge(
         if not found or not old or not new:
             raise console.UsageError(f"--rename: expected OLD=NEW, found {text!r}")
         names[old] = new
-    count, disputed = merge_banks(sources, bank, overwrite=overwrite, rename=names, prefix=prefix)
+    count, disputed = interop.merge(sources, bank, overwrite=overwrite, rename=names, prefix=prefix)
     if as_json:
         console.print_json({"merged": count, "sources": list(sources), "metadata_dropped": disputed})
         return
@@ -176,17 +164,14 @@ def diff(
     as_json: AsJson = False,
 ) -> None:
     """Compare two banks, or two masks: Hamming distance by layer. Exit code 0 if they are the same, 1 if not."""
-    from maskstore.bank import open_source
-    from maskstore.interop import diff_banks, diff_tasks
-
     if b is None and tasks is None:
         raise console.UsageError("diff: expected two banks, or one and --tasks T U, found one bank")
-    with open_source(a) as left, open_source(b or a) as right:
-        found = diff_tasks(left, right, *tasks) if tasks is not None else diff_banks(left, right)
+    with interop.open_source(a) as left, interop.open_source(b or a) as right:
+        found = interop.diff_tasks(left, right, *tasks) if tasks is not None else interop.diff_banks(left, right)
     if as_json:
         console.print_json(_diff_json(found))
     else:
-        from maskstore.cli.exchange_tables import print_diff
+        from maskstore.cli.tables import print_diff
 
         print_diff(a, b or a, found)
     if not found.same:

@@ -1,5 +1,6 @@
 """The command line's tables, for people; `--json` has the same figures for programs."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,14 +9,17 @@ from rich.table import Table
 
 from maskstore.bank import Account, MaskInfo
 from maskstore.cli.console import cell
+from maskstore.interop import BankDiff, TaskDiff
 from maskstore.masks import MaskSpec
+
+_MOST_LAYERS = 8  # columns that still fit a terminal
+_LEFT = ("part", "layer", "task", "codec", "prior", "metadata", "beside")
 
 
 def print_account(path: Path, found: Account) -> None:
     """The account of a bank: parts of the file, then layers."""
-    parts = Table(title=f"{cell(str(path))}: {found.tasks} masks of {found.parameters:,} parameters", min_width=60)
-    for heading in ("part", "bytes", "share", "bits / parameter"):
-        parts.add_column(heading, justify="left" if heading == "part" else "right")
+    title = f"{cell(str(path))}: {found.tasks} masks of {found.parameters:,} parameters"
+    parts = _table(title, "part", "bytes", "share", "bits / parameter", min_width=60)
     rows = [
         ("payload", found.payload_bytes),
         ("side information", found.side_bytes),
@@ -25,13 +29,12 @@ def print_account(path: Path, found: Account) -> None:
     if found.log_bytes:
         rows.append(("write-ahead log", found.log_bytes))
     for name, size in rows:
-        parts.add_row(name, f"{size:,}", _share(size, found.total_bytes), _rate(found.per_parameter(8 * size)))
+        share = f"{size / found.total_bytes:.1%}" if found.total_bytes else "-"
+        parts.add_row(name, f"{size:,}", share, _rate(found.per_parameter(8 * size)))
     parts.add_section()
     parts.add_row("file", f"{found.total_bytes:,}", "", _rate(found.per_parameter(8 * found.total_bytes)))
     parts.add_row("entropy given the priors", "", "", _rate(found.per_parameter(found.entropy_bits)))
-    layers = Table(title="layers")
-    for heading in ("layer", "parameters", "density", "payload", "side", "bits / parameter", "entropy"):
-        layers.add_column(heading, justify="left" if heading == "layer" else "right")
+    layers = _table("layers", "layer", "parameters", "density", "payload", "side", "bits / parameter", "entropy")
     for layer in found.layers:
         bits = layer.parameters * found.tasks
         layers.add_row(
@@ -50,9 +53,8 @@ def print_account(path: Path, found: Account) -> None:
 
 def print_masks(path: Path, spec: MaskSpec, infos: list[MaskInfo]) -> None:
     """One row a mask."""
-    table = Table(title=f"{cell(str(path))}: {len(infos)} masks of {spec.bits:,} parameters")
-    for heading in ("task", "codec", "prior", "bytes", "bits / parameter", "metadata"):
-        table.add_column(heading, justify="right" if heading in ("bytes", "bits / parameter") else "left")
+    title = f"{cell(str(path))}: {len(infos)} masks of {spec.bits:,} parameters"
+    table = _table(title, "task", "codec", "prior", "bytes", "bits / parameter", "metadata")
     for info in infos:
         table.add_row(
             cell(info.name),
@@ -63,6 +65,46 @@ def print_masks(path: Path, spec: MaskSpec, infos: list[MaskInfo]) -> None:
             cell(", ".join(f"{key}={value}" for key, value in info.meta.items())),
         )
     Console().print(table)
+
+
+def print_diff(a: str, b: str, found: BankDiff) -> None:
+    """One row a task that both have, with the bits that differ in each layer; then what only one has."""
+    console = Console()
+    if found.tasks:
+        console.print(_differences(f"bits that differ: {cell(a)} against {cell(b)}", found.tasks))
+    for what, names in (
+        (f"tasks only in {a}", found.only_in_a),
+        (f"tasks only in {b}", found.only_in_b),
+        (f"layers only in {a}", found.layers_only_in_a),
+        (f"layers only in {b}", found.layers_only_in_b),
+    ):
+        if names:
+            listed = ", ".join(names[:20]) + (f", ... ({len(names)} in all)" if len(names) > 20 else "")
+            console.print(f"{cell(what)}: {cell(listed)}")
+    console.print("the same" if found.same else "different")
+
+
+def _differences(title: str, tasks: Sequence[TaskDiff]) -> Table:
+    layers = [cell(layer.name) for layer in tasks[0].layers[:_MOST_LAYERS]]
+    table = _table(title, "task", *layers, "all layers", "share", "beside")
+    for task in tasks:
+        beside = [name for name, same in (("meta", task.meta_same), ("extras", task.extras_same)) if not same]
+        table.add_row(
+            cell(task.a if task.a == task.b else f"{task.a} / {task.b}"),
+            *(f"{layer.distance:,}" for layer in task.layers[:_MOST_LAYERS]),
+            f"{task.distance:,}",
+            f"{task.distance / task.bits:.3%}" if task.bits else "-",
+            ", ".join(beside),
+        )
+    return table
+
+
+def _table(title: str, *headings: str, min_width: int | None = None) -> Table:
+    """A table without rows; columns of numbers are aligned at the right."""
+    table = Table(title=title, min_width=min_width)
+    for heading in headings:
+        table.add_column(heading, justify="left" if heading in _LEFT else "right")
+    return table
 
 
 def _described(prior: dict[str, Any]) -> str:
@@ -83,7 +125,3 @@ def _fields(prior: dict[str, Any]) -> str:
 
 def _rate(value: float | None) -> str:
     return "-" if value is None else f"{value:.4f}"
-
-
-def _share(part: int, whole: int) -> str:
-    return f"{part / whole:.1%}" if whole else "-"

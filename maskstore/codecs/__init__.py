@@ -1,22 +1,33 @@
-"""One codec a file; each is a frozen dataclass with an id and a JSON configuration.
+"""Masks as bytes: one codec a file, each with an id, and the choice among them.
 
 An id stands for one byte format for ever: bytes written under an id by any version decode alike in every later one.
 """
 
-from maskstore.codecs.ans import Ans
+from maskstore.codecs.ans import Ans, counts_by_context
 from maskstore.codecs.base import Codec, EncodedLayer
-from maskstore.codecs.choice import LEVELS, Auto, encode_mask, estimate_bits, size_of
+from maskstore.codecs.choice import (
+    LEVELS,
+    AnyCodec,
+    CodecChoice,
+    codec_from_config,
+    codec_names,
+    codec_to_json,
+    encode_mask,
+    estimate_bits,
+    get_codec,
+    size_of,
+)
 from maskstore.codecs.gap import Gap
 from maskstore.codecs.mix import Mix
 from maskstore.codecs.raw import Raw
-from maskstore.codecs.registry import codec_from_config, codec_names, codec_to_json, get_codec
 from maskstore.codecs.zstd import Zstd
 
 __all__ = [
     "LEVELS",
     "Ans",
-    "Auto",
+    "AnyCodec",
     "Codec",
+    "CodecChoice",
     "EncodedLayer",
     "Gap",
     "Mix",
@@ -25,9 +36,9 @@ __all__ = [
     "codec_from_config",
     "codec_names",
     "codec_to_json",
+    "counts_by_context",
     "encode_mask",
     "estimate_bits",
     "get_codec",
-    "registry",
     "size_of",
 ]

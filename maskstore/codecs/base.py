@@ -1,13 +1,13 @@
 """What every codec promises."""
 
-from abc import ABC, abstractmethod
+from abc import abstractmethod
 from collections.abc import Callable
-from dataclasses import asdict
-from typing import Any, ClassVar, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from maskstore._configured import Configured
 from maskstore.errors import CorruptError
 from maskstore.masks import LayerSpec
 from maskstore.priors import Contexts
@@ -20,19 +20,26 @@ class EncodedLayer(NamedTuple):
     payload: bytes
 
 
+class Plan(NamedTuple):
+    """How a codec would code a layer, before it does."""
+
+    bits: float
+    """What that would take, estimated."""
+    encode: Callable[[], EncodedLayer]
+    """Codes the layer; what was found for the estimate is not looked for again."""
+
+
 ContextSource = Callable[[], Contexts]
 """Contexts cost time, so a codec is handed a function and calls it only if it conditions on them."""
 
 
-class Codec(ABC):
+class Codec(Configured):
     """Base of all codecs. `decode_layer(encode_layer(words)) == words`, given the same layer and contexts.
 
     Codecs code one layer at a time, so that one layer can be read without the others. `words` are packed bits as
     `maskstore.masks.bits` defines them, `(layer.words,)` uint64. Decoding foreign bytes gives the right bits or raises
     `CorruptError`; it never allocates more than a small multiple of the declared bits.
     """
-
-    id: ClassVar[str]
 
     @abstractmethod
     def encode_layer(self, words: NDArray[np.uint64], layer: LayerSpec, contexts: ContextSource) -> EncodedLayer:
@@ -41,10 +48,6 @@ class Codec(ABC):
     @abstractmethod
     def decode_layer(self, coded: EncodedLayer, layer: LayerSpec, contexts: ContextSource) -> NDArray[np.uint64]:
         """The packed words of one layer; CorruptError if the bytes are not what this codec writes."""
-
-    def to_config(self) -> dict[str, Any]:
-        """A JSON-ready dict: the id and the fields."""
-        return {"id": self.id, **asdict(self)}  # type: ignore[call-overload]
 
 
 class EntropyCodec(Codec):

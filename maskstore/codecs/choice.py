@@ -1,21 +1,21 @@
-"""`auto`: not a format but a choice; the record names the codec that was chosen."""
+"""Which codec codes a mask: the one that was named, or the one that `CodecChoice` finds to need the fewest bytes."""
 
+import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from functools import cache
-from typing import ClassVar
+from functools import cache, lru_cache, partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from maskstore.codecs import ans, gap
+from maskstore._configured import from_config
 from maskstore.codecs.ans import Ans
-from maskstore.codecs.base import Codec, ContextSource, EncodedLayer
+from maskstore.codecs.base import Codec, EncodedLayer, Plan
 from maskstore.codecs.gap import Gap
 from maskstore.codecs.mix import Mix
 from maskstore.codecs.raw import Raw
 from maskstore.codecs.zstd import Zstd
-from maskstore.errors import CodecError
+from maskstore.errors import CodecError, UnknownCodecError
 from maskstore.masks import Mask, bits
 from maskstore.priors import Contexts, Prior
 
@@ -23,104 +23,182 @@ LayerContexts = Callable[[int], Contexts]
 """The contexts of a layer, by its index."""
 
 LEVELS = ("fast", "max")
+_RAW, _ZSTD, _GAP, _ANS, _MIX = Raw(), Zstd(), Gap(), Ans(), Mix()
 _SAMPLE_WORDS = 1 << 13
 _SPARSE = 64  # with fewer rarer bits than one in so many gap decodes faster than ans, with more slower;
 _WORTH = 1.005  # then it has to save this much
 _NEAR = 1.1  # how much more than the best so far a sample may promise and still be looked into,
 _SLACK = 1024  # and these bits, since small masks are quickly tried
+_NO_BITS = Plan(0.0, partial(EncodedLayer, b"", b""))
 
 
 @dataclass(frozen=True)
-class Auto(Codec):
-    """Chooses the codec that codes a mask in the fewest bytes, without coding it by each.
+class CodecChoice:
+    """Chooses the codec that codes a mask in the fewest bytes, without coding it by each. Not a codec itself.
 
     Level "fast" estimates `raw`, `ans` and `gap` from counts, and codes with the best; `zstd` is coded too where a
-    sample says that it could win. Level "max" also codes with `mix`, which takes a hundred times as long.
+    sample says that it could win. Level "max" also codes with `mix`, which takes a hundred times as long. A bank takes
+    a choice wherever it takes a codec; "auto" stands for level "fast", "max" for level "max".
+
+    Args:
+        level: "fast" or "max".
+
+    Raises:
+        CodecError: For another level.
+
+    Examples:
+        A sparse mask and a dense one of independent bits:
+
+        >>> import numpy as np
+        >>> from maskstore import Mask, Uniform
+        >>> from maskstore.codecs import CodecChoice, encode_mask, size_of
+        >>> noise = np.random.default_rng(0).random((300, 784))
+        >>> for density in (0.001, 0.5):
+        ...     mask = Mask.from_dense({"fc1": noise < density})
+        ...     codec, layers = encode_mask(CodecChoice("fast"), mask, Uniform())
+        ...     print(codec.id, round(8 * size_of(layers) / mask.spec.bits, 2), "bits a parameter")
+        gap 0.01 bits a parameter
+        raw 1.0 bits a parameter
     """
 
     level: str = "fast"
 
-    id: ClassVar[str] = "auto"
-
     def __post_init__(self) -> None:
         if self.level not in LEVELS:
-            raise CodecError(f"codec auto: expected level {' or '.join(LEVELS)}, found {self.level!r:.40}")
+            raise CodecError(f"a choice of codecs: expected level {' or '.join(LEVELS)}, found {self.level!r:.40}")
 
     def encode(self, mask: Mask, prior: Prior, bases: Sequence[Mask] = ()) -> tuple[Codec, list[EncodedLayer]]:
         """The chosen codec, and the mask's layers coded by it; `bases` are the masks that the prior refers to."""
-        contexts = cache(lambda index: prior.contexts(mask.spec, index, bases))  # dear to make, and used twice
-        estimates: list[tuple[float, Codec]] = [(_raw_bits(mask), Raw()), (_ans_bits(mask, contexts), Ans())]
-        if _gap_ratio(mask) * mask.spec.bits < _NEAR * min(bound for bound, _ in estimates) + _SLACK:
-            slow = _SPARSE * min(mask.ones, mask.spec.bits - mask.ones) > mask.spec.bits
-            estimates.append((_gap_bits(mask) * (_WORTH if slow else 1), Gap()))
-        expected, likely = min(estimates, key=lambda estimate: estimate[0])
-        tried: list[Codec] = [likely]
-        if _zstd_ratio(mask) * mask.spec.bits < _NEAR * expected + _SLACK:
-            tried.append(Zstd())
+        from maskstore.codecs.coders import (
+            gap_loop,
+        )  # Numba is imported where it is used: `import maskstore` stays quick
+
+        contexts = cache(lambda index: prior.contexts(mask.spec, index, bases))
+        size = mask.spec.bits
+        plans: list[Plan] | None = None
+        expected: float = sum(8 * layer.bytes for layer in mask.spec.layers)
+        likely: Codec = _RAW
+        if (found := _bits_of(by_ans := _ans_plans(mask, contexts))) < expected:
+            expected, likely, plans = found, _ANS, by_ans
+        sample = _sample(mask)
+        if _gap_ratio(sample) * size < _NEAR * expected + _SLACK:
+            by_gap = [
+                gap_loop.plan(mask.words[layer.packed], layer.size) if layer.size else _NO_BITS
+                for layer in mask.spec.layers
+            ]
+            slow = _SPARSE * min(mask.ones, size - mask.ones) > size
+            if (found := _bits_of(by_gap) * (_WORTH if slow else 1)) < expected:
+                expected, likely, plans = found, _GAP, by_gap
+        tried = [(likely, _encode(likely, mask, contexts) if plans is None else [plan.encode() for plan in plans])]
+        if _zstd_ratio(sample) * size < _NEAR * expected + _SLACK:
+            tried.append((_ZSTD, _encode(_ZSTD, mask, contexts)))
         if self.level == "max":
-            tried.append(Mix())
-        coded = [(codec, _encode(codec, mask, contexts)) for codec in tried]
-        return min(coded, key=lambda candidate: size_of(candidate[1]))
-
-    def encode_layer(self, words: NDArray[np.uint64], layer: object, contexts: ContextSource) -> EncodedLayer:
-        """Auto chooses for a whole mask: call `encode`."""
-        raise CodecError("codec auto: expected a whole mask to choose for, found a single layer")
-
-    def decode_layer(self, coded: EncodedLayer, layer: object, contexts: ContextSource) -> NDArray[np.uint64]:
-        """Nothing is ever stored under this id."""
-        raise CodecError("codec auto: expected the codec that was chosen, found auto in a record")
+            tried.append((_MIX, _encode(_MIX, mask, contexts)))
+        return min(tried, key=lambda candidate: size_of(candidate[1]))
 
 
-def encode_mask(codec: Codec, mask: Mask, prior: Prior, bases: Sequence[Mask] = ()) -> list[EncodedLayer]:
-    """All layers of a mask under one codec that codes layer by layer; `bases`: the masks that the prior refers to."""
-    return _encode(codec, mask, lambda index: prior.contexts(mask.spec, index, bases))
+AnyCodec = str | Codec | CodecChoice
+"""What a caller may ask for: a codec's id, "auto", "max", a codec or a choice."""
+_CODECS: dict[str, type[Codec]] = {codec.id: codec for codec in (Raw, Zstd, Gap, Ans, Mix)}
+_CHOICES = {"auto": CodecChoice("fast"), "max": CodecChoice("max")}
+
+
+def encode_mask(
+    codec: AnyCodec, mask: Mask, prior: Prior, bases: Sequence[Mask] = ()
+) -> tuple[Codec, list[EncodedLayer]]:
+    """A mask as bytes.
+
+    Args:
+        codec: What to code by; a choice looks at the mask first.
+        mask: The mask.
+        prior: What encoder and decoder know about it.
+        bases: The masks that the prior refers to.
+
+    Returns:
+        The codec that was used, which is `codec` itself unless that is a choice, and the mask's layers in order.
+
+    Raises:
+        UnknownCodecError: For an id that this version does not know.
+    """
+    chosen = get_codec(codec)
+    if isinstance(chosen, CodecChoice):
+        return chosen.encode(mask, prior, bases)
+    return chosen, _encode(chosen, mask, lambda index: prior.contexts(mask.spec, index, bases))
+
+
+def codec_names() -> tuple[str, ...]:
+    """What `get_codec` takes: the ids of all codecs that this version knows, and the names of the choices."""
+    return (*_CODECS, *_CHOICES)
+
+
+def get_codec(codec: AnyCodec) -> Codec | CodecChoice:
+    """The codec of an id, with its default settings, or the choice of a name; a codec or choice is given back.
+
+    UnknownCodecError for anything else.
+    """
+    if isinstance(codec, Codec | CodecChoice):
+        return codec
+    if codec in _CHOICES:
+        return _CHOICES[codec]
+    if codec in _CODECS:
+        return _CODECS[codec]()
+    raise UnknownCodecError(f"codec {codec!r:.40}: expected one of {', '.join(codec_names())}")
+
+
+@lru_cache(maxsize=64)
+def codec_to_json(codec: Codec) -> str:
+    """Compact JSON of a codec's id and settings."""
+    return json.dumps(codec.to_config(), separators=(",", ":"))
+
+
+def codec_from_config(config: object) -> Codec:
+    """The codec that a JSON object describes; UnknownCodecError, or CodecError for settings it does not take."""
+    return from_config(config, _CODECS, "codec", UnknownCodecError)
 
 
 def estimate_bits(mask: Mask, prior: Prior, bases: Sequence[Mask] = ()) -> float:
     """What `ans` would need for a mask, in bits, to compare priors by."""
-    return _ans_bits(mask, lambda index: prior.contexts(mask.spec, index, bases))
+    return _bits_of(_ans_plans(mask, lambda index: prior.contexts(mask.spec, index, bases)))
 
 
-def size_of(layers: list[EncodedLayer]) -> int:
+def size_of(layers: Sequence[EncodedLayer]) -> int:
     """Bytes of side information and payload together."""
     return sum(len(layer.side) + len(layer.payload) for layer in layers)
 
 
 def _encode(codec: Codec, mask: Mask, contexts: LayerContexts) -> list[EncodedLayer]:
     return [
-        codec.encode_layer(mask.words[layer.packed], layer, lambda index=index: contexts(index))  # type: ignore[misc]
-        for index, layer in enumerate(mask.spec)
+        codec.encode_layer(mask.words[layer.packed], layer, partial(contexts, index))
+        for index, layer in enumerate(mask.spec.layers)
     ]
 
 
-def _raw_bits(mask: Mask) -> float:
-    return 8.0 * sum(layer.bytes for layer in mask.spec)
+def _ans_plans(mask: Mask, contexts: LayerContexts) -> list[Plan]:
+    from maskstore.codecs.coders import rans
+
+    return [
+        rans.plan(mask.words[layer.packed], contexts(index)) if layer.size else _NO_BITS
+        for index, layer in enumerate(mask.spec.layers)
+    ]
 
 
-def _ans_bits(mask: Mask, contexts: LayerContexts) -> float:
-    return sum(
-        ans.estimate_bits(mask.words[layer.packed], contexts(index))
-        for index, layer in enumerate(mask.spec)
-        if layer.size
-    )
+def _bits_of(plans: Sequence[Plan]) -> float:
+    return sum(plan.bits for plan in plans)
 
 
-def _gap_bits(mask: Mask) -> float:
-    return sum(gap.estimate_bits(mask.words[layer.packed], layer.size) for layer in mask.spec)
-
-
-def _zstd_ratio(mask: Mask) -> float:
+def _zstd_ratio(sample: NDArray[np.uint64]) -> float:
     """Compressed size of a sample, as a fraction of its packed size; a quicker level would hide runs of equal bits."""
     import zstandard
 
-    sample = bits.as_bytes(_sample(mask)).tobytes()
-    return len(zstandard.ZstdCompressor(level=Zstd().level).compress(sample)) / max(1, len(sample))
+    packed = bits.as_bytes(sample).tobytes()
+    return len(zstandard.ZstdCompressor(level=_ZSTD.level).compress(packed)) / max(1, len(packed))
 
 
-def _gap_ratio(mask: Mask) -> float:
+def _gap_ratio(sample: NDArray[np.uint64]) -> float:
     """What gap would need for a sample, as a fraction of its packed size."""
-    sample = _sample(mask)
-    return gap.estimate_bits(sample, 64 * sample.size) / max(1, 64 * sample.size)
+    from maskstore.codecs.coders import gap_loop
+
+    return gap_loop.plan(sample, 64 * sample.size).bits / (64 * sample.size) if sample.size else 0.0
 
 
 def _sample(mask: Mask) -> NDArray[np.uint64]:

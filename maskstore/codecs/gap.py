@@ -13,86 +13,54 @@ from numpy.typing import NDArray
 
 from maskstore.codecs.base import ContextSource, EncodedLayer, EntropyCodec
 from maskstore.errors import CorruptError
-from maskstore.masks import LayerSpec, bits
+from maskstore.files import Cursor
+from maskstore.masks import LayerSpec
 
 
 @dataclass(frozen=True)
 class Gap(EntropyCodec):
-    """Sparse coding: within a fraction of a per cent of the entropy for independent bits of any density."""
+    """Sparse coding: within a fraction of a per cent of the entropy for independent bits of any density.
+
+    Decodes faster than any other codec where one bit in a hundred is set, or is not.
+
+    Examples:
+        >>> import numpy as np
+        >>> from maskstore import Mask, Uniform
+        >>> from maskstore.codecs import Gap, encode_mask, size_of
+        >>> mask = Mask.from_dense({"fc1": np.random.default_rng(0).random((300, 784)) < 0.01})
+        >>> _, layers = encode_mask(Gap(), mask, Uniform())
+        >>> size_of(layers), mask.nbytes
+        (2413, 29400)
+    """
 
     id: ClassVar[str] = "gap"
 
     def _encode(self, words: NDArray[np.uint64], layer: LayerSpec, contexts: ContextSource) -> EncodedLayer:
-        """Find the rarer kind of bit and code the gaps between its places."""
-        from maskstore.codecs.coders import gap_loop as gaps
+        from maskstore.codecs.coders import gap_loop
 
-        where, flipped, digits = _measure(words, layer.size)
-        head = _write_leb128(2 * where.size + flipped)
-        if not where.size:
-            return EncodedLayer(head, b"")
-        return EncodedLayer(head + bytes([digits]), gaps.encode(where, layer.size, digits))
+        return gap_loop.code(layer.size, *gap_loop.measure(words, layer.size))
 
     def _decode(
         self, coded: EncodedLayer, layer: LayerSpec, contexts: ContextSource, words: NDArray[np.uint64]
     ) -> None:
         """Every position must lie inside the layer, and every byte must have been needed."""
-        value, used = _read_leb128(coded.side)
+        from maskstore.codecs.coders import gap_loop, range_coder
+
+        cursor = Cursor(coded.side, f"layer {layer.name!r}")
+        value = cursor.leb128()
         count, flipped = value >> 1, value & 1
-        side = used + (1 if count else 0)
-        if not used or len(coded.side) != side or 2 * count > layer.size or (not count and coded.payload):
+        if cursor.left != (count > 0) or 2 * count > layer.size or (not count and coded.payload):
             raise CorruptError(f"layer {layer.name!r}: expected the number of rarer bits, at most half of {layer.size},"
                                " and their longest gap's digits, found other bytes")  # fmt: skip
         if count:
-            from maskstore.codecs.coders import gap_loop as gaps
-            from maskstore.codecs.coders import range_coder as rangecoder
-
-            digits = coded.side[used]
-            if digits > layer.size.bit_length() or rangecoder.fewest_bytes(count * digits) > len(coded.payload):
+            digits = coded.side[-1]
+            if digits > layer.size.bit_length() or range_coder.fewest_bytes(count * digits) > len(coded.payload):
                 raise CorruptError(f"layer {layer.name!r}: expected {count} gaps of {digits} digits in "
                                    f"{len(coded.payload)} bytes, which cannot hold them")  # fmt: skip
-            if not gaps.decode(coded.payload, count, layer.size, digits, words):
+            data, model = range_coder.as_array(coded.payload), gap_loop.model(layer.size, count, digits)
+            if not gap_loop.decode(data, count, layer.size, digits, *model, words):
                 raise CorruptError(f"layer {layer.name!r}: expected gaps that end inside the layer, found others")
         if flipped:
             np.invert(words, out=words)
             if layer.size % 64:
                 words[-1] &= np.uint64((1 << layer.size % 64) - 1)
-
-
-def estimate_bits(words: NDArray[np.uint64], size: int) -> float:
-    """What `Gap` would need for a layer, in bits: within a few per cent of what it then takes."""
-    if size == 0:
-        return 0.0
-    from maskstore.codecs.coders import gap_loop as gaps
-
-    where, flipped, digits = _measure(words, size)
-    head = len(_write_leb128(2 * where.size + flipped))
-    return 8.0 * head + (gaps.estimate_bits(where, size, digits) + 16 if where.size else 0)
-
-
-def _measure(words: NDArray[np.uint64], size: int) -> tuple[NDArray[np.int64], bool, int]:
-    """(places of the rarer kind of bit, whether that kind is 0, binary digits of the longest gap)."""
-    from maskstore.codecs.coders import gap_loop as gaps
-
-    ones = bits.popcount(words)
-    flipped = 2 * ones > size
-    where = gaps.positions(words, size, size - ones if flipped else ones, flipped)
-    longest = int(np.diff(where, prepend=-1).max()) - 1 if where.size else 0
-    return where, flipped, longest.bit_length()
-
-
-def _write_leb128(value: int) -> bytes:
-    out = bytearray()
-    while value >= 128:
-        out.append(value & 127 | 128)
-        value >>= 7
-    return bytes([*out, value])
-
-
-def _read_leb128(data: bytes) -> tuple[int, int]:
-    """(value, bytes used); no bytes used if `data` does not begin with one in its shortest form."""
-    value = 0
-    for i, byte in enumerate(data[:10]):
-        value |= (byte & 127) << 7 * i
-        if byte < 128:
-            return (value, i + 1) if byte or i == 0 else (0, 0)
-    return 0, 0

@@ -12,7 +12,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from maskstore.codecs import tables
+from maskstore.codecs.ans import counts_by_context
 from maskstore.codecs.base import ContextSource, EncodedLayer, EntropyCodec
 from maskstore.errors import CorruptError
 from maskstore.masks import LayerSpec
@@ -21,21 +21,35 @@ from maskstore.priors import Contexts
 
 @dataclass(frozen=True)
 class Mix(EntropyCodec):
-    """Adaptive coding: the prior's contexts, rows, columns and learned factors, mixed bit by bit."""
+    """Adaptive coding: the prior's contexts, rows, columns and learned factors, mixed bit by bit.
+
+    Coding and decoding take about a microsecond a bit.
+
+    Examples:
+        Rows of different densities, which no prior told of, are learned while they pass:
+
+        >>> import numpy as np
+        >>> from maskstore import Mask, Uniform
+        >>> from maskstore.codecs import Ans, Mix, encode_mask, size_of
+        >>> rng = np.random.default_rng(0)
+        >>> mask = Mask.from_dense({"fc1": rng.random((100, 200)) < rng.random((100, 1))})
+        >>> [size_of(encode_mask(codec, mask, Uniform())[1]) for codec in (Ans(), Mix())]
+        [2510, 2066]
+    """
 
     id: ClassVar[str] = "mix"
 
     def _encode(self, words: NDArray[np.uint64], layer: LayerSpec, contexts: ContextSource) -> EncodedLayer:
         """Code the layer both ways round and keep the shorter."""
-        from maskstore.codecs.coders import mix_model as mixing
-        from maskstore.codecs.coders import rans
+        from maskstore.codecs import tables
+        from maskstore.codecs.coders import mix_model
 
         known = contexts()
-        table, _ = tables.choose(rans.count(known.ids, words, known.levels * known.classes), known)
-        leans, directions = _leans(table, known), _directions(known)
+        table, _ = tables.choose(counts_by_context(words, known), known)
+        model = mix_model.Known(known.ids, table.log_odds(known), _directions(known), _matrix(layer))
         ways = [
-            (mixing.encode(words, known.ids, leans, directions, _matrix(layer), turned), turned)
-            for turned in ([False, True] if min(_matrix(layer)) > 1 else [False])
+            (mix_model.encode(words, model, turned), turned)
+            for turned in ([False, True] if min(model.shape) > 1 else [False])
         ]
         payload, turned = min(ways, key=lambda way: len(way[0]))
         return EncodedLayer(bytes([turned << 4 | table.form]) + table.write(), payload)
@@ -46,17 +60,16 @@ class Mix(EntropyCodec):
         """The range coder must end inside its interval with every byte used, or the bytes are corrupt."""
         if not coded.side or coded.side[0] >> 5:
             raise CorruptError(f"layer {layer.name!r}: expected the side information of mix, found other bytes")
-        from maskstore.codecs.coders import mix_model as mixing
-        from maskstore.codecs.coders import range_coder as rangecoder
+        from maskstore.codecs import tables
+        from maskstore.codecs.coders import mix_model, range_coder
 
-        if rangecoder.fewest_bytes(layer.size) > len(coded.payload):
+        if range_coder.fewest_bytes(layer.size) > len(coded.payload):
             raise CorruptError(f"layer {layer.name!r}: expected more than {len(coded.payload)} bytes "
                                f"for {layer.size} bits")  # fmt: skip
         known = contexts()
-        turned = bool(coded.side[0] >> 4)
         table = tables.read_table(coded.side[0] & 15, coded.side[1:], known)
-        leans, directions = _leans(table, known), _directions(known)
-        if not mixing.decode(coded.payload, known.ids, leans, directions, _matrix(layer), turned, words):
+        model = mix_model.Known(known.ids, table.log_odds(known), _directions(known), _matrix(layer))
+        if not mix_model.decode(coded.payload, model, bool(coded.side[0] >> 4), words):
             raise CorruptError(f"layer {layer.name!r}: expected the coder to end in its interval, found it elsewhere")
 
 
@@ -64,11 +77,6 @@ def _matrix(layer: LayerSpec) -> tuple[int, int]:
     """(rows, columns) of a layer: its first size and the product of the others; one row if it has one dimension."""
     rows = layer.shape[0] if len(layer.shape) > 1 else 1
     return rows, layer.size // rows
-
-
-def _leans(table: tables.Table, known: Contexts) -> NDArray[np.int64]:
-    """Log-odds of a 1 in every context in units of 2**-12, shape `(levels * classes,)`."""
-    return (table.points(known) - tables.POINTS // 2) * 512
 
 
 def _directions(known: Contexts) -> NDArray[np.int64]:

@@ -13,7 +13,17 @@ from maskstore.masks import LayerSpec, bits
 
 @dataclass(frozen=True)
 class Raw(Codec):
-    """Bit-packing, one bit a parameter: never smaller, always the fastest."""
+    """Bit-packing, one bit a parameter: never smaller, always the fastest.
+
+    Examples:
+        >>> import numpy as np
+        >>> from maskstore import Mask, Uniform
+        >>> from maskstore.codecs import Raw, encode_mask
+        >>> mask = Mask.from_dense({"fc1": np.array([[1, 0, 0], [1, 1, 0]])})
+        >>> codec, (layer,) = encode_mask(Raw(), mask, Uniform())
+        >>> layer.payload.hex()
+        '19'
+    """
 
     id: ClassVar[str] = "raw"
 

@@ -14,7 +14,19 @@ from maskstore.masks import LayerSpec, bits
 
 @dataclass(frozen=True)
 class Zstd(Codec):
-    """One Zstandard frame a layer (RFC 8878), with its content size in the frame header."""
+    """One Zstandard frame a layer (RFC 8878), with its content size in the frame header.
+
+    Examples:
+        It pays where a mask repeats itself:
+
+        >>> import numpy as np
+        >>> from maskstore import Mask, Uniform
+        >>> from maskstore.codecs import Zstd, encode_mask, size_of
+        >>> mask = Mask.from_dense({"fc1": np.tile(np.random.default_rng(0).random(777) < 0.5, (200, 1))})
+        >>> _, layers = encode_mask(Zstd(level=19), mask, Uniform())
+        >>> size_of(layers) < 0.05 * mask.nbytes
+        True
+    """
 
     level: int = 9
     """Compression level, 1 to 22; decoding does not depend on it."""

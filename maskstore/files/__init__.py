@@ -1,18 +1,21 @@
-"""Files in general: replaced whole or not at all, strict JSON, safe .npz, names, varints. Knows no mask."""
+"""Files in general: written whole or not at all, names, integers and JSON in them, .npz read safely. Knows no mask."""
 
-from maskstore.files.atomic import new_file_mode, publish, replacing, sync_folder
+from maskstore.files.atomic import publish, replacing, sync_folder
 from maskstore.files.json_files import read_json, typed, write_json
-from maskstore.files.names import check_name, is_name
+from maskstore.files.names import check_known, nearest
 from maskstore.files.npz import read_npz, write_npz
-from maskstore.files.os_errors import named_os_errors
-from maskstore.files.strict_json import encode_meta, parse_json, parse_object
+from maskstore.files.os_errors import named_os_error, named_os_errors
+from maskstore.files.values import Cursor, check_name, encode_meta, is_name, parse_json, parse_object, write_leb128
 
 __all__ = [
+    "Cursor",
+    "check_known",
     "check_name",
     "encode_meta",
     "is_name",
+    "named_os_error",
     "named_os_errors",
-    "new_file_mode",
+    "nearest",
     "npz",
     "parse_json",
     "parse_object",
@@ -23,5 +26,6 @@ __all__ = [
     "sync_folder",
     "typed",
     "write_json",
+    "write_leb128",
     "write_npz",
 ]

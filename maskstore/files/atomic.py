@@ -12,24 +12,22 @@ from maskstore.files.os_errors import named_os_errors
 
 @contextmanager
 def replacing(path: Path, *, overwrite: bool) -> Iterator[Path]:
-    """A scratch path in the same folder; when the block ends, its content is synced and takes the name `path`.
+    """A path for a new file; when the block ends, the file that is there is synced and takes the name `path`.
 
-    BankExistsError if there is a file already and `overwrite` is not set; after an error nothing is left behind.
+    The new path is in a folder of its own beside `path`, which goes in the end with all that is in it. After an error
+    nothing is left behind. BankExistsError if there is a file at `path` and `overwrite` is not set.
     """
     if path.exists() and not overwrite:
         raise _taken(path)
-    with named_os_errors(path):
-        handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".new", dir=path.parent)
-        os.close(handle)
-        scratch = Path(name)
-        try:
-            yield scratch
-            with scratch.open("rb") as file:
-                os.fsync(file.fileno())
-            os.chmod(scratch, new_file_mode())
-            publish(scratch, path, overwrite=overwrite)
-        finally:
-            scratch.unlink(missing_ok=True)
+    with (
+        named_os_errors(path),
+        tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".new", dir=path.parent) as folder,
+    ):
+        scratch = Path(folder) / path.name
+        yield scratch
+        with scratch.open("rb") as file:
+            os.fsync(file.fileno())
+        publish(scratch, path, overwrite=overwrite)
 
 
 def publish(scratch: Path, path: Path, *, overwrite: bool) -> None:
@@ -52,14 +50,7 @@ def publish(scratch: Path, path: Path, *, overwrite: bool) -> None:
 
 
 def _taken(path: Path) -> BankExistsError:
-    return BankExistsError(f"{path}: expected no file at this path, found one (use --overwrite to replace it)")
-
-
-def new_file_mode() -> int:
-    """The permissions of a file that `open` makes; those of `mkstemp` are its owner's alone."""
-    mask = os.umask(0)
-    os.umask(mask)
-    return 0o666 & ~mask
+    return BankExistsError(f"{path}: expected no file at this path, found one (`overwrite=True` replaces it)")
 
 
 def sync_folder(folder: Path) -> None:

@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskstore.errors import BankNotFoundError, ForeignFileError
+from maskstore.errors import BankNotFoundError, ForeignFileError, one_line
 from maskstore.files.atomic import replacing
 
 _MAX_HEADER = 10_000
@@ -31,7 +31,7 @@ def read_npy(stream: IO[bytes], size: int, what: str) -> NDArray[Any]:
     except ForeignFileError:
         raise
     except Exception as error:  # the header is evaluated as Python literals, which fails in many ways
-        raise ForeignFileError(f"{what}: expected an .npy header, found: {_line(error)}") from None
+        raise ForeignFileError(f"{what}: expected an .npy header, found: {one_line(error)}") from None
     if dtype.hasobject:
         raise ForeignFileError(f"{what}: expected plain arrays, found Python objects, which only unpickling could read")
     if dtype.kind not in "biuf":
@@ -78,7 +78,7 @@ def read_npz(path: Path, *, compressed: bool = True) -> dict[str, NDArray[Any]]:
     except ForeignFileError:
         raise
     except Exception as error:  # zipfile and zlib raise half a dozen types on damaged files
-        raise ForeignFileError(f"{path}: expected an .npz file of plain arrays, found: {_line(error)}") from None
+        raise ForeignFileError(f"{path}: expected an .npz file of plain arrays, found: {one_line(error)}") from None
     return arrays
 
 
@@ -107,7 +107,3 @@ def _check_members(members: list[zipfile.ZipInfo], path: Path, compressed: bool)
     total, limit = sum(member.file_size for member in members), _DEFLATE_RATIO * path.stat().st_size
     if total > limit:
         raise ForeignFileError(f"{path}: expected members of at most {limit} bytes together, found {total} claimed")
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:200] or type(error).__name__

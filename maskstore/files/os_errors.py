@@ -20,13 +20,14 @@ def named_os_errors(path: Path) -> Iterator[None]:
     """Turn the operating system's errors about the file at `path` into named ones."""
     try:
         yield
+    except MaskStoreError:
+        raise
     except OSError as error:
-        if isinstance(error, MaskStoreError):
-            raise
-        raise _named(error, path) from error
+        raise named_os_error(error, path) from error
 
 
-def _named(error: OSError, path: Path) -> MaskStoreError:
+def named_os_error(error: OSError, path: Path) -> MaskStoreError:
+    """The named error for one of the operating system's about the file at `path`."""
     if isinstance(error, FileNotFoundError):
         return BankNotFoundError(f"{path}: expected an existing folder and file, found none")
     if isinstance(error, FileExistsError):

@@ -8,6 +8,7 @@ from maskstore.interop.diff import BankDiff, TaskDiff, diff_banks, diff_tasks
 from maskstore.interop.exchange import write_npz, write_safetensors
 from maskstore.interop.merging import filling, merge, store
 from maskstore.interop.model import LAYOUTS, ForeignMasks, ForeignTask, ReadOptions, read_shapes
+from maskstore.interop.open import open_source
 from maskstore.interop.shards import ShardReader, write_shard
 
 __all__ = [
@@ -23,6 +24,7 @@ __all__ = [
     "exchange",
     "filling",
     "merge",
+    "open_source",
     "read_masks",
     "read_shapes",
     "store",

@@ -21,8 +21,28 @@ _START = 512
 def read_masks(path: str | os.PathLike[str], options: ReadOptions | None = None) -> ForeignMasks:
     """All masks of a file that another program wrote, packed.
 
-    Torch files are read under `weights_only`; nothing is ever unpickled otherwise. ForeignFileError names what was
-    found in a file that cannot be read, ImportOptionError what must be said about one that could be.
+    The kind of file is told by its content: torch, .npz, .npy or safetensors. Torch files are read under
+    `weights_only`; nothing in a file is ever run.
+
+    Args:
+        path: The file.
+        options: What the file itself does not say, such as the shapes of packed layers.
+
+    Returns:
+        The masks by task, their spec, and what the file says about them. `store` puts them into a bank.
+
+    Raises:
+        ForeignFileError: The file holds no masks in a known layout; the message says what was found.
+        ImportOptionError: An option is missing, or contradicts the file.
+
+    Examples:
+        >>> import numpy as np, tempfile
+        >>> from maskstore.interop import ReadOptions, read_masks
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     np.savez(f"{folder}/pruned.npz", fc1=np.eye(4, dtype=bool), fc2=np.ones((2, 4), dtype=bool))
+        ...     found = read_masks(f"{folder}/pruned.npz", ReadOptions(name="task-0"))
+        >>> found.layout, [(task.name, task.mask.ones) for task in found.tasks]
+        ('arrays', [('task-0', 12)])
     """
     options, path = options or ReadOptions(), Path(path)
     with named_os_errors(path):
@@ -42,7 +62,7 @@ def container_of(path: Path) -> str:
     with path.open("rb") as file:
         start = file.read(_START)
     if start.startswith((b"SQLite format 3\0", MAGIC)):
-        raise ForeignFileError(f"{path}: expected a foreign file, found a bank or shard (use: maskstore merge)")
+        raise ForeignFileError(f"{path}: expected a foreign file, found a bank or shard (`merge` takes those)")
     if start.startswith(b"\x93NUMPY"):
         return "npy"
     if start.startswith(b"PK\x03\x04"):
@@ -114,7 +134,7 @@ def _read_npz(path: Path, options: ReadOptions) -> ForeignMasks:
 
 def _read_npy(path: Path, options: ReadOptions) -> ForeignMasks:
     if options.layout not in ("auto", "tall-masks"):
-        raise ImportOptionError(f"{path}: expected --format tall-masks for an .npy file, found {options.layout}")
+        raise ImportOptionError(f"{path}: expected layout tall-masks for an .npy file, found {options.layout}")
     return layouts.read_vectors(layouts.rows_of(npz.read_npy_file(path), path), path, options)
 
 
@@ -128,20 +148,14 @@ def _read_safetensors(path: Path, options: ReadOptions) -> ForeignMasks:
 def _read_named(arrays: Arrays, path: Path, options: ReadOptions) -> ForeignMasks:
     if not arrays:
         raise ForeignFileError(f"{path}: expected named arrays, found none")
-    match options.layout:
-        case "prune":
-            return layouts.read_pruned(arrays, path, options)
-        case "tall-masks":
-            return layouts.read_vectors(arrays, path, options)
-        case "arrays":
-            return layouts.read_arrays(arrays, path, options)
-        case "auto":
-            if layouts.is_pruned(arrays):
-                return layouts.read_pruned(arrays, path, options)
-            if layouts.is_vectors(arrays, options):
-                return layouts.read_vectors(arrays, path, options)
-            return layouts.read_arrays(arrays, path, options)
-    raise ForeignFileError(f"{path}: expected a file of format {options.layout}, found one that cannot hold it")
+    layout = options.layout
+    if layout == "auto":
+        vectors = layouts.is_vectors(arrays, options)
+        layout = "prune" if layouts.is_pruned(arrays) else "tall-masks" if vectors else "arrays"
+    if layout not in _NAMED_READERS:
+        raise ForeignFileError(f"{path}: expected a file of format {layout}, found one that cannot hold it")
+    return _NAMED_READERS[layout](arrays, path, options)
 
 
+_NAMED_READERS = {"prune": layouts.read_pruned, "tall-masks": layouts.read_vectors, "arrays": layouts.read_arrays}
 _READERS = {"torch": _read_torch, "npz": _read_npz, "npy": _read_npy, "safetensors": _read_safetensors}

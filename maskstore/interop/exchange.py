@@ -7,36 +7,52 @@ significant bit first; `extras/ROW/NAME` are the tasks' extra arrays.
 import errno
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
+from maskstore import errors
 from maskstore.bank import MaskSource
-from maskstore.codecs import Codec, codec_from_config
-from maskstore.errors import (
-    BankFullError,
-    BankIOError,
-    CodecError,
-    ForeignFileError,
-    MaskStoreError,
-    MaskValueError,
-    UnknownCodecError,
-    UnknownPriorError,
-)
-from maskstore.files import npz, replacing
+from maskstore.codecs import codec_from_config
+from maskstore.errors import ForeignFileError, MaskStoreError, one_line
+from maskstore.files import npz, parse_json, replacing
 from maskstore.interop.model import Arrays, ForeignMasks, ForeignTask, ReadOptions
 from maskstore.masks import Mask, MaskSpec, bits
-from maskstore.priors import Prior, prior_from_config
+from maskstore.priors import prior_from_config
 
 HEADER = "maskstore"
 _LAYOUT_VERSION = 1
+T = TypeVar("T")
 
 
 def write_safetensors(source: MaskSource, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-    """Write all masks of a bank or shard; BankExistsError if there is a file and `overwrite` is not set."""
+    """Write all masks of a bank or shard to a safetensors file, whole or not at all. `read_masks` brings back the same.
+
+    Args:
+        source: An open bank or shard.
+        path: The file.
+        overwrite: Replace a file that is there.
+
+    Raises:
+        BankExistsError: There is a file, and `overwrite` is not set.
+        BankFullError: The disk is full.
+
+    Examples:
+        >>> import numpy as np, tempfile
+        >>> from maskstore import MaskBank, MaskSpec
+        >>> from maskstore.interop import read_masks, write_safetensors
+        >>> masks = {"fc1": np.arange(800).reshape(20, 40) % 10 == 0}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with MaskBank.create(f"{folder}/tasks.bank", MaskSpec.of(masks)) as bank:
+        ...         bank.put("task-0", masks)
+        ...         write_safetensors(bank, f"{folder}/tasks.safetensors")
+        ...     [task.name for task in read_masks(f"{folder}/tasks.safetensors").tasks]
+        ['task-0']
+    """
     from safetensors import SafetensorError
     from safetensors.numpy import save_file
 
@@ -50,12 +66,38 @@ def write_safetensors(source: MaskSource, path: str | os.PathLike[str], *, overw
 
 def _unwritten(path: Path, text: str) -> MaskStoreError:
     if any(f"os error {code})" in text for code in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)):
-        return BankFullError(f"{path}: expected room to write, found: {text[:160]}")
-    return BankIOError(f"{path}: expected to write there, found: {text[:160]}")
+        return errors.BankFullError(f"{path}: expected room to write, found: {text[:160]}")
+    return errors.BankIOError(f"{path}: expected to write there, found: {text[:160]}")
 
 
 def write_npz(source: MaskSource, path: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-    """The same arrays as a compressed .npz; the header is the array `maskstore`, its UTF-8 bytes."""
+    """Write all masks of a bank or shard to a compressed .npz file, whole or not at all. `read_masks` brings them back.
+
+    `masks/LAYER` is uint8 of shape `(tasks, ceil(size / 8))`, least significant bit first. The array `maskstore` holds
+    the UTF-8 bytes of a JSON header.
+
+    Args:
+        source: An open bank or shard.
+        path: The file.
+        overwrite: Replace a file that is there.
+
+    Raises:
+        BankExistsError: There is a file, and `overwrite` is not set.
+
+    Examples:
+        >>> import numpy as np, tempfile
+        >>> from maskstore import MaskBank, MaskSpec
+        >>> from maskstore.interop import write_npz
+        >>> masks = {"fc1": np.arange(800).reshape(20, 40) % 10 == 0}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with MaskBank.create(f"{folder}/tasks.bank", MaskSpec.of(masks)) as bank:
+        ...         bank.put("task-0", masks)
+        ...         write_npz(bank, f"{folder}/tasks.npz")
+        ...     with np.load(f"{folder}/tasks.npz") as arrays:
+        ...         packed = arrays["masks/fc1"]
+        >>> packed.shape, np.unpackbits(packed[0], bitorder="little").sum()
+        ((1, 100), np.uint64(80))
+    """
     arrays, header = to_arrays(source)
     arrays[HEADER] = np.frombuffer(header.encode(), dtype=np.uint8)
     npz.write_npz(Path(path), arrays, overwrite=overwrite)
@@ -71,7 +113,7 @@ def to_arrays(source: MaskSource) -> tuple[dict[str, NDArray[Any]], str]:
         if i == count:
             raise MaskStoreError(f"task {name!r}: expected {count} masks, found more (is another program writing?)")
         for layer in spec:
-            rows[layer.name][i] = mask.packed(layer.name)
+            rows[layer.name][i] = mask.layer_bytes(layer.name)
         info = source.info(name)
         extras = source.extras(name) if info.extras_bytes else {}
         arrays.update({f"extras/{i}/{key}": value for key, value in extras.items()})
@@ -102,7 +144,7 @@ def load_safetensors(path: Path) -> tuple[dict[str, NDArray[Any]], Any]:
             # tensors lie in the file by size of their type and name, and are given in that order
             arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 -- not a mapping
     except Exception as error:  # its own error for bad files; numpy's for types that numpy lacks
-        found = " ".join(str(error).split())[:160]
+        found = one_line(error)
         raise ForeignFileError(f"{path}: expected a safetensors file of numpy types, found: {found}") from None
     return arrays, None if text is None else _parsed(text, path)
 
@@ -114,7 +156,7 @@ def header_of(arrays: Arrays, path: Path) -> Any:
         return None
     if array.dtype != np.uint8 or array.ndim != 1:
         raise ForeignFileError(f"{path}: expected a header of bytes, found {array.dtype} of shape {array.shape}")
-    return _parsed(array.tobytes(), path)
+    return _parsed(array.tobytes().decode(errors="replace"), path)
 
 
 def from_arrays(arrays: Arrays, header: Any, path: Path, options: ReadOptions) -> ForeignMasks:
@@ -141,14 +183,18 @@ def from_arrays(arrays: Arrays, header: Any, path: Path, options: ReadOptions) -
                 extras = _extras(arrays, i, keys, path)
                 expected |= {f"extras/{i}/{key}" for key in extras}
                 mask = _row(arrays, spec, i, path)
-                read.append(ForeignTask(name, mask, own, extras, _codec(codec), _prior(prior)))
+                read.append(
+                    ForeignTask(
+                        name, mask, own, extras, _known(codec_from_config, codec), _known(prior_from_config, prior)
+                    )
+                )
             case _:
                 raise ForeignFileError(f"{path}: expected name, meta, codec, prior and extras of row {i}, found others")
     unknown = set(arrays) - expected - {HEADER}
     if unknown:
         raise ForeignFileError(f"{path}: expected only the header's arrays, found {sorted(unknown)[:4]}")
     names = options.task_names([task.name for task in read], path.stem)
-    named = (ForeignTask(**{**task.__dict__, "name": name}) for task, name in zip(read, names, strict=True))
+    named = (replace(task, name=name) for task, name in zip(read, names, strict=True))
     return ForeignMasks("maskstore", spec, tuple(named), meta)
 
 
@@ -168,7 +214,7 @@ def _row(arrays: Arrays, spec: MaskSpec, row: int, path: Path) -> Mask:
     for layer in spec:
         try:
             words[layer.packed] = bits.from_bytes(arrays[f"masks/{layer.name}"][row].tobytes(), layer.size)
-        except MaskValueError as error:
+        except errors.MaskValueError as error:
             raise ForeignFileError(f"{path}, masks/{layer.name}, row {row}: {error}") from None
     words.flags.writeable = False
     return Mask(spec, words)
@@ -181,22 +227,16 @@ def _extras(arrays: Arrays, row: int, keys: list[Any], path: Path) -> dict[str, 
     return {key: arrays[f"extras/{row}/{key}"] for key in keys}
 
 
-def _codec(config: Mapping[str, Any]) -> Codec | None:
+def _known(read: Callable[[object], T], config: Mapping[str, Any]) -> T | None:
+    """The codec or prior of a description; None for one that this version does not know: bits do not depend on it."""
     try:
-        return codec_from_config(config)
-    except (CodecError, UnknownCodecError):  # the bits do not depend on it
+        return read(config)
+    except (errors.CodecError, errors.UnknownCodecError, errors.UnknownPriorError):
         return None
 
 
-def _prior(config: Mapping[str, Any]) -> Prior | None:
+def _parsed(text: str, path: Path) -> Any:
     try:
-        return prior_from_config(config)
-    except (CodecError, UnknownPriorError):
-        return None
-
-
-def _parsed(text: str | bytes, path: Path) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError):
+        return parse_json(text)
+    except errors.CorruptError:
         raise ForeignFileError(f"{path}: expected a JSON header, found {text[:40]!r}") from None

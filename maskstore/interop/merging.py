@@ -1,16 +1,17 @@
 """Rows from one bank into another, without coding them anew; and banks that appear filled or not at all."""
 
-import tempfile
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from maskstore.bank import MaskBank, Record, clear_side_files, open_source, record
+from maskstore.bank import Maintenance, MaskBank, Record, clear_side_files, sealed
 from maskstore.errors import SpecError, TaskExistsError, TaskNotFoundError
-from maskstore.files import named_os_errors, publish
+from maskstore.files import replacing
 from maskstore.interop.model import ForeignMasks
+from maskstore.interop.open import open_source
 from maskstore.masks import Mask, MaskSpec
 
 
@@ -27,13 +28,11 @@ def filling(path: Path, spec: MaskSpec, meta: Mapping[str, Any]) -> Iterator[Mas
             with bank.transaction():
                 yield bank
         return
-    with named_os_errors(path), tempfile.TemporaryDirectory(prefix=f".{path.name}.", dir=path.parent) as folder:
+    with replacing(path, overwrite=False) as scratch:
         clear_side_files(path)  # now, since the work may be long, and again when it is done
-        scratch = Path(folder) / path.name
         with MaskBank.create(scratch, spec, meta=meta) as bank, bank.transaction():
             yield bank
         clear_side_files(path)  # the log of a bank that was here before would be played into this one
-        publish(scratch, path, overwrite=False)
 
 
 def store(masks: ForeignMasks, path: Path, *, codec: str | None, overwrite: bool) -> int:
@@ -42,7 +41,7 @@ def store(masks: ForeignMasks, path: Path, *, codec: str | None, overwrite: bool
     `codec` None keeps the codec that a task names, or "auto". TaskExistsError lists names that are taken.
     """
     names = [task.name for task in masks.tasks]
-    taken, spec = _twice(names), masks.spec
+    taken, spec = _repeated(names), masks.spec
     if path.exists():
         with MaskBank.open(path) as bank:
             taken += [name for name in names if name in bank and not overwrite]
@@ -72,11 +71,39 @@ def merge(
     rename: Mapping[str, str] | None = None,
     prefix: str = "",
 ) -> tuple[int, list[str]]:
-    """Copy the rows of banks and shards of one spec into a bank, made if there is none; all or nothing.
+    """Copy the masks of banks and shards of one spec into a bank, without coding them anew; all or nothing.
 
-    `rename` maps old names to new ones; `prefix` goes before all others, "{source}" in it stands for the file's stem.
-    Returns the number of rows, and the keys of the banks' metadata on which the sources disagree, which a new bank does
-    not take over. TaskExistsError lists all names that are taken, unless `overwrite`: then later sources win.
+    Args:
+        sources: Paths of banks, paths or URLs of shards.
+        path: The bank, made if there is none.
+        overwrite: Replace masks of the same name; later sources win.
+        rename: Old task names, and the new ones.
+        prefix: Goes before all other names. "{source}" in it stands for the source's file name without its ending.
+
+    Returns:
+        The number of masks, and the keys of the sources' metadata on which they disagree. A new bank does not take
+        these over.
+
+    Raises:
+        SpecError: The sources' layers differ.
+        TaskExistsError: Lists all names that are taken, unless `overwrite`.
+        TaskNotFoundError: No source has a name that was to be renamed.
+
+    Examples:
+        >>> import numpy as np, tempfile
+        >>> from pathlib import Path
+        >>> from maskstore import MaskBank, MaskSpec
+        >>> from maskstore.interop import merge
+        >>> masks = {"fc1": np.arange(800).reshape(20, 40) % 10 == 0}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     for run in ("a", "b"):
+        ...         with MaskBank.create(f"{folder}/{run}.bank", MaskSpec.of(masks)) as bank:
+        ...             bank.put("task-0", masks)
+        ...     merged = Path(folder, "all.bank")
+        ...     count, _ = merge([f"{folder}/a.bank", f"{folder}/b.bank"], merged, prefix="{source}/")
+        ...     with MaskBank.open(merged) as bank:
+        ...         print(count, list(bank))
+        2 ['a/task-0', 'b/task-0']
     """
     with ExitStack() as stack:
         opened = [stack.enter_context(open_source(source)) for source in sources]
@@ -91,7 +118,7 @@ def merge(
             raise TaskNotFoundError(f"rename: expected names in the sources, found none called {sorted(unused)[:8]}")
         if not overwrite:
             names = [name for names in renamed for name in names.values()]
-            taken = _twice(names)
+            taken = _repeated(names)
             if path.exists():
                 with MaskBank.open(path) as bank:
                     taken += [name for name in names if name in bank]
@@ -99,10 +126,11 @@ def merge(
         meta, disputed = _common([source.meta for source in opened])
         count = 0
         with filling(path, spec, meta) as bank:
+            keeper = Maintenance(bank)
             for source, names_of in zip(opened, renamed, strict=True):
                 for row in source.records():
                     if row.name in names_of:  # a row that another program put meanwhile waits for the next merge
-                        bank.put_record(_renamed(row, names_of), overwrite=overwrite)
+                        keeper.put_record(_renamed(row, names_of), overwrite=overwrite)
                         count += 1
     return count, disputed
 
@@ -116,9 +144,7 @@ def _renamed(row: Record, names: Mapping[str, str]) -> Record:
     """A row under its new name, and the masks it needs under theirs, by which they are found in the new bank."""
     bases = tuple(replace(base, record=_renamed(base.record, names)) for base in row.bases)
     name = names.get(row.name, "")
-    return (
-        row if (name, bases) == (row.name, row.bases) else record.sealed(replace(row, name=name, bases=bases), row.id)
-    )
+    return row if (name, bases) == (row.name, row.bases) else sealed(replace(row, name=name, bases=bases), row.id)
 
 
 def _common(metas: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], list[str]]:
@@ -127,9 +153,8 @@ def _common(metas: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], list[str]]
     return agreed, [key for key in keys if key not in agreed]
 
 
-def _twice(names: Sequence[str]) -> list[str]:
-    seen: set[str] = set()
-    return [name for name in names if name in seen or seen.add(name)]  # type: ignore[func-returns-value]
+def _repeated(names: Sequence[str]) -> list[str]:
+    return [name for name, count in Counter(names).items() if count > 1]
 
 
 def _refuse(taken: Sequence[str]) -> None:

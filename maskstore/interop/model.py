@@ -10,12 +10,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskstore.codecs import Codec
-from maskstore.errors import ForeignFileError, ImportOptionError, MaskValueError, SpecError
+from maskstore.errors import ForeignFileError, ImportOptionError, MaskValueError, SpecError, one_line
+from maskstore.files import check_known
 from maskstore.masks import Mask, MaskSpec
 from maskstore.priors import Prior
 
 LAYOUTS = ("auto", "prune", "supsup", "piggyback", "tall-masks", "arrays", "maskstore")
 Arrays = Mapping[str, NDArray[Any]]
+BitOrder = Literal["big", "little"]
 
 
 @dataclass(frozen=True)
@@ -48,7 +50,7 @@ class ReadOptions:
     layout: str = "auto"
     shapes: Mapping[str, Sequence[int]] | None = None
     """Layer name -> shape, for packed bytes, which carry none; its order is the order of the layers."""
-    bit_order: Literal["big", "little"] = "big"
+    bit_order: BitOrder = "big"
     """Of packed bytes: "big" is what `numpy.packbits` writes unless told otherwise."""
     vector_order: Literal["sorted", "given"] = "sorted"
     """How layers follow one another in a TALL-masks vector: sorted by name, or as in `shapes`."""
@@ -60,18 +62,14 @@ class ReadOptions:
     """The mask rule of a reference SupSup state dict that was saved without its arguments."""
 
     def __post_init__(self) -> None:
-        for what, value, known in (
-            ("layout", self.layout, LAYOUTS),
-            ("bit order", self.bit_order, ("big", "little")),
-            ("vector order", self.vector_order, ("sorted", "given")),
-        ):
-            if value not in known:
-                raise ImportOptionError(f"{what}: expected one of {', '.join(known)}, found {value!r:.40}")
+        check_known("layout", self.layout, LAYOUTS, ImportOptionError)
+        check_known("bit order", self.bit_order, ("big", "little"), ImportOptionError)
+        check_known("vector order", self.vector_order, ("sorted", "given"), ImportOptionError)
 
     def spec(self, what: str) -> MaskSpec:
         """The spec that `shapes` declares; ImportOptionError if none were given."""
         if self.shapes is None:
-            raise ImportOptionError(f"{what}: expected shapes for packed bytes (--shapes FILE.json), found none given")
+            raise ImportOptionError(f"{what}: expected shapes, which packed bytes need, found none given")
         return MaskSpec(self.shapes)
 
     def task_names(self, own: Sequence[str], default: str) -> list[str]:
@@ -92,8 +90,7 @@ def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
         shapes = {str(name): tuple(shape) for name, shape in value.items()}
         MaskSpec(shapes)
     except (OSError, ValueError, TypeError, AttributeError, RecursionError, SpecError) as error:
-        found = " ".join(str(error).split())[:200]
-        raise ImportOptionError(f"{path}: expected a JSON object of layer shapes, found: {found}") from None
+        raise ImportOptionError(f"{path}: expected a JSON object of layer shapes, found: {one_line(error)}") from None
     return shapes
 
 
@@ -103,7 +100,7 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def unpack(data: NDArray[Any], size: int, bit_order: Literal["big", "little"], what: str) -> NDArray[np.bool_]:
+def unpack(data: NDArray[Any], size: int, bit_order: BitOrder, what: str) -> NDArray[np.bool_]:
     """`size` bools from ceil(size / 8) packed bytes `(n,)` uint8; ForeignFileError unless padding bits are zero."""
     if data.dtype != np.uint8 or data.shape != ((size + 7) // 8,):
         raise ForeignFileError(
@@ -117,7 +114,7 @@ def unpack(data: NDArray[Any], size: int, bit_order: Literal["big", "little"], w
     return values[:size].view(np.bool_)
 
 
-def mask_of(arrays: Arrays, spec: MaskSpec | None, what: str, bit_order: Literal["big", "little"] = "big") -> Mask:
+def mask_of(arrays: Arrays, spec: MaskSpec | None, what: str, bit_order: BitOrder = "big") -> Mask:
     """A mask of 0/1 arrays; arrays that do not have their layer's shape are taken as its packed bytes."""
     if spec is not None and set(spec.shapes) == set(arrays):
         arrays = {
@@ -134,7 +131,7 @@ def mask_of(arrays: Arrays, spec: MaskSpec | None, what: str, bit_order: Literal
     except (MaskValueError, SpecError, LookupError) as error:
         hint = ""
         if spec is None and any(array.dtype == np.uint8 for array in arrays.values()):
-            hint = " (packed bytes need --shapes)"
+            hint = " (packed bytes need `shapes`)"
         raise ForeignFileError(f"{what}: {error}{hint}") from None
 
 

@@ -12,7 +12,7 @@ from numcodecs.abc import Codec
 from numcodecs.compat import ensure_ndarray, ndarray_copy
 from numpy.typing import NDArray
 
-from maskstore.codecs import Auto, EncodedLayer, encode_mask, registry
+from maskstore.codecs import EncodedLayer, codec_from_config, codec_to_json, encode_mask, get_codec
 from maskstore.errors import CorruptError, MaskStoreError, MaskValueError
 from maskstore.files import parse_json
 from maskstore.masks import MAX_LAYER_BITS, Mask, MaskSpec, bits
@@ -31,7 +31,7 @@ class MaskstoreCodec(Codec):
     codec_id: ClassVar[str] = "maskstore"
 
     def __init__(self, codec: str = "auto") -> None:
-        registry.get_codec(codec)
+        get_codec(codec)
         self.codec = codec
 
     def encode(self, buf: Any) -> bytes:
@@ -43,13 +43,9 @@ class MaskstoreCodec(Codec):
         if values.size and values.max() > 1:
             raise MaskValueError(f"chunk: expected bytes 0 and 1, found {values.max()}")
         mask = Mask.from_dense({"chunk": values.view(np.bool_)})
-        codec = registry.get_codec(self.codec)
-        if isinstance(codec, Auto):
-            codec, (coded,) = codec.encode(mask, Uniform())
-        else:
-            (coded,) = encode_mask(codec, mask, Uniform())
-        config = registry.codec_to_json(codec).encode()
-        packed = mask.packed("chunk").tobytes()
+        codec, (coded,) = encode_mask(self.codec, mask, Uniform())
+        config = codec_to_json(codec).encode()
+        packed = mask.layer_bytes("chunk").tobytes()
         head = _HEAD.pack(_VERSION, len(config), len(coded.side), values.size, _check(values.size, packed))
         return head + config + coded.side + coded.payload
 
@@ -86,7 +82,7 @@ class MaskstoreCodec(Codec):
 def _decoded(rest: bytes, config_bytes: int, side_bytes: int, size: int, checksum: int) -> NDArray[np.uint8]:
     spec = MaskSpec({"chunk": (size,)})
     try:
-        codec = registry.codec_from_config(parse_json(rest[:config_bytes].decode(errors="replace")))
+        codec = codec_from_config(parse_json(rest[:config_bytes].decode(errors="replace")))
         coded = EncodedLayer(rest[config_bytes : config_bytes + side_bytes], rest[config_bytes + side_bytes :])
         words = codec.decode_layer(coded, spec["chunk"], lambda: Uniform().contexts(spec, 0))
     except CorruptError:

@@ -1,13 +1,15 @@
-"""The few hot loops over packed masks, twice: `reference` (numpy, obvious) and `cpu` (Numba, fast).
+"""The hot loops over packed masks, twice: `reference` in plain numpy, `dispatch` in Numba; see `README.md`.
 
-`load(Kernel.NUMBA)` imports Numba on first use only, so that `import maskstore` stays quick. Both modules offer the
-same functions with the same arguments; a property test holds them equal.
+`load()` imports Numba on first use only, so that `import maskstore` stays quick. A kernel knows arrays and no masks.
 """
 
 from enum import Enum
-from types import ModuleType
 
-from maskstore.kernels.constants import CHUNK, LANES, LINE
+from maskstore.kernels.compile_cache import compiled
+from maskstore.kernels.interface import Kernels
+from maskstore.kernels.layout import LANES, LINE
+
+__all__ = ["LANES", "LINE", "Kernel", "Kernels", "compiled", "cpu_features", "has_lookup", "layout", "load", "threads"]
 
 
 class Kernel(Enum):
@@ -17,15 +19,15 @@ class Kernel(Enum):
     NUMBA = "numba"
 
 
-def load(kernel: Kernel = Kernel.NUMBA) -> ModuleType:
-    """The module that implements a kernel choice."""
+def load(kernel: Kernel = Kernel.NUMBA) -> Kernels:
+    """The implementation of a choice."""
     if kernel is Kernel.REFERENCE:
         from maskstore.kernels import reference
 
         return reference
-    from maskstore.kernels import dispatch as cpu
+    from maskstore.kernels import dispatch
 
-    return cpu
+    return dispatch
 
 
 def has_lookup() -> bool:
@@ -35,4 +37,8 @@ def has_lookup() -> bool:
     return lookup.available()
 
 
-__all__ = ["CHUNK", "LANES", "LINE", "Kernel", "has_lookup", "load", "threads"]
+def cpu_features() -> frozenset[str]:
+    """What this processor has, by LLVM's names, such as "avx512f"."""
+    from maskstore.kernels.ir import lookup
+
+    return lookup.cpu_features()

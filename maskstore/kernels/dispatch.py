@@ -1,4 +1,7 @@
-"""The hot loops in Numba, shared among cores: by table lookup where the processor can, by masked adds elsewhere."""
+"""The hot loops in Numba, shared among cores: by table lookup where the processor can, by masked adds elsewhere.
+
+Each function does what `interface.Kernels` says, in float32 unless something else is said here.
+"""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -6,27 +9,26 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskstore.kernels import gather as moves
-from maskstore.kernels.constants import LANES
-from maskstore.kernels.ir import lookup, masked_adds
-from maskstore.kernels.seeded_contexts import score_contexts
-from maskstore.kernels.threads import CORES, pieces_for_cores, ranges, shared
-from maskstore.masks import Interleaved, chunks_of
+from maskstore.kernels import gather
+from maskstore.kernels.interface import Blocks, Floats, Tail
+from maskstore.kernels.ir import lookup, masked_adds, seeded_contexts
+from maskstore.kernels.layout import LANES, chosen_rows_of, chunks_of, rows_of
+from maskstore.kernels.threads import CORES, pieces_for_cores, ranges, share_work
 
-__all__ = ["chosen_blocks", "dot", "outer_dots", "outer_pairs", "score_contexts", "weighted_sum"]
+__all__ = ["chosen_blocks", "dot", "outer_dots", "score_contexts", "weighted_sum"]
 
+score_contexts = seeded_contexts.score_contexts
 _LOOKUP_GAIN = 8  # lookups take a word in less than an eighth of the time of masked adds
 _DOT_BLOCKS = 64  # blocks that share tables of lookups: enough to make the tables' own cost small
 _DOT_PIECE = 1 << 15  # chunks of blocks in a piece of lookups: a tenth of a millisecond or so
 
 
-def dot(packed: Interleaved, g: NDArray[np.float32], layers: NDArray[np.int64]) -> NDArray[np.float32]:
-    """As `reference.dot`; float32 within blocks of at most 65 536 bits, float64 across them.
+def dot(blocks: Blocks, tail: Tail, g: Floats, layers: NDArray[np.int64]) -> Floats:
+    """Float32 within blocks of at most 65 536 bits, float64 across them.
 
     By table lookup where the processor can, by masked adds elsewhere and for the tail.
     """
     g = np.require(g, requirements=["C", "A", "W"])  # Numba would compile all anew for an array that is read-only
-    blocks, tail = packed.blocks, packed.tail
     work = tail.size
     pieces: list[tuple[Any, ...]] = []
     parts = np.empty((1, LANES * len(blocks)), dtype=np.float64)
@@ -41,7 +43,7 @@ def dot(packed: Interleaved, g: NDArray[np.float32], layers: NDArray[np.int64]) 
     if len(tail):
         shares = ranges(len(tail), pieces_for_cores(len(tail)))
         pieces += [(masked_adds.dot_rows, tail, g, layers, rest, *share) for share in shares]
-    shared(_run, pieces, work)
+    share_work(_run, pieces, work)
     return np.concatenate([parts.sum(axis=0), rest]).astype(np.float32)
 
 
@@ -49,9 +51,7 @@ def _run(kernel: Callable[..., None], *arguments: Any) -> None:
     kernel(*arguments)
 
 
-def _lookups(
-    blocks: NDArray[np.uint32], g: NDArray[np.float32], layers: NDArray[np.int64]
-) -> tuple[NDArray[np.float64], list[tuple[Any, ...]]]:
+def _lookups(blocks: Blocks, g: Floats, layers: NDArray[np.int64]) -> tuple[NDArray[np.float64], list[tuple[Any, ...]]]:
     """Parts `(n, masks)` of the dot products, and the pieces of work that write them: by the shape alone."""
     chunks = blocks.shape[1]
     by_blocks = [(first, min(first + _DOT_BLOCKS, len(blocks))) for first in range(0, len(blocks), _DOT_BLOCKS)]
@@ -65,78 +65,64 @@ def _lookups(
 
 
 def outer_dots(
-    packed: Interleaved,
+    blocks: Blocks,
+    tail: Tail,
     first_bit: int,
-    weights: NDArray[np.float32],
-    left: NDArray[np.float32],
-    right: NDArray[np.float32],
-) -> NDArray[np.float32]:
-    """As `reference.outer_dots`, in float32; what `left` has as zero costs nothing. Needs `lookup.available()`."""
-    out = np.zeros((len(left), len(packed)), dtype=np.float32)
-    rest = np.zeros((min(1, len(packed.tail)), packed.blocks.shape[1], LANES), dtype=np.uint32)
-    if len(packed.tail):
-        rest[0, :, : len(packed.tail)] = chunks_of(packed.tail).T
-    arrays = (packed.blocks, rest, first_bit, *map(np.ascontiguousarray, (weights, left, right)), out)
-    # a piece a core: each shifts all the masks' bits for itself
-    pieces = [(*arrays, *piece) for piece in ranges(len(left), min(CORES, len(left)))]
-    shared(lookup.outer_images, pieces, len(left) * len(packed) * weights.size // 64)
-    return out
-
-
-def chosen_blocks(packed: Interleaved, chosen: Sequence[int]) -> NDArray[np.uint32]:
-    """Blocks of some of the masks, sixteen at a time, in this order: `(len(chosen) / 16, chunks, 16)`."""
-    count = len(chosen) // LANES
-    out = np.empty((count, *packed.blocks.shape[1:]), dtype=np.uint32)
-    arrays = (packed.blocks, chunks_of(packed.tail), np.asarray(chosen, dtype=np.int64), out)
-    pieces = ranges(count, pieces_for_cores(count)) if count else []
-    shared(moves.chosen_blocks, [(*arrays, *piece) for piece in pieces], out.size // 2)
-    return out
-
-
-def _rows_of_layer(
-    packed: Interleaved, first_word: int, words: int, chosen: NDArray[np.int64]
-) -> tuple[NDArray[np.uint64], NDArray[np.int64]]:
-    """Some words of the masks in `chosen` as rows, each mask once, and where each of `chosen` is among them."""
-    masks, places = np.unique(chosen, return_inverse=True)
-    wanted = np.full(len(packed), -1, dtype=np.int64)
-    wanted[masks] = np.arange(len(masks))
-    rows = np.empty((len(masks), words), dtype=np.uint64)
-    arrays = (packed.blocks, packed.tail, first_word, wanted, rows)
-    blocks = -(-len(packed) // LANES)
-    shared(moves.rows_of, [(*arrays, *piece) for piece in ranges(blocks, pieces_for_cores(blocks))], rows.size)
-    return rows, places.reshape(chosen.shape)
-
-
-def outer_pairs(
-    packed: Interleaved,
-    first_bit: int,
-    weights: NDArray[np.float32],
-    left: NDArray[np.float32],
-    right: NDArray[np.float32],
-    chosen: NDArray[np.int64],
-) -> NDArray[np.float32]:
-    """`reference.outer_dots` of each image with its own masks only: chosen `(B, n)` rows -> `(B, n)`, in float32.
-
-    A layer starts with a word of its own, so `first_bit` is a multiple of 64.
+    weights: Floats,
+    left: Floats,
+    right: Floats,
+    chosen: NDArray[np.int64] | None = None,
+) -> Floats:
+    """By table lookup where the processor can, and what `left` has as zero then costs nothing; elsewhere a BLAS product
+    with each mask unpacked. By masked adds for chosen masks.
     """
-    out = np.zeros(chosen.shape, dtype=np.float32)
-    if not chosen.size:
+    masks, words = LANES * len(blocks) + len(tail), slice(first_bit // 64, first_bit // 64 - (-weights.size // 64))
+    weights, left, right = map(np.ascontiguousarray, (weights, left, right))
+    if chosen is not None:
+        out = np.zeros(chosen.shape, dtype=np.float32)
+        wanted, places = np.unique(chosen, return_inverse=True)
+        rows = chosen_rows_of(blocks, tail, wanted, words)
+        arrays: tuple[Any, ...] = (rows, 0, weights, left, right, places.reshape(chosen.shape), out)
+        pieces = ranges(len(left), pieces_for_cores(len(left))) if chosen.size else []
+        share_work(masked_adds.outer_pairs, [(*arrays, *piece) for piece in pieces], chosen.size * weights.size // 64)
         return out
-    rows, places = _rows_of_layer(packed, first_bit // 64, -(-weights.size // 64), chosen)
-    arrays = (rows, 0, *map(np.ascontiguousarray, (weights, left, right, places)), out)
-    pieces = [(*arrays, *piece) for piece in ranges(len(left), pieces_for_cores(len(left)))]
-    shared(masked_adds.outer_pairs, pieces, chosen.size * weights.size // 64)
+    out = np.zeros((len(left), masks), dtype=np.float32)
+    if not lookup.available():
+        for first in range(0, masks, LANES):  # a block at a time: never a copy of all masks
+            block = first // LANES
+            rows = rows_of(blocks[block : block + 1], tail if block == len(blocks) else tail[:0], words)
+            octets = rows.astype("<u8", copy=False).view(np.uint8)
+            for lane, dense in enumerate(np.unpackbits(octets, axis=1, count=weights.size, bitorder="little")):
+                masked = dense.reshape(weights.shape) * weights
+                out[:, first + lane] = np.einsum("bo,bo->b", left, right @ masked.T)
+        return out
+    rest = np.zeros((min(1, len(tail)), blocks.shape[1], LANES), dtype=np.uint32)
+    if len(tail):
+        rest[0, :, : len(tail)] = chunks_of(tail).T
+    # a piece a core: each shifts all the masks' bits for itself
+    pieces = ranges(len(left), min(CORES, len(left)))
+    arrays = (blocks, rest, first_bit, weights, left, right, out)
+    share_work(lookup.outer_images, [(*arrays, *piece) for piece in pieces], len(left) * masks * weights.size // 64)
     return out
 
 
-def weighted_sum(packed: Interleaved, alpha: NDArray[np.float32]) -> NDArray[np.float32]:
-    """As `reference.weighted_sum`; float32 sums by lanes, then of the lanes, then of the tail."""
-    words = packed.tail.shape[1]
+def chosen_blocks(blocks: Blocks, tail: Tail, chosen: Sequence[int]) -> Blocks:
+    count = len(chosen) // LANES
+    out = np.empty((count, *blocks.shape[1:]), dtype=np.uint32)
+    arrays = (blocks, chunks_of(tail), np.asarray(chosen, dtype=np.int64), out)
+    pieces = ranges(count, pieces_for_cores(count)) if count else []
+    share_work(gather.chosen_blocks, [(*arrays, *piece) for piece in pieces], out.size // 2)
+    return out
+
+
+def weighted_sum(blocks: Blocks, tail: Tail, alpha: Floats) -> Floats:
+    """Float32 sums by lanes, then of the lanes, then of the tail."""
+    words = tail.shape[1]
     out = np.zeros(words * 64, dtype=np.float32)
     pieces = ranges(words, pieces_for_cores(words), masked_adds.TILE_WORDS)
-    shared(
+    share_work(
         masked_adds.weighted_sum_words,
-        [(packed.blocks, packed.tail, alpha, out, *piece) for piece in pieces],
-        len(packed) * words,
+        [(blocks, tail, alpha, out, *piece) for piece in pieces],
+        (LANES * len(blocks) + len(tail)) * words,
     )
     return out

@@ -1,12 +1,10 @@
-"""Masks taken out of blocks, or from some blocks into others: `maskstore.masks.interleave` does it in numpy."""
+"""Masks copied from some blocks into others."""
 
-import numpy as np
-from numba import njit
-
-from maskstore.kernels.constants import LANES
+from maskstore.kernels.compile_cache import compiled
+from maskstore.kernels.layout import LANES
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def chosen_blocks(blocks, tail, chosen, out, first, last):
     """Lane l of out[b] = mask chosen[16 b + l], for first <= b < last; `tail` is rows of chunks."""
     full = LANES * len(blocks)
@@ -18,21 +16,3 @@ def chosen_blocks(blocks, tail, chosen, out, first, last):
                     out[block, chunk, lane] = blocks[mask // LANES, chunk, mask % LANES]
                 else:
                     out[block, chunk, lane] = tail[mask - full, chunk]
-
-
-@njit(cache=True, nogil=True)
-def rows_of(blocks, tail, first_word, wanted, out, first, last):
-    """The words from `first_word` on of the wanted of masks 16 first to 16 last, to out[wanted[mask]]; -1 is not."""
-    for block in range(first, last):
-        for lane in range(LANES):
-            mask = LANES * block + lane
-            if mask >= len(wanted) or wanted[mask] < 0:
-                continue
-            row = out[wanted[mask]]
-            if block == len(blocks):
-                row[:] = tail[lane, first_word : first_word + len(row)]
-                continue
-            for word in range(len(row)):
-                low = blocks[block, 2 * (first_word + word), lane]
-                high = blocks[block, 2 * (first_word + word) + 1, lane]
-                row[word] = np.uint64(high) << np.uint64(32) | np.uint64(low)

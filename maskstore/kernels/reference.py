@@ -1,55 +1,55 @@
-"""The hot loops in plain numpy: slow, obvious, and what the fast kernels are tested against."""
+"""The hot loops in plain numpy: slow, obvious, and what the fast kernels are tested against.
+
+Each function does what `interface.Kernels` says.
+"""
+
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
-from maskstore.masks import Interleaved
+from maskstore.kernels.interface import Blocks, Floats, Tail
+from maskstore.kernels.layout import LANES, chunks_of, rows_of
 
 
-def unpack_rows(rows: NDArray[np.uint64]) -> NDArray[np.uint8]:
-    """Bits of packed rows, padding included: `(k, words)` uint64 -> `(k, 64 * words)` uint8."""
-    return np.unpackbits(np.ascontiguousarray(rows).astype("<u8", copy=False).view(np.uint8), axis=1, bitorder="little")
+def unpacked(blocks: Blocks, tail: Tail) -> NDArray[np.float64]:
+    """Bits of all masks, padding included, `(k, 64 * words)`."""
+    octets = rows_of(blocks, tail).astype("<u8", copy=False).view(np.uint8)
+    return np.unpackbits(octets, axis=1, bitorder="little").astype(np.float64)
 
 
-def dot(packed: Interleaved, g: NDArray[np.float32], layers: NDArray[np.int64]) -> NDArray[np.float32]:
-    """Sum of `g` over the set bits of each of k masks, `(k,)` float32.
-
-    `layers`, `(n, 3)` int64, say with which word of the masks a layer starts, with which value of g, and its size.
-    """
-    dense = unpack_rows(packed.rows()).astype(np.float64)
+def dot(blocks: Blocks, tail: Tail, g: Floats, layers: NDArray[np.int64]) -> Floats:
+    dense = unpacked(blocks, tail)
     total = np.zeros(len(dense))
     for word, flat, size in layers:
         total += dense[:, 64 * word : 64 * word + size] @ g[flat : flat + size].astype(np.float64)
     return total.astype(np.float32)
 
 
+def weighted_sum(blocks: Blocks, tail: Tail, alpha: Floats) -> Floats:
+    return (alpha.astype(np.float64) @ unpacked(blocks, tail)).astype(np.float32)
+
+
 def outer_dots(
-    packed: Interleaved,
+    blocks: Blocks,
+    tail: Tail,
     first_bit: int,
-    weights: NDArray[np.float32],
-    left: NDArray[np.float32],
-    right: NDArray[np.float32],
-) -> NDArray[np.float32]:
-    """out[b, i] = left[b] @ (weights * M^i) @ right[b]; M^i are mask i's bits from `first_bit` on, in weights' shape.
-
-    weights `(o, n)`, left `(B, o)`, right `(B, n)` -> `(B, k)` float32.
-    """
-    dense = unpack_rows(packed.rows())[:, first_bit : first_bit + weights.size].reshape(-1, *weights.shape)
-    masked = dense * weights.astype(np.float64)
-    result: NDArray[np.float32] = np.einsum("bo,kon,bn->bk", left, masked, right, optimize=True).astype(np.float32)
-    return result
+    weights: Floats,
+    left: Floats,
+    right: Floats,
+    chosen: NDArray[np.int64] | None = None,
+) -> Floats:
+    dense = unpacked(blocks, tail)[:, first_bit : first_bit + weights.size].reshape(-1, *weights.shape)
+    result: Floats = np.einsum("bo,kon,bn->bk", left, dense * weights, right, optimize=True).astype(np.float32)
+    return result if chosen is None else np.take_along_axis(result, chosen, axis=1)
 
 
-def weighted_sum(packed: Interleaved, alpha: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Sum of the masks' bits weighted by `alpha`: `(k,)` -> `(64 * words,)` float32."""
-    return (alpha.astype(np.float64) @ unpack_rows(packed.rows()).astype(np.float64)).astype(np.float32)
+def chosen_blocks(blocks: Blocks, tail: Tail, chosen: Sequence[int]) -> Blocks:
+    chunks = chunks_of(rows_of(blocks, tail)[np.asarray(chosen, dtype=np.int64)])
+    return np.ascontiguousarray(chunks.reshape(-1, LANES, chunks.shape[1]).transpose(0, 2, 1))
 
 
 def score_contexts(key: tuple[int, int], signs: NDArray[np.uint64], size: int) -> NDArray[np.uint8]:
-    """Contexts of the `SeededScores` prior: 4 * bin + 2 * (score > 0) + (weight > 0), `(size,)` uint8.
-
-    `key` is the address of the scores' random stream (`philox.address_key`), `signs` is packed like a mask layer.
-    """
     words = np.random.Philox(key=np.array(key, dtype=np.uint64)).random_raw((size + 1) // 2)
     u = np.asarray(words, dtype="<u8").view("<u4")[:size].astype(np.int64)
     positive = u >= 2**31

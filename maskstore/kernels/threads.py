@@ -83,7 +83,7 @@ if hasattr(os, "register_at_fork"):  # the child has none of the threads, but ma
     os.register_at_fork(after_in_child=_forget_helpers)
 
 
-def shared(kernel: Any, pieces: list[tuple[Any, ...]], work: int) -> None:
+def share_work(kernel: Any, pieces: list[tuple[Any, ...]], work: int) -> None:
     """Call `kernel(*piece)` for every piece, on as many cores as `work`, in words of masked adds, is worth.
 
     Each thread takes the next piece when it is done with one, and the caller's waits for no helper that has not

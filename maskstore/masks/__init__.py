@@ -1,19 +1,9 @@
 """A mask in memory: its layers, its packed bits, many masks side by side. Needs numpy only."""
 
 from maskstore.masks.bits import popcount
-from maskstore.masks.interleave import Interleaved, chunks_of
+from maskstore.masks.interleave import Interleaved
 from maskstore.masks.mask import Mask
 from maskstore.masks.matrix import MaskMatrix
 from maskstore.masks.spec import MAX_LAYER_BITS, LayerSpec, MaskSpec
 
-__all__ = [
-    "MAX_LAYER_BITS",
-    "Interleaved",
-    "LayerSpec",
-    "Mask",
-    "MaskMatrix",
-    "MaskSpec",
-    "bits",
-    "chunks_of",
-    "popcount",
-]
+__all__ = ["MAX_LAYER_BITS", "Interleaved", "LayerSpec", "Mask", "MaskMatrix", "MaskSpec", "bits", "popcount"]

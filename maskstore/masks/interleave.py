@@ -12,9 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from maskstore.kernels import LANES
-
-ALL_WORDS = slice(None)
+from maskstore.kernels import LANES, layout, load
 
 
 @dataclass(frozen=True)
@@ -30,89 +28,71 @@ class Interleaved:
     def of(cls, rows: NDArray[np.uint64]) -> "Interleaved":
         """The masks of packed rows `(k, words)`, copied."""
         full, chunks = len(rows) // LANES, 2 * rows.shape[1]
-        by_block = chunks_of(rows[: LANES * full]).reshape(full, LANES, chunks)
+        by_block = layout.chunks_of(rows[: LANES * full]).reshape(full, LANES, chunks)
         blocks = np.ascontiguousarray(by_block.transpose(0, 2, 1))
         return cls(blocks, np.array(rows[LANES * full :], dtype=np.uint64))
 
     def __len__(self) -> int:
         return LANES * len(self.blocks) + len(self.tail)
 
-    def row(self, index: int, words: slice = ALL_WORDS) -> NDArray[np.uint64]:
+    def row(self, index: int, words: slice = layout.ALL_WORDS) -> NDArray[np.uint64]:
         """Some words of one mask, a copy."""
         block, lane = divmod(index, LANES)
         if block == len(self.blocks):
             return self.tail[lane, words].copy()
         start, stop, _ = words.indices(self.tail.shape[1])
-        return _words_of(self.blocks[block, 2 * start : 2 * stop, lane])
+        return layout.words_of(self.blocks[block, 2 * start : 2 * stop, lane])
 
-    def rows(self, words: slice = ALL_WORDS) -> NDArray[np.uint64]:
+    def rows(self, words: slice = layout.ALL_WORDS) -> NDArray[np.uint64]:
         """Some words of every mask, `(k, n)`, a copy."""
-        start, stop, _ = words.indices(self.tail.shape[1])
-        masks = LANES * len(self.blocks)
-        chunks = np.empty((len(self), 2 * (stop - start)), dtype=np.uint32)
-        by_block = chunks[:masks].reshape(len(self.blocks), LANES, 2 * (stop - start))
-        by_block[:] = self.blocks[:, 2 * start : 2 * stop].transpose(0, 2, 1)
-        chunks[masks:] = chunks_of(self.tail[:, words])
-        return _words_of(chunks)
+        return layout.rows_of(self.blocks, self.tail, words)
 
 
 class GrowingRows:
-    """Masks that arrive one after the other; `packed` is what has arrived, and is never written to again.
+    """Masks that arrive one after the other; `arrived` has those so far, and is never written to again.
 
-    A thread may read while another appends, and an append that is interrupted has done all of it or nothing. `room` is
-    for how many masks memory is set aside from the start; beyond it as much again by halves is, and a block moves to
-    it.
+    A thread may read while another appends, and an append that is interrupted has done all of it or nothing. Memory for
+    `room` masks is set aside at the start. When it is full, it grows by half, and the blocks are copied.
     """
 
     def __init__(self, words: int, *, room: int = 0) -> None:
         self._words = words
         self._blocks = np.zeros((room // LANES, 2 * words, LANES), dtype=np.uint32)  # pages are taken when written
         self._tail = np.zeros((LANES, words), dtype=np.uint64)
-        self.packed = Interleaved(self._blocks[:0], self._tail[:0])
+        self.arrived = Interleaved(self._blocks[:0], self._tail[:0])
 
     @classmethod
-    def of(cls, packed: Interleaved) -> "GrowingRows":
+    def of(cls, masks: Interleaved) -> "GrowingRows":
         """Goes on after masks that are there; takes their memory over."""
-        result = cls(packed.tail.shape[1])
-        result._tail[: len(packed.tail)] = packed.tail
-        result._blocks = packed.blocks
-        result.packed = Interleaved(packed.blocks, result._tail[: len(packed.tail)])
+        result = cls(masks.tail.shape[1])
+        result._tail[: len(masks.tail)] = masks.tail
+        result._blocks = masks.blocks
+        result.arrived = Interleaved(masks.blocks, result._tail[: len(masks.tail)])
         return result
 
     def __reduce__(self) -> tuple[Callable[[Interleaved], "GrowingRows"], tuple[Interleaved]]:
         """Copied and pickled as what has arrived, once and without the room."""
-        return GrowingRows.of, (self.packed,)
+        return GrowingRows.of, (self.arrived,)
 
     def append(self, row: NDArray[np.uint64]) -> None:
         """Add a mask `(words,)`."""
-        full, left = len(self.packed.blocks), len(self.packed.tail)
+        full, left = len(self.arrived.blocks), len(self.arrived.tail)
         self._tail[left] = row
         if left + 1 < LANES:
-            self.packed = Interleaved(self._blocks[:full], self._tail[: left + 1])
+            self.arrived = Interleaved(self._blocks[:full], self._tail[: left + 1])
             return
         if full == len(self._blocks):
             grown = np.zeros((full + max(1, full // 2), 2 * self._words, LANES), dtype=np.uint32)
             grown[:full] = self._blocks
             self._blocks = grown
-        self._blocks[full] = chunks_of(self._tail).T
+        self._blocks[full] = layout.chunks_of(self._tail).T
         fresh = np.zeros_like(self._tail)  # whoever holds the old tail may go on reading it
-        packed = Interleaved(self._blocks[: full + 1], fresh[:0])
-        self.packed, self._tail = packed, fresh  # in one step: an interrupt between them would lose the tail's masks
+        arrived = Interleaved(self._blocks[: full + 1], fresh[:0])
+        self.arrived, self._tail = arrived, fresh  # in one step: an interrupt between them would lose the tail's masks
 
 
-def chunks_of(rows: NDArray[np.uint64]) -> NDArray[np.uint32]:
-    """Rows of words `(..., words)` as rows of chunks `(..., 2 * words)`; a view where the processor's order allows."""
-    return np.ascontiguousarray(rows).astype("<u8", copy=False).view("<u4").astype(np.uint32, copy=False)
-
-
-def _words_of(chunks: NDArray[np.uint32]) -> NDArray[np.uint64]:
-    return np.ascontiguousarray(chunks).astype("<u4", copy=False).view("<u8").astype(np.uint64, copy=False)
-
-
-def chosen_rows(packed: Interleaved, chosen: Sequence[int]) -> Interleaved:
+def chosen_rows(masks: Interleaved, chosen: Sequence[int]) -> Interleaved:
     """Some of the masks, in this order, copied."""
-    from maskstore.kernels import load
-
-    blocks: NDArray[np.uint32] = load().chosen_blocks(packed, chosen[: len(chosen) // LANES * LANES])
-    tail = [packed.row(index) for index in chosen[len(chosen) // LANES * LANES :]]
-    return Interleaved(blocks, np.array(tail, dtype=np.uint64).reshape(len(tail), packed.tail.shape[1]))
+    blocks = load().chosen_blocks(masks.blocks, masks.tail, chosen[: len(chosen) // LANES * LANES])
+    tail = [masks.row(index) for index in chosen[len(chosen) // LANES * LANES :]]
+    return Interleaved(blocks, np.array(tail, dtype=np.uint64).reshape(len(tail), masks.tail.shape[1]))

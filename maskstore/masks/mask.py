@@ -14,16 +14,37 @@ from maskstore.masks.spec import MaskSpec
 
 
 class Mask:
-    """One binary mask, one bit per weight; immutable.
+    """One binary mask, one bit for each weight of a network; immutable. Mostly made by `from_dense`.
 
-    `words` are the packed bits of all layers, shape `(spec.words,)`, uint64, laid out as `maskstore.masks.bits` says.
-    They are copied when they could still be written to, checked for zero padding, and frozen.
+    Args:
+        spec: The layers.
+        words: The packed bits of all layers, `(spec.words,)` uint64, in the order that `maskstore.masks.bits` says.
+            They are copied if anybody could still write to them.
+
+    Raises:
+        SpecError: For words of another dtype or shape.
+        MaskValueError: For set bits in a layer's padding.
+
+    Examples:
+        >>> import numpy as np
+        >>> from maskstore import Mask
+        >>> scores = np.random.default_rng(0).standard_normal((300, 784))
+        >>> mask = Mask.from_dense({"fc1": scores > 1, "fc2": np.ones((10, 300))})
+        >>> mask
+        Mask(2 layers, 238200 bits, density 0.169)
+        >>> mask.layer("fc1").shape, mask.nbytes
+        ((300, 784), 29776)
+        >>> other = Mask.from_dense({"fc1": scores > 1.1, "fc2": np.ones((10, 300))})
+        >>> mask.hamming(other)
+        5459
     """
 
     __slots__ = ("__dict__", "spec", "words")
 
     spec: MaskSpec
+    """The layers."""
     words: NDArray[np.uint64]
+    """The packed bits, `(spec.words,)`, read-only."""
 
     def __init__(self, spec: MaskSpec, words: NDArray[np.uint64]) -> None:
         if words.dtype != np.uint64 or words.shape != (spec.words,):
@@ -33,24 +54,29 @@ class Mask:
         if words.flags.writeable or words.base is not None or not words.flags.c_contiguous:
             words = words.copy()
             words.flags.writeable = False
-        for layer in spec:
+        for layer in spec.layers:
             bits.check_padding(words[layer.packed], layer.size, f"layer {layer.name!r}")
         self.spec = spec
         self.words = words
 
     @classmethod
     def from_dense(cls, masks: Mapping[str, Any], spec: MaskSpec | None = None) -> Self:
-        """Pack a dict of layer name to array (bool, or numbers that are 0 and 1).
+        """Pack arrays of 0 and 1.
 
-        With a `spec`, names and shapes must be the spec's (in any order); without one the dict's order is the spec.
-        Raises SpecError for wrong names or shapes, MaskValueError for values that are not bits.
+        Args:
+            masks: Layer name to array: bool, or numbers that are 0 and 1.
+            spec: Whose names and shapes the arrays must have, in any order. Without one, the dict's own are the spec.
+
+        Raises:
+            SpecError: For wrong names or shapes.
+            MaskValueError: For values that are not 0 or 1.
         """
         arrays = {name: bits.as_bool(array, f"layer {name!r}") for name, array in masks.items()}
         if spec is None:
             spec = MaskSpec.of(arrays)
         _check_names(spec, arrays)
         words = np.empty(spec.words, dtype=np.uint64)
-        for layer in spec:
+        for layer in spec.layers:
             array = arrays[layer.name]
             if array.shape != layer.shape:
                 raise SpecError(f"layer {layer.name!r}: expected shape {layer.shape}, found {array.shape}")
@@ -60,11 +86,11 @@ class Mask:
 
     @classmethod
     def from_flat(cls, flat: NDArray[np.bool_], spec: MaskSpec) -> Self:
-        """Pack a flat bool array over all layers in spec order, shape `(spec.bits,)`."""
+        """Pack a flat bool array over all layers in spec order, shape `(spec.bits,)`; SpecError for another shape."""
         flat = bits.as_bool(flat)
         if flat.shape != (spec.bits,):
             raise SpecError(f"flat mask: expected shape ({spec.bits},), found {flat.shape}")
-        return cls.from_dense({layer.name: flat[layer.flat].reshape(layer.shape) for layer in spec}, spec)
+        return cls.from_dense({layer.name: flat[layer.flat].reshape(layer.shape) for layer in spec.layers}, spec)
 
     def layer(self, name: str) -> NDArray[np.bool_]:
         """One layer as a bool array of its shape."""
@@ -79,13 +105,12 @@ class Mask:
         """All bits in spec order without padding, shape `(spec.bits,)`, bool."""
         return np.concatenate([bits.unpack(self.words[layer.packed], layer.size) for layer in self.spec])
 
-    def packed(self, name: str) -> NDArray[np.uint8]:
+    def layer_bytes(self, name: str) -> NDArray[np.uint8]:
         """One layer's packed bytes, shape `(ceil(size / 8),)`, read-only."""
         layer = self.spec[name]
         return bits.as_bytes(self.words[layer.packed])[: layer.bytes]
 
-    @property
-    def bits(self) -> bitarray:
+    def as_bitarray(self) -> bitarray:
         """All packed words as one read-only `bitarray` (padding bits included, all zero); no copy."""
         return bits.bit_view(self.words)
 
@@ -135,8 +160,7 @@ class Mask:
 
 
 def _check_names(spec: MaskSpec, arrays: Mapping[str, object]) -> None:
-    for name in arrays:
+    for name in [name for name in arrays if name not in spec.shapes]:
         spec.index(name)
-    missing = [layer.name for layer in spec if layer.name not in arrays]
-    if missing:
+    if missing := [name for name in spec.shapes if name not in arrays]:
         raise SpecError(f"mask: expected layers {list(spec.shapes)[:8]}, found none named {missing[:8]}")

@@ -4,7 +4,6 @@ Flat arrays (gradients in, weighted sums out) are float32 over all layers in spe
 """
 
 from collections.abc import Iterable, Sequence
-from typing import cast
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -12,7 +11,6 @@ from numpy.typing import ArrayLike, NDArray
 from maskstore import kernels
 from maskstore.errors import SpecError, TaskExistsError, TaskNotFoundError
 from maskstore.kernels import Kernel
-from maskstore.masks import bits
 from maskstore.masks.interleave import GrowingRows, Interleaved, chosen_rows
 from maskstore.masks.mask import Mask
 from maskstore.masks.spec import MaskSpec
@@ -21,14 +19,40 @@ _TILE_BITS = 1 << 14  # columns unpacked at a time by `dot_many`
 
 
 class MaskMatrix:
-    """k packed masks with names; grows by `append`, never changes a row.
+    """k packed masks with names, and the arithmetic that inference needs on all of them at once.
 
-    Memory is `8 * spec.words` bytes a mask, and up to as much again while growing, unless `room` says from the start
-    how many there will be. How masks lie in it: `maskstore.masks.interleave`. The sum of all rows is kept, and only
-    masks that arrived since are added to it, so `counts()` and the mean mask cost nothing at inference.
+    A matrix grows by `append`; a row never changes. Memory is `8 * spec.words` bytes a mask, and up to as much again
+    while growing, unless `room` says from the start how many there will be. How masks lie in it:
+    `maskstore.masks.interleave`. The sum of all rows is kept, and only masks that arrived since are added to it, so
+    `counts()` and `mean()` cost nothing at inference.
 
     One thread may append while others read: each call sees the masks that had arrived when it began. An append that is
     interrupted has added its mask or nothing.
+
+    Args:
+        spec: The layers of every mask.
+        masks: The first rows.
+        names: Their names, all different; "0", "1", ... if not given.
+        room: For how many masks to set memory aside.
+
+    Raises:
+        SpecError: For masks of another spec, and for another number of names than of masks.
+        TaskExistsError: For a name that comes twice.
+
+    Examples:
+        >>> import numpy as np
+        >>> from maskstore import Mask, MaskMatrix
+        >>> rng = np.random.default_rng(0)
+        >>> masks = [Mask.from_dense({"fc1": rng.random((100, 64)) < 0.5}) for _ in range(20)]
+        >>> matrix = MaskMatrix(masks[0].spec, masks, names=[f"task-{i}" for i in range(20)])
+        >>> matrix
+        MaskMatrix(20 masks x 6400 bits, 16000 bytes)
+
+        The mask that a gradient agrees with most:
+
+        >>> gradient = matrix["task-7"].flat() - matrix.mean()
+        >>> matrix.names[int(np.argmax(matrix.dot(gradient)))]
+        'task-7'
     """
 
     def __init__(
@@ -54,14 +78,14 @@ class MaskMatrix:
         return tuple(self._names[: len(self)])
 
     @property
-    def packed(self) -> Interleaved:
+    def interleaved(self) -> Interleaved:
         """All masks as they lie in memory; not to be written to."""
-        return self._rows.packed
+        return self._rows.arrived
 
     @property
     def rows(self) -> NDArray[np.uint64]:
         """Packed rows, shape `(k, spec.words)`, uint64, a read-only copy."""
-        rows = self.packed.rows()
+        rows = self.interleaved.rows()
         rows.flags.writeable = False
         return rows
 
@@ -71,12 +95,12 @@ class MaskMatrix:
         return len(self) * self.spec.words * 8
 
     def __len__(self) -> int:
-        return len(self.packed)
+        return len(self.interleaved)
 
     def __getitem__(self, task: int | str) -> Mask:
         """The mask of a row, by position or by name."""
         index = self.index(task) if isinstance(task, str) else range(len(self))[task]
-        return Mask(self.spec, self.packed.row(index))
+        return Mask(self.spec, self.interleaved.row(index))
 
     def index(self, name: str) -> int:
         """The row of a task name; TaskNotFoundError if there is none."""
@@ -86,7 +110,16 @@ class MaskMatrix:
         return row
 
     def append(self, name: str, mask: Mask) -> None:
-        """Add a mask as the last row."""
+        """Add a mask as the last row.
+
+        Args:
+            name: Its name, which no other row has.
+            mask: A mask of the matrix's spec.
+
+        Raises:
+            SpecError: For a mask of another spec.
+            TaskExistsError: For a name that another row has.
+        """
         if mask.spec != self.spec:
             raise SpecError(f"mask {name!r}: expected the matrix's spec {self.spec!r}, found {mask.spec!r}")
         found = self._find(name)
@@ -103,39 +136,67 @@ class MaskMatrix:
         return row if row is not None and row < len(self) and self._names[row] == name else None
 
     def select(self, tasks: Sequence[int | str]) -> "MaskMatrix":
-        """A new matrix of these rows, in this order."""
+        """A new matrix of some rows.
+
+        Args:
+            tasks: Positions or names of rows, each once, in the order they shall have.
+
+        Raises:
+            TaskNotFoundError: For a name that no row has (IndexError for a position).
+            TaskExistsError: For a row that comes twice.
+        """
         chosen = [self.index(task) if isinstance(task, str) else range(len(self))[task] for task in tasks]
         result = MaskMatrix(self.spec)
         result._names = [self._names[i] for i in chosen]
         result._index = {name: i for i, name in enumerate(result._names)}
         if len(result._index) != len(chosen):
             raise TaskExistsError("select: expected distinct rows, found one twice")
-        result._rows = GrowingRows.of(chosen_rows(self.packed, chosen))
+        result._rows = GrowingRows.of(chosen_rows(self.interleaved, chosen))
         return result
 
     def dot(self, g: ArrayLike, *, kernel: Kernel = Kernel.NUMBA) -> NDArray[np.float32]:
-        """Inner product of every mask with a flat float32 array `(spec.bits,)` -> `(k,)` float32."""
+        """The inner product of every mask with one array: a sum over each mask's set bits.
+
+        Args:
+            g: A value for each bit, flat, `(spec.bits,)`, taken as float32.
+            kernel: `Kernel.REFERENCE` computes the same slowly, in plain numpy.
+
+        Returns:
+            `(k,)` float32.
+
+        Raises:
+            SpecError: For another shape.
+        """
         flat = np.asarray(g, dtype=np.float32)
         if flat.shape != (self.spec.bits,):
             raise SpecError(f"dot: expected a flat array of shape ({self.spec.bits},), found {flat.shape}")
-        result: NDArray[np.float32] = kernels.load(kernel).dot(self.packed, flat, self._layers)
-        return result
+        masks = self.interleaved
+        return kernels.load(kernel).dot(masks.blocks, masks.tail, flat, self._layers)
 
     def dot_many(self, G: ArrayLike) -> NDArray[np.float32]:
-        """Inner products with many flat arrays at once: `(b, spec.bits)` -> `(b, k)` float32.
+        """Inner products of every mask with many arrays at once.
 
         Rows are unpacked a tile of columns at a time and multiplied by BLAS; no float copy of all masks ever exists.
+
+        Args:
+            G: b flat arrays, `(b, spec.bits)`, taken as float32.
+
+        Returns:
+            `(b, k)` float32.
+
+        Raises:
+            SpecError: For another shape.
         """
-        many, rows = np.asarray(G, dtype=np.float32), self.packed
+        many, masks = np.asarray(G, dtype=np.float32), self.interleaved
         if many.ndim != 2 or many.shape[1] != self.spec.bits:
             raise SpecError(f"dot_many: expected an array of shape (b, {self.spec.bits}), found {many.shape}")
-        total = np.zeros((many.shape[0], len(rows)), dtype=np.float32)
+        total = np.zeros((many.shape[0], len(masks)), dtype=np.float32)
         for layer in self.spec:
             for start in range(0, layer.size, _TILE_BITS):
                 stop = min(start + _TILE_BITS, layer.size)
-                words = rows.rows(slice(layer.word_start + start // 64, layer.word_start + (stop + 63) // 64))
-                packed = words.astype("<u8", copy=False).view(np.uint8)
-                tile = np.unpackbits(packed, axis=1, count=stop - start, bitorder="little").astype(np.float32)
+                words = masks.rows(slice(layer.word_start + start // 64, layer.word_start + (stop + 63) // 64))
+                octets = words.astype("<u8", copy=False).view(np.uint8)
+                tile = np.unpackbits(octets, axis=1, count=stop - start, bitorder="little").astype(np.float32)
                 total += many[:, layer.flat_start + start : layer.flat_start + stop] @ tile.T
         return total
 
@@ -149,12 +210,25 @@ class MaskMatrix:
         *,
         kernel: Kernel = Kernel.NUMBA,
     ) -> NDArray[np.float32]:
-        """out[b, i] = left[b] @ (weights * mask i of a layer `(o, n)`) @ right[b]: a dot product per image and mask.
+        """A dot product per image and mask: out[b, i] = left[b] @ (weights * mask i of a layer) @ right[b].
 
-        The flat array of image b would be the outer product of its row of `left` `(B, o)` and of `right` `(B, n)`
-        times `weights` `(o, n)`; it is never made. Float32 in and out, `(B, k)`; zeros in `left` cost nothing. Fast on
-        processors with AVX-512; on others the layer is unpacked a mask at a time. With `chosen`, int64 `(B, m)`, each
-        image meets only its own rows of the matrix, and the result is `(B, m)`.
+        The flat array of image b would be the outer product of its rows of `left` and `right` times `weights`; it is
+        never made. Zeros in `left` cost nothing. Fast on processors with AVX-512; on others the layer is unpacked a
+        mask at a time.
+
+        Args:
+            layer: Name of a layer of two dimensions, `(o, n)`.
+            weights: `(o, n)`, taken as float32 like the other arrays.
+            left: `(B, o)`.
+            right: `(B, n)`.
+            chosen: Rows of the matrix for each image, `(B, m)` int64; all rows if not given.
+            kernel: `Kernel.REFERENCE` computes the same slowly, in plain numpy.
+
+        Returns:
+            `(B, k)` float32, or `(B, m)` for chosen rows.
+
+        Raises:
+            SpecError: For other shapes, and for rows that are not there.
         """
         at = self.spec[layer]
         w, a, b = (np.asarray(array, dtype=np.float32) for array in (weights, left, right))
@@ -164,39 +238,39 @@ class MaskMatrix:
                 f"(B, n), found weights {w.shape}, left {a.shape}, right {b.shape}"
             )
         first_bit = at.word_start * 64
-        if chosen is not None:
-            pairs = np.asarray(chosen, dtype=np.int64)
-            if (
-                pairs.ndim != 2
-                or len(pairs) != len(a)
-                or (pairs.size and not 0 <= pairs.min() <= pairs.max() < len(self))
-            ):
-                raise SpecError(f"outer_dots: expected chosen rows (B, m) below {len(self)}, found shape {pairs.shape}")
-            if kernel is Kernel.NUMBA:
-                found = kernels.load(kernel).outer_pairs(self.packed, first_bit, w, a, b, pairs)
-                return cast(NDArray[np.float32], found)
-            return np.take_along_axis(self.outer_dots(layer, w, a, b, kernel=kernel), pairs, axis=1)
-        if kernel is Kernel.NUMBA and kernels.has_lookup():
-            return cast(NDArray[np.float32], kernels.load(kernel).outer_dots(self.packed, first_bit, w, a, b))
-        out = np.empty((len(a), len(self)), dtype=np.float32)
-        for row in range(len(self)):
-            masked = bits.unpack(self.packed.row(row, at.packed), at.size).reshape(at.shape) * w
-            out[:, row] = np.einsum("bo,bo->b", a, b @ masked.T)
-        return out
+        masks, pairs = self.interleaved, None if chosen is None else np.asarray(chosen, dtype=np.int64)
+        if pairs is not None and not (
+            pairs.ndim == 2
+            and len(pairs) == len(a)
+            and (not pairs.size or 0 <= pairs.min() <= pairs.max() < len(masks))
+        ):
+            raise SpecError(f"outer_dots: expected chosen rows (B, m) below {len(masks)}, found shape {pairs.shape}")
+        return kernels.load(kernel).outer_dots(masks.blocks, masks.tail, first_bit, w, a, b, pairs)
 
     def weighted_sum(self, alpha: ArrayLike, *, kernel: Kernel = Kernel.NUMBA) -> NDArray[np.float32]:
-        """Sum of alpha_i times mask i, flat over all layers: `(k,)` -> `(spec.bits,)` float32."""
-        weights, packed = np.ascontiguousarray(alpha, dtype=np.float32), self.packed
-        if weights.shape != (len(packed),):
-            raise SpecError(f"weighted_sum: expected {len(packed)} weights, found shape {weights.shape}")
-        return self._without_padding(kernels.load(kernel).weighted_sum(packed, weights))
+        """The sum of alpha_i times mask i.
+
+        Args:
+            alpha: A weight for each mask, `(k,)`, taken as float32.
+            kernel: `Kernel.REFERENCE` computes the same slowly, in plain numpy.
+
+        Returns:
+            Flat over all layers, `(spec.bits,)` float32.
+
+        Raises:
+            SpecError: For another shape.
+        """
+        weights, masks = np.ascontiguousarray(alpha, dtype=np.float32), self.interleaved
+        if weights.shape != (len(masks),):
+            raise SpecError(f"weighted_sum: expected {len(masks)} weights, found shape {weights.shape}")
+        return self._without_padding(kernels.load(kernel).weighted_sum(masks.blocks, masks.tail, weights))
 
     def counts(self) -> NDArray[np.int32]:
         """In how many masks each bit is set, flat `(spec.bits,)`, int32, read-only; computed once, then kept up."""
         return self._sum_of_rows()[1]
 
     def mean(self) -> NDArray[np.float32]:
-        """The mean mask, flat `(spec.bits,)`, float32 in [0, 1]."""
+        """The mean mask, flat `(spec.bits,)`, float32 in [0, 1]; SpecError for a matrix without masks."""
         rows, total = self._sum_of_rows()
         if not rows:
             raise SpecError("mean: expected at least one mask, found an empty matrix")
@@ -204,19 +278,20 @@ class MaskMatrix:
 
     def _sum_of_rows(self) -> tuple[int, NDArray[np.int32]]:
         """How many rows there are, and their sum: a pair that is replaced in one step, whoever else reads or asks."""
-        packed, (known, total) = self.packed, self._counted
-        if total.size and known >= len(packed):
+        masks, (known, total) = self.interleaved, self._counted
+        if total.size and known >= len(masks):
             return known, total
         if total.size:
             total = total.copy()
-            for row in range(known, len(packed)):
+            for row in range(known, len(masks)):
                 total += self[row].flat()
         else:
             # float32 sums of ones are exact below 2**24 rows, which would be terabytes of masks
-            ones = np.ones(len(packed), dtype=np.float32)
-            total = self._without_padding(kernels.load().weighted_sum(packed, ones)).astype(np.int32)
+            ones = np.ones(len(masks), dtype=np.float32)
+            padded = kernels.load().weighted_sum(masks.blocks, masks.tail, ones)
+            total = self._without_padding(padded).astype(np.int32)
         total.flags.writeable = False
-        self._counted = found = len(packed), total
+        self._counted = found = len(masks), total
         return found
 
     def __repr__(self) -> str:

@@ -3,63 +3,94 @@
 import hashlib
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
 from types import MappingProxyType
 from typing import Any, Self
 
 from maskstore.errors import LayerNotFoundError, SpecError
+from maskstore.files import check_name
 
 MAX_LAYERS = 100_000
 MAX_LAYER_BITS = 1 << 33  # one mask is one SQLite blob, and a blob holds at most 10**9 bytes
 MAX_BITS = 1 << 36  # over all layers: 8 GiB packed
 MAX_DIMENSIONS = 8
-MAX_NAME_LENGTH = 512
 
 
 @dataclass(frozen=True, slots=True)
 class LayerSpec:
-    """One layer of a mask: where its bits lie among all bits, unpadded (flat) and packed (words)."""
+    """One layer of a mask: its name and shape, and where its bits are. A `MaskSpec` makes these.
+
+    The bits of all layers are in one order. A *flat* array has a value for each bit, without padding; a *packed* mask
+    has 64-bit words, and each layer starts with a word of its own.
+
+    Examples:
+        >>> import numpy as np
+        >>> from maskstore import MaskSpec
+        >>> layer = MaskSpec({"fc1": (30, 5), "fc2": (2, 30)})["fc2"]
+        >>> layer.shape, layer.size, layer.bytes
+        ((2, 30), 60, 8)
+        >>> gradient = np.arange(210.0)  # a value for each bit of both layers
+        >>> gradient[layer.flat].reshape(layer.shape)[0, :3]
+        array([150., 151., 152.])
+        >>> layer.packed  # in the words of a mask
+        slice(3, 4, None)
+    """
 
     name: str
     shape: tuple[int, ...]
     size: int
-    """Number of mask bits, the product of `shape`."""
+    """Number of bits, the product of `shape`."""
     flat_start: int
     """Index of this layer's first bit in the flat order over all layers, without padding."""
     word_start: int
     """Index of this layer's first 64-bit word in a packed mask."""
+    words: int = field(init=False, repr=False, compare=False)
+    """Number of 64-bit words, ceil(size / 64)."""
+    bytes: int = field(init=False, repr=False, compare=False)
+    """Number of bytes that hold bits, ceil(size / 8)."""
+    flat: slice = field(init=False, repr=False, compare=False)
+    """This layer's slice of a flat array over all layers."""
+    packed: slice = field(init=False, repr=False, compare=False)
+    """This layer's slice of a packed mask's words."""
 
-    @property
-    def words(self) -> int:
-        """Number of 64-bit words."""
-        return (self.size + 63) // 64
-
-    @property
-    def bytes(self) -> int:
-        """Number of bytes that hold bits, ceil(size / 8)."""
-        return (self.size + 7) // 8
-
-    @property
-    def flat(self) -> slice:
-        """This layer's slice of a flat array over all layers."""
-        return slice(self.flat_start, self.flat_start + self.size)
-
-    @property
-    def packed(self) -> slice:
-        """This layer's slice of a packed mask's words."""
-        return slice(self.word_start, self.word_start + self.words)
+    def __post_init__(self) -> None:
+        words = (self.size + 63) // 64
+        object.__setattr__(self, "words", words)
+        object.__setattr__(self, "bytes", (self.size + 7) // 8)
+        object.__setattr__(self, "flat", slice(self.flat_start, self.flat_start + self.size))
+        object.__setattr__(self, "packed", slice(self.word_start, self.word_start + words))
 
 
 class MaskSpec:
-    """Ordered layer names and shapes of a mask; immutable and hashable.
+    """The layers of a mask: their names and shapes, in order; immutable and hashable.
 
-    `MaskSpec({"fc1": (300, 784), "fc2": (100, 300)})`; shapes are `(out, in)` for linear layers and
-    `(out, in, kernel...)` for convolutions. Two specs are equal when names, order and shapes are.
+    Two specs are equal when names, order and shapes are. A spec is a sequence of its layers: `for layer in spec`,
+    `len(spec)`, and `spec[name]` for one of them.
+
+    Args:
+        shapes: Layer name to shape. Shapes are `(out, in)` for linear layers, `(out, in, kernel...)` for convolutions.
+
+    Raises:
+        SpecError: For no layers, more than 100 000, a layer of more than 2**33 bits, or more than 2**36 bits in all.
+
+    Examples:
+        >>> from maskstore import MaskSpec
+        >>> spec = MaskSpec({"fc1": (300, 784), "fc2": (100, 300)})
+        >>> spec.bits
+        265200
+        >>> [(layer.name, layer.size) for layer in spec]
+        [('fc1', 235200), ('fc2', 30000)]
+        >>> MaskSpec.from_json(spec.to_json()) == spec
+        True
     """
 
     layers: tuple[LayerSpec, ...]
+    bits: int
+    """Number of bits over all layers, without padding."""
+    words: int
+    """Number of 64-bit words of a packed mask; each layer starts at a word."""
 
     def __init__(self, shapes: Mapping[str, Sequence[int]]) -> None:
         if not shapes:
@@ -75,12 +106,12 @@ class MaskSpec:
             word += layer.words
         if flat > MAX_BITS:
             raise SpecError(f"a mask spec: expected at most 2**36 bits in all, found {flat}")
-        self.layers = tuple(layers)
+        self.layers, self.bits, self.words = tuple(layers), flat, word
         self._index = {layer.name: i for i, layer in enumerate(layers)}
 
     @classmethod
     def of(cls, arrays: Mapping[str, Any]) -> Self:
-        """The spec of a dict of arrays (anything with a `shape`)."""
+        """The spec of a dict of layer name to array, or to anything else with a `shape`."""
         return cls({name: tuple(array.shape) for name, array in arrays.items()})
 
     @classmethod
@@ -103,16 +134,6 @@ class MaskSpec:
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """Ordered mapping of layer name to shape."""
         return MappingProxyType({layer.name: layer.shape for layer in self.layers})
-
-    @cached_property
-    def bits(self) -> int:
-        """Total number of mask bits over all layers, without padding."""
-        return sum(layer.size for layer in self.layers)
-
-    @cached_property
-    def words(self) -> int:
-        """Number of 64-bit words of a packed mask; each layer starts at a word."""
-        return sum(layer.words for layer in self.layers)
 
     @cached_property
     def fingerprint(self) -> str:
@@ -153,12 +174,7 @@ class MaskSpec:
 
 
 def _checked_shape(name: object, dims: Sequence[int]) -> tuple[int, ...]:
-    if not isinstance(name, str) or not 0 < len(name) <= MAX_NAME_LENGTH or "\0" in name:
-        raise SpecError(f"a layer's name: expected 1 to {MAX_NAME_LENGTH} characters without NUL, found {name!r:.80}")
-    try:
-        name.encode()
-    except UnicodeEncodeError:
-        raise SpecError(f"a layer's name: expected valid Unicode, found {name!r:.80}") from None
+    check_name("a layer's name", name)
     shape = tuple(dims)
     if len(shape) > MAX_DIMENSIONS:
         raise SpecError(f"layer {name!r}: expected at most {MAX_DIMENSIONS} dimensions, found {len(shape)}")

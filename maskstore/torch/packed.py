@@ -210,7 +210,7 @@ class PackedMasks:
         byte, shift = divmod(index - layer.flat_start, 8)
         if self._matrix is not None:
             word, byte = layer.word_start + byte // 8, byte % 8
-            column = packed_bytes(self._matrix.packed.rows(slice(word, word + 1)))[:, byte]
+            column = packed_bytes(self._matrix.interleaved.rows(slice(word, word + 1)))[:, byte]
         else:
             column = self._copy()[:, 8 * layer.word_start + byte]
         return (column >> shift & 1).float()
@@ -221,7 +221,7 @@ class PackedMasks:
             return self._held
         copied = self._copied
         if copied is None or len(copied) != len(self._held):
-            self._copied = copied = packed_bytes(self._held.packed.rows()).to(self.device)
+            self._copied = copied = packed_bytes(self._held.interleaved.rows()).to(self.device)
         return copied
 
     def _taken(self, values: Tensor, where: str, what: str, size: int) -> Tensor:

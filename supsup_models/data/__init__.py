@@ -1,4 +1,4 @@
-"""Data sets and streams of tasks. Names are here at once; what needs torch is imported when it is first used."""
+"""Images and tasks: data sets, the streams of tasks made of them, batches, and checks of what a caller passes."""
 
 from supsup_models._requirements import attach
 

@@ -1,8 +1,8 @@
 """The names of streams and data sets. Imports neither torch nor numpy, so that help and typo checks answer at once."""
 
 from dataclasses import dataclass
-from difflib import get_close_matches
 
+from maskstore.files import check_known
 from supsup_models.errors import StreamLengthError, UnknownDataSetError, UnknownStreamError
 
 STREAM_KINDS = ("permuted", "rotated", "split")
@@ -51,8 +51,7 @@ def parse_stream_name(name: str) -> tuple[str, str]:
 
     Raises `UnknownStreamError`, which suggests the nearest name and lists them all.
     """
-    if name not in stream_names():
-        raise UnknownStreamError(f"expected a stream, found {name!r}; {_suggestion(name, stream_names())}")
+    check_known("stream", name, stream_names(), UnknownStreamError)
     kind, _, data_set = name.partition("-")
     return kind, data_set
 
@@ -81,14 +80,5 @@ def classes_per_split(data_set: str) -> int:
 
 def check_data_set_name(name: str) -> str:
     """`name` itself if there is such a data set, else `UnknownDataSetError` with the nearest name."""
-    if name not in DATA_SETS:
-        raise UnknownDataSetError(f"expected a data set, found {name!r}; {_suggestion(name, DATA_SETS)}")
+    check_known("data set", name, DATA_SETS, UnknownDataSetError)
     return name
-
-
-def _suggestion(name: str, known: tuple[str, ...]) -> str:
-    # Case, spaces and underscores are the commonest slips and should not hide a near match.
-    cleaned = "-".join(name.lower().replace("_", " ").split())
-    nearest = get_close_matches(cleaned, known, n=1)
-    listing = f"known: {', '.join(known)}"
-    return f"did you mean {nearest[0]!r}? ({listing})" if nearest else listing

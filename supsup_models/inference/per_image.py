@@ -56,7 +56,7 @@ class UnpackedLayer:
 
     def __init__(self, model: MaskedNetwork, matrix: MaskMatrix) -> None:
         self._layers = model.layers
-        self._packed = matrix.packed
+        self._packed = matrix.interleaved
         self._spec = matrix.spec.layers
         self._weights = model.layer_weights(model.weights)
         self._buffers = model.layer_weights(torch.empty_like(model.weights))

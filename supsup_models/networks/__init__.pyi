@@ -10,6 +10,7 @@ from .mlp import perceptron_backward as perceptron_backward
 from .mlp import perceptron_forward as perceptron_forward
 from .mlp import run_perceptron as run_perceptron
 from .resnet import RESNETS as RESNETS
+from .resnet import ResNet as ResNet
 from .resnet import resnet_18_20 as resnet_18_20
 from .resnet import resnet_50 as resnet_50
 from .score_masks import threshold as threshold

@@ -142,7 +142,7 @@ def _measure(bank: MaskBank, sample: set[int]) -> tuple[NDArray[np.float64], int
     for number, (_, mask) in enumerate(bank.masks()):
         rows.append(_layer_densities(mask))
         if number in sample:
-            packed += size_of(encode_mask(Zstd(_ZSTD_LEVEL), mask, Uniform()))
+            packed += size_of(encode_mask(Zstd(_ZSTD_LEVEL), mask, Uniform())[1])
     return np.array(rows, dtype=np.float64).reshape(len(rows), len(bank.spec)), packed
 
 

@@ -1,4 +1,4 @@
-"""Training: from scores to a mask."""
+"""How the scores of a task become its mask: recipes, one task at a time, many side by side."""
 
 from supsup_models._requirements import attach
 

@@ -16,7 +16,7 @@ _SLOPE = 0.85  # d log bits / d log density of trained masks, until two trials s
 
 def coded_bits(mask: Mask, prior: Prior) -> float:
     """Bits per parameter of a mask's payload and side information under the `mix` codec, as `compact --level max`."""
-    return 8 * size_of(encode_mask(Mix(), mask, prior)) / mask.spec.bits
+    return 8 * size_of(encode_mask(Mix(), mask, prior)[1]) / mask.spec.bits
 
 
 def find_density(target: float, bits_at: Callable[[float], float], *, start: float, most: float, least: float) -> float:

@@ -1,34 +1,39 @@
-"""The design page names files and folders that exist, and its packages' folders are all named."""
-
-import re
-from pathlib import Path
+"""The tables of the design page are what the code gives, and they name every folder."""
 
 import pytest
 
-ROOT = Path(__file__).parents[2]
-TEXT = (ROOT / "docs" / "design.md").read_text()
-PACKAGES = ("maskstore", "hopfield", "supsup_models")
+from tests.helpers.design import PAGE, ROOT, filled
+from tests.helpers.house import FLOORS, RULES
+from tests.helpers.modules import PACKAGES
+
+TEXT = PAGE.read_text()
 
 
-def _section(package: str) -> str:
-    start = TEXT.index(f"### {package}")
-    return TEXT[start : TEXT.find("\n### ", start + 1)]
+def test_the_tables_are_what_the_code_gives():
+    assert filled(TEXT) == TEXT, "run `python -m tests.helpers.design --write`"
 
 
-def _named(package: str) -> set[str]:
-    rows = [line for line in _section(package).splitlines() if line.startswith("| `")]
-    return {name for row in rows for name in re.findall(r"`([\w/]+(?:\.py|/))`", row.split("|")[1])}
-
-
-@pytest.mark.parametrize("package", PACKAGES)
-def test_every_named_file_and_folder_exists(package):
-    named = _named(package)
-    assert len(named) > 8
-    for name in named:
-        assert (ROOT / package / name).exists(), name
+def test_a_changed_docstring_changes_the_page(tmp_path):
+    for package in PACKAGES:
+        (tmp_path / package).mkdir()
+        (tmp_path / package / "__init__.py").write_text('"""One room only.\n\nMore of it."""\n')
+    assert "| `hopfield/` | One room only. |" in filled(TEXT, tmp_path)
+    assert "More of it" not in filled(TEXT, tmp_path)
 
 
 @pytest.mark.parametrize("package", PACKAGES)
-def test_every_folder_is_named(package):
-    folders = {f"{path.parent.name}/" for path in (ROOT / package).glob("*/__init__.py")}
-    assert folders <= _named(package)
+def test_every_folder_has_a_row_that_says_something(package):
+    faces = list((ROOT / package).rglob("__init__.py"))
+    assert len(faces) > 3
+    for face in faces:
+        (row,) = (line for line in TEXT.splitlines() if line.startswith(f"| `{face.parent.relative_to(ROOT)}/` |"))
+        assert len(row.split("|")[2].split()) > 2, row
+
+
+def test_every_rule_and_floor_is_on_the_page():
+    for rule in RULES:
+        (row,) = (line for line in TEXT.splitlines() if line.startswith(f"| `{rule.__name__}` |"))
+        assert all(len(cell.split()) > 3 for cell in row.split(" | ")[1:]), row
+    for package, levels in FLOORS.items():
+        (row,) = (line for line in TEXT.splitlines() if line.startswith(f"| `{package}` |") and "←" in line)
+        assert all(f"`{room}`" in row for level in levels for room in level if room)

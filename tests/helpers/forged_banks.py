@@ -6,9 +6,9 @@ import struct
 import zlib
 from pathlib import Path
 
-from maskstore.bank.open_file import head_checksum
+from maskstore.bank.head import with_checksum
 from maskstore.bank.sqlite import APPLICATION_ID, SCHEMA
-from maskstore.bank.templates import write_leb128
+from maskstore.files import write_leb128
 
 BYTE = bytes([0b01010101])
 SPEC = '[["a",[8]]]'
@@ -41,7 +41,7 @@ class Forge:
         for statement in SCHEMA:
             self.link.execute(statement)
         head = {"created_by": "a stranger", "meta": meta, "spec": spec, "templates": templates}
-        self.link.executemany("INSERT INTO head VALUES(?,?)", {**head, "checksum": head_checksum(head)}.items())
+        self.link.executemany("INSERT INTO head VALUES(?,?)", with_checksum(head).items())
         self._stream = b""
 
     def row(

@@ -1,8 +1,11 @@
-"""The Numba loops of the `gap` codec: runs of zeros between ones, digit by digit, through the range coder.
+"""The work of the `gap` codec: runs of zeros between ones, digit by digit, through the range coder.
 
 Among independent bits a gap g has a probability proportional to q**g, q being that of a zero: a product over the binary
 digits of g, which are thus independent, digit j being 1 with probability q**(2**j) / (1 + q**(2**j)). So the digits'
 probabilities start at what the density says, and each then follows what it sees, which catches gaps of other kinds.
+
+In the loops, `odds` `(digits, 2)` are where the digits' probabilities start. The lowest `plain` digits, below a set
+one, are coded as fair coins.
 """
 
 from math import lgamma, log
@@ -11,18 +14,23 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from maskstore.codecs.coders import range_coder as rangecoder
+from maskstore.codecs.base import EncodedLayer, Plan
+from maskstore.codecs.coders import range_coder
 from maskstore.codecs.coders.range_coder import decode_bit, encode_bit
+from maskstore.files import write_leb128
+from maskstore.kernels import compiled
+from maskstore.masks import bits
 
-MAX_DIGITS = 34
 _START = 32  # observations that the starting probability counts for
+_MAX_DIGITS = 34
 _LIMIT = 1024  # observations after which a probability forgets as fast as it learns
 _RATES = np.array([65536 // (_START + n) for n in range(_LIMIT - _START + 1)], dtype=np.int64)
 
 
-@njit(cache=True, nogil=True)
-def _positions(words, size, flipped, out):
-    """Indices of the set bits (of the clear ones if `flipped`), ascending."""
+@compiled
+def positions(words, size, count, flipped):
+    """Ascending indices of the `count` set bits of packed words (of the clear ones if `flipped`), `(count,)` int64."""
+    out = np.empty(count, dtype=np.int64)
     n = 0
     for w in range(words.size):
         word = ~words[w] if flipped else words[w]
@@ -33,7 +41,7 @@ def _positions(words, size, flipped, out):
             out[n] = 64 * w + _log2(low)
             n += 1
             word ^= low
-    return n
+    return out
 
 
 @njit(inline="always")
@@ -59,9 +67,10 @@ def _adapt(odds, seen, digit, above, bit):
     seen[digit, above] = min(n + 1, _LIMIT - _START)
 
 
-@njit(cache=True, nogil=True)
-def _encode(positions, digits, plain, odds, out):
-    low, width, at = np.uint64(0), rangecoder.WHOLE, np.int64(0)
+@compiled
+def encode(positions, digits, plain, odds, out):
+    """Code ascending positions; bytes of `out` used, or -1 if it is too small."""
+    low, width, at = np.uint64(0), range_coder.WHOLE, np.int64(0)
     seen = np.zeros(odds.shape, dtype=np.int64)
     last = np.int64(-1)
     for position in positions:
@@ -76,12 +85,13 @@ def _encode(positions, digits, plain, odds, out):
                 low, width, at = encode_bit(low, width, at, out, bit, _ones(odds, digit, above))
                 _adapt(odds, seen, digit, above, bit)
                 above |= bit
-    return rangecoder.finish(low, width, at, out)
+    return range_coder.finish(low, width, at, out)
 
 
-@njit(cache=True, nogil=True)
-def _decode(data, count, size, digits, plain, odds, words):
-    code, width, at = rangecoder.first_code(data), rangecoder.WHOLE, np.int64(8)
+@compiled
+def decode(data, count, size, digits, plain, odds, words):
+    """Set `count` decoded positions in zeroed words; whether the bytes are such as `encode` writes."""
+    code, width, at = range_coder.first_code(data), range_coder.WHOLE, np.int64(8)
     seen = np.zeros(odds.shape, dtype=np.int64)
     last = np.int64(-1)
     for _ in range(count):
@@ -99,11 +109,13 @@ def _decode(data, count, size, digits, plain, odds, words):
         if last >= size:
             return False
         words[last >> 6] |= np.uint64(1) << np.uint64(last & 63)
-    return rangecoder.ended_well(code, width, at, data)
+    return range_coder.ended_well(code, width, at, data)
 
 
-@njit(cache=True, nogil=True)
-def _count(positions, digits, plain, out):
+@compiled
+def count_digits(positions, digits, plain):
+    """Zeros and ones seen of each digit, below a set one and elsewhere, of those not plain, `(digits, 2, 2)`."""
+    out = np.zeros((digits, 2, 2), dtype=np.int64)
     last = np.int64(-1)
     for position in positions:
         gap = position - last - 1
@@ -114,64 +126,69 @@ def _count(positions, digits, plain, out):
                 bit = (gap >> digit) & 1
                 out[digit, above, bit] += 1
                 above |= bit
-
-
-def positions(words: NDArray[np.uint64], size: int, count: int, flipped: bool) -> NDArray[np.int64]:
-    """Ascending indices of the `count` set bits of packed words, or of the clear ones, shape `(count,)`."""
-    out = np.empty(count, dtype=np.int64)
-    _positions(words, size, flipped, out)
     return out
 
 
-def starting_odds(size: int, count: int, digits: int) -> NDArray[np.int64]:
-    """P(digit = 1) in units of 2**-28 for gaps between `count` ones among `size` bits, `(digits, 2)`."""
-    power = ((size - count) << 32) // size  # q**(2**j) in units of 2**-32
+def plan(words: NDArray[np.uint64], size: int) -> Plan:
+    """How `Gap` codes a layer of at least one bit; its bits are within a few per cent of what it then takes."""
+    where, flipped, digits = measure(words, size)
+    head = 8 * len(write_leb128(2 * where.size + flipped))
+    total = head + (_estimate_bits(where, size, digits) + 16 if where.size else 0)
+    return Plan(float(total), lambda: code(size, where, flipped, digits))
+
+
+def code(size: int, where: NDArray[np.int64], flipped: bool, digits: int) -> EncodedLayer:
+    head = write_leb128(2 * where.size + flipped)
+    if not where.size:
+        return EncodedLayer(head, b"")
+    plain, odds = model(size, where.size, digits)
+    room = 64 + 2 * where.size
+    while True:
+        out = np.empty(room, dtype=np.uint8)
+        used = encode(where, digits, plain, odds, out)
+        if used >= 0:
+            return EncodedLayer(head + bytes([digits]), out[:used].tobytes())
+        room *= 2
+
+
+def measure(words: NDArray[np.uint64], size: int) -> tuple[NDArray[np.int64], bool, int]:
+    """(places of the rarer kind of bit, whether that kind is 0, binary digits of the longest gap)."""
+    ones = bits.popcount(words)
+    flipped = 2 * ones > size
+    where = positions(words, size, size - ones if flipped else ones, flipped)
+    longest = int(np.diff(where, prepend=-1).max()) - 1 if where.size else 0
+    return where, flipped, longest.bit_length()
+
+
+def model(size: int, count: int, digits: int) -> tuple[int, NDArray[np.int64]]:
+    """(plain digits, starting odds) for gaps between `count` ones among `size` bits.
+
+    The lowest digits, below a set one, pass for fair coins while q**(2**j) > 15/16, and are coded as such. The odds,
+    `(digits, 2)`, are P(digit = 1) in units of 2**-28.
+    """
+    first = power = ((size - count) << 32) // size  # q**(2**j) in units of 2**-32
     odds = []
     for _ in range(digits):
         odds.append([(power << 28) // ((1 << 32) + power)] * 2)
         power = power * power >> 32
-    return np.array(odds, dtype=np.int64).reshape(digits, 2)
+    power, plain = first, 0
+    while power > 15 << 28 and plain < _MAX_DIGITS:
+        power, plain = power * power >> 32, plain + 1
+    return plain, np.array(odds, dtype=np.int64).reshape(digits, 2)
 
 
-def plain_digits(size: int, count: int) -> int:
-    """How many of the lowest digits, below a set one, pass for fair coins (q**(2**j) > 15/16) and are coded as such."""
-    power, digits = ((size - count) << 32) // size, 0
-    while power > 15 << 28 and digits < MAX_DIGITS:
-        power, digits = power * power >> 32, digits + 1
-    return digits
-
-
-def encode(where: NDArray[np.int64], size: int, digits: int) -> bytes:
-    """Code ascending positions below `size`."""
-    room = 64 + 2 * where.size
-    while True:
-        out = np.empty(room, dtype=np.uint8)
-        used = _encode(where, digits, plain_digits(size, where.size), starting_odds(size, where.size, digits), out)
-        if used >= 0:
-            return out[:used].tobytes()
-        room *= 2
-
-
-def decode(payload: bytes, count: int, size: int, digits: int, words: NDArray[np.uint64]) -> bool:
-    """Set `count` decoded positions in zeroed words; whether the bytes are such as `encode` writes."""
-    data = rangecoder.as_array(payload)
-    plain = plain_digits(size, count)
-    return bool(_decode(data, count, size, digits, plain, starting_odds(size, count, digits), words))
-
-
-def estimate_bits(where: NDArray[np.int64], size: int, digits: int) -> float:
-    """Bits that `encode` would need, without coding.
+def _estimate_bits(where: NDArray[np.int64], size: int, digits: int) -> float:
+    """Bits of the payload, without coding.
 
     A probability that starts as 32 observations would and then counts along pays for a sequence what a beta prior
     says: log B(a, b) - log B(a + ones, b + zeros).
     """
     if not digits:
         return 0.0
-    plain = plain_digits(size, where.size)
-    seen = np.zeros((digits, 2, 2), dtype=np.int64)
-    _count(where, digits, plain, seen)
+    plain, odds = model(size, where.size, digits)
+    seen = count_digits(where, digits, plain)
     coins = sum(where.size - int(seen[digit, 0].sum()) for digit in range(min(plain, digits)))
-    start = np.clip(starting_odds(size, where.size, digits)[..., None] / 2.0**28, 2.0**-16, 1 - 2.0**-16)
+    start = np.clip(odds[..., None] / 2.0**28, 2.0**-16, 1 - 2.0**-16)
     prior = _START * np.concatenate([1 - start, start], axis=2).reshape(-1, 2)
     return coins + sum(_log2_beta(*a) - _log2_beta(*b) for a, b in zip(prior, prior + seen.reshape(-1, 2), strict=True))
 

@@ -13,13 +13,15 @@ in 2**-24; weights and the gain in 2**-20. Shifts round towards minus infinity. 
 """
 
 from math import isqrt
+from typing import NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from maskstore.codecs.coders import range_coder as rangecoder
+from maskstore.codecs.coders import range_coder
 from maskstore.codecs.coders.range_coder import decode_bit, encode_bit
+from maskstore.kernels import compiled
 
 MAX_RANK = 24
 ODDS_LIMIT = 47103  # 11.5: there a probability is within 2**-16 of 0 or 1
@@ -76,7 +78,7 @@ def _learn(factor, variance, step, bit, p, spread, direction):
         variance[j] = max(np.int64(variance[j]) - ((((s * s) >> 16) * shrink) >> 16), 1)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _start_columns(columns, rank):
     """Columns' factors: ±0.1 from a 64-bit linear congruential generator's top bit (Knuth's MMIX), the first one 0."""
     factors = np.zeros((columns, rank), dtype=np.int32)
@@ -89,15 +91,15 @@ def _start_columns(columns, rank):
     return factors
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _run(decoding, words, ids, leans, directions, rows, columns, row_step, column_step, rank, data):
     """Code or decode a layer; bytes used and whether all is well. Bit (r, c) has index r * row_step + c * column_step.
 
     `leans` and `directions` are those of each context. While coding, `words` are read and `data` is filled; while
     decoding, `data` is read and `words` (zeroed) are filled.
     """
-    low = rangecoder.first_code(data) if decoding else np.uint64(0)
-    width, at = rangecoder.WHOLE, np.int64(8 if decoding else 0)
+    low = range_coder.first_code(data) if decoding else np.uint64(0)
+    width, at = range_coder.WHOLE, np.int64(8 if decoding else 0)
 
     column = _start_columns(columns, rank)
     column_variance = np.full((columns, rank), 30000000, dtype=np.int32)
@@ -199,8 +201,8 @@ def _run(decoding, words, ids, leans, directions, rows, columns, row_step, colum
             for j in range(rank):
                 row_sum[j] += row[j]
     if decoding:
-        return at, rangecoder.ended_well(low, width, at, data)
-    used = rangecoder.finish(low, width, at, data)
+        return at, range_coder.ended_well(low, width, at, data)
+    used = range_coder.finish(low, width, at, data)
     return used, used >= 0
 
 
@@ -209,46 +211,38 @@ def rank_of(rows: int, columns: int) -> int:
     return min(MAX_RANK, rows // 4, columns // 4)
 
 
-def _arguments(
-    ids: NDArray[np.uint8],
-    leans: NDArray[np.int64],
-    directions: NDArray[np.int64],
-    shape: tuple[int, int],
-    turned: bool,
-) -> tuple[object, ...]:
-    rows, columns = shape[::-1] if turned else shape
-    steps = (1, rows) if turned else (columns, 1)
-    return ids, leans, directions, rows, columns, *steps, rank_of(rows, columns)
+class Known(NamedTuple):
+    """What encoder and decoder know about a layer."""
+
+    ids: NDArray[np.uint8]
+    """The context of each bit."""
+    leans: NDArray[np.int64]
+    """Log-odds of a 1 in each context, in units of 2**-12."""
+    directions: NDArray[np.int64]
+    """+1 or -1 for each context."""
+    shape: tuple[int, int]
+    """(rows, columns)."""
+
+    def arguments(self, turned: bool) -> tuple[object, ...]:
+        """What the loop takes between the words and the data; `turned` is column by column."""
+        rows, columns = self.shape[::-1] if turned else self.shape
+        steps = (1, rows) if turned else (columns, 1)
+        return self.ids, self.leans, self.directions, rows, columns, *steps, rank_of(rows, columns)
 
 
-def encode(
-    words: NDArray[np.uint64],
-    ids: NDArray[np.uint8],
-    leans: NDArray[np.int64],
-    directions: NDArray[np.int64],
-    shape: tuple[int, int],
-    turned: bool,
-) -> bytes:
-    """Code a layer of `shape` (rows, columns), row by row, or column by column if `turned`."""
+def encode(words: NDArray[np.uint64], known: Known, turned: bool) -> bytes:
+    """Code a layer row by row, or column by column if `turned`."""
     room = 64 + words.size * 8
     words = words.copy()  # one compiled loop serves both ways; it wants arrays that may be written to
     while True:
         out = np.empty(room, dtype=np.uint8)
-        used, done = _run(False, words, *_arguments(ids, leans, directions, shape, turned), out)
+        used, done = _run(False, words, *known.arguments(turned), out)
         if done:
             return out[:used].tobytes()
         room *= 2
 
 
-def decode(
-    payload: bytes,
-    ids: NDArray[np.uint8],
-    leans: NDArray[np.int64],
-    directions: NDArray[np.int64],
-    shape: tuple[int, int],
-    turned: bool,
-    words: NDArray[np.uint64],
-) -> bool:
+def decode(payload: bytes, known: Known, turned: bool, words: NDArray[np.uint64]) -> bool:
     """Decode into zeroed words; whether the bytes are such as `encode` writes."""
-    data = rangecoder.as_array(payload).copy()
-    return bool(_run(True, words, *_arguments(ids, leans, directions, shape, turned), data)[1])
+    data = range_coder.as_array(payload).copy()
+    return bool(_run(True, words, *known.arguments(turned), data)[1])

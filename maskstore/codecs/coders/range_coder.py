@@ -11,6 +11,8 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from maskstore.kernels import compiled
+
 WHOLE = np.uint64(0xFFFFFFFFFFFFFFFF)
 _NARROW = np.uint64(0x100000000)  # below this width four bytes are settled
 
@@ -36,7 +38,7 @@ def encode_bit(low, width, at, out, bit, ones):
     return low, width, at
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _carry(out, at):
     i = at - 1
     while i >= 0 and out[i] == 255:
@@ -46,7 +48,7 @@ def _carry(out, at):
         out[i] += np.uint8(1)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _write_four(low, at, out):
     if at < 0 or at + 12 > out.size:  # these four bytes, and the last eight
         return np.int64(-1)
@@ -55,7 +57,7 @@ def _write_four(low, at, out):
     return at + 4
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def finish(low, width, at, out):
     """Write the last bytes; the number of bytes in all, or -1 if `out` was too small."""
     if at < 0 or at + 8 > out.size:
@@ -76,13 +78,13 @@ def finish(low, width, at, out):
     return at
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def first_code(data):
     """The first eight bytes, most significant first; bytes past the end are zeros."""
     return _read_four(_read_four(np.uint64(0), 0, data), 4, data)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _read_four(code, at, data):
     for i in range(at, at + 4):
         code = code << np.uint64(8) | (np.uint64(data[i]) if i < data.size else np.uint64(0))
@@ -104,7 +106,7 @@ def decode_bit(code, width, at, data, ones):
     return bit, code, width, at
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def ended_well(code, width, at, data):
     """Whether a decoder has met every byte of `data`, none of them a needless zero, and stayed inside the interval."""
     return code < width and data.size <= at and (data.size == 0 or data[-1] != 0)

@@ -1,22 +1,28 @@
-"""A binary rANS coder in Numba: integer arithmetic only, probabilities from a table by context.
+"""The work of the `ans` codec: a binary rANS coder in Numba, integer arithmetic with probabilities by context.
 
 Duda, "Asymmetric numeral systems", arXiv 1311.2540; the range variant with 64-bit states in [2**32, 2**64), 32-bit
 renormalisation and 16-bit probabilities. Bit i goes through lane i mod `lanes`; all lanes share one stream of words, in
-the order in which the decoder needs them. `rans_reference` says the same with Python integers.
+the order in which the decoder needs them. The tests' reference says the same with Python integers.
 """
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-LOW = 1 << 32
-PRECISION = 16
-_BANDS = 5  # steps of a walk up to 2**5 - 1 are searched; longer ones cost 13 bits and more and can be made of two
+from maskstore.codecs import tables
+from maskstore.codecs.base import EncodedLayer, Plan
+from maskstore.kernels import compiled
+from maskstore.priors import Contexts
+
+_MANY_BITS = 1 << 20  # from here on four lanes are worth their 24 bytes
 
 
-@njit(cache=True, nogil=True)
-def _encode(ids, words, p1, lanes, out):
-    """Fill `out` (uint32) from its end; returns the first index used, or -1 if `out` is too small."""
+@compiled
+def encode(ids, words, p1, lanes, out):
+    """Code the bits `words`, P(1) = p1[ids] / 2**16, into `out` (uint32) from its end.
+
+    Returns the first index used, or -1 if `out` is too small.
+    """
     low = np.uint64(1) << np.uint64(32)
     states = np.full(lanes, low, dtype=np.uint64)
     at = out.size
@@ -62,9 +68,9 @@ def _refill(x, stream, at):
     return x, at
 
 
-@njit(cache=True, nogil=True)
-def _decode(ids, p1, lanes, stream, out):
-    """Decode into packed words (zeroed); returns whether all words were used and every lane ended where it began."""
+@compiled
+def decode(ids, p1, lanes, stream, out):
+    """Decode into packed words (zeroed); whether all of the stream was used and every lane ended where it began."""
     size = ids.size
     at = 2 * lanes
     if stream.size < at:
@@ -109,84 +115,35 @@ def _decode(ids, p1, lanes, stream, out):
     return at == stream.size and bool(np.all(states == low))
 
 
-@njit(cache=True, nogil=True)
-def _count(ids, words, out):
+@compiled
+def count(ids, words, contexts):
+    """Zeros and ones seen in each context, `(contexts, 2)` int64."""
+    out = np.zeros((contexts, 2), dtype=np.int64)
     for i in range(ids.size):
         out[ids[i], (words[i >> 6] >> np.uint64(i & 63)) & np.uint64(1)] += 1
-
-
-@njit(cache=True, nogil=True)
-def _nearest_minimum(values, sources, distance, out_values, out_sources):
-    """The smallest of the values at each place and `distance` to its left and right, and where it came from."""
-    points = values.size
-    for j in range(points):
-        best, source = values[j], sources[j]
-        if j >= distance and values[j - distance] < best:
-            best, source = values[j - distance], sources[j - distance]
-        if j + distance < points and values[j + distance] < best:
-            best, source = values[j + distance], sources[j + distance]
-        out_values[j], out_sources[j] = best, source
-
-
-@njit(cache=True, nogil=True)
-def _best_walk(costs, first_bits, bands):
-    entries, points = costs.shape
-    back = np.zeros((entries, points), dtype=np.int16)
-    total = costs[0] + first_bits
-    here = np.arange(points).astype(np.int16)
-    near, near_source = np.empty(points), np.empty(points, dtype=np.int16)
-    wide, wide_source = np.empty(points), np.empty(points, dtype=np.int16)
-    for entry in range(1, entries):
-        grown, came = total + 1.0, back[entry]
-        came[:] = here
-        # Steps of 1 cost 3 bits, of 2-3 five, of 4-7 seven, ... The best of all steps up to 2**n - 1 is the best of
-        # three windows of steps up to 2**(n-1) - 1; the shorter steps do no harm, they were offered more cheaply.
-        near[:] = total
-        near_source[:] = here
-        distance, step_bits = 1, 3.0
-        for _ in range(bands):
-            _nearest_minimum(near, near_source, distance, wide, wide_source)
-            for j in range(points):
-                if wide[j] + step_bits < grown[j]:
-                    grown[j], came[j] = wide[j] + step_bits, wide_source[j]
-            near, near_source, wide, wide_source = wide, wide_source, near, near_source
-            distance, step_bits = 2 * distance, step_bits + 2.0
-        total = grown + costs[entry]
-    walk = np.empty(entries, dtype=np.int64)
-    walk[-1] = np.argmin(total)
-    for entry in range(entries - 1, 0, -1):
-        walk[entry - 1] = back[entry, walk[entry]]
-    return walk, total.min()
-
-
-def encode(
-    ids: NDArray[np.uint8], words: NDArray[np.uint64], p1: NDArray[np.uint32], lanes: int, cost_bits: float
-) -> bytes:
-    """Code the bits `words` with P(1) = p1[ids] / 2**16; `cost_bits` is their ideal cost, for the output's size."""
-    room = int(cost_bits / 32 * 1.01) + 2 * lanes + 64
-    while True:
-        out = np.empty(room, dtype="<u4")
-        first = _encode(ids, words, p1, lanes, out)
-        if first >= 0:
-            return out[first:].tobytes()
-        room *= 2
-
-
-def decode(
-    ids: NDArray[np.uint8], p1: NDArray[np.uint32], lanes: int, stream: NDArray[np.uint32], out: NDArray[np.uint64]
-) -> bool:
-    """Decode into `out` (zeroed, packed); whether the stream ended exactly where its encoder began."""
-    return bool(_decode(ids, p1, lanes, stream, out))
-
-
-def count(ids: NDArray[np.uint8], words: NDArray[np.uint64], contexts: int) -> NDArray[np.int64]:
-    """Zeros and ones seen in each context, shape `(contexts, 2)`."""
-    out = np.zeros((contexts, 2), dtype=np.int64)
-    _count(ids, words, out)
     return out
 
 
-def best_walk(costs: NDArray[np.float64], first_bits: float) -> tuple[NDArray[np.int64], float]:
-    """Cheapest walk over the points (columns), one point an entry (row), with exp-Golomb costs for the steps."""
-    walk, total = _best_walk(costs, first_bits, _BANDS)
-    return walk, float(total)
+def plan(words: NDArray[np.uint64], known: Contexts) -> Plan:
+    """How `Ans` codes a layer of at least one bit; its bits are within a few bytes of what it then takes."""
+    table, total = tables.choose(count(known.ids, words, known.levels * known.classes), known)
+    lanes = 4 if known.ids.size >= _MANY_BITS else 1
+
+    def encode_layer() -> EncodedLayer:
+        payload = coded_words(known.ids, words, table.probabilities(known), lanes, total)
+        return EncodedLayer(bytes([(lanes.bit_length() - 1) << 4 | table.form]) + table.write(), payload)
+
+    return Plan(total + 8 + 32 * (7 if lanes == 4 else 2), encode_layer)
+
+
+def coded_words(
+    ids: NDArray[np.uint8], words: NDArray[np.uint64], p1: NDArray[np.uint32], lanes: int, cost_bits: float
+) -> bytes:
+    """The bits `words` with P(1) = p1[ids] / 2**16; `cost_bits` is their ideal cost, for the output's size."""
+    room = int(cost_bits / 32 * 1.01) + 2 * lanes + 64
+    while True:
+        out = np.empty(room, dtype="<u4")
+        first = encode(ids, words, p1, lanes, out)
+        if first >= 0:
+            return out[first:].tobytes()
+        room *= 2

@@ -7,13 +7,14 @@ the signs of a score, its weight and its mask bit leaves everything else as it w
 """
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
-from maskstore.codecs.tables import KNOTS
+from maskstore.kernels import compiled
+
+KNOTS = 3
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def point_at(knots, level, levels):
     """The curve's point at a level: linear between the knots at 0, levels / 2 and levels, rounded half up."""
     half = levels >> 1
@@ -21,7 +22,7 @@ def point_at(knots, level, levels):
     return (knots[piece] * (half - rest) + knots[piece + 1] * rest + (half >> 1)) // half
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _cost(costs, knots):
     total = 0.0
     for level in range(costs.shape[0]):
@@ -29,7 +30,7 @@ def _cost(costs, knots):
     return total
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _descend(costs, knots, step):
     """Move knots one at a time, in halving steps, while that makes the curve cheaper; `costs` is levels x points."""
     best, last = _cost(costs, knots), costs.shape[1] - 1
@@ -50,7 +51,7 @@ def _descend(costs, knots, step):
     return best
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _fit(costs, knots):
     """Curves for costs of shape (curves, levels, points); fills `knots` (curves, 3) and returns the bits."""
     total = 0.0

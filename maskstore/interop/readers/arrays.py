@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskstore.errors import ForeignFileError, ImportOptionError, SpecError
-from maskstore.interop.model import Arrays, ForeignMasks, ReadOptions, assemble, mask_of, unpack
+from maskstore.interop.model import Arrays, BitOrder, ForeignMasks, ReadOptions, assemble, mask_of, unpack
 from maskstore.masks import Mask, MaskSpec
 
 
@@ -16,8 +16,7 @@ def read_arrays(arrays: Arrays, path: Path, options: ReadOptions) -> ForeignMask
     """One array a layer, of 0/1 values or (given shapes) packed bytes; names may start with their task's."""
     spec = options.spec(str(path)) if options.shapes is not None else None
     by_task = _by_task(arrays, path, options)
-    masks = ((task, mask_of(layers, spec, _where(path, task), options.bit_order)) for task, layers in by_task.items())
-    return assemble("arrays", _in_first_order(masks), options, path.stem, {})
+    return assemble("arrays", _masks(by_task, path, spec, options.bit_order), options, path.stem, {})
 
 
 def is_pruned(names: Mapping[str, Any]) -> bool:
@@ -40,8 +39,7 @@ def read_pruned(arrays: Arrays, path: Path, options: ReadOptions) -> ForeignMask
     if not found:
         raise ForeignFileError(f"{path}: expected buffers named *_mask, found none among {len(arrays)} arrays")
     by_task = _by_task(found, path, options)
-    masks = ((task, mask_of(layers, None, _where(path, task))) for task, layers in by_task.items())
-    return assemble("prune", masks, options, path.stem, {})
+    return assemble("prune", _masks(by_task, path), options, path.stem, {})
 
 
 def read_piggyback(by_task: Mapping[str, Mapping[str, NDArray[Any]]], path: Path, options: ReadOptions) -> ForeignMasks:
@@ -51,8 +49,7 @@ def read_piggyback(by_task: Mapping[str, Mapping[str, NDArray[Any]]], path: Path
             if array.dtype == np.uint8 and array.size and array.max() == 255:
                 raise ForeignFileError(f"{path}, task {task!r}, layer {name!r}: expected a binary mask, "
                                        "found -1, which only ternary masks hold")  # fmt: skip
-    masks = ((task, mask_of(layers, None, _where(path, task))) for task, layers in by_task.items())
-    return assemble("piggyback", _in_first_order(masks), options, path.stem, {})
+    return assemble("piggyback", _masks(by_task, path), options, path.stem, {})
 
 
 def is_vectors(arrays: Arrays, options: ReadOptions) -> bool:
@@ -106,21 +103,23 @@ def _by_task(arrays: Arrays, path: Path, options: ReadOptions) -> dict[str, dict
         task, found, layer = name.partition(options.separator)
         if not found or not task or not layer:
             raise ForeignFileError(
-                f"{path}: expected names TASK{options.separator}LAYER, found {name!r:.80} (is --separator right?)"
+                f"{path}: expected names TASK{options.separator}LAYER, found {name!r:.80} (is the separator right?)"
             )
         by_task.setdefault(task, {})[layer] = array
     return by_task
 
 
-def _in_first_order(masks: Iterator[tuple[str, Mask]]) -> Iterator[tuple[str, Mask]]:
-    """The same masks, with the layers of each in the order of the first one's."""
-    spec = None
-    for task, mask in masks:
-        if spec is None:
-            spec = mask.spec
-        elif set(mask.spec.shapes) == set(spec.shapes):
+def _masks(
+    by_task: Mapping[str, Arrays], path: Path, spec: MaskSpec | None = None, bit_order: BitOrder = "big"
+) -> Iterator[tuple[str, Mask]]:
+    """A mask a task, with the layers of each in the order of the first one's."""
+    first = None
+    for task, layers in by_task.items():
+        mask = mask_of(layers, spec, _where(path, task), bit_order)
+        first = first or mask.spec
+        if mask.spec != first and set(mask.spec.shapes) == set(first.shapes):
             try:
-                mask = Mask.from_dense(mask.dense(), spec)
+                mask = Mask.from_dense(mask.dense(), first)
             except SpecError as error:
                 raise ForeignFileError(f"task {task!r}: {error}") from None
         yield task, mask

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from maskstore.errors import ForeignFileError, ImportOptionError
 from maskstore.interop.model import ForeignMasks, ForeignTask, ReadOptions
-from maskstore.interop.readers.torch_files import as_array, state_of
+from maskstore.interop.readers.torch_files import as_array, gain_of, is_tensor, state_of
 from maskstore.masks import Mask, MaskSpec, bits
 
 _SCORES = re.compile(r"(.+)\.scores\.(\d{1,9})")
@@ -84,13 +84,11 @@ def _arguments(tree: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _scores_by_layer(state: Mapping[str, Any], path: Path) -> dict[str, dict[int, Any]]:
-    import torch
-
     scores: dict[str, dict[int, Any]] = {}
     for key, value in state.items():
         match = _SCORES.fullmatch(key)
         if match:
-            if not isinstance(value, torch.Tensor):
+            if not is_tensor(value):
                 raise ForeignFileError(f"{path}, {key}: expected a tensor, found {type(value).__name__}")
             by_task = scores.setdefault(match[1], {})
             if int(match[2]) in by_task or value.dim() == 0:
@@ -128,7 +126,7 @@ def _density(arguments: dict[str, Any], options: ReadOptions, shape: tuple[int, 
         return None
     rule = options.conv_type or arguments.get("conv_type")
     if rule is None:
-        raise ImportOptionError(f"{what}: expected args.conv_type in the file or --conv-type, found neither")
+        raise ImportOptionError(f"{what}: expected args.conv_type in the file or conv_type as an option, found neither")
     if arguments.get("individual_heads"):
         raise ForeignFileError(f"{what}: expected scores, found individual heads, whose last layer holds weights")
     if rule in _THRESHOLD:
@@ -186,14 +184,8 @@ def _checked_weights(
 
 
 def _constant(init: str, arguments: dict[str, Any], shape: tuple[int, ...], what: str) -> float:
-    import torch
-
     fan = math.prod(shape[2:]) * (shape[0] if arguments.get("mode") == "fan_out" else shape[1])
-    nonlinearity = arguments.get("nonlinearity", "relu")
-    try:
-        gain = 1.0 if init == "xavier_constant" else torch.nn.init.calculate_gain(nonlinearity)
-    except ValueError:
-        raise ForeignFileError(f"{what}: expected a nonlinearity known to torch, found {nonlinearity!r:.40}") from None
+    gain = 1.0 if init == "xavier_constant" else gain_of(arguments.get("nonlinearity", "relu"), what)
     return gain / math.sqrt(max(1, fan))
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskstore.errors import ForeignFileError
+from maskstore.errors import ForeignFileError, one_line
 
 _SAFE_FROM = (2, 10)  # earlier weights_only readers could be made to run code (CVE-2025-32434, CVE-2026-24747)
 _STORED_DTYPES = {"b1": np.bool_, "u1": np.uint8}
@@ -96,12 +96,12 @@ def load_torch(path: Path) -> Any:
 
 
 def _reason(error: Exception) -> str:
-    text = " ".join(str(error).split())
+    text = one_line(error, 10_000)
     for pattern in (r"GLOBAL (\S+) (?:was not|whose module)", r"function (<.+?>)", r"but got (<class .+?>)"):
         named = re.search(pattern, text)
         if named:
             return f"expected tensors and plain containers, found {named[1]}, which only unpickling code could load"
-    return f"expected a torch file, found: {text[:160] or type(error).__name__}"
+    return f"expected a torch file, found: {text[:160]}"
 
 
 def as_array(value: Any, what: str) -> NDArray[Any]:
@@ -110,7 +110,7 @@ def as_array(value: Any, what: str) -> NDArray[Any]:
         return value.array(what)
     import torch
 
-    if not isinstance(value, torch.Tensor):
+    if not is_tensor(value):
         raise ForeignFileError(f"{what}: expected a tensor, found {type(value).__name__}")
     if value.layout is not torch.strided or value.device.type != "cpu" or value.is_quantized:
         raise ForeignFileError(f"{what}: expected a plain dense tensor, found {value.layout} on {value.device}")
@@ -127,13 +127,26 @@ def as_array(value: Any, what: str) -> NDArray[Any]:
         raise ForeignFileError(f"{what}: expected bools or real numbers, found {value.dtype}") from None
 
 
-def is_array(value: Any) -> bool:
-    """Whether `as_array` may take it."""
-    if isinstance(value, StoredArray):
-        return True
+def is_tensor(value: Any) -> bool:
+    """Whether it is a tensor of torch's own."""
     import torch
 
     return isinstance(value, torch.Tensor)
+
+
+def is_array(value: Any) -> bool:
+    """Whether `as_array` may take it."""
+    return isinstance(value, StoredArray) or is_tensor(value)
+
+
+def gain_of(nonlinearity: Any, what: str) -> float:
+    """The gain by which torch scales the weights before a nonlinearity; ForeignFileError for one unknown to it."""
+    import torch
+
+    try:
+        return torch.nn.init.calculate_gain(nonlinearity)
+    except ValueError:
+        raise ForeignFileError(f"{what}: expected a nonlinearity known to torch, found {nonlinearity!r:.40}") from None
 
 
 def state_of(tree: Any, path: Path) -> Mapping[str, Any]:

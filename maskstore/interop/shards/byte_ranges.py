@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
-from maskstore.errors import BankIOError, BankNotFoundError, CorruptError, MaskStoreError
+from maskstore.errors import BankIOError, BankNotFoundError, CorruptError, MaskStoreError, one_line
 from maskstore.files import named_os_errors
 
 
@@ -93,7 +93,7 @@ class RemoteRanges(Ranges):
         try:
             self._files, self._path = fsspec.core.url_to_fs(url, **options)
         except Exception as error:  # unknown protocols, missing drivers, bad options
-            raise BankIOError(f"{url}: expected a URL that fsspec can open, found: {_line(error)}") from None
+            raise BankIOError(f"{url}: expected a URL that fsspec can open, found: {one_line(error)}") from None
 
     def tail(self, count: int) -> bytes:
         """A suffix request."""
@@ -116,7 +116,7 @@ class RemoteRanges(Ranges):
         except MaskStoreError:
             raise
         except Exception as error:  # every file system has its own errors
-            raise BankIOError(f"{self._url}: expected to read bytes, found: {_line(error)}") from error
+            raise BankIOError(f"{self._url}: expected to read bytes, found: {one_line(error)}") from error
 
     def close(self) -> None:
         """Nothing is held open between requests."""
@@ -126,7 +126,3 @@ def open_ranges(location: str | os.PathLike[str], options: dict[str, Any]) -> Ra
     """Ranges of a local path or an fsspec URL."""
     text = os.fspath(location)
     return RemoteRanges(text, options) if is_url(text) else LocalRanges(Path(text))
-
-
-def _line(error: Exception) -> str:
-    return " ".join(str(error).split())[:160] or type(error).__name__

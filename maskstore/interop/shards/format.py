@@ -7,12 +7,12 @@ All integers are little-endian.
 
 import hashlib
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
-from maskstore.bank import MAX_BLOB_BYTES, Record
+from maskstore.bank import MAX_BLOB_BYTES, Record, check_sum
 from maskstore.errors import CorruptError, FormatVersionError, NotABankError, SpecError
-from maskstore.files import parse_object
+from maskstore.files import Cursor, is_name, parse_object
 from maskstore.masks import MaskSpec
 
 MAGIC = b"MSKSHARD"
@@ -63,8 +63,8 @@ class Entry:
     def record(self, blobs: bytes) -> Record:
         """The whole record, from the bytes `start` to `stop`; its checksum is checked."""
         cut = self.extras_bytes
-        record = Record(**{**self.row.__dict__, "extras": blobs[:cut], "data": blobs[cut:]})
-        record.check()
+        record = replace(self.row, extras=blobs[:cut], data=blobs[cut:])
+        check_sum(record)
         return record
 
 
@@ -125,57 +125,34 @@ def decode_index(stored: bytes, footer: Footer, where: str) -> Index:
     """The index from its stored bytes; records must lie back to back from the magic to the index."""
     if len(stored) != footer.index_bytes or digest(stored) != footer.index_digest:
         raise CorruptError(f"{where}: expected the index as it was written, found other bytes")
-    take = _Cursor(_plain(stored, footer, where), where)
+    cursor = Cursor(_plain(stored, footer, where), f"{where}, index")
     try:
-        spec, meta = MaskSpec.from_json(take.text()), parse_object(take.text())
+        spec, meta = MaskSpec.from_json(_text(cursor)), parse_object(_text(cursor))
     except (SpecError, CorruptError) as error:
         raise CorruptError(f"{where}: {error}") from None
-    (count,) = take.numbers(_COUNT)
+    (count,) = cursor.numbers(_COUNT)
     entries: list[Entry] = []
     at, last, names = len(MAGIC), None, set()
     for _ in range(count):
-        id, *lengths, extras, data, checksum = take.numbers(_ROW)
-        name, meta_text, codec, prior = (take.text(length) for length in lengths)
-        if not 0 < len(name) <= 512 or name in names or (last is not None and id <= last):
+        id, *lengths, extras, data, checksum = cursor.numbers(_ROW)
+        name, meta_text, codec, prior = (cursor.text(length) for length in lengths)
+        if not is_name(name) or name in names or (last is not None and id <= last):
             raise CorruptError(f"{where}: expected distinct names in order of their ids, found {name!r:.80}")
         if extras + data > 2 * MAX_BLOB_BYTES or at + extras + data > footer.index_start:
             raise CorruptError(
                 f"{where}, task {name!r:.80}: expected its bytes before the index, found {extras + data}"
             )
-        entries.append(Entry(Record(id, name, meta_text, codec, prior, checksum, b"", b""), at, extras, data))
+        entries.append(Entry(Record(id, name, meta_text, codec, prior, checksum), at, extras, data))
         at, last = at + extras + data, id
         names.add(name)
-    if at != footer.index_start or not take.done:
+    if at != footer.index_start or cursor.left:
         raise CorruptError(f"{where}: expected {footer.index_start - at} more bytes of records, found the index's end")
     return Index(spec, meta, tuple(entries))
 
 
-class _Cursor:
-    """Reads a buffer from front to back; CorruptError beyond its end."""
-
-    def __init__(self, data: bytes, where: str) -> None:
-        self._data, self._at, self._where = data, 0, where
-
-    @property
-    def done(self) -> bool:
-        return self._at == len(self._data)
-
-    def numbers(self, layout: struct.Struct) -> tuple[Any, ...]:
-        return layout.unpack(self._bytes(layout.size))
-
-    def text(self, length: int | None = None) -> str:
-        if length is None:
-            (length,) = self.numbers(_COUNT)
-        try:
-            return self._bytes(length).decode()
-        except UnicodeDecodeError:
-            raise CorruptError(f"{self._where}: expected UTF-8 in the index, found other bytes") from None
-
-    def _bytes(self, length: int) -> bytes:
-        if length > len(self._data) - self._at:
-            raise CorruptError(f"{self._where}: expected {length} more bytes in the index, found its end")
-        self._at += length
-        return self._data[self._at - length : self._at]
+def _text(cursor: Cursor) -> str:
+    (length,) = cursor.numbers(_COUNT)
+    return cursor.text(length)
 
 
 def _plain(stored: bytes, footer: Footer, where: str) -> bytes:

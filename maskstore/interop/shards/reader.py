@@ -6,32 +6,49 @@ Rows are stored as the bank coded them.
 
 import os
 from collections.abc import Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
-from itertools import islice
 from pathlib import Path
-from typing import Any, Self
+from typing import Any
 
-import numpy as np
 from numpy.typing import NDArray
 
-from maskstore.bank import MaskInfo, MaskSource, Record, decoded_ahead, record
-from maskstore.errors import BankClosedError, BankIOError, CorruptError, MaskStoreError, TaskNotFoundError
-from maskstore.files import encode_meta, parse_object, replacing
+from maskstore import errors
+from maskstore.bank import MaskInfo, MaskSource, Record, decode_extras, standalone
+from maskstore.files import encode_meta, nearest, parse_object, replacing
 from maskstore.interop.shards import format as shard_format
 from maskstore.interop.shards.byte_ranges import is_url, open_ranges
 from maskstore.interop.shards.format import FOOTER_BYTES, MAGIC, Entry
-from maskstore.masks import Mask, MaskMatrix
 
 TAIL_BYTES = 1 << 16  # holds the index of some three thousand masks
 _SCAN_BYTES, _SCAN_ROWS = 8 << 20, 64  # records read at a time while scanning
 
 
 def write_shard(source: MaskSource, location: str | os.PathLike[str], *, overwrite: bool = False) -> None:
-    """Write all rows of a bank (or of another shard) to a local path or an fsspec URL, whole or not at all.
+    """Write all masks of a bank, or of another shard, to one read-only file, whole or not at all.
 
-    Rows keep their bytes; masks that were coded against others are coded anew without them, so that one read gives one.
+    Masks keep their coded bytes. Those that were coded against others are coded anew without them, so that one read
+    gives one mask.
 
-    BankExistsError if there is a file and `overwrite` is not set.
+    Args:
+        source: An open bank or shard.
+        location: A path, or a URL that fsspec can write to.
+        overwrite: Replace a file that is there.
+
+    Raises:
+        BankExistsError: There is a file, and `overwrite` is not set.
+        BankIOError: The store refused the file.
+
+    Examples:
+        >>> import numpy as np, tempfile
+        >>> from maskstore import MaskBank, MaskSpec
+        >>> from maskstore.interop import ShardReader, write_shard
+        >>> masks = {"fc1": np.arange(800).reshape(20, 40) % 10 == 0}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with MaskBank.create(f"{folder}/tasks.bank", MaskSpec.of(masks)) as bank:
+        ...         bank.put("task-0", masks)
+        ...         write_shard(bank, f"{folder}/tasks.shard")
+        ...     with ShardReader(f"{folder}/tasks.shard") as shard:
+        ...         print(list(shard), shard.verify())
+        ['task-0'] 1
     """
     text = os.fspath(location)
     if is_url(text):
@@ -41,11 +58,35 @@ def write_shard(source: MaskSource, location: str | os.PathLike[str], *, overwri
         _write(source, scratch)
 
 
-class ShardReader:
-    """The masks of a shard: a mapping from task name to `Mask`, like an open `MaskBank`. Any thread may use it.
+class ShardReader(MaskSource):
+    """The masks of a shard: a mapping from task name to `Mask`, as an open `MaskBank` is. Any thread may use it.
 
-    `location` is a path or an fsspec URL, `options` are fsspec's. What was read is checked against checksums that reach
-    from the footer over the index to every record; CorruptError names what is wrong.
+    What is read is checked against checksums, from the footer over the index to every record.
+
+    Args:
+        location: A path, or a URL that fsspec can read.
+        tail_bytes: Bytes at the end of the file that the first request reads. If they hold the index, there is no
+            second request.
+        options: fsspec's own options for the URL.
+
+    Raises:
+        BankNotFoundError: There is no file.
+        NotABankError: The file is not a shard.
+        CorruptError: The file is damaged.
+        BankIOError: The store cannot be read.
+
+    Examples:
+        >>> import numpy as np, tempfile
+        >>> from maskstore import MaskBank, MaskSpec
+        >>> from maskstore.interop import ShardReader, write_shard
+        >>> masks = {"fc1": np.arange(800).reshape(20, 40) % 10 == 0}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with MaskBank.create(f"{folder}/tasks.bank", MaskSpec.of(masks)) as bank:
+        ...         bank.put("task-0", masks, meta={"accuracy": 0.95})
+        ...         write_shard(bank, f"{folder}/tasks.shard")
+        ...     with ShardReader(f"{folder}/tasks.shard") as shard:
+        ...         print(shard["task-0"].ones, shard.task_meta("task-0"))
+        80 {'accuracy': 0.95}
     """
 
     def __init__(
@@ -65,7 +106,9 @@ class ShardReader:
         footer = shard_format.decode_footer(tail, self.location)
         size = len(tail) if len(tail) < tail_bytes else self._ranges.size
         if (size is not None and footer.file_size != size) or footer.file_size < len(tail):
-            raise CorruptError(f"{self.location}: expected a file of {footer.file_size} bytes, found another size")
+            raise errors.CorruptError(
+                f"{self.location}: expected a file of {footer.file_size} bytes, found another size"
+            )
         tail_start = footer.file_size - len(tail)
         if footer.index_start >= tail_start:
             stored = tail[footer.index_start - tail_start : footer.index_stop - tail_start]
@@ -80,12 +123,6 @@ class ShardReader:
         self._closed = True
         self._ranges.close()
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *error: Any) -> None:
-        self.close()
-
     def __len__(self) -> int:
         return len(self._entries)
 
@@ -96,15 +133,6 @@ class ShardReader:
     def __contains__(self, name: object) -> bool:
         return name in self._entries
 
-    def __getitem__(self, name: str) -> Mask:
-        """The mask of a task, packed: one request. TaskNotFoundError if there is none."""
-        return record.decode_mask(self.record(name), self.spec)
-
-    def layer(self, name: str, layer: str) -> NDArray[np.bool_]:
-        """One layer of one mask as a bool array; the whole record is read, for its checksum."""
-        self.spec.index(layer)
-        return self[name].layer(layer)
-
     def task_meta(self, name: str) -> dict[str, Any]:
         """The metadata stored beside a mask; it is in the index, so this is no request."""
         return self.info(name).meta
@@ -112,7 +140,7 @@ class ShardReader:
     def extras(self, name: str) -> dict[str, NDArray[Any]]:
         """The arrays stored beside a mask; no request if there are none."""
         entry = self._entry(name)
-        return record.decode_extras(self.record(name).extras, name) if entry.extras_bytes else {}
+        return decode_extras(self.record(name).extras, name) if entry.extras_bytes else {}
 
     def info(self, name: str) -> MaskInfo:
         """Metadata, codec, prior and sizes of a mask, from the index."""
@@ -121,10 +149,6 @@ class ShardReader:
         meta, codec, prior = (parse_object(text) for text in (row.meta, row.codec, row.prior))
         return MaskInfo(name, meta, codec, prior, entry.data_bytes, entry.extras_bytes)
 
-    def infos(self) -> list[MaskInfo]:
-        """`info` of all masks, in insertion order."""
-        return [self.info(name) for name in self]
-
     def record(self, name: str) -> Record:
         """The stored row of a mask, its checksum checked: one request."""
         entry = self._entry(name)
@@ -132,61 +156,34 @@ class ShardReader:
 
     def records(self) -> Iterator[Record]:
         """All rows in insertion order; neighbours are fetched by one request, up to 8 MiB at a time."""
-        entries = list(self._entries.values())
-        first = 0
-        while first < len(entries):
-            last = first
-            while (
-                last + 1 < len(entries)
-                and last + 1 - first < _SCAN_ROWS
-                and entries[last + 1].stop - entries[first].start <= _SCAN_BYTES
-            ):
-                last += 1
-            start = entries[first].start
-            data = self._read(start, entries[last].stop)
-            for entry in entries[first : last + 1]:
-                yield entry.record(data[entry.start - start : entry.stop - start])
-            first = last + 1
+        batch: list[Entry] = []
+        for entry in self._entries.values():
+            if batch and (len(batch) == _SCAN_ROWS or entry.stop - batch[0].start > _SCAN_BYTES):
+                yield from self._fetch(batch)
+                batch = []
+            batch.append(entry)
+        yield from self._fetch(batch)
 
-    def masks(self) -> Iterator[tuple[str, Mask]]:
-        """All (name, mask) pairs in insertion order, decoded on all cores."""
-        with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-            rows = self.records()
-            while batch := list(islice(rows, decoded_ahead(self.spec))):
-                decoded = pool.map(lambda row: record.decode_mask(row, self.spec), batch)
-                yield from zip((row.name for row in batch), decoded, strict=True)
+    def _fetch(self, batch: Sequence[Entry]) -> Iterator[Record]:
+        """The records of neighbours, by one request."""
+        data = self._read(batch[0].start, batch[-1].stop) if batch else b""
+        for entry in batch:
+            start = entry.start - batch[0].start
+            yield entry.record(data[start : start + entry.extras_bytes + entry.data_bytes])
 
-    def matrix(self, names: Sequence[str] | None = None) -> MaskMatrix:
-        """All masks, or those named, as packed rows ready for inference."""
-        result = MaskMatrix(self.spec)
-        pairs = self.masks() if names is None else ((name, self[name]) for name in names)
-        for name, mask in pairs:
-            result.append(name, mask)
-        return result
-
-    def verify(self) -> int:
-        """Check every byte of the file and decode every mask; returns the number of masks."""
+    def _check_file(self) -> None:
         if self._read(0, len(MAGIC)) != MAGIC:
-            raise CorruptError(f"{self.location}: expected to start with {MAGIC!r}, found other bytes")
-        count = 0
-        for row in self.records():
-            self.info(row.name)
-            record.decode_extras(row.extras, row.name)
-            record.decode_mask(row, self.spec)
-            count += 1
-        return count
+            raise errors.CorruptError(f"{self.location}: expected to start with {MAGIC!r}, found other bytes")
 
     def _entry(self, name: str) -> Entry:
-        try:
-            return self._entries[name]
-        except KeyError:
-            raise TaskNotFoundError(
-                f"task {name!r:.80}: expected one of {len(self)} tasks in {self.location}"
-            ) from None
+        if name not in self._entries:
+            found = f"expected one of {len(self)} tasks in {self.location}{nearest(str(name), self)}"
+            raise errors.TaskNotFoundError(f"task {name!r:.80}: {found}")
+        return self._entries[name]
 
     def _read(self, start: int, stop: int) -> bytes:
         if self._closed:
-            raise BankClosedError(f"{self.location}: expected an open shard, found it closed")
+            raise errors.BankClosedError(f"{self.location}: expected an open shard, found it closed")
         return self._ranges.read(start, stop)
 
     def __repr__(self) -> str:
@@ -198,7 +195,7 @@ def _write(source: MaskSource, path: Path) -> None:
     with path.open("wb") as file:
         file.write(MAGIC)
         for stored in source.records():
-            row = record.standalone(stored, source.spec)
+            row = standalone(stored, source.spec)
             file.write(row.extras)
             file.write(row.data)
             rows.append(shard_format.encode_row(row))
@@ -211,17 +208,15 @@ def _upload(source: MaskSource, url: str, *, overwrite: bool) -> None:
 
     import fsspec
 
-    from maskstore.errors import BankExistsError
-
     try:
         files, path = fsspec.core.url_to_fs(url)
         if not overwrite and files.exists(path):
-            raise BankExistsError(f"{url}: expected no file there, found one (use --overwrite to replace it)")
+            raise errors.BankExistsError(f"{url}: expected no file there, found one (`overwrite=True` replaces it)")
         with tempfile.TemporaryDirectory() as folder:
             scratch = Path(folder) / "shard"
             _write(source, scratch)
             files.put_file(str(scratch), path)
-    except MaskStoreError:
+    except errors.MaskStoreError:
         raise
     except Exception as error:  # every file system has its own errors
-        raise BankIOError(f"{url}: expected to write there, found: {' '.join(str(error).split())[:160]}") from error
+        raise errors.BankIOError(f"{url}: expected to write there, found: {errors.one_line(error)}") from error

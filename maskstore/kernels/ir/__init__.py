@@ -11,6 +11,7 @@ __all__ = [
     "load",
     "lookup",
     "masked_adds",
+    "seeded_contexts",
     "splat",
     "store",
     "vectors",

@@ -4,18 +4,18 @@ This is the "method of the four Russians" (Arlazarov, Dinic, Kronrod and Faradze
 the registers or the nearer caches; `subset_sums.py` has the vector primitives. A masked add takes sixteen instructions
 for the bits that a lookup takes in one.
 
-`cpu.py` has the same functions for every processor and asks `available()`. A result depends on the code here alone, not
-on the number of cores.
+`dispatch.py` asks `available()` and goes another way where it is False. A result depends on the code here alone, not on
+the number of cores.
 """
 
 from functools import cache
 
-import llvmlite.binding
 import numpy as np
+from llvmlite.binding import get_host_cpu_features
 from numba import njit
 from numba.core import config
 
-from maskstore.kernels.constants import CHUNK, LANES, LINE
+from maskstore.kernels.compile_cache import compiled
 from maskstore.kernels.ir.subset_sums import (
     GROUPS,
     TABLE_FLOATS,
@@ -24,9 +24,16 @@ from maskstore.kernels.ir.subset_sums import (
     add_chunks_of_one_block,
     make_tables,
 )
+from maskstore.kernels.layout import CHUNK, LANES, LINE
 
 TILE_CHUNKS = 128  # chunks whose tables (90 KiB) stay in the second-level cache while all masks pass over them
 BLOCK_TILE = 32  # blocks whose bits for one neuron (64 bytes an input) stay in the second-level cache
+
+
+@cache
+def cpu_features() -> frozenset[str]:
+    """The features that this processor has, by LLVM's names."""
+    return frozenset(name for name, there in get_host_cpu_features().items() if there)
 
 
 @cache
@@ -34,7 +41,7 @@ def available() -> bool:
     """Whether the processor has AVX-512, and Numba compiles for it rather than for another that was asked for."""
     if config.CPU_NAME or config.CPU_FEATURES:  # type: ignore[attr-defined]
         return False
-    return bool(llvmlite.binding.get_host_cpu_features().get("avx512f", False))
+    return "avx512f" in cpu_features()
 
 
 @njit(inline="always")
@@ -61,7 +68,7 @@ def _tables_of(g, layers, layer, first_chunk, last_chunk, tables, few):
     return layer
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def dot_chunks(blocks, g, layers, out, first_chunk, last_chunk, first, last):
     """out[16 b + l] = sum of g over the set bits of lane l in some chunks of block b, for first <= b < last.
 
@@ -92,7 +99,7 @@ def dot_chunks(blocks, g, layers, out, first_chunk, last_chunk, first, last):
             block += together
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _bits_of_neuron(blocks, block, count, first_bit, chunks, indices, width, column):
     """indices[width * c + column + i] = 32 bits from first_bit + 32 c on of lane i of the `count` blocks from `block`.
 
@@ -114,7 +121,7 @@ def _bits_of_neuron(blocks, block, count, first_bit, chunks, indices, width, col
                     indices[to + lane] = source[low, lane] >> shift
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def outer_images(blocks, rest, first_bit, weights, left, right, out, first, last):
     """out[b, i] += left[b] @ (weights * bits of mask i) @ right[b], for images first <= b < last.
 

@@ -10,12 +10,13 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from maskstore.kernels.constants import CHUNK, LANES
+from maskstore.kernels.compile_cache import compiled
 from maskstore.kernels.ir.vectors import FLAGS, FLOATS, INTS, ZEROS, data, load, offset, splat, store, times
+from maskstore.kernels.layout import CHUNK, LANES
 
 TILE_WORDS = 8  # words whose sums, a float for every bit and lane, stay in the first-level cache
 _DOT_WORDS = 1024  # words whose float32 partial sums are then added in float64
@@ -144,7 +145,7 @@ _lane_axpy = _lane_axpy_of(_BLOCKS)
 _lane_axpy_of_one_block = _lane_axpy_of(1)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def dot_rows(rows, g, layers, out, first, last):
     """out[i] = sum of g over the set bits of row i, for first <= i < last; `out` is float64.
 
@@ -164,7 +165,7 @@ def dot_rows(rows, g, layers, out, first, last):
         out[row] = total
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def dot_blocks(blocks, g, layers, out, first, last):
     """out[16 b + l] = sum of g over the set bits of lane l of block b, for first <= b < last; `out` is float64.
 
@@ -193,7 +194,7 @@ def dot_blocks(blocks, g, layers, out, first, last):
                     out[LANES * block + lane] += sums[lane]
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def weighted_sum_words(blocks, tail, alpha, out, first, last):
     """out[64 w + i] = sum of the masks' alpha over those with bit i of word w, for first <= w < last."""
     masks = LANES * len(blocks)
@@ -224,7 +225,7 @@ def weighted_sum_words(blocks, tail, alpha, out, first, last):
                 _masked_axpy(tail[row], out, start, stop, alpha[masks + row])
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def outer_pairs(rows, first_bit, weights, left, right, chosen, out, first, last):
     """As `lookup.outer_images` of each image with its own rows only, `chosen` `(B, n)`, `out` `(B, n)`."""
     neurons, size = weights.shape

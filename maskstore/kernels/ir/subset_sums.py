@@ -8,8 +8,6 @@ of the 32 for the rest; eight tables of 4 bits were slower by a tenth.
 
 Masks lie side by side in memory for this (`maskstore.masks.interleave`). No reassociation: sums are added in the order
 that stands here.
-
-Numba's cache of compiled kernels goes by the file of the kernel: after a change here, touch `lookup.py`.
 """
 
 from itertools import accumulate
@@ -20,8 +18,8 @@ from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 
-from maskstore.kernels.constants import CHUNK, LANES
 from maskstore.kernels.ir.vectors import FLOATS, INTS, data, function, load, offset, prefetch, splat, store, times
+from maskstore.kernels.layout import CHUNK, LANES
 
 GROUPS = 4  # blocks of 16 masks that share the loads of a chunk's tables
 _AHEAD = 16  # chunks from which on a block is asked for early: a kilobyte, about what two cores can wait for at once

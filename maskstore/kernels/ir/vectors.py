@@ -1,8 +1,6 @@
 """LLVM vector IR for Numba intrinsics: registers of 512 bits, sixteen values of 32 bits.
 
 Each function takes llvmlite's builder first and adds instructions to it. Indices count values, not bytes.
-
-Numba's cache of compiled kernels goes by the file of the kernel: after a change here, touch those that use it.
 """
 
 import struct
@@ -11,7 +9,7 @@ from typing import Any
 
 from llvmlite import ir
 
-from maskstore.kernels.constants import LANES
+from maskstore.kernels.layout import LANES
 
 I32 = ir.IntType(32)
 FLOATS = ir.VectorType(ir.FloatType(), LANES)

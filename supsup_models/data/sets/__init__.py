@@ -1,4 +1,4 @@
-"""Data sets: one file each, found on the disk or downloaded."""
+"""The data sets, one file each: where their files are found or downloaded, and how they are read."""
 
 from supsup_models._requirements import attach
 

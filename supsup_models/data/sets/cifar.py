@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from maskstore.errors import ForeignFileError
+from maskstore.errors import ForeignFileError, one_line
 from maskstore.interop.readers import StoredArray, StoredDtype
 from supsup_models.data.sets.find import describe_places, search_places
 from supsup_models.errors import DataFormatError, DataNotFoundError
@@ -74,7 +74,7 @@ def _read_pickle(path: Path) -> LabelledPixels:
     except DataFormatError:
         raise
     except Exception as error:  # a damaged or hostile pickle can make its reader raise anything
-        detail = " ".join(str(error).split())[:160] or type(error).__name__
+        detail = one_line(error)
         raise DataFormatError(
             f"{path}: expected CIFAR-100 in its python layout, found something else ({detail}); "
             f"the binary layout is read without unpickling: {_SOURCE}"

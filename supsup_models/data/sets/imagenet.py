@@ -16,6 +16,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from maskstore.errors import one_line
 from maskstore.philox import Role, random_uint32
 from supsup_models.data.sets.find import describe_places, search_places
 from supsup_models.data.tasks import normalise, pixel_levels
@@ -158,7 +159,7 @@ class ImageFiles:
                     image.draft("RGB", (_RESIZED, _RESIZED))  # a JPEG can be decoded at half its size for less
                 rgb = image.convert("RGB")
         except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:
-            detail = " ".join(str(error).split())[:120]
+            detail = one_line(error, 120)
             raise DataFormatError(f"{file}: expected a JPEG or PNG image, found something else ({detail})") from None
         cut = _random_rectangle(rgb, draws) if self._augmented else _middle(rgb)
         array = np.asarray(cut, dtype=np.uint8)  # (height, width, 3)

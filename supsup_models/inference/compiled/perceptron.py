@@ -7,9 +7,8 @@ gives the same bits (`tile.py`).
 """
 
 import numpy as np
-from numba import njit
 
-from maskstore.kernels import LANES
+from maskstore.kernels import LANES, compiled
 from supsup_models.inference.compiled.stages import all_done, done, take
 from supsup_models.inference.compiled.tile import (
     FEW_ROWS,
@@ -31,7 +30,7 @@ IMAGES = 32  # images whose activations go through all layers together
 STEPS = 512  # images that a strip of the gradient is summed over at a time: 64 KiB of inputs
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _product(
     scalars, at, row_stride, step_stride, rows,
     values, values_at, values_stride, steps, width,
@@ -56,7 +55,7 @@ def _product(
         row += here
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _turn(source, at, stride, rows, columns, target, target_at, target_stride):
     """target[target_at + c * target_stride + r] = source[at + r * stride + c]; whole squares of 16 are written."""
     for r in range(0, rows, LANES):
@@ -67,7 +66,7 @@ def _turn(source, at, stride, rows, columns, target, target_at, target_stride):
             )  # fmt: skip
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _forward(images, sizes, weights, activations, stride, panel, first, last):
     """All layers' outputs, transposed, of images first <= b < last."""
     layers = sizes.size - 1
@@ -89,7 +88,7 @@ def _forward(images, sizes, weights, activations, stride, panel, first, last):
             out_at += to * stride
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _backward(sizes, weights, activations, deltas, stride, first, last):
     """The derivatives by all layers' outputs, transposed, of images first <= b < last, from those by the logits,
     which lie in place already.
@@ -109,7 +108,7 @@ def _backward(sizes, weights, activations, deltas, stride, first, last):
             at -= of * stride
 
 
-@njit(cache=True, nogil=True, error_model="numpy")
+@compiled(error_model="numpy")
 def _derive(objective, real, count, logits_at, activations, outputs, stride, deltas, first, last):
     """The derivatives of the mean cost of `count` images by the logits z of images first <= b < last.
 
@@ -147,7 +146,7 @@ def _derive(objective, real, count, logits_at, activations, outputs, stride, del
                     found[o * stride + i] = p * scale if o >= real else np.float32(0.0)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _gradient(images, sizes, frozen, activations, deltas, stride, count, panel, out, watch, layer, first, last):
     """out = the derivative by the mask's bits for inputs first <= i < last of a layer, summed over `count` images.
 
@@ -175,7 +174,7 @@ def _gradient(images, sizes, frozen, activations, deltas, stride, count, panel, 
             )  # fmt: skip
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def work(
     board, pieces, patience, objective, real, images, sizes, weights, frozen, batches, strips,
     activations, deltas, stride, image_panels, strip_panels, watch, out,

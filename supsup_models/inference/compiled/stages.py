@@ -4,14 +4,13 @@ To wake a thread takes fifty microseconds or more, as long as a stage does: who 
 others. Threads count on a *board*, shared and flat int64 in lines of the cache: for each stage the next piece that
 nobody has taken, and how many are done. Nobody waits for a thread that has taken nothing, so helpers may come late, or
 never.
-
-Numba's cache of compiled kernels goes by the file of the kernel: after a change here, touch `perceptron.py`.
 """
 
 from llvmlite import ir
-from numba import njit, types
+from numba import types
 from numba.extending import intrinsic
 
+from maskstore.kernels import compiled
 from maskstore.kernels.ir import vectors
 
 _APART = 8  # int64 in a line of the cache
@@ -44,19 +43,19 @@ def _read(typing_context, board, index):
     return signature, codegen
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def take(board, stage):
     """The number of a piece of the stage that this thread is to do: as many as there are pieces, or more, are none."""
     return _add_one(board, stage * STAGE)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def done(board, stage):
     """Say that one more piece of the stage is done."""
     _add_one(board, stage * STAGE + _APART)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def all_done(board, stage, pieces, patience):
     """Whether all pieces of a stage are done, once they are, or after `patience` looks (tens of nanoseconds each)."""
     for _ in range(patience):  # noqa: SIM110 - Numba compiles no generators here

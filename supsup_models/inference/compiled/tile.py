@@ -6,8 +6,6 @@ for 12 rows by two vectors of sixteen v (or 4 rows, or one vector, for what is l
 each t two loads and twelve broadcasts. Any two strides say where a scalar is, so weights are read as they lie both for
 W a and for W' delta. Each sum is one chain of fused multiply-adds in the order of t: what comes out depends neither on
 the tile it was part of nor on the number of cores.
-
-Numba's cache of compiled kernels goes by the file of the kernel: after a change here, touch `perceptron.py`.
 """
 
 from typing import Any

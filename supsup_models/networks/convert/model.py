@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 
 from maskstore import MaskSpec
+from maskstore.errors import one_line
 from maskstore.priors import Prior, SeededScores, Uniform
 from supsup_models.errors import ConversionError, ShapeError
 from supsup_models.networks import seeded as random_init
@@ -262,7 +263,7 @@ class ConvertedModel(MaskedModel):
             try:
                 found = self._call(self.layer_weights(self.weights), self._starts() or None, example)
             except (RuntimeError, ValueError, IndexError, TypeError) as error:  # whatever a user's module raises
-                detail = " ".join(str(error).split())[:160]
+                detail = one_line(error)
                 raise ConversionError(
                     f"image_shape {image_shape}: expected a shape that {type(self.module).__name__} takes, found one "
                     f"that it does not ({detail})"

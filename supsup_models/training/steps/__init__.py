@@ -1,4 +1,4 @@
-"""One training step, written several ways."""
+"""One step of training, written several ways: plainly with autograd, and fast by hand, for dense and sparse masks."""
 
 from supsup_models._requirements import attach
 

@@ -11,13 +11,12 @@ from typing import Any
 
 import numpy as np
 from llvmlite import ir
-from llvmlite.binding import get_host_cpu_features
-from numba import njit, types
+from numba import types
 from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from maskstore.kernels import LANES
+from maskstore.kernels import LANES, compiled, cpu_features
 from maskstore.kernels.ir import FLOATS, INTS, ZEROS, data, function, load, splat, store
 
 _SHORTS = ir.VectorType(ir.IntType(16), LANES)
@@ -67,15 +66,14 @@ def _update_vectors(typing_context, gradient, weights, scores, square, effective
     return signature, codegen
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _update(gradient, weights, scores, square, effective, constants):
     _update_vectors(gradient, weights, scores, square, effective, scores.size // 16, constants)
 
 
 def has_bfloat16() -> bool:
     """Whether this processor multiplies bfloat16 in hardware."""
-    features = get_host_cpu_features()
-    return bool(features.get("amx-bf16", False) or features.get("avx512bf16", False))
+    return bool(cpu_features() & {"amx-bf16", "avx512bf16"})
 
 
 def padded(size: int) -> int:

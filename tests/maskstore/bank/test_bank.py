@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, initialize, invariant, rule
 
 from maskstore import Mask, MaskBank, MaskSpec
-from maskstore.bank.accounting import account
+from maskstore.bank import Maintenance, account
 from maskstore.errors import (
     BankBusyError,
     BankClosedError,
@@ -266,7 +266,7 @@ def test_what_a_transaction_raises_passes_as_it_is(path):
 
 
 def test_a_missing_task_names_the_nearest(path):
-    with MaskBank.open(path) as bank, pytest.raises(TaskNotFoundError, match="nearest is 'task-1'"):
+    with MaskBank.open(path) as bank, pytest.raises(TaskNotFoundError, match="did you mean 'task-1'"):
         bank["task1"]
 
 
@@ -353,7 +353,7 @@ def test_the_golden_bank_of_version_1_reads_as_it_was_written(tmp_path):
         assert [info.codec["id"] for info in bank.infos()] == codecs
         needed = [info.prior.get("tasks") for info in bank.infos()]
         assert needed == [None] * 6 + [["ans"], ["raw", "zstd", "mix"], [""]]
-        assert len(bank.snapshots()) == 1
+        assert len(Maintenance(bank).snapshots()) == 1
         ids = [SeededScores(11, 4).contexts(bank.spec, i).ids.astype(int) for i in range(len(bank.spec))]
         for k, name in enumerate(bank):
             bits = [(c >> 1 & 1) ^ ((c >> 2) + (7 + k) * np.arange(c.size) % 64 < 24) for c in ids]

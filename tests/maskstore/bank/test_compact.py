@@ -10,7 +10,7 @@ import pytest
 
 import maskstore.bank.compaction as module
 from maskstore import Mask, MaskBank, MaskSpec
-from maskstore.bank import record
+from maskstore.bank import Maintenance, coding
 from maskstore.bank.compaction import compact
 from maskstore.errors import BankBusyError, CodecError, CorruptError
 from maskstore.philox import Role, random_uniform
@@ -45,7 +45,7 @@ def bank(tmp_path):
 def content(path):
     with MaskBank.open(path) as opened:
         assert opened.verify() == len(opened)
-        rows = [(r.id, r.name, r.meta, r.prior, r.extras, record.decode_mask(r, SPEC)) for r in opened.records()]
+        rows = [(r.id, r.name, r.meta, r.prior, r.extras, coding.decode_mask(r, SPEC)) for r in opened.records()]
         return opened.meta, rows
 
 
@@ -56,7 +56,7 @@ def test_it_is_smaller_and_the_same_to_the_bit(bank):
     assert content(bank) == before
     assert found.bytes_before == size
     assert found.bytes_after == bank.stat().st_size < size
-    assert (found.masks, found.recoded) == (10, 5)
+    assert (found.tasks, found.recoded) == (10, 5)
     assert seen == [(i, 20) for i in range(1, 21)]
     with MaskBank.open(bank) as opened:
         assert {info.codec["id"] for info in opened.infos()} == {"mix", "raw"}
@@ -71,7 +71,7 @@ def test_readers_see_the_old_bank_until_it_is_done_and_then_the_new_one(bank):
         assert all(seen)
         after = reader.record("seeded 0")
         assert after.codec != before.codec
-        assert record.decode_mask(after, SPEC) == record.decode_mask(before, SPEC)
+        assert coding.decode_mask(after, SPEC) == coding.decode_mask(before, SPEC)
 
 
 def test_another_writer_waits_and_loses_nothing(bank):
@@ -91,9 +91,7 @@ def test_a_mask_that_comes_back_changed_leaves_the_bank_as_it_was(bank, monkeypa
     image = bank.read_bytes()
 
     def wrong(row, spec, codec, related):
-        return record.sealed(
-            record.encode_record(row.name, random_mask(SPEC, 0.5, 1), codec, Uniform(), {}, {}), row.id
-        )
+        return coding.sealed(coding.encode_record(row.name, random_mask(SPEC, 0.5, 1), codec, Uniform()), row.id)
 
     monkeypatch.setattr(module, "_recoded", wrong)
     with pytest.raises(CorruptError, match="expected to read back what was stored"):
@@ -154,7 +152,7 @@ def test_the_command(bank, command, monkeypatch):
 
 def test_pages_are_not_given_back_in_the_middle_of_a_transaction(bank):
     with MaskBank.open(bank, "a") as opened, opened.transaction(), pytest.raises(BankBusyError, match="transaction"):
-        opened.vacuum()
+        Maintenance(opened).vacuum()
 
 
 def _small_bank(path, seed):

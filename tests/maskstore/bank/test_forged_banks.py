@@ -6,7 +6,7 @@ import struct
 import pytest
 
 from maskstore import MaskBank, MaskSpec
-from maskstore.bank.bank import decoded_ahead
+from maskstore.bank.source import decoded_ahead
 from maskstore.errors import CorruptError, MaskStoreError, SpecError
 from maskstore.interop.merging import merge
 from tests.helpers.commands import maskstore

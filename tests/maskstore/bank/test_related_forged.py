@@ -8,7 +8,7 @@ import pytest
 
 from maskstore import Mask, MaskBank, MaskSpec
 from maskstore.bank.accounting import account
-from maskstore.bank.open_file import head_checksum
+from maskstore.bank.head import with_checksum
 from maskstore.errors import CorruptError, MaskStoreError
 from tests.helpers.related_masks import PARENT, like, make_bank, masks_of
 
@@ -108,7 +108,7 @@ def test_a_head_of_long_templates_is_refused_before_rows_multiply_it(bank):
     for templates in ('["' + "x" * 5000 + '"]', str(["x"] * 65).replace("'", '"'), "{}", "[3]", "null", "["):
         head["templates"] = templates
         change(bank, "UPDATE head SET value=? WHERE key='templates'", templates)
-        change(bank, "UPDATE head SET value=? WHERE key='checksum'", head_checksum(head))
+        change(bank, "UPDATE head SET value=? WHERE key='checksum'", with_checksum(head)["checksum"])
         with MaskBank.open(bank) as opened, pytest.raises(CorruptError):
             opened.infos()
 

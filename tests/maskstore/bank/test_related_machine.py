@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, initialize, invariant, rule
 
 from maskstore import Mask, MaskBank
-from maskstore.bank.compaction import compact
+from maskstore.bank import Maintenance, compact
 from maskstore.errors import CodecError, TaskNotFoundError
 from maskstore.interop.merging import merge
 from maskstore.priors import Reference, RunningMean
@@ -108,7 +108,7 @@ class RelatedMachine(RuleBasedStateMachine):
     def teardown(self):
         for name in list(self.model):
             self.bank.delete(name)
-        assert self.bank.snapshots() == []
+        assert Maintenance(self.bank).snapshots() == []
         assert self.bank.verify() == 0
         self.bank.close()
         shutil.rmtree(self.folder)

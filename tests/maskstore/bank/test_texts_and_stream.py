@@ -11,6 +11,7 @@ from maskstore.bank import byte_stream as stream
 from maskstore.bank import sqlite as connection
 from maskstore.bank import templates as texts
 from maskstore.errors import CorruptError, MaskStoreError, MaskValueError
+from maskstore.files import write_leb128
 
 values = st.recursive(
     st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False, allow_infinity=False) | st.text(),
@@ -106,7 +107,7 @@ def test_full_chunks_leave_little_beside_their_pages(link):
     least = (512 - 12) * 32 // 255 - 23
     assert sizes
     for size in sizes:
-        around = 3 + len(texts.write_leb128(12 + 2 * size))
+        around = 3 + len(write_leb128(12 + 2 * size))
         assert (size + around - least) % (512 - 4) == 0
 
 

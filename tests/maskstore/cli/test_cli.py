@@ -109,7 +109,7 @@ def test_bad_input_is_one_line_and_harms_nothing(bank, tmp_path, command):
         (2, ["put", bank, "t", ok, "--prior", '{"id": "psychic"}'], "seeded-scores"),
         (2, ["put", bank, "t", ok, "--meta", "[1]"], "JSON object"),
         (2, ["put", tmp_path / "none.bank", "t", ok], "--create"),
-        (1, ["get", bank, "task1", "-o", tmp_path / "x.npz"], "nearest is 'task-1'"),
+        (1, ["get", bank, "task1", "-o", tmp_path / "x.npz"], "did you mean 'task-1'"),
         (1, ["get", bank, "task-1", "--layer", "fc3", "-o", tmp_path / "x.npz"], "fc1, fc2"),
         (1, ["rm", bank, "task-0", "task-9"], "task-9"),
         (1, ["stats", tmp_path / "none.bank"], "found no file"),

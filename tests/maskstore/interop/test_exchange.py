@@ -88,7 +88,7 @@ def test_files_are_not_replaced_unasked_nor_left_half_written(tmp_path, suffix, 
     with example_bank(tmp_path / "a.bank") as bank:
         WRITERS[suffix](bank, out)
         before = out.read_bytes()
-        with pytest.raises(BankExistsError, match="--overwrite"):
+        with pytest.raises(BankExistsError, match="overwrite"):
             WRITERS[suffix](bank, out)
         files = set(tmp_path.iterdir())
         monkeypatch.setattr(exchange, "_LAYOUT_VERSION", object())  # fails while the header is written

@@ -64,7 +64,7 @@ def test_packed_layers_come_back_given_their_shapes(tmp_path_factory, suffix, ma
 
 def test_packed_layers_need_shapes_zero_padding_and_their_length(tmp_path):
     path = _write(tmp_path / "m.npz", {"a": np.packbits(np.ones(12, dtype=bool))})
-    with pytest.raises(ForeignFileError, match="need --shapes"):
+    with pytest.raises(ForeignFileError, match="need `shapes`"):
         read_masks(path)
     with pytest.raises(ForeignFileError, match="is the bit order really little"):
         read_masks(path, ReadOptions(shapes={"a": (12,)}, bit_order="little"))
@@ -91,7 +91,7 @@ def test_tall_masks_vectors(tmp_path_factory, order, spec, count, bit_order, pac
 
 def test_one_vector_is_one_task_and_needs_shapes(tmp_path):
     np.save(tmp_path / "cars.npy", np.packbits(np.ones(10, dtype=bool)))
-    with pytest.raises(ImportOptionError, match="--shapes"):
+    with pytest.raises(ImportOptionError, match="expected shapes"):
         read_masks(tmp_path / "cars.npy")
     (task,) = read_masks(tmp_path / "cars.npy", ReadOptions(shapes={"a": (2, 5)})).tasks
     assert (task.name, task.mask.ones) == ("cars", 10)
@@ -242,7 +242,7 @@ def test_other_files_are_named(tmp_path):
         with pytest.raises(ForeignFileError):
             read_masks(tmp_path / "x")
     (tmp_path / "x").write_bytes(b"SQLite format 3\0")
-    with pytest.raises(ForeignFileError, match="maskstore merge"):
+    with pytest.raises(ForeignFileError, match="`merge` takes those"):
         read_masks(tmp_path / "x")
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from maskstore import MaskBank, MaskSpec
+from maskstore.bank import Maintenance
 from maskstore.errors import SpecError, TaskExistsError, TaskNotFoundError
 from maskstore.interop import write_shard
 from maskstore.interop.diff import diff_banks, diff_tasks
@@ -74,9 +75,9 @@ def test_renaming_and_prefixes(banks):
 
 
 def test_a_merge_that_fails_in_the_middle_leaves_nothing(banks, monkeypatch):
-    before, put = _rows(banks / "a.bank"), MaskBank.put_record
+    before, put = _rows(banks / "a.bank"), Maintenance.put_record
     monkeypatch.setattr(
-        MaskBank, "put_record", lambda self, row, **how: 1 / 0 if row.name == "other-2" else put(self, row, **how)
+        Maintenance, "put_record", lambda self, row, **how: 1 / 0 if row.name == "other-2" else put(self, row, **how)
     )
     for target in ("a.bank", "new.bank"):
         with pytest.raises(ZeroDivisionError):
@@ -208,7 +209,7 @@ def test_usage_errors_and_data_errors(banks, command):
     assert command("import", banks / "v.npy", banks / "a.bank", "--shapes", banks / "shapes.json")[0] == 1
     assert command("import", banks / "none.npy", banks / "x.bank")[0] == 1
     code, _, err = command("import", banks / "a.bank", banks / "x.bank")
-    assert (code, "maskstore merge" in err) == (1, True)
+    assert (code, "`merge` takes those" in err) == (1, True)
     assert command("export", banks / "a.bank", banks / "out.txt")[0] == 2
     assert command("export", banks / "a.bank", "memory://out.npz")[0] == 2
     assert command("export", banks / "a.bank", banks / "no" / "out.npz")[0] == 1

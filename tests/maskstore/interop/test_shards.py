@@ -10,8 +10,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskstore import MaskBank, MaskSpec
-from maskstore.bank.source import open_source
+from maskstore import MaskBank, MaskSpec, open_source
 from maskstore.errors import (
     BankClosedError,
     BankExistsError,
@@ -23,7 +22,7 @@ from maskstore.errors import (
     NotABankError,
     TaskNotFoundError,
 )
-from maskstore.files.strict_json import encode_meta
+from maskstore.files import encode_meta
 from maskstore.interop import ShardReader, write_shard
 from maskstore.interop.shards import format as shard_format
 from tests.helpers.foreign_files import example_bank
@@ -188,7 +187,7 @@ def test_a_shard_is_not_replaced_unasked(tmp_path, shard, requests):
         write_shard(bank, "counted://b.shard")
         with pytest.raises(BankExistsError):
             write_shard(bank, "counted://b.shard")
-    assert not [path for path in tmp_path.iterdir() if path.suffix == ".new"]
+    assert not list(tmp_path.glob(".*"))
 
 
 def test_a_failed_write_leaves_nothing(tmp_path, monkeypatch):

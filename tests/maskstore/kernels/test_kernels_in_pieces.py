@@ -14,10 +14,11 @@ from maskstore.masks.interleave import Interleaved
 from tests.helpers.commands import in_fresh_process
 
 
-def masks_and_values(count: int, words: int) -> tuple[Interleaved, np.ndarray]:
+def masks_and_values(count: int, words: int) -> tuple[tuple[np.ndarray, np.ndarray], np.ndarray]:
     rng = np.random.default_rng(count + words)
     rows = rng.integers(0, 2**64, size=(count, words), dtype=np.uint64)
-    return Interleaved.of(rows), rng.standard_normal(64 * words).astype(np.float32)
+    masks = Interleaved.of(rows)
+    return (masks.blocks, masks.tail), rng.standard_normal(64 * words).astype(np.float32)
 
 
 def one_layer(words: int) -> np.ndarray:
@@ -29,20 +30,20 @@ SHAPES = [(16, 8), (17, 9), (79, 200), (16, 20_000), (64, 9001), (2100, 20), (10
 
 @pytest.mark.parametrize(("count", "words"), [*SHAPES, (20, 7), (15, 1025), (1039, 3)])
 def test_dot_products_in_pieces_are_whole(count, words):
-    (packed, g), layers = masks_and_values(count, words), one_layer(words)
+    (arrays, g), layers = masks_and_values(count, words), one_layer(words)
     np.testing.assert_allclose(
-        cpu.dot(packed, g, layers), reference.dot(packed, g, layers), rtol=1e-5, atol=1e-5 * np.sqrt(64 * words)
+        cpu.dot(*arrays, g, layers), reference.dot(*arrays, g, layers), rtol=1e-5, atol=1e-5 * np.sqrt(64 * words)
     )
 
 
 @pytest.mark.parametrize(("count", "words"), [(64, 9001), (2100, 500)])
 def test_results_do_not_depend_on_the_number_of_cores(count, words, monkeypatch):
-    (packed, g), layers = masks_and_values(count, words), one_layer(words)
+    (arrays, g), layers = masks_and_values(count, words), one_layer(words)
     alpha = np.random.default_rng(0).standard_normal(count).astype(np.float32)
     found = []
     for cores in (1, 2, 5):
         monkeypatch.setattr(sharing, "CORES", cores)
-        found.append((cpu.dot(packed, g, layers), cpu.weighted_sum(packed, alpha)))
+        found.append((cpu.dot(*arrays, g, layers), cpu.weighted_sum(*arrays, alpha)))
     for dots, sums in found[1:]:
         np.testing.assert_array_equal(dots, found[0][0])
         np.testing.assert_array_equal(sums, found[0][1])
@@ -52,7 +53,7 @@ def test_results_do_not_depend_on_the_number_of_cores(count, words, monkeypatch)
 def test_every_piece_is_done_once(cores, monkeypatch):
     monkeypatch.setattr(sharing, "CORES", cores)
     done: list[int] = []
-    sharing.shared(done.append, [(i,) for i in range(200)], work=1 << 30)
+    sharing.share_work(done.append, [(i,) for i in range(200)], work=1 << 30)
     assert sorted(done) == list(range(200))
 
 
@@ -68,18 +69,18 @@ def test_a_failing_piece_is_the_callers_error(in_helper, monkeypatch):
         helper_failed.wait(10)
 
     with pytest.raises(FloatingPointError, match="no such number"):
-        sharing.shared(kernel, [(0,), (1,)], work=1 << 30)
+        sharing.share_work(kernel, [(0,), (1,)], work=1 << 30)
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_process_needs_no_helpers(monkeypatch):
     monkeypatch.setattr(sharing, "CORES", 3)
-    (packed, g), layers = masks_and_values(64, 9001), one_layer(9001)
-    expected = cpu.dot(packed, g, layers)  # starts the helpers that the child does not have
+    (arrays, g), layers = masks_and_values(64, 9001), one_layer(9001)
+    expected = cpu.dot(*arrays, g, layers)  # starts the helpers that the child does not have
     child = os.fork()
     if not child:
-        os._exit(0 if np.array_equal(cpu.dot(packed, g, layers), expected) else 1)
+        os._exit(0 if np.array_equal(cpu.dot(*arrays, g, layers), expected) else 1)
     assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
 
 
@@ -97,7 +98,7 @@ def interrupted_at(step):
         return trace
     sys.settrace(trace)
     try:
-        sharing.shared(time.sleep, [(0.002,)] * 3, work=1 << 30)
+        sharing.share_work(time.sleep, [(0.002,)] * 3, work=1 << 30)
     except KeyboardInterrupt:
         return True
     finally:
@@ -108,7 +109,7 @@ moments = 0
 while interrupted_at(moments):
     moments += 1
 both = threading.Barrier(2)
-sharing.shared(lambda _: both.wait(20), [(0,), (1,)], work=1 << 30)
+sharing.share_work(lambda _: both.wait(20), [(0,), (1,)], work=1 << 30)
 print(moments > 20)
 """
 
@@ -134,7 +135,7 @@ def test_help_that_was_dismissed_holds_nothing(monkeypatch):
     assert started.wait(20)
     array = np.zeros(3)
     held = weakref.ref(array)
-    sharing.shared(array.__setitem__, [(0, 1.0), (1, 2.0)], work=1 << 30)
+    sharing.share_work(array.__setitem__, [(0, 1.0), (1, 2.0)], work=1 << 30)
     del array
     assert held() is None
     over.set()
@@ -149,7 +150,7 @@ sharing.CORES = 2
 done = []
 def late():
     threading.main_thread().join()
-    sharing.shared(done.append, [(i,) for i in range(20)], work=1 << 30)
+    sharing.share_work(done.append, [(i,) for i in range(20)], work=1 << 30)
     print(sorted(done) == list(range(20)))
 threading.Thread(target=late).start()
 """
@@ -169,7 +170,7 @@ def test_without_threads_the_caller_does_all_the_work(monkeypatch):
     monkeypatch.setattr(sharing, "start_new_thread", no_thread)
     sharing._forget_helpers()
     done: list[int] = []
-    sharing.shared(done.append, [(i,) for i in range(20)], work=1 << 30)
+    sharing.share_work(done.append, [(i,) for i in range(20)], work=1 << 30)
     assert done == list(range(20))
 
 

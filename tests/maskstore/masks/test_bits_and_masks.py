@@ -41,9 +41,9 @@ def test_dense_flat_and_packed_say_the_same(mask):
     assert Mask.from_dense(mask.dense()) == mask
     assert Mask.from_flat(mask.flat(), mask.spec) == mask
     assert mask.flat().tolist() == [bit for array in mask.dense().values() for bit in array.reshape(-1).tolist()]
-    assert mask.ones == mask.bits.count() == mask.flat().sum()
+    assert mask.ones == mask.as_bitarray().count() == mask.flat().sum()
     for layer in mask.spec:
-        assert bits.from_bytes(mask.packed(layer.name).tobytes(), layer.size).tolist() == (
+        assert bits.from_bytes(mask.layer_bytes(layer.name).tobytes(), layer.size).tolist() == (
             mask.words[layer.packed].tolist()
         )
 

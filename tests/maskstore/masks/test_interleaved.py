@@ -15,7 +15,8 @@ from maskstore import Mask, MaskMatrix, MaskSpec
 from maskstore.kernels import dispatch as cpu
 from maskstore.kernels import reference
 from maskstore.kernels.ir import lookup
-from maskstore.masks.interleave import GrowingRows, Interleaved, chosen_rows, chunks_of
+from maskstore.kernels.layout import chunks_of
+from maskstore.masks.interleave import GrowingRows, Interleaved, chosen_rows
 from tests.helpers.masks import random_mask
 
 seeds = st.integers(0, 2**32 - 1)
@@ -55,17 +56,17 @@ def test_growing_one_by_one_is_packing_at_once_and_choosing_keeps_the_order(coun
     growing = GrowingRows(words, room=room)
     seen = []
     for row in rows:
-        seen.append(growing.packed)
+        seen.append(growing.arrived)
         growing.append(row)
     for arrived, packed in enumerate(seen):  # nothing that was handed out has changed since
         np.testing.assert_array_equal(packed.rows(), rows[:arrived])
     chosen = [pick % count for pick in picks]
-    picked = chosen_rows(growing.packed, chosen)
+    picked = chosen_rows(growing.arrived, chosen)
     np.testing.assert_array_equal(picked.rows(), rows[chosen])
     more = GrowingRows.of(picked)
     more.append(rows[0])
-    np.testing.assert_array_equal(more.packed.rows(), np.concatenate([rows[chosen], rows[:1]]))
-    np.testing.assert_array_equal(growing.packed.rows(), rows)
+    np.testing.assert_array_equal(more.arrived.rows(), np.concatenate([rows[chosen], rows[:1]]))
+    np.testing.assert_array_equal(growing.arrived.rows(), rows)
 
 
 @pytest.mark.parametrize("room", [0, 400])
@@ -76,7 +77,7 @@ def test_a_thread_reads_while_another_appends(room):
 
     def read() -> None:
         while not done.is_set():
-            packed = growing.packed
+            packed = growing.arrived
             if not np.array_equal(packed.rows(), rows[: len(packed)]):
                 wrong.append(len(packed))
 
@@ -102,7 +103,8 @@ def test_dot_products_of_layers_that_end_anywhere(by_lookup, count, sizes, monke
     g = room[32 : 32 + spec.bits]
     g[:] = np.random.default_rng(1).standard_normal(spec.bits)
     tolerance = 1e-5 * np.sqrt(spec.bits)
-    np.testing.assert_allclose(cpu.dot(packed, g, layers), reference.dot(packed, g, layers), rtol=1e-5, atol=tolerance)
+    found, expected = (loops.dot(packed.blocks, packed.tail, g, layers) for loops in (cpu, reference))
+    np.testing.assert_allclose(found, expected, rtol=1e-5, atol=tolerance)
 
 
 @given(st.integers(1, 70), seeds)

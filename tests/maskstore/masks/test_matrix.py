@@ -35,10 +35,12 @@ def test_kernels_equal_their_references_on_long_rows(words):
     rows = rng.integers(0, 2**64, size=(23, words), dtype=np.uint64)
     g = rng.standard_normal(words * 64).astype(np.float32)
     alpha = rng.standard_normal(23).astype(np.float32)
-    packed, fast, reference = Interleaved.of(rows), load(Kernel.NUMBA), load(Kernel.REFERENCE)
-    layers = np.array([(0, 0, 64 * words)])
-    np.testing.assert_allclose(fast.dot(packed, g, layers), reference.dot(packed, g, layers), rtol=1e-4, atol=1e-3)
-    np.testing.assert_allclose(fast.weighted_sum(packed, alpha), reference.weighted_sum(packed, alpha), atol=1e-4)
+    masks, layers = Interleaved.of(rows), np.array([(0, 0, 64 * words)])
+    loops = [load(kernel) for kernel in (Kernel.NUMBA, Kernel.REFERENCE)]
+    fast, expected = (kernels.dot(masks.blocks, masks.tail, g, layers) for kernels in loops)
+    np.testing.assert_allclose(fast, expected, rtol=1e-4, atol=1e-3)
+    fast, expected = (kernels.weighted_sum(masks.blocks, masks.tail, alpha) for kernels in loops)
+    np.testing.assert_allclose(fast, expected, atol=1e-4)
 
 
 @given(st.integers(0, 300), st.tuples(st.integers(0, 2**64 - 1), st.integers(0, 2**64 - 1)), seeds)

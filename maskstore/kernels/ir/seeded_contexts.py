@@ -6,6 +6,8 @@ from numba import njit, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from maskstore.kernels.compile_cache import compiled
+
 # the constants of Philox4x64 (Salmon et al. 2011)
 PHILOX_M0, PHILOX_M1 = 0xD2E7470EE14C6C93, 0xCA5A826395121157
 PHILOX_W0, PHILOX_W1 = 0x9E3779B97F4A7C15, 0xBB67AE8584CAA73B
@@ -32,7 +34,7 @@ def _score_context(u, weight):
     return (magnitude >> np.uint32(25)) << np.uint32(2) | positive << np.uint32(1) | np.uint32(weight)
 
 
-@njit(cache=True, nogil=True)
+@compiled
 def _score_contexts(key0, key1, signs, out):
     words = np.empty(4, dtype=np.uint64)
     for block in range((out.size + 7) // 8):

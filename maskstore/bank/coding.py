@@ -1,0 +1,222 @@
+"""Masks to records and back: coded layers behind an offset table, checksums, and the masks that a mask needs.
+
+`docs/format.md`, "A mask's row", is normative. All integers are little-endian.
+"""
+
+import hashlib
+import struct
+import zlib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from functools import lru_cache
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskstore.bank.record import DIGEST_BYTES, MAX_BLOB_BYTES, Base, Record, decode_extras, encode_extras
+from maskstore.codecs import AnyCodec, Codec, EncodedLayer, codec_from_config, codec_to_json, encode_mask
+from maskstore.errors import CorruptError, MaskValueError
+from maskstore.files import Cursor, encode_meta, parse_json, parse_object, write_leb128
+from maskstore.masks import LayerSpec, Mask, MaskSpec, bits
+from maskstore.priors import Prior, prior_from_config, prior_to_json
+
+_CRC = struct.Struct("<I")
+_ENTRY_LIMIT = 2 * 5 + _CRC.size  # two lengths below 2**35 and a CRC-32
+_CHECKSUM_BYTES = 8
+_REMEMBERED_BYTES = 1 << 20
+
+
+class TableEntry(NamedTuple):
+    """One layer in the offset table at the start of a record's data."""
+
+    side_bytes: int
+    payload_bytes: int
+    crc: int
+    """CRC-32 of the layer's packed bits, decoded."""
+
+    @property
+    def size(self) -> int:
+        """Bytes of the coded layer."""
+        return self.side_bytes + self.payload_bytes
+
+
+def encode_record(
+    name: str,
+    mask: Mask,
+    codec: AnyCodec,
+    prior: Prior,
+    *,
+    meta: Mapping[str, Any] | None = None,
+    extras: Mapping[str, Any] | None = None,
+    bases: Sequence[Base] = (),
+) -> Record:
+    """Code a mask as a record without id and checksum; see `sealed`. `bases`: what the prior refers to."""
+    others = base_masks(bases, mask.spec) if bases else []
+    used, layers = encode_mask(codec, mask, prior, others)
+    table, chunks = [], []
+    for layer, coded in zip(mask.spec.layers, layers, strict=True):
+        crc = _CRC.pack(_crc(mask.words[layer.packed], layer))
+        table += [write_leb128(len(coded.side)), write_leb128(len(coded.payload)), crc]
+        chunks += [coded.side, coded.payload]
+    data, arrays = b"".join(table + chunks), encode_extras(extras) if extras else b""
+    if len(data) + len(arrays) > MAX_BLOB_BYTES:
+        found = f"{len(data)} coded and {len(arrays)} of extra arrays"
+        raise MaskValueError(f"mask {name!r}: expected at most {MAX_BLOB_BYTES} bytes in all, found {found}")
+    return Record(
+        0,
+        name,
+        encode_meta(meta) if meta else "{}",
+        codec_to_json(used),
+        _prior_text(prior),
+        extras=arrays,
+        data=data,
+        bases=tuple(bases),
+    )
+
+
+def sealed(record: Record, id: int) -> Record:
+    """The record under its row id, with its checksum."""
+    unsigned = replace(record, id=id)
+    return replace(unsigned, checksum=checksum_of(unsigned))
+
+
+def checksum_of(record: Record) -> bytes:
+    """BLAKE2b-64 over all but the checksum; each part is preceded by its length, so no byte can move between two."""
+    digest = hashlib.blake2b(struct.pack("<q", record.id), digest_size=_CHECKSUM_BYTES)
+    texts = (record.name, record.meta, record.codec, record.prior)
+    digests = b"".join([base.digest for base in record.bases])
+    for part in (*map(str.encode, texts), digests, record.extras, record.data):
+        digest.update(struct.pack("<Q", len(part)))
+        digest.update(part)
+    return digest.digest()
+
+
+def check_sum(record: Record) -> None:
+    """CorruptError unless the record has the checksum it was stored with."""
+    if checksum_of(record) != record.checksum:
+        raise CorruptError(f"{record.what}: expected the checksum it was stored with, found other bytes")
+
+
+def check_content(record: Record, spec: MaskSpec) -> None:
+    """CorruptError unless metadata, extra arrays and every bit of a record can be read."""
+    decode_extras(record.extras, record.name)
+    parse_object(record.meta)
+    decode_mask(record, spec)
+
+
+def digest_of(mask: Mask) -> bytes:
+    """BLAKE2b-64 of a mask's packed bytes, layer after layer: by it others refer to the mask."""
+    digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
+    for layer in mask.spec:
+        digest.update(bits.as_bytes(mask.words[layer.packed])[: layer.bytes].data)
+    return digest.digest()
+
+
+def base_masks(bases: Sequence[Base], spec: MaskSpec) -> list[Mask]:
+    """The masks that a record needs, decoded; CorruptError if one has other bits than the record says."""
+    found = []
+    for base in bases:
+        if base.record.bases:
+            raise CorruptError(f"{base.record.what}: expected a mask that needs no other, found that it does")
+        mask = _decode_often(base.record, spec)
+        if digest_of(mask) != base.digest:
+            raise CorruptError(f"{base.record.what}: expected the bits that others were coded against, found others")
+        found.append(mask)
+    return found
+
+
+def has_mask(record: Record, digest: bytes, spec: MaskSpec) -> bool:
+    """Whether a record that needs no other has the mask of this digest."""
+    return digest_of(_decode_often(record, spec)) == digest
+
+
+def _decode_often(record: Record, spec: MaskSpec) -> Mask:
+    return _remembered(spec, record) if len(record.data) <= _REMEMBERED_BYTES else decode_mask(record, spec)
+
+
+@lru_cache(maxsize=16)
+def _remembered(spec: MaskSpec, record: Record) -> Mask:
+    """Many masks need the same few, so these are decoded once; the key holds every byte that decoding reads."""
+    return decode_mask(record, spec)
+
+
+def standalone(record: Record, spec: MaskSpec) -> Record:
+    """A record that needs no other mask, for where those cannot follow: coded anew under what else its prior knows."""
+    if not record.bases:
+        return record
+    coded = encode_record(record.name, decode_mask(record, spec), codec_of(record.codec), prior_of(record.prior).alone)
+    return sealed(replace(coded, meta=record.meta, extras=record.extras), record.id)
+
+
+def decode_mask(record: Record, spec: MaskSpec) -> Mask:
+    """All layers of a record."""
+    entries, start = read_table(record.data, spec, record.what, len(record.data))
+    decode = layer_decoder(record, spec, base_masks(record.bases, spec))
+    # layer by layer into a list: a hostile spec must fail at its first layer, before memory for all of them is taken
+    layers = [np.zeros(0, dtype=np.uint64)]
+    for index, entry in enumerate(entries):
+        layers.append(decode(index, entry, record.data[start : start + entry.size]))
+        start += entry.size
+    words = np.concatenate(layers)
+    words.flags.writeable = False
+    return Mask(spec, words)
+
+
+def layer_decoder(
+    record: Record, spec: MaskSpec, others: Sequence[Mask]
+) -> Callable[[int, TableEntry, bytes], NDArray[np.uint64]]:
+    """A function of a layer's index, its entry of the offset table and its bytes, that gives its packed words.
+
+    `record` may lack data; `others` are its bases, decoded.
+    """
+    codec, prior = codec_of(record.codec), prior_of(record.prior)
+    prior.check_bases(len(others))
+
+    def decode(index: int, entry: TableEntry, chunk: bytes) -> NDArray[np.uint64]:
+        layer = spec.layers[index]
+        coded = EncodedLayer(chunk[: entry.side_bytes], chunk[entry.side_bytes :])
+        words = codec.decode_layer(coded, layer, lambda: prior.contexts(spec, index, others))
+        if _crc(words, layer) != entry.crc:
+            expected = f"expected CRC-32 {entry.crc:08x}"
+            raise CorruptError(f"{record.what}, layer {layer.name!r}: {expected}, found other bits")
+        return words
+
+    return decode
+
+
+@lru_cache(maxsize=64)
+def codec_of(text: str) -> Codec:
+    """The codec that a record's text describes."""
+    return codec_from_config(parse_json(text))
+
+
+@lru_cache(maxsize=256)
+def prior_of(text: str) -> Prior:
+    """The prior that a record's text describes."""
+    return prior_from_config(parse_json(text))
+
+
+_prior_text = lru_cache(maxsize=256)(prior_to_json)
+
+
+def table_limit(spec: MaskSpec) -> int:
+    """The most bytes that the offset table at the start of the data can take."""
+    return _ENTRY_LIMIT * len(spec)
+
+
+def read_table(data: bytes, spec: MaskSpec, what: str, total: int) -> tuple[list[TableEntry], int]:
+    """The offset table at the start of `data`, an entry a layer, and where it ends.
+
+    CorruptError unless the entries account for exactly `total` bytes.
+    """
+    cursor = Cursor(data, what)
+    entries = [TableEntry(cursor.leb128(), cursor.leb128(), *cursor.numbers(_CRC)) for _ in spec]
+    expected = cursor.at + sum(entry.size for entry in entries)
+    if expected != total:
+        raise CorruptError(f"{what}: expected {expected} bytes of data, found {total}")
+    return entries, cursor.at
+
+
+def _crc(words: NDArray[np.uint64], layer: LayerSpec) -> int:
+    return zlib.crc32(bits.as_bytes(words)[: layer.bytes].data)

@@ -1,0 +1,33 @@
+"""The head of a bank: a few texts about the whole of it, and their checksum. `docs/format.md`, "head", is normative."""
+
+import hashlib
+import sqlite3
+from collections.abc import Mapping
+from pathlib import Path
+
+from maskstore.errors import CorruptError
+
+_KEYS = {"created_by", "meta", "spec", "templates"}
+
+
+def with_checksum(head: Mapping[str, str]) -> dict[str, str]:
+    """The texts of a head, and their checksum under a key of its own: BLAKE2b-128 in hexadecimal digits."""
+    text = "".join(f"{len(key.encode())}:{key}{len(head[key].encode())}:{head[key]}" for key in sorted(head))
+    return {**head, "checksum": hashlib.blake2b(text.encode(), digest_size=16).hexdigest()}
+
+
+def read_head(link: sqlite3.Connection, path: Path) -> dict[str, str]:
+    """The texts of a bank's head, their checksum checked and left out."""
+    rows = link.execute("SELECT key,value FROM head").fetchall()
+    head = {key: value for key, value in rows if key != "checksum"}
+    whole = len(rows) == len(head) + 1 and head.keys() == _KEYS and all(isinstance(text, str) for text in head.values())
+    if not whole or with_checksum(head) != dict(rows):
+        raise CorruptError(f"{path}: expected the bank's head as it was written, found other bytes")
+    return head
+
+
+def change_head(link: sqlite3.Connection, key: str, value: str) -> None:
+    """Put another text in the place of one, and the checksum of all."""
+    head = {name: text for name, text in link.execute("SELECT key,value FROM head") if name != "checksum"}
+    changed = with_checksum({**head, key: value})
+    link.executemany("UPDATE head SET value=? WHERE key=?", [(changed[name], name) for name in (key, "checksum")])

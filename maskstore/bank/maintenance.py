@@ -1,0 +1,86 @@
+"""`Maintenance`: what merging, compacting and accounting do to a bank below its masks."""
+
+from maskstore.bank import byte_stream as stream
+from maskstore.bank.bank import MaskBank
+from maskstore.bank.coding import check_sum
+from maskstore.bank.record import Record
+from maskstore.files import check_name, parse_object
+
+_CHUNK_BYTES, _SMALL_BYTES = 1 << 16, 1 << 12
+
+
+class Maintenance:
+    """Changes and measures the rows and pages of an open bank, within its transaction where one is open."""
+
+    def __init__(self, bank: MaskBank) -> None:
+        self._file, self._rows = bank._file, bank._rows
+
+    def put_record(self, row: Record, *, overwrite: bool = False) -> None:
+        """Store a row as another bank of the same spec holds it, without coding anew; with it the masks it needs."""
+        check_sum(row)
+        check_name("task name", row.name)
+        for text in (row.meta, row.codec, row.prior):
+            parse_object(text)
+        with self._file.changing() as link:
+            self._rows.insert(link, row, overwrite=overwrite)
+
+    def recode(self, row: Record) -> None:
+        """Replace the coded bytes of a row by others for the same bits; masks that refer to it stay as they are."""
+        with self._file.changing() as link:
+            self._rows.recode(link, row)
+
+    def tidy(self) -> None:
+        """Write stream and texts anew in the order of the rows, without gaps and without templates nobody needs.
+
+        Chunks then hold several masks, if these are not so small that reading one would mean to read much else.
+        `vacuum` gives the room back.
+        """
+        with self._file.changing() as link:
+            rows, templates = self._rows, self._rows.templates
+            ids = [id for (id,) in link.execute("SELECT id FROM masks ORDER BY id")]
+            texts = [templates.unpack(link, rows.known(link, id).about) for id in ids]
+            (mean,) = link.execute("SELECT ifnull(avg(extras+data),0) FROM masks").fetchone()
+            least = min(_CHUNK_BYTES, int(8 * mean)) if mean >= _SMALL_BYTES else 1
+            templates.store(link, [])
+            first: int | None = None
+            for id, text in zip(ids, texts, strict=True):
+                row = rows.known(link, id)
+                blobs = stream.read(link, row.start, row.extras + row.data)
+                start = stream.append(link, blobs, least=least, apart=first is None)
+                first = start if first is None else first
+                link.execute("UPDATE masks SET about=?,start=? WHERE id=?", (templates.pack(link, text), start, id))
+            stream.drop_before(link, stream.MAX_PLACE if first is None else first)
+
+    def vacuum(self) -> None:
+        """Give free pages back to the file system; BankBusyError inside a transaction."""
+        self._file.vacuum()
+
+    def snapshots(self) -> list[Record]:
+        """The rows of masks that were removed or replaced and that others still need, checksums checked."""
+        with self._file.snapshot() as link:
+            return self._rows.snapshots(link)
+
+    def side_bytes(self) -> int:
+        """Bytes of the head, of names, texts, checksums and pointers of all rows, and all bytes of snapshots."""
+        query = (
+            "SELECT (SELECT total(length(CAST(key||value AS BLOB))) FROM head)+total("
+            "length(CAST(ifnull(name,'') AS BLOB))+length(about)+length(checksum)+ifnull(length(bases),0)"
+            "+iif(name IS NULL,extras+data,0)) FROM masks"
+        )
+        with self._file.reading() as link:
+            return int(link.execute(query).fetchone()[0])
+
+    def dead_bytes(self) -> int:
+        """Bytes of the stream that belong to no row any more."""
+        with self._file.reading() as link:
+            return stream.dead_bytes(link)
+
+    def root_pages(self) -> list[int]:
+        """Page numbers of the roots of all b-trees of the file, for `maskstore.bank.sqlite_pages`."""
+        with self._file.reading() as link:
+            return [1] + [root for (root,) in link.execute("SELECT rootpage FROM sqlite_schema WHERE rootpage>0")]
+
+    def image(self) -> bytes:
+        """The file as it would be after a checkpoint, in memory."""
+        with self._file.reading() as link:
+            return link.serialize()

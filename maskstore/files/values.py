@@ -1,0 +1,125 @@
+"""Single values as files hold them: names, integers in LEB128 and strict JSON; and a cursor that reads them.
+
+Python's own JSON reader takes what JSON does not have (NaN, Infinity), what a double cannot hold, and halves of
+surrogate pairs, which no file can be written with; each would fail later, far from the file that it came from.
+"""
+
+import json
+import math
+import re
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+from maskstore.errors import CorruptError, MaskValueError, SpecError
+
+_NAME = re.compile("[^\0\ud800-\udfff]{1,512}")  # halves of surrogate pairs cannot be written as UTF-8
+_MOST_BYTES = 9  # of an integer, which is below 2**63
+
+
+def is_name(name: object) -> bool:
+    """Whether it is 1 to 512 characters of valid Unicode without NUL."""
+    return isinstance(name, str) and _NAME.fullmatch(name) is not None
+
+
+def check_name(what: str, name: object) -> None:
+    """SpecError, which begins with `what`, unless `name` can be the name of a task or layer."""
+    if not is_name(name):
+        raise SpecError(f"{what}: expected 1 to 512 characters of valid Unicode without NUL, found {name!r:.60}")
+
+
+def write_leb128(value: int) -> bytes:
+    """An integer >= 0 in seven bits a byte, least significant first, the top bit set in all bytes but the last."""
+    out = bytearray()
+    while value >= 128:
+        out.append(value & 127 | 128)
+        value >>= 7
+    return bytes([*out, value])
+
+
+class Cursor:
+    """Reads bytes from front to back. Whatever is not there is a CorruptError that begins with `what`."""
+
+    def __init__(self, data: bytes, what: str) -> None:
+        self.data, self.what, self.at = data, what, 0
+
+    @property
+    def left(self) -> int:
+        """Bytes that were not read yet."""
+        return len(self.data) - self.at
+
+    def take(self, length: int) -> bytes:
+        """The next `length` bytes."""
+        if length > self.left:
+            raise CorruptError(f"{self.what}: expected {length} more bytes, found {self.left}")
+        self.at += length
+        return self.data[self.at - length : self.at]
+
+    def leb128(self) -> int:
+        """An integer below 2**63 in its shortest form."""
+        value = 0
+        for i, byte in enumerate(self.data[self.at : self.at + _MOST_BYTES]):
+            value |= (byte & 127) << 7 * i
+            if byte < 128:
+                if i and not byte:
+                    break
+                self.at += i + 1
+                return value
+        raise CorruptError(f"{self.what}: expected an integer of at most {_MOST_BYTES} bytes in its shortest form, "
+                           "found other bytes")  # fmt: skip
+
+    def text(self, length: int) -> str:
+        """`length` bytes of UTF-8."""
+        try:
+            return self.take(length).decode()
+        except UnicodeDecodeError:
+            raise CorruptError(f"{self.what}: expected UTF-8, found other bytes") from None
+
+    def numbers(self, layout: struct.Struct) -> tuple[Any, ...]:
+        """Numbers of fixed size."""
+        return layout.unpack(self.take(layout.size))
+
+    def end(self) -> None:
+        """CorruptError unless all bytes were read."""
+        if self.left:
+            raise CorruptError(f"{self.what}: expected {self.at} bytes, found {len(self.data)}")
+
+
+def encode_meta(meta: Mapping[str, Any]) -> str:
+    """Canonical compact JSON; MaskValueError for what JSON cannot hold (NaN too)."""
+    try:
+        text = json.dumps(dict(meta), separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+        text.encode()  # an unpaired surrogate is valid in a Python string, but not in a file
+        return text
+    except (TypeError, ValueError, RecursionError) as error:
+        raise MaskValueError(f"metadata: expected JSON values, found {error}") from None
+
+
+def parse_json(text: str) -> Any:
+    """JSON from a stored column; CorruptError if it is none."""
+    try:
+        value = json.loads(text, parse_constant=_refuse, parse_float=_finite)
+        if "\\u" in text:  # only an escape can hide half a surrogate pair
+            json.dumps(value, ensure_ascii=False).encode()
+        return value
+    except (ValueError, RecursionError):
+        raise CorruptError(f"stored JSON: expected JSON, found {text[:60]!r}") from None
+
+
+def parse_object(text: str) -> dict[str, Any]:
+    """A JSON object from a stored column; CorruptError if it is none."""
+    value = parse_json(text)
+    if not isinstance(value, dict):
+        raise CorruptError(f"stored JSON: expected an object, found {text[:60]!r}")
+    return value
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(constant)
+
+
+def _finite(literal: str) -> float:
+    value = float(literal)
+    if not math.isfinite(value):
+        raise ValueError(literal)
+    return value

@@ -1,0 +1,47 @@
+"""`open_source`: whatever holds our masks, opened for reading."""
+
+import os
+from pathlib import Path
+
+from maskstore.bank import MaskBank, MaskSource
+from maskstore.interop.shards import MAGIC, ShardReader, is_url
+
+
+def open_source(location: str | os.PathLike[str]) -> MaskSource:
+    """Open a bank or a shard for reading.
+
+    Args:
+        location: The path of a bank or shard, or the URL of a shard that fsspec can open.
+
+    Returns:
+        The open `MaskBank` or `ShardReader`. Both are a `MaskSource`: a mapping from task name to `Mask`.
+
+    Raises:
+        BankNotFoundError: There is no file.
+        NotABankError: The file is neither a bank nor a shard.
+        CorruptError: The file is damaged.
+
+    Examples:
+        >>> import numpy as np, tempfile
+        >>> from maskstore import MaskBank, MaskSpec, open_source
+        >>> from maskstore.interop import write_shard
+        >>> masks = {"fc1": np.arange(800).reshape(20, 40) % 10 == 0}
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     with MaskBank.create(f"{folder}/tasks.bank", MaskSpec.of(masks)) as bank:
+        ...         bank.put("task-0", masks)
+        ...         write_shard(bank, f"{folder}/tasks.shard")
+        ...     for name in ("tasks.bank", "tasks.shard"):
+        ...         with open_source(f"{folder}/{name}") as source:
+        ...             print(type(source).__name__, source["task-0"].ones)
+        MaskBank 80
+        ShardReader 80
+    """
+    text = os.fspath(location)
+    if is_url(text):
+        return ShardReader(text)
+    path = Path(text)
+    if path.is_file():
+        with path.open("rb") as file:
+            if file.read(len(MAGIC)) == MAGIC:
+                return ShardReader(path)
+    return MaskBank.open(path)

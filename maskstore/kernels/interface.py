@@ -1,0 +1,53 @@
+"""`Kernels`: what every implementation of the hot loops offers."""
+
+from collections.abc import Sequence
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Floats = NDArray[np.float32]
+Blocks = NDArray[np.uint32]
+"""Blocks of sixteen masks, `(blocks, 2 * words, 16)`; `maskstore.kernels.layout` has the order of the bits."""
+Tail = NDArray[np.uint64]
+"""The masks after the last block, `(t, words)`, t < 16."""
+
+
+class Kernels(Protocol):
+    """The hot loops over k masks that lie in memory as `blocks` and `tail`; a property test holds all equal.
+
+    `reference` says what each function computes, in plain numpy. The shapes: `layers` `(n, 3)` int64 has for each layer
+    its first word in a mask, its first value in a flat array, and its number of bits.
+    """
+
+    def dot(self, blocks: Blocks, tail: Tail, g: Floats, layers: NDArray[np.int64]) -> Floats:
+        """Sum of `g` `(bits,)` over the set bits of each mask, `(k,)`."""
+
+    def weighted_sum(self, blocks: Blocks, tail: Tail, alpha: Floats) -> Floats:
+        """Sum of the masks' bits weighted by `alpha` `(k,)`, with all padding: `(64 * words,)`."""
+
+    def outer_dots(
+        self,
+        blocks: Blocks,
+        tail: Tail,
+        first_bit: int,
+        weights: Floats,
+        left: Floats,
+        right: Floats,
+        chosen: NDArray[np.int64] | None = None,
+    ) -> Floats:
+        """out[b, i] = left[b] @ (weights * M^i) @ right[b]; M^i are mask i's bits from `first_bit` on.
+
+        weights and M^i `(o, n)`, left `(B, o)`, right `(B, n)` -> `(B, k)`. A layer starts with a word of its own, so
+        `first_bit` is a multiple of 64. With `chosen`, `(B, m)` numbers of masks, each image meets its own masks only:
+        `(B, m)`.
+        """
+
+    def chosen_blocks(self, blocks: Blocks, tail: Tail, chosen: Sequence[int]) -> Blocks:
+        """Blocks of some of the masks in this order, a multiple of sixteen."""
+
+    def score_contexts(self, key: tuple[int, int], signs: NDArray[np.uint64], size: int) -> NDArray[np.uint8]:
+        """Contexts of the `SeededScores` prior: 4 * bin + 2 * (score > 0) + (weight > 0), `(size,)`.
+
+        `key` is the address of the scores' random stream (`philox.address_key`), `signs` is packed like a mask layer.
+        """
