@@ -9,10 +9,9 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from supsup_models._names import check
 from supsup_models._progress import Reporter, Reporting
 from supsup_models.errors import DataFormatError, DataNotFoundError, RunError
-from supsup_models.inference import METHODS, OBJECTIVES, EvaluatedTask, Inference, answer, evaluate, sampled
+from supsup_models.inference import EvaluatedTask, Inference, answer, evaluate, sampled
 from supsup_models.report.judged import Judged, NoData, Step, TaskJudged
 from supsup_models.runs import LoadedRun, load_run
 
@@ -33,11 +32,8 @@ def judge_run(
 
     Where no `data` folder is named and the data set is in none of the usual places, the answer is NoData. A folder
     that is named must hold it: DataNotFoundError, DataFormatError or RunError (another data set) otherwise.
-    InferenceError for a limit of less than one inference a task, UnknownNameError for other methods and objectives.
+    InferenceError for a limit of less than one inference a task.
     """
-    check("inference method", inference.method, METHODS)
-    if inference.objective is not None:
-        check("objective", inference.objective, OBJECTIVES)
     run = load_run(folder, device)
     try:
         stream = run.stream(data)
@@ -65,7 +61,7 @@ def _judge(
     counts = _counts(len(tasks)) if identity else [len(tasks)]
     steps = list[Step]()
     with reporter("judging", sum(counts) + len(tasks)) as report:
-        if note := run.objective_note(inference.method, inference.objective):
+        if note := run.objective_note(inference):
             report.line(note)
         for number, count in enumerate(counts):
             known = matrix.select(range(count)) if identity else matrix
