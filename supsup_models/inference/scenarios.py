@@ -47,6 +47,7 @@ class Inference:
 
     Raises:
         UnknownNameError: There is no such method or objective.
+        InferenceError: There is less than one image.
 
     Examples:
         >>> from supsup_models import Inference
@@ -62,6 +63,8 @@ class Inference:
         check("inference method", self.method, METHODS)
         if self.objective is not None:
             check("objective", self.objective, OBJECTIVES)
+        if self.images < 1:
+            raise InferenceError(f"inference: expected at least 1 image, found {self.images}")
 
 
 @dataclass(frozen=True)
@@ -164,7 +167,7 @@ def evaluate(
     Raises:
         UnknownNameError: There is no such scenario.
         TaskNotFoundError: A task has no mask.
-        InferenceError: There are no tasks, or the group size or the limit is too small.
+        InferenceError: There are no tasks, the limit is too small, or the objective is G and no output is superfluous.
 
     Source:
         Wortsman et al. 2020, "Supermasks in Superposition", table 1.
@@ -183,11 +186,8 @@ def evaluate(
         (20, 1.0, True)
     """
     check("scenario", scenario, SCENARIOS)
-    if inference.images < 1 or (limit is not None and limit < len(tasks)):
-        raise InferenceError(
-            f"evaluation: expected at least 1 image an inference and a limit of at least {len(tasks)}, one a task, "
-            f"found {inference.images} images and limit {limit}"
-        )
+    if limit is not None and limit < len(tasks):
+        raise InferenceError(f"evaluation: expected a limit of at least {len(tasks)}, one a task, found {limit}")
     if not len(tasks):
         raise InferenceError("evaluation: expected at least one task, found none")
     rows = None if scenario == "NNs" else [matrix.index(task.name) for task in tasks]

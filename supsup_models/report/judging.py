@@ -61,7 +61,7 @@ def _judge(
     counts = _counts(len(tasks)) if identity else [len(tasks)]
     steps = list[Evaluation]()
     with reporter("judging", sum(counts) + len(tasks)) as report:
-        if note := run.objective_note(inference.method, inference.objective):
+        if note := run.objective_note(inference):
             report.line(note)
         for number, count in enumerate(counts):
             known = matrix.select(range(count)) if identity else matrix

@@ -55,7 +55,7 @@ def evaluate_run(
         raise RunError(f"{folder}: expected a run trained for scenario {scenario}, found one {trained} task identity")
     tasks = run.tasks(stream)
     with reporter("evaluating", len(tasks)) as report:
-        if scenario != "GG" and (note := run.objective_note(inference.method, inference.objective)):
+        if scenario != "GG" and (note := run.objective_note(inference)):
             report.line(note)
         return evaluate(
             run.model,

@@ -78,12 +78,12 @@ def infer_images(
         >>> found.answers[0].task
         'task-1'
     """
-    Inference(method, objective)  # refuses other names before anything is read
+    way = Inference(method, objective)
     run = load_run(folder, device)
     pixels, normalisation = normalised(read_images(images, run.record), run.record)
     checked = checked_images(pixels, run.model)
     calibration = Calibration.read(path) if (path := calibration_path(folder)).exists() else None
-    notes = [] if (note := run.objective_note(method, objective)) is None else [note]
+    notes = [] if (note := run.objective_note(way)) is None else [note]
     if calibration is not None and not calibration.covers(run.matrix.names):  # more tasks than it was made for
         calibration = None
         notes.append(
