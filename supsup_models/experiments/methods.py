@@ -1,8 +1,10 @@
 """Supermasks against the baselines: one table at ten tasks, and curves against the number of tasks."""
 
+from collections import defaultdict
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -116,20 +118,14 @@ class MethodsCurves(Experiment):
                         GG, _, GNu = np.mean(right, axis=0).tolist()
                         table.append({"method": method.name, "tasks": number, "GG": GG, "GNu": GNu})
                         report.line(f"{method.name}, {number} tasks: GG {GG:.4f}, GNu {GNu:.4f}")
-        names = list(dict.fromkeys(row["method"] for row in table))
-        curves = {
-            f"{name}, {scenario}": [(row["tasks"], row[scenario]) for row in table if row["method"] == name]
-            for name in names
-            for scenario in ("GG", "GNu")
-        }
+        curves, figures = defaultdict[str, list[tuple[float, float]]](list), list[Figure]()
+        for row, scenario in product(table, ("GG", "GNu")):
+            curves[f"{row['method']}, {scenario}"].append((row["tasks"], row[scenario]))
+            if row["tasks"] == counts[-1]:
+                name = f"{row['method']}, {row['tasks']} tasks: accuracy ({scenario})"
+                figures.append(Figure(name, row[scenario]))
         path = context.file(self.name, ".png")
         plot(path, curves, "tasks learned", "mean accuracy", self.title)
-        figures = [
-            Figure(f"{row['method']}, {row['tasks']} tasks: accuracy ({scenario})", row[scenario])
-            for row in table
-            if row["tasks"] == counts[-1]
-            for scenario in ("GG", "GNu")
-        ]
         return Outcome(tuple(figures), table, (str(path),))
 
 
