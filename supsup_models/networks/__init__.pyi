@@ -1,3 +1,4 @@
+from . import convert as convert
 from . import seeded as seeded
 from .base import Extras as Extras
 from .base import MaskedModel as MaskedModel
