@@ -193,7 +193,7 @@ class TaskInference:
     ) -> tuple[Tensor, NDArray[np.float32]]:
         """The images as the network takes them, and the scores `(k,)`, or `(b, k)` for each image."""
         mixed, model = self._mixed, self._mixed.model
-        way = choose("inference method", method, _METHODS)
+        way = _METHODS.get(method) or choose("inference method", method, _METHODS)
         cost = make_objective(objective or model.objective, classes=model.classes, outputs=model.outputs)
         if not len(mixed.matrix):
             raise InferenceError("task inference: expected at least one mask, found none")
