@@ -12,7 +12,7 @@ from maskstore.bank import MaskSource
 from maskstore.priors import SeededScores
 from supsup_models._names import choose
 from supsup_models.errors import NetworkError, ShapeError, SparsityError
-from supsup_models.networks import seeded as random_init
+from supsup_models.networks import seeded
 from supsup_models.networks.base import AnyMask, Extras, MaskedModel, check_gain
 from supsup_models.networks.mlp import ARCHITECTURES, LayerFunction, MultilayerPerceptron
 from supsup_models.networks.score_masks import keep_largest, threshold
@@ -106,7 +106,7 @@ class MaskedNetwork(MaskedModel):
             self.densities = tuple(float(density) for density in densities)
             self.kept = tuple(map(kept_weights, (layer.size for layer in self.spec), self.densities))
             gains = [weight_gain / sqrt(density) for density in self.densities]
-        flat = [random_init.weights(seed, i, layer.shape, gains[i]) for i, layer in enumerate(self.layers)]
+        flat = [seeded.weights(seed, i, layer.shape, gains[i]) for i, layer in enumerate(self.layers)]
         # Not persistent: a state dict holds nothing, because the seed gives everything back.
         self.register_buffer("weights", torch.cat([weight.reshape(-1) for weight in flat]), persistent=False)
 
@@ -161,7 +161,7 @@ class MaskedNetwork(MaskedModel):
 
     def initial_scores(self, task: int) -> Tensor:
         """Scores that training of task number `task` starts from, flat `(spec.bits,)`, on the network's device."""
-        scores = [random_init.initial_scores(self.seed, l, layer.shape, task) for l, layer in enumerate(self.layers)]  # noqa: E741
+        scores = [seeded.initial_scores(self.seed, l, layer.shape, task) for l, layer in enumerate(self.layers)]  # noqa: E741
         return torch.cat([score.reshape(-1) for score in scores]).to(self.weights)
 
     def subnet(self, scores: Tensor) -> Tensor:

@@ -16,7 +16,7 @@ from maskstore import MaskSpec
 from maskstore.errors import one_line
 from maskstore.priors import Prior, SeededScores, Uniform
 from supsup_models.errors import ConversionError, ShapeError
-from supsup_models.networks import seeded as random_init
+from supsup_models.networks import seeded
 from supsup_models.networks.base import AnyMask, Extras, MaskedModel
 from supsup_models.networks.convert import statistics
 from supsup_models.networks.convert.layers import MaskedParameter
@@ -176,12 +176,12 @@ class ConvertedModel(MaskedModel):
         edge-popup sqrt(6 / fan_in) |w| / max |w|, the largest weights (Sehwag et al., "HYDRA", NeurIPS 2020).
         """
         if self.conversion.weights != "keep":
-            return self._by_layer(lambda index, shape: random_init.initial_scores(self.seed, index, shape, task))
+            return self._by_layer(lambda index, shape: seeded.initial_scores(self.seed, index, shape, task))
         if self._kept is None:
             return torch.full_like(self.weights, PIGGYBACK_SCORE)
         layers = self.layer_weights(self.weights.abs())
         tiny = torch.finfo(self.weights.dtype).tiny  # a layer of zeros
-        scaled = (w * ((6.0 / random_init.fan_in(tuple(w.shape))) ** 0.5 / w.max().clamp_min(tiny)) for w in layers)
+        scaled = (w * ((6.0 / seeded.fan_in(tuple(w.shape))) ** 0.5 / w.max().clamp_min(tiny)) for w in layers)
         return torch.cat([scores.reshape(-1) for scores in scaled])
 
     def mean_scores(self, mean: Tensor, scale: Tensor) -> Tensor:
