@@ -11,12 +11,10 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from maskstore.codecs.base import ContextSource, EncodedLayer, EntropyCodec, Plan
+from maskstore.codecs.base import ContextSource, EncodedLayer, EntropyCodec
 from maskstore.errors import CorruptError
 from maskstore.masks import LayerSpec
 from maskstore.priors import Contexts
-
-_MANY_BITS = 1 << 20  # from here on four lanes are worth their 24 bytes
 
 
 @dataclass(frozen=True)
@@ -46,7 +44,9 @@ class Ans(EntropyCodec):
     id: ClassVar[str] = "ans"
 
     def _encode(self, words: NDArray[np.uint64], layer: LayerSpec, contexts: ContextSource) -> EncodedLayer:
-        return plan(words, contexts()).encode()
+        from maskstore.codecs.coders import rans
+
+        return rans.plan(words, contexts()).encode()
 
     def _decode(
         self, coded: EncodedLayer, layer: LayerSpec, contexts: ContextSource, words: NDArray[np.uint64]
@@ -68,21 +68,6 @@ class Ans(EntropyCodec):
         stream = np.frombuffer(coded.payload, dtype="<u4").astype(np.uint32, copy=False)
         if not rans.decode(known.ids, table.probabilities(known), 1 << (coded.side[0] >> 4), stream, words):
             raise CorruptError(f"layer {layer.name!r}: expected the coder to end in its start state, found another")
-
-
-def plan(words: NDArray[np.uint64], known: Contexts) -> Plan:
-    """How `Ans` codes a layer of at least one bit; its bits are within a few bytes of what it then takes."""
-    from maskstore.codecs import tables
-    from maskstore.codecs.coders import rans
-
-    table, total = tables.choose(counts_by_context(words, known), known)
-    lanes = 4 if known.ids.size >= _MANY_BITS else 1
-
-    def encode_layer() -> EncodedLayer:
-        payload = rans.coded_words(known.ids, words, table.probabilities(known), lanes, total)
-        return EncodedLayer(bytes([(lanes.bit_length() - 1) << 4 | table.form]) + table.write(), payload)
-
-    return Plan(total + 8 + 32 * (7 if lanes == 4 else 2), encode_layer)
 
 
 def counts_by_context(words: NDArray[np.uint64], known: Contexts) -> NDArray[np.int64]:

@@ -9,7 +9,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskstore._configured import from_config
-from maskstore.codecs import ans, gap
 from maskstore.codecs.ans import Ans
 from maskstore.codecs.base import Codec, EncodedLayer, Plan
 from maskstore.codecs.gap import Gap
@@ -70,6 +69,10 @@ class CodecChoice:
 
     def encode(self, mask: Mask, prior: Prior, bases: Sequence[Mask] = ()) -> tuple[Codec, list[EncodedLayer]]:
         """The chosen codec, and the mask's layers coded by it; `bases` are the masks that the prior refers to."""
+        from maskstore.codecs.coders import (
+            gap_loop,
+        )  # Numba: imported where it is used, so that `import maskstore` is quick
+
         contexts = cache(lambda index: prior.contexts(mask.spec, index, bases))
         size = mask.spec.bits
         plans: list[Plan] | None = None
@@ -80,7 +83,8 @@ class CodecChoice:
         sample = _sample(mask)
         if _gap_ratio(sample) * size < _NEAR * expected + _SLACK:
             by_gap = [
-                gap.plan(mask.words[layer.packed], layer.size) if layer.size else _NO_BITS for layer in mask.spec.layers
+                gap_loop.plan(mask.words[layer.packed], layer.size) if layer.size else _NO_BITS
+                for layer in mask.spec.layers
             ]
             slow = _SPARSE * min(mask.ones, size - mask.ones) > size
             if (found := _bits_of(by_gap) * (_WORTH if slow else 1)) < expected:
@@ -170,8 +174,10 @@ def _encode(codec: Codec, mask: Mask, contexts: LayerContexts) -> list[EncodedLa
 
 
 def _ans_plans(mask: Mask, contexts: LayerContexts) -> list[Plan]:
+    from maskstore.codecs.coders import rans
+
     return [
-        ans.plan(mask.words[layer.packed], contexts(index)) if layer.size else _NO_BITS
+        rans.plan(mask.words[layer.packed], contexts(index)) if layer.size else _NO_BITS
         for index, layer in enumerate(mask.spec.layers)
     ]
 
@@ -190,7 +196,9 @@ def _zstd_ratio(sample: NDArray[np.uint64]) -> float:
 
 def _gap_ratio(sample: NDArray[np.uint64]) -> float:
     """What gap would need for a sample, as a fraction of its packed size."""
-    return gap.plan(sample, 64 * sample.size).bits / (64 * sample.size) if sample.size else 0.0
+    from maskstore.codecs.coders import gap_loop
+
+    return gap_loop.plan(sample, 64 * sample.size).bits / (64 * sample.size) if sample.size else 0.0
 
 
 def _sample(mask: Mask) -> NDArray[np.uint64]:

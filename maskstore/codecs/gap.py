@@ -11,9 +11,9 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from maskstore.codecs.base import ContextSource, EncodedLayer, EntropyCodec, Plan
+from maskstore.codecs.base import ContextSource, EncodedLayer, EntropyCodec
 from maskstore.errors import CorruptError
-from maskstore.files import Cursor, write_leb128
+from maskstore.files import Cursor
 from maskstore.masks import LayerSpec
 
 
@@ -38,7 +38,7 @@ class Gap(EntropyCodec):
     def _encode(self, words: NDArray[np.uint64], layer: LayerSpec, contexts: ContextSource) -> EncodedLayer:
         from maskstore.codecs.coders import gap_loop
 
-        return _coded(layer.size, *gap_loop.measure(words, layer.size))
+        return gap_loop.code(layer.size, *gap_loop.measure(words, layer.size))
 
     def _decode(
         self, coded: EncodedLayer, layer: LayerSpec, contexts: ContextSource, words: NDArray[np.uint64]
@@ -64,24 +64,3 @@ class Gap(EntropyCodec):
             np.invert(words, out=words)
             if layer.size % 64:
                 words[-1] &= np.uint64((1 << layer.size % 64) - 1)
-
-
-def plan(words: NDArray[np.uint64], size: int) -> Plan:
-    """How `Gap` codes `size` bits, at least one; its bits are within a few per cent of what it then takes."""
-    from maskstore.codecs.coders import gap_loop
-
-    where, flipped, digits = gap_loop.measure(words, size)
-    payload = gap_loop.estimated_bits(where, size, digits) + 8 if where.size else 0.0  # the coder ends in a whole byte
-    return Plan(8 * len(_side(where, flipped, digits)) + payload, lambda: _coded(size, where, flipped, digits))
-
-
-def _coded(size: int, where: NDArray[np.int64], flipped: bool, digits: int) -> EncodedLayer:
-    """A layer of `size` bits from what `gap_loop.measure` found in it."""
-    from maskstore.codecs.coders import gap_loop
-
-    payload = gap_loop.coded_bytes(where, size, digits) if where.size else b""
-    return EncodedLayer(_side(where, flipped, digits), payload)
-
-
-def _side(where: NDArray[np.int64], flipped: bool, digits: int) -> bytes:
-    return write_leb128(2 * where.size + flipped) + (bytes([digits]) if where.size else b"")

@@ -24,7 +24,6 @@ from supsup_models.runs.record import RunConfig, RunRecord
 from supsup_models.training import DEFAULT, DENSE, EDGE_POPUP, RECIPES, Recipe
 
 DEVICES = ("auto", "cpu", "cuda")
-DEFAULT_MODEL = "lenet-300-100"
 _SEEDED = tuple(name for name in WEIGHT_INITS if name != "keep")  # a command has no trained network to keep
 
 
@@ -32,7 +31,7 @@ def run_config(
     stream: str,
     *,
     tasks: int | None = None,
-    model: str = DEFAULT_MODEL,
+    model: str = "lenet-300-100",
     outputs: int = 100,
     batches: int = 1000,
     recipe: str | None = None,

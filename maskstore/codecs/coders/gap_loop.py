@@ -14,8 +14,10 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from maskstore.codecs.base import EncodedLayer, Plan
 from maskstore.codecs.coders import range_coder
 from maskstore.codecs.coders.range_coder import decode_bit, encode_bit
+from maskstore.files import write_leb128
 from maskstore.kernels import compiled
 from maskstore.masks import bits
 
@@ -127,15 +129,25 @@ def count_digits(positions, digits, plain):
     return out
 
 
-def coded_bytes(where: NDArray[np.int64], size: int, digits: int) -> bytes:
-    """The payload for at least one place among `size` bits, whose longest gap has so many binary digits."""
+def plan(words: NDArray[np.uint64], size: int) -> Plan:
+    """How `Gap` codes a layer of at least one bit; its bits are within a few per cent of what it then takes."""
+    where, flipped, digits = measure(words, size)
+    head = 8 * len(write_leb128(2 * where.size + flipped))
+    total = head + (_estimate_bits(where, size, digits) + 16 if where.size else 0)
+    return Plan(float(total), lambda: code(size, where, flipped, digits))
+
+
+def code(size: int, where: NDArray[np.int64], flipped: bool, digits: int) -> EncodedLayer:
+    head = write_leb128(2 * where.size + flipped)
+    if not where.size:
+        return EncodedLayer(head, b"")
     plain, odds = model(size, where.size, digits)
     room = 64 + 2 * where.size
     while True:
         out = np.empty(room, dtype=np.uint8)
         used = encode(where, digits, plain, odds, out)
         if used >= 0:
-            return out[:used].tobytes()
+            return EncodedLayer(head + bytes([digits]), out[:used].tobytes())
         room *= 2
 
 
@@ -165,7 +177,7 @@ def model(size: int, count: int, digits: int) -> tuple[int, NDArray[np.int64]]:
     return plain, np.array(odds, dtype=np.int64).reshape(digits, 2)
 
 
-def estimated_bits(where: NDArray[np.int64], size: int, digits: int) -> float:
+def _estimate_bits(where: NDArray[np.int64], size: int, digits: int) -> float:
     """Bits of the payload, without coding.
 
     A probability that starts as 32 observations would and then counts along pays for a sequence what a beta prior

@@ -9,7 +9,12 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from maskstore.codecs import tables
+from maskstore.codecs.base import EncodedLayer, Plan
 from maskstore.kernels import compiled
+from maskstore.priors import Contexts
+
+_MANY_BITS = 1 << 20  # from here on four lanes are worth their 24 bytes
 
 
 @compiled
@@ -117,6 +122,18 @@ def count(ids, words, contexts):
     for i in range(ids.size):
         out[ids[i], (words[i >> 6] >> np.uint64(i & 63)) & np.uint64(1)] += 1
     return out
+
+
+def plan(words: NDArray[np.uint64], known: Contexts) -> Plan:
+    """How `Ans` codes a layer of at least one bit; its bits are within a few bytes of what it then takes."""
+    table, total = tables.choose(count(known.ids, words, known.levels * known.classes), known)
+    lanes = 4 if known.ids.size >= _MANY_BITS else 1
+
+    def encode_layer() -> EncodedLayer:
+        payload = coded_words(known.ids, words, table.probabilities(known), lanes, total)
+        return EncodedLayer(bytes([(lanes.bit_length() - 1) << 4 | table.form]) + table.write(), payload)
+
+    return Plan(total + 8 + 32 * (7 if lanes == 4 else 2), encode_layer)
 
 
 def coded_words(

@@ -84,7 +84,7 @@ def convert(
     check("mask", mask, MASK_RULES)
     check("weights", weights, WEIGHT_INITS)
     check_gain(weight_gain)
-    skipped = find_skipped(module, _patterns(skip))
+    skipped = find_skipped(module, skip)
     masked = find_masked(module, skipped, embeddings)
     densities = _densities(masked, mask, density, sparsity)
     module = deepcopy(module).requires_grad_(False)
@@ -116,12 +116,8 @@ def mask_spec(module: nn.Module, *, skip: Iterable[str] = (), embeddings: bool =
         >>> dict(mask_spec(plain, skip="0").shapes)
         {'2.weight': (10, 144)}
     """
-    masked = find_masked(module, find_skipped(module, _patterns(skip)), embeddings)
+    masked = find_masked(module, find_skipped(module, skip), embeddings)
     return MaskSpec({parameter.name: parameter.shape for parameter in masked})
-
-
-def _patterns(skip: Iterable[str]) -> tuple[str, ...]:
-    return (skip,) if isinstance(skip, str) else tuple(skip)  # a string alone would be a pattern a letter
 
 
 def _densities(

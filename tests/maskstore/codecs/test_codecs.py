@@ -25,11 +25,9 @@ from maskstore.codecs import (
     encode_mask,
     get_codec,
     size_of,
-    tables,
 )
 from maskstore.codecs.coders import rans
-from maskstore.codecs.tables import walks
-from maskstore.codecs.tables.table import MIRRORED_CURVES, POINTS, point_probabilities
+from maskstore.codecs.tables import table as tables
 from maskstore.errors import CodecError, CorruptError, UnknownCodecError, UnknownPriorError
 from maskstore.philox import Role, random_uniform
 from maskstore.priors import Contexts, Prior, SeededScores, Uniform, prior_from_config
@@ -101,19 +99,19 @@ def test_the_coder_equals_its_reference(data, lanes, size):
     assert out.tolist() == mask.words.tolist()
 
 
-@given(st.lists(st.integers(0, POINTS - 1), min_size=1, max_size=40))
+@given(st.lists(st.integers(0, tables.POINTS - 1), min_size=1, max_size=40))
 def test_tables_round_trip(points):
-    written = walks.write(np.array(points))
-    assert walks.read(written, len(points), POINTS - 1).tolist() == points
+    written = tables.write(np.array(points))
+    assert tables.read(written, len(points)).tolist() == points
     with pytest.raises(CorruptError):
-        walks.read(written + b"\0", len(points), POINTS - 1)
+        tables.read(written + b"\0", len(points))
 
 
 def test_point_probabilities_are_far_from_rounding_ties():
     """So that every correct implementation of exp gives the same integers; their hash is pinned."""
-    exact = 65536 / (1 + np.exp(-(np.arange(POINTS) - 88) / 8))
+    exact = 65536 / (1 + np.exp(-(np.arange(tables.POINTS) - 88) / 8))
     assert np.min(np.abs(exact - np.floor(exact) - 0.5)) > 1e-6
-    table = point_probabilities()
+    table = tables.point_probabilities()
     assert table.min() >= 1
     assert table.max() <= 65535
     digest = hashlib.blake2b(table.astype("<u4").tobytes(), digest_size=8).hexdigest()
@@ -125,10 +123,10 @@ def test_point_probabilities_are_far_from_rounding_ties():
 def test_fit_finds_the_cheapest_walk(counts):
     """Against a search over all pairs of neighbours, entry by entry."""
     array = np.array(counts)
-    costs = array @ -np.log2(np.stack([1 - point_probabilities() / 65536, point_probabilities() / 65536]))
-    walk, bits = walks.fit(costs)
-    steps = np.abs(np.subtract.outer(np.arange(POINTS), np.arange(POINTS)))
-    step_bits = 2 * np.array([int(n).bit_length() for n in range(POINTS)])[steps] + 1
+    walk, bits = tables.fit(array)
+    costs = array @ -np.log2(np.stack([1 - tables.point_probabilities() / 65536, tables.point_probabilities() / 65536]))
+    steps = np.abs(np.subtract.outer(np.arange(tables.POINTS), np.arange(tables.POINTS)))
+    step_bits = 2 * np.array([int(n).bit_length() for n in range(tables.POINTS)])[steps] + 1
     best = costs[0] + 8
     for row in costs[1:]:
         best = (best[None, :] + step_bits).min(axis=1) + row
@@ -195,7 +193,7 @@ def test_golden_bytes_with_walks_for_tables(codec):
 @given(st.data(), st.sampled_from([8, 16, 64]), st.sampled_from([2, 4]), st.sampled_from([14, 15]))
 def test_curves_round_trip_and_are_straight_between_their_knots(data, levels, classes, form):
     known = Contexts(np.zeros(0, dtype=np.uint8), levels, classes)
-    count = classes // 2 if form == MIRRORED_CURVES else classes
+    count = classes // 2 if form == tables.MIRRORED_CURVES else classes
     knots = np.array(data.draw(st.lists(st.integers(0, 176), min_size=3 * count, max_size=3 * count)))
     table = tables.Table(form, knots.reshape(count, 3))
     assert tables.read_table(form, table.write(), known).values.tolist() == table.values.tolist()
@@ -203,7 +201,7 @@ def test_curves_round_trip_and_are_straight_between_their_knots(data, levels, cl
     for curve, found in zip(table.values, by_class, strict=False):
         exact = np.interp(np.arange(levels), [0, levels / 2, levels], curve)
         assert np.abs(found - exact).max() <= 0.5
-    if form == MIRRORED_CURVES:
+    if form == tables.MIRRORED_CURVES:
         assert (by_class[count:] == 176 - by_class[:count][::-1]).all()
     for wrong in (table.write() + b"\0", table.write()[:-1], b"\xb1" + table.write()[1:]):
         with pytest.raises(CorruptError, match="curves"):
@@ -215,11 +213,11 @@ def test_curves_are_taken_where_log_odds_are_straight_and_walks_where_they_are_n
     level = np.arange(64)
     straight = np.stack([3 - level / 10, level / 10 - 3], axis=1).reshape(-1)
     jagged = np.where(np.arange(128) // 16 % 2, 4.0, -4.0)
-    for odds, forms in ((straight, {MIRRORED_CURVES}), (jagged, set(range(9)))):
+    for odds, forms in ((straight, {tables.MIRRORED_CURVES}), (jagged, set(range(9)))):
         ones = np.rint(4000 / (1 + np.exp(-odds))).astype(np.int64)
         table, bits = tables.choose(np.stack([4000 - ones, ones], axis=1), known)
         assert table.form in forms
-        p = point_probabilities()[table.points(known)] / 65536
+        p = tables.point_probabilities()[table.points(known)] / 65536
         mask_bits = -(ones * np.log2(p) + (4000 - ones) * np.log2(1 - p)).sum()
         assert bits == pytest.approx(mask_bits + 8 * len(table.write()), abs=8)
 

@@ -363,6 +363,7 @@ def test_demo_needs_nothing_and_can_be_repeated(tmp_path: Path, capsys: pytest.C
         assert printed["bits_per_parameter"] < 0.8
         assert isinstance(printed["tasks_inferred"], float)
         assert printed["tasks_inferred"] > 0.95
+        assert (printed["recovered"], printed["recoverable"]) == (5, 5)
     assert (tmp_path / "demo" / "unlabelled.npy").exists()
 
 
