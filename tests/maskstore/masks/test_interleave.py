@@ -12,8 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from maskstore import Mask, MaskMatrix, MaskSpec
-from maskstore.kernels import dispatch
-from maskstore.kernels import reference
+from maskstore.kernels import dispatch, reference
 from maskstore.kernels.ir import lookup
 from maskstore.kernels.layout import chunks_of
 from maskstore.masks.interleave import GrowingRows, Interleaved, chosen_rows
