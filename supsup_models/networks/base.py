@@ -12,7 +12,7 @@ from maskstore import Mask, MaskSpec
 from maskstore.masks import bits
 from maskstore.priors import Prior
 from supsup_models.errors import DeviceError, NetworkError, ShapeError
-from supsup_models.networks import seeded as random_init
+from supsup_models.networks import seeded
 
 AnyMask = Mask | Mapping[str, Tensor] | None
 Extras = Mapping[str, Any] | None
@@ -106,7 +106,7 @@ class MaskedModel(nn.Module, ABC):
 
         Drawn from the seed and the task's number, unless a network says otherwise.
         """
-        drawn = [random_init.initial_scores(self.seed, i, layer.shape, task) for i, layer in enumerate(self.spec)]
+        drawn = [seeded.initial_scores(self.seed, i, layer.shape, task) for i, layer in enumerate(self.spec)]
         return torch.cat([scores.reshape(-1) for scores in drawn]).to(self.weights)
 
     @abstractmethod

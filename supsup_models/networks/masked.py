@@ -13,7 +13,7 @@ from maskstore.bank import MaskSource
 from maskstore.priors import SeededScores
 from supsup_models._names import choose
 from supsup_models.errors import NetworkError, ShapeError, SparsityError
-from supsup_models.networks import seeded as random_init
+from supsup_models.networks import seeded
 from supsup_models.networks.base import AnyMask, Extras, MaskedModel, check_gain
 from supsup_models.networks.mlp import ARCHITECTURES, LayerFunction, MultilayerPerceptron
 from supsup_models.networks.score_masks import keep_largest, threshold
@@ -104,7 +104,7 @@ class MaskedNetwork(MaskedModel):
             self.densities = tuple(float(density) for density in densities)
             self.kept = tuple(map(kept_weights, (layer.size for layer in self.spec), self.densities))
             gains = [weight_gain / sqrt(density) for density in self.densities]
-        flat = [random_init.weights(seed, i, layer.shape, gains[i]) for i, layer in enumerate(self.spec)]
+        flat = [seeded.weights(seed, i, layer.shape, gains[i]) for i, layer in enumerate(self.spec)]
         # Not persistent: a state dict holds nothing, because the seed gives everything back.
         self.register_buffer("weights", torch.cat([weight.reshape(-1) for weight in flat]), persistent=False)
 

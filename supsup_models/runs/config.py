@@ -5,8 +5,8 @@ from typing import Any, cast
 
 import torch
 
+import maskstore.torch
 from maskstore import MaskBank
-from maskstore import torch as packed
 from supsup_models._names import check, choose
 from supsup_models.data import stream_length
 from supsup_models.errors import DeviceError, NetworkError, RunError, UnknownNameError
@@ -156,7 +156,7 @@ def run_recipe(config: RunConfig) -> Recipe:
 def pick_device(name: str) -> torch.device:
     """The device of one of `DEVICES`; DeviceError for "cuda" where there is none, UnknownNameError for other names."""
     check("device", name, DEVICES)
-    return packed.pick_device(name, DeviceError)
+    return maskstore.torch.pick_device(name, DeviceError)
 
 
 def make_network(record: RunRecord, device: torch.device) -> MaskedModel:

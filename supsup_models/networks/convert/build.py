@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from maskstore import MaskSpec
 from supsup_models._names import check
 from supsup_models.errors import ConversionError
-from supsup_models.networks import seeded as random_init
+from supsup_models.networks import seeded
 from supsup_models.networks.base import check_gain
 from supsup_models.networks.convert import statistics
 from supsup_models.networks.convert.layers import MaskedParameter, find_masked, find_skipped, make_plain
@@ -142,7 +142,7 @@ def _densities(
 
 
 def _seeded_weights(masked: tuple[MaskedParameter, ...], weights: str, seed: int, gain: float) -> Tensor:
-    draw = random_init.kaiming_weights if weights == "kaiming" else random_init.weights
+    draw = seeded.kaiming_weights if weights == "kaiming" else seeded.weights
     return torch.cat([draw(seed, index, layer.shape, gain).reshape(-1) for index, layer in enumerate(masked)])
 
 

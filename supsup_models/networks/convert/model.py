@@ -16,7 +16,7 @@ from maskstore import MaskSpec
 from maskstore.errors import one_line
 from maskstore.priors import Prior, SeededScores, Uniform
 from supsup_models.errors import ConversionError, ShapeError
-from supsup_models.networks import seeded as random_init
+from supsup_models.networks import seeded
 from supsup_models.networks.base import AnyMask, Extras, MaskedModel
 from supsup_models.networks.convert import statistics
 from supsup_models.networks.convert.layers import MaskedParameter
@@ -181,7 +181,7 @@ class ConvertedModel(MaskedModel):
             return torch.full_like(self.weights, PIGGYBACK_SCORE)
         layers = self.layer_weights(self.weights.abs())
         tiny = torch.finfo(self.weights.dtype).tiny  # a layer of zeros
-        scaled = (w * ((6.0 / random_init.fan_in(tuple(w.shape))) ** 0.5 / w.max().clamp_min(tiny)) for w in layers)
+        scaled = (w * ((6.0 / seeded.fan_in(tuple(w.shape))) ** 0.5 / w.max().clamp_min(tiny)) for w in layers)
         return torch.cat([scores.reshape(-1) for scores in scaled])
 
     def mean_scores(self, mean: Tensor, scale: Tensor) -> Tensor:
