@@ -24,7 +24,7 @@ from supsup_models.experiments.baselines import (
 from supsup_models.experiments.baselines.base import initial_layers, least_uncertain
 from supsup_models.experiments.baselines.comparison import compare
 from supsup_models.experiments.baselines.ewc import fisher_diagonal
-from supsup_models.inference import entropy
+from supsup_models.networks import entropy
 
 CONFIG = BaselineConfig(inputs=64, classes=10, hidden=(48, 32), steps=100, learning_rate=3e-3)
 WEIGHTS = 64 * 48 + 48 * 32 + 32 * 10
