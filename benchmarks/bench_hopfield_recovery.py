@@ -12,20 +12,21 @@ from pathlib import Path
 import pytest
 
 from hopfield import PaperRecipe, recover
-from maskstore import MaskMatrix
+from maskstore import Mask, MaskMatrix
 from supsup_models.data import unlabelled_batches
 from supsup_models.data.streams import TaskStream, open_stream
 from supsup_models.errors import DataNotFoundError
 from supsup_models.hopsupsup import (
+    SETUPS,
+    Case,
     NeuronMaskedNetwork,
     accuracy,
     entropy_on,
     mean_state,
+    neuron_memory,
+    recover_stream,
     train_neuron_mask,
 )
-from supsup_models.hopsupsup.recover import judge
-from supsup_models.hopsupsup.setups import SETUPS, neuron_memory
-from supsup_models.hopsupsup.stream import recover_stream
 from supsup_models.runs.recover import recover_run
 
 WIDTHS = (784, 1024, 1024, 10)
@@ -86,25 +87,23 @@ def test_hopfield_recovery_of_permuted_mnist(
     if tasks > most:
         pytest.skip("only with --full")
     setup, chosen = SETUPS["search"], masks.select(range(tasks))
-    result = recover_stream(
+    case = Case(
+        setup,
         model,
         chosen,
-        neuron_memory(chosen, setup.rule, per_layer=False),
+        neuron_memory(chosen, setup),
         [task.test for task in islice(stream, tasks)],
-        setup.recipe,
-        batch=setup.batch,
-        seed=0,
-        accuracy=partial(accuracy, model),
-        progress=lambda *_: None,
+        partial(accuracy, model),
     )
-    steps = [setup.steps(task.steps) for task in result.tasks]
-    right = sum(task.exact for task in result.tasks)
-    named = sum(task.overlap_argmax == task.task for task in result.tasks)
+    found = recover_stream(case, seed=0)
+    steps = [setup.steps(task.recovery.steps) for task in found]
+    right = sum(task.exact for task in found)
+    named = sum(task.overlap_argmax == task.task for task in found)
     report(
         f"PermutedMNIST, d = 2 x 1024, k = {tasks}: exact; steps (mean, most); accuracy found, true; nearest mask",
         f">= {exact}; <= 40",
-        f"{right}; {sum(steps) / tasks:.1f}, {max(steps)}; {sum(result.accuracy) / tasks:.4f}, "
-        f"{sum(result.true_accuracy) / tasks:.4f}; {named}",
+        f"{right}; {sum(steps) / tasks:.1f}, {max(steps)}; {sum(task.accuracy for task in found) / tasks:.4f}, "
+        f"{sum(task.true_accuracy for task in found) / tasks:.4f}; {named}",
     )
     assert right >= exact
     assert max(steps) <= 40
@@ -119,14 +118,14 @@ def test_hopfield_recovery_by_couplings_beside_it(
     setup = SETUPS[recipe]
     # the same network, with the mask where the recipe has it
     net = NeuronMaskedNetwork(WIDTHS, seed=0, output_gain=model.output_gain) if recipe == "paper" else model
-    memory = neuron_memory(chosen, setup.rule, per_layer=recipe == "paper")
+    memory = neuron_memory(chosen, setup)
     batch = 128 if recipe == "paper" else setup.batch
     how = PaperRecipe(steps=40) if recipe == "paper" else setup.recipe
     right, steps = 0, []
     for index, task in enumerate(islice(stream, len(chosen))):
         entropy = entropy_on(net, unlabelled_batches(task.test, batch, seed=index))
         found = recover(memory, entropy, how, initial=mean_state(chosen))
-        right += judge(index, chosen, found, overlap_argmax=-1).exact
+        right += Mask.from_flat((found.pattern > 0).numpy(), chosen.spec) == chosen[index]
         steps.append(-(-found.steps * batch // 128))
     target = "shown" if recipe == "paper" else f">= {0.95 * len(chosen):.0f}"
     report(

@@ -111,7 +111,7 @@ def relax(
     cycles = torch.zeros(len(state), dtype=torch.bool, device=state.device)
     moving = ~cycles
     generator = torch.Generator().manual_seed(seed)
-    before: Tensor | None = None
+    before = torch.zeros_like(state)  # equal to no state of -1/+1
     sweep = 0
     while sweep < max_sweeps and bool(moving.any()):
         sweep += 1
@@ -119,11 +119,12 @@ def relax(
         if update == "synchronous":
             state = torch.where(moving[:, None], pt.signs_or(memory.field(state), state), state)
             changed = (state != last).any(1)
-            if before is not None:
-                cycles |= moving & changed & (state == before).all(1)
+            cycles |= moving & changed & (state == before).all(1)
             before = last
         else:
-            state = _sweep(memory, state, torch.randperm(memory.dim, generator=generator))
+            state = state.clone()
+            for neuron in torch.randperm(memory.dim, generator=generator).tolist():
+                state[:, neuron] = pt.signs_or(memory.field_at(state, neuron), state[:, neuron])
             changed = (state != last).any(1)
         moving = changed & ~cycles
     asked = slice(None) if given.ndim == 2 else 0
@@ -172,10 +173,3 @@ def mean_field(
     for _ in range(steps):
         soft = damping * soft + (1 - damping) * torch.tanh(beta * (memory.field(soft) + outer))
     return soft
-
-
-def _sweep(memory: HasField, state: Tensor, order: Tensor) -> Tensor:
-    state = state.clone()
-    for neuron in order.tolist():
-        state[:, neuron] = pt.signs_or(memory.field_at(state, neuron), state[:, neuron])
-    return state

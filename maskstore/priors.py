@@ -278,9 +278,6 @@ def prior_to_json(prior: Prior) -> str:
 
 def prior_from_config(config: object) -> Prior:
     """The prior that a JSON object describes; UnknownPriorError, or CodecError for fields it does not take."""
-    given = config.get("given") if isinstance(config, Mapping) else None
-    if (
-        isinstance(config, Mapping) and isinstance(given, Mapping) and "given" not in given
-    ):  # which also ends any nesting
-        config = {**config, "given": prior_from_config(given)}
+    if isinstance(config, Mapping) and isinstance(given := config.get("given"), Mapping) and "given" not in given:
+        config = {**config, "given": prior_from_config(given)}  # what is given has none itself: this ends any nesting
     return from_config(config, _PRIORS, "prior", UnknownPriorError)

@@ -24,7 +24,7 @@ def measure_baseline(make: Callable[[BaselineConfig], Baseline], title: str, cas
         baseline.fit(task)
     judged = [_judge(baseline, task, number) for number, task in enumerate(stream)]
     given, inferred, found = np.mean(judged, axis=0).tolist()
-    parameters = sum(prod(layer.shape) for layer in architecture.layers(stream.inputs, OUTPUTS))
+    parameters = sum(prod(shape) for shape in architecture.shapes(stream.inputs, OUTPUTS).values())
     return Row(title, "baseline", {"numbers": baseline.bytes()}, case.tasks, parameters, given, inferred, found)
 
 

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from hopfield import patterns as pt
 from hopfield.dynamics import Update, relax
-from hopfield.errors import CapacityWarning, DeviceError, EmptyMemoryError
+from hopfield.errors import CapacityWarning, DeviceError, EmptyMemoryError, MemoryFileError
 from hopfield.memories import storage
 from maskstore.torch import as_device
 
@@ -39,10 +39,8 @@ class Memory(ABC):
         (True, True)
     """
 
-    @property
-    @abstractmethod
-    def dim(self) -> int:
-        """Number of neurons d."""
+    dim: int
+    """Number of neurons d."""
 
     @abstractmethod
     def __len__(self) -> int:
@@ -187,7 +185,9 @@ class Memory(ABC):
         Raises:
             MemoryFileError: The file is no saved memory, or one of another kind.
         """
-        memory: Self = storage.read(Path(path), cls.__name__)
+        memory = storage.load_memory(path)
+        if not isinstance(memory, cls):
+            raise MemoryFileError(f"{path}: expected a {cls.__name__}, found a {type(memory).__name__}")
         return memory
 
     def _state(self, state: Any) -> Tensor:

@@ -48,11 +48,7 @@ class BlockMemory(Memory):
             raise DeviceError(f"BlockMemory: expected one device, found {sorted({str(b.device) for b in blocks})}")
         self.blocks = tuple(blocks)
         self._sizes = [block.dim for block in blocks]
-
-    @property
-    def dim(self) -> int:
-        """Number of neurons of all blocks together."""
-        return sum(self._sizes)
+        self.dim = sum(self._sizes)
 
     def __len__(self) -> int:
         return len(self.blocks[0])

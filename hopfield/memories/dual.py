@@ -131,12 +131,11 @@ class DualMemory(PackedMemory):
             gains = _gains(rows, self.masks.spec, self._centre, gram, kernel, diagonal)[known:]
             threshold = float((known * self._centring.threshold + gains.sum()) / len(rows))
         centre = torch.tensor(self._centre) if self._centre else None
-        where = self.device
 
         def finish() -> None:
             self._gram = gram
-            self._kernel, self._diagonal = kernel.to(where), diagonal.to(where)
-            self._centring = Centring(centre, threshold).to(where)
+            self._kernel, self._diagonal = kernel.to(self.device), diagonal.to(self.device)
+            self._centring = Centring(centre, threshold).to(self.device)
 
         return finish
 

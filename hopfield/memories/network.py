@@ -68,11 +68,12 @@ class HopfieldNetwork(QuadraticMemory):
         if rule is not None and not isinstance(rule, Rule):
             raise RuleError(f"HopfieldNetwork: expected a rule such as Hebbian(), found {rule!r:.60}")
         self.rule: Rule = rule or Hebbian()
-        self._auto: bool = isinstance(centre, str)
+        self._auto = isinstance(centre, str) and centre == "auto"
         self._packed: np.ndarray = np.zeros((0, (dim + 63) // 64), dtype=np.uint64)
         where = as_device(device, DeviceError)
         couplings = self._wrap(torch.zeros(dim, dim, device=where))
-        super().__init__(int(dim), couplings, Centring(_given_centre(centre, dim, where)), 0)
+        given = None if centre is None or self._auto else as_centre(centre, dim, where)
+        super().__init__(int(dim), couplings, Centring(given), 0)
 
     @property
     def nbytes(self) -> int:
@@ -82,7 +83,7 @@ class HopfieldNetwork(QuadraticMemory):
     @property
     def limit(self) -> float:
         """Patterns the rule holds by its theory."""
-        return self.rule.limit(self._dim)
+        return self.rule.limit(self.dim)
 
     def forget(self, patterns: Any) -> None:
         """Take stored patterns out again.
@@ -95,9 +96,7 @@ class HopfieldNetwork(QuadraticMemory):
         Raises:
             ForgetError: The rule cannot forget, or there are more patterns than were stored.
         """
-        if not self.rule.can_forget:
-            raise ForgetError(f"forget: expected a rule that can forget (Hebbian), found {self.rule.id!r}")
-        old = pt.as_patterns(patterns, self._dim, device=self.device)
+        old = pt.as_patterns(patterns, self.dim, device=self.device)
         if len(old) > self._count:
             raise ForgetError(f"forget: expected at most the {self._count} patterns stored, found {len(old)}")
         self._couplings = self._wrap(self.rule.unlearn(self._couplings.dense(), self._centring.shift(old)))
@@ -107,14 +106,10 @@ class HopfieldNetwork(QuadraticMemory):
         after = self._count + len(new)
         centre = _auto_centre(new) if self._auto and not self._count else self.centre
         centring = Centring(centre, self.threshold)
-        earlier = pt.unpack(self._packed, self._dim).to(self.device) if self.rule.needs_patterns else None
-        learned = self.rule.learn(
-            self._couplings.dense(),
-            centring.shift(new),
-            None if earlier is None else centring.shift(earlier),
-            centre,
-        )
-        couplings = self._wrap(learned)
+        earlier = None
+        if self.rule.needs_patterns:
+            earlier = centring.shift(pt.unpack(self._packed, self.dim).to(self.device))
+        couplings = self._wrap(self.rule.learn(self._couplings.dense(), centring.shift(new), earlier, centre))
         if centre is not None:
             threshold = self.rule.threshold
             if threshold is None:
@@ -134,7 +129,7 @@ class HopfieldNetwork(QuadraticMemory):
 
     def _header(self) -> dict[str, Any]:
         return {
-            "dim": self._dim,
+            "dim": self.dim,
             "count": self._count,
             "rule": self.rule.settings(),
             "auto_centre": self._auto,
@@ -143,7 +138,7 @@ class HopfieldNetwork(QuadraticMemory):
 
     def _arrays(self) -> dict[str, Any]:
         matrix = self._couplings.dense().cpu().numpy()
-        arrays = {"couplings": matrix[np.triu_indices(self._dim)] if self.symmetric else matrix}
+        arrays = {"couplings": matrix[np.triu_indices(self.dim)] if self.symmetric else matrix}
         packed = {"patterns": self._packed} if self.rule.needs_patterns else {}
         return arrays | self._centre_array() | packed
 
@@ -154,13 +149,10 @@ class HopfieldNetwork(QuadraticMemory):
         expected = (dim * (dim + 1) // 2,) if rule.symmetric else (dim, dim)
         if arrays["couplings"].shape != expected:  # before anything of d x d is made
             raise DimensionError(f"couplings: expected shape {expected}, found {arrays['couplings'].shape}")
-        matrix = np.empty((dim, dim), dtype=np.float32)
+        matrix = arrays["couplings"].astype(np.float32)
         if rule.symmetric:
-            upper = np.triu_indices(dim)
-            matrix[upper] = arrays["couplings"]
-            matrix.T[upper] = arrays["couplings"]
-        else:
-            matrix[:] = arrays["couplings"]
+            upper, matrix = matrix, np.zeros((dim, dim), dtype=np.float32)
+            matrix[np.triu_indices(dim)] = upper  # all that `SymmetricCouplings` reads
         network = cls(dim, rule, centre=None)
         network._centring = restored_centring(header, arrays, dim)
         network._auto, network._count = bool(header["auto_centre"]), count
@@ -172,19 +164,13 @@ class HopfieldNetwork(QuadraticMemory):
         return network
 
     def __repr__(self) -> str:
-        return f"HopfieldNetwork({self._dim} neurons, {self.rule!r}, {self._count} patterns, {self.nbytes} bytes)"
+        return f"HopfieldNetwork({self.dim} neurons, {self.rule!r}, {self._count} patterns, {self.nbytes} bytes)"
 
 
 def _gains(couplings: Couplings, patterns: Tensor) -> Tensor:
     """How strongly the couplings hold patterns: `x . Ψ x / x . x`, Ψ with zero diagonal; `(k, d)` -> `(k,)`."""
     fields = couplings.apply(patterns) - patterns * couplings.diagonal()
     return (fields * patterns).sum(1) / patterns.square().sum(1).clamp(min=1e-30)
-
-
-def _given_centre(centre: CentreSetting, dim: int, device: torch.device) -> Tensor | None:
-    if isinstance(centre, str) and centre != "auto":
-        raise RuleError(f"centre: expected 'auto', None, a number or a vector of {dim}, found {centre!r}")
-    return None if centre is None or isinstance(centre, str) else as_centre(centre, dim, device)
 
 
 def _auto_centre(patterns: Tensor) -> Tensor | None:

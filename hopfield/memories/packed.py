@@ -28,12 +28,8 @@ class PackedMemory(Memory):
 
     def __init__(self, masks: MaskMatrix, device: torch.device | str) -> None:
         self.masks = masks
+        self.dim = masks.spec.bits
         self._packed = PackedMasks.of(masks, as_device(device, DeviceError))
-
-    @property
-    def dim(self) -> int:
-        """Number of neurons d."""
-        return self.masks.spec.bits
 
     def __len__(self) -> int:
         return len(self.masks)

@@ -60,15 +60,10 @@ class QuadraticMemory(Memory):
     """`E(z) = -½ (z - c)ᵀ Ψ (z - c) - θ cᵀ z`, field `h = Ψ (z - c) + θ c`, with the diagonal of Ψ taken for zero."""
 
     def __init__(self, dim: int, couplings: Couplings, centring: Centring, count: int) -> None:
-        self._dim = dim
+        self.dim = dim
         self._couplings = couplings
         self._centring = centring
         self._count = count
-
-    @property
-    def dim(self) -> int:
-        """Number of neurons d."""
-        return self._dim
 
     def __len__(self) -> int:
         return self._count
@@ -135,7 +130,9 @@ def as_centre(values: Any, dim: int, device: torch.device) -> Tensor:
     try:
         centre = torch.as_tensor(values, dtype=torch.float32).to(device, copy=True)
     except (TypeError, ValueError, RuntimeError) as error:
-        raise RuleError(f"centre: expected a number or a vector of {dim}, found {values!r:.60}") from error
+        raise RuleError(
+            f"centre: expected 'auto', None, a number or a vector of {dim}, found {values!r:.60}"
+        ) from error
     if centre.shape not in ((), (dim,)):
         raise DimensionError(f"centre: expected one number or shape ({dim},), found {tuple(centre.shape)}")
     if not bool((centre.abs() <= 1).all()):

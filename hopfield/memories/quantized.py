@@ -63,8 +63,7 @@ class QuantizedNetwork(QuadraticMemory):
         if not isinstance(network, HopfieldNetwork):
             raise RuleError(f"QuantizedNetwork: expected a HopfieldNetwork, found {network!r:.60}")
         coarse = CoarseCouplings.of(network.couplings().cpu().numpy(), precision, symmetric=network.symmetric)
-        centring = Centring(network.centre, network.threshold).to("cpu")
-        return cls(coarse, centring, count=len(network), limit=network.limit).to(network.device)
+        return cls(coarse, network._centring, count=len(network), limit=network.limit).to(network.device)
 
     @property
     def precision(self) -> Precision:
@@ -83,7 +82,7 @@ class QuantizedNetwork(QuadraticMemory):
         return {
             "precision": self.precision,
             "scale": self._couplings.scale,
-            "dim": self._dim,
+            "dim": self.dim,
             "count": self._count,
             "limit": self._limit,
             "symmetric": self.symmetric,
@@ -102,7 +101,7 @@ class QuantizedNetwork(QuadraticMemory):
         return cls(coarse, restored_centring(header, arrays, dim), count=count, limit=float(header["limit"]))
 
     def __repr__(self) -> str:
-        return f"QuantizedNetwork({self._dim} neurons, {self.precision}, {self._count} patterns, {self.nbytes} bytes)"
+        return f"QuantizedNetwork({self.dim} neurons, {self.precision}, {self._count} patterns, {self.nbytes} bytes)"
 
 
 def quantized_bytes(dim: int, precision: Precision) -> int:

@@ -47,23 +47,6 @@ def write(path: Path, kind: str, header: dict[str, Any], arrays: dict[str, np.nd
         raise MemoryWriteError(f"{path}: expected to write a memory there, found: {why}") from error
 
 
-def read(path: Path, expected: str | None = None) -> Any:
-    """A saved memory, of the class of that name where one is expected; MemoryFileError unless the file holds one."""
-    if not path.exists():
-        raise MemoryFileError(f"{path}: expected a saved memory, found no file")
-    try:
-        arrays = read_npz(path, compressed=False)
-        header = json.loads(arrays["header"][:_HEADER_LIMIT].tobytes(), parse_constant=_refuse_constant)
-        _check_header(header, expected, arrays)
-        return kind(header["kind"])._restore(header, {name: arrays[name] for name in header["arrays"]})
-    except MemoryFileError as error:
-        raise MemoryFileError(f"{path}: {error}") from error
-    except _DAMAGE as error:
-        raise MemoryFileError(
-            f"{path}: expected the fields of a saved memory, found a damaged or foreign file ({error})"
-        ) from error
-
-
 def register(cls: type[M]) -> type[M]:
     """Class decorator: make a kind of memory known to `kind`, under its class name."""
     _KINDS[cls.__name__] = cls
@@ -102,7 +85,20 @@ def load_memory(path: str | Path) -> Any:
         >>> again.recall(torch.tensor([1.0, 1.0, 1.0, 1.0]))
         tensor([ 1.,  1., -1.,  1.])
     """
-    return read(Path(path))
+    path = Path(path)
+    if not path.exists():
+        raise MemoryFileError(f"{path}: expected a saved memory, found no file")
+    try:
+        arrays = read_npz(path, compressed=False)
+        header = json.loads(arrays["header"][:_HEADER_LIMIT].tobytes(), parse_constant=_refuse_constant)
+        _check_header(header, arrays)
+        return kind(header["kind"])._restore(header, {name: arrays[name] for name in header["arrays"]})
+    except MemoryFileError as error:
+        raise MemoryFileError(f"{path}: {error}") from error
+    except _DAMAGE as error:
+        raise MemoryFileError(
+            f"{path}: expected the fields of a saved memory, found a damaged or foreign file ({error})"
+        ) from error
 
 
 def natural(header: dict[str, Any], name: str) -> int:
@@ -117,13 +113,11 @@ def _refuse_constant(text: str) -> None:
     raise MemoryFileError(f"header: expected finite numbers, found {text}")
 
 
-def _check_header(header: Any, expected: str | None, arrays: dict[str, np.ndarray]) -> None:
+def _check_header(header: Any, arrays: dict[str, np.ndarray]) -> None:
     if not isinstance(header, dict) or header.get("format") != FORMAT:
         raise MemoryFileError(f"expected format {FORMAT!r}, found another")
     if header["version"] != VERSION:
         raise MemoryFileError(f"expected format version {VERSION}, found {header['version']!r:.40}")
-    if expected is not None and header["kind"] != expected:
-        raise MemoryFileError(f"expected a {expected}, found a {header['kind']!s:.60}")
     for name, (dtype, shape) in header["arrays"].items():
         if dtype not in _DTYPES:
             raise MemoryFileError(f"array {name!r}: expected a dtype of {_DTYPES}, found {dtype!r:.40}")

@@ -67,14 +67,13 @@ class Candidates:
         spread = 1.4826 * median(abs(value - middle) for value in others)
         return (middle - self.entropies[index]) / max(spread, 0.05 * abs(middle), 1e-12)
 
-    def answer(self, index: int, trace: Trace) -> Tensor:
-        """The chosen state; notes with what confidence: the chance that no other of as many would lie so low.
+    def answer(self, trace: Trace) -> Tensor:
+        """The state of lowest entropy; notes the chance that no other of as many would lie so low, as its confidence.
 
-        Fewer than three candidates say nothing about that: None.
+        Fewer than three candidates say nothing about that.
         """
-        if len(self) < 3:
-            trace.confidence = None
-            return self.states[index]
-        tail = math.erfc(self.depth(index) / math.sqrt(2)) / 2
-        trace.confidence = (1 - tail) ** len(self.states)
+        (index,) = self.lowest(1)
+        if len(self) >= 3:
+            tail = math.erfc(self.depth(index) / math.sqrt(2)) / 2
+            trace.confidence = (1 - tail) ** len(self)
         return self.states[index]

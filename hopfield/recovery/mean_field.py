@@ -89,7 +89,7 @@ class MeanFieldRecipe(RecoveryRecipe):
             tried.add(found, mean_entropy(entropy, found, self.checks, trace), self.checks)
             if len(tried) >= self.enough and tried.depth(tried.lowest(1)[0]) >= self.decisive:
                 break
-        return tried.answer(tried.lowest(1)[0], trace) if len(tried) else found
+        return tried.answer(trace) if len(tried) else found
 
     def _anneal(
         self, memory: RecoverableMemory, entropy: Entropy, initial: Tensor, tried: Candidates, trace: Trace

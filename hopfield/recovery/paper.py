@@ -7,6 +7,7 @@ from torch import Tensor
 from hopfield import patterns as pt
 from hopfield.errors import RuleError
 from hopfield.recovery.interface import Entropy, RecoverableMemory, RecoveryRecipe, Trace, entropy_gradient
+from hopfield.recovery.mean_field import initial_signs
 
 
 @dataclass(frozen=True)
@@ -45,14 +46,10 @@ class PaperRecipe(RecoveryRecipe):
         velocity = scores.new_zeros(scores.shape)
         for step in range(1, self.steps + 1):
             share = step / self.steps
-            state = _spins(scores)
+            state = initial_signs(scores)
             value, gradient = entropy_gradient(entropy, pt.to_soft_mask(state))
             gradient = (1 - share) * gradient - 2 * self.gamma * share * memory.field(state)
             velocity = self.momentum * velocity + gradient + self.weight_decay * scores
             scores = scores - self.rate * velocity
-            trace.add(value, _spins(scores))
-        return _spins(scores)
-
-
-def _spins(scores: Tensor) -> Tensor:
-    return (scores >= 0).to(scores.dtype) * 2 - 1
+            trace.add(value, initial_signs(scores))
+        return initial_signs(scores)

@@ -93,13 +93,13 @@ class SearchRecipe(RecoveryRecipe):
                 if tried.counts[best] == 1:
                     tried.note(best, mean_entropy(entropy, tried.states[best], self.checks, trace), self.checks)
                 if tried.lowest(1)[0] == best and tried.depth(best) >= self.decisive:
-                    return tried.answer(best, trace)
+                    return tried.answer(trace)
         if not len(tried):  # nothing comes to rest in this memory
             trace.confidence = 0.0
             return initial_signs(initial)
         for index in tried.lowest(self.finalists):
             tried.note(index, mean_entropy(entropy, tried.states[index], self.checks, trace), self.checks)
-        return tried.answer(tried.lowest(1)[0], trace)
+        return tried.answer(trace)
 
     def _condense(self, memory: RecoverableMemory, cue: Tensor, tried: Candidates) -> Tensor | None:
         """A stored pattern near the cue that was not tried yet; None if the state did not come to rest."""

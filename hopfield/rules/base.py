@@ -27,7 +27,6 @@ class Rule(ABC):
 
     id: ClassVar[str]
     needs_patterns: ClassVar[bool] = False
-    can_forget: ClassVar[bool] = False
     threshold: ClassVar[float | None] = None
     """θ of a memory with a centre, where the rule learns with one; None where it is to follow from the couplings."""
 
@@ -46,7 +45,7 @@ class Rule(ABC):
 
     def unlearn(self, matrix: Tensor, old: Tensor) -> Tensor:
         """Couplings after taking stored patterns `old` `(k, d)` out again; ForgetError for a rule that cannot."""
-        raise ForgetError(f"{self!r}: expected a rule that can forget (Hebbian, or a dual memory), found another")
+        raise ForgetError(f"forget: expected a rule that can forget (Hebbian, or a dual memory), found {self.id!r}")
 
     @abstractmethod
     def limit(self, dim: int) -> float:

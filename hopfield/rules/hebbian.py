@@ -29,7 +29,6 @@ class Hebbian(Rule):
     """
 
     id: ClassVar[str] = "hebbian"
-    can_forget: ClassVar[bool] = True
 
     def learn(self, matrix: Tensor, new: Tensor, earlier: Tensor | None, centre: Tensor | None) -> Tensor:
         """See `Rule.learn`."""

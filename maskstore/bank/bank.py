@@ -87,6 +87,7 @@ class MaskBank(MaskSource):
         Raises:
             BankExistsError: The path is taken.
             MaskValueError: JSON cannot hold `meta`.
+            SpecError: There is no such page size.
 
         Examples:
             >>> import tempfile
@@ -123,6 +124,8 @@ class MaskBank(MaskSource):
             FormatVersionError: A newer version of the format wrote the bank.
             CorruptError: The file is damaged.
             BankReadOnlyError: Mode "a" where one cannot write.
+            BankBusyError: Mode "a", and another writer held the bank for longer than the timeout.
+            SpecError: There is no such mode.
         """
         if mode not in ("r", "a"):
             raise SpecError(f'mode: expected "r" to read or "a" to write, found {mode!r:.20}')
@@ -262,6 +265,8 @@ class MaskBank(MaskSource):
             SpecError: Layers or shapes are not the bank's, or the name cannot be one.
             MaskValueError: A value is not 0 or 1, or JSON cannot hold `meta`.
             TaskNotFoundError: The prior refers to a task that the bank does not have.
+            CodecError: The prior refers to a mask that was itself coded against others.
+            UnknownCodecError: There is no codec of that name.
             BankReadOnlyError: The bank was opened for reading.
             BankBusyError: Another writer held the bank for longer than the timeout.
             BankFullError: The disk is full.
@@ -284,7 +289,16 @@ class MaskBank(MaskSource):
             self._rows.insert(link, coded, overwrite=overwrite)
 
     def delete(self, name: str) -> None:
-        """Remove a mask; TaskNotFoundError if there is none. Masks that were coded against it keep what they need."""
+        """Remove a mask, atomically and durably. Masks that were coded against it keep what they need.
+
+        Args:
+            name: The task.
+
+        Raises:
+            TaskNotFoundError: There is no mask of that name.
+            BankReadOnlyError: The bank was opened for reading.
+            BankBusyError: Another writer held the bank for longer than the timeout.
+        """
         self._file.check_writable()
         self._check_known(name)
         with self._file.changing() as link:

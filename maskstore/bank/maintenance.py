@@ -1,6 +1,6 @@
 """`Maintenance`: what merging, compacting and accounting do to a bank below its masks."""
 
-from maskstore.bank import byte_stream as stream
+from maskstore.bank import byte_stream
 from maskstore.bank.bank import MaskBank
 from maskstore.bank.coding import check_sum
 from maskstore.bank.record import Record
@@ -45,11 +45,11 @@ class Maintenance:
             first: int | None = None
             for id, text in zip(ids, texts, strict=True):
                 row = rows.known(link, id)
-                blobs = stream.read(link, row.start, row.extras + row.data)
-                start = stream.append(link, blobs, least=least, apart=first is None)
+                blobs = byte_stream.read(link, row.start, row.extras + row.data)
+                start = byte_stream.append(link, blobs, least=least, apart=first is None)
                 first = start if first is None else first
                 link.execute("UPDATE masks SET about=?,start=? WHERE id=?", (templates.pack(link, text), start, id))
-            stream.drop_before(link, stream.MAX_PLACE if first is None else first)
+            byte_stream.drop_before(link, byte_stream.MAX_PLACE if first is None else first)
 
     def vacuum(self) -> None:
         """Give free pages back to the file system; BankBusyError inside a transaction."""
@@ -73,7 +73,7 @@ class Maintenance:
     def dead_bytes(self) -> int:
         """Bytes of the stream that belong to no row any more."""
         with self._file.reading() as link:
-            return stream.dead_bytes(link)
+            return byte_stream.dead_bytes(link)
 
     def root_pages(self) -> list[int]:
         """Page numbers of the roots of all b-trees of the file, for `maskstore.bank.sqlite_pages`."""

@@ -11,8 +11,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from typing import Any, NamedTuple
 
-from maskstore.bank import byte_stream as stream
-from maskstore.bank import coding
+from maskstore.bank import byte_stream, coding
 from maskstore.bank.coding import TableEntry
 from maskstore.bank.record import DIGEST_BYTES, MAX_BLOB_BYTES, Base, MaskInfo, Record
 from maskstore.bank.templates import Templates
@@ -116,11 +115,11 @@ class Rows:
         if row is None:
             return None
         begin = row.start + row.extras
-        table = stream.read(link, begin, min(row.data, coding.table_limit(self._spec)))
+        table = byte_stream.read(link, begin, min(row.data, coding.table_limit(self._spec)))
         entries, at = coding.read_table(table, self._spec, f"mask {name!r}", row.data)
         at += sum(entry.size for entry in entries[:index])
         record = Record(row.id, name, *self._texts(link, row), row.checksum, bases=self._bases(link, row, {}))
-        return record, entries[index], stream.read(link, begin + at, entries[index].size)
+        return record, entries[index], byte_stream.read(link, begin + at, entries[index].size)
 
     def resolve(self, link: sqlite3.Connection, prior: Prior) -> list[Base]:
         """The masks of the tasks that a prior refers to; CodecError for one that was itself coded against others."""
@@ -150,7 +149,7 @@ class Rows:
         for id, used in users.items():
             if needed[id] != used:
                 raise CorruptError(f"mask row {id}: expected {used} masks that need it, found {needed[id]}")
-        stream.check(link, pieces)
+        byte_stream.check(link, pieces)
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
@@ -168,7 +167,7 @@ class Rows:
             id = _free_id(link, "max(ifnull(max(id),0),0)+1")
         new = coding.sealed(new, id)
         about = self._packed(link, new)
-        start = stream.append(link, new.extras + new.data)
+        start = byte_stream.append(link, new.extras + new.data)
         values = (id, new.name, about, new.checksum, start, len(new.extras), len(new.data), 0, packed_bases(new, bases))
         link.execute(f"INSERT INTO masks({COLUMNS}) VALUES(?,?,?,?,?,?,?,?,?)", values)
         if not bases:
@@ -192,8 +191,8 @@ class Rows:
         old = self._record(link, row, {})
         new = replace(old, codec=new.codec, prior=new.prior, data=new.data, bases=new.bases)
         bases = [self._keep(link, base) for base in new.bases]
-        stream.release(link, row.start, row.extras + row.data)
-        start = stream.append(link, new.extras + new.data)
+        byte_stream.release(link, row.start, row.extras + row.data)
+        start = byte_stream.append(link, new.extras + new.data)
         new = coding.sealed(new, row.id)
         values = (self._packed(link, new), new.checksum, start, len(new.data), packed_bases(new, bases), row.id)
         link.execute("UPDATE masks SET about=?,checksum=?,start=?,data=?,bases=? WHERE id=?", values)
@@ -213,7 +212,7 @@ class Rows:
         return row
 
     def _record(self, link: sqlite3.Connection, row: StoredRow, known: dict[int, Record]) -> Record:
-        blobs = stream.read(link, row.start, row.extras + row.data)
+        blobs = byte_stream.read(link, row.start, row.extras + row.data)
         extras, data, bases = blobs[: row.extras], blobs[row.extras :], self._bases(link, row, known)
 
         def checked(texts: tuple[str, str, str]) -> Record:
@@ -242,12 +241,12 @@ class Rows:
         """Take a row away, or, if others need it, only its name and what is beside the mask; the id it then has."""
         if not row.used:
             link.execute("DELETE FROM masks WHERE id=?", (row.id,))
-            stream.release(link, row.start, row.extras + row.data)
+            byte_stream.release(link, row.start, row.extras + row.data)
             self._let_go(link, row)
             return row.id
         id = _free_id(link, "min(ifnull(min(id),0),0)-1")
         nameless = coding.sealed(replace(self._record(link, row, {}), name="", meta="{}", extras=b""), id)
-        stream.release(link, row.start, row.extras)
+        byte_stream.release(link, row.start, row.extras)
         values = (id, self._packed(link, nameless), nameless.checksum, row.start + row.extras, row.id)
         link.execute("UPDATE masks SET id=?,name=NULL,about=?,checksum=?,start=?,extras=0 WHERE id=?", values)
         self._repoint(link, row.id, id)
@@ -268,7 +267,7 @@ class Rows:
             id = _free_id(link, "min(ifnull(min(id),0),0)-1")
             new = coding.sealed(replace(base.record, name="", meta="{}", extras=b"", bases=()), id)
             coding.base_masks([replace(base, record=new)], self._spec)
-            values = (id, self._packed(link, new), new.checksum, stream.append(link, new.data), len(new.data))
+            values = (id, self._packed(link, new), new.checksum, byte_stream.append(link, new.data), len(new.data))
             link.execute(
                 "INSERT INTO masks(id,name,about,checksum,start,extras,data,used) VALUES(?,NULL,?,?,?,0,?,0)", values
             )

@@ -11,7 +11,6 @@ from maskstore.cli.compile_notice import announcing
 from maskstore.cli.console import AsJson, examples
 from maskstore.codecs import codec_names
 from maskstore.errors import ImportOptionError
-from maskstore.interop.shards import is_url
 
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what has the same name.")]
 
@@ -112,7 +111,7 @@ def export(
     if kind not in kinds and layout is None:
         raise console.UsageError(f"{out}: expected it to end in .{', .'.join(kinds)}, found another (or use --format)")
     console.choice("--format", kind, kinds)
-    if is_url(out) and kind != "shard":
+    if interop.is_url(out) and kind != "shard":
         raise console.UsageError(f"{out}: expected a path for {kind}, found a URL, which only shards can go to")
     with interop.open_source(bank) as source:
         if kind == "shard":

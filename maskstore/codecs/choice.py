@@ -69,9 +69,8 @@ class CodecChoice:
 
     def encode(self, mask: Mask, prior: Prior, bases: Sequence[Mask] = ()) -> tuple[Codec, list[EncodedLayer]]:
         """The chosen codec, and the mask's layers coded by it; `bases` are the masks that the prior refers to."""
-        from maskstore.codecs.coders import (
-            gap_loop,
-        )  # Numba is imported where it is used: `import maskstore` stays quick
+        # Numba is imported where it is used, so that `import maskstore` stays quick
+        from maskstore.codecs.coders import gap_loop
 
         contexts = cache(lambda index: prior.contexts(mask.spec, index, bases))
         size = mask.spec.bits

@@ -1,6 +1,6 @@
 """Files in general: written whole or not at all, names, integers and JSON in them, .npz read safely. Knows no mask."""
 
-from maskstore.files.atomic import publish, replacing, sync_folder
+from maskstore.files.atomic import replacing
 from maskstore.files.json_files import read_json, typed, write_json
 from maskstore.files.names import check_known, nearest
 from maskstore.files.npz import read_npz, write_npz
@@ -19,11 +19,9 @@ __all__ = [
     "npz",
     "parse_json",
     "parse_object",
-    "publish",
     "read_json",
     "read_npz",
     "replacing",
-    "sync_folder",
     "typed",
     "write_json",
     "write_leb128",

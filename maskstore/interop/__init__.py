@@ -9,7 +9,7 @@ from maskstore.interop.exchange import write_npz, write_safetensors
 from maskstore.interop.merging import filling, merge, store
 from maskstore.interop.model import LAYOUTS, ForeignMasks, ForeignTask, ReadOptions, read_shapes
 from maskstore.interop.open import open_source
-from maskstore.interop.shards import ShardReader, write_shard
+from maskstore.interop.shards import ShardReader, is_url, write_shard
 
 __all__ = [
     "LAYOUTS",
@@ -21,12 +21,13 @@ __all__ = [
     "TaskDiff",
     "diff_banks",
     "diff_tasks",
-    "exchange",
     "filling",
+    "is_url",
     "merge",
     "open_source",
     "read_masks",
     "read_shapes",
+    "readers",
     "store",
     "write_npz",
     "write_safetensors",

@@ -10,9 +10,7 @@ from maskstore.errors import BankNotFoundError, ForeignFileError, ImportOptionEr
 from maskstore.files import named_os_errors, npz
 from maskstore.interop import exchange
 from maskstore.interop.model import Arrays, ForeignMasks, ReadOptions
-from maskstore.interop.readers import arrays as layouts
-from maskstore.interop.readers import supsup
-from maskstore.interop.readers import torch_files as torchfiles
+from maskstore.interop.readers import named_arrays, supsup, torch_files
 from maskstore.interop.shards import MAGIC
 
 _START = 512
@@ -89,26 +87,26 @@ def _kind_of_zip(path: Path) -> str:
 
 
 def _read_torch(path: Path, options: ReadOptions) -> ForeignMasks:
-    tree = torchfiles.load_torch(path)
+    tree = torch_files.load_torch(path)
     if options.layout == "supsup" or (options.layout == "auto" and supsup.has_scores(tree)):
         return supsup.read_supsup(tree, path, options)
     nested = tree.get("dataset2masks", tree) if isinstance(tree, Mapping) else None
     if isinstance(nested, Mapping) and (
         options.layout == "piggyback" or (options.layout == "auto" and _is_nested(nested))
     ):
-        return layouts.read_piggyback(_nested_arrays(nested, path), path, options)
-    state = torchfiles.state_of(tree, path)
+        return named_arrays.read_piggyback(_nested_arrays(nested, path), path, options)
+    state = torch_files.state_of(tree, path)
     arrays = {
-        name: torchfiles.as_array(value, f"{path}, {name!r:.80}")
+        name: torch_files.as_array(value, f"{path}, {name!r:.80}")
         for name, value in state.items()
-        if torchfiles.is_array(value)
+        if torch_files.is_array(value)
     }
     return _read_named(arrays, path, options)
 
 
 def _is_nested(tree: Mapping[Any, Any]) -> bool:
     return bool(tree) and all(
-        isinstance(layers, Mapping) and layers and all(torchfiles.is_array(value) for value in layers.values())
+        isinstance(layers, Mapping) and layers and all(torch_files.is_array(value) for value in layers.values())
         for layers in tree.values()
     )
 
@@ -119,7 +117,7 @@ def _nested_arrays(tree: Mapping[Any, Any], path: Path) -> dict[str, dict[str, A
         if not isinstance(task, str) or not isinstance(layers, Mapping):
             raise ForeignFileError(f"{path}: expected masks by data set and layer, found {type(layers).__name__}")
         by_task[task] = {
-            str(name): torchfiles.as_array(value, f"{path}, task {task!r:.80}, layer {name!r:.80}")
+            str(name): torch_files.as_array(value, f"{path}, task {task!r:.80}, layer {name!r:.80}")
             for name, value in layers.items()
         }
     return by_task
@@ -135,7 +133,7 @@ def _read_npz(path: Path, options: ReadOptions) -> ForeignMasks:
 def _read_npy(path: Path, options: ReadOptions) -> ForeignMasks:
     if options.layout not in ("auto", "tall-masks"):
         raise ImportOptionError(f"{path}: expected layout tall-masks for an .npy file, found {options.layout}")
-    return layouts.read_vectors(layouts.rows_of(npz.read_npy_file(path), path), path, options)
+    return named_arrays.read_vectors(named_arrays.rows_of(npz.read_npy_file(path), path), path, options)
 
 
 def _read_safetensors(path: Path, options: ReadOptions) -> ForeignMasks:
@@ -150,12 +148,16 @@ def _read_named(arrays: Arrays, path: Path, options: ReadOptions) -> ForeignMask
         raise ForeignFileError(f"{path}: expected named arrays, found none")
     layout = options.layout
     if layout == "auto":
-        vectors = layouts.is_vectors(arrays, options)
-        layout = "prune" if layouts.is_pruned(arrays) else "tall-masks" if vectors else "arrays"
+        vectors = named_arrays.is_vectors(arrays, options)
+        layout = "prune" if named_arrays.is_pruned(arrays) else "tall-masks" if vectors else "arrays"
     if layout not in _NAMED_READERS:
         raise ForeignFileError(f"{path}: expected a file of format {layout}, found one that cannot hold it")
     return _NAMED_READERS[layout](arrays, path, options)
 
 
-_NAMED_READERS = {"prune": layouts.read_pruned, "tall-masks": layouts.read_vectors, "arrays": layouts.read_arrays}
+_NAMED_READERS = {
+    "prune": named_arrays.read_pruned,
+    "tall-masks": named_arrays.read_vectors,
+    "arrays": named_arrays.read_arrays,
+}
 _READERS = {"torch": _read_torch, "npz": _read_npz, "npy": _read_npy, "safetensors": _read_safetensors}

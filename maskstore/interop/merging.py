@@ -1,5 +1,6 @@
 """Rows from one bank into another, without coding them anew; and banks that appear filled or not at all."""
 
+import os
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -35,11 +36,36 @@ def filling(path: Path, spec: MaskSpec, meta: Mapping[str, Any]) -> Iterator[Mas
         clear_side_files(path)  # the log of a bank that was here before would be played into this one
 
 
-def store(masks: ForeignMasks, path: Path, *, codec: str | None, overwrite: bool) -> int:
-    """Import masks into a bank, made if there is none; all or nothing. Returns how many.
+def store(
+    masks: ForeignMasks, path: str | os.PathLike[str], *, codec: str | None = None, overwrite: bool = False
+) -> int:
+    """Import masks into a bank, all or none.
 
-    `codec` None keeps the codec that a task names, or "auto". TaskExistsError lists names that are taken.
+    Args:
+        masks: What `read_masks` gave.
+        path: The bank, made if there is none.
+        codec: The codec of all masks; if not given, the one that a task names, or "auto".
+        overwrite: Replace masks of the same name.
+
+    Returns:
+        The number of masks.
+
+    Raises:
+        SpecError: The bank has other layers.
+        TaskExistsError: Lists all names that are taken, unless `overwrite`, and names that come twice.
+
+    Examples:
+        >>> import numpy as np, tempfile
+        >>> from maskstore import MaskBank
+        >>> from maskstore.interop import ReadOptions, read_masks, store
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     np.savez(f"{folder}/pruned.npz", fc1=np.eye(4, dtype=bool), fc2=np.ones((2, 4), dtype=bool))
+        ...     count = store(read_masks(f"{folder}/pruned.npz", ReadOptions(name="task-0")), f"{folder}/tasks.bank")
+        ...     with MaskBank.open(f"{folder}/tasks.bank") as bank:
+        ...         print(count, bank["task-0"])
+        1 Mask(2 layers, 24 bits, density 0.500)
     """
+    path = Path(path)
     names = [task.name for task in masks.tasks]
     taken, spec = _repeated(names), masks.spec
     if path.exists():
@@ -64,8 +90,8 @@ def store(masks: ForeignMasks, path: Path, *, codec: str | None, overwrite: bool
 
 
 def merge(
-    sources: Sequence[str],
-    path: Path,
+    sources: Sequence[str | os.PathLike[str]],
+    path: str | os.PathLike[str],
     *,
     overwrite: bool = False,
     rename: Mapping[str, str] | None = None,
@@ -85,13 +111,12 @@ def merge(
         these over.
 
     Raises:
-        SpecError: The sources' layers differ.
+        SpecError: The sources' layers differ, or there is no source.
         TaskExistsError: Lists all names that are taken, unless `overwrite`.
         TaskNotFoundError: No source has a name that was to be renamed.
 
     Examples:
         >>> import numpy as np, tempfile
-        >>> from pathlib import Path
         >>> from maskstore import MaskBank, MaskSpec
         >>> from maskstore.interop import merge
         >>> masks = {"fc1": np.arange(800).reshape(20, 40) % 10 == 0}
@@ -99,12 +124,15 @@ def merge(
         ...     for run in ("a", "b"):
         ...         with MaskBank.create(f"{folder}/{run}.bank", MaskSpec.of(masks)) as bank:
         ...             bank.put("task-0", masks)
-        ...     merged = Path(folder, "all.bank")
+        ...     merged = f"{folder}/all.bank"
         ...     count, _ = merge([f"{folder}/a.bank", f"{folder}/b.bank"], merged, prefix="{source}/")
         ...     with MaskBank.open(merged) as bank:
         ...         print(count, list(bank))
         2 ['a/task-0', 'b/task-0']
     """
+    if not sources:
+        raise SpecError("merge: expected at least one source, found none")
+    path = Path(path)
     with ExitStack() as stack:
         opened = [stack.enter_context(open_source(source)) for source in sources]
         spec = opened[0].spec
@@ -135,7 +163,9 @@ def merge(
     return count, disputed
 
 
-def _renaming(names: list[str], location: str, rename: Mapping[str, str], prefix: str) -> dict[str, str]:
+def _renaming(
+    names: list[str], location: str | os.PathLike[str], rename: Mapping[str, str], prefix: str
+) -> dict[str, str]:
     start = prefix.replace("{source}", Path(location).stem)
     return {name: rename.get(name, start + name) for name in names}
 

@@ -25,7 +25,22 @@ _HEAD = struct.Struct("<BBIQI")  # version, bytes of codec JSON, bytes of side i
 class MaskstoreCodec(Codec):
     """Codes buffers whose bytes are all 0 or 1, such as arrays of bool; other bytes are a MaskValueError.
 
-    `codec` is a maskstore codec by name; "auto" keeps the smallest for each chunk, and the chunk says which it was.
+    Args:
+        codec: A maskstore codec by name; "auto" keeps the smallest for each chunk, and the chunk says which it was.
+
+    Raises:
+        UnknownCodecError: There is no codec of that name.
+
+    Examples:
+        >>> import numpy as np
+        >>> from maskstore.interop.numcodecs import MaskstoreCodec
+        >>> masks = np.random.default_rng(0).random((300, 784)) < 0.05
+        >>> codec = MaskstoreCodec()
+        >>> chunk = codec.encode(masks)
+        >>> print(f"{8 * len(chunk) / masks.size:.2f} bits a value")
+        0.29 bits a value
+        >>> np.array_equal(codec.decode(chunk), masks.reshape(-1))
+        True
     """
 
     codec_id: ClassVar[str] = "maskstore"

@@ -9,7 +9,19 @@ from maskstore.kernels.compile_cache import compiled
 from maskstore.kernels.interface import Kernels
 from maskstore.kernels.layout import LANES, LINE
 
-__all__ = ["LANES", "LINE", "Kernel", "Kernels", "compiled", "cpu_features", "has_lookup", "layout", "load", "threads"]
+__all__ = [
+    "LANES",
+    "LINE",
+    "Kernel",
+    "Kernels",
+    "compiled",
+    "cpu_features",
+    "has_lookup",
+    "ir",
+    "layout",
+    "load",
+    "threads",
+]
 
 
 class Kernel(Enum):

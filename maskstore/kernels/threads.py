@@ -12,11 +12,11 @@ _SMALL_WORDS = 1 << 15  # below this many words a thread costs more than it save
 _PIECES = 4  # pieces of work a core, so that a slow core holds up the others by little
 
 
-class Help:
-    """What one helper was asked to do: it starts, or is dismissed before that, and never both.
+class Helper:
+    """One helper of a caller: it starts its work, or is dismissed before that, and never both.
 
-    An interrupt (control-C) at any moment leaves nothing locked that somebody else waits for. It can in
-    `concurrent.futures` and `threading`, whose conditions are locked in Python: a helper that stands still for ever.
+    An interrupt (Ctrl-C) at any moment leaves nothing locked that somebody else waits for. In `concurrent.futures` and
+    `threading` it can: their conditions are locked in Python, and a helper may then stand still for ever.
     """
 
     def __init__(self, take: Callable[[], None]) -> None:
@@ -26,7 +26,7 @@ class Help:
         self._error: BaseException | None = None
 
     def run(self) -> None:
-        """Do it, in a helper's thread, unless it has been dismissed."""
+        """Do the work, in a thread of ours, unless it has been dismissed."""
         if not self._decided.acquire(blocking=False):
             return
         try:
@@ -38,7 +38,7 @@ class Help:
             self._done.release()
 
     def dismiss(self, wait: bool) -> None:
-        """Send the helper away if it has not started; otherwise wait for it, if asked to, and raise what it raised."""
+        """Send it away if it has not started; otherwise wait for it, if asked to, and raise what it raised."""
         if self._decided.acquire(blocking=False):
             self._take = None  # a busy helper looks at it late: until then it must not hold the caller's memory
         elif wait:
@@ -47,15 +47,15 @@ class Help:
                 raise self._error
 
 
-class _Helpers:
-    """Threads that wait for requests; started when they are first needed, and ended with the process."""
+class _Threads:
+    """Threads that wait for helpers to run; started when they are first needed, and ended with the process."""
 
     def __init__(self) -> None:
-        self._requests: SimpleQueue[Help] = SimpleQueue()
+        self._asked: SimpleQueue[Helper] = SimpleQueue()
         self._threads = 0
 
-    def ask(self, helpers: list[Help]) -> None:
-        """Hand requests over, to nobody where there is no thread and none can be started."""
+    def ask(self, helpers: list[Helper]) -> None:
+        """Have helpers run, by nobody where there is no thread and none can be started."""
         try:
             while self._threads < len(helpers):  # two callers at once may start one too many, which harms nobody
                 start_new_thread(self._serve, ())
@@ -63,20 +63,20 @@ class _Helpers:
         except RuntimeError:  # the main thread has ended and this one goes on, or the system has no threads left
             if not self._threads:
                 return
-        for request in helpers:
-            self._requests.put(request)
+        for helper in helpers:
+            self._asked.put(helper)
 
     def _serve(self) -> None:
         while True:
-            self._requests.get().run()
+            self._asked.get().run()
 
 
-_helpers = _Helpers()
+_threads = _Threads()
 
 
 def _forget_helpers() -> None:
-    global _helpers
-    _helpers = _Helpers()
+    global _threads
+    _threads = _Threads()
 
 
 if hasattr(os, "register_at_fork"):  # the child has none of the threads, but may have a lock that one of them held
@@ -100,7 +100,7 @@ def share_work(kernel: Any, pieces: list[tuple[Any, ...]], work: int) -> None:
                 return
             kernel(*piece)
 
-    helpers = [Help(take) for _ in range(min(threads_for(work), len(pieces)) - 1)]
+    helpers = [Helper(take) for _ in range(min(threads_for(work), len(pieces)) - 1)]
     try:
         ask(helpers)
         take()
@@ -114,12 +114,12 @@ def threads_for(work: int) -> int:
     return min(CORES, max(1, work // _SMALL_WORDS))
 
 
-def ask(helpers: list[Help]) -> None:
+def ask(helpers: list[Helper]) -> None:
     """Ask for help, which comes as soon as a helper is free, or not at all."""
-    _helpers.ask(helpers)
+    _threads.ask(helpers)
 
 
-def dismiss(helpers: list[Help], wait: bool = True) -> None:
+def dismiss(helpers: list[Helper], wait: bool = True) -> None:
     """Send away the helpers that have not started, and wait for the others, or raise what went wrong there."""
     for helper in helpers:
         helper.dismiss(wait)

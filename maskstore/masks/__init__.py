@@ -1,4 +1,4 @@
-"""A mask in memory: its layers, its packed bits, many masks side by side. Needs numpy only."""
+"""A mask in memory: its layers, its packed bits, many masks side by side. Knows neither codecs nor banks."""
 
 from maskstore.masks.bits import popcount
 from maskstore.masks.interleave import Interleaved

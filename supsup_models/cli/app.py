@@ -12,8 +12,7 @@ import typer
 
 from maskstore.cli import announcing, console
 from maskstore.errors import MaskStoreError
-from supsup_models.cli import recover as cli_recover
-from supsup_models.cli import train as cli_train
+from supsup_models.cli import recover, train
 from supsup_models.cli.options import AsJson, Data, Device, Download, Method, Objective, RunFolder, example
 from supsup_models.errors import ArgumentError, SupSupError
 
@@ -46,7 +45,7 @@ def run_command(arguments: list[str]) -> int:
     return console.run("supsup", app, (SupSupError, MaskStoreError), arguments, usage=(ArgumentError,), words=WORDS)
 
 
-app.command("train", epilog=cli_train.EXAMPLES)(cli_train.train)
+app.command("train", epilog=train.EXAMPLES)(train.train)
 
 
 @app.command(
@@ -120,7 +119,7 @@ def infer(
         print(f"image {number}: {task}, label {each.label}, confidence {each.confidence:.3f}{sureness}")
 
 
-app.command("recover", epilog=cli_recover.EXAMPLES)(cli_recover.recover)
+app.command("recover", epilog=recover.EXAMPLES)(recover.recover)
 
 
 @app.command(

@@ -9,31 +9,20 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from hopfield import MeanFieldRecipe, PseudoInverse
 from maskstore import MaskBank
 from maskstore.bank import account
 from maskstore.cli import warm
 from maskstore.philox import Role, random_permutation
 from supsup_models.data import open_stream
-from supsup_models.hopsupsup import (
-    NeuronMaskedNetwork,
-    NeuronTraining,
-    Relabelled,
-    StreamRecovery,
-    accuracy,
-    memory_per_layer,
-    recover_stream,
-    train_stream,
-)
 from supsup_models.inference import make_objective, mask_derivatives
 from supsup_models.networks import MaskedNetwork
-from supsup_models.runs import RunConfig, bank_path, infer_images, train_run
+from supsup_models.runs import RunConfig, bank_path, infer_images, recover_run, train_run
 
 CONFIG = RunConfig(
     stream="permuted-digits", tasks=5, model="lenet-300-100", outputs=100, batches=500, recipe="default", seed=0
 )
 IMAGES = 100
-RECOVERED_STREAM, RECOVERED_WIDTH = "split-digits", 1024
+RECOVERED_STREAM, RECOVERED_WIDTH = "split-digits", 384
 
 
 @dataclass(frozen=True)
@@ -51,7 +40,7 @@ class DemoResult:
     tasks_inferred: float
     labels_right: float
     recovered: int
-    """Neuron masks of the split stream's tasks that the Hopfield network gave back bit for bit."""
+    """Neuron masks of the split stream's tasks that the associative memory gave back bit for bit."""
     recoverable: int
     recovery_batches: int
     seconds: float
@@ -73,7 +62,7 @@ class DemoResult:
             ("masks, coded, the whole file", f"{self.file_bytes:,} bytes, {bits} bits a parameter"),
             (f"task found, {self.unlabelled_images} unlabelled images", f"{self.tasks_inferred:.1%}"),
             ("label and task right", f"{self.labels_right:.1%}"),
-            (f"masks back from a Hopfield network, {self.recovery_batches} unlabelled batches each", found),
+            (f"masks back from a memory, at most {self.recovery_batches} unlabelled batches each", found),
             ("time", f"{self.seconds:.1f} s"),
         ):
             table.add_row(*row)
@@ -101,7 +90,7 @@ def run_demo(folder: Path) -> DemoResult:
     right_label = np.array([answer.label for answer in answers]) == labels
     with MaskBank.open(bank_path(folder)) as bank:
         stored = account(bank)
-    recovered = _recover_from_memory()
+    recovered = recover_run(stream=RECOVERED_STREAM, width=RECOVERED_WIDTH, seed=CONFIG.seed)
     return DemoResult(
         folder=str(folder),
         tasks=stored.tasks,
@@ -113,28 +102,10 @@ def run_demo(folder: Path) -> DemoResult:
         unlabelled_images=len(answers),
         tasks_inferred=float(right_task.mean()),
         labels_right=float((right_task & right_label).mean()),
-        recovered=sum(task.exact for task in recovered.tasks),
-        recoverable=len(recovered.tasks),
-        recovery_batches=max(task.steps for task in recovered.tasks),
+        recovered=recovered["exact"],
+        recoverable=recovered["tasks"],
+        recovery_batches=max(task["evaluations"] for task in recovered["per_task"]),
         seconds=perf_counter() - start,
-    )
-
-
-def _recover_from_memory() -> StreamRecovery:
-    """Neuron masks of five two-class tasks, stored as attractors and given back from unlabelled images of each task."""
-    stream = open_stream(RECOVERED_STREAM, seed=CONFIG.seed)
-    outputs = 1 + max(label for task in stream for label in task.global_labels)
-    model = NeuronMaskedNetwork((stream.inputs, RECOVERED_WIDTH, RECOVERED_WIDTH, outputs), seed=CONFIG.seed)
-    masks = train_stream(model, stream, NeuronTraining(), seed=CONFIG.seed)
-    return recover_stream(
-        model,
-        masks,
-        memory_per_layer(masks, PseudoInverse()),
-        [Relabelled(task.test, task.global_labels) for task in stream],
-        MeanFieldRecipe(),
-        batch=64,
-        seed=CONFIG.seed,
-        accuracy=lambda split, mask: accuracy(model, split, mask),
     )
 
 

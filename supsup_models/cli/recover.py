@@ -1,8 +1,6 @@
 """`supsup recover`: its options and what it prints; the work is in `supsup_models.runs.recover`."""
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
@@ -51,10 +49,17 @@ def _options(
 @announcing
 @wraps(_options)
 def recover(as_json: bool, **asked: Any) -> None:
+    from hopfield.errors import HopfieldError, RuleError  # torch
     from supsup_models.runs import recover_run
 
-    with _warnings_as_notes(), _memory_errors():
-        found = recover_run(**asked)
+    try:
+        with warnings.catch_warnings():  # of an overloaded memory, for one: lines for the person, no source line
+            warnings.showwarning = lambda message, *_: console.note(f"supsup: warning: {message}")
+            found = recover_run(**asked)
+    except RuleError as error:  # a rule that does not suit the masks
+        raise console.UsageError(str(error)) from error
+    except HopfieldError as error:
+        raise SupSupError(str(error)) from error
     if as_json:
         console.print_json(found)
         return
@@ -63,24 +68,3 @@ def recover(as_json: bool, **asked: Any) -> None:
     typer.echo(f"accuracy {found['accuracy']:.4f} with the recovered masks, {found['true_accuracy']:.4f} with the true")
     typer.echo(f"a plain nearest-mask look-up names {found['overlap_argmax']} of {found['tasks']} tasks")
     typer.echo(f"memory {found['memory_bytes']} bytes, packed masks {found['mask_bytes']} bytes")
-
-
-@contextmanager
-def _warnings_as_notes() -> Iterator[None]:
-    """Warnings, of an overloaded memory for one, as lines for the person instead of Python's with a source line."""
-    with warnings.catch_warnings():
-        warnings.showwarning = lambda message, *_: console.note(f"supsup: warning: {message}")
-        yield
-
-
-@contextmanager
-def _memory_errors() -> Iterator[None]:
-    """A rule that does not suit the masks is wrong usage; other errors of a memory are failures."""
-    from hopfield.errors import HopfieldError, RuleError  # torch
-
-    try:
-        yield
-    except RuleError as error:
-        raise console.UsageError(str(error)) from error
-    except HopfieldError as error:
-        raise SupSupError(str(error)) from error

@@ -90,23 +90,12 @@ def train(
         check("scenario", scenario, SCENARIOS)
         config = run_config(stream, task_identity=scenario != "NNs", **asked)
         trained = train_run(config, out, data=data, download=download, device=device)
-    place = {"run": str(out), "bank": str(bank_path(out))}
-    if not config.task_identity:
-        masks = list(trained.record.tasks)
-        if as_json:
-            console.print_json({**place, "masks": len(masks), "new_masks": trained.new_tasks, "per_mask": masks})
-        else:
-            print(f"{len(masks)} masks, {trained.new_tasks} of them new, in {bank_path(out)}")
-    elif as_json:
-        console.print_json(
-            {
-                **place,
-                "tasks": len(trained.record.tasks),
-                "new_tasks": trained.new_tasks,
-                "accuracy": trained.accuracy,
-                "per_task": list(trained.record.tasks),
-            }
-        )
-    else:
-        print(f"{len(trained.record.tasks)} tasks, {trained.new_tasks} of them new, in {bank_path(out)}")
+    noun, figures = "task" if config.task_identity else "mask", list(trained.record.tasks)
+    accuracy = {"accuracy": trained.accuracy} if config.task_identity else {}
+    if as_json:
+        found = {f"{noun}s": len(figures), f"new_{noun}s": trained.new_tasks, **accuracy, f"per_{noun}": figures}
+        console.print_json({"run": str(out), "bank": str(bank_path(out)), **found})
+        return
+    print(f"{len(figures)} {noun}s, {trained.new_tasks} of them new, in {bank_path(out)}")
+    if accuracy:
         print(f"mean accuracy {trained.accuracy:.4f}, each task under its own mask")

@@ -19,8 +19,8 @@ from torch import Tensor
 
 from maskstore import Mask, MaskMatrix
 from supsup_models.errors import InferenceError
-from supsup_models.inference import Entropy, entropy, mask_derivatives, preference
-from supsup_models.networks import MaskedNetwork
+from supsup_models.inference import Entropy, mask_derivatives, preference
+from supsup_models.networks import MaskedNetwork, entropy
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,7 @@ from maskstore import Mask, MaskMatrix
 from supsup_models.continual.allocation import AllocationConfig, Allocator, Candidate, mask_preference, mean_entropy
 from supsup_models.data import checked_images, checked_labels
 from supsup_models.errors import NetworkError
-from supsup_models.inference import entropy
-from supsup_models.networks import MaskedNetwork
+from supsup_models.networks import MaskedNetwork, entropy
 from supsup_models.training import Recipe, RMSProp
 from supsup_models.training.steps import Step, make_step
 
@@ -134,7 +133,8 @@ class IdentityFreeLearner:
         self._recent: deque[Tensor] = deque(maxlen=config.buffer)  # images only
         self._matrix = self.masks()
         self._untrained: Mask | None = None
-        self._usual = self._ceiling = 0.0  # entropy of the watched images: lately, and the most that it can be
+        self._ceiling = log(model.outputs)  # the most that the entropy of images can be
+        self._usual = self._ceiling  # that of the watched images, lately
 
     def observe(self, images: Tensor, labels: Tensor) -> float:
         """Learn from one batch.
@@ -215,8 +215,7 @@ class IdentityFreeLearner:
         self._step = make_step(self.model, scores, self._recipe, stepping="fused" if by_hand else "autograd")
         self._recent.clear()
         self._untrained = None
-        # as uncertain as can be, until a few batches have said otherwise
-        self._usual = self._ceiling = log(self.model.outputs)
+        self._usual = self._ceiling  # until a few batches have said otherwise
 
     def _put_away(self) -> None:
         mask = self._mask()

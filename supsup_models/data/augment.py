@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from maskstore.philox import Role, random_uint32
-from supsup_models.data.tasks import Levels, TaskImages
+from supsup_models.data.tasks import TaskImages
 
 _PADDING = 4
 
@@ -43,7 +43,8 @@ class Augmented:
         self._served += 1
         draws = torch.from_numpy(drawn.reshape(3, -1).astype(np.int64)).to(plain.device)
         down, right = draws[:2] % (2 * _PADDING + 1)
-        padded = _black(self.shift, plain, height + 2 * _PADDING, width + 2 * _PADDING)
+        black = torch.tensor(self.shift, dtype=plain.dtype, device=plain.device).reshape(1, -1, 1, 1)  # normalised
+        padded = black.expand(len(plain), channels, height + 2 * _PADDING, width + 2 * _PADDING).clone()
         padded[:, :, _PADDING:-_PADDING, _PADDING:-_PADDING] = plain
         windows = padded.unfold(2, height, 1).unfold(3, width, 1)  # (b, channels, 9, 9, height, width), a view
         cropped = windows[torch.arange(len(plain), device=plain.device), :, down, right]
@@ -53,9 +54,3 @@ class Augmented:
     def to(self, device: torch.device) -> "Augmented":
         """The same images on a device, served from the start."""
         return Augmented(self._images.to(device), self._shape, seed=self._seed, task=self._task)
-
-
-def _black(shift: Levels, like: Tensor, height: int, width: int) -> Tensor:
-    """Images of pixels of value 0, normalised."""
-    level = torch.tensor(shift, dtype=like.dtype, device=like.device).reshape(1, -1, 1, 1)
-    return level.expand(len(like), like.shape[1], height, width).clone()

@@ -28,11 +28,3 @@ def gather(
     out = np.empty((rows.size, columns.size), dtype=np.float32)
     _gather(pixels, rows, columns, values, out)
     return out
-
-
-def reference_gather(
-    pixels: NDArray[np.uint8], rows: NDArray[np.int64], columns: NDArray[np.int64], values: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """`gather` in plain numpy: the obvious twin."""
-    found: NDArray[np.float32] = values[pixels[rows][:, columns]]
-    return found

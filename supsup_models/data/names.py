@@ -1,29 +1,18 @@
 """The names of streams and data sets. Imports neither torch nor numpy, so that help and typo checks answer at once."""
 
-from dataclasses import dataclass
-
 from maskstore.files import check_known
-from supsup_models.errors import StreamLengthError, UnknownDataSetError, UnknownStreamError
+from supsup_models.errors import StreamLengthError, UnknownStreamError
 
 STREAM_KINDS = ("permuted", "rotated", "split")
 DATA_SETS = ("digits", "mnist", "fashion-mnist", "cifar-100")  # as arrays in memory
 ROTATION_STEP = 10  # degrees between a rotated task and the next
 
-
-@dataclass(frozen=True)
-class _Split:
-    """Data sets whose classes are shared out: how many a task has, and how many tasks that makes."""
-
-    classes: int
-    tasks: int
-
-
-_SPLITS = {
-    "digits": _Split(2, 5),
-    "mnist": _Split(2, 5),
-    "fashion-mnist": _Split(2, 5),
-    "cifar-100": _Split(5, 20),
-    "imagenet": _Split(10, 100),
+_SPLITS = {  # data sets whose classes are shared out: how many a task has, and how many tasks that makes
+    "digits": (2, 5),
+    "mnist": (2, 5),
+    "fashion-mnist": (2, 5),
+    "cifar-100": (5, 20),
+    "imagenet": (10, 100),
 }
 _ONLY_SPLIT = ("cifar-100", "imagenet")  # colour images: nobody permutes or rotates them
 _MAX_PERMUTATIONS = 1 << 32  # of one seed: the width of a random stream's number
@@ -33,17 +22,11 @@ _DEFAULT_PERMUTATIONS = 10
 def stream_names() -> tuple[str, ...]:
     """Names that `open_stream` takes: kinds of streams over data sets, such as `permuted-mnist`."""
     return tuple(
-        f"{kind}-{data_set}" for kind in STREAM_KINDS for data_set in _SPLITS if kind == "split" or _has_all(data_set)
+        f"{kind}-{data_set}"
+        for kind in STREAM_KINDS
+        for data_set in _SPLITS
+        if kind == "split" or data_set not in _ONLY_SPLIT
     )
-
-
-def _has_all(data_set: str) -> bool:
-    return data_set not in _ONLY_SPLIT
-
-
-def data_set_names() -> tuple[str, ...]:
-    """Names that `load_data_set` takes."""
-    return DATA_SETS
 
 
 def parse_stream_name(name: str) -> tuple[str, str]:
@@ -62,11 +45,8 @@ def stream_length(name: str, tasks: int | None = None) -> int:
     Raises `UnknownStreamError`, and `StreamLengthError` for none or for more than it can give.
     """
     kind, data_set = parse_stream_name(name)
-    most, default = {
-        "permuted": (_MAX_PERMUTATIONS, _DEFAULT_PERMUTATIONS),
-        "rotated": (360 // ROTATION_STEP, 360 // ROTATION_STEP),
-        "split": (_SPLITS[data_set].tasks, _SPLITS[data_set].tasks),
-    }[kind]
+    most = {"permuted": _MAX_PERMUTATIONS, "rotated": 360 // ROTATION_STEP, "split": _SPLITS[data_set][1]}[kind]
+    default = _DEFAULT_PERMUTATIONS if kind == "permuted" else most
     count = default if tasks is None else tasks
     if not 1 <= count <= most:
         raise StreamLengthError(f"{name}: expected 1 to {most} tasks, found {count}")
@@ -75,10 +55,4 @@ def stream_length(name: str, tasks: int | None = None) -> int:
 
 def classes_per_split(data_set: str) -> int:
     """How many classes a task of the split stream over a data set has."""
-    return _SPLITS[data_set].classes
-
-
-def check_data_set_name(name: str) -> str:
-    """`name` itself if there is such a data set, else `UnknownDataSetError` with the nearest name."""
-    check_known("data set", name, DATA_SETS, UnknownDataSetError)
-    return name
+    return _SPLITS[data_set][0]

@@ -1,7 +1,8 @@
 """Rotating whole sets of images by an angle, bilinearly, and keeping only the set in use."""
 
 import math
-from typing import final
+from collections.abc import Callable
+from functools import lru_cache
 
 import numpy as np
 import torch
@@ -49,22 +50,14 @@ def _bilinear_table(height: int, width: int, degrees: float) -> tuple[NDArray[np
     return np.array(sources, dtype=np.intp), np.array(weights, dtype=np.int32)
 
 
-@final
-class RotatedPixels:
-    """A set of images under any angle. It keeps the angle last asked for, so its memory is twice that of the set."""
+def rotating(images: NDArray[np.uint8], height: int, width: int) -> Callable[[float], Tensor]:
+    """A function that gives the images rotated by so many degrees, (n, height * width), uint8.
 
-    def __init__(self, images: NDArray[np.uint8], height: int, width: int) -> None:
-        self._images = images
-        self._height = height
-        self._width = width
-        self._kept: tuple[float, Tensor] = (0.0, torch.from_numpy(images))
+    It keeps the angle last asked for, so its memory is twice that of the images.
+    """
 
-    def at(self, degrees: float) -> Tensor:
-        """The images rotated by `degrees`, (n, height * width), uint8; computed when the angle changes."""
-        # One tuple, replaced whole: another thread sees the old angle or the new one, never a mixture.
-        kept_degrees, pixels = self._kept
-        if kept_degrees != degrees:
-            rotated = rotate_images(self._images, self._height, self._width, degrees)
-            pixels = torch.from_numpy(rotated if degrees else self._images)
-            self._kept = (degrees, pixels)
-        return pixels
+    @lru_cache(maxsize=1)
+    def at(degrees: float) -> Tensor:
+        return torch.from_numpy(rotate_images(images, height, width, degrees) if degrees else images)
+
+    return at

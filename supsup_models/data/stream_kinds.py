@@ -10,9 +10,9 @@ from torch import Tensor
 from maskstore.philox import Role, random_permutation
 from supsup_models.data.augment import Augmented
 from supsup_models.data.names import ROTATION_STEP, classes_per_split
-from supsup_models.data.rotation import RotatedPixels
+from supsup_models.data.rotation import rotating
 from supsup_models.data.sets import ClassFolders, DataSet, ImageFiles
-from supsup_models.data.tasks import Split, Task, TaskImages, pixel_levels, task_name
+from supsup_models.data.tasks import Split, Task, TaskImages, pixel_levels
 from supsup_models.errors import DataFormatError
 
 MakeTask = Callable[[int], Task]
@@ -27,7 +27,7 @@ def permuted(source: DataSet, seed: int) -> MakeTask:
     def make_task(index: int) -> Task:
         columns = torch.from_numpy(random_permutation(seed, Role.PERMUTATION, source.inputs, stream=index))
         splits = (_split_of(source, pixels, labels, columns=columns) for pixels, labels in parts)
-        return _task(index, range(source.classes), *splits)
+        return Task(index, tuple(range(source.classes)), *splits)
 
     make_task(0)  # a seed out of range is refused now, not after the first hour
     return make_task
@@ -35,12 +35,13 @@ def permuted(source: DataSet, seed: int) -> MakeTask:
 
 def rotated(source: DataSet) -> MakeTask:
     """Task t sees all images rotated counter-clockwise by 10 t degrees."""
-    parts = [(RotatedPixels(pixels.numpy(), source.height, source.width), labels) for pixels, labels in _parts(source)]
+    _, height, width = source.image_shape
+    parts = [(rotating(pixels.numpy(), height, width), labels) for pixels, labels in _parts(source)]
 
     def make_task(index: int) -> Task:
         degrees = float(ROTATION_STEP * index)
-        splits = (_split_of(source, partial(pixels.at, degrees), labels) for pixels, labels in parts)
-        return _task(index, range(source.classes), *splits)
+        splits = (_split_of(source, partial(at, degrees), labels) for at, labels in parts)
+        return Task(index, tuple(range(source.classes)), *splits)
 
     return make_task
 
@@ -55,9 +56,9 @@ def split(source: DataSet, seed: int) -> MakeTask:
         for pixels, labels in parts:
             rows, local = _rows_of_classes(source, labels.numpy(), shares[index])
             splits.append(_split_of(source, pixels, local, rows=rows))
-        if source.channels > 1:
+        if source.image_shape[0] > 1:
             splits[0] = Augmented(splits[0], source.image_shape, seed=seed, task=index)
-        return _task(index, shares[index], *splits)
+        return Task(index, shares[index], *splits)
 
     return make_task
 
@@ -74,7 +75,7 @@ def split_folders(folders: ClassFolders, seed: int) -> MakeTask:
             labels = torch.repeat_interleave(torch.arange(len(chosen)), torch.tensor([len(files) for files in chosen]))
             files = [file for of_class in chosen for file in of_class]
             parts.append(ImageFiles(files, labels, augmented=augmented, seed=seed, task=index))
-        return _task(index, shares[index], *parts)
+        return Task(index, shares[index], *parts)
 
     return make_task
 
@@ -101,8 +102,9 @@ def _rows_of_classes(source: DataSet, labels: np.ndarray, classes: tuple[int, ..
 
 def _parts(source: DataSet) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor]]:
     """Pixels and labels for training, and those for testing."""
-    pairs = (source.train_images, source.train_labels), (source.test_images, source.test_labels)
-    train, test = ((torch.from_numpy(pixels), torch.from_numpy(labels)) for pixels, labels in pairs)
+    train, test = (
+        (torch.from_numpy(pixels), torch.from_numpy(labels)) for pixels, labels in (source.train, source.test)
+    )
     return train, test
 
 
@@ -110,9 +112,3 @@ def _split_of(source: DataSet, pixels: Tensor | Callable[[], Tensor], labels: Te
     take = (lambda: pixels) if isinstance(pixels, Tensor) else pixels
     scale, shift = pixel_levels(source.mean, source.std, source.levels)
     return Split(labels, take, inputs=source.inputs, scale=scale, shift=shift, **indices)
-
-
-def _task(index: int, classes: range | tuple[int, ...], train: TaskImages, test: TaskImages) -> Task:
-    return Task(
-        index=index, name=task_name(index), classes=len(classes), train=train, test=test, global_labels=tuple(classes)
-    )

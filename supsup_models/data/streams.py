@@ -10,11 +10,11 @@ from typing import Any, final, overload
 import numpy as np
 from numpy.typing import ArrayLike
 
-from supsup_models.data import stream_kinds as kinds
+from supsup_models.data import stream_kinds
 from supsup_models.data.arrays import collected, make_split
 from supsup_models.data.names import classes_per_split, parse_stream_name, stream_length
 from supsup_models.data.sets import ClassFolders, DataSet, find_imagenet, load_data_set
-from supsup_models.data.tasks import Task, plain, task_name
+from supsup_models.data.tasks import Task, plain
 from supsup_models.errors import StreamLengthError, TaskDataError
 
 
@@ -91,8 +91,7 @@ class TaskStream(Sequence[Task]):
             found = 1 + int(max(train.labels.max(), test.labels.max()))
             if classes is not None and found > classes:
                 raise TaskDataError(f"task {index} labels: expected labels in range({classes}), found {found - 1}")
-            count = found if classes is None else classes
-            tasks.append(Task(index, task_name(index), count, train, test, tuple(range(count))))
+            tasks.append(Task(index, tuple(range(found if classes is None else classes)), train, test))
             shapes |= {tuple(np.shape(four[0])[1:]), tuple(np.shape(four[2])[1:])}
         widths = sorted({split.inputs for task in tasks for split in (task.train, task.test)})
         if len(widths) != 1:
@@ -209,14 +208,14 @@ def open_stream(
             raise StreamLengthError(
                 f"{name}: expected {count * classes} classes for {count} tasks, found {len(source.names)} class folders"
             )
-        make_task = kinds.split_folders(source, seed)
+        make_task = stream_kinds.split_folders(source, seed)
     else:
         source = load_data_set(data_set, data=data, download=download)
         classes = classes or source.classes
         if kind == "permuted":
-            make_task = kinds.permuted(source, seed)
+            make_task = stream_kinds.permuted(source, seed)
         else:
-            make_task = kinds.rotated(source) if kind == "rotated" else kinds.split(source, seed)
+            make_task = stream_kinds.rotated(source) if kind == "rotated" else stream_kinds.split(source, seed)
     return TaskStream(
         name,
         make_task,

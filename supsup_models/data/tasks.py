@@ -45,8 +45,6 @@ class TaskImages(LabelledImages, Protocol):
     def shift(self) -> Levels:
         """What is then added."""
 
-    def __len__(self) -> int: ...
-
 
 def pixel_levels(mean: Levels, std: Levels, levels: int) -> tuple[Levels, Levels]:
     """Scale and shift that take a pixel in 0..levels to (pixel / levels - mean) / std; both for all, or by channel."""
@@ -66,14 +64,12 @@ def plain(levels: Levels) -> float | list[float]:
 def normalise(values: Tensor, scale: Levels, shift: Levels) -> Tensor:
     """`values * scale + shift`, in place, of images `(b, inputs)` float32."""
     if isinstance(scale, tuple) or isinstance(shift, tuple):
-        by_channel = values.view(len(values), len(scale if isinstance(scale, tuple) else shift), -1)  # type: ignore[arg-type]
-        by_channel.mul_(_per_channel(scale, values)).add_(_per_channel(shift, values))
+        scales, shifts = (
+            torch.tensor(levels, dtype=values.dtype, device=values.device).reshape(-1, 1) for levels in (scale, shift)
+        )
+        values.unflatten(1, (max(len(scales), len(shifts)), -1)).mul_(scales).add_(shifts)
         return values
     return values if (scale, shift) == (1.0, 0.0) else values.mul_(scale).add_(shift)
-
-
-def _per_channel(levels: Levels, like: Tensor) -> Tensor:
-    return torch.tensor(levels, dtype=like.dtype, device=like.device).reshape(-1, 1)
 
 
 @final
@@ -160,11 +156,6 @@ class Split:
         return torch.from_numpy(gather(pixels.numpy(), rows.numpy(), columns.numpy(), values.numpy()))
 
 
-def task_name(index: int) -> str:
-    """The name under which the mask of a stream's task is stored."""
-    return f"task-{index}"
-
-
 @final
 @dataclass(frozen=True, eq=False)
 class Task:
@@ -180,13 +171,19 @@ class Task:
 
     index: int
     """Its place in the stream."""
-    name: str
-    """The name under which its mask is stored."""
-    classes: int
-    """How many classes it has."""
+    global_labels: tuple[int, ...]
+    """What the data set calls the class of each task-local label."""
     train: TaskImages
     """Labelled images for training."""
     test: TaskImages
     """Labelled images for testing."""
-    global_labels: tuple[int, ...]
-    """What the data set calls the class of each task-local label."""
+
+    @property
+    def name(self) -> str:
+        """The name under which its mask is stored."""
+        return f"task-{self.index}"
+
+    @property
+    def classes(self) -> int:
+        """How many classes it has."""
+        return len(self.global_labels)

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from types import MappingProxyType
 
-from supsup_models.experiments.experiment import Experiment
+from supsup_models.experiments.experiment import PAPER, Experiment
 from supsup_models.experiments.identity import IdentityFree
 from supsup_models.experiments.methods import MethodsCurves, MethodsTable
 from supsup_models.experiments.mixed import MixedBatches
@@ -14,33 +14,24 @@ from supsup_models.experiments.transfer import Transfer
 from supsup_models.inference import Inference
 from supsup_models.runs import run_config
 
-_PAPER = "Wortsman et al., Supermasks in Superposition, NeurIPS 2020"
 _LENET_50 = run_config("permuted-mnist", tasks=50, recipe="dense")
 _GIVEN = Judgement("task given", "GG")
 _ONE_SHOT = Judgement("one-shot, one image", "GNu")
-_EXHAUSTIVE = Judgement("exhaustive, one image", "GNu", Inference("exhaustive"))
 
 
 def _split(name: str, data_set: str) -> StreamExperiment:
+    inferred = (
+        _ONE_SHOT,
+        Judgement("one-shot with G, one image", "GNu", Inference(objective="G")),
+        Judgement("exhaustive, one image", "GNu", Inference("exhaustive")),
+        Judgement("one-shot, 128 images", "GNu", Inference(images=128)),
+    )
     return StreamExperiment(
         name=name,
         title=f"split-{data_set}: 5 tasks of 2 classes, tasks inferred, labels not shared",
-        source=_PAPER,
         config=run_config(f"split-{data_set}", recipe="dense"),
-        judgements=(
-            _GIVEN,
-            _ONE_SHOT,
-            Judgement("one-shot with G, one image", "GNu", Inference(objective="G")),
-            _EXHAUSTIVE,
-            Judgement("one-shot, 128 images", "GNu", Inference(images=128)),
-        ),
-        targets=(
-            Target("one-shot, one image"),
-            Target("one-shot with G, one image"),
-            Target("exhaustive, one image"),
-            Target("one-shot, 128 images"),
-            Target("task given"),
-        ),
+        judgements=(_GIVEN, *inferred),
+        targets=tuple(Target(judgement.name) for judgement in (*inferred, _GIVEN)),
     )
 
 
@@ -48,7 +39,6 @@ _ALL: tuple[Experiment, ...] = (
     StreamExperiment(
         name="permuted-lenet-250",
         title="permuted MNIST, LeNet-300-100 with 100 outputs, 250 tasks, inferred from one image",
-        source=_PAPER,
         config=run_config("permuted-mnist", tasks=250, recipe="dense"),
         judgements=(_GIVEN, replace(_ONE_SHOT, limit=25_000)),
         targets=(
@@ -60,7 +50,7 @@ _ALL: tuple[Experiment, ...] = (
     StreamExperiment(
         name="permuted-fc1024-50",
         title="permuted MNIST, FC-1024-1024 with 500 outputs, 50 tasks, inferred from one image",
-        source=f"{_PAPER}: 94.91 % after 250 tasks",
+        source=f"{PAPER}: 94.91 % after 250 tasks",
         # sparse masks: with the recipe dense, one-shot finds 2 % of these tasks (97.3 % with the task given)
         config=run_config("permuted-mnist", tasks=50, model="fc-1024-1024", outputs=500, density=0.03),
         judgements=(_GIVEN, replace(_ONE_SHOT, limit=10_000)),
@@ -69,7 +59,7 @@ _ALL: tuple[Experiment, ...] = (
     StreamExperiment(
         name="rotated-fc1024-36",
         title="rotated MNIST, FC-1024-1024, 36 tasks 10 degrees apart, binary inference on full batches",
-        source=f"{_PAPER}: close to the upper bound (figure only)",
+        source=f"{PAPER}: close to the upper bound (figure only)",
         config=run_config("rotated-mnist", tasks=36, model="fc-1024-1024", outputs=500, recipe="dense"),
         judgements=(_GIVEN, Judgement("binary, 128 images", "GNs", Inference("binary", images=128))),
         targets=(
@@ -83,14 +73,13 @@ _ALL: tuple[Experiment, ...] = (
     IdentityFree(
         name="nns-permuted-lenet-20",
         title="permuted MNIST, LeNet-300-100, 20 tasks, no task identity ever",
-        source=_PAPER,
         config=run_config("permuted-mnist", tasks=20, recipe="paper"),
         limit=20_000,
     ),
     SuperfluousOutputs(
         name="superfluous-ablation",
         title="permuted MNIST, LeNet-300-100, 50 tasks: outputs against accuracy, for H and G",
-        source=f"{_PAPER}: figure only",
+        source=f"{PAPER}: figure only",
         config=_LENET_50,
         classes=10,
         outputs=(10, 25, 100, 200),
@@ -100,7 +89,6 @@ _ALL: tuple[Experiment, ...] = (
     StreamExperiment(
         name="gradient-50",
         title="permuted MNIST, LeNet-300-100, 50 tasks: descent on alpha against one-shot, one image",
-        source=_PAPER,
         config=_LENET_50,
         judgements=(
             Judgement("one-shot", "GNu", limit=2_000),
@@ -116,7 +104,7 @@ _ALL: tuple[Experiment, ...] = (
     MethodsCurves(
         name="batche-psp-curves",
         title="permuted MNIST, LeNet-300-100: SupSup, BatchE and PSP against the number of tasks",
-        source=f"{_PAPER}: figure only",
+        source=f"{PAPER}: figure only",
         config=_LENET_50,
         counts=(10, 20, 30, 40, 50),
         images=200,
@@ -124,7 +112,6 @@ _ALL: tuple[Experiment, ...] = (
     MixedBatches(
         name="mixed-per-image-50",
         title="permuted MNIST, LeNet-300-100: batches that mix 50 tasks, each image finds its own",
-        source=_PAPER,
         config=_LENET_50,
         per_task=200,
         batch=500,
@@ -132,7 +119,7 @@ _ALL: tuple[Experiment, ...] = (
     MethodsTable(
         name="baselines-permuted",
         title="permuted MNIST, 10 tasks: accuracy, bytes and seconds of every method",
-        source=f"{_PAPER}: online EWC 33.88 %, SI 29.31 % (GNu)",
+        source=f"{PAPER}: online EWC 33.88 %, SI 29.31 % (GNu)",
         config=run_config("permuted-mnist", recipe="dense"),
         images=1000,
     ),
@@ -141,7 +128,7 @@ _ALL: tuple[Experiment, ...] = (
         title=(
             "rotated digits, ResNet-18 with 20 channels, edge-popup (ER, 30 %), 4 tasks of 20 batches: transfer or none"
         ),
-        source=f"{_PAPER}: transfer helps (figure only, SplitCIFAR100)",
+        source=f"{PAPER}: transfer helps (figure only, SplitCIFAR100)",
         config=run_config(
             "rotated-digits", tasks=4, model="resnet-18-20", outputs=10, batches=20, density=0.3, sparsity="er"
         ),

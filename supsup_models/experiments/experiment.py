@@ -6,8 +6,9 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from supsup_models.runs import RunConfig
+from supsup_models.runs import LoadedRun, RunConfig, load_run, train_run
 
+PAPER = "Wortsman et al., Supermasks in Superposition, NeurIPS 2020"
 _QUICK_TASKS, _QUICK_BATCHES = 3, 120
 
 
@@ -51,6 +52,12 @@ class Context:
             parts += [config.mask, config.weights, config.density, config.sparsity]
         parts += ["transfer"] * config.transfer + ["nns"] * (not config.task_identity)
         return self.folder / "runs" / "-".join(str(part) for part in parts if part is not None)
+
+    def trained(self, config: RunConfig) -> LoadedRun:
+        """The run with these arguments, loaded after what it lacks was trained."""
+        folder = self.run_folder(config)
+        train_run(config, folder, data=self.data, download=self.download, device=self.device)
+        return load_run(folder, self.device)
 
 
 @dataclass(frozen=True)
@@ -99,13 +106,15 @@ class Outcome:
 
 @dataclass(frozen=True, kw_only=True)
 class Experiment(ABC):
-    """`name` on the command line, `title` in a sentence, and the `source` of the published figures."""
+    """`name` on the command line, `title` in a sentence, and the `source` of the published figures.
+
+    `config` is of the run that is judged, or that others are made from.
+    """
 
     name: str
     title: str
-    source: str
     config: RunConfig
-    """Of the run that is judged, or that others are made from."""
+    source: str = PAPER
 
     @abstractmethod
     def run(self, context: Context) -> Outcome:

@@ -10,7 +10,6 @@ from maskstore.philox import Role, random_permutation
 from supsup_models.data import checked_images
 from supsup_models.experiments.experiment import Context, Experiment, Figure, Outcome
 from supsup_models.inference import Inference, answer
-from supsup_models.runs import load_run, train_run
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,9 +22,7 @@ class MixedBatches(Experiment):
     def run(self, context: Context) -> Outcome:
         """Task accuracy, and the accuracy of label and task."""
         config = context.config(self.config)
-        folder = context.run_folder(config)
-        train_run(config, folder, data=context.data, download=context.download, device=context.device)
-        run = load_run(folder, context.device)
+        run = context.trained(config)
         images, tasks, labels = [], [], []
         for task in run.stream(context.data, context.download):
             chosen = torch.from_numpy(

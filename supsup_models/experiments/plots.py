@@ -1,29 +1,19 @@
 """One plain line plot."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 
-@dataclass(frozen=True)
-class Curve:
-    """A named line through points (x, y)."""
-
-    name: str
-    points: Sequence[tuple[float, float]]
-
-
-def plot(path: Path, curves: Sequence[Curve], x: str, y: str, title: str) -> None:
-    """Write a PNG of the curves."""
+def plot(path: Path, curves: Mapping[str, Sequence[tuple[float, float]]], x: str, y: str, title: str) -> None:
+    """Write a PNG of curves by name, each a line through its points (x, y)."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 4), layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.add_subplot()
-    for curve in curves:
-        if curve.points:
-            axes.plot(*zip(*curve.points, strict=True), marker="o", label=curve.name)
+    for name, points in curves.items():
+        axes.plot(*zip(*points, strict=True), marker="o", label=name)
     axes.set_xlabel(x)
     axes.set_ylabel(y)
     axes.set_title(title, fontsize=9, wrap=True)

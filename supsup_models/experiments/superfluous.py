@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from supsup_models.experiments.experiment import Context, Experiment, Figure, Outcome
-from supsup_models.experiments.plots import Curve, plot
+from supsup_models.experiments.plots import plot
 from supsup_models.experiments.train_and_judge import Judgement, row, train_and_judge
 from supsup_models.inference import Inference
 
@@ -39,5 +39,5 @@ class SuperfluousOutputs(Experiment):
                         Figure(f"{outputs} outputs, {name}: accuracy", found.accuracy, at_least=given - 0.01)
                     )
         path = context.file(self.name, ".png")
-        plot(path, [Curve(name, points) for name, points in curves.items()], "outputs", "accuracy (GNu)", self.title)
+        plot(path, curves, "outputs", "accuracy (GNu)", self.title)
         return Outcome(tuple(figures), table, (str(path),))

@@ -6,9 +6,10 @@ from typing import Any
 
 from supsup_models.experiments.experiment import Context, Experiment, Figure, Outcome
 from supsup_models.inference import Evaluation, Inference
-from supsup_models.runs import RunConfig, evaluate_run, train_run
+from supsup_models.runs import RunConfig, evaluate_run
 
 _QUICK_LIMIT = 400
+_COLUMNS = ("scenario", "tasks", "accuracy", "interval", "task_accuracy", "seconds_per_inference", "inferences")
 
 
 @dataclass(frozen=True)
@@ -56,11 +57,10 @@ class StreamExperiment(Experiment):
 
 def train_and_judge(context: Context, config: RunConfig, judgements: Sequence[Judgement]) -> dict[str, Evaluation]:
     """Train what the run lacks; the evaluations by name."""
-    folder = context.run_folder(config)
-    train_run(config, folder, data=context.data, download=context.download, device=context.device)
+    context.trained(config)
     return {
         judgement.name: evaluate_run(
-            folder,
+            context.run_folder(config),
             judgement.scenario,
             judgement.inference,
             limit=_limit(context, judgement.limit, config.tasks),
@@ -74,16 +74,7 @@ def train_and_judge(context: Context, config: RunConfig, judgements: Sequence[Ju
 
 def row(name: str, found: Evaluation) -> dict[str, Any]:
     """A table's row for an evaluation."""
-    return {
-        "judged": name,
-        "scenario": found.scenario,
-        "tasks": found.tasks,
-        "accuracy": found.accuracy,
-        "interval": found.interval,
-        "task_accuracy": found.task_accuracy,
-        "seconds_per_inference": found.seconds_per_inference,
-        "inferences": found.inferences,
-    }
+    return {"judged": name, **{column: getattr(found, column) for column in _COLUMNS}}
 
 
 def _limit(context: Context, limit: int | None, tasks: int) -> int | None:

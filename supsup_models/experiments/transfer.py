@@ -5,7 +5,6 @@ from dataclasses import replace
 import numpy as np
 
 from supsup_models.experiments.experiment import Context, Experiment, Figure, Outcome
-from supsup_models.runs import train_run
 
 
 class Transfer(Experiment):
@@ -15,13 +14,11 @@ class Transfer(Experiment):
         """Mean accuracy of either, and a row for each task."""
         accuracies, table = [], []
         for transfer in (False, True):
-            config = replace(context.config(self.config), transfer=transfer)
-            folder = context.run_folder(config)
-            trained = train_run(config, folder, data=context.data, download=context.download, device=context.device)
-            for task in trained.record.tasks:
+            tasks = context.trained(replace(context.config(self.config), transfer=transfer)).record.tasks
+            for task in tasks:
                 row = {name: task[name] for name in ("name", "accuracy", "density", "seconds")}
                 table.append({"transfer": "yes" if transfer else "no", **row})
-            accuracies.append(float(np.mean([task["accuracy"] for task in trained.record.tasks[1:]])))
+            accuracies.append(float(np.mean([task["accuracy"] for task in tasks[1:]])))
         without, with_transfer = accuracies
         figures = (
             Figure("tasks after the first, with transfer: accuracy", with_transfer, at_least=without),

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from maskstore import Mask, MaskSpec
 from supsup_models._names import check
 from supsup_models.errors import NetworkError
-from supsup_models.networks import seeded as random_init
+from supsup_models.networks import seeded
 
 Gate = Literal["normalisation", "output"]
 
@@ -51,7 +51,7 @@ class NeuronMaskedNetwork(nn.Module):
         last = len(self.widths) - 2
         for layer in range(last + 1):
             gain = output_gain if layer == last else 1.0
-            weight = random_init.weights(seed, layer, (self.widths[layer + 1], self.widths[layer]), gain)
+            weight = seeded.weights(seed, layer, (self.widths[layer + 1], self.widths[layer]), gain)
             self.register_buffer(f"weight_{layer}", weight, persistent=False)
 
     def forward(self, images: Tensor, mask: Tensor | Mask) -> Tensor:

@@ -1,21 +1,39 @@
-"""Recovering a task's mask from unlabelled images through an associative memory, and judging what came out."""
+"""Recovering the masks of a stream from unlabelled images through an associative memory, and judging what came out."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from hopfield import BlockMemory, HopfieldNetwork, Memory, Recovery, RecoveryRecipe, Rule, recover
+from hopfield import Memory, Recovery, recover
 from hopfield import patterns as pt
-from hopfield.recovery import Entropy
-from maskstore import MaskMatrix
-from supsup_models.data import Batches
+from hopfield.recovery import Entropy, entropy_gradient
+from maskstore import Mask, MaskMatrix
+from supsup_models._progress import Reporter, Reporting
+from supsup_models.data import Batches, LabelledImages, task_seed, unlabelled_batches
+from supsup_models.hopsupsup.setups import Setup
 from supsup_models.inference import Objective, objectives
-from supsup_models.networks import MaskedNetwork
 
 Forward = Callable[[Tensor, Tensor], Tensor]
 """Logits `(b, outputs)` of images `(b, inputs)` under a flat soft mask `(d,)`."""
+Judge = Callable[[LabelledImages, Mask], float]
+"""Test accuracy of a labelled split under a mask."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """Everything that recovering the masks of one stream takes."""
+
+    setup: Setup
+    forward: Forward
+    masks: MaskMatrix
+    memory: Memory
+    splits: Sequence[LabelledImages]
+    """Test images of each task, in the order of the masks."""
+    accuracy: Judge
+    objective: Objective = field(default_factory=objectives.Entropy)
 
 
 @dataclass(frozen=True)
@@ -23,15 +41,17 @@ class TaskRecovery:
     """One recovery beside the truth; made after the fact, by someone who knows the task."""
 
     task: int
+    recovery: Recovery
     hamming: dict[str, int]
     """Wrong bits by layer."""
-    steps: int
-    """Batches of images used."""
     first_exact: int | None
     """The step from which on every bit was right, counted from 1; None if the end was not exact."""
     overlap_argmax: int
     """The task that a plain look-up names: the stored mask nearest to the entropy's gradient over as many batches."""
-    recovery: Recovery
+    accuracy: float
+    """Test accuracy under the recovered mask."""
+    true_accuracy: float
+    """Test accuracy under the true mask."""
 
     @property
     def exact(self) -> bool:
@@ -39,15 +59,23 @@ class TaskRecovery:
         return not any(self.hamming.values())
 
 
-def memory_per_layer(masks: MaskMatrix, rule: Rule) -> BlockMemory:
-    """A dense memory for each layer of the masks, as the paper has it, without centring."""
-    signs = pt.from_matrix(masks)
-    blocks = []
-    for layer in masks.spec:
-        block = HopfieldNetwork(layer.size, rule, centre=None)
-        block.store(signs[:, layer.flat])
-        blocks.append(block)
-    return BlockMemory(blocks)
+def recover_stream(case: Case, *, seed: int, reporter: Reporting = Reporter) -> list[TaskRecovery]:
+    """Recover the mask of every task from batches of its unlabelled images, then judge it with the labels.
+
+    Recovery is given the memory and batches of images, and nothing else.
+    """
+    start, found = mean_state(case.masks), []
+    with reporter("recovering", len(case.splits)) as report:
+        for index, split in enumerate(case.splits):
+            batches = partial(unlabelled_batches, split, case.setup.batch, seed=task_seed(seed, index))
+            entropy = entropy_on(case.forward, batches(), case.objective)
+            recovery = recover(case.memory, entropy, case.setup.recipe, initial=start)
+            # the same batches again: the look-up sees what recovery saw, no more
+            entropy = entropy_on(case.forward, batches(), case.objective)
+            nearest = nearest_mask(case.masks, entropy, steps=recovery.steps)
+            found.append(judge(case, index, recovery, overlap_argmax=nearest))
+            report.advance()
+    return found
 
 
 def entropy_on(forward: Forward, batches: Batches, objective: Objective = objectives.Entropy()) -> Entropy:
@@ -62,54 +90,34 @@ def entropy_on(forward: Forward, batches: Batches, objective: Objective = object
     return entropy
 
 
-def weight_forward(model: MaskedNetwork) -> Forward:
-    """The forward pass of a weight-masked network under soft masks of all its weights."""
-    return lambda images, mask: model.run_with(images, model.weights * mask)
-
-
 def mean_state(masks: MaskMatrix) -> Tensor:
     """Mean of the stored masks as spins in [-1, 1], `(spec.bits,)`: where recovery starts."""
     return torch.from_numpy(masks.mean()) * 2 - 1
 
 
-def recover_mask(
-    forward: Forward,
-    memory: Memory,
-    batches: Batches,
-    recipe: RecoveryRecipe,
-    *,
-    initial: Tensor | None = None,
-    objective: Objective = objectives.Entropy(),
-) -> Recovery:
-    """Recover a mask from unlabelled images: the memory and the images are all that is looked at."""
-    return recover(memory, entropy_on(forward, batches, objective), recipe, initial=initial)
-
-
-def nearest_mask(
-    forward: Forward, masks: MaskMatrix, batches: Batches, *, steps: int, objective: Objective = objectives.Entropy()
-) -> int:
+def nearest_mask(masks: MaskMatrix, entropy: Entropy, *, steps: int) -> int:
     """What a look-up without a memory says: the mask with the largest `-dH/dalpha` at the mean mask.
 
     The gradient is summed over `steps` batches. The look-up needs the masks themselves; it stands beside recovery as
     the plain alternative.
     """
-    entropy = entropy_on(forward, batches, objective)
-    total = torch.zeros(masks.spec.bits)
+    mean, total = torch.from_numpy(masks.mean()), torch.zeros(masks.spec.bits)
     for _ in range(steps):
-        mean = torch.from_numpy(masks.mean()).requires_grad_()
-        (gradient,) = torch.autograd.grad(entropy(mean), mean)
-        total -= gradient
+        total -= entropy_gradient(entropy, mean)[1]
     return int(masks.dot(total.numpy()).argmax())
 
 
-def judge(task: int, masks: MaskMatrix, found: Recovery, *, overlap_argmax: int) -> TaskRecovery:
+def judge(case: Case, task: int, found: Recovery, *, overlap_argmax: int) -> TaskRecovery:
     """Hold a recovery against the true mask."""
-    truth = torch.from_numpy(masks[task].flat())
-    wrong = pt.to_bits(found.pattern).cpu() != truth
-    hamming = {layer.name: int(wrong[layer.flat].sum()) for layer in masks.spec}
-    first: int | None = None
-    if not bool(wrong.any()):
-        first = len(found.trace.states)
-        while first > 1 and torch.equal(found.trace.states[first - 2], truth):
-            first -= 1
-    return TaskRecovery(task, hamming, found.steps, first, overlap_argmax, found)
+    split, mask = case.splits[task], case.masks[task]
+    bits, truth = pt.to_bits(found.pattern).cpu(), torch.from_numpy(mask.flat())
+    wrong = bits != truth
+    hamming = {layer.name: int(wrong[layer.flat].sum()) for layer in mask.spec}
+    true_accuracy = case.accuracy(split, mask)
+    if any(hamming.values()):
+        accuracy = case.accuracy(split, Mask.from_flat(bits.numpy(), mask.spec))
+        return TaskRecovery(task, found, hamming, None, overlap_argmax, accuracy, true_accuracy)
+    first = len(found.trace.states)
+    while first > 1 and torch.equal(found.trace.states[first - 2], truth):
+        first -= 1
+    return TaskRecovery(task, found, hamming, first, overlap_argmax, true_accuracy, true_accuracy)

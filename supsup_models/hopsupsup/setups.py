@@ -1,10 +1,11 @@
 """What belongs together: a recovery recipe with the network, training, memory and batches that it is used with."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from hopfield import (
+    BlockMemory,
     DenseAssociativeMemory,
     DualMemory,
     Hebbian,
@@ -21,13 +22,9 @@ from hopfield import (
 )
 from hopfield import patterns as pt
 from maskstore import MaskMatrix
-from supsup_models._names import choose
-from supsup_models.data import LabelledImages
+from supsup_models._names import check
 from supsup_models.hopsupsup.network import Gate
-from supsup_models.hopsupsup.recover import Forward, memory_per_layer
-from supsup_models.hopsupsup.stream import Judge
 from supsup_models.hopsupsup.training import NeuronTraining
-from supsup_models.inference import Objective
 
 DENSE_ASSOCIATIVE = "dense-associative"
 RULES: Mapping[str, Rule] = MappingProxyType(
@@ -49,12 +46,17 @@ class Setup:
 
     recipe: RecoveryRecipe
     rule: str
-    """Default memory: a name in `RULES`, or "dense-associative"."""
+    """The memory: a name in `RULES`, or "dense-associative"."""
     batch: int
     step_images: int
     training: NeuronTraining = _PUBLISHED
     gate: Gate = "normalisation"
     output_gain: float = 1.0
+    per_layer: bool = False
+    """Whether a memory with couplings has them within each layer only, as the paper has it."""
+
+    def __post_init__(self) -> None:
+        check("rule", self.rule, (*RULES, DENSE_ASSOCIATIVE))
 
     def steps(self, evaluations: int) -> int:
         """Steps of `step_images` images that so many evaluations make, rounded up."""
@@ -63,7 +65,7 @@ class Setup:
 
 SETUPS: Mapping[str, Setup] = MappingProxyType(
     {
-        "paper": Setup(PaperRecipe(), "storkey", batch=64, step_images=64),
+        "paper": Setup(PaperRecipe(), "storkey", batch=64, step_images=64, per_layer=True),
         # Many annealings on tiny batches, where one on large batches finds 26 of 40 PermutedMNIST masks: where one ends
         # is chance for the most part, and checks on 32 images tell right from wrong. 5120 images at most.
         "mean-field": Setup(
@@ -87,40 +89,26 @@ WEIGHT_SETUPS: Mapping[str, Setup] = MappingProxyType(
 )
 
 
-def neuron_memory(masks: MaskMatrix, rule: str, *, per_layer: bool) -> Memory:
+def neuron_memory(masks: MaskMatrix, setup: Setup) -> Memory:
     """A memory of neuron masks: couplings by layer (the paper's), over all neurons, or the dense associative memory."""
-    if rule == DENSE_ASSOCIATIVE:
+    if setup.rule == DENSE_ASSOCIATIVE:
         return DenseAssociativeMemory(masks)
-    learning = choose("rule", rule, {**RULES, DENSE_ASSOCIATIVE: None})
-    assert learning is not None
-    if per_layer:
-        return memory_per_layer(masks, learning)
+    if setup.per_layer:
+        return memory_per_layer(masks, RULES[setup.rule])
     signs = pt.from_matrix(masks)
-    network = HopfieldNetwork(masks.spec.bits, learning, centre=signs.mean(0))
+    network = HopfieldNetwork(masks.spec.bits, RULES[setup.rule], centre=signs.mean(0))
     network.store(signs)
     return network
 
 
+def memory_per_layer(masks: MaskMatrix, rule: Rule) -> BlockMemory:
+    """A dense memory for each layer of the masks, as the paper has it, without centring."""
+    memory = BlockMemory([HopfieldNetwork(layer.size, rule, centre=None) for layer in masks.spec])
+    memory.store(pt.from_matrix(masks))
+    return memory
+
+
 def weight_memory(masks: MaskMatrix, rule: str) -> Memory:
     """A memory of weight masks, which are too long for couplings: the dual form, or the dense associative memory."""
-    duals: dict[str, Callable[[], Memory]] = {
-        name: lambda name=name: DualMemory(masks, RULES[name])  # type: ignore[misc]
-        for name in ("hebbian", "storkey", "pseudo-inverse")
-    }
-    memories = {**duals, DENSE_ASSOCIATIVE: lambda: DenseAssociativeMemory(masks)}
-    return choose("rule for weight masks", rule, memories)()
-
-
-@dataclass(frozen=True)
-class Case:
-    """Everything that recovering the masks of one stream takes."""
-
-    recipe: str
-    setup: Setup
-    forward: Forward
-    masks: MaskMatrix
-    memory: Memory
-    splits: Sequence[LabelledImages]
-    """Test images of each task, in the order of the masks."""
-    accuracy: Judge
-    objective: Objective
+    check("rule for weight masks", rule, ("hebbian", "storkey", "pseudo-inverse", DENSE_ASSOCIATIVE))
+    return DenseAssociativeMemory(masks) if rule == DENSE_ASSOCIATIVE else DualMemory(masks, RULES[rule])

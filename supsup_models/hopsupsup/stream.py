@@ -1,30 +1,20 @@
-"""HopSupSup over a stream of tasks: train neuron masks, recover each from its unlabelled test images, judge it."""
+"""The neuron masks of a stream: trained task after task, and put together with what recovering them takes."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 
 import torch
 from torch import Tensor
 
-from hopfield import Memory, RecoveryRecipe
-from hopfield import patterns as pt
-from maskstore import Mask, MaskMatrix
+from maskstore import MaskMatrix
 from supsup_models._progress import Reporter, Reporting
-from supsup_models.data import LabelledImages, Task, task_seed, unlabelled_batches
+from supsup_models.data import LabelledImages, Task, TaskStream, task_seed
 from supsup_models.hopsupsup.network import NeuronMaskedNetwork
-from supsup_models.hopsupsup.recover import (
-    Forward,
-    TaskRecovery,
-    judge,
-    mean_state,
-    nearest_mask,
-    recover_mask,
-)
-from supsup_models.hopsupsup.training import NeuronTraining, train_neuron_mask
-from supsup_models.inference import Objective, objectives
-
-Judge = Callable[[LabelledImages, Mask], float]
-"""Test accuracy of a labelled split under a mask."""
+from supsup_models.hopsupsup.recover import Case
+from supsup_models.hopsupsup.setups import Setup, neuron_memory
+from supsup_models.hopsupsup.training import NeuronTraining, accuracy, train_neuron_mask
+from supsup_models.inference import make_objective
 
 
 @dataclass(frozen=True)
@@ -59,58 +49,24 @@ def train_stream(
     seed: int,
     reporter: Reporting = Reporter,
 ) -> MaskMatrix:
-    """A neuron mask for every task, named "task-0", "task-1", ..."""
+    """A neuron mask for every task, under its name: "task-0", "task-1", ..."""
     masks = MaskMatrix(model.spec)
     with reporter("training", len(tasks)) as report:
-        for index in range(len(tasks)):
-            task = tasks[index]
+        for index, task in enumerate(tasks):
             split = Relabelled(task.train, task.global_labels)
-            masks.append(f"task-{index}", train_neuron_mask(model, split, settings, seed=task_seed(seed, index)))
+            masks.append(task.name, train_neuron_mask(model, split, settings, seed=task_seed(seed, index)))
             report.advance()
     return masks
 
 
-@dataclass(frozen=True)
-class StreamRecovery:
-    """Every task's recovery, and the accuracies beside it."""
-
-    tasks: tuple[TaskRecovery, ...]
-    accuracy: tuple[float, ...]
-    """Test accuracy under each recovered mask."""
-    true_accuracy: tuple[float, ...]
-    """Test accuracy under each true mask."""
-
-
-def recover_stream(
-    forward: Forward,
-    masks: MaskMatrix,
-    memory: Memory,
-    splits: Sequence[LabelledImages],
-    recipe: RecoveryRecipe,
-    *,
-    batch: int,
-    seed: int,
-    accuracy: Judge,
-    objective: Objective = objectives.Entropy(),
-    reporter: Reporting = Reporter,
-) -> StreamRecovery:
-    """Recover the mask of every task from batches of its unlabelled images, then judge it with the labels.
-
-    `splits` are the tasks' test images in the order of the masks; recovery is given batches of images and nothing else.
-    """
-    found, under_found, under_true = [], [], []
-    start = mean_state(masks)
-    with reporter("recovering", len(splits)) as report:
-        for index, split in enumerate(splits):
-            images = unlabelled_batches(split, batch, seed=task_seed(seed, index))
-            recovery = recover_mask(forward, memory, images, recipe, initial=start, objective=objective)
-            # the same batches again: the look-up sees what recovery saw, no more
-            images = unlabelled_batches(split, batch, seed=task_seed(seed, index))
-            plain = nearest_mask(forward, masks, images, steps=recovery.steps, objective=objective)
-            judged = judge(index, masks, recovery, overlap_argmax=plain)
-            found.append(judged)
-            under_true.append(accuracy(split, masks[index]))
-            given = Mask.from_flat(pt.to_bits(recovery.pattern).cpu().numpy(), masks.spec)
-            under_found.append(under_true[-1] if judged.exact else accuracy(split, given))
-            report.advance()
-    return StreamRecovery(tuple(found), tuple(under_found), tuple(under_true))
+def neuron_case(
+    setup: Setup, stream: TaskStream, width: int, *, seed: int, objective: str = "H", reporter: Reporting = Reporter
+) -> Case:
+    """Train the stream's masks on a network with two hidden layers of `width` neurons, and store them in a memory."""
+    outputs = 1 + max(label for task in stream for label in task.global_labels)
+    cost = make_objective(objective, classes=outputs, outputs=outputs)
+    widths = (stream.inputs, width, width, outputs)
+    model = NeuronMaskedNetwork(widths, seed=seed, output_gain=setup.output_gain, gate=setup.gate)
+    masks = train_stream(model, stream, setup.training, seed=seed, reporter=reporter)
+    splits = [Relabelled(task.test, task.global_labels) for task in stream]
+    return Case(setup, model, masks, neuron_memory(masks, setup), splits, partial(accuracy, model), cost)

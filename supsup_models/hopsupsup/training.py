@@ -34,17 +34,14 @@ def train_neuron_mask(
     total = settings.batches or len(labels) // settings.batch
     scores = torch.zeros(model.spec.bits, requires_grad=True)
     optimiser = torch.optim.SGD([scores], lr=settings.rate, momentum=settings.momentum)
-    epoch, order, position = 0, torch.empty(0, dtype=torch.int64), 0
     for step in range(total):
-        if position + settings.batch > len(order):
+        epoch, place = divmod(step, max(1, len(labels) // settings.batch))
+        if place == 0:
             order = torch.from_numpy(random_permutation(seed, Role.BATCH_ORDER, len(labels), stream=epoch))
-            epoch, position = epoch + 1, 0
-        chosen = order[position : position + settings.batch]
-        position += len(chosen)
+        chosen = order[place * settings.batch :][: settings.batch]
         if settings.cosine:
-            optimiser.param_groups[0]["lr"] = (
-                settings.rate * 0.5 * (1 + torch.cos(torch.tensor(torch.pi * step / total)))
-            )
+            angle = torch.tensor(torch.pi * step / total)
+            optimiser.param_groups[0]["lr"] = settings.rate * 0.5 * (1 + torch.cos(angle))
         images = torch.as_tensor(split.images(chosen), dtype=torch.float32)
         loss = F.cross_entropy(model(images, threshold(scores)), labels[chosen])
         optimiser.zero_grad()
@@ -62,10 +59,9 @@ def accuracy(model: NeuronMaskedNetwork, split: LabelledImages, mask: Mask | Ten
     """
     labels = torch.as_tensor(split.labels, dtype=torch.int64)
     order = torch.from_numpy(random_permutation(0, Role.SAMPLE, len(labels)))
-    flat = torch.from_numpy(mask.flat()).to(torch.float32) if isinstance(mask, Mask) else mask
     right = 0
     pieces = max(1, len(labels) // batch)
     for chosen in torch.tensor_split(order, pieces):  # nearly equal pieces, so that no batch is tiny
-        logits = model(torch.as_tensor(split.images(chosen), dtype=torch.float32), flat)
+        logits = model(torch.as_tensor(split.images(chosen), dtype=torch.float32), mask)
         right += int((logits.argmax(1) == labels[chosen]).sum())
     return right / len(labels)

@@ -1,7 +1,6 @@
 from . import objectives as objectives
 from .calibration import Calibration as Calibration
 from .calibration import refused as refused
-from .infer import METHODS as METHODS
 from .infer import Guess as Guess
 from .infer import Guesses as Guesses
 from .infer import TaskInference as TaskInference
@@ -13,7 +12,6 @@ from .labelling import mask_accuracy as mask_accuracy
 from .objectives import OBJECTIVES as OBJECTIVES
 from .objectives import Entropy as Entropy
 from .objectives import Objective as Objective
-from .objectives import entropy as entropy
 from .objectives import make_objective as make_objective
 from .objectives import preference as preference
 from .sampling import EvaluatedTask as EvaluatedTask

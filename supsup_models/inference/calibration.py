@@ -26,8 +26,7 @@ from maskstore.files import read_json, typed, write_json
 from maskstore.philox import Role, random_uint32
 from supsup_models.errors import InferenceError, RunError
 from supsup_models.inference.labelling import NO_EXTRAS, run_each
-from supsup_models.inference.objectives import entropy
-from supsup_models.networks import MaskedModel, TaskExtras
+from supsup_models.networks import MaskedModel, TaskExtras, entropy
 
 LEVEL = 0.01  # of known tasks' images, refused by default
 _VALUES = 128  # kept of each mask: enough to tell p = 0.01

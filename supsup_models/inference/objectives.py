@@ -14,12 +14,7 @@ from torch import Tensor
 
 from supsup_models._names import check
 from supsup_models.errors import InferenceError
-
-
-def entropy(logits: Tensor) -> Tensor:
-    """Entropy of the softmax over the last dimension, in nats: `(..., outputs)` -> `(...)`."""
-    log_p = torch.log_softmax(logits, dim=-1)
-    return -(log_p.exp() * log_p).sum(dim=-1)
+from supsup_models.networks import entropy
 
 
 class Objective(ABC):

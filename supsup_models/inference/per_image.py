@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from maskstore import MaskMatrix
@@ -55,7 +56,6 @@ class UnpackedLayer:
     """W_l * M_l^i for one (i, l) at a time, in buffers that are reused: valid until the next call."""
 
     def __init__(self, model: MaskedNetwork, matrix: MaskMatrix) -> None:
-        self._layers = model.layers
         self._packed = matrix.interleaved
         self._spec = matrix.spec.layers
         self._weights = model.layer_weights(model.weights)
@@ -63,7 +63,7 @@ class UnpackedLayer:
 
     def linear(self, mask: int) -> LayerFunction:
         """The layers' outputs under one mask, for `MaskedNetwork.run`."""
-        return lambda index, activation: self._layers[index].apply(activation, self(mask, index))
+        return lambda index, activation: F.linear(activation, self(mask, index))
 
     def __call__(self, mask: int, layer: int) -> Tensor:
         spec, buffer = self._spec[layer], self._buffers[layer]
@@ -79,7 +79,7 @@ class Mixture:
     """
 
     def __init__(self, model: MaskedNetwork, unpacked: UnpackedLayer, alpha: Tensor) -> None:
-        self.layers = model.layers
+        self.layers = model.spec.layers
         self._unpacked = unpacked
         used = alpha != 0
         self.images_of = [
@@ -105,13 +105,13 @@ class _MixtureFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, activation: Tensor, mixture: Mixture, index: int) -> Tensor:
         ctx.mixture, ctx.index, layer = mixture, index, mixture.layers[index]
-        return mixture.total(index, activation, lambda a, w, share: layer.apply(a, w).mul_(share), layer.shape[0])
+        return mixture.total(index, activation, lambda a, w, share: F.linear(a, w).mul_(share), layer.shape[0])
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
         mixture, index, layer = ctx.mixture, ctx.index, ctx.mixture.layers[ctx.index]
         # the share is taken of the smaller side, the layer's outputs, here as in `forward`
-        result = mixture.total(index, gradients[0], lambda d, w, share: layer.transposed(d * share, w), layer.shape[1])
+        result = mixture.total(index, gradients[0], lambda d, w, share: (d * share) @ w, layer.shape[1])
         return result, None, None
 
 
@@ -164,7 +164,7 @@ def image_derivatives(
         total = result.new_zeros(len(images))
         for index, at in enumerate(traced):
             activation, delta = (at.activation, at.delta) if everyone else (at.activation[images], at.delta[images])
-            output = model.layers[index].apply(activation, unpacked(mask, index))
+            output = F.linear(activation, unpacked(mask, index))
             total += (delta * output).flatten(1).sum(dim=1)
         result[images, mask] = total
     return result

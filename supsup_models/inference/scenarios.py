@@ -26,8 +26,9 @@ from torch import Tensor
 from maskstore import MaskMatrix
 from supsup_models._names import check
 from supsup_models.errors import InferenceError
-from supsup_models.inference.infer import infer_each, infer_task
+from supsup_models.inference.infer import METHODS, infer_each, infer_task
 from supsup_models.inference.labelling import NO_EXTRAS, classify, labels_of
+from supsup_models.inference.objectives import OBJECTIVES
 from supsup_models.inference.sampling import EvaluatedTask, chunks, group_sizes, sampled, wilson
 from supsup_models.networks import MaskedModel, TaskExtras
 
@@ -44,6 +45,10 @@ class Inference:
         images: How many consecutive test images of one task share an inference. Images that are left at the end of a
             task make a smaller group; a single one joins the group before it.
 
+    Raises:
+        UnknownNameError: There is no such method or objective.
+        InferenceError: There is less than one image.
+
     Examples:
         >>> from supsup_models import Inference
         >>> Inference("binary", images=16)
@@ -53,6 +58,13 @@ class Inference:
     method: str = "one-shot"
     objective: str | None = None
     images: int = 1
+
+    def __post_init__(self) -> None:
+        check("inference method", self.method, METHODS)
+        if self.objective is not None:
+            check("objective", self.objective, OBJECTIVES)
+        if self.images < 1:
+            raise InferenceError(f"inference: expected at least 1 image, found {self.images}")
 
 
 @dataclass(frozen=True)
@@ -153,9 +165,9 @@ def evaluate(
             exhaustive inference and to classify once the task is known, but not under a superposition.
 
     Raises:
-        UnknownNameError: There is no such scenario, method or objective.
+        UnknownNameError: There is no such scenario.
         TaskNotFoundError: A task has no mask.
-        InferenceError: There are no tasks, or the group size or the limit is too small.
+        InferenceError: There are no tasks, the limit is too small, or the objective is G and no output is superfluous.
 
     Source:
         Wortsman et al. 2020, "Supermasks in Superposition", table 1.
@@ -174,11 +186,8 @@ def evaluate(
         (20, 1.0, True)
     """
     check("scenario", scenario, SCENARIOS)
-    if inference.images < 1 or (limit is not None and limit < len(tasks)):
-        raise InferenceError(
-            f"evaluation: expected at least 1 image an inference and a limit of at least {len(tasks)}, one a task, "
-            f"found {inference.images} images and limit {limit}"
-        )
+    if limit is not None and limit < len(tasks):
+        raise InferenceError(f"evaluation: expected a limit of at least {len(tasks)}, one a task, found {limit}")
     if not len(tasks):
         raise InferenceError("evaluation: expected at least one task, found none")
     rows = None if scenario == "NNs" else [matrix.index(task.name) for task in tasks]

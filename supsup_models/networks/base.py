@@ -12,6 +12,7 @@ from maskstore import Mask, MaskSpec
 from maskstore.masks import bits
 from maskstore.priors import Prior
 from supsup_models.errors import DeviceError, NetworkError, ShapeError
+from supsup_models.networks import seeded
 
 AnyMask = Mask | Mapping[str, Tensor] | None
 Extras = Mapping[str, Any] | None
@@ -100,9 +101,13 @@ class MaskedModel(nn.Module, ABC):
         """Logits `(b, outputs)` under given effective weights, flat `(spec.bits,)`."""
         return self.run_layers(images, self.layer_weights(flat_weights), extras)
 
-    @abstractmethod
     def initial_scores(self, task: int) -> Tensor:
-        """Scores that training of task number `task` starts from, flat `(spec.bits,)`, on the network's device."""
+        """Scores that training of task number `task` starts from, flat `(spec.bits,)`, on the network's device.
+
+        Drawn from the seed and the task's number, unless a network says otherwise.
+        """
+        drawn = [seeded.initial_scores(self.seed, i, layer.shape, task) for i, layer in enumerate(self.spec)]
+        return torch.cat([scores.reshape(-1) for scores in drawn]).to(self.weights)
 
     @abstractmethod
     def subnet(self, scores: Tensor) -> Tensor:
@@ -116,9 +121,12 @@ class MaskedModel(nn.Module, ABC):
     def bank_meta(self) -> dict[str, Any]:
         """What a bank of this network's masks says of it: `MaskBank.create(path, model.spec, meta=...)`."""
 
-    @abstractmethod
     def mean_scores(self, mean: Tensor, scale: Tensor) -> Tensor:
-        """Scores that stand for a mean mask in [0, 1], at most `scale` large: flat `(spec.bits,)` each."""
+        """Scores that stand for a mean mask in [0, 1], at most `scale` large: flat `(spec.bits,)` each.
+
+        Above zero where more than half of the masks are set, unless a network says otherwise.
+        """
+        return (2.0 * mean - 1.0).mul_(scale)
 
     def effective_weights(self, scores: Tensor) -> Tensor:
         """W times the mask that scores choose, flat `(spec.bits,)`, with a gradient straight through to the scores."""
@@ -162,6 +170,12 @@ class MaskedModel(nn.Module, ABC):
         """NetworkError unless the network knows what an image and a class are."""
         if not self.inputs:
             raise NetworkError("network: expected one converted with image_shape, so that it takes images, found none")
+
+
+def entropy(logits: Tensor) -> Tensor:
+    """Entropy of the softmax over the last dimension, in nats: `(..., outputs)` -> `(...)`."""
+    log_p = torch.log_softmax(logits, dim=-1)
+    return -(log_p.exp() * log_p).sum(dim=-1)
 
 
 def check_gain(weight_gain: float) -> None:

@@ -5,6 +5,7 @@ from math import sqrt
 from typing import Any, Self
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from maskstore import MaskSpec
@@ -12,7 +13,7 @@ from maskstore.bank import MaskSource
 from maskstore.priors import SeededScores
 from supsup_models._names import choose
 from supsup_models.errors import NetworkError, ShapeError, SparsityError
-from supsup_models.networks import seeded as random_init
+from supsup_models.networks import seeded
 from supsup_models.networks.base import AnyMask, Extras, MaskedModel, check_gain
 from supsup_models.networks.mlp import ARCHITECTURES, LayerFunction, MultilayerPerceptron
 from supsup_models.networks.score_masks import keep_largest, threshold
@@ -88,14 +89,11 @@ class MaskedNetwork(MaskedModel):
         self.inputs, self.outputs, self.classes = inputs, outputs, classes
         self.seed = seed
         self.weight_gain = weight_gain
-        self.layers = arch.layers(inputs, outputs)
-        self.spec = MaskSpec({layer.name: layer.shape for layer in self.layers})
-        gains = [weight_gain] * len(self.layers)
+        self.spec = MaskSpec(arch.shapes(inputs, outputs))
+        gains = [weight_gain] * len(self.spec)
         if densities is not None:
-            if len(densities) != len(self.layers):
-                raise NetworkError(
-                    f"network {arch.name}: expected {len(self.layers)} densities, found {len(densities)}"
-                )
+            if len(densities) != len(self.spec):
+                raise NetworkError(f"network {arch.name}: expected {len(self.spec)} densities, found {len(densities)}")
             for layer, density in zip(self.spec, densities, strict=True):
                 check_density(f"density of {layer.name}", density)
                 if density * layer.size < 0.5:  # the weights are scaled to a density that the mask could not have
@@ -106,7 +104,7 @@ class MaskedNetwork(MaskedModel):
             self.densities = tuple(float(density) for density in densities)
             self.kept = tuple(map(kept_weights, (layer.size for layer in self.spec), self.densities))
             gains = [weight_gain / sqrt(density) for density in self.densities]
-        flat = [random_init.weights(seed, i, layer.shape, gains[i]) for i, layer in enumerate(self.layers)]
+        flat = [seeded.weights(seed, i, layer.shape, gains[i]) for i, layer in enumerate(self.spec)]
         # Not persistent: a state dict holds nothing, because the seed gives everything back.
         self.register_buffer("weights", torch.cat([weight.reshape(-1) for weight in flat]), persistent=False)
 
@@ -159,20 +157,11 @@ class MaskedNetwork(MaskedModel):
         densities = {} if self.densities is None else {"densities": list(self.densities)}
         return {"model": self.architecture.name, **named, **densities, "seed": self.seed}
 
-    def initial_scores(self, task: int) -> Tensor:
-        """Scores that training of task number `task` starts from, flat `(spec.bits,)`, on the network's device."""
-        scores = [random_init.initial_scores(self.seed, l, layer.shape, task) for l, layer in enumerate(self.layers)]  # noqa: E741
-        return torch.cat([score.reshape(-1) for score in scores]).to(self.weights)
-
     def subnet(self, scores: Tensor) -> Tensor:
         """Threshold masks, `[s >= 0]`; with densities, the largest scores of each layer."""
         if self.densities is None:
             return threshold(scores)
         return keep_largest(scores, tuple(layer.flat for layer in self.spec), self.kept)
-
-    def mean_scores(self, mean: Tensor, scale: Tensor) -> Tensor:
-        """Weights in more than half of the masks start above the threshold."""
-        return (2.0 * mean - 1.0).mul_(scale)
 
     def prior(self, task: int) -> SeededScores:
         """Weights and scores both come from the seed."""
@@ -188,7 +177,7 @@ class MaskedNetwork(MaskedModel):
         """Logits `(b, outputs)` under given effective weights, one tensor a layer. ShapeError for any extras."""
         if extras:
             raise ShapeError(f"extras: expected none for a network without statistics, found {sorted(extras)[:4]}")
-        return self.run(images, lambda index, activation: self.layers[index].apply(activation, weights[index]))
+        return self.run(images, lambda index, activation: F.linear(activation, weights[index]))
 
     def forward(self, images: Tensor, mask: AnyMask = None) -> Tensor:
         """Logits `(b, outputs)` of images `(b, inputs)` under a packed `Mask`, a dict of bool tensors, or no mask.

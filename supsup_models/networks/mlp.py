@@ -11,11 +11,11 @@ from itertools import pairwise
 from types import MappingProxyType
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
 LayerFunction = Callable[[int, Tensor], Tensor]
-"""Gives layer l's linear output for its input: `linear(l, activation)`."""
+"""Gives layer l's linear output for its input: `linear(l, activation)`. It brings the effective weights itself, W times
+some mask. The output is linear in them, on which all inference in superposition rests."""
 
 
 def run_perceptron(images: Tensor, linear: LayerFunction, layers: int) -> Tensor:
@@ -65,25 +65,6 @@ def perceptron_backward(
 
 
 @dataclass(frozen=True)
-class LinearLayer:
-    """A linear layer without bias. It holds no weights: each caller brings its effective weight, W times some mask.
-
-    `shape` is `(out, in)`.
-    """
-
-    name: str
-    shape: tuple[int, int]
-
-    def apply(self, activation: Tensor, weight: Tensor) -> Tensor:
-        """`(b, in)`, `(out, in)` -> `(b, out)`; linear in the weight, on which all inference in superposition rests."""
-        return F.linear(activation, weight)
-
-    def transposed(self, delta: Tensor, weight: Tensor) -> Tensor:
-        """Gradient of the input given the gradient `delta` of the output: `(b, out)`, `(out, in)` -> `(b, in)`."""
-        return delta @ weight
-
-
-@dataclass(frozen=True)
 class MultilayerPerceptron:
     """An architecture: linear layers without bias, ReLU between them. It holds no weights.
 
@@ -104,20 +85,16 @@ class MultilayerPerceptron:
     name: str
     hidden: tuple[int, ...]
 
-    def layers(self, inputs: int, outputs: int) -> tuple[LinearLayer, ...]:
-        """The layers for images of `inputs` values and `outputs` logits: fc1, fc2, ..."""
-        sizes = pairwise((inputs, *self.hidden, outputs))
-        return tuple(LinearLayer(f"fc{number}", (to, of)) for number, (of, to) in enumerate(sizes, start=1))
-
     def shapes(self, inputs: int, outputs: int) -> dict[str, tuple[int, ...]]:
-        """Each layer's shape `(out, in)` by name."""
-        return {layer.name: layer.shape for layer in self.layers(inputs, outputs)}
+        """Each layer's shape `(out, in)` by name, fc1, fc2, ..., for images of `inputs` values and `outputs` logits."""
+        sizes = pairwise((inputs, *self.hidden, outputs))
+        return {f"fc{number}": (to, of) for number, (of, to) in enumerate(sizes, start=1)}
 
     def module(self, inputs: int, outputs: int) -> nn.Sequential:
         """The same as a plain module, with layers named alike, to be converted for other masks or weights."""
         parts: list[tuple[str, nn.Module]] = []
-        for layer in self.layers(inputs, outputs):
-            parts += [(layer.name, nn.Linear(layer.shape[1], layer.shape[0], bias=False))]
+        for name, (to, of) in self.shapes(inputs, outputs).items():
+            parts += [(name, nn.Linear(of, to, bias=False))]
             parts += [(f"relu{len(parts) // 2 + 1}", nn.ReLU())]
         return nn.Sequential(OrderedDict(parts[:-1]))
 
@@ -126,13 +103,8 @@ class MultilayerPerceptron:
         return run_perceptron(images, linear, len(self.hidden) + 1)
 
 
+_HIDDEN = {"lenet-300-100": (300, 100), "fc-1024-1024": (1024, 1024)}
 ARCHITECTURES: Mapping[str, MultilayerPerceptron] = MappingProxyType(
-    {
-        architecture.name: architecture
-        for architecture in (
-            MultilayerPerceptron("lenet-300-100", (300, 100)),
-            MultilayerPerceptron("fc-1024-1024", (1024, 1024)),
-        )
-    }
+    {name: MultilayerPerceptron(name, hidden) for name, hidden in _HIDDEN.items()}
 )
 """The fully connected networks of the MNIST experiments (Wortsman et al. 2020), by name."""

@@ -7,18 +7,19 @@ by the parameters of this report's network. Rows of another "stream" (their own,
 counted.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
-from maskstore.files import read_json
+from maskstore.files import read_json, typed
 from supsup_models.errors import ReportError
 from supsup_models.report import wording
 from supsup_models.report.facts import RunFacts, read_run
 from supsup_models.report.wording import finite, fraction
 from supsup_models.runs import record_path
 
+T = TypeVar("T")
 _MOST_BYTES = 64 << 20  # a table of results is small; anything above is another kind of file
 
 
@@ -55,17 +56,14 @@ def read_comparisons(paths: Sequence[Path], facts: RunFacts) -> Compared:
     )
 
 
-def read_object(path: Path, what: str) -> Mapping[str, Any]:
-    """A file's JSON object; ReportError with `what` was expected otherwise."""
+def read_object(path: Path, what: str, make: Callable[[Mapping[str, Any]], T]) -> T:
+    """What `make` makes of a file's JSON object, as in `read_json`; ReportError with `what` was expected otherwise."""
     try:
         if path.stat().st_size > _MOST_BYTES:
             raise ReportError(f"{path}: expected {what}, found a file of {path.stat().st_size} bytes")
-        content: Any = read_json(path, what, lambda content: content, ReportError)
+        return read_json(path, what, lambda content: make(typed(Mapping[str, Any], content, "file")), ReportError)
     except FileNotFoundError:
         raise ReportError(f"{path}: expected {what}, found no such file") from None
-    if not isinstance(content, Mapping):
-        raise ReportError(f"{path}: expected {what}, found {type(content).__name__}")
-    return content
 
 
 def _of_run(folder: Path, facts: RunFacts) -> Compared:
@@ -82,7 +80,7 @@ def _of_run(folder: Path, facts: RunFacts) -> Compared:
 
 def _of_file(path: Path, facts: RunFacts) -> Compared:
     what = 'results with a list of "rows" (or "table")'
-    content = read_object(path, what)
+    content = read_object(path, what, dict)
     rows = content.get("rows", content.get("table"))
     if rows is None and content and all(isinstance(row, Mapping) for row in content.values()):
         rows = [{"method": row.get("title", name), **row.get("config", {}), **row} for name, row in content.items()]

@@ -12,12 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskstore import Mask, MaskBank, MaskSpec
+from maskstore import MaskBank, MaskSpec
 from maskstore.bank import Account, account
 from maskstore.codecs import Zstd, encode_mask, size_of
-from maskstore.masks import bits
 from maskstore.priors import Uniform
 from supsup_models.errors import RunError
+from supsup_models.networks import mask_densities
 from supsup_models.report.wording import finite, fraction
 from supsup_models.runs import RunRecord, bank_path
 
@@ -140,14 +140,10 @@ def _measure(bank: MaskBank, sample: set[int]) -> tuple[NDArray[np.float64], int
     rows: list[list[float]] = []
     packed = 0
     for number, (_, mask) in enumerate(bank.masks()):
-        rows.append(_layer_densities(mask))
+        rows.append(list(mask_densities(mask).values()))
         if number in sample:
             packed += size_of(encode_mask(Zstd(_ZSTD_LEVEL), mask, Uniform())[1])
     return np.array(rows, dtype=np.float64).reshape(len(rows), len(bank.spec)), packed
-
-
-def _layer_densities(mask: Mask) -> list[float]:
-    return [bits.popcount(mask.words[layer.packed]) / layer.size if layer.size else 0.0 for layer in mask.spec]
 
 
 def _sample(masks: int, spec: MaskSpec) -> set[int]:

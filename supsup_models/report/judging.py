@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from supsup_models._names import check
 from supsup_models._progress import Reporter, Reporting
 from supsup_models.errors import DataFormatError, DataNotFoundError, RunError
-from supsup_models.inference import METHODS, OBJECTIVES, EvaluatedTask, Inference, answer, evaluate, sampled
-from supsup_models.report.judged import Judged, NoData, Step, TaskJudged
+from supsup_models.inference import EvaluatedTask, Evaluation, Inference, answer, evaluate, sampled
+from supsup_models.report.judged import Judged, NoData
 from supsup_models.runs import LoadedRun, load_run
 
 DEFAULT_LIMIT = 1000  # inferences at each number of tasks: a 95 % interval of ±3 points at most
@@ -33,11 +32,8 @@ def judge_run(
 
     Where no `data` folder is named and the data set is in none of the usual places, the answer is NoData. A folder
     that is named must hold it: DataNotFoundError, DataFormatError or RunError (another data set) otherwise.
-    InferenceError for a limit of less than one inference a task, UnknownNameError for other methods and objectives.
+    InferenceError for a limit of less than one inference a task.
     """
-    check("inference method", inference.method, METHODS)
-    if inference.objective is not None:
-        check("objective", inference.objective, OBJECTIVES)
     run = load_run(folder, device)
     try:
         stream = run.stream(data)
@@ -63,16 +59,17 @@ def _judge(
     matrix = run.matrix.select([task.name for task in tasks]) if identity else run.matrix
     scenario = "GNu" if identity else "NNs"
     counts = _counts(len(tasks)) if identity else [len(tasks)]
-    steps = list[Step]()
+    steps = list[Evaluation]()
     with reporter("judging", sum(counts) + len(tasks)) as report:
-        if note := run.objective_note(inference.method, inference.objective):
+        if note := run.objective_note(inference):
             report.line(note)
         for number, count in enumerate(counts):
             known = matrix.select(range(count)) if identity else matrix
-            found = evaluate(
-                run.model, known, tasks[:count], scenario, inference, limit=limit, seed=seed, extras=run.extras
+            steps.append(
+                evaluate(
+                    run.model, known, tasks[:count], scenario, inference, limit=limit, seed=seed, extras=run.extras
+                )
             )
-            steps.append(Step(count, found.accuracy, found.task_accuracy, found.interval))
             report.at(sum(counts[: number + 1]))
         confusion = np.zeros((len(tasks), len(matrix)), dtype=np.int64)
         for number, (task, rows) in enumerate(zip(tasks, sampled(tasks, inference.images, limit, seed), strict=True)):
@@ -80,14 +77,7 @@ def _judge(
             named = answer(run.model, matrix, images, inference, run.extras)[0]
             confusion[number] = np.bincount(named, minlength=len(matrix))
             report.at(sum(counts) + number + 1)
-    return Judged(
-        scenario,
-        inference,
-        tuple(steps),
-        tuple(TaskJudged(each.task, each.accuracy, each.task_accuracy) for each in found.per_task),
-        matrix.names,
-        confusion,
-    )
+    return Judged(inference, tuple(steps), matrix.names, confusion)
 
 
 def _counts(tasks: int) -> list[int]:

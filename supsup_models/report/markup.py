@@ -40,12 +40,7 @@ def element(tag: str, /, *content: Content, **attributes: str | float | None) ->
     )
     if tag in _VOID:
         return Markup(f"<{tag}{given}>{_BREAKS.get(tag, '')}")
-    return Markup(f"<{tag}{given}>{join(*content).text}</{tag}>{_BREAKS.get(tag, '')}")
-
-
-def join(*content: Content) -> Markup:
-    """Pieces one after another."""
-    return Markup("".join(_rendered(piece) for piece in content))
+    return Markup(f"<{tag}{given}>{_rendered(content)}</{tag}>{_BREAKS.get(tag, '')}")
 
 
 def printable(text: str) -> str:

@@ -5,23 +5,13 @@ from dataclasses import dataclass
 from importlib.resources import files
 
 import maskstore
-from supsup_models.report import wording
+from supsup_models.report import sections, wording
 from supsup_models.report.compare import Compared
 from supsup_models.report.facts import RunFacts
 from supsup_models.report.judged import Judged, NoData
-from supsup_models.report.markup import Content, Markup, element
+from supsup_models.report.markup import Markup, element
 from supsup_models.report.recovery import Recovered
 from supsup_models.report.section import Section, code, name
-from supsup_models.report.sections import (
-    accuracy_section,
-    commands_section,
-    configuration_section,
-    confusion_section,
-    density_section,
-    pareto_section,
-    recovery_section,
-    storage_section,
-)
 
 GENERATOR = "supsup report"
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
@@ -45,18 +35,18 @@ def render(
     """The page of a run. The same arguments give the same bytes."""
     images = judged if isinstance(judged, Judged) else None
     figures = (
-        accuracy_section(facts, images),
-        storage_section(facts),
-        pareto_section(facts, images, compared),
-        confusion_section(facts, judged),
-        recovery_section(facts, recovered),
-        density_section(facts),
+        sections.accuracy_section(facts, images),
+        sections.storage_section(facts),
+        sections.pareto_section(facts, images, compared),
+        sections.confusion_section(facts, judged),
+        sections.recovery_section(facts, recovered),
+        sections.density_section(facts),
     )
-    sections = (*figures, configuration_section(facts), commands_section(facts))
+    all_sections = (*figures, sections.configuration_section(facts), sections.commands_section(facts))
     body = (
         _header(facts, images),
-        _navigation(sections),
-        element("main", [each.render() for each in sections]),
+        _navigation(all_sections),
+        element("main", [each.render() for each in all_sections]),
         _footer(),
     )
     page = element("html", _head(facts), element("body", *body), lang="en")
@@ -117,9 +107,9 @@ def _tiles(facts: RunFacts, judged: Judged | None) -> Iterable[Markup]:
     if facts.task_identity:
         yield _tile("accuracy (GG)", wording.percent(facts.accuracy), "task given, mean over tasks")
     if judged is not None:
-        where = "task inferred" if judged.scenario == "GNu" else "no task known"
+        where = "task inferred" if judged.last.scenario == "GNu" else "no task known"
         note = f"{where}, {wording.count(judged.confusion.sum())} images sampled"
-        yield _tile(f"accuracy ({judged.scenario})", wording.percent(judged.last.accuracy, 1), note)
+        yield _tile(f"accuracy ({judged.last.scenario})", wording.percent(judged.last.accuracy, 1), note)
     noun = "tasks" if facts.task_identity else "masks"
     note = "the whole stream" if facts.finished else f"of {wording.plural(planned, 'task')}"
     yield _tile(noun, wording.count(len(facts.tasks)), note)
@@ -137,8 +127,8 @@ def _tile(title: str, figure: str, note: str) -> Markup:
     )
 
 
-def _navigation(sections: Sequence[Section]) -> Markup:
-    links: list[Content] = [element("a", each.heading, href=f"#{each.name}-heading") for each in sections]
+def _navigation(listed: Sequence[Section]) -> Markup:
+    links = [element("a", each.heading, href=f"#{each.name}-heading") for each in listed]
     return element("nav", links, aria_label="Sections")
 
 

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from math import ceil, floor, log1p, log10
 from typing import Literal
 
-from supsup_models.report.markup import Content, Markup, element, join
+from supsup_models.report.markup import Content, Markup, element
 
 Scale = Literal["linear", "log", "log1p"]
 Point = tuple[float, float]
+_SHORTEST = 1e-3  # axis of fractions
 
 
 @dataclass(frozen=True)
@@ -34,29 +35,18 @@ class Axis:
 _SCALES: dict[Scale, Callable[[float], float]] = {"linear": float, "log": log10, "log1p": log1p}
 
 
-def linear_axis(
-    values: Iterable[float],
-    label: Callable[[float, int], str],
-    *,
-    least: float | None = None,
-    most: float | None = None,
-    room: float = 0.08,
-    marks: int = 5,
-    span: float = 1e-3,
-) -> Axis:
-    """An axis over all values, at least `span` long, with `room` of its length left on both sides.
+def fraction_axis(values: Iterable[float], *, room: float = 0.08, marks: int = 5) -> Axis:
+    """An axis in per cent over all fractions, with `room` of its length left on both sides, within 0 and 1.
 
-    It stays within `least` and `most`. About `marks` values are marked, in steps of 1, 2 or 5 times a power of ten;
-    `label` gets a value and the decimals that the step needs.
+    About `marks` values are marked, in steps of 1, 2 or 5 times a power of ten.
     """
     known = list(values)
     low, high = min(known), max(known)
-    wanting = max(0.0, span - (high - low)) / 2
+    wanting = max(0.0, _SHORTEST - (high - low)) / 2
     low, high = low - wanting, high + wanting
     around = room * (high - low)
-    low = low - around if least is None else max(low - around, least)
-    high = high + around if most is None else min(high + around, most)
-    return Axis(low, high, _marked(low, high, _round_step((high - low) / marks), label))
+    low, high = max(low - around, 0.0), min(high + around, 1.0)
+    return Axis(low, high, _marked(low, high, _round_step((high - low) / marks), _percent_label))
 
 
 def count_axis(last: int) -> Axis:
@@ -73,7 +63,7 @@ def whole_marks(first: int, last: int, marks: int = 5) -> tuple[tuple[float, str
     return _marked(first, last, step, lambda value, _: f"{value:g}")
 
 
-def log_axis(values: Iterable[float], label: Callable[[float], str]) -> Axis:
+def log_axis(values: Iterable[float]) -> Axis:
     """A logarithmic axis from below the least to above the greatest of positive values, with up to eight marks."""
     known = list(values)
     low, high = min(known) / 1.35, max(known) * 1.35
@@ -86,7 +76,7 @@ def log_axis(values: Iterable[float], label: Callable[[float], str]) -> Axis:
     ticks = next((choice for choice in choices if len(choice) <= 8), choices[-1])
     if len(ticks) < 2:  # a short axis: these have a mark within any factor of 1.35 squared
         ticks = marked((1, 1.5, 2.5, 4, 6))
-    return Axis(low, high, tuple((tick, label(tick)) for tick in ticks), "log")
+    return Axis(low, high, tuple((tick, f"{tick:g}") for tick in ticks), "log")
 
 
 def log1p_axis(most: float, label: Callable[[float], str]) -> Axis:
@@ -148,18 +138,18 @@ def label_at(
     return element("text", text, x=across, y=up, dx=_number(dx), dy=_number(dy), class_=class_)
 
 
-def rule(x: Axis, value: float, text: str, class_: str = "rule") -> Markup:
+def rule(x: Axis, value: float, text: str) -> list[Markup]:
     """An upright line at a value of the x axis, with its name at the top."""
     at = _percent(x.place(value))
-    line = element("line", element("title", text), x1=at, x2=at, y1="0", y2="100%", class_=class_)
+    line = element("line", element("title", text), x1=at, x2=at, y1="0", y2="100%", class_="rule")
     shift, look = (-6, "tick end") if x.place(value) > 60 else (6, "tick")
-    return join(line, element("text", text, x=at, y="0", dx=shift, dy="10", class_=look))
+    return [line, element("text", text, x=at, y="0", dx=shift, dy="10", class_=look)]
 
 
-def spread(x: Axis, y: Axis, at: float, low: float, high: float, class_: str = "spread") -> Markup:
+def spread(x: Axis, y: Axis, at: float, low: float, high: float) -> Markup:
     """An upright bar from `low` to `high`."""
     (across, lower), (_, upper) = (_place(x, y, (at, end)) for end in (low, high))
-    return element("line", x1=across, x2=across, y1=lower, y2=upper, class_=class_)
+    return element("line", x1=across, x2=across, y1=lower, y2=upper, class_="spread")
 
 
 def legend(*entries: tuple[str, Content]) -> Markup:
@@ -169,11 +159,6 @@ def legend(*entries: tuple[str, Content]) -> Markup:
         [element("li", element("span", class_=f"key {class_}"), element("span", name)) for class_, name in entries],
         class_="legend",
     )
-
-
-def percent_label(value: float, decimals: int) -> str:
-    """A fraction as a mark on an axis."""
-    return f"{100 * value:.{max(0, decimals - 2)}f}\u202f%"
 
 
 def _marked(low: float, high: float, step: float, label: Callable[[float, int], str]) -> tuple[tuple[float, str], ...]:
@@ -190,6 +175,10 @@ def _round_step(step: float) -> float:
 
 def _place(x: Axis, y: Axis, point: Point) -> tuple[str, str]:
     return _percent(x.place(point[0])), _percent(100 - y.place(point[1]))
+
+
+def _percent_label(value: float, decimals: int) -> str:
+    return f"{100 * value:.{max(0, decimals - 2)}f}\u202f%"
 
 
 def _percent(value: float) -> str:

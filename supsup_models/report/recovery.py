@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from supsup_models.errors import ReportError
+from maskstore.files import typed
 from supsup_models.report.compare import read_object
 from supsup_models.report.wording import fraction
 
@@ -45,35 +45,33 @@ class Recovered:
 
 def read_recovery(path: Path) -> Recovered:
     """Read a file that `supsup recover --json` wrote; ReportError for any other."""
-    what = "what `supsup recover --json` writes"
-    content = read_object(path, what)
-    try:
-        tasks = tuple(_task(each) for each in content["per_task"])
-        if not tasks:
-            raise ValueError("no task")
-        layers = tuple(tasks[0].by_layer)
-        if any(tuple(task.by_layer) != layers for task in tasks):
-            raise ValueError("expected the same layers in every task, found others")
-        return Recovered(
-            str(content["recipe"]),
-            str(content["memory"]),
-            tasks,
-            layers,
-            int(content["overlap_argmax"]),
-            fraction(content["accuracy"]),
-            fraction(content["true_accuracy"]),
-        )
-    except (KeyError, TypeError, ValueError, IndexError, AttributeError) as error:
-        found = f"no {error}" if isinstance(error, KeyError) else str(error) or "something else"
-        raise ReportError(f"{path}: expected {what}, found {found}") from error
+    return read_object(path, "what `supsup recover --json` writes", _recovered)
+
+
+def _recovered(content: Mapping[str, Any]) -> Recovered:
+    tasks = tuple(_task(each) for each in content["per_task"])
+    if not tasks:
+        raise ValueError("no task")
+    layers = tuple(tasks[0].by_layer)
+    if any(tuple(task.by_layer) != layers for task in tasks):
+        raise ValueError("expected the same layers in every task, found others")
+    return Recovered(
+        str(content["recipe"]),
+        str(content["memory"]),
+        tasks,
+        layers,
+        typed(int, content["overlap_argmax"], "overlap_argmax"),
+        fraction(content["accuracy"]),
+        fraction(content["true_accuracy"]),
+    )
 
 
 def _task(content: Mapping[str, Any]) -> RecoveredTask:
-    answer = content["hamming"]
-    by_layer = {str(layer): (*steps, answer[layer]) for layer, steps in content["hamming_by_step"].items()}
-    lengths = {len(steps) - 1 for steps in by_layer.values()}
-    if len(lengths) != 1 or lengths == {0}:
-        raise ValueError(f"expected as many steps in every layer, at least one, found {sorted(lengths)}")
-    if any(type(bits) is not int or bits < 0 for steps in by_layer.values() for bits in steps):
+    answer = typed(Mapping[str, int], content["hamming"], "hamming")
+    steps = typed(Mapping[str, tuple[int, ...]], content["hamming_by_step"], "hamming_by_step")
+    by_layer = {layer: (*curve, answer[layer]) for layer, curve in steps.items()}
+    if len({len(curve) for curve in by_layer.values()}) != 1:
+        raise ValueError("expected as many steps in every layer, found others")
+    if any(bits < 0 for curve in by_layer.values() for bits in curve):
         raise ValueError("expected counts of wrong bits, found others")
-    return RecoveredTask(int(content["task"]), bool(content["exact"]), by_layer)
+    return RecoveredTask(typed(int, content["task"], "task"), bool(content["exact"]), by_layer)

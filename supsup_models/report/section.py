@@ -46,15 +46,10 @@ def table(caption: str, headings: Sequence[str], rows: Iterable[Sequence[Content
     """A table, folded away unless said otherwise. The first column holds names, the others figures."""
     head = element("tr", [element("th", heading, scope="col") for heading in headings])
     body = [
-        element("tr", element("th", name_if_text(row[0]), scope="row"), [element("td", cell) for cell in row[1:]])
-        for row in rows
+        element("tr", element("th", element("bdi", first), scope="row"), [element("td", cell) for cell in others])
+        for first, *others in rows
     ]
     whole = element("table", element("caption", caption), element("thead", head), element("tbody", body))
     # a table wider than the page scrolls by itself, for which a keyboard needs to reach it
     scrolled = element("div", whole, class_="scroll", tabindex="0", role="region", aria_label=caption)
     return element("details", element("summary", caption), scrolled) if folded else scrolled
-
-
-def name_if_text(cell: Content) -> Content:
-    """Names set apart; markup as it is."""
-    return name(cell) if isinstance(cell, str) else cell

@@ -45,7 +45,7 @@ class Report:
             "tasks": len(self.facts.tasks),
             "accuracy": self.facts.accuracy,
             "bits_per_parameter": self.facts.bits_per_parameter,
-            "scenario": judged.scenario if judged else None,
+            "scenario": judged.last.scenario if judged else None,
             "inferred_accuracy": judged.last.accuracy if judged else None,
             "task_accuracy": judged.last.task_accuracy if judged else None,
             "figures": list(self.page.drawn),

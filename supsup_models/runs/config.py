@@ -5,8 +5,8 @@ from typing import Any, cast
 
 import torch
 
+import maskstore.torch
 from maskstore import MaskBank
-from maskstore import torch as packed
 from supsup_models._names import check, choose
 from supsup_models.data import stream_length
 from supsup_models.errors import DeviceError, NetworkError, RunError, UnknownNameError
@@ -24,7 +24,6 @@ from supsup_models.runs.record import RunConfig, RunRecord
 from supsup_models.training import DEFAULT, DENSE, EDGE_POPUP, RECIPES, Recipe
 
 DEVICES = ("auto", "cpu", "cuda")
-DEFAULT_MODEL = "lenet-300-100"
 _SEEDED = tuple(name for name in WEIGHT_INITS if name != "keep")  # a command has no trained network to keep
 
 
@@ -32,7 +31,7 @@ def run_config(
     stream: str,
     *,
     tasks: int | None = None,
-    model: str = DEFAULT_MODEL,
+    model: str = "lenet-300-100",
     outputs: int = 100,
     batches: int = 1000,
     recipe: str | None = None,
@@ -157,7 +156,7 @@ def run_recipe(config: RunConfig) -> Recipe:
 def pick_device(name: str) -> torch.device:
     """The device of one of `DEVICES`; DeviceError for "cuda" where there is none, UnknownNameError for other names."""
     check("device", name, DEVICES)
-    return packed.pick_device(name, DeviceError)
+    return maskstore.torch.pick_device(name, DeviceError)
 
 
 def make_network(record: RunRecord, device: torch.device) -> MaskedModel:

@@ -5,7 +5,7 @@ from pathlib import Path
 from supsup_models._names import check
 from supsup_models._progress import Reporter, Reporting
 from supsup_models.errors import RunError
-from supsup_models.inference import METHODS, OBJECTIVES, SCENARIOS, Evaluation, Inference, evaluate
+from supsup_models.inference import SCENARIOS, Evaluation, Inference, evaluate
 from supsup_models.runs.load import load_run
 
 
@@ -33,7 +33,7 @@ def evaluate_run(
         reporter: Makes what shows progress.
 
     Raises:
-        UnknownNameError: No such scenario, method or objective.
+        UnknownNameError: No such scenario.
         RunError: A folder without a finished task, or a run for another scenario.
 
     Examples:
@@ -48,9 +48,6 @@ def evaluate_run(
         (2, True)
     """
     check("scenario", scenario, SCENARIOS)
-    check("inference method", inference.method, METHODS)
-    if inference.objective is not None:
-        check("objective", inference.objective, OBJECTIVES)
     run = load_run(folder, device)
     stream = run.stream(data, download)
     if run.record.config.task_identity != (scenario != "NNs"):
@@ -58,7 +55,7 @@ def evaluate_run(
         raise RunError(f"{folder}: expected a run trained for scenario {scenario}, found one {trained} task identity")
     tasks = run.tasks(stream)
     with reporter("evaluating", len(tasks)) as report:
-        if scenario != "GG" and (note := run.objective_note(inference.method, inference.objective)):
+        if scenario != "GG" and (note := run.objective_note(inference)):
             report.line(note)
         return evaluate(
             run.model,

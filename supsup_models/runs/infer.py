@@ -10,10 +10,9 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from supsup_models._names import check
 from supsup_models.data import checked_images
 from supsup_models.errors import ShapeError
-from supsup_models.inference import METHODS, OBJECTIVES, Calibration, TaskInference, classify, labels_of, refused
+from supsup_models.inference import Calibration, Inference, TaskInference, classify, labels_of, refused
 from supsup_models.runs.load import load_run
 from supsup_models.runs.record import RunRecord, calibration_path
 
@@ -79,14 +78,12 @@ def infer_images(
         >>> found.answers[0].task
         'task-1'
     """
-    check("inference method", method, METHODS)
-    if objective is not None:
-        check("objective", objective, OBJECTIVES)
+    way = Inference(method, objective)
     run = load_run(folder, device)
     pixels, normalisation = normalised(read_images(images, run.record), run.record)
     checked = checked_images(pixels, run.model)
     calibration = Calibration.read(path) if (path := calibration_path(folder)).exists() else None
-    notes = [] if (note := run.objective_note(method, objective)) is None else [note]
+    notes = [] if (note := run.objective_note(way)) is None else [note]
     if calibration is not None and not calibration.covers(run.matrix.names):  # more tasks than it was made for
         calibration = None
         notes.append(
@@ -136,10 +133,7 @@ def _load(file: Path) -> Any:
         return np.load(file, allow_pickle=False)
     except FileNotFoundError:
         raise ShapeError(f"{file}: expected a .npy file of images, found no file") from None
-    except (
-        *(OSError, EOFError, BadZipFile),
-        *(SyntaxError, TokenError, TypeError, ValueError, OverflowError),
-    ) as error:
+    except (OSError, EOFError, BadZipFile, SyntaxError, TokenError, TypeError, ValueError, OverflowError) as error:
         raise ShapeError(f"{file}: expected a .npy file of images, found something else ({error})") from None
 
 

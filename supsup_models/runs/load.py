@@ -1,11 +1,12 @@
 """A finished run, loaded for use: its network, its masks and its stream."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from maskstore import MaskBank, MaskMatrix
 from supsup_models.data import Task, TaskStream, open_stream
 from supsup_models.errors import RunError
+from supsup_models.inference import Inference
 from supsup_models.networks import ARCHITECTURES, MaskedModel, MaskedNetwork, TaskExtras
 from supsup_models.runs.config import make_network, pick_device, task_extras
 from supsup_models.runs.record import RunRecord, bank_path
@@ -18,7 +19,7 @@ class LoadedRun:
     record: RunRecord
     model: MaskedModel
     matrix: MaskMatrix
-    extras: TaskExtras = field(default_factory=dict)
+    extras: TaskExtras
 
     @property
     def masked_network(self) -> MaskedNetwork:
@@ -45,12 +46,13 @@ class LoadedRun:
             raise RunError(f"stream {stream.name}: expected tasks with a mask in the run, found {', '.join(names[:4])}")
         return tasks
 
-    def objective_note(self, method: str, objective: str | None) -> str | None:
+    def objective_note(self, inference: Inference) -> str | None:
         """A line for the person where tasks are looked for by an objective that the masks were not trained for.
 
         Under a superposition the entropy says little about sparse masks; single masks can be told by either objective.
         """
-        if self.model.objective != "G" or objective != "H" or method == "exhaustive":
+        method = inference.method
+        if self.model.objective != "G" or inference.objective != "H" or method == "exhaustive":
             return None
         return f"objective H: this run's masks were trained for G; by H {method} finds few tasks, exhaustive finds them"
 

@@ -94,8 +94,7 @@ class NetworkSizes:
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready, without what does not apply."""
-        known = {name: value for name, value in asdict(self).items() if value is not None}
-        return {name: list(value) if isinstance(value, tuple) else value for name, value in known.items()}
+        return {name: value for name, value in asdict(self).items() if value is not None}
 
 
 @dataclass(frozen=True)
@@ -162,10 +161,9 @@ class RunRecord:
             raise RunError(f"{bank.path}: expected masks of {model.spec!r}, found {bank.spec!r}")
         expected = self.bank_meta(model)
         # what only the bank says counts as well: masks of densities are of other weights than those without
-        said = [name for name in _OPTIONAL if name in bank.meta and name not in expected]
         wrong = [
             f"{name} {bank.meta.get(name)!r} (not {expected.get(name)!r})"
-            for name in (*expected, *said)
+            for name in dict.fromkeys((*expected, *_OPTIONAL))
             if bank.meta.get(name) != expected.get(name)
         ]
         if wrong:

@@ -1,35 +1,25 @@
 """Every task's mask from unlabelled images, by an associative memory: neuron masks, or the weight masks of a run."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
-
-from maskstore import Mask
 from supsup_models._names import check, choose
 from supsup_models._progress import Reporter, Reporting
-from supsup_models.data import LabelledImages, open_stream
+from supsup_models.data import open_stream
 from supsup_models.errors import InferenceError, RunError
 from supsup_models.hopsupsup import (
-    DENSE_ASSOCIATIVE,
-    RULES,
     SETUPS,
     WEIGHT_SETUPS,
     Case,
-    NeuronMaskedNetwork,
-    Relabelled,
-    accuracy,
     check_plot,
     hamming_by_step,
-    neuron_memory,
+    neuron_case,
     plot_recoveries,
     recover_stream,
-    train_stream,
-    weight_forward,
     weight_memory,
 )
-from supsup_models.inference import OBJECTIVES, make_objective
+from supsup_models.inference import OBJECTIVES, make_objective, mask_accuracy
 from supsup_models.runs.load import load_run
 
 
@@ -89,34 +79,27 @@ def recover_run(
     if plot:
         check_plot(plot)
     if run:
-        case = _weight_case(run, tasks, rule, recipe or "mean-field", objective, data)
+        how = recipe or "mean-field"
+        case = _weight_case(run, tasks, rule, how, objective, data)
     else:
-        names = (stream or "split-mnist", recipe or "search", objective or "H")
-        case = _neuron_case(*names, tasks, width or 2048, rule, seed, data, reporter)
-    result = recover_stream(
-        case.forward,
-        case.masks,
-        case.memory,
-        case.splits,
-        case.setup.recipe,
-        batch=case.setup.batch,
-        seed=seed,
-        accuracy=case.accuracy,
-        reporter=reporter,
-        objective=case.objective,
-    )
+        how = recipe or "search"
+        setup = choose("recipe", how, SETUPS)
+        setup = replace(setup, rule=rule or setup.rule)
+        opened = open_stream(stream or "split-mnist", tasks=tasks, seed=seed, data=data)
+        case = neuron_case(setup, opened, width or 2048, seed=seed, objective=objective or "H", reporter=reporter)
+    found = recover_stream(case, seed=seed, reporter=reporter)
     if plot:
-        plot_recoveries(result.tasks, case.masks, plot)
-    count = len(result.tasks)
+        plot_recoveries(found, case.masks, plot)
+    count = len(found)
     return {
         "tasks": count,
-        "exact": sum(task.exact for task in result.tasks),
-        "steps": max(case.setup.steps(task.steps) for task in result.tasks),
-        "hamming": sum(sum(task.hamming.values()) for task in result.tasks) / count,
-        "accuracy": sum(result.accuracy) / count,
-        "true_accuracy": sum(result.true_accuracy) / count,
-        "overlap_argmax": sum(task.overlap_argmax == task.task for task in result.tasks),
-        "recipe": case.recipe,
+        "exact": sum(task.exact for task in found),
+        "steps": max(case.setup.steps(task.recovery.steps) for task in found),
+        "hamming": sum(sum(task.hamming.values()) for task in found) / count,
+        "accuracy": sum(task.accuracy for task in found) / count,
+        "true_accuracy": sum(task.true_accuracy for task in found) / count,
+        "overlap_argmax": sum(task.overlap_argmax == task.task for task in found),
+        "recipe": how,
         "memory": repr(case.memory),
         "step_images": case.setup.step_images,
         "memory_bytes": case.memory.nbytes,
@@ -125,49 +108,18 @@ def recover_run(
             {
                 "task": task.task,
                 "exact": task.exact,
-                "evaluations": task.steps,
+                "evaluations": task.recovery.steps,
                 "first_exact": task.first_exact,
                 "hamming": task.hamming,
                 "hamming_by_step": hamming_by_step(task, case.masks),
-                "accuracy": of_task,
+                "accuracy": task.accuracy,
                 "overlap_argmax": task.overlap_argmax,
                 "converged": task.recovery.converged,
                 "confidence": task.recovery.confidence,
             }
-            for task, of_task in zip(result.tasks, result.accuracy, strict=True)
+            for task in found
         ],
     }
-
-
-def _neuron_case(
-    stream: str,
-    recipe: str,
-    objective: str,
-    tasks: int | None,
-    width: int,
-    rule: str | None,
-    seed: int,
-    data: Path | None,
-    reporter: Reporting,
-) -> Case:
-    setup = choose("recipe", recipe, SETUPS)
-    check("rule", rule or setup.rule, (*RULES, DENSE_ASSOCIATIVE))
-    opened = open_stream(stream, tasks=tasks, seed=seed, data=data)
-    outputs = 1 + max(label for task in opened for label in task.global_labels)
-    cost = make_objective(objective, classes=outputs, outputs=outputs)
-    widths = (opened.inputs, width, width, outputs)
-    model = NeuronMaskedNetwork(widths, seed=seed, output_gain=setup.output_gain, gate=setup.gate)
-    masks = train_stream(model, opened, setup.training, seed=seed, reporter=reporter)
-    return Case(
-        recipe,
-        setup,
-        model,
-        masks,
-        neuron_memory(masks, rule or setup.rule, per_layer=recipe == "paper"),
-        [Relabelled(task.test, task.global_labels) for task in opened],
-        lambda split, mask: accuracy(model, split, mask),
-        cost,
-    )
 
 
 def _weight_case(
@@ -181,18 +133,12 @@ def _weight_case(
     if count > len(loaded.matrix):
         raise RunError(f"{run}: expected at most its {len(loaded.matrix)} finished tasks, found `tasks={count}`")
 
-    def judged(split: LabelledImages, mask: Mask) -> float:
-        with torch.no_grad():
-            logits: Tensor = model(split.images(slice(None)), mask)
-        return float((logits[:, : model.classes].argmax(1) == split.labels).float().mean())
-
     return Case(
-        recipe,
         setup,
-        weight_forward(model),
+        lambda images, mask: model.run_with(images, model.weights * mask),
         loaded.matrix,
         weight_memory(loaded.matrix, rule or setup.rule),
         [opened[index].test for index in range(count)],
-        judged,
+        lambda split, mask: mask_accuracy(model, mask, split),
         make_objective(objective or model.objective, classes=model.classes, outputs=model.outputs),
     )

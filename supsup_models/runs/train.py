@@ -142,7 +142,6 @@ def _train(
         assert isinstance(model, MaskedNetwork)  # `run_config` says so to whoever asks for another
         with _open_bank(folder, model, record) as bank:
             return Trained(*train_without_identity(model, stream, recipe, record, folder, bank, reporter))
-    new_tasks = 0
     with _open_bank(folder, model, record) as bank, reporter("training", len(stream)) as report:
         finished = _finished(bank, record)
         replace(record, tasks=tuple(finished)).write(folder)
@@ -156,17 +155,16 @@ def _train(
         for task, trained in zip(missing, results, strict=True):
             figures = _keep(model, task, trained, bank)
             finished.append(_figures(task.name, figures, _densities(trained.mask)))
-            new_tasks += 1
             replace(record, tasks=tuple(finished)).write(folder)
             report.line(
                 f"{task.name} ({len(finished)} of {len(stream)}): "
                 f"accuracy {figures['accuracy']:.4f}, trained in {figures['seconds']:.1f} s"
             )
-        if new_tasks or not _is_calibrated(folder, bank):
+        if missing or not _is_calibrated(folder, bank):
             own = ((task.name, task.test.images(slice(0, _CALIBRATION_IMAGES)).to(model.weights)) for task in stream)
             calibration = Calibration.fit(model, bank.matrix(), own, task_extras(bank, model))
             calibration.write(calibration_path(folder))
-    return Trained(replace(record, tasks=tuple(finished)), new_tasks)
+    return Trained(replace(record, tasks=tuple(finished)), len(missing))
 
 
 def _results(

@@ -2,13 +2,13 @@
 
 import json
 from dataclasses import asdict, dataclass, field, replace
-from math import isfinite, prod
+from math import prod
 from pathlib import Path
 from typing import Any, Self
 
 import torch
 
-from maskstore.files import read_json, write_json
+from maskstore.files import read_json, typed, write_json
 from supsup_models._progress import Reporting
 from supsup_models.data import TaskStream
 from supsup_models.errors import NetworkError, RunError
@@ -94,7 +94,10 @@ class Trials:
                 for name, value in made_by.items()
                 if content["made_by"][name] != value
             ]
-            return others, {density: bits for density, bits in content["trials"] if _is_trial(density, bits)}
+            trials = dict(typed(tuple[tuple[float, ...], ...], content["trials"], "trials"))
+            if not all(0 < density <= 1 and bits > 0 for density, bits in trials.items()):
+                raise ValueError("expected densities in (0, 1] and positive bits, found others")
+            return others, trials
 
         what = "trials of a search for a density"
         others, bits = read_json(path, what, read, lambda text: RunError(f"{text}; delete it to search anew"))
@@ -120,10 +123,3 @@ def _made_by(record: RunRecord) -> dict[str, Any]:
     del config["tasks"], config["target_bits"], stream["tasks"]  # the first task is the same however many follow
     made_by = {**config, "data": stream, "versions": dict(record.versions), "device": record.device}
     return dict(json.loads(json.dumps(made_by)))  # as it reads back
-
-
-def _is_trial(density: Any, bits: Any) -> bool:
-    """True; ValueError for numbers that no search has tried or found."""
-    if type(density) is not float or type(bits) is not float or not (0 < density <= 1 and bits > 0 and isfinite(bits)):
-        raise ValueError(f"a trial of density {density!r:.40} with {bits!r:.40} bits")
-    return True

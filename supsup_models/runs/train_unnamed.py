@@ -15,10 +15,10 @@ from torch import Tensor
 from maskstore import MaskBank
 from maskstore.priors import SeededScores
 from supsup_models._progress import Reporting
-from supsup_models.continual import AllocationConfig, IdentityFreeLearner, KnownMask, PutAway
+from supsup_models.continual import IdentityFreeLearner, KnownMask, PutAway
 from supsup_models.data import TaskStream, batch_order
 from supsup_models.networks import MaskedNetwork
-from supsup_models.runs.record import RunRecord
+from supsup_models.runs.record import RunConfig, RunRecord
 from supsup_models.training import Recipe
 
 
@@ -30,11 +30,10 @@ def train_without_identity(
     folder: Path,
     bank: MaskBank,
     reporter: Reporting,
-    config: AllocationConfig = AllocationConfig(),
 ) -> tuple[RunRecord, int]:
     """Learn the stream, task after task, from where `bank` stopped; returns the record and the number of new masks."""
     total = len(stream) * record.config.batches
-    known, start, allocated = known_masks(bank)
+    known, start, allocated = _known_masks(bank)
     pending: list[str] = []  # names to drop; they go with the next mask that is kept, so that the bank has no half step
 
     def on_put_away(change: PutAway) -> None:
@@ -44,11 +43,9 @@ def train_without_identity(
             pending.clear()
         replace(record, tasks=_figures(bank)).write(folder)
 
-    learner = IdentityFreeLearner(
-        model, recipe, config, known=known, batch=start, allocated=allocated, on_put_away=on_put_away
-    )
+    learner = IdentityFreeLearner(model, recipe, known=known, batch=start, allocated=allocated, on_put_away=on_put_away)
     with reporter("training", total) as report:
-        for images, labels in batches(stream, record.config, recipe.batch_size, start):
+        for images, labels in _batches(stream, record.config, recipe.batch_size, start):
             before = learner.allocated
             learner.observe(images.to(model.device), labels.to(model.device))
             if learner.allocated > before:
@@ -64,7 +61,7 @@ def train_without_identity(
     return record, len(set(bank) - set(known))
 
 
-def batches(stream: TaskStream, config: Any, batch_size: int, start: int) -> Iterator[tuple[Tensor, Tensor]]:
+def _batches(stream: TaskStream, config: RunConfig, batch_size: int, start: int) -> Iterator[tuple[Tensor, Tensor]]:
     """Images and labels of the stream's batches from number `start`: `config.batches` of each task, one after another.
 
     This is the only place that knows where a task ends; what it gives does not say so.
@@ -81,7 +78,7 @@ def batches(stream: TaskStream, config: Any, batch_size: int, start: int) -> Ite
             yield data.images(rows), data.labels[rows]
 
 
-def known_masks(bank: MaskBank) -> tuple[dict[str, KnownMask], int, int]:
+def _known_masks(bank: MaskBank) -> tuple[dict[str, KnownMask], int, int]:
     """The masks of a run in the order they were put away, the batch it stopped at, and how many it had allocated."""
     infos = sorted(bank.infos(), key=lambda info: (info.meta["put_away_at"], info.meta["number"]))
     known = {

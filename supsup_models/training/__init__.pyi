@@ -1,3 +1,4 @@
+from . import steps as steps
 from .many import train_many as train_many
 from .recipes import DEFAULT as DEFAULT
 from .recipes import DENSE as DENSE

@@ -29,12 +29,11 @@ _MOST_STACKED = 64  # beyond this a GPU is busy anyway
 
 Together = Literal["cores", "stacked"]
 """How tasks share a machine: a core each, or stacked in one batched product."""
-TOGETHER: tuple[Together, ...] = get_args(Together)
 
 
 def tasks_at_once(model: MaskedNetwork, batch_size: int, together: Together) -> int:
     """T, from free memory: half of it may be taken by scores and activations. At least 1."""
-    activations = batch_size * (model.inputs + sum(layer.shape[0] for layer in model.layers))
+    activations = batch_size * (model.inputs + sum(layer.shape[0] for layer in model.spec))
     needed = 4 * (_FLOATS_A_SCORE * model.spec.bits + 4 * activations)
     free = torch.cuda.mem_get_info(model.device)[0] if model.device.type == "cuda" else _free_memory()
     wanted = _MOST_STACKED if together == "stacked" else os.cpu_count() or 1
@@ -92,7 +91,7 @@ def train_many(
     can_stack = recipe.sparse is None and fastest(model, recipe) != "autograd" and stepping in (None, "fused")
     if together is None:
         together = "stacked" if model.device.type == "cuda" and can_stack else "cores"
-    check("together", together, TOGETHER)
+    check("together", together, get_args(Together))
     if together == "stacked" and not can_stack:
         raise NetworkError(
             f"stacked training: expected RMSProp, threshold masks and no stepping but fused, found recipe "

@@ -106,7 +106,8 @@ def upward(house: House) -> list[str]:
 
 
 def insides(house: House) -> list[str]:
-    """Rule 3: from outside a folder only what its face lists is imported; the top modules of a package are public.
+    """Rule 3: from outside a folder only what its face lists is imported, folders in it included; the top modules of a
+    package are public.
 
     The inside of a folder can change without a look at the rest of the library.
     """
@@ -117,6 +118,8 @@ def insides(house: House) -> list[str]:
             target = house.target(item)
             if target is None:
                 continue
+            for closed in _closed_folders(house, folder, house.folder_of(target)):
+                found.append(f"{module}:{item.line} imports from {closed}, which its own folder does not list")
             name = target.rpartition(".")[2]
             parent = target.rpartition(".")[0] if target not in house.folders else ""
             if parent in ("", *PACKAGES) or folder == parent or folder.startswith(parent + "."):
@@ -131,6 +134,17 @@ def insides(house: House) -> list[str]:
             elif item.name != name or name not in house.face(parent):
                 found.append(f"{module}:{item.line} imports {target}, an inside of {parent}")
     return found
+
+
+def _closed_folders(house: House, folder: str, target: str) -> list[str]:
+    """The folders around `target` that those around them do not list, and that `folder` does not share."""
+    parts = target.split(".")
+    inner = [(".".join(parts[:depth]), parts[depth]) for depth in range(2, len(parts))]
+    return [
+        f"{outer}.{name}"
+        for outer, name in inner
+        if not f"{folder}.".startswith(f"{outer}.") and name not in house.face(outer)
+    ]
 
 
 def misplaced(house: House) -> list[str]:
@@ -149,8 +163,8 @@ def misplaced(house: House) -> list[str]:
             if package == "llvmlite" and not under(module, LLVMLITE):
                 found.append(f"{module}:{item.line} imports llvmlite")
             allowed = under(module, TORCH) or (item.lazy and under(module, TORCH_IN_FUNCTIONS))
-            if package == "torch" and not allowed:
-                found.append(f"{module}:{item.line} imports torch")
+            if (package == "torch" or under(house.target(item) or "", TORCH)) and not allowed:
+                found.append(f"{module}:{item.line} imports torch, itself or through a package that needs it")
             if item.module == COMPUTED:
                 found.append(f"{module}:{item.line} imports a module whose name is computed")
     return found

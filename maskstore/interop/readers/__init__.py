@@ -2,4 +2,4 @@
 
 from maskstore.interop.readers.torch_files import StoredArray, StoredDtype
 
-__all__ = ["StoredArray", "StoredDtype", "arrays", "supsup", "torch_files"]
+__all__ = ["StoredArray", "StoredDtype", "named_arrays", "supsup", "torch_files"]

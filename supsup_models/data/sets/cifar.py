@@ -9,13 +9,14 @@ import hashlib
 import pickle
 from io import BytesIO
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from maskstore.errors import ForeignFileError, one_line
 from maskstore.interop.readers import StoredArray, StoredDtype
+from supsup_models.data.sets.data_set import DataSet, LabelledPixels
 from supsup_models.data.sets.find import describe_places, search_places
 from supsup_models.errors import DataFormatError, DataNotFoundError
 
@@ -28,49 +29,54 @@ _LAYOUTS = (("cifar-100-binary", ("train.bin", "test.bin")), ("cifar-100-python"
 _SOURCE = "https://www.cs.toronto.edu/~kriz/cifar-100-binary.tar.gz"
 
 
-class LabelledPixels(NamedTuple):
-    """One file: `(n, 3072)` uint8, red, green and blue planes; `(n,)` int64 fine labels; the file's SHA-256."""
+def load_cifar100(data: Path | None) -> DataSet:
+    """The data set from either layout, the binary one before the python one. Pixels are red, green and blue planes.
 
-    images: NDArray[np.uint8]
-    labels: NDArray[np.int64]
-    sha256: str
-
-
-def load_cifar100(data: Path | None = None) -> dict[str, LabelledPixels]:
-    """The files "train" and "test", the binary layout before the python one.
-
-    They are looked for in `data` alone if it is given, else in the usual places (`find.search_places`): there, or in
-    the folder that the archive unpacks to. Raises `DataNotFoundError` and `DataFormatError`.
+    Its files are looked for in `data` alone if it is given, else in the usual places (`find.search_places`): there, or
+    in the folder that the archive unpacks to. Raises `DataNotFoundError` and `DataFormatError`.
     """
     places = search_places(data)
     for _, place in places:
         for folder, (train, test) in _LAYOUTS:
             for where in (place / folder, place / "cifar-100" / folder, place):
                 if (where / train).is_file() and (where / test).is_file():
-                    read = _read_binary if train.endswith(".bin") else _read_pickle
-                    return {"train": read(where / train), "test": read(where / test)}
+                    return _read(where / train, where / test)
     raise DataNotFoundError(
         "CIFAR-100 not found: looked for train.bin and test.bin, or cifar-100-python/train and test, in "
         f"{describe_places(places)}; to get it: unpack {_SOURCE} in a folder and give it as data"
     )
 
 
-def _read_binary(path: Path) -> LabelledPixels:
-    content = _content(path)
+def _read(train: Path, test: Path) -> DataSet:
+    read = _read_binary if train.suffix == ".bin" else _read_pickle
+    contents = {"train": _content(train), "test": _content(test)}
+    return DataSet(
+        name="cifar-100",
+        train=read(train, contents["train"]),
+        test=read(test, contents["test"]),
+        image_shape=(3, 32, 32),
+        classes=CLASSES,
+        levels=255,
+        mean=MEAN,
+        std=STD,
+        sha256={part: hashlib.sha256(content).hexdigest() for part, content in contents.items()},
+    )
+
+
+def _read_binary(path: Path, content: bytes) -> LabelledPixels:
     size = 2 + PIXELS
     if not content or len(content) % size:
         raise DataFormatError(f"{path}: expected CIFAR-100 records of {size} bytes, found {len(content)} bytes")
     records = np.frombuffer(content, dtype=np.uint8).reshape(-1, size)
-    return _checked(path, records[:, 2:], records[:, 1], content)
+    return _checked(path, records[:, 2:], records[:, 1])
 
 
-def _read_pickle(path: Path) -> LabelledPixels:
-    content = _content(path)
+def _read_pickle(path: Path, content: bytes) -> LabelledPixels:
     reader = _Reader(BytesIO(content), encoding="bytes")
     try:
         found = reader.load()
         images, labels = found[b"data"], found[b"fine_labels"]
-        return _checked(path, images.array("data"), np.array(labels), content)
+        return _checked(path, images.array("data"), np.array(labels))
     except DataFormatError:
         raise
     except Exception as error:  # a damaged or hostile pickle can make its reader raise anything
@@ -97,14 +103,14 @@ class _Reader(pickle._Unpickler):
         raise ForeignFileError(f"it names {module}.{name}, which only unpickling code could load")
 
 
-def _checked(path: Path, images: NDArray[Any], labels: NDArray[Any], content: bytes) -> LabelledPixels:
+def _checked(path: Path, images: NDArray[Any], labels: NDArray[Any]) -> LabelledPixels:
     if images.dtype != np.uint8 or images.ndim != 2 or images.shape[1] != PIXELS or not len(images):
         raise DataFormatError(f"{path}: expected (n, {PIXELS}) bytes of pixels, found {images.dtype} {images.shape}")
     if labels.dtype.kind not in "iu" or labels.shape != (len(images),):
         raise DataFormatError(f"{path}: expected {len(images)} labels, found {labels.dtype} {labels.shape}")
     if labels.min() < 0 or labels.max() >= CLASSES:
         raise DataFormatError(f"{path}: expected labels in range({CLASSES}), found {labels.min()} to {labels.max()}")
-    return LabelledPixels(images.copy(order="C"), labels.astype(np.int64), hashlib.sha256(content).hexdigest())
+    return LabelledPixels(images.copy(order="C"), labels.astype(np.int64))
 
 
 def _content(path: Path) -> bytes:

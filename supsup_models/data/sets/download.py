@@ -6,7 +6,7 @@ from pathlib import Path
 
 from maskstore.errors import MaskStoreError
 from maskstore.files import replacing
-from supsup_models.data.sets.find import find_file, read_verified
+from supsup_models.data.sets.find import read_file, read_verified
 from supsup_models.data.sets.mnist import IDX_FILES, IdxDataSet
 from supsup_models.errors import DataFormatError, DataNotFoundError, DownloadError
 
@@ -20,11 +20,11 @@ def download_files(wanted: IdxDataSet, folder: Path) -> Path:
     Each file's decompressed content is checked against its SHA-256 before the file is moved into place in one step.
     Raises `DownloadError` if no address gives a file with the right content, or it cannot be written.
     """
-    for name, sha256 in zip(IDX_FILES, wanted.sha256, strict=True):
-        if not _is_there(wanted, folder, name, sha256):
+    for name in IDX_FILES:
+        if not _is_there(wanted, folder, name):
             try:
                 folder.mkdir(parents=True, exist_ok=True)
-                _download_file(wanted, folder, name, sha256)
+                _download_file(wanted, folder, name)
             except DownloadError:
                 raise
             except (OSError, MaskStoreError) as error:
@@ -33,18 +33,15 @@ def download_files(wanted: IdxDataSet, folder: Path) -> Path:
     return folder
 
 
-def _is_there(wanted: IdxDataSet, folder: Path, name: str, sha256: str) -> bool:
-    path = find_file(folder, name)
-    if path is None:
-        return False
+def _is_there(wanted: IdxDataSet, folder: Path, name: str) -> bool:
     try:
-        read_verified(wanted, path, name, sha256)
+        read_file(wanted, folder, name)
     except (DataFormatError, DataNotFoundError):  # a damaged file is fetched again
         return False
     return True
 
 
-def _download_file(wanted: IdxDataSet, folder: Path, name: str, sha256: str) -> None:
+def _download_file(wanted: IdxDataSet, folder: Path, name: str) -> None:
     failures = []
     for base in wanted.urls:
         url = f"{base}{name}.gz"
@@ -57,19 +54,19 @@ def _download_file(wanted: IdxDataSet, folder: Path, name: str, sha256: str) -> 
         if len(body) > _MAX_DOWNLOAD:
             failures.append(f"{url}: expected at most {_MAX_DOWNLOAD} bytes, found more")
             continue
-        failure = _keep_if_right(wanted, folder, name, sha256, body)
+        failure = _keep_if_right(wanted, folder, name, body)
         if failure is None:
             return
         failures.append(f"{url}: {failure}")
     raise DownloadError(f"{wanted.title} cannot be downloaded: {'; '.join(failures)}")
 
 
-def _keep_if_right(wanted: IdxDataSet, folder: Path, name: str, sha256: str, body: bytes) -> str | None:
+def _keep_if_right(wanted: IdxDataSet, folder: Path, name: str, body: bytes) -> str | None:
     """Puts `body` in place as `name`.gz if its content has the hash; else says what is wrong with it."""
     try:
         with replacing(folder / f"{name}.gz", overwrite=True) as scratch:
             scratch.write_bytes(body)
-            read_verified(wanted, scratch, name, sha256)
+            read_verified(wanted, scratch, name)
     except DataFormatError as error:
         return str(error).replace(str(scratch), "what came")
     return None

@@ -11,6 +11,7 @@ from supsup_models.data.sets.mnist import IDX_DATA_SETS, IDX_FILES, IdxDataSet
 from supsup_models.errors import DataFormatError, DataNotFoundError
 
 DATA_VARIABLE = "MASKSTORE_DATA"
+_SMALLEST = IDX_FILES[-1]
 
 
 def cache_folder() -> Path:
@@ -36,9 +37,10 @@ def find_folder(wanted: IdxDataSet, data: Path | None = None) -> Path:
     incomplete: list[str] = []
     for _, place in places:
         for folder in (*(place / name for name in wanted.subfolders), place):
-            missing = [name for name in IDX_FILES if find_file(folder, name) is None]
+            files = {name: path for name in IDX_FILES if (path := _find_file(folder, name))}
+            missing = [name for name in IDX_FILES if name not in files]
             if not missing:
-                found = _identify(folder)
+                found = _owner(_SMALLEST, read_idx(files[_SMALLEST]).sha256)
                 if found is wanted:
                     return folder
                 strangers.append(f"{found.title if found else 'an unknown data set'} in {folder}")
@@ -54,23 +56,17 @@ def find_folder(wanted: IdxDataSet, data: Path | None = None) -> Path:
     )
 
 
-def read_files(wanted: IdxDataSet, folder: Path) -> tuple[NDArray[np.uint8], ...]:
-    """The four arrays of `wanted` in `folder`, uint8, in the order of `IDX_FILES`; every file's hash is checked.
-
-    Raises `DataNotFoundError` or `DataFormatError`.
-    """
-    arrays = []
-    for name, expected in zip(IDX_FILES, wanted.sha256, strict=True):
-        path = find_file(folder, name)
-        if path is None:
-            raise DataNotFoundError(f"{wanted.title} not found: looked for {name}[.gz] in {folder}")
-        arrays.append(read_verified(wanted, path, name, expected))
-    return tuple(arrays)
+def read_file(wanted: IdxDataSet, folder: Path, name: str) -> NDArray[np.uint8]:
+    """The values of `wanted`'s file `name` in `folder`, its hash checked; DataNotFoundError or DataFormatError."""
+    path = _find_file(folder, name)
+    if path is None:
+        raise DataNotFoundError(f"{wanted.title} not found: looked for {name}[.gz] in {folder}")
+    return read_verified(wanted, path, name)
 
 
-def read_verified(wanted: IdxDataSet, path: Path, name: str, expected: str) -> NDArray[np.uint8]:
-    """The values of the IDX file at `path`, which must be `wanted`'s file `name` with the SHA-256 `expected`."""
-    content = read_idx(path)
+def read_verified(wanted: IdxDataSet, path: Path, name: str) -> NDArray[np.uint8]:
+    """The values of the IDX file at `path`, which must have the hash of `wanted`'s file `name`."""
+    content, expected = read_idx(path), wanted.sha256[name]
     if content.sha256 != expected:
         stranger = _owner(name, content.sha256)
         found = stranger.title if stranger else f"a file with SHA-256 {content.sha256[:16]}…, not {expected[:16]}…,"
@@ -78,7 +74,7 @@ def read_verified(wanted: IdxDataSet, path: Path, name: str, expected: str) -> N
     return content.values.astype(np.uint8, copy=False)
 
 
-def find_file(folder: Path, name: str) -> Path | None:
+def _find_file(folder: Path, name: str) -> Path | None:
     """The file `name` in `folder`, plain (which is faster to read) or else gzipped; None if there is neither."""
     for path in (folder / name, folder / f"{name}.gz"):
         if os.path.isfile(path):  # False, not an error, where one may not look
@@ -101,15 +97,8 @@ def describe_places(places: list[tuple[str, Path]]) -> str:
     return ", ".join(f"{label} {path}{'' if os.path.isdir(path) else ' (no such folder)'}" for label, path in places)
 
 
-def _identify(folder: Path) -> IdxDataSet | None:
-    name = IDX_FILES[-1]  # the smallest
-    path = find_file(folder, name)
-    return None if path is None else _owner(name, read_idx(path).sha256)
-
-
 def _owner(name: str, sha256: str) -> IdxDataSet | None:
-    position = IDX_FILES.index(name)
-    return next((known for known in IDX_DATA_SETS.values() if known.sha256[position] == sha256), None)
+    return next((known for known in IDX_DATA_SETS.values() if known.sha256[name] == sha256), None)
 
 
 def _how_to_get(wanted: IdxDataSet) -> str:

@@ -10,6 +10,7 @@ import hashlib
 import io
 import os
 import zlib
+from math import prod
 from pathlib import Path
 from typing import NamedTuple
 
@@ -31,13 +32,12 @@ class IdxContent(NamedTuple):
     sha256: str
 
 
-def read_idx(path: Path | str, *, max_bytes: int = DEFAULT_MAX_BYTES) -> IdxContent:
+def read_idx(path: Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> IdxContent:
     """Reads the IDX file at `path`, plain or gzipped; the values have the shape and type that the header declares.
 
     `max_bytes` bounds the decompressed values, and so the memory used. Raises `DataNotFoundError` if the file cannot be
     opened and `DataFormatError` if it is no IDX file, is cut short, damaged, longer than declared or above the bound.
     """
-    path = Path(path)
     try:
         with path.open("rb") as raw:
             zipped = raw.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
@@ -58,9 +58,7 @@ def _read(path: Path, file: io.BufferedIOBase, max_bytes: int, file_bytes: int |
     """`file_bytes` is the size of a plain file, known beforehand; None for a gzipped one."""
     digest = hashlib.sha256()
     dtype, shape = _read_header(path, file, digest)
-    declared = dtype.itemsize
-    for size in shape:
-        declared *= size  # Python integers: hostile sizes cannot overflow
+    declared = prod(shape, start=dtype.itemsize)  # Python integers: hostile sizes cannot overflow
     described = f"{' x '.join(map(str, shape))} values of {dtype.itemsize} bytes ({declared} bytes)"
     if declared > max_bytes:
         raise DataFormatError(f"{path}: expected at most {max_bytes} bytes of values, found a header for {described}")
@@ -69,15 +67,12 @@ def _read(path: Path, file: io.BufferedIOBase, max_bytes: int, file_bytes: int |
         raise DataFormatError(f"{path}: expected {described}, found {file_bytes - header_bytes} bytes")
 
     buffer = np.empty(declared, dtype=np.uint8)
-    view = buffer.data
-    found = 0
-    while found < declared and (count := file.readinto(view[found:])):
-        found += count
+    found = file.readinto(buffer.data)  # less only at the end of the file
     if found < declared:
         raise DataFormatError(f"{path}: expected {described}, found {found} bytes")
     if file.read(1):  # at the end of a gzip file, this also checks its CRC
         raise DataFormatError(f"{path}: expected {described}, found more")
-    digest.update(view)
+    digest.update(buffer.data)
     values = buffer.view(dtype).reshape(shape)
     return IdxContent(values.astype(dtype.newbyteorder("="), copy=False), digest.hexdigest())
 

@@ -31,6 +31,7 @@ _RESIZED = 256  # of the shorter side, before the middle is cut out
 _SUFFIXES = (".jpeg", ".jpg", ".png")
 _BILINEAR = 2  # `PIL.Image.Resampling.BILINEAR`, which is not imported yet
 _ATTEMPTS = 10  # at a random rectangle
+_CPU = torch.device("cpu")
 
 
 @dataclass(frozen=True)
@@ -119,11 +120,11 @@ class ImageFiles:
         augmented: bool = False,
         seed: int = 0,
         task: int = 0,
-        device: torch.device | None = None,
+        device: torch.device = _CPU,
     ) -> None:
         self._files = files
-        self._device = torch.device("cpu") if device is None else device
-        self.labels = labels.to(self._device)
+        self._device = device
+        self.labels = labels.to(device)
         self._augmented, self._seed, self._task = augmented, seed, task
         self._served = 0
 

@@ -2,73 +2,38 @@
 `cifar-100` is read from either of its layouts."""
 
 import hashlib
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
+from maskstore.files import check_known
 from maskstore.philox import Role, random_permutation
-from supsup_models.data.names import check_data_set_name
-from supsup_models.data.sets import cifar
+from supsup_models.data.names import DATA_SETS
+from supsup_models.data.sets.cifar import load_cifar100
+from supsup_models.data.sets.data_set import DataSet, LabelledPixels
 from supsup_models.data.sets.download import download_files
-from supsup_models.data.sets.find import cache_folder, find_folder, read_files
+from supsup_models.data.sets.find import cache_folder, find_folder, read_file
 from supsup_models.data.sets.mnist import IDX_DATA_SETS, IDX_FILES, IdxDataSet
-from supsup_models.data.tasks import Levels
-from supsup_models.errors import DataFormatError, DataNotFoundError
+from supsup_models.errors import DataFormatError, DataNotFoundError, UnknownDataSetError
 
 _DIGITS_TEST_PER_CLASS = 36  # a fifth of each class: 360 test images, and 1437 to train on
 _DIGITS_SPLIT_SEED = 0  # part of the data set's definition, whatever seed a stream has
 
 
-@dataclass(frozen=True, eq=False)
-class DataSet:
-    """Labelled images. Arrays are shared, not copied: do not write to them.
-
-    `train_images` (n, channels * height * width) and `test_images` are uint8 in 0..levels, rows in C order; labels are
-    int64, of shape (n,), in range(classes). `mean` and `std` are of the training pixels divided by `levels`, of all, or
-    one for each channel.
-    """
-
-    name: str
-    train_images: NDArray[np.uint8]
-    train_labels: NDArray[np.int64]
-    test_images: NDArray[np.uint8]
-    test_labels: NDArray[np.int64]
-    height: int
-    width: int
-    classes: int
-    levels: int
-    mean: Levels
-    std: Levels
-    sha256: Mapping[str, str]  # of each file's content, or of the embedded array: what a run record keeps
-    channels: int = 1
-
-    @property
-    def image_shape(self) -> tuple[int, int, int]:
-        """(channels, height, width)."""
-        return self.channels, self.height, self.width
-
-    @property
-    def inputs(self) -> int:
-        """Values of an image."""
-        return self.channels * self.height * self.width
-
-
 def load_data_set(name: str, *, data: Path | None = None, download: bool = False) -> DataSet:
-    """The data set `name`, one of `data_set_names()`.
+    """The data set `name`, one of `DATA_SETS`.
 
     `data` is a folder with the four IDX files, or a parent that holds `mnist/` or `fashion-mnist/`; without it the
     usual places are searched (`find.find_folder`). `digits` needs no files and ignores it. With `download`, a data
     set of IDX files that is in none of them is fetched into `data`, or else into the user's cache; CIFAR-100 never is
-    (`cifar.load_cifar100`). Raises `UnknownDataSetError`,
-    `DataNotFoundError`, `DataFormatError` (wrong data set, damaged file) or `DownloadError`.
+    (`cifar.load_cifar100`). Raises `UnknownDataSetError`, `DataNotFoundError`, `DataFormatError` (wrong data set,
+    damaged file) or `DownloadError`.
     """
-    if check_data_set_name(name) == "digits":
+    check_known("data set", name, DATA_SETS, UnknownDataSetError)
+    if name == "digits":
         return _load_digits()
     if name == "cifar-100":
-        return _load_cifar100(data)
+        return load_cifar100(data)
     wanted = IDX_DATA_SETS[name]
     try:
         folder = find_folder(wanted, data)
@@ -81,40 +46,18 @@ def load_data_set(name: str, *, data: Path | None = None, download: bool = False
 
 
 def _load_idx(wanted: IdxDataSet, folder: Path) -> DataSet:
-    train_images, train_labels, test_images, test_labels = read_files(wanted, folder)
+    train_images, train_labels, test_images, test_labels = (read_file(wanted, folder, name) for name in IDX_FILES)
     _, height, width = train_images.shape  # the hashes vouch for shapes and labels
     return DataSet(
         name=wanted.name,
-        train_images=train_images.reshape(-1, height * width),
-        train_labels=train_labels.astype(np.int64),
-        test_images=test_images.reshape(-1, height * width),
-        test_labels=test_labels.astype(np.int64),
-        height=height,
-        width=width,
+        train=LabelledPixels(train_images.reshape(-1, height * width), train_labels.astype(np.int64)),
+        test=LabelledPixels(test_images.reshape(-1, height * width), test_labels.astype(np.int64)),
+        image_shape=(1, height, width),
         classes=10,
         levels=255,
         mean=wanted.mean,
         std=wanted.std,
-        sha256=dict(zip(IDX_FILES, wanted.sha256, strict=True)),
-    )
-
-
-def _load_cifar100(data: Path | None) -> DataSet:
-    files = cifar.load_cifar100(data)
-    return DataSet(
-        name="cifar-100",
-        train_images=files["train"].images,
-        train_labels=files["train"].labels,
-        test_images=files["test"].images,
-        test_labels=files["test"].labels,
-        height=32,
-        width=32,
-        channels=3,
-        classes=cifar.CLASSES,
-        levels=255,
-        mean=cifar.MEAN,
-        std=cifar.STD,
-        sha256={name: file.sha256 for name, file in files.items()},
+        sha256=wanted.sha256,
     )
 
 
@@ -137,12 +80,9 @@ def _load_digits() -> DataSet:
         is_test[members[order[:_DIGITS_TEST_PER_CLASS]]] = True
     return DataSet(
         name="digits",
-        train_images=images[~is_test],
-        train_labels=labels[~is_test],
-        test_images=images[is_test],
-        test_labels=labels[is_test],
-        height=8,
-        width=8,
+        train=LabelledPixels(images[~is_test], labels[~is_test]),
+        test=LabelledPixels(images[is_test], labels[is_test]),
+        image_shape=(1, 8, 8),
         classes=10,
         levels=16,
         mean=0.3056,

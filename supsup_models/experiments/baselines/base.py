@@ -18,8 +18,7 @@ from torch import Tensor
 from maskstore.philox import Role, random_uniform
 from supsup_models.data import Task, batch_order
 from supsup_models.errors import InferenceError, NetworkError
-from supsup_models.inference import entropy
-from supsup_models.networks import MultilayerPerceptron, run_perceptron
+from supsup_models.networks import MultilayerPerceptron, entropy, run_perceptron
 
 SEED_BYTES = 8
 FLOAT_BYTES = 4
@@ -98,15 +97,12 @@ class Baseline(ABC):
         *,
         offset: int = 0,
         learning_rate: float | None = None,
-        penalty: Callable[[], Tensor] | None = None,
-        before_penalty: Callable[[], None] | None = None,
-        after_step: Callable[[], None] | None = None,
+        before_step: Callable[[], None] | None = None,
     ) -> None:
         """Train the tensors `trained` in place by Adam on the cross-entropy of `logits(images)`.
 
         Batches are those of the masked network. Labels are shifted by `offset`, for outputs that count on over tasks;
-        `learning_rate` replaces the config's. `penalty()` is added to the loss; `before_penalty` sees the gradient of
-        the cross-entropy alone, `after_step` the numbers after each step.
+        `learning_rate` replaces the config's. `before_step` sees each step's gradients and may add to them.
         """
         config, count = self.config, len(task.train.labels)
         for tensor in trained:
@@ -117,13 +113,9 @@ class Baseline(ABC):
             optimiser.zero_grad()
             loss = F.cross_entropy(logits(task.train.images(rows)), task.train.labels[rows] + offset)
             loss.backward()
-            if before_penalty is not None:
-                before_penalty()
-            if penalty is not None:
-                penalty().backward()
+            if before_step is not None:
+                before_step()
             optimiser.step()
-            if after_step is not None:
-                after_step()
         for tensor in trained:
             tensor.requires_grad_(False)
             tensor.grad = None
@@ -169,6 +161,12 @@ def initial_layers(config: BaselineConfig, *, number: int = 0) -> list[Tensor]:
         uniform = random_uniform(config.seed, Role.INIT, prod(shape), layer=index, stream=number)
         layers.append(torch.from_numpy((uniform * sqrt(6.0 / shape[1])).astype(np.float32)).reshape(shape))
     return layers
+
+
+def random_signs(config: BaselineConfig, size: int, *, layer: int, stream: int) -> Tensor:
+    """Seeded signs `(size,)` for a layer; streams from 1 << 24 on are apart from those that weights are drawn from."""
+    uniform = random_uniform(config.seed, Role.INIT, size, layer=layer, stream=stream)
+    return torch.from_numpy(np.sign(uniform).astype(np.float32))
 
 
 def run(layers: list[Tensor], images: Tensor) -> Tensor:

@@ -4,15 +4,12 @@ Task t computes with W * (s_t r_t^T). W is trained together with the first task'
 ever; the vectors start as random signs and are trained for each task.
 
 As W * sum_t alpha_t s_t r_t^T is linear in alpha, tasks can be inferred as with masks: one-shot, dH/dalpha_t =
-s_t^T (g * W) r_t, or exhaustively; the objective is the entropy, or "M", the maximum probability (Wortsman et al.
-2020).
+s_t^T (g * W) r_t, or exhaustively, by the entropy H (Wortsman et al. 2020).
 """
 
-import numpy as np
 import torch
 from torch import Tensor
 
-from maskstore.philox import Role, random_uniform
 from supsup_models._names import check
 from supsup_models.data import Task
 from supsup_models.experiments.baselines.base import (
@@ -24,12 +21,12 @@ from supsup_models.experiments.baselines.base import (
     float_bytes,
     given,
     initial_layers,
+    least_uncertain,
+    random_signs,
 )
-from supsup_models.inference import entropy
-from supsup_models.networks import run_perceptron
+from supsup_models.networks import entropy, run_perceptron
 
 METHODS = ("one-shot", "exhaustive")
-OBJECTIVES = ("H", "M")
 VECTOR_RATE = 1e-2  # signs of size 1 have further to go than weights
 
 
@@ -38,22 +35,22 @@ class BatchE(Baseline):
 
     finds_tasks = True
 
-    def __init__(
-        self, config: BaselineConfig, *, trained_weights: bool, method: str = "exhaustive", objective: str = "H"
-    ) -> None:
+    def __init__(self, config: BaselineConfig, *, trained_weights: bool, method: str = "exhaustive") -> None:
         super().__init__(config)
         check("inference method", method, METHODS)
-        check("objective", objective, OBJECTIVES)
         self.name = f"BatchE, {'trained' if trained_weights else 'random'} W"
-        self.method, self.objective = method, objective
+        if method == "one-shot":
+            self.name += ", one-shot"
+        self._method = method
         self._trained_weights = trained_weights
         self._weights = initial_layers(config)
-        self._vectors: list[list[tuple[Tensor, Tensor]]] = []  # of each task, of each layer: s (out,), r (in,)
+        self._vectors: list[list[list[Tensor]]] = []  # of each task, of each layer: s (out,), r (in,)
 
     def _learn(self, task: Task) -> None:
+        first = 1 << 24 | self.tasks << 1
         vectors = [
-            (self._signs(index, 0, shape[0]), self._signs(index, 1, shape[1]))
-            for index, shape in enumerate(self.config.shapes())
+            [random_signs(self.config, size, layer=layer, stream=first | side) for side, size in enumerate(shape)]
+            for layer, shape in enumerate(self.config.shapes())
         ]
         trained = [vector for pair in vectors for vector in pair]
         rate = VECTOR_RATE
@@ -62,14 +59,7 @@ class BatchE(Baseline):
         self._descend(task, trained, lambda images: self._run(vectors, images), learning_rate=rate)
         self._vectors.append(vectors)
 
-    def _signs(self, layer: int, side: int, size: int) -> Tensor:
-        # streams 0 and 1 of a high half: apart from those that weights are drawn from
-        uniform = random_uniform(
-            self.config.seed, Role.INIT, size, layer=layer, stream=1 << 24 | self.tasks << 1 | side
-        )
-        return torch.from_numpy(np.sign(uniform).astype(np.float32))
-
-    def _run(self, vectors: list[tuple[Tensor, Tensor]], images: Tensor) -> Tensor:
+    def _run(self, vectors: list[list[Tensor]], images: Tensor) -> Tensor:
         def linear(index: int, activation: Tensor) -> Tensor:
             s, r = vectors[index]
             return ((activation * r) @ self._weights[index].T) * s
@@ -80,8 +70,9 @@ class BatchE(Baseline):
         if task is not None:
             return given(task, self._run(self._vectors[task], images))
         logits = torch.stack([self._run(vectors, images) for vectors in self._vectors])  # (k, b, classes)
-        scores = self.one_shot(images) if self.method == "one-shot" else -self._cost(logits).T  # (b, k)
-        return answers(scores.argmax(dim=1), logits)
+        if self._method == "one-shot":
+            return answers(self.one_shot(images).argmax(dim=1), logits)
+        return least_uncertain(logits)
 
     def one_shot(self, images: Tensor) -> Tensor:
         """-dL/dalpha at alpha = 1/k for each image and task, `(b, k)`: higher is more likely."""
@@ -94,11 +85,8 @@ class BatchE(Baseline):
                 scaled = ((activation[:, None] * r) @ self._weights[index].T) * s
                 return (alpha[:, :, None] * scaled).sum(dim=1)
 
-            cost = self._cost(run_perceptron(images, linear, len(self._weights))).sum()
+            cost = entropy(run_perceptron(images, linear, len(self._weights))).sum()
         return -torch.autograd.grad(cost, alpha)[0]
-
-    def _cost(self, logits: Tensor) -> Tensor:
-        return entropy(logits) if self.objective == "H" else -torch.log_softmax(logits, dim=-1).amax(dim=-1)
 
     def bytes(self) -> int:
         shared = float_bytes(*self._weights) if self._trained_weights else SEED_BYTES

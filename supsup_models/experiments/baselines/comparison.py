@@ -1,9 +1,8 @@
 """Fit a baseline on a stream and judge it: accuracy with and without the task given, bytes, seconds."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from time import perf_counter
-from typing import Any
 
 import numpy as np
 
@@ -27,10 +26,6 @@ class Compared:
     GNu: float | None
     bytes: int
     seconds: float
-
-    def to_json(self) -> dict[str, Any]:
-        """JSON-ready."""
-        return asdict(self)
 
 
 def compare(

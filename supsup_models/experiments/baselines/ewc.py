@@ -7,7 +7,6 @@ import torch
 from torch import Tensor
 
 from supsup_models.data import Task
-from supsup_models.experiments.baselines.base import BaselineConfig
 from supsup_models.experiments.baselines.regularised import Regularised
 from supsup_models.networks import perceptron_backward, perceptron_forward
 
@@ -19,22 +18,9 @@ class OnlineEWC(Regularised):
 
     name = "online EWC"
 
-    def __init__(self, config: BaselineConfig, *, strength: float = 10.0, gamma: float = 1.0) -> None:
-        super().__init__(config, strength=strength)
-        self.gamma = gamma
-
-    def _start(self, layers: list[Tensor]) -> None: ...
-
-    def _saw_gradient(self) -> None: ...
-
-    def _stepped(self) -> None: ...
-
-    def _important(self, task: Task, layers: list[Tensor], before: list[Tensor]) -> list[Tensor]:
-        images = task.train.images(slice(0, _FISHER_IMAGES))
-        return fisher_diagonal(layers, images)
-
-    def _kept(self, importance: list[Tensor]) -> list[Tensor]:
-        return [self.gamma * each for each in importance]
+    def _train(self, task: Task, layers: list[Tensor]) -> list[Tensor]:
+        self._descend_anchored(task, layers)
+        return fisher_diagonal(layers, task.train.images(slice(0, _FISHER_IMAGES)))
 
 
 def fisher_diagonal(layers: list[Tensor], images: Tensor) -> list[Tensor]:

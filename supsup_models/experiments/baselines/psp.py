@@ -19,6 +19,7 @@ from supsup_models.experiments.baselines.base import (
     TaskByTask,
     float_bytes,
     initial_layers,
+    random_signs,
 )
 from supsup_models.networks import run_perceptron
 
@@ -47,8 +48,7 @@ class PSP(TaskByTask):
         for layer, (_, size) in enumerate(self.config.shapes()):
             stream = 1 << 25 | task  # apart from those that weights are drawn from
             if self._context == "binary":
-                signs = np.sign(random_uniform(self.config.seed, Role.INIT, size, layer=layer, stream=stream))
-                result.append(torch.from_numpy(signs.astype(np.float32)))
+                result.append(random_signs(self.config, size, layer=layer, stream=stream))
                 continue
             one, other = random_uniform(
                 self.config.seed, Role.INIT, 2 * size * size, layer=layer, stream=stream

@@ -6,8 +6,10 @@ published figures for permuted MNIST were measured: van de Ven & Tolias, "Three 
 """
 
 from abc import abstractmethod
+from collections.abc import Callable
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from supsup_models.data import Task
@@ -24,68 +26,51 @@ from supsup_models.experiments.baselines.base import (
 
 
 class Regularised(Baseline):
-    """`strength / 2 * sum importance * (weight - anchor)²` is added to each later task's loss."""
+    """`strength / 2 * sum importance * (weight - anchor)²` is added to each later task's loss.
+
+    The importance is summed over the tasks so far; that of earlier tasks fades by `gamma` with each new one.
+    """
 
     finds_tasks = True
 
-    def __init__(self, config: BaselineConfig, *, strength: float) -> None:
+    def __init__(self, config: BaselineConfig, *, strength: float = 10.0, gamma: float = 1.0) -> None:
         super().__init__(config)
         if not strength > 0:
             raise InferenceError(f"{self.name}: expected a strength above 0, found {strength}")
-        self.strength = strength
-        *self._trunk, _ = initial_layers(config)
-        self._head = torch.empty(0, config.hidden[-1] if config.hidden else config.inputs)
-        self._importance: list[Tensor] = []
-        self._anchor: list[Tensor] = []
+        self.strength, self.gamma = strength, gamma
+        *self._trunk, head = initial_layers(config)
+        self._head = head[:0]
+        self._importance = [torch.zeros_like(layer) for layer in self._layers()]
+        self._anchor = [layer.clone() for layer in self._layers()]
 
     def _layers(self) -> list[Tensor]:
         return [*self._trunk, self._head]
 
     def _learn(self, task: Task) -> None:
         self._head = torch.cat([self._head, initial_layers(self.config, number=self.tasks)[-1]])
-        if self._importance:  # the new outputs matter to no earlier task
-            self._importance[-1] = _extended(self._importance[-1], len(self._head))
-            self._anchor[-1] = _extended(self._anchor[-1], len(self._head))
+        for kept in (self._importance, self._anchor):  # the new outputs matter to no earlier task
+            kept[-1] = F.pad(kept[-1], (0, 0, 0, self.config.classes))
         layers = self._layers()
-        before = [layer.clone() for layer in layers]
-        self._start(layers)
-        self._descend(
-            task,
-            layers,
-            lambda images: run(layers, images),
-            offset=self.tasks * self.config.classes,
-            penalty=self._penalty if self._importance else None,
-            before_penalty=self._saw_gradient,
-            after_step=self._stepped,
-        )
-        importance = self._important(task, layers, before)
-        old = self._importance or [torch.zeros_like(layer) for layer in layers]
-        self._importance = [one + other for one, other in zip(self._kept(old), importance, strict=True)]
+        importance = self._train(task, layers)
+        self._importance = [self.gamma * old + new for old, new in zip(self._importance, importance, strict=True)]
         self._anchor = [layer.clone() for layer in layers]
 
-    def _penalty(self) -> Tensor:
-        terms = zip(self._importance, self._layers(), self._anchor, strict=True)
-        return self.strength / 2 * torch.stack([(w * (now - then) ** 2).sum() for w, now, then in terms]).sum()
-
     @abstractmethod
-    def _start(self, layers: list[Tensor]) -> None:
-        """A task begins."""
+    def _train(self, task: Task, layers: list[Tensor]) -> list[Tensor]:
+        """Train the layers by `_descend_anchored`; how much each weight matters to the task, in the layers' shapes."""
 
-    @abstractmethod
-    def _saw_gradient(self) -> None:
-        """The layers' `grad` is that of the cross-entropy alone."""
+    def _descend_anchored(self, task: Task, layers: list[Tensor], follow: Callable[[], None] | None = None) -> None:
+        """Train the layers on a task; `follow` sees each step's gradients of the cross-entropy alone."""
 
-    @abstractmethod
-    def _stepped(self) -> None:
-        """The layers have moved."""
+        def before_step() -> None:
+            if follow is not None:
+                follow()
+            terms = zip(self._importance, layers, self._anchor, strict=True)
+            penalty = torch.stack([(weight * (now - then) ** 2).sum() for weight, now, then in terms]).sum()
+            (self.strength / 2 * penalty).backward()
 
-    @abstractmethod
-    def _important(self, task: Task, layers: list[Tensor], before: list[Tensor]) -> list[Tensor]:
-        """How much each weight matters to the task just learned, in the layers' shapes."""
-
-    @abstractmethod
-    def _kept(self, importance: list[Tensor]) -> list[Tensor]:
-        """What remains of the earlier tasks' importance."""
+        offset = self.tasks * self.config.classes
+        self._descend(task, layers, lambda images: run(layers, images), offset=offset, before_step=before_step)
 
     def _predict(self, images: Tensor, task: int | None) -> Answers:
         classes = self.config.classes
@@ -98,7 +83,3 @@ class Regularised(Baseline):
     def bytes(self) -> int:
         """The weights; and, as learning is never over, the importance and the anchor that the next task needs."""
         return float_bytes(*self._layers(), *self._importance, *self._anchor)
-
-
-def _extended(tensor: Tensor, rows: int) -> Tensor:
-    return torch.cat([tensor, tensor.new_zeros(rows - len(tensor), tensor.shape[1])])

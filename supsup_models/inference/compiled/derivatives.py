@@ -17,8 +17,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from maskstore.kernels import LANES, LINE
-from maskstore.kernels import threads as sharing
+from maskstore.kernels import LANES, LINE, threads
 from supsup_models.inference.compiled.perceptron import IMAGES, STEPS, work
 from supsup_models.inference.compiled.stages import STAGE
 from supsup_models.inference.compiled.tile import WIDTH
@@ -39,7 +38,7 @@ def mask_derivatives(
     the result hold all layers' `(out, in)` matrices one after the other, flat; all float32 and contiguous.
     `objective` is ENTROPY or SUPERFLUOUS and the number of real outputs.
     """
-    plan = _plan(sizes, len(images), sharing.CORES)
+    plan = _plan(sizes, len(images), threads.CORES)
     out = np.empty_like(frozen)
     watch = np.zeros((len(plan.strips), LANES), dtype=np.float32)
     pieces = np.array([len(plan.batches), len(plan.strips)])
@@ -61,16 +60,16 @@ def mask_derivatives(
                 patience = 1  # another thread has been interrupted: look now and then
                 sleep(_NOW_AND_THEN)
 
-        threads = sharing.threads_for(frozen.size * len(images) // _ADDS_A_WORD)
-        helpers = [sharing.Help(help_out) for _ in range(threads - 1)]
+        useful = threads.threads_for(frozen.size * len(images) // _ADDS_A_WORD)
+        helpers = [threads.Helper(help_out) for _ in range(useful - 1)]
         try:
-            sharing.ask(helpers)
+            threads.ask(helpers)
             while not work(board, pieces, _PATIENCE, *arrays):
                 sleep(0)  # a helper has been interrupted, perhaps for this thread
             finished = True  # and helpers, that may be slow to notice, touch nothing but the board any more
         finally:
             interrupted, finished = not finished, True
-            sharing.dismiss(helpers, wait=interrupted)
+            threads.dismiss(helpers, wait=interrupted)
     return out, not np.isnan(watch).any()
 
 
@@ -107,7 +106,7 @@ def _padded(count: int) -> int:
 def _image_pieces(count: int, cores: int) -> list[tuple[int, int]]:
     """The batch cut for the cores, in whole vectors."""
     step = IMAGES if count >= IMAGES * cores else LANES
-    return sharing.ranges(count, sharing.pieces_for_cores(-(-count // step)), step)
+    return threads.ranges(count, threads.pieces_for_cores(-(-count // step)), step)
 
 
 def _strip_pieces(sizes: tuple[int, ...]) -> list[tuple[int, int, int]]:
@@ -115,8 +114,8 @@ def _strip_pieces(sizes: tuple[int, ...]) -> list[tuple[int, int, int]]:
     total = sum(of * to for of, to in pairwise(sizes))
     pieces = []
     for layer, (of, to) in enumerate(pairwise(sizes)):
-        share = -(-sharing.pieces_for_cores(1 << 30) * of * to // total)
-        pieces += [(layer, first, last) for first, last in sharing.ranges(of, share, WIDTH)]
+        share = -(-threads.pieces_for_cores(1 << 30) * of * to // total)
+        pieces += [(layer, first, last) for first, last in threads.ranges(of, share, WIDTH)]
     return pieces
 
 

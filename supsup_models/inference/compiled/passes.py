@@ -43,7 +43,7 @@ def mask_derivatives(
 
     found, are_numbers = derivatives.mask_derivatives(
         _array(images),
-        (model.inputs, *(layer.shape[0] for layer in model.layers)),
+        (model.inputs, *(layer.shape[0] for layer in model.spec)),
         _array(flat_weights),
         _array(model.weights),
         (perceptron.SUPERFLUOUS, objective.classes) if isinstance(objective, Superfluous) else (perceptron.ENTROPY, 0),

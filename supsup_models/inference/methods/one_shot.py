@@ -4,6 +4,7 @@ For one image the short list asks a sketch of the scores which few masks are wor
 """
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from maskstore.torch import PackedMasks
@@ -50,27 +51,19 @@ def of_each(mixed: Superposition[MaskedNetwork], images: Tensor, objective: Obje
     return preference(image_derivatives(model, UnpackedLayer(model, matrix), traced, listed, len(matrix)))
 
 
-def short_list_of_each(
-    mixed: Superposition[MaskedNetwork],
-    images: Tensor,
-    objective: Objective,
-    *,
-    length: int = SHORT_LIST,
-    share: float | None = None,
-) -> Tensor:
-    """One-shot preferences `(b, k)` of the `length` masks that look best to a sketch for each image; -inf for others.
+def short_list_of_each(mixed: Superposition[MaskedNetwork], images: Tensor, objective: Objective) -> Tensor:
+    """One-shot preferences `(b, k)` of the few masks that look best to a sketch for each image; -inf for others.
 
-    The sketch sees the first layer through the `share` of its neurons with the largest gradient. By default it sees all
-    of them where masks are sparse, since few neurons then see enough of a mask.
+    The sketch sees the first layer through a share of its neurons, those with the largest gradient. It sees all of them
+    where masks are sparse, since few neurons then see enough of a mask.
     """
     model, matrix = mixed.model, mixed.matrix
     if not on_packed_bits(model):  # a pass over the bits is not the cheap part there
         return of_each(mixed, images, objective)
-    if share is None:
-        share = SKETCH_SHARE if model.densities is None else 1.0
+    share = SKETCH_SHARE if model.densities is None else 1.0
     traced = _traced(mixed, images, objective)
     sketch = preference(sketched_image_derivatives(model, matrix, traced, share))
-    listed = sketch.topk(min(length, len(matrix)), dim=1).indices.sort(dim=1).values
+    listed = sketch.topk(min(SHORT_LIST, len(matrix)), dim=1).indices.sort(dim=1).values
     exact = preference(packed_image_derivatives(model, matrix, traced, listed))
     return torch.full_like(sketch, -torch.inf).scatter_(1, listed, exact)
 
@@ -78,4 +71,4 @@ def short_list_of_each(
 def _traced(mixed: Superposition[MaskedNetwork], images: Tensor, objective: Objective) -> list[LayerTrace]:
     """The pass of every image at the mean mask."""
     model, by_layer = mixed.model, mixed.model.layer_weights(mixed.weights())
-    return trace(model, images, lambda index, a: model.layers[index].apply(a, by_layer[index]), objective)
+    return trace(model, images, lambda index, a: F.linear(a, by_layer[index]), objective)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from maskstore import MaskSpec
 from supsup_models._names import check
 from supsup_models.errors import ConversionError
-from supsup_models.networks import seeded as random_init
+from supsup_models.networks import seeded
 from supsup_models.networks.base import check_gain
 from supsup_models.networks.convert import statistics
 from supsup_models.networks.convert.layers import MaskedParameter, find_masked, find_skipped, make_plain
@@ -84,7 +84,7 @@ def convert(
     check("mask", mask, MASK_RULES)
     check("weights", weights, WEIGHT_INITS)
     check_gain(weight_gain)
-    skipped = find_skipped(module, _patterns(skip))
+    skipped = find_skipped(module, skip)
     masked = find_masked(module, skipped, embeddings)
     densities = _densities(masked, mask, density, sparsity)
     module = deepcopy(module).requires_grad_(False)
@@ -116,12 +116,8 @@ def mask_spec(module: nn.Module, *, skip: Iterable[str] = (), embeddings: bool =
         >>> dict(mask_spec(plain, skip="0").shapes)
         {'2.weight': (10, 144)}
     """
-    masked = find_masked(module, find_skipped(module, _patterns(skip)), embeddings)
+    masked = find_masked(module, find_skipped(module, skip), embeddings)
     return MaskSpec({parameter.name: parameter.shape for parameter in masked})
-
-
-def _patterns(skip: Iterable[str]) -> tuple[str, ...]:
-    return (skip,) if isinstance(skip, str) else tuple(skip)  # a string alone would be a pattern a letter
 
 
 def _densities(
@@ -146,7 +142,7 @@ def _densities(
 
 
 def _seeded_weights(masked: tuple[MaskedParameter, ...], weights: str, seed: int, gain: float) -> Tensor:
-    draw = random_init.kaiming_weights if weights == "kaiming" else random_init.weights
+    draw = seeded.kaiming_weights if weights == "kaiming" else seeded.weights
     return torch.cat([draw(seed, index, layer.shape, gain).reshape(-1) for index, layer in enumerate(masked)])
 
 

@@ -36,8 +36,7 @@ class MaskedParameter:
 
 def find_masked(module: nn.Module, skipped: frozenset[str], embeddings: bool) -> tuple[MaskedParameter, ...]:
     """All parameters to mask, in module order. ConversionError if there are none, or one is not an ordinary one."""
-    names: dict[int, list[str]] = {}
-    shapes: dict[int, tuple[int, ...]] = {}
+    found: dict[nn.Parameter, list[str]] = {}
     for path, owner in module.named_modules():
         for attribute in () if path in skipped else _maskable_attributes(owner, embeddings):
             name = joined(path, attribute)
@@ -50,11 +49,10 @@ def find_masked(module: nn.Module, skipped: frozenset[str], embeddings: bool) ->
                 raise ConversionError(
                     f"{name}: expected floating-point weights, found {parameter.dtype} of {tuple(parameter.shape)}"
                 )
-            names.setdefault(id(parameter), []).append(name)
-            shapes[id(parameter)] = tuple(parameter.shape)
-    if not names:
+            found.setdefault(parameter, []).append(name)
+    if not found:
         raise ConversionError(f"{type(module).__name__}: expected {_MASKABLE} to mask, found none")
-    return tuple(MaskedParameter(tuple(names[key]), shapes[key]) for key in names)
+    return tuple(MaskedParameter(tuple(names), tuple(parameter.shape)) for parameter, names in found.items())
 
 
 def find_skipped(module: nn.Module, patterns: Iterable[str]) -> frozenset[str]:
@@ -65,7 +63,7 @@ def find_skipped(module: nn.Module, patterns: Iterable[str]) -> frozenset[str]:
     """
     paths = [path for path, _ in module.named_modules() if path]
     found: set[str] = set()
-    for pattern in patterns:
+    for pattern in (patterns,) if isinstance(patterns, str) else patterns:  # a string's letters are no patterns
         matched = [path for path in paths if fnmatchcase(path, pattern)]
         if not matched:
             known = ", ".join(paths[:6]) + (", ..." if len(paths) > 6 else "")
@@ -81,16 +79,15 @@ def make_plain(module: nn.Module, masked: tuple[MaskedParameter, ...], skipped: 
     """
     owners = {name.rpartition(".")[0] for parameter in masked for name in parameter.names}
     for path, owner in module.named_modules():
+        values: dict[str, float] = {}
         if path in owners:
-            biases = (owner._parameters.get(name) for name in ("bias", "in_proj_bias"))
-            for bias in biases:
-                if bias is not None:
-                    bias.data.zero_()
+            values = {"bias": 0.0, "in_proj_bias": 0.0}
         elif path not in skipped and isinstance(owner, _NORMALISATIONS):
-            for name, value in (("weight", 1.0), ("bias", 0.0)):
-                affine = owner._parameters.get(name)
-                if affine is not None:
-                    affine.data.fill_(value)
+            values = {"weight": 1.0, "bias": 0.0}
+        for name, value in values.items():
+            parameter = owner._parameters.get(name)
+            if parameter is not None:
+                parameter.data.fill_(value)
 
 
 def joined(path: str, name: str) -> str:

@@ -1,6 +1,6 @@
 """`ConvertedModel`: a module whose masked weights live outside it and come back, masked, in every call."""
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from copy import deepcopy
@@ -16,7 +16,7 @@ from maskstore import MaskSpec
 from maskstore.errors import one_line
 from maskstore.priors import Prior, SeededScores, Uniform
 from supsup_models.errors import ConversionError, ShapeError
-from supsup_models.networks import seeded as random_init
+from supsup_models.networks import seeded
 from supsup_models.networks.base import AnyMask, Extras, MaskedModel
 from supsup_models.networks.convert import statistics
 from supsup_models.networks.convert.layers import MaskedParameter
@@ -176,17 +176,17 @@ class ConvertedModel(MaskedModel):
         edge-popup sqrt(6 / fan_in) |w| / max |w|, the largest weights (Sehwag et al., "HYDRA", NeurIPS 2020).
         """
         if self.conversion.weights != "keep":
-            return self._by_layer(lambda index, shape: random_init.initial_scores(self.seed, index, shape, task))
+            return super().initial_scores(task)
         if self._kept is None:
             return torch.full_like(self.weights, PIGGYBACK_SCORE)
         layers = self.layer_weights(self.weights.abs())
         tiny = torch.finfo(self.weights.dtype).tiny  # a layer of zeros
-        scaled = (w * ((6.0 / random_init.fan_in(tuple(w.shape))) ** 0.5 / w.max().clamp_min(tiny)) for w in layers)
+        scaled = (w * ((6.0 / seeded.fan_in(tuple(w.shape))) ** 0.5 / w.max().clamp_min(tiny)) for w in layers)
         return torch.cat([scores.reshape(-1) for scores in scaled])
 
     def mean_scores(self, mean: Tensor, scale: Tensor) -> Tensor:
         """Threshold: above zero where more than half of the masks are set. Edge-popup: the larger the more are set."""
-        return mean * scale if self._kept is not None else (2.0 * mean - 1.0).mul_(scale)
+        return super().mean_scores(mean, scale) if self._kept is None else mean * scale
 
     def prior(self, task: int) -> Prior:
         """`SeededScores` where the seed gives weights' signs and scores (`docs/format.md`); kept weights, `Uniform`."""
@@ -249,10 +249,6 @@ class ConvertedModel(MaskedModel):
         return (
             f"mask={how.mask}, weights={how.weights}, seed={how.seed}, {len(self.spec)} layers, {self.spec.bits} bits"
         )
-
-    def _by_layer(self, draw: Callable[[int, tuple[int, ...]], Tensor]) -> Tensor:
-        drawn = [draw(index, layer.shape).reshape(-1) for index, layer in enumerate(self.spec)]
-        return torch.cat(drawn).to(self.weights)
 
     def _starts(self) -> dict[str, Tensor]:
         return {name: self.get_buffer(f"_start{index}") for index, name in enumerate(self._statistics)}

@@ -6,7 +6,7 @@ import numpy as np
 
 from supsup_models.report import plot, wording
 from supsup_models.report.facts import RunFacts, TaskFacts
-from supsup_models.report.judged import Judged, TaskJudged
+from supsup_models.report.judged import Judged
 from supsup_models.report.markup import Content, Markup
 from supsup_models.report.section import Section, figure, paragraph, table
 
@@ -26,7 +26,7 @@ def accuracy_section(facts: RunFacts, judged: Judged | None) -> Section:
     steps = [(float(step.tasks), step.accuracy) for step in judged.steps] if judged else []
     ends = [end for step in judged.steps if step.interval for end in step.interval] if judged else []
     x = plot.count_axis(len(facts.tasks))
-    y = plot.linear_axis([a for _, a in (*numbered, *steps)] + ends, plot.percent_label, least=0, most=1)
+    y = plot.fraction_axis([a for _, a in (*numbered, *steps)] + ends)
     marks: list[Markup] = _inferred(x, y, judged) if judged else []
     marks += [plot.curve(x, y, running, "curve mean", "running mean")] if len(running) > 1 else []
     marks += [_task_dot(x, y, at, task) for at, task in enumerate(facts.tasks, 1) if task.accuracy is not None]
@@ -98,15 +98,17 @@ def _rows(tasks: Sequence[TaskFacts], judged: Judged | None) -> tuple[list[str],
     ]
     if judged:
         headings += ["sampled accuracy (GNu)", "task found"]
-        found = {each.name: each for each in judged.per_task}
-        rows = [[*row, *_judged_cells(found.get(task.name))] for row, task in zip(rows, tasks, strict=True)]
+        found = {cells[0]: cells[1:] for cells in _judged_rows(judged)}
+        rows = [[*row, *found.get(task.name, ["–", "–"])] for row, task in zip(rows, tasks, strict=True)]
     return headings, rows
 
 
-def _judged_cells(found: TaskJudged | None) -> list[Content]:
-    return (
-        ["–", "–"] if found is None else [wording.percent(found.accuracy, 1), wording.percent(found.task_accuracy, 1)]
-    )
+def _judged_rows(judged: Judged) -> list[list[Content]]:
+    """Each task's name, the share of its images whose answer counts, and of those whose task was found."""
+    return [
+        [each.task, wording.percent(each.accuracy, 1), wording.percent(each.task_accuracy, 1)]
+        for each in judged.last.per_task
+    ]
 
 
 def _without_identity(judged: Judged | None) -> Section:
@@ -114,12 +116,12 @@ def _without_identity(judged: Judged | None) -> Section:
     if judged is None:
         missing = "This run was trained without task identity (NNs): its accuracy takes test images to see."
         return Section(_NAME, heading, (), missing)
-    points = [(float(at), each.accuracy) for at, each in enumerate(judged.per_task, 1)]
+    points = [(float(at), each.accuracy) for at, each in enumerate(judged.last.per_task, 1)]
     x = plot.count_axis(len(points))
-    y = plot.linear_axis([accuracy for _, accuracy in points], plot.percent_label, least=0, most=1)
+    y = plot.fraction_axis(accuracy for _, accuracy in points)
     dots = [
-        plot.dot(x, y, point, f"{each.name}: {wording.percent(each.accuracy, 1)}", "point inferred")
-        for point, each in zip(points, judged.per_task, strict=True)
+        plot.dot(x, y, point, f"{each.task}: {wording.percent(each.accuracy, 1)}", "point inferred")
+        for point, each in zip(points, judged.last.per_task, strict=True)
     ]
     accuracy = wording.percent(judged.last.accuracy, 1)
     text = (
@@ -127,9 +129,6 @@ def _without_identity(judged: Judged | None) -> Section:
         f"{wording.count(judged.confusion.sum())} images get the right label."
     )
     drawn = plot.drawing(_NAME, heading, text, 280, plot.frame(x, y, "task", "test accuracy"), *dots)
-    rows = [
-        [each.name, wording.percent(each.accuracy, 1), wording.percent(each.task_accuracy, 1)]
-        for each in judged.per_task
-    ]
-    listed = table("Every task", ["task", "sampled accuracy (NNs)", "images whose mask is mostly this task's"], rows)
+    headings = ["task", "sampled accuracy (NNs)", "images whose mask is mostly this task's"]
+    listed = table("Every task", headings, _judged_rows(judged))
     return Section(_NAME, heading, (paragraph(text), figure(drawn), listed))

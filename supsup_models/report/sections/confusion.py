@@ -29,7 +29,7 @@ def confusion_section(facts: RunFacts, judged: Judged | NoData | None) -> Sectio
 
 
 def _drawn(judged: Judged) -> Section:
-    identity = judged.scenario != "NNs"
+    identity = judged.last.scenario != "NNs"
     tasks, masks = judged.confusion.shape
     # as many tasks in a row of cells as in a column, so that the diagonal stays one
     per_row = max(1, -(-(max(tasks, masks) if identity else tasks) // _MOST_CELLS))
@@ -58,7 +58,7 @@ def _sentence(judged: Judged) -> str:
     inference = judged.inference
     how = f"{inference.method} with {inference.objective}, {wording.plural(inference.images, 'image')} an inference"
     found = wording.percent(judged.last.task_accuracy, 1)
-    if judged.scenario == "NNs":
+    if judged.last.scenario == "NNs":
         return (
             f"No mask is a task's here. Of {images} sampled test images {found} get a mask that is mostly their own "
             f"task's ({how})."
@@ -80,13 +80,13 @@ def _axis(count: int, group: int, *, down: bool = False) -> plot.Axis:
     """Tasks by their number, from 0 as their names have it; `down` has the first at the top."""
     cells = -(-count // group)
     marks = plot.whole_marks(0, count - 1, _NUMBERED)
-    ticks = tuple(((at + 0.5) / group if group > 1 else at + 0.5, label) for at, label in marks)
+    ticks = tuple(((at + 0.5) / group, label) for at, label in marks)
     return plot.Axis(*((float(cells), 0.0) if down else (0.0, float(cells))), ticks)
 
 
 def _cells(judged: Judged, shares: NDArray[np.float64], per_row: int, per_column: int) -> list[Markup]:
     rows, columns = shares.shape
-    names = tuple(each.name for each in judged.per_task)
+    names = tuple(each.task for each in judged.last.per_task)
     marks = []
     for row, column in np.argwhere(shares > 0).tolist():
         share = float(shares[row, column])
@@ -122,5 +122,5 @@ def _worst(judged: Judged, identity: bool) -> list[list[Content]]:
         wrong = int(counts[row, column])
         if wrong:
             share = wording.percent(wrong / max(1, int(totals[row])), 1)
-            rows.append([judged.per_task[row].name, name(judged.masks[column]), wording.count(wrong), share])
+            rows.append([judged.last.per_task[row].task, name(judged.masks[column]), wording.count(wrong), share])
     return rows or [["none", "–", "0", "–"]]

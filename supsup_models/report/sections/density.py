@@ -26,7 +26,7 @@ def density_section(facts: RunFacts) -> Section:
         text += f" Drawn are the first {_MOST_LAYERS} of {len(layers)} layers."
     shown = layers[:_MOST_LAYERS]
     low, mean, high = found.min(axis=0), found.mean(axis=0), found.max(axis=0)
-    x = plot.linear_axis([*low.tolist(), *high.tolist()], plot.percent_label, least=0, most=1, marks=4, room=0.15)
+    x = plot.fraction_axis([*low.tolist(), *high.tolist()], room=0.15, marks=4)
     marks: list[Markup] = []
     for value, label in x.ticks:
         at = f"{x.place(value):.2f}%"

@@ -23,9 +23,8 @@ def pareto_section(facts: RunFacts, judged: Judged | None, compared: Compared) -
     others = compared.points
     same = [rate, *(each.bits_per_parameter for each in facts.alternatives)]
     rates = [*same, *(each.bits_per_parameter for each in others), *([entropy] if entropy else [])]
-    x = plot.log_axis(rates, lambda value: f"{value:g}")
-    accuracies = [accuracy, *(each.accuracy for each in others)]
-    y = plot.linear_axis(accuracies, plot.percent_label, least=0, most=1, room=0.2)
+    x = plot.log_axis(rates)
+    y = plot.fraction_axis([accuracy, *(each.accuracy for each in others)], room=0.2)
     text = _sentence(facts.alternatives, rate)
     marks = [
         plot.frame(x, y, "bits per parameter and task", "test accuracy"),

@@ -3,13 +3,12 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import Literal, get_args
+from typing import Literal
 
 from torch import Tensor
 
 Stepping = Literal["fused", "bfloat16", "autograd"]
 """How steps are computed: by hand in the scores' precision, by hand with products in bfloat16, or by torch."""
-STEPPINGS: tuple[Stepping, ...] = get_args(Stepping)
 
 
 class Step(ABC):

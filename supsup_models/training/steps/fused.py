@@ -16,7 +16,7 @@ from torch import Tensor
 from supsup_models.errors import NetworkError
 from supsup_models.networks import MaskedNetwork, perceptron_backward, perceptron_forward
 from supsup_models.training.recipes import RMSProp
-from supsup_models.training.steps import rmsprop_kernel as rmsprop
+from supsup_models.training.steps import rmsprop_kernel
 from supsup_models.training.steps.base import Step
 
 
@@ -33,7 +33,7 @@ class FusedStep(Step):
         self._half = half
         dtype = torch.bfloat16 if half else scores.dtype
         *stack, bits = scores.shape
-        room = rmsprop.padded(bits)
+        room = rmsprop_kernel.padded(bits)
         self._weights, self._scores = scores.new_zeros(room), scores.new_zeros(*stack, room)
         self._square_average = torch.zeros_like(self._scores)
         self._gradient, self._effective = (torch.zeros_like(self._scores, dtype=dtype) for _ in range(2))
@@ -68,7 +68,7 @@ class FusedStep(Step):
         alpha, eps = self._optimiser.alpha, self._optimiser.eps
         if self._compiled:
             half = torch.uint16 if self._half else torch.float32
-            rmsprop.update(
+            rmsprop_kernel.update(
                 self._gradient.view(half).numpy(),
                 self._weights.numpy(),
                 self._scores.numpy(),

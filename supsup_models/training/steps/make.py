@@ -1,5 +1,7 @@
 """Which step trains a recipe: the fastest that can, or the one asked for, or an error that says why it cannot."""
 
+from typing import get_args
+
 import torch
 from torch import Tensor
 
@@ -8,7 +10,7 @@ from supsup_models.errors import NetworkError
 from supsup_models.networks import MaskedModel, MaskedNetwork
 from supsup_models.training.recipes import Recipe, RMSProp
 from supsup_models.training.steps.autograd import AutogradStep
-from supsup_models.training.steps.base import STEPPINGS, Step, Stepping
+from supsup_models.training.steps.base import Step, Stepping
 from supsup_models.training.steps.fused import FusedStep
 from supsup_models.training.steps.rmsprop_kernel import has_bfloat16
 from supsup_models.training.steps.sparse import SparseStep
@@ -50,7 +52,7 @@ def make_step(
         NetworkError: for a stepping that cannot train this recipe on this network.
     """
     stepping = fastest(model, recipe) if stepping is None else stepping
-    check("stepping", stepping, STEPPINGS)
+    check("stepping", stepping, get_args(Stepping))
     half = stepping == "bfloat16"
     if recipe.sparse is not None:
         if not isinstance(model, MaskedNetwork):

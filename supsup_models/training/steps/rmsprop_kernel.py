@@ -99,22 +99,3 @@ def update(
     """
     constants = np.array([learning_rate, alpha, 1.0 - alpha, eps], dtype=np.float32)
     _update(gradient, weights, scores, square, effective, constants)
-
-
-def reference_update(
-    gradient: NDArray[np.float32],
-    weights: NDArray[np.float32],
-    scores: NDArray[np.float32],
-    square: NDArray[np.float32],
-    effective: NDArray[np.float32],
-    *,
-    learning_rate: float,
-    alpha: float,
-    eps: float,
-) -> None:
-    """`update` for float32, in plain numpy: the obvious twin."""
-    rate, decay, rest, tiny = (np.float32(value) for value in (learning_rate, alpha, 1.0 - alpha, eps))
-    q = gradient * weights
-    square[:] = decay * square + rest * (q * q)
-    scores -= rate * (q / (np.sqrt(square) + tiny))
-    effective[:] = np.where(scores >= 0, weights, np.float32(0))

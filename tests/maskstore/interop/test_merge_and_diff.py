@@ -44,6 +44,12 @@ def test_merging_into_a_bank_appends(banks):
         assert bank.verify() == 8
 
 
+def test_a_merge_of_nothing_makes_no_bank(tmp_path):
+    with pytest.raises(SpecError, match="expected at least one source"):
+        merge([], tmp_path / "new.bank")
+    assert not list(tmp_path.iterdir())
+
+
 def test_clashes_are_listed_and_nothing_is_changed(banks):
     before = _rows(banks / "a.bank")
     example_bank(banks / "c.bank", tasks=6, seed=2).close()

@@ -40,6 +40,7 @@ def dot(tmp_path):
     return run
 
 
+@pytest.mark.slow
 def test_a_change_of_an_ir_source_compiles_anew(dot, tmp_path):
     assert dot() == (6.0, 0, 1)
     assert dot() == (6.0, 1, 0)

@@ -88,8 +88,8 @@ def test_both_layouts_give_the_same_images(write, below: str, tmp_path: Path) ->
     write(tmp_path / "data" / below.replace("archive", archive))
     found = load_data_set("cifar-100", data=tmp_path / "data")
     for part, images, labels in (
-        ("train", found.train_images, found.train_labels),
-        ("test", found.test_images, found.test_labels),
+        ("train", found.train.images, found.train.labels),
+        ("test", found.test.images, found.test.labels),
     ):
         assert np.array_equal(images, pixels_and_labels(part)[0])
         assert np.array_equal(labels, pixels_and_labels(part)[1])

@@ -2,15 +2,15 @@
 
 import pytest
 
-from supsup_models.data import data_set_names, parse_stream_name, stream_names
-from supsup_models.data.names import check_data_set_name, stream_length
+from supsup_models.data import load_data_set, parse_stream_name, stream_names
+from supsup_models.data.names import DATA_SETS, stream_length
 from supsup_models.errors import StreamLengthError, SupSupError, UnknownDataSetError, UnknownStreamError
 from tests.helpers.commands import in_fresh_process
 
 
 def test_every_kind_over_every_data_set() -> None:
     assert len(stream_names()) == 11
-    assert {parse_stream_name(name)[1] for name in stream_names()} == {*data_set_names(), "imagenet"}
+    assert {parse_stream_name(name)[1] for name in stream_names()} == {*DATA_SETS, "imagenet"}
     assert parse_stream_name("split-fashion-mnist") == ("split", "fashion-mnist")
     assert {name for name in stream_names() if "cifar" in name or "imagenet" in name} == {
         "split-cifar-100",
@@ -58,7 +58,7 @@ def test_a_name_like_no_other_gets_the_list_alone() -> None:
         parse_stream_name("xyzzy")
     assert "did you mean" not in str(caught.value)
     with pytest.raises(UnknownDataSetError, match="did you mean 'mnist'"):
-        check_data_set_name("minst")
+        load_data_set("minst")
 
 
 def _loads_torch(statement: str) -> bool:

@@ -94,3 +94,9 @@ def test_bad_folders(tmp_path: Path, folder: Path) -> None:
     (root / "val" / CLASSES[0]).rmdir()
     with pytest.raises(DataFormatError, match="in one only"):
         open_stream("split-imagenet", tasks=1, data=root)
+
+
+def test_no_image_is_an_empty_batch(folder: Path) -> None:
+    task = open_stream("split-imagenet", tasks=1, data=folder)[0]
+    for images in (task.train, task.test):
+        assert images.images(slice(0, 0)).shape == (0, 3 * 224 * 224)

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from supsup_models.data import load_data_set
+from supsup_models.data import DataSet, load_data_set
 from supsup_models.data.sets import find as lookup_module
 from supsup_models.data.sets import load as sources_module
 from supsup_models.data.sets import mnist as known_module
@@ -38,7 +38,7 @@ def small_world(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Both data sets are the small ones; the user's cache and the system folder are below `tmp_path`."""
     known = {}
     for data_set in (MNIST, FASHION_MNIST):
-        hashes = tuple(hashlib.sha256(FILES[data_set.name][name]).hexdigest() for name in IDX_FILES)
+        hashes = {name: hashlib.sha256(FILES[data_set.name][name]).hexdigest() for name in IDX_FILES}
         packaged = data_set.packaged and tmp_path / "system"
         urls = ((tmp_path / "nowhere").as_uri() + "/", (tmp_path / "server" / data_set.name).as_uri() + "/")
         known[data_set.name] = dataclasses.replace(data_set, sha256=hashes, packaged=packaged, urls=urls)
@@ -56,21 +56,21 @@ def put(folder: Path, name: str, *, zipped: bool = True, only: tuple[str, ...] =
     return folder
 
 
-def is_data_set(loaded: sources_module.DataSet, name: str) -> bool:
-    return loaded.name == name and loaded.train_images.tobytes() == FILES[name][IDX_FILES[0]][16:]
+def is_data_set(loaded: DataSet, name: str) -> bool:
+    return loaded.name == name and loaded.train.images.tobytes() == FILES[name][IDX_FILES[0]][16:]
 
 
 def test_digits_are_split_the_same_way_for_ever() -> None:
     digits = load_data_set("digits")
-    assert digits.train_images.shape == (1437, 64)
-    assert digits.test_images.shape == (360, 64)
-    assert digits.train_images.dtype == np.uint8
-    assert digits.train_labels.dtype == np.int64
-    np.testing.assert_array_equal(np.bincount(digits.test_labels), [36] * 10)
-    split = hashlib.sha256(digits.test_images.tobytes() + digits.test_labels.astype("<i8").tobytes()).hexdigest()
+    assert digits.train.images.shape == (1437, 64)
+    assert digits.test.images.shape == (360, 64)
+    assert digits.train.images.dtype == np.uint8
+    assert digits.train.labels.dtype == np.int64
+    np.testing.assert_array_equal(np.bincount(digits.test.labels), [36] * 10)
+    split = hashlib.sha256(digits.test.images.tobytes() + digits.test.labels.astype("<i8").tobytes()).hexdigest()
     assert split[:16] == "f98595a830359592"
     assert digits.sha256["digits"][:16] == "65e5b4619795efb4"
-    scaled = digits.train_images / digits.levels
+    scaled = digits.train.images / digits.levels
     assert (round(scaled.mean(), 4), round(scaled.std(), 4)) == (digits.mean, digits.std)
 
 
@@ -80,8 +80,8 @@ def test_the_given_folder_or_one_below_it(tmp_path: Path, zipped: bool, below: s
     put(tmp_path / "data" / below, "mnist", zipped=zipped)
     loaded = load_data_set("mnist", data=tmp_path / "data")
     assert is_data_set(loaded, "mnist")
-    assert (loaded.height, loaded.width, loaded.inputs, loaded.levels) == (2, 3, 6, 255)
-    assert loaded.train_labels.dtype == np.int64
+    assert (loaded.image_shape, loaded.inputs, loaded.levels) == ((1, 2, 3), 6, 255)
+    assert loaded.train.labels.dtype == np.int64
 
 
 def test_a_parent_of_both_gives_the_one_asked_for(tmp_path: Path) -> None:
@@ -199,7 +199,7 @@ def test_a_download_that_cannot_be_written_is_named(tmp_path: Path) -> None:
 
 
 def test_each_known_file_has_a_hash_of_its_own() -> None:
-    hashes = [sha256 for data_set in (MNIST, FASHION_MNIST) for sha256 in data_set.sha256]
+    hashes = [sha256 for data_set in (MNIST, FASHION_MNIST) for sha256 in data_set.sha256.values()]
     assert len(set(hashes)) == 8
     assert all(len(sha256) == 64 for sha256 in hashes)
     assert isinstance(MNIST, IdxDataSet)

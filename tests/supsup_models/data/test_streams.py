@@ -59,14 +59,14 @@ STREAMS = {name: open_stream(name) for name in ON_DIGITS}
 def test_permuted_tasks_follow_from_seed_and_index(seed: int, index: int) -> None:
     task = open_stream("permuted-digits", tasks=2500, seed=seed)[index]
     permutation = random_permutation(seed, Role.PERMUTATION, 64, stream=index)
-    torch.testing.assert_close(task.test.images(slice(7)), normalised(DIGITS.test_images[:7, permutation]))
-    assert torch.equal(task.train.labels, torch.from_numpy(DIGITS.train_labels))
+    torch.testing.assert_close(task.test.images(slice(7)), normalised(DIGITS.test.images[:7, permutation]))
+    assert torch.equal(task.train.labels, torch.from_numpy(DIGITS.train.labels))
 
 
 def test_permuted_tasks_differ_and_the_first_is_permuted_too() -> None:
     stream = open_stream("permuted-digits", tasks=6)
     first_images = [task.train.images(slice(1)) for task in stream]
-    as_stored = normalised(DIGITS.train_images[:1])
+    as_stored = normalised(DIGITS.train.images[:1])
     assert all(not torch.allclose(a, b) for i, a in enumerate(first_images) for b in [as_stored, *first_images[:i]])
     assert open_stream("permuted-digits", seed=1).to_json() != open_stream("permuted-digits", seed=2).to_json()
 
@@ -80,7 +80,7 @@ def test_permutations_are_pinned() -> None:  # a stored bank is useless if the t
 def test_rotated_tasks_turn_by_ten_degrees() -> None:
     stream = open_stream("rotated-digits")
     assert len(stream) == 36
-    upright = DIGITS.test_images.reshape(-1, 8, 8)
+    upright = DIGITS.test.images.reshape(-1, 8, 8)
     for quarters in range(4):
         turned = np.rot90(upright, quarters, axes=(1, 2)).reshape(-1, 64)
         torch.testing.assert_close(stream[9 * quarters].test.images(slice(None)), normalised(turned))
@@ -99,9 +99,9 @@ def test_split_tasks_are_pairs_of_classes_with_local_labels() -> None:
     assert (len(stream), stream.classes) == (5, 2)
     assert [task.global_labels for task in stream] == [(0, 1), (2, 3), (4, 5), (6, 7), (8, 9)]
     for task in stream:
-        rows = np.isin(DIGITS.train_labels, task.global_labels)
-        torch.testing.assert_close(task.train.images(slice(None)), normalised(DIGITS.train_images[rows]))
-        assert torch.tensor(task.global_labels)[task.train.labels].tolist() == DIGITS.train_labels[rows].tolist()
+        rows = np.isin(DIGITS.train.labels, task.global_labels)
+        torch.testing.assert_close(task.train.images(slice(None)), normalised(DIGITS.train.images[rows]))
+        assert torch.tensor(task.global_labels)[task.train.labels].tolist() == DIGITS.train.labels[rows].tolist()
 
 
 def test_a_stream_is_a_sequence() -> None:

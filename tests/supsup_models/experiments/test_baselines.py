@@ -24,6 +24,7 @@ from supsup_models.experiments.baselines import (
 from supsup_models.experiments.baselines.base import initial_layers, least_uncertain
 from supsup_models.experiments.baselines.comparison import compare
 from supsup_models.experiments.baselines.ewc import fisher_diagonal
+from supsup_models.networks import entropy
 
 CONFIG = BaselineConfig(inputs=64, classes=10, hidden=(48, 32), steps=100, learning_rate=3e-3)
 WEIGHTS = 64 * 48 + 48 * 32 + 32 * 10
@@ -105,7 +106,7 @@ def test_one_shot_of_batche_is_the_derivative(stream: TaskStream) -> None:
             scale = sum(a * torch.outer(*task[index]).double() for a, task in zip(alpha, network._vectors, strict=True))
             activation = activation @ (weight.double() * scale).T
             activation = torch.relu(activation) if index < 2 else activation
-        return network._cost(activation)
+        return entropy(activation)
 
     found = network.one_shot(images)
     for task in range(TASKS):

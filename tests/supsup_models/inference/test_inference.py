@@ -12,7 +12,7 @@ from torch import Tensor
 from maskstore import MaskMatrix, MaskSpec
 from supsup_models import MaskedNetwork, infer_each, infer_task
 from supsup_models.errors import ImageValueError, InferenceError, ShapeError, UnknownNameError
-from supsup_models.inference import METHODS
+from supsup_models.inference.infer import METHODS
 from supsup_models.inference.methods.binary import median_split
 from supsup_models.inference.objectives import OBJECTIVES
 from tests.helpers.masks import random_matrix

@@ -12,8 +12,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from maskstore.kernels import has_lookup
-from maskstore.kernels import threads as sharing
+from maskstore.kernels import has_lookup, threads
 from supsup_models import MaskedNetwork, infer_each, infer_task
 from supsup_models.errors import ImageValueError, ShapeError
 from supsup_models.inference import superposition
@@ -70,7 +69,7 @@ def test_derivatives_are_those_of_autograd(
 ) -> None:
     model = network(sizes, classes=10)
     weights, images = tensors(model, count, 0)
-    monkeypatch.setattr(sharing, "CORES", 2)
+    monkeypatch.setattr(threads, "CORES", 2)
     assert_close(mask_derivatives(model, weights, images, objective), by_autograd(model, weights, images, objective))
 
 
@@ -81,7 +80,7 @@ def test_results_do_not_depend_on_the_number_of_cores(objective: Objective, monk
     weights, images = tensors(model, 333, 0)
     found = []
     for cores in (1, 2, 3, 7):
-        monkeypatch.setattr(sharing, "CORES", cores)
+        monkeypatch.setattr(threads, "CORES", cores)
         found += [mask_derivatives(model, weights, images, objective).numpy() for _ in range(5)]
     for other in found[1:]:
         np.testing.assert_array_equal(other, found[0])
@@ -91,7 +90,7 @@ def test_results_do_not_depend_on_the_number_of_cores(objective: Objective, monk
 def test_memory_does_not_grow_with_the_cores_for_a_few_images_of_many_values(monkeypatch: pytest.MonkeyPatch) -> None:
     from supsup_models.inference.compiled import derivatives
 
-    monkeypatch.setattr(sharing, "CORES", 64)
+    monkeypatch.setattr(threads, "CORES", 64)
     sizes, asked = (20_000, 30, 10), []
     model = network(sizes)
     weights, images = tensors(model, 3, 0)
@@ -104,7 +103,7 @@ def test_memory_does_not_grow_with_the_cores_for_a_few_images_of_many_values(mon
 
 @needs_vectors
 def test_threads_of_the_caller_do_not_share_memory(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sharing, "CORES", 2)
+    monkeypatch.setattr(threads, "CORES", 2)
     model = network((200, 90, 30))
     cases = [tensors(model, 40 + 30 * seed, seed) for seed in range(4)]
     expected = [mask_derivatives(model, *case, Entropy()) for case in cases]
@@ -115,10 +114,10 @@ def test_threads_of_the_caller_do_not_share_memory(monkeypatch: pytest.MonkeyPat
             if not torch.equal(mask_derivatives(model, *cases[number], Entropy()), expected[number]):
                 wrong.append(number)
 
-    threads = [threading.Thread(target=check, args=(number,)) for number in range(len(cases))]
-    for thread in threads:
+    workers = [threading.Thread(target=check, args=(number,)) for number in range(len(cases))]
+    for thread in workers:
         thread.start()
-    for thread in threads:
+    for thread in workers:
         thread.join()
     assert wrong == []
 
@@ -127,7 +126,7 @@ def test_threads_of_the_caller_do_not_share_memory(monkeypatch: pytest.MonkeyPat
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore:.*fork.*:DeprecationWarning")
 def test_a_forked_process_computes_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sharing, "CORES", 3)
+    monkeypatch.setattr(threads, "CORES", 3)
     model = network((200, 90, 30))
     case = tensors(model, 100, 0)
     expected = mask_derivatives(model, *case, Entropy())

@@ -146,8 +146,12 @@ def test_what_cannot_be_judged_is_refused(trained: Trained) -> None:
     model, matrix, stream = trained.model, trained.matrix, trained.stream
     with pytest.raises(UnknownNameError, match="did you mean 'GNu'"):
         evaluate(model, matrix, stream, "Gnu")
-    with pytest.raises(InferenceError):
-        evaluate(model, matrix, stream, "GNu", Inference(images=0))
+    with pytest.raises(InferenceError, match="at least 1 image"):
+        Inference(images=0)
+    with pytest.raises(UnknownNameError, match="did you mean 'binary'"):
+        Inference("binery")
+    with pytest.raises(UnknownNameError, match="expected one of H, G"):
+        Inference(objective="M")
     with pytest.raises(InferenceError, match="at least one task"):
         evaluate(model, matrix, [], "GNu")
     with pytest.raises(InferenceError, match="limit of at least 3"):

@@ -6,10 +6,9 @@ import torch
 
 from maskstore import MaskMatrix
 from supsup_models import MaskedNetwork, infer_each
-from supsup_models.inference.methods.one_shot import SHORT_LIST, short_list_of_each
-from supsup_models.inference.objectives import OBJECTIVES, make_objective
+from supsup_models.inference.methods import one_shot
+from supsup_models.inference.objectives import OBJECTIVES
 from supsup_models.inference.per_image import on_packed_bits
-from supsup_models.inference.superposition import Superposition
 from tests.helpers.masks import random_matrix
 from tests.helpers.networks import network
 
@@ -23,13 +22,13 @@ def setting() -> tuple[MaskedNetwork, MaskMatrix, torch.Tensor]:
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 @pytest.mark.parametrize("share", [0.01, 0.3, 1.0])
-def test_a_list_of_all_masks_is_one_shot(setting, objective: str, share: float) -> None:
+def test_a_list_of_all_masks_is_one_shot(setting, objective: str, share: float, monkeypatch) -> None:
     model, matrix, images = setting
+    monkeypatch.setattr(one_shot, "SHORT_LIST", len(matrix) + 3)
+    monkeypatch.setattr(one_shot, "SKETCH_SHARE", share)
     exact = infer_each(model, matrix, images, method="one-shot", objective=objective)
-    cost = make_objective(objective, classes=3, outputs=8)
-    mixed = Superposition(model, matrix)
-    listed = short_list_of_each(mixed, images, cost, length=len(matrix) + 3, share=share)
-    np.testing.assert_allclose(listed, exact.scores, rtol=1e-4, atol=1e-6)
+    listed = infer_each(model, matrix, images, method="short-list", objective=objective)
+    np.testing.assert_allclose(listed.scores, exact.scores, rtol=1e-4, atol=1e-6)
 
 
 def test_what_is_on_the_list_has_its_exact_score(setting) -> None:
@@ -37,7 +36,7 @@ def test_what_is_on_the_list_has_its_exact_score(setting) -> None:
     exact = infer_each(model, matrix, images, method="one-shot").scores
     guess = infer_each(model, matrix, images, method="short-list")
     listed = np.isfinite(guess.scores)
-    assert (listed.sum(axis=1) == (SHORT_LIST if on_packed_bits(model) else len(matrix))).all()
+    assert (listed.sum(axis=1) == (one_shot.SHORT_LIST if on_packed_bits(model) else len(matrix))).all()
     np.testing.assert_allclose(guess.scores[listed], exact[listed], rtol=1e-4, atol=1e-6)
     assert np.array_equal(guess.tasks, guess.scores.argmax(axis=1))
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from maskstore import Mask, MaskBank, MaskMatrix
 from maskstore.priors import SeededScores, Uniform
 from supsup_models import ConvertedModel, convert, infer_each, infer_task, mask_spec
-from supsup_models.networks import seeded as random_init
+from supsup_models.networks import seeded
 
 
 class UserMlp(nn.Module):
@@ -160,7 +160,7 @@ def test_seeded_weights_biases_and_affine_parts() -> None:
     model = convert(module, seed=5, weight_gain=2.0)
     assert all(torch.equal(value, before[key]) for key, value in module.state_dict().items())  # left as it was
     for index, (layer, weight) in enumerate(zip(model.spec, model.layer_weights(model.weights), strict=True)):
-        assert torch.equal(weight, random_init.weights(5, index, layer.shape, 2.0))
+        assert torch.equal(weight, seeded.weights(5, index, layer.shape, 2.0))
     assert not model.module[0].bias.any()
     assert not any(parameter.requires_grad for parameter in model.parameters())
     assert model.prior(4) == SeededScores(seed=5, task=4)
@@ -168,8 +168,8 @@ def test_seeded_weights_biases_and_affine_parts() -> None:
     assert torch.equal(kaiming.weights.sign(), model.weights.sign())  # so the same prior holds
     assert kaiming.prior(4) == model.prior(4)
     widest = kaiming.layer_weights(kaiming.weights)[2]
-    assert float(widest.std()) == pytest.approx(math.sqrt(2 / random_init.fan_in(tuple(widest.shape))), rel=0.1)
-    golden = random_init.kaiming_weights(5, 0, (2, 2))
+    assert float(widest.std()) == pytest.approx(math.sqrt(2 / seeded.fan_in(tuple(widest.shape))), rel=0.1)
+    golden = seeded.kaiming_weights(5, 0, (2, 2))
     assert golden.flatten().tolist() == pytest.approx(GOLDEN_KAIMING, rel=1e-7)
     norm = nn.Sequential(nn.Linear(2, 2), nn.LayerNorm(2))
     norm[1].weight.data.fill_(3.0)

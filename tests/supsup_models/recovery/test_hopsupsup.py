@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from hopfield import Hebbian, PaperRecipe, Storkey
+from hopfield import Hebbian, PaperRecipe, Storkey, recover
 from maskstore import Mask
 from supsup_models._progress import Reporter
 from supsup_models.cli import recover as recover_command
@@ -21,9 +21,9 @@ from supsup_models.hopsupsup import (
     NeuronMaskedNetwork,
     NeuronTraining,
     accuracy,
+    entropy_on,
     mean_state,
     memory_per_layer,
-    recover_mask,
     setups,
     train_neuron_mask,
 )
@@ -114,7 +114,7 @@ def test_recovery_runs_where_looking_at_a_label_would_fail() -> None:
     masks = random_matrix(model.spec, 3)
     memory = memory_per_layer(masks, Hebbian())
     batches = unlabelled_batches(ImagesOnly(300), 64, seed=0)
-    found = recover_mask(model, memory, batches, PaperRecipe(steps=5), initial=mean_state(masks))
+    found = recover(memory, entropy_on(model, batches), PaperRecipe(steps=5), initial=mean_state(masks))
     assert found.pattern.shape == (128,)
     assert set(found.pattern.tolist()) <= {-1.0, 1.0}
 
@@ -143,7 +143,7 @@ def test_recovery_of_split_digits_by_the_papers_recipe() -> None:
     exact = 0
     for index in range(3):
         images = unlabelled_batches(stream[index].train, 64, seed=0)
-        found = recover_mask(model, memory, images, recipe, initial=mean_state(masks))
+        found = recover(memory, entropy_on(model, images), recipe, initial=mean_state(masks))
         exact += bool(np.array_equal((found.pattern > 0).numpy(), masks[index].flat()))
     assert exact == 3
 
@@ -192,7 +192,7 @@ def test_wrong_usage_is_refused_before_any_work(
     def forbidden(*_: object, **__: object) -> None:
         raise AssertionError("work was begun")
 
-    monkeypatch.setattr("supsup_models.runs.recover.train_stream", forbidden)
+    monkeypatch.setattr("supsup_models.hopsupsup.stream.train_stream", forbidden)
     stream = ["recover", "--stream", "split-digits"]
     for arguments, message in (
         ([*stream, "--plot", str(tmp_path / "steps.foo")], "to end in one of"),
@@ -236,11 +236,11 @@ def test_quadratic_couplings_give_back_the_masks_of_our_training_too() -> None:
     setup = setups.SETUPS["mean-field"]
     model = NeuronMaskedNetwork((stream.inputs, 384, 384, 10), seed=0, output_gain=4.0, gate="output")
     masks = train_stream(model, stream, NeuronTraining(batches=100, cosine=True), seed=0)
-    memory = setups.neuron_memory(masks, setup.rule, per_layer=False)
+    memory = setups.neuron_memory(masks, setup)
     exact = 0
     for index in range(8):
         images = unlabelled_batches(stream[index].test, setup.batch, seed=index)
-        found = recover_mask(model, memory, images, setup.recipe, initial=mean_state(masks))
+        found = recover(memory, entropy_on(model, images), setup.recipe, initial=mean_state(masks))
         exact += bool(np.array_equal((found.pattern > 0).numpy(), masks[index].flat()))
         assert setup.steps(found.steps) <= 40
     assert exact >= 7
@@ -257,8 +257,6 @@ def test_split_mnist_is_recovered_exactly(recipe: str) -> None:
 
 
 def test_entropy_of_certain_and_of_undecided_answers() -> None:
-    from supsup_models.hopsupsup import entropy_on
-
     logits = torch.tensor([[100.0, 0.0, 0.0, 0.0]])
     certain = entropy_on(lambda images, mask: logits * mask[0], lambda: torch.zeros(1, 1))
     assert certain(torch.ones(1)).item() == pytest.approx(0.0, abs=1e-6)

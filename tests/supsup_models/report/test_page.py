@@ -12,10 +12,10 @@ import pytest
 from maskstore import MaskBank
 from maskstore.bank.accounting import account
 from supsup_models.cli.app import run_command
-from supsup_models.inference.scenarios import Inference
+from supsup_models.inference.scenarios import Evaluation, Inference, TaskResult
 from supsup_models.report import Compared, read_run, render, wording
 from supsup_models.report.compare import Point
-from supsup_models.report.judged import Judged, Step, TaskJudged
+from supsup_models.report.judged import Judged
 from supsup_models.report.markup import element, printable
 from supsup_models.report.recovery import Recovered, RecoveredTask
 from supsup_models.runs.record import RunRecord
@@ -160,9 +160,12 @@ def test_many_tasks_share_the_cells_of_a_confusion(tasks: int, cells: int, tmp_p
     run = made_run(tmp_path / "run", ("task-0",), {"fc": (4, 8)})
     names = tuple(f"task-{number}" for number in range(tasks))
     confusion = 3 * np.eye(tasks, dtype=np.int64) + np.roll(np.eye(tasks, dtype=np.int64), -1, axis=1)
-    each = tuple(TaskJudged(name, 0.7, 0.75) for name in names)
-    steps = (Step(2, 0.9, 0.9, None), Step(tasks, 0.7, 0.75, (0.6, 0.8)))
-    judged = Judged("GNu", Inference(), steps, each, names, confusion)
+    each = tuple(TaskResult(name, 0.7, 0.75, 4) for name in names)
+    steps = (
+        Evaluation("GNu", 2, 0.9, 0.9, 0.1, each[:2], 8),
+        Evaluation("GNu", tasks, 0.7, 0.75, 0.1, each, 4 * tasks, (0.6, 0.8)),
+    )
+    judged = Judged(Inference(), steps, names, confusion)
     read = check_page(render(read_run(run), judged).html)
     found = [found for tag, found in read.elements if tag == "rect" and found.get("class") == "cell"]
     assert {each["width"] for each in found} == {f"{100 / cells:.3f}%"}

@@ -330,7 +330,7 @@ def test_recipes_follow_from_the_other_options() -> None:
 
 
 def test_a_run_without_superfluous_outputs_says_what_to_do(tmp_path: Path) -> None:
-    with pytest.raises(NetworkError, match="ask for more outputs, or for recipe dense"):
+    with pytest.raises(NetworkError, match='ask for more `outputs`, or for `recipe="dense"`'):
         train_run(run_config("permuted-digits", tasks=1, outputs=10, batches=1), tmp_path / "run")
     assert not (tmp_path / "run").exists()
 

@@ -8,21 +8,21 @@ import torch
 from maskstore import MaskSpec
 from maskstore.philox import Role, random_packed_bits
 from maskstore.priors import SeededScores
-from supsup_models.networks import seeded as random_init
+from supsup_models.networks import seeded
 from tests.helpers.networks import network
 
 SHAPE = (3, 8)
 
 
 def test_golden_weights() -> None:
-    weights = random_init.weights(7, 1, SHAPE)
+    weights = seeded.weights(7, 1, SHAPE)
     assert weights.dtype == torch.float32
     assert torch.equal(weights.abs(), torch.full(SHAPE, 0.5))  # c = sqrt(2 / 8)
     assert "".join("+" if sign > 0 else "-" for sign in weights.flatten()) == "--+-++-++-++------+-++++"
 
 
 def test_golden_scores() -> None:
-    scores = random_init.initial_scores(7, 1, SHAPE, task=3)
+    scores = seeded.initial_scores(7, 1, SHAPE, task=3)
     assert scores.dtype == torch.float32
     expected = [
         -0.144332215,
@@ -39,11 +39,11 @@ def test_golden_scores() -> None:
 
 def test_weight_signs_are_the_packed_bits() -> None:
     word = int(random_packed_bits(5, Role.WEIGHT_SIGN, 24, layer=2)[0])
-    assert random_init.weight_sign(5, 2, SHAPE).flatten().tolist() == [1 if word >> i & 1 else -1 for i in range(24)]
+    assert seeded.weight_sign(5, 2, SHAPE).flatten().tolist() == [1 if word >> i & 1 else -1 for i in range(24)]
 
 
 def test_scores_stay_within_kaiming_bounds_and_never_touch_zero() -> None:
-    scores = random_init.initial_scores(0, 0, (50, 400), task=0)
+    scores = seeded.initial_scores(0, 0, (50, 400), task=0)
     bound = 1 / sqrt(400)
     assert 0.999 * bound < float(scores.abs().max()) <= bound
     assert float(scores.abs().min()) > 0
@@ -51,12 +51,12 @@ def test_scores_stay_within_kaiming_bounds_and_never_touch_zero() -> None:
 
 
 def test_gain_scales_the_constant_alone() -> None:
-    plain, scaled = random_init.weights(0, 0, SHAPE), random_init.weights(0, 0, SHAPE, gain=2.0)
+    plain, scaled = seeded.weights(0, 0, SHAPE), seeded.weights(0, 0, SHAPE, gain=2.0)
     assert torch.equal(scaled, 2 * plain)
 
 
 def test_layers_and_tasks_draw_different_numbers() -> None:
-    draws = {tuple(random_init.initial_scores(0, l, SHAPE, task=t).flatten().tolist()) for l in (0, 1) for t in (0, 1)}  # noqa: E741
+    draws = {tuple(seeded.initial_scores(0, l, SHAPE, task=t).flatten().tolist()) for l in (0, 1) for t in (0, 1)}  # noqa: E741
     assert len(draws) == 4
 
 
@@ -66,8 +66,8 @@ def test_the_prior_of_the_bank_sees_the_same_integers() -> None:
     prior = SeededScores(seed=11, task=4)
     for index, layer in enumerate(spec):
         contexts = prior.contexts(spec, index)
-        score = random_init.initial_scores(11, index, layer.shape, task=4).flatten().numpy()
-        weight = random_init.weights(11, index, layer.shape).flatten().numpy()
+        score = seeded.initial_scores(11, index, layer.shape, task=4).flatten().numpy()
+        weight = seeded.weights(11, index, layer.shape).flatten().numpy()
         assert np.array_equal(contexts.ids % contexts.classes, 2 * (score > 0) + (weight > 0))
         level = contexts.ids // contexts.classes
         magnitude = np.abs(score) * sqrt(layer.shape[1])
@@ -77,6 +77,6 @@ def test_the_prior_of_the_bank_sees_the_same_integers() -> None:
 def test_a_network_uses_these_layer_by_layer() -> None:
     model = network((5, 4, 6, 3), seed=9, weight_gain=1.5)
     for index, (layer, weight) in enumerate(zip(model.spec, model.layer_weights(model.weights), strict=True)):
-        assert torch.equal(weight, random_init.weights(9, index, layer.shape, gain=1.5))
+        assert torch.equal(weight, seeded.weights(9, index, layer.shape, gain=1.5))
     scores = model.layer_weights(model.initial_scores(2))
-    assert all(torch.equal(s, random_init.initial_scores(9, i, s.shape, task=2)) for i, s in enumerate(scores))
+    assert all(torch.equal(s, seeded.initial_scores(9, i, s.shape, task=2)) for i, s in enumerate(scores))
