@@ -8,6 +8,7 @@ from maskstore import MaskMatrix
 from supsup_models import MaskedNetwork, Recipe, RMSProp, infer_each, infer_task, train_task
 from supsup_models.data import open_stream
 from supsup_models.inference.methods import gradient
+from supsup_models.inference.per_image import Mixture, UnpackedLayer
 from tests.helpers.masks import random_matrix
 
 TASKS, IMAGES = 6, 40
@@ -53,11 +54,11 @@ def test_a_mixture_takes_the_share_of_a_layers_outputs_in_both_passes() -> None:
     activation = torch.randn(7, 300, generator=generator).requires_grad_()
     delta = torch.randn(7, 100, generator=generator)
     output = Mixture(model, UnpackedLayer(model, matrix), alpha)(1, activation)
-    expected, gradient = torch.zeros(7, 100), torch.zeros(7, 300)
+    expected, back = torch.zeros(7, 100), torch.zeros(7, 300)
     for row in range(5):
         weight = model.layer_weights(model.masked_weights(matrix[row]))[1]
         share = alpha[:, row, None]
         expected += torch.nn.functional.linear(activation.detach(), weight) * share
-        gradient += (delta * share) @ weight
+        back += (delta * share) @ weight
     assert torch.equal(output, expected)
-    assert torch.equal(torch.autograd.grad(output, activation, delta)[0], gradient)
+    assert torch.equal(torch.autograd.grad(output, activation, delta)[0], back)
