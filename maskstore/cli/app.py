@@ -21,6 +21,9 @@ from maskstore.interop import filling
 from maskstore.masks import Mask
 from maskstore.priors import prior_from_config
 
+WORDS = {"shapes": "--shapes", "conv_type": "--conv-type", "separator": "--separator"}
+"""What errors call by its Python name, as the command line has it."""
+
 app = typer.Typer(
     help="Mask banks: look into them, check them, bring masks in and out. Errors are one line; --debug has tracebacks.",
     no_args_is_help=True,
@@ -35,7 +38,12 @@ TaskName = Annotated[str, typer.Argument(metavar="TASK", help="The mask's task n
 
 def main() -> None:
     """Entry point of the `maskstore` command."""
-    sys.exit(console.run("maskstore", app, (MaskStoreError,), sys.argv[1:], words={"shapes": "--shapes"}))
+    sys.exit(run_command(sys.argv[1:]))
+
+
+def run_command(arguments: list[str]) -> int:
+    """Run `maskstore` with these arguments; returns its exit code."""
+    return console.run("maskstore", app, (MaskStoreError,), arguments, words=WORDS)
 
 
 exchange.register(app)

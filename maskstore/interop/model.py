@@ -69,7 +69,7 @@ class ReadOptions:
     def spec(self, what: str) -> MaskSpec:
         """The spec that `shapes` declares; ImportOptionError if none were given."""
         if self.shapes is None:
-            raise ImportOptionError(f"{what}: expected shapes, which packed bytes need, found none given")
+            raise ImportOptionError(f"{what}: expected `shapes`, which packed bytes need, found none given")
         return MaskSpec(self.shapes)
 
     def task_names(self, own: Sequence[str], default: str) -> list[str]:

@@ -7,16 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from maskstore import MaskStoreError
-from maskstore.cli import console
-from maskstore.cli.app import app
+from maskstore.cli.app import run_command
 
 ROOT = Path(__file__).parents[2]
 
 
 def maskstore(*arguments: object) -> int:
     """The exit code of a `maskstore` command line."""
-    return console.run("maskstore", app, (MaskStoreError,), [str(argument) for argument in arguments])
+    return run_command([str(argument) for argument in arguments])
 
 
 def error_of(capsys: pytest.CaptureFixture[str]) -> str:

@@ -103,7 +103,7 @@ def _by_task(arrays: Arrays, path: Path, options: ReadOptions) -> dict[str, dict
         task, found, layer = name.partition(options.separator)
         if not found or not task or not layer:
             raise ForeignFileError(
-                f"{path}: expected names TASK{options.separator}LAYER, found {name!r:.80} (is the separator right?)"
+                f"{path}: expected names TASK{options.separator}LAYER, found {name!r:.80} (is `separator` right?)"
             )
         by_task.setdefault(task, {})[layer] = array
     return by_task

@@ -126,7 +126,7 @@ def _density(arguments: dict[str, Any], options: ReadOptions, shape: tuple[int, 
         return None
     rule = options.conv_type or arguments.get("conv_type")
     if rule is None:
-        raise ImportOptionError(f"{what}: expected args.conv_type in the file or conv_type as an option, found neither")
+        raise ImportOptionError(f"{what}: expected args.conv_type in the file or `conv_type` given, found neither")
     if arguments.get("individual_heads"):
         raise ForeignFileError(f"{what}: expected scores, found individual heads, whose last layer holds weights")
     if rule in _THRESHOLD:

@@ -91,7 +91,7 @@ def test_tall_masks_vectors(tmp_path_factory, order, spec, count, bit_order, pac
 
 def test_one_vector_is_one_task_and_needs_shapes(tmp_path):
     np.save(tmp_path / "cars.npy", np.packbits(np.ones(10, dtype=bool)))
-    with pytest.raises(ImportOptionError, match="expected shapes"):
+    with pytest.raises(ImportOptionError, match="expected `shapes`"):
         read_masks(tmp_path / "cars.npy")
     (task,) = read_masks(tmp_path / "cars.npy", ReadOptions(shapes={"a": (2, 5)})).tasks
     assert (task.name, task.mask.ones) == ("cars", 10)

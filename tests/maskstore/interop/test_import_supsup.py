@@ -69,7 +69,7 @@ def test_only_the_trained_task_is_taken(tmp_path):
 def test_a_state_dict_without_arguments_needs_the_rule(tmp_path):
     state = {"linear.0.scores.0": torch.randn(4, 5, 1, 1), "linear.0.weight": torch.randn(4, 5, 1, 1)}
     torch.save(state, tmp_path / "bare.pt")
-    with pytest.raises(ImportOptionError, match="conv_type as an option"):
+    with pytest.raises(ImportOptionError, match="`conv_type` given"):
         read_masks(tmp_path / "bare.pt")
     found = read_masks(tmp_path / "bare.pt", ReadOptions(conv_type="FastMultitaskMaskConv"))
     assert np.array_equal(found.tasks[0].mask.layer("linear.0"), state["linear.0.scores.0"][:, :, 0, 0].numpy() >= 0)

@@ -219,3 +219,17 @@ def test_usage_errors_and_data_errors(banks, command):
     assert command("export", banks / "a.bank", banks / "out.txt")[0] == 2
     assert command("export", banks / "a.bank", "memory://out.npz")[0] == 2
     assert command("export", banks / "a.bank", banks / "no" / "out.npz")[0] == 1
+
+
+def test_errors_of_an_import_name_the_option_that_is_missing_or_wrong(banks, command):
+    torch = pytest.importorskip("torch")
+    torch.save({"fc.scores.0": torch.zeros(4, 5), "fc.weight": torch.zeros(4, 5)}, banks / "bare.pt")
+    np.save(banks / "v.npy", np.zeros(2, dtype=np.uint8))
+    np.savez(banks / "m.npz", fc1=np.zeros((2, 3), dtype=bool))
+    for file, options, status, named in (
+        ("v.npy", [], 2, "--shapes"),
+        ("bare.pt", [], 2, "--conv-type"),
+        ("m.npz", ["--separator", "."], 1, "--separator"),
+    ):
+        code, _, err = command("import", banks / file, banks / "x.bank", *options)
+        assert (code, named in err) == (status, True), err
