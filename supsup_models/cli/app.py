@@ -16,7 +16,12 @@ from supsup_models.cli import recover, train
 from supsup_models.cli.options import AsJson, Data, Device, Download, Method, Objective, RunFolder, example
 from supsup_models.errors import ArgumentError, SupSupError
 
-WORDS = {"method": "--infer", "train_run": "supsup train", "recover_run": "supsup recover"}
+WORDS = {
+    "method": "--infer",
+    "outputs": "--outputs",
+    "train_run": "supsup train",
+    "recover_run": "supsup recover",
+}
 """What errors call by its Python name, as the command line has it; an argument `name` is `--name` if it is not here."""
 
 app = typer.Typer(

@@ -91,11 +91,13 @@ class Mixture:
         output: Tensor = _MixtureFunction.apply(activation, self, index)
         return output
 
-    def total(self, index: int, values: Tensor, product: Callable[[Tensor, Tensor], Tensor], size: int) -> Tensor:
-        """Sum over the masks of their share of `product(values, weights)`, `(b, size)`, by either side of a layer."""
+    def total(
+        self, index: int, values: Tensor, product: Callable[[Tensor, Tensor, Tensor], Tensor], size: int
+    ) -> Tensor:
+        """Sum over the masks of `product(values, weights, share)`, `(b, size)`, by either side of a layer."""
         result = values.new_zeros(len(values), size)
         for (mask, images), share in zip(self.images_of, self._shares, strict=True):
-            result.index_add_(0, images, product(values[images], self._unpacked(mask, index)).mul_(share))
+            result.index_add_(0, images, product(values[images], self._unpacked(mask, index), share))
         return result
 
 
@@ -103,12 +105,14 @@ class _MixtureFunction(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, activation: Tensor, mixture: Mixture, index: int) -> Tensor:
         ctx.mixture, ctx.index, layer = mixture, index, mixture.layers[index]
-        return mixture.total(index, activation, F.linear, layer.shape[0])
+        return mixture.total(index, activation, lambda a, w, share: F.linear(a, w).mul_(share), layer.shape[0])
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
-        layer = ctx.mixture.layers[ctx.index]
-        return ctx.mixture.total(ctx.index, gradients[0], torch.matmul, layer.shape[1]), None, None
+        mixture, index, layer = ctx.mixture, ctx.index, ctx.mixture.layers[ctx.index]
+        # the share is taken of the smaller side, the layer's outputs, here as in `forward`
+        result = mixture.total(index, gradients[0], lambda d, w, share: (d * share) @ w, layer.shape[1])
+        return result, None, None
 
 
 def on_packed_bits(model: MaskedNetwork) -> bool:

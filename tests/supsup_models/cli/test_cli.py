@@ -275,6 +275,7 @@ def test_infer_refuses_what_it_cannot_read(
         (["train", "--stream", "permuted-digits", "--recipe", "papr", "--out", "x"], "did you mean 'paper'"),
         (["train", "--stream", "permuted-digits", "--device", "gpu", "--out", "x"], "expected one of auto, cpu, cuda"),
         (["train", "--stream", "permuted-digits", "--outputs", "9", "--out", "x"], "the stream's 10 classes, found 9"),
+        (["train", "--stream", "permuted-digits", "--outputs", "10", "--out", "x"], "ask for more `--outputs`"),
         (["train", "--stream", "split-digits", "--tasks", "6", "--out", "x"], "1 to 5 tasks"),
         (["train", "--stream", "permuted-digits", "--tasks", "0", "--out", "x"], "found '0'"),
         (["train", "--stream", "permuted-digits", "--batches", "-3", "--out", "x"], "found '-3'"),

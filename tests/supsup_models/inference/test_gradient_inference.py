@@ -8,6 +8,7 @@ from maskstore import MaskMatrix
 from supsup_models import MaskedNetwork, Recipe, RMSProp, infer_each, infer_task, train_task
 from supsup_models.data import open_stream
 from supsup_models.inference.methods import gradient
+from supsup_models.inference.per_image import Mixture, UnpackedLayer
 from tests.helpers.masks import random_matrix
 
 TASKS, IMAGES = 6, 40
@@ -43,3 +44,21 @@ def test_one_step_ranks_as_one_shot_does(monkeypatch: pytest.MonkeyPatch) -> Non
         ahead = one - one.max(axis=-1, keepdims=True)
         spread = -ahead.mean(axis=-1, keepdims=True)
         np.testing.assert_allclose(other, gradient.RATE * ahead / spread, rtol=1e-3, atol=1e-3)
+
+
+def test_a_mixture_takes_the_share_of_a_layers_outputs_in_both_passes() -> None:
+    """Bit for bit: descent can multiply what rounding changes."""
+    model = MaskedNetwork("lenet-300-100", inputs=64, outputs=20, seed=0)
+    matrix, generator = random_matrix(model.spec, 5), torch.Generator().manual_seed(0)
+    alpha = torch.rand(7, 5, generator=generator)
+    activation = torch.randn(7, 300, generator=generator).requires_grad_()
+    delta = torch.randn(7, 100, generator=generator)
+    output = Mixture(model, UnpackedLayer(model, matrix), alpha)(1, activation)
+    expected, back = torch.zeros(7, 100), torch.zeros(7, 300)
+    for row in range(5):
+        weight = model.layer_weights(model.masked_weights(matrix[row]))[1]
+        share = alpha[:, row, None]
+        expected += torch.nn.functional.linear(activation.detach(), weight) * share
+        back += (delta * share) @ weight
+    assert torch.equal(output, expected)
+    assert torch.equal(torch.autograd.grad(output, activation, delta)[0], back)
