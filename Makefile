@@ -13,7 +13,7 @@ demo: $(VENV)/.installed
 	$(BIN)/supsup demo --out demo
 
 quick: $(VENV)/.installed
-	$(BIN)/python -m pytest tests -m "not slow"
+	$(BIN)/python -m pytest tests -m "not slow" -n 2 --dist loadfile --benchmark-disable
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest tests
