@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from dataclasses import is_dataclass
+from dataclasses import MISSING, fields, is_dataclass
 from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -67,20 +67,28 @@ def typed(kind: Any, value: Any, name: str) -> Any:
         for each in inner:
             with suppress(TypeError):
                 return typed(each, value, name)
-        raise TypeError(f"{name}: expected {kind}, found {value!r:.40}")
+        raise TypeError(f"{name}: expected {' or '.join(map(_said, inner))}, found {value!r:.40}")
     if isinstance(kind, type) and is_dataclass(kind):
         hints = get_type_hints(kind)
         given = typed(Mapping[str, Any], value, name)
         if unknown := given.keys() - hints.keys():
             raise TypeError(f"{name}: expected {', '.join(hints)}, found {', '.join(sorted(unknown))[:60]}")
+        needed = [each.name for each in fields(kind) if each.default is MISSING and each.default_factory is MISSING]
+        if missing := [each for each in needed if each not in given]:
+            raise TypeError(f"{name}: expected {', '.join(needed)}, found no {', '.join(missing)[:60]}")
         return kind(**{each: typed(hints[each], item, f"{name}.{each}") for each, item in given.items()})
     if get_origin(kind) is tuple and isinstance(value, list) and (value or inner[0] not in (int, float)):
         return tuple(typed(inner[0], item, name) for item in value)
     if get_origin(kind) is Mapping and isinstance(value, dict):
         return {each: typed(inner[1], item, f"{name}.{each}") for each, item in value.items()}
     if type(value) is not kind and (kind, type(value)) != (float, int):
-        expected = kind.__name__ if isinstance(kind, type) else kind
-        raise TypeError(f"{name}: expected {expected}, found {value!r:.40}")
+        raise TypeError(f"{name}: expected {_said(kind)}, found {value!r:.40}")
     if kind in (int, float) and not abs(value) <= _LARGEST:
         raise ValueError(f"{name}: expected a finite number, found {value!r:.40}")
     return kind(value) if kind is float else value
+
+
+def _said(kind: Any) -> str:
+    """What a kind is called in an error, in JSON's words."""
+    named = {type(None): "null", Mapping: "an object", tuple: "a list"}
+    return named.get(get_origin(kind) or kind) or str(getattr(kind, "__name__", kind))

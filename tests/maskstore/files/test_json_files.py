@@ -55,19 +55,20 @@ def test_whole_numbers_are_floats_where_floats_are_expected() -> None:
         ({"size": {"width": 3.0, "gain": 1.0}, "notes": {}}, "drawing.size.width: expected int, found 3.0"),
         ({"size": {"width": 10**400, "gain": 1.0}, "notes": {}}, "drawing.size.width: expected a finite number"),
         ({"size": {"width": 3, "gain": float("nan")}, "notes": {}}, "drawing.size.gain: expected a finite number"),
-        ({"size": {"width": 3, "gain": []}, "notes": {}}, "drawing.size.gain: expected float | tuple"),
+        ({"size": {"width": 3, "gain": []}, "notes": {}}, "drawing.size.gain: expected float or a list"),
         (
             {"size": {"width": 3, "gain": 1.0, "name": 5}, "notes": {}},
-            "drawing.size.name: expected str | None, found 5",
+            "drawing.size.name: expected str or null, found 5",
         ),
         (
             {"size": {"width": 3, "gain": 1.0, "depth": 5}, "notes": {}},
             "drawing.size: expected width, gain, name, found",
         ),
         ({"size": {"width": 3}, "notes": {}}, "gain"),
-        ({"size": 3, "notes": {}}, "drawing.size: expected"),
-        ({"size": {"width": 3, "gain": 1.0}, "notes": []}, "drawing.notes: expected"),
-        ({"size": {"width": 3, "gain": 1.0}, "notes": {}, "points": [[]]}, "drawing.points: expected tuple"),
+        ({"size": {"gain": 1.0}, "notes": {}}, "drawing.size: expected width, gain, found no width"),
+        ({"size": 3, "notes": {}}, "drawing.size: expected an object, found 3"),
+        ({"size": {"width": 3, "gain": 1.0}, "notes": []}, "drawing.notes: expected an object, found"),
+        ({"size": {"width": 3, "gain": 1.0}, "notes": {}, "points": [[]]}, "drawing.points: expected a list"),
     ],
 )
 def test_other_values_are_refused_with_their_place(content: Any, phrase: str) -> None:

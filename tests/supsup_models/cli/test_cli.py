@@ -1,9 +1,6 @@
-"""The `supsup` command: end to end on digits, JSON keys, exit codes, one-line errors, interruption."""
+"""The `supsup` command: end to end on digits, JSON keys, exit codes, one-line errors. Ctrl-C: `test_interrupts.py`."""
 
 import json
-import signal
-import subprocess
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +13,12 @@ from supsup_models.data import open_stream
 from supsup_models.networks.sparsity import layer_densities
 from supsup_models.runs.record import RunRecord
 from supsup_models.training.task import TrainedTask, train_task
-from tests.helpers.commands import error_of, in_fresh_process
+from tests.helpers.commands import error_of
 
 TRAIN = [
     *("train", "--stream", "permuted-digits", "--tasks", "3", "--outputs", "40"),
     *("--batches", "60", "--seed", "5", "--recipe", "dense"),
 ]
-
-
-# what a shell starts in the background ignores SIGINT, and so would the children of tests that run there
-INTERRUPTIBLE = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
 
 
 @pytest.fixture(scope="module")
@@ -92,49 +85,6 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(
     with MaskBank.open(folder / "masks.bank") as bank, MaskBank.open(run_folder / "masks.bank") as uninterrupted:
         assert list(bank) == list(uninterrupted)
         assert all(bank[name] == uninterrupted[name] for name in bank)
-
-
-@pytest.mark.slow
-def test_ctrl_c_keeps_finished_tasks_and_prints_one_line(tmp_path: Path) -> None:
-    code = INTERRUPTIBLE + "from supsup_models.cli.app import main; main()"
-    arguments = ["train", "--stream", "permuted-digits", "--tasks", "500", "--batches", "50", "--out", str(tmp_path)]
-    with subprocess.Popen([sys.executable, "-c", code, *arguments], stderr=subprocess.PIPE, text=True) as process:
-        assert process.stderr is not None
-        assert process.stderr.readline().startswith("task-0")
-        process.send_signal(signal.SIGINT)
-        lines = process.stderr.read().splitlines()
-        assert process.wait(60) == 130
-    assert lines[-1] == "supsup: interrupted"
-    assert all(line.startswith("task-") for line in lines[:-1])
-    with MaskBank.open(tmp_path / "masks.bank") as bank:
-        assert len(bank) == len(lines)
-        assert bank.verify() == len(lines)
-
-
-INTERRUPTED_BY_ITSELF = """
-import os
-import sys
-
-class Interrupter:
-    def find_spec(self, name, path, target=None):
-        if name == wanted:
-            os.kill(os.getpid(), signal.SIGINT)
-
-wanted = sys.argv.pop()
-sys.meta_path.insert(0, Interrupter())
-from supsup_models.cli import main
-main()
-print("went on")
-"""
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize("module", ["typer", "supsup_models.cli.train", "supsup_models.runs.train", "torch"])
-def test_ctrl_c_while_modules_are_imported_is_one_line(module: str, tmp_path: Path) -> None:
-    """The last two are imported after the command has been read."""
-    arguments = ["train", "--stream", "permuted-digits", "--tasks", "500", "--out", tmp_path, module]
-    found = in_fresh_process(INTERRUPTIBLE + INTERRUPTED_BY_ITSELF, *arguments)
-    assert (found.returncode, found.stdout, found.stderr) == (130, "", "supsup: interrupted\n")
 
 
 def test_a_second_trainer_is_turned_away(run_folder: Path, capsys: pytest.CaptureFixture[str]) -> None:
