@@ -81,6 +81,8 @@ def evaluate(
         print(f"{task.task}: accuracy {task.accuracy:.4f}, task found {task.task_accuracy:.4f}")
     sample = "" if found.interval is None else f" (95 % interval {found.interval[0]:.4f} to {found.interval[1]:.4f})"
     print(f"{scenario}, {found.tasks} tasks: accuracy {found.accuracy:.4f}{sample}")
+    if found.given_accuracy is not None and scenario != "GG":
+        print(f"the same images with the task given: accuracy {found.given_accuracy:.4f}")
     print(f"task found {found.task_accuracy:.4f}, {1e3 * found.seconds_per_inference:.3f} ms an inference")
 
 
