@@ -145,6 +145,9 @@ class TaskStream(Sequence[Task]):
         chosen = range(self._tasks)[index]
         return tuple(map(self._make_task, chosen)) if isinstance(chosen, range) else self._make_task(chosen)
 
+    def __repr__(self) -> str:
+        return f"TaskStream({self.description()})"
+
     def description(self) -> str:
         """One line for people."""
         return f"{self.name}: {len(self)} tasks, {self.inputs} inputs, up to {self.classes} classes a task"

@@ -73,6 +73,9 @@ class Calibration:
             if not values or not np.isfinite(values).all() or list(values) != sorted(values):
                 raise InferenceError(f"calibration of {name!r}: expected finite ascending values, found others or none")
 
+    def __repr__(self) -> str:
+        return f"Calibration(of {len(self.values)} masks)"
+
     @classmethod
     def fit(
         cls,

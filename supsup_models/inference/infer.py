@@ -163,6 +163,11 @@ class TaskInference:
         self._mixed = Superposition(model, matrix, extras)
         self._calibration = calibration
 
+    def __repr__(self) -> str:
+        mixed = self._mixed
+        calibrated = "no calibration" if self._calibration is None else repr(self._calibration)
+        return f"TaskInference({len(mixed.matrix)} masks of {mixed.model.spec.bits} bits, {calibrated})"
+
     def infer(self, images: Any, *, method: str = "one-shot", objective: str | None = None) -> Guess:
         """The task of images that are all of one task; arguments and errors are those of `infer_task`."""
         tensor, scores = self._scores(images, method, objective, each=False)

@@ -136,6 +136,13 @@ class MaskServer:
         size = self._decoded.bytes + self._packed.bytes
         return CacheState(len(self._decoded), size, self._hits, self._misses)
 
+    def __repr__(self) -> str:
+        state = self.state
+        return (
+            f"MaskServer({len(self._source)} masks of {self._model.spec.bits} bits; cache: {state.masks} masks, "
+            f"{state.bytes} bytes, {state.hits} hits, {state.misses} misses)"
+        )
+
     def weights(self, task: str) -> Tensor:
         """W times a task's mask, flat `(spec.bits,)`. Do not write to it.
 

@@ -135,7 +135,8 @@ def test_wrong_masks_cost_all_of_the_accuracy(trained: Trained) -> None:
     swapped = MaskMatrix(trained.model.spec, [trained.matrix[i] for i in range(TASKS)], names)
     found = evaluate(trained.model, swapped, trained.stream, "GNu", limit=90)
     assert found.accuracy == found.task_accuracy == 0.0
-    assert found.given_accuracy is not None and found.given_accuracy < 0.4
+    assert found.given_accuracy is not None
+    assert found.given_accuracy < 0.4
 
 
 def test_a_limit_judges_a_stratified_sample(trained: Trained) -> None:
