@@ -25,6 +25,7 @@ from torch import Tensor
 
 from maskstore import MaskMatrix
 from supsup_models._names import check
+from supsup_models.data import checked_images
 from supsup_models.errors import InferenceError
 from supsup_models.inference.infer import METHODS, infer_each, infer_task
 from supsup_models.inference.labelling import NO_EXTRAS, classify, labels_of
@@ -262,7 +263,7 @@ def _judge(
     rows, right, right_if_given = list[NDArray[np.int64]](), list[NDArray[np.bool_]](), list[NDArray[np.bool_]]()
     seconds, inferences = 0.0, 0
     for chunk in chunks(sample, inference.images):
-        images = task.test.images(torch.from_numpy(chunk)).to(model.weights)
+        images = checked_images(task.test.images(torch.from_numpy(chunk)), model)
         start = perf_counter()
         if given and own is not None:
             found = np.full(len(chunk), own)
