@@ -130,7 +130,7 @@ class Split:
         count = pixels.shape[0] if chosen is None else chosen.shape[0]
         if chosen is not None and self.columns is not None and pixels.dtype == torch.uint8 and not pixels.is_cuda:
             return self._gathered(pixels, chosen, self.columns)
-        out = torch.empty(count, self.inputs, device=pixels.device)
+        out = torch.empty(count, self.inputs, dtype=torch.float32, device=pixels.device)  # whatever the default is
         for start in range(0, count, _CHUNK):
             part = out[start : start + _CHUNK]
             source = pixels[start : start + _CHUNK]
