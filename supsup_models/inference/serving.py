@@ -16,7 +16,7 @@ from torch import Tensor
 
 from maskstore import Mask, MaskMatrix
 from maskstore.bank import MaskSource
-from supsup_models._arguments import expect, whole_number
+from supsup_models._names import expect, whole_number
 from supsup_models.data import checked_images
 from supsup_models.errors import ArgumentError, ShapeError
 from supsup_models.inference.given import check_extras, check_spec

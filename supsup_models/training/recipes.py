@@ -10,8 +10,7 @@ from math import cos, inf, pi
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, get_args
 
-from supsup_models._arguments import found
-from supsup_models._names import check, choose
+from supsup_models._names import check, choose, found
 from supsup_models.errors import ArgumentTypeError, NetworkError
 from supsup_models.networks import layer_densities
 

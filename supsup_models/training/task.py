@@ -12,7 +12,7 @@ from torch import Tensor
 
 from maskstore import Mask, MaskMatrix
 from maskstore.priors import Prior, Uniform
-from supsup_models._arguments import expect, whole_number
+from supsup_models._names import expect, whole_number
 from supsup_models.data import LabelledImages, batch_order, checked_images, checked_labels, labelled_images
 from supsup_models.errors import NetworkError, ShapeError, TrainingStopped
 from supsup_models.networks import MaskedModel, check_model
