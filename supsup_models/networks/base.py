@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from maskstore import Mask, MaskSpec
 from maskstore.masks import bits
 from maskstore.priors import Prior
-from supsup_models.errors import DeviceError, NetworkError, ShapeError
+from supsup_models._arguments import found
+from supsup_models.errors import ArgumentTypeError, DeviceError, NetworkError, ShapeError
 from supsup_models.networks import seeded
 
 AnyMask = Mask | Mapping[str, Tensor] | None
@@ -170,6 +171,13 @@ class MaskedModel(nn.Module, ABC):
         """NetworkError unless the network knows what an image and a class are."""
         if not self.inputs:
             raise NetworkError("network: expected one converted with image_shape, so that it takes images, found none")
+
+
+def check_model(model: object) -> None:
+    """ArgumentTypeError for what is no network that takes masks; it says how to get one."""
+    if not isinstance(model, MaskedModel):
+        hint = "; convert(module) makes one" if isinstance(model, nn.Module) else ""
+        raise ArgumentTypeError(f"model: expected a MaskedNetwork or what convert makes, found {found(model)}{hint}")
 
 
 def entropy(logits: Tensor) -> Tensor:
