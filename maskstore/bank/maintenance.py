@@ -1,5 +1,13 @@
 """`Maintenance`: what merging, compacting and accounting do to a bank below its masks."""
 
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from io import BytesIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import BinaryIO
+
 from maskstore.bank import byte_stream
 from maskstore.bank.bank import MaskBank
 from maskstore.bank.coding import check_sum
@@ -7,6 +15,7 @@ from maskstore.bank.record import Record
 from maskstore.files import check_name, parse_object
 
 _CHUNK_BYTES, _SMALL_BYTES = 1 << 16, 1 << 12
+_IN_MEMORY_BYTES = 1 << 26
 
 
 class Maintenance:
@@ -84,3 +93,16 @@ class Maintenance:
         """The file as it would be after a checkpoint, in memory."""
         with self._file.reading() as link:
             return link.serialize()
+
+    @contextmanager
+    def image_file(self) -> Iterator[BinaryIO]:
+        """The file as it would be after a checkpoint: in memory if it is small, else as a temporary file."""
+        if self._file.path.stat().st_size <= _IN_MEMORY_BYTES:
+            yield BytesIO(self.image())
+            return
+        with TemporaryDirectory(prefix="maskstore-") as folder:
+            copy = Path(folder) / "image"
+            with self._file.reading() as link, closing(sqlite3.connect(copy)) as target:
+                link.backup(target)
+            with copy.open("rb") as file:
+                yield file

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from maskstore.errors import BankNotFoundError, ForeignFileError, one_line
 from maskstore.files.atomic import replacing
+from maskstore.files.connections import is_database
 
 _MAX_HEADER = 10_000
 _DEFLATE_RATIO = 1040  # deflate cannot shrink further than 1032 : 1
@@ -52,6 +53,7 @@ def read_npy(stream: IO[bytes], size: int, what: str) -> NDArray[Any]:
 
 def read_npy_file(path: Path) -> NDArray[Any]:
     """The array of an .npy file."""
+    _refuse_database(path, "an .npy file")
     with path.open("rb") as file:
         return read_npy(file, path.stat().st_size, str(path))
 
@@ -63,6 +65,7 @@ def read_npz(path: Path, *, compressed: bool = True) -> dict[str, NDArray[Any]]:
     """
     if not path.is_file():
         raise BankNotFoundError(f"{path}: expected an .npz file, found none")
+    _refuse_database(path, "an .npz file")
     with path.open("rb") as file:
         if file.read(6) == b"\x93NUMPY":
             raise ForeignFileError(f"{path}: expected an .npz file with an array a layer, found a single array")
@@ -91,6 +94,11 @@ def write_npz(path: Path, arrays: Mapping[str, NDArray[Any]], *, overwrite: bool
         for name, array in arrays.items():
             with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
                 np.lib.format.write_array(member, np.asarray(array), allow_pickle=False)
+
+
+def _refuse_database(path: Path, expected: str) -> None:
+    if path.is_file() and is_database(path):  # closing a bank's file would drop the locks of this process on it
+        raise ForeignFileError(f"{path}: expected {expected}, found a bank or another SQLite file")
 
 
 def _check_members(members: list[zipfile.ZipInfo], path: Path, compressed: bool) -> None:

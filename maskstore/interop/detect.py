@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from maskstore.errors import BankNotFoundError, ForeignFileError, ImportOptionError, SpecError
-from maskstore.files import named_os_errors, npz
+from maskstore.files import first_bytes, named_os_errors, npz
 from maskstore.interop import exchange
 from maskstore.interop.model import Arrays, ForeignMasks, ReadOptions
 from maskstore.interop.readers import named_arrays, supsup, torch_files
@@ -57,8 +57,7 @@ def container_of(path: Path) -> str:
         raise BankNotFoundError(f"{path}: expected a file of masks, found none")
     if not path.is_file():
         raise ForeignFileError(f"{path}: expected a file of masks, found a folder or device")
-    with path.open("rb") as file:
-        start = file.read(_START)
+    start = first_bytes(path, _START)
     if start.startswith((b"SQLite format 3\0", MAGIC)):
         raise ForeignFileError(f"{path}: expected a foreign file, found a bank or shard (`merge` takes those)")
     if start.startswith(b"\x93NUMPY"):

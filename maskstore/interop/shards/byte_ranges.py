@@ -6,8 +6,8 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
-from maskstore.errors import BankIOError, BankNotFoundError, CorruptError, MaskStoreError, one_line
-from maskstore.files import named_os_errors
+from maskstore.errors import BankIOError, BankNotFoundError, CorruptError, MaskStoreError, NotABankError, one_line
+from maskstore.files import is_database, named_os_errors
 
 
 def is_url(location: str) -> bool:
@@ -39,6 +39,8 @@ class LocalRanges(Ranges):
     def __init__(self, path: Path) -> None:
         if not path.is_file():
             raise BankNotFoundError(f"{path}: expected a shard, found no file")
+        if is_database(path):  # closing a bank's file would drop the locks of this process on it
+            raise NotABankError(f"{path}: expected a shard, found a bank (`MaskBank.open` opens it)")
         self._path = path
         self._lock = threading.Lock()
         with named_os_errors(path):
