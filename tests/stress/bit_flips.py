@@ -2,10 +2,10 @@
 
 One bank has masks that stand alone, the other has masks that were coded against others, with a snapshot.
 `python -m tests.stress.bit_flips` prints JSON for each bank: the flips, the calls, how many calls were refused, and how
-`python -m tests.stress.bit_flips` prints JSON for each bank: the flips, the calls, how many calls were refused, and how
 many gave something wrong, lacked a mask without a word, or ended in an error without a name of ours. With `--write`
 each flip is followed by one change (delete, overwrite, put, in turn) and all other masks are looked at again: what
 could be read before must still be there. `--stride 97` flips every 97th bit only.
+"""
 
 import argparse
 import json
