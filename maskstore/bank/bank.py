@@ -10,19 +10,16 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Self
 
-import numpy as np
-from numpy.typing import NDArray
-
 from maskstore import _version
 from maskstore.bank import coding
 from maskstore.bank.open_file import BankFile, fitting_page_size
-from maskstore.bank.record import MaskInfo, Record
-from maskstore.bank.rows import Rows
+from maskstore.bank.record import MaskInfo, Record, info_of
+from maskstore.bank.rows import Rows, check_pages
 from maskstore.bank.source import MaskSource
 from maskstore.codecs import AnyCodec, get_codec
 from maskstore.errors import CorruptError, MaskStoreError, SpecError, TaskNotFoundError
 from maskstore.files import check_name, encode_meta, is_name, nearest, parse_object
-from maskstore.masks import Mask, MaskSpec, bits
+from maskstore.masks import Mask, MaskSpec
 from maskstore.priors import Prior, Uniform
 
 _BATCH = 64  # records read from the file at a time while scanning
@@ -148,52 +145,36 @@ class MaskBank(MaskSource):
         return self._file.writable
 
     def __len__(self) -> int:
-        with self._file.reading() as link:
-            return int(link.execute("SELECT count(name) FROM masks").fetchone()[0])
+        with self._file.snapshot() as link:
+            return self._rows.count(link)
 
     def __iter__(self) -> Iterator[str]:
         """Task names in insertion order."""
-        with self._file.reading() as link:
-            names = [name for (name,) in link.execute("SELECT name FROM masks WHERE name IS NOT NULL ORDER BY id")]
-        if not all(isinstance(name, str) for name in names):  # two tables of a damaged file can share their pages
-            raise CorruptError(f"{self.path}: expected the names of masks, found other values")
-        return iter(names)
+        with self._file.snapshot() as link:
+            return iter([name for _, name in self._rows.listing(link)])
 
     def __contains__(self, name: object) -> bool:
         if not is_name(name):
             return False
-        with self._file.reading() as link:
-            return link.execute("SELECT 1 FROM masks WHERE name=?", (name,)).fetchone() is not None
-
-    def layer(self, name: str, layer: str) -> NDArray[np.bool_]:
-        """One layer of one mask, a bool array of the layer's shape; reads only the offset table and that layer's bytes.
-
-        Masks that it was coded against are read whole.
-        """
-        index = self.spec.index(layer)
-        self._check_known(name)
         with self._file.snapshot() as link:
-            found = self._rows.part(link, name, index)
-        if found is None:
-            raise self._missing(name)
-        row, entry, chunk = found
-        words = coding.layer_decoder(row, self.spec, coding.base_masks(row.bases, self.spec))(index, entry, chunk)
-        shape = self.spec.layers[index]
-        return bits.unpack(words, shape.size).reshape(shape.shape)
+            return self._rows.named(link, str(name)) is not None
 
     def info(self, name: str) -> MaskInfo:
-        """Metadata, codec, prior and sizes of a mask, for listings: neither decoded nor checked."""
+        """Metadata, codec, prior and sizes of a mask, for listings; its checksum is checked, and nothing decoded."""
         self._check_known(name)
         with self._file.snapshot() as link:
-            found = self._rows.infos(link, "name=?", name)
-        if not found:
+            row = self._rows.find(link, name)
+            if row is not None and row.bases:
+                self._rows.check_users(link)
+        if row is None:
             raise self._missing(name)
-        return found[0]
+        return info_of(row)
 
     def infos(self) -> list[MaskInfo]:
         """`info` of all masks, in insertion order."""
         with self._file.snapshot() as link:
-            return self._rows.infos(link, "name IS NOT NULL ORDER BY id")
+            self._rows.check_users(link)
+        return [info_of(row) for row in self.records()]
 
     def record(self, name: str) -> Record:
         """The stored row of a mask, its checksum checked."""
@@ -205,27 +186,23 @@ class MaskBank(MaskSource):
         return row
 
     def records(self) -> Iterator[Record]:
-        """All stored rows in insertion order, checksums checked, read in batches; masks put meanwhile may be seen."""
-        last = -(1 << 63)
+        """The stored rows of the masks that are there when the first is asked for, in order, checksums checked.
+
+        They are read in batches, and others may write meanwhile. A mask that is removed meanwhile may be left out, one
+        that is replaced may come as it is then; one that is added does not come.
+        """
         with self._file.snapshot() as link:
             self._rows.check_room(link)
-        while True:
+            wanted = self._rows.listing(link)
+        while wanted:
             with self._file.snapshot() as link:
-                rows = self._rows.after(link, last, _BATCH)
-            if not rows:
-                return
-            for row in rows:
-                if row.id <= last:
-                    raise CorruptError(f"{self.path}: expected rows in order, found id {row.id} after {last}")
-                last = row.id
-                yield row
+                rows, done = self._rows.some(link, wanted[:_BATCH])
+            del wanted[:done]
+            yield from rows
 
     def _check_file(self) -> None:
-        with self._file.reading() as link:
-            for (line,) in link.execute("PRAGMA integrity_check(1)"):
-                if line != "ok":
-                    found = " ".join(line.removeprefix("*** in database main ***").split())
-                    raise CorruptError(f"{self._file.path}: expected an intact bank, found: {found}")
+        with self._file.snapshot() as link:
+            check_pages(link)
             self._file.check_size(link)
             self._file.check_log(link)
         self._file.read_head()

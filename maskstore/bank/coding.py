@@ -22,7 +22,6 @@ from maskstore.masks import LayerSpec, Mask, MaskSpec, bits
 from maskstore.priors import Prior, prior_from_config, prior_to_json
 
 _CRC = struct.Struct("<I")
-_ENTRY_LIMIT = 2 * 5 + _CRC.size  # two lengths below 2**35 and a CRC-32
 _CHECKSUM_BYTES = 8
 _REMEMBERED_BYTES = 1 << 20
 
@@ -152,7 +151,7 @@ def standalone(record: Record, spec: MaskSpec) -> Record:
 def decode_mask(record: Record, spec: MaskSpec) -> Mask:
     """All layers of a record."""
     entries, start = read_table(record.data, spec, record.what, len(record.data))
-    decode = layer_decoder(record, spec, base_masks(record.bases, spec))
+    decode = _layer_decoder(record, spec, base_masks(record.bases, spec))
     # layer by layer into a list: a hostile spec must fail at its first layer, before memory for all of them is taken
     layers = [np.zeros(0, dtype=np.uint64)]
     for index, entry in enumerate(entries):
@@ -163,12 +162,21 @@ def decode_mask(record: Record, spec: MaskSpec) -> Mask:
     return Mask(spec, words)
 
 
-def layer_decoder(
+def decode_one(record: Record, spec: MaskSpec, index: int) -> NDArray[np.bool_]:
+    """One layer of a record, a bool array of the layer's shape; the others are not decoded."""
+    entries, start = read_table(record.data, spec, record.what, len(record.data))
+    start += sum(entry.size for entry in entries[:index])
+    decode = _layer_decoder(record, spec, base_masks(record.bases, spec))
+    words, shape = decode(index, entries[index], record.data[start : start + entries[index].size]), spec.layers[index]
+    return bits.unpack(words, shape.size).reshape(shape.shape)
+
+
+def _layer_decoder(
     record: Record, spec: MaskSpec, others: Sequence[Mask]
 ) -> Callable[[int, TableEntry, bytes], NDArray[np.uint64]]:
     """A function of a layer's index, its entry of the offset table and its bytes, that gives its packed words.
 
-    `record` may lack data; `others` are its bases, decoded.
+    `others` are the record's bases, decoded.
     """
     codec, prior = codec_of(record.codec), prior_of(record.prior)
     prior.check_bases(len(others))
@@ -198,11 +206,6 @@ def prior_of(text: str) -> Prior:
 
 
 _prior_text = lru_cache(maxsize=256)(prior_to_json)
-
-
-def table_limit(spec: MaskSpec) -> int:
-    """The most bytes that the offset table at the start of the data can take."""
-    return _ENTRY_LIMIT * len(spec)
 
 
 def read_table(data: bytes, spec: MaskSpec, what: str, total: int) -> tuple[list[TableEntry], int]:

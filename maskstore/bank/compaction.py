@@ -88,6 +88,7 @@ def compact(
         try:
             with bank.transaction():
                 keeper = Maintenance(bank)
+                keeper.trust()
                 total, size_before = len(bank), _size_alone(bank)
                 relations = _relations(bank) if level == "max" else {}
 

@@ -11,7 +11,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from maskstore.bank.coding import check_content, decode_mask
+from maskstore.bank.coding import check_content, decode_mask, decode_one
 from maskstore.bank.record import MaskInfo, Record, decode_extras
 from maskstore.errors import MaskStoreError
 from maskstore.files import parse_object
@@ -59,7 +59,7 @@ class MaskSource(Mapping[str, Mask]):
 
     @abstractmethod
     def info(self, name: str) -> MaskInfo:
-        """Metadata, codec, prior and sizes of a mask, for listings: neither decoded nor checked."""
+        """Metadata, codec, prior and sizes of a mask, for listings; nothing is decoded."""
 
     @abstractmethod
     def close(self) -> None:
@@ -115,9 +115,12 @@ class MaskSource(Mapping[str, Mask]):
         return result
 
     def layer(self, name: str, layer: str) -> NDArray[np.bool_]:
-        """One layer of one mask, a bool array of the layer's shape."""
-        self.spec.index(layer)
-        return self[name].layer(layer)
+        """One layer of one mask, a bool array of the layer's shape; the mask's checksum is checked.
+
+        The other layers are not decoded. Masks that it was coded against are decoded whole.
+        """
+        index = self.spec.index(layer)
+        return decode_one(self.record(name), self.spec, index)
 
     def task_meta(self, name: str) -> dict[str, Any]:
         """The metadata stored beside a mask; its checksum is checked."""
