@@ -85,6 +85,18 @@ class ShapeError(SupSupError, ValueError):
     """Images, labels or masks do not fit the network they were given to."""
 
 
+class MissingMaskError(SupSupError, TypeError):
+    """A network was called without a mask, outside of a block that applies one."""
+
+
+class MissingStatisticsError(SupSupError, ValueError):
+    """A mask came without the normalisation statistics that its network needs."""
+
+
+class OtherNetworkError(SupSupError, ValueError):
+    """A state dict is of a network with other frozen weights."""
+
+
 class ImageValueError(SupSupError, ValueError):
     """Images hold NaN or infinity."""
 
@@ -119,3 +131,11 @@ class ReportError(SupSupError, ValueError):
 
 class DeviceError(SupSupError, errors.DeviceError):
     """The device that was asked for is not there."""
+
+
+class StateDictWarning(UserWarning):
+    """A state dict does not say which frozen weights it goes with."""
+
+
+class DroppedStateWarning(UserWarning):
+    """Training changed a buffer that belongs to no task; the change was dropped."""
