@@ -81,6 +81,8 @@ def evaluate(
         print(f"{task.task}: accuracy {task.accuracy:.4f}, task found {task.task_accuracy:.4f}")
     sample = "" if found.interval is None else f" (95 % interval {found.interval[0]:.4f} to {found.interval[1]:.4f})"
     print(f"{scenario}, {found.tasks} tasks: accuracy {found.accuracy:.4f}{sample}")
+    if found.given_accuracy is not None and scenario != "GG":
+        print(f"the same images with the task given: accuracy {found.given_accuracy:.4f}")
     print(f"task found {found.task_accuracy:.4f}, {1e3 * found.seconds_per_inference:.3f} ms an inference")
 
 
@@ -97,6 +99,10 @@ def infer(
     method: Method = "one-shot",
     objective: Objective = None,
     one_task: Annotated[bool, typer.Option("--one-task", help="All images are of one task.")] = False,
+    pixels: Annotated[
+        str | None,
+        typer.Option(help="normalised, unit (floats in [0, 1]) or raw (0 to 255); by default told from the values."),
+    ] = None,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
@@ -105,7 +111,9 @@ def infer(
 
     from supsup_models.runs import infer_images
 
-    found = infer_images(run, images, method=method, objective=objective, one_task=one_task, device=device)
+    found = infer_images(
+        run, images, method=method, objective=objective, one_task=one_task, pixels=pixels, device=device
+    )
     console.note(f"normalisation: {found.normalisation}")
     for note in found.notes:
         console.note(console.reworded(note, WORDS))

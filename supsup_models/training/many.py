@@ -20,7 +20,16 @@ from supsup_models.errors import NetworkError
 from supsup_models.networks import MaskedNetwork
 from supsup_models.training.recipes import Recipe
 from supsup_models.training.steps import Stepping, fastest, make_step
-from supsup_models.training.task import REPORT, NumberedTask, TrainedTask, check_recipe, task_batches, train_task
+from supsup_models.training.task import (
+    REPORT,
+    NumberedTask,
+    TrainedTask,
+    TrainingCurve,
+    batch_accuracy,
+    check_recipe,
+    task_batches,
+    train_task,
+)
 
 _FLOATS_A_SCORE = 6  # score, running square, gradient, effective weight, and two that come and go
 _MEMORY_SHARE = 0.5  # of what is free
@@ -161,13 +170,17 @@ def _stacked(
         initial = torch.stack([model.initial_scores(task.number) for task in stack])
         trained = make_step(model, initial, recipe, stepping="fused")
         batches = [task_batches(model, task.data, recipe, task=task.number, steps=steps) for task in stack]
+        curves = [TrainingCurve((), (), ())] * len(stack)
         for done, each in enumerate(zip(*batches, strict=True)):
             images, labels = map(torch.stack, zip(*each, strict=True))  # (T, b, inputs), (T, b)
             losses = trained.step(images, labels, recipe.learning_rate(done, steps))
+            if (done + 1) % REPORT == 0 or done + 1 == steps:
+                found = zip(losses.tolist(), batch_accuracy(model, trained.logits, labels).tolist(), strict=True)
+                curves = [curve.with_point(done + 1, *point) for curve, point in zip(curves, found, strict=True)]
             if on_step is not None and (done + 1) % REPORT == 0:
                 for task, loss in zip(stack, losses.tolist(), strict=True):
                     on_step(task.number, done + 1, loss)
         masks = [model.mask_of(scores) for scores in trained.scores]
         seconds = (perf_counter() - start) / len(stack)
-        for task, mask, loss in zip(stack, masks, losses.tolist(), strict=True):
-            yield TrainedTask(mask, loss, seconds, prior=model.prior(task.number))
+        for task, mask, loss, curve in zip(stack, masks, losses.tolist(), curves, strict=True):
+            yield TrainedTask(mask, loss, seconds, prior=model.prior(task.number), curve=curve)

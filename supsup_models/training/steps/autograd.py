@@ -29,6 +29,7 @@ class AutogradStep(Step):
             loss.backward()
         self._optimiser.step()
         self._done += 1
+        self.logits = logits.detach()
         return loss.detach()
 
 
