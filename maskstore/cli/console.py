@@ -12,7 +12,7 @@ from typing import Annotated, Any
 
 import typer
 
-from maskstore.errors import one_line
+from maskstore.errors import one_line, printable
 from maskstore.files import check_known
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
@@ -40,11 +40,6 @@ def print_json(value: Mapping[str, Any]) -> None:
     """One JSON object on standard output."""
     sys.stdout.write(json.dumps(value, indent=2, allow_nan=False) + "\n")
     sys.stdout.flush()
-
-
-def printable(text: str) -> str:
-    """Text with what is not printable escaped: a name from a stranger's file must not steer the terminal."""
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
 def cell(text: str) -> str:
