@@ -35,6 +35,19 @@ def one_line(error: BaseException, limit: int = 160) -> str:
     return " ".join(str(error).split())[:limit] or type(error).__name__
 
 
+def printable(text: str) -> str:
+    """Text with what is not printable escaped: a name from a stranger's file must not steer the terminal.
+
+    Control characters, marks that turn the direction of writing and halves of surrogate pairs are not printable.
+
+    Examples:
+        >>> from maskstore.errors import printable
+        >>> printable("task\x1b[2J é")
+        'task\\\\x1b[2J é'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
 class SpecError(MaskStoreError, ValueError):
     """A mask, array or gradient does not fit the layers that a `MaskSpec` declares."""
 
@@ -130,6 +143,10 @@ class BankClosedError(MaskStoreError, ValueError):
 
 class DeviceError(MaskStoreError, RuntimeError):
     """A device that torch cannot use here."""
+
+
+class CompilerError(MaskStoreError, RuntimeError):
+    """A kernel needs a compiler, and Numba has been told not to compile."""
 
 
 class BankThreadError(MaskStoreError, RuntimeError):

@@ -26,8 +26,13 @@ WORDS = {
 
 app = typer.Typer(
     help="Supermasks in Superposition, and masks recovered by memory. Errors are one line; --debug shows tracebacks.",
+    epilog=example(
+        "supsup demo",
+        "supsup train --stream permuted-digits --tasks 5 --out run",
+        "supsup eval run --scenario GNu",
+        "supsup infer run images.npy",
+    ),
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
@@ -42,7 +47,15 @@ def main() -> None:
 
 def run_command(arguments: list[str]) -> int:
     """Run `supsup` with these arguments; returns its exit code."""
-    return console.run("supsup", app, (SupSupError, MaskStoreError), arguments, usage=(ArgumentError,), words=WORDS)
+    failures = SupSupError, MaskStoreError
+    return console.run(
+        "supsup", app, failures, arguments, usage=(ArgumentError,), words=WORDS, resuming=("train", "reproduce")
+    )
+
+
+@app.callback()
+def _program(version: Annotated[bool, console.version_option("supsup")] = False) -> None:
+    pass
 
 
 app.command("train", epilog=train.EXAMPLES)(train.train)
@@ -78,12 +91,12 @@ def evaluate(
         console.print_json(found.to_json())
         return
     for task in found.per_task:
-        print(f"{task.task}: accuracy {task.accuracy:.4f}, task found {task.task_accuracy:.4f}")
+        console.say(f"{task.task}: accuracy {task.accuracy:.4f}, task found {task.task_accuracy:.4f}")
     sample = "" if found.interval is None else f" (95 % interval {found.interval[0]:.4f} to {found.interval[1]:.4f})"
-    print(f"{scenario}, {found.tasks} tasks: accuracy {found.accuracy:.4f}{sample}")
+    console.say(f"{scenario}, {found.tasks} tasks: accuracy {found.accuracy:.4f}{sample}")
     if found.given_accuracy is not None and scenario != "GG":
-        print(f"the same images with the task given: accuracy {found.given_accuracy:.4f}")
-    print(f"task found {found.task_accuracy:.4f}, {1e3 * found.seconds_per_inference:.3f} ms an inference")
+        console.say(f"the same images with the task given: accuracy {found.given_accuracy:.4f}")
+    console.say(f"task found {found.task_accuracy:.4f}, {1e3 * found.seconds_per_inference:.3f} ms an inference")
 
 
 @app.command(epilog=example("supsup infer run images.npy --json", "supsup infer run images.npy --one-task"))
@@ -124,7 +137,7 @@ def infer(
     for number, each in enumerate(found.answers):
         sureness = "" if each.task_confidence is None else f", task confidence {each.task_confidence:.3f}"
         task = f"none of these tasks (nearest {each.task})" if each.none_of_these else each.task
-        print(f"image {number}: {task}, label {each.label}, confidence {each.confidence:.3f}{sureness}")
+        console.say(f"image {number}: {task}, label {each.label}, confidence {each.confidence:.3f}{sureness}")
 
 
 app.command("recover", epilog=recover.EXAMPLES)(recover.recover)
@@ -181,7 +194,7 @@ def report(
     if as_json:
         console.print_json(made.to_json())
     else:
-        print(f"{made.path}: {', '.join(made.page.drawn) or 'no figure yet'}")
+        console.say(f"{made.path}: {', '.join(made.page.drawn) or 'no figure yet'}")
 
 
 @app.command(epilog=example("supsup demo --out demo"))
@@ -220,17 +233,18 @@ def reproduce(
 ) -> None:
     """Run a published experiment end to end: our figures beside the published ones. Goes on where it stopped."""
     from supsup_models.cli import reproduce as command
-    from supsup_models.experiments import Context
 
     if list_all:
         known = command.listing()
         if as_json:
             console.print_json({"experiments": known})
         else:
-            print("\n".join(f"{each['name']}: {each['title']}" for each in known))
+            console.say("\n".join(f"{each['name']}: {each['title']}" for each in known))
         return
-    context = Context(out, quick, data, download, device)
-    result, path = command.reproduce(experiment or "nothing", context)
+    name = command.check_experiment(experiment)
+    from supsup_models.experiments import Context  # torch
+
+    result, path = command.reproduce(name, Context(out, quick, data, download, device))
     if as_json:
         console.print_json(result)
     else:

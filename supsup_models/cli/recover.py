@@ -63,8 +63,10 @@ def recover(as_json: bool, **asked: Any) -> None:
     if as_json:
         console.print_json(found)
         return
-    typer.echo(f"{found['exact']} of {found['tasks']} masks recovered exactly, in at most {found['steps']} steps")
-    typer.echo(f"mean Hamming distance {found['hamming']:.2f} bits")
-    typer.echo(f"accuracy {found['accuracy']:.4f} with the recovered masks, {found['true_accuracy']:.4f} with the true")
-    typer.echo(f"a plain nearest-mask look-up names {found['overlap_argmax']} of {found['tasks']} tasks")
-    typer.echo(f"memory {found['memory_bytes']} bytes, packed masks {found['mask_bytes']} bytes")
+    console.say(f"{found['exact']} of {found['tasks']} masks recovered exactly, in at most {found['steps']} steps")
+    console.say(f"mean Hamming distance {found['hamming']:.2f} bits")
+    console.say(
+        f"accuracy {found['accuracy']:.4f} with the recovered masks, {found['true_accuracy']:.4f} with the true"
+    )
+    console.say(f"a plain nearest-mask look-up names {found['overlap_argmax']} of {found['tasks']} tasks")
+    console.say(f"memory {found['memory_bytes']} bytes, packed masks {found['mask_bytes']} bytes")

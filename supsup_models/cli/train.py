@@ -96,6 +96,6 @@ def train(
         found = {f"{noun}s": len(figures), f"new_{noun}s": trained.new_tasks, **accuracy, f"per_{noun}": figures}
         console.print_json({"run": str(out), "bank": str(bank_path(out)), **found})
         return
-    print(f"{len(figures)} {noun}s, {trained.new_tasks} of them new, in {bank_path(out)}")
+    console.say(f"{len(figures)} {noun}s, {trained.new_tasks} of them new, in {bank_path(out)}")
     if accuracy:
-        print(f"mean accuracy {trained.accuracy:.4f}, each task under its own mask")
+        console.say(f"mean accuracy {trained.accuracy:.4f}, each task under its own mask")

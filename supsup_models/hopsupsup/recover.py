@@ -74,7 +74,12 @@ def recover_stream(case: Case, *, seed: int, reporter: Reporting = Reporter) -> 
             entropy = entropy_on(case.forward, batches(), case.objective)
             nearest = nearest_mask(case.masks, entropy, steps=recovery.steps)
             found.append(judge(case, index, recovery, overlap_argmax=nearest))
+            wrong = sum(found[-1].hamming.values())
             report.advance()
+            report.line(
+                f"{case.masks.names[index]} ({index + 1} of {len(case.splits)}): {wrong} wrong bits after "
+                f"{case.setup.steps(recovery.steps)} steps"
+            )
     return found
 
 
