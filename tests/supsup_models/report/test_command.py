@@ -34,6 +34,7 @@ def test_json_says_what_was_drawn(trained: Path, tmp_path: Path, capsys: pytest.
         "bits_per_parameter": facts.bits_per_parameter,
         "scenario": "GNu",
         "inferred_accuracy": found["inferred_accuracy"],
+        "given_accuracy": found["given_accuracy"],
         "task_accuracy": found["task_accuracy"],
         "figures": ["accuracy", "storage", "pareto", "confusion", "density"],
         "missing": ["recovery"],
