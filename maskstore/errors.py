@@ -87,6 +87,10 @@ class ImportOptionError(MaskStoreError, ValueError):
     """What the caller said about a foreign file is missing or contradicts it: shapes, layout, bit order, names."""
 
 
+class IrregularFileError(MaskStoreError, OSError):
+    """A folder, a named pipe, a socket or a device where a file was to be read, or a file that is far too large."""
+
+
 class BankNotFoundError(MaskStoreError, FileNotFoundError):
     """No bank at that path."""
 

@@ -8,7 +8,9 @@ from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 
+from maskstore.errors import IrregularFileError
 from maskstore.files.atomic import replacing
+from maskstore.files.regular import read_regular
 
 T = TypeVar("T")
 _LARGEST = 3e38  # float32 holds it
@@ -35,9 +37,11 @@ def read_json(path: Path, what: str, make: Callable[[Any], T], error: Callable[[
         Exception: From `error`, for a file that cannot be read or is something else.
     """
     try:
-        return make(json.loads(path.read_text(encoding="utf-8")))
+        return make(json.loads(read_regular(path, what=what).decode()))
     except (FileNotFoundError, NotADirectoryError):
         raise
+    except IrregularFileError as failure:
+        raise error(str(failure)) from None
     except OSError as failure:
         raise error(f"{path}: expected {what}, found no such file to read: {failure.strerror}") from failure
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as failure:

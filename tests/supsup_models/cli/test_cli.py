@@ -291,8 +291,8 @@ def test_places_that_cannot_be_read_or_written(
             "run: expected the system to read or write the file, found",
         ),
         ([*TRAIN, "--out", str(tmp_path / "locked")], "locked: expected the system to read or write the file, found"),
-        ([*TRAIN, "--out", str(tmp_path / "run")], "run.json: expected a run record, found no such file to read"),
-        (["eval", str(tmp_path / "run")], "run.json: expected a run record, found no such file to read"),
+        ([*TRAIN, "--out", str(tmp_path / "run")], "run.json: expected a run record, found a folder"),
+        (["eval", str(tmp_path / "run")], "run.json: expected a run record, found a folder"),
         (["infer", str(run_folder), str(tmp_path)], "expected a .npy file of images"),
     ]
     for arguments, phrase in cases:
