@@ -86,7 +86,11 @@ class ShapeError(SupSupError, ValueError):
 
 
 class ImageValueError(SupSupError, ValueError):
-    """Images hold NaN or infinity."""
+    """Images hold NaN, infinity, or pixels of a range that cannot be meant: not normalised as in training."""
+
+
+class ImageValueWarning(UserWarning):
+    """Images are hardly normalised: their mean is that of raw pixels."""
 
 
 class LabelValueError(SupSupError, ValueError):

@@ -101,6 +101,10 @@ def infer(
     method: Method = "one-shot",
     objective: Objective = None,
     one_task: Annotated[bool, typer.Option("--one-task", help="All images are of one task.")] = False,
+    pixels: Annotated[
+        str | None,
+        typer.Option(help="normalised, unit (floats in [0, 1]) or raw (0 to 255); by default told from the values."),
+    ] = None,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
@@ -109,7 +113,9 @@ def infer(
 
     from supsup_models.runs import infer_images
 
-    found = infer_images(run, images, method=method, objective=objective, one_task=one_task, device=device)
+    found = infer_images(
+        run, images, method=method, objective=objective, one_task=one_task, pixels=pixels, device=device
+    )
     console.note(f"normalisation: {found.normalisation}")
     for note in found.notes:
         console.note(console.reworded(note, WORDS))

@@ -243,7 +243,8 @@ def infer_task(
     Args:
         model: The network that the masks were trained in.
         matrix: k masks of the network's layers, one for each task.
-        images: Real numbers of shape `(b, inputs)`, b >= 1, as a tensor or an array of any real dtype.
+        images: Real numbers of shape `(b, inputs)`, b >= 1, a tensor or an array, normalised as in training. uint8 is
+            refused: the network does not know how its training images were normalised.
         method: "one-shot" takes a single gradient at the mean mask. "binary" halves the masks by the median of the
             gradient until one is left. "gradient" descends on the masks' weights. "exhaustive" runs each mask by itself
             and compares the costs. "short-list" is one-shot here; for `infer_each` it is a faster approximation.
@@ -258,7 +259,7 @@ def infer_task(
 
     Raises:
         ShapeError: The images or the masks do not fit the network.
-        ImageValueError: The images hold NaN or infinity, or are too large for the network's arithmetic.
+        ImageValueError: The images hold NaN or infinity, are too large for the network's arithmetic, or are uint8.
         InferenceError: The matrix is empty, or the objective is G and no output is superfluous.
         BatchStatisticsError: The network normalises with the statistics of the batch, and the batch is a single image.
         UnknownNameError: There is no such method or objective.
