@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from maskstore.errors import BankNotFoundError, ForeignFileError, one_line
 from maskstore.files.atomic import replacing
+from maskstore.files.regular import open_regular
 
 _MAX_HEADER = 10_000
 _DEFLATE_RATIO = 1040  # deflate cannot shrink further than 1032 : 1
@@ -52,7 +53,7 @@ def read_npy(stream: IO[bytes], size: int, what: str) -> NDArray[Any]:
 
 def read_npy_file(path: Path) -> NDArray[Any]:
     """The array of an .npy file."""
-    with path.open("rb") as file:
+    with open_regular(path, what="an .npy file") as file:
         return read_npy(file, path.stat().st_size, str(path))
 
 

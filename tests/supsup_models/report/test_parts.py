@@ -173,7 +173,7 @@ def test_a_recovery_is_read_with_its_answer(tmp_path: Path) -> None:
     ("changes", "phrase"),
     [
         ({"per_task": []}, "no task"),
-        ({"per_task": [{}]}, "found something else .'hamming'"),
+        ({"per_task": [{}]}, "found something else .no 'hamming' in it"),
         (
             {"per_task": [{**GOOD["per_task"][0], "hamming_by_step": {"fc": []}}]},
             r"hamming_by_step\.fc: expected .*, found \[\]",
