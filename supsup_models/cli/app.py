@@ -71,7 +71,9 @@ app.command("train", epilog=train.EXAMPLES)(train.train)
 @announcing
 def evaluate(
     run: RunFolder,
-    scenario: Annotated[str, typer.Option(help="GG, GNs or GNu; NNs for a run trained so.")] = "GNu",
+    scenario: Annotated[
+        str | None, typer.Option(help="GG, GNs, GNu or NNs; if not said, GNu, or NNs for a run trained so.")
+    ] = None,
     method: Method = "one-shot",
     objective: Objective = None,
     images: Annotated[int, typer.Option(help="Images of one task that share an inference.", min=1, max=1_000_000)] = 1,
@@ -93,8 +95,8 @@ def evaluate(
     for task in found.per_task:
         console.say(f"{task.task}: accuracy {task.accuracy:.4f}, task found {task.task_accuracy:.4f}")
     sample = "" if found.interval is None else f" (95 % interval {found.interval[0]:.4f} to {found.interval[1]:.4f})"
-    console.say(f"{scenario}, {found.tasks} tasks: accuracy {found.accuracy:.4f}{sample}")
-    if found.given_accuracy is not None and scenario != "GG":
+    console.say(f"{found.scenario}, {found.tasks} tasks: accuracy {found.accuracy:.4f}{sample}")
+    if found.given_accuracy is not None and found.scenario != "GG":
         console.say(f"the same images with the task given: accuracy {found.given_accuracy:.4f}")
     console.say(f"task found {found.task_accuracy:.4f}, {1e3 * found.seconds_per_inference:.3f} ms an inference")
 

@@ -68,7 +68,9 @@ class Subject:
         for number, mask in enumerate(self.masks):
             matrix.append(str(number), mask)
         extras = {str(number): extras for number, extras in enumerate(self.extras) if extras is not None}
-        return serve(self.model, matrix, extras={name: {k: v.numpy() for k, v in e.items()} for name, e in extras.items()})
+        return serve(
+            self.model, matrix, extras={name: {k: v.numpy() for k, v in e.items()} for name, e in extras.items()}
+        )
 
 
 Way = Callable[[Subject, int], Tensor]

@@ -54,17 +54,18 @@ def _drawn(judged: Judged) -> Section:
 
 
 def _sentence(judged: Judged) -> str:
-    images = wording.count(judged.confusion.sum())
+    sampled = "" if judged.last.interval is None else " sampled"
+    images = wording.count(judged.confusion.sum()) + sampled
     inference = judged.inference
     how = f"{inference.method} with {inference.objective}, {wording.plural(inference.images, 'image')} an inference"
-    found = wording.percent(judged.last.task_accuracy, 1)
+    found = wording.percent(judged.last.task_accuracy)
     if judged.last.scenario == "NNs":
         return (
-            f"No mask is a task's here. Of {images} sampled test images {found} get a mask that is mostly their own "
+            f"No mask is a task's here. Of {images} test images {found} get a mask that is mostly their own "
             f"task's ({how})."
         )
     return (
-        f"The right task is found for {found} of {images} sampled test images ({how}). Rows are true tasks; where "
+        f"The right task is found for {found} of {images} test images ({how}). Rows are true tasks; where "
         f"nothing is confused, only the diagonal is coloured."
     )
 
