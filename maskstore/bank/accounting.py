@@ -121,22 +121,23 @@ def account(bank: MaskBank) -> Account:
         0.29 bits by the entropy
     """
     keeper = Maintenance(bank)
-    side = keeper.side_bytes()
-    size, slack, log = _measure_file(bank)
-    totals = np.zeros((len(bank.spec), 4))  # of each layer: bytes of payload and side information, ones, entropy
-    tasks, codecs = 0, Counter[str]()
-    for row, layers in bank.map_records(lambda row: _account_record(row, bank.spec)):
-        tasks += 1
-        codecs[codec_of(row.codec).id] += 1
-        side += len(row.extras) + read_table(row.data, bank.spec, row.what, len(row.data))[1]
-        totals += layers
-    snapshots = keeper.snapshots()
-    payload = int(totals[:, 0].sum())
-    side += int(totals[:, 1].sum())
-    slack += keeper.dead_bytes()
-    index = size - payload - side - slack
-    if log == 0 and index < 0:
-        raise CorruptError(f"{bank.path}: expected its parts to fit into {size} bytes, found {-index} more")
+    with keeper.one_moment():
+        side = keeper.side_bytes()
+        size, slack, log = _measure_file(bank)
+        totals = np.zeros((len(bank.spec), 4))  # of each layer: bytes of payload and side information, ones, entropy
+        tasks, codecs = 0, Counter[str]()
+        for row, layers in bank.map_records(lambda row: _account_record(row, bank.spec)):
+            tasks += 1
+            codecs[codec_of(row.codec).id] += 1
+            side += len(row.extras) + read_table(row.data, bank.spec, row.what, len(row.data))[1]
+            totals += layers
+        snapshots = keeper.snapshots()
+        payload = int(totals[:, 0].sum())
+        side += int(totals[:, 1].sum())
+        slack += keeper.dead_bytes()
+        index = size - payload - side - slack
+        if log == 0 and index < 0:
+            raise CorruptError(f"{bank.path}: expected its parts to fit into {size} bytes, found {-index} more")
     return Account(
         tasks=tasks,
         parameters=bank.spec.bits,

@@ -66,6 +66,12 @@ class Maintenance:
                 link.execute("UPDATE masks SET about=?,start=? WHERE id=?", (templates.pack(link, text), start, id))
             byte_stream.drop_before(link, MAX_PLACE if first is None else first)
 
+    @contextmanager
+    def one_moment(self) -> Iterator[None]:
+        """What is read in the block is the bank as it was at one moment, whoever writes to it meanwhile."""
+        with self._file.snapshot():
+            yield
+
     def vacuum(self) -> None:
         """Give free pages back to the file system; BankBusyError inside a transaction."""
         self._file.vacuum()

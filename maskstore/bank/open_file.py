@@ -5,8 +5,9 @@ import sqlite3
 import threading
 import weakref
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any, Self
 
 from maskstore import errors
@@ -70,7 +71,12 @@ class BankFile:
         """Make an empty bank file, whole or not at all, and open it for writing."""
         with named_errors(path):
             sqlite.create_file(path, page_size, with_checksum(head))
-        return cls(path, writable=True, timeout=timeout)
+            made = path.stat()
+        try:
+            return cls(path, writable=True, timeout=timeout)
+        except BaseException:
+            _remove_new(path, made)
+            raise
 
     def close(self) -> None:
         """Close; a writer first folds its write-ahead log into the file. Closing twice is fine.
@@ -130,16 +136,18 @@ class BankFile:
 
     @contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
-        """This thread's connection, for several statements that must see the bank at one moment."""
+        """This thread's connection, for several statements that must see the bank at one moment; may be nested."""
         with self.reading() as link:
-            if self._in_transaction:
+            if self._in_transaction or getattr(self._mine, "in_snapshot", False):
                 yield link
                 return
             _abandon(link)
+            self._mine.in_snapshot = True
             try:
                 link.execute("BEGIN")
                 yield link
             finally:
+                self._mine.in_snapshot = False
                 _abandon(link)  # nothing was changed
 
     @contextmanager
@@ -198,7 +206,16 @@ class BankFile:
         if self._in_transaction:
             raise errors.BankBusyError(f"{self.path}: expected no transaction at work, found one")
         with self._locked(), self.reading() as link:
-            link.execute("VACUUM")
+            self._set_mark(link)
+            try:
+                link.execute("VACUUM")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN):
+                    raise
+                raise errors.BankFullError(
+                    f"{self.path}: expected room for a second copy, beside the bank and in the temporary folder "
+                    f"{gettempdir()}, found: {error}; all masks are kept, and the file is as large as it was"
+                ) from error
 
     def check_size(self, link: sqlite3.Connection) -> None:
         """CorruptError if the file is longer or shorter than its pages, once no log holds some of them."""
@@ -320,6 +337,20 @@ def _abandon(link: sqlite3.Connection) -> None:
     """End a transaction without its changes; also one that an interrupt (Ctrl-C) left open between two statements."""
     if link.in_transaction:
         link.execute("ROLLBACK")
+
+
+def _remove_new(path: Path, made: os.stat_result) -> None:
+    """Remove an empty bank that could be made but not opened, unless somebody else writes to it already."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(f"{path}.lock", timeout=0)
+    with suppress(OSError, Timeout), lock:
+        found = path.stat()
+        if (found.st_dev, found.st_ino, found.st_size) != (made.st_dev, made.st_ino, made.st_size):
+            return
+        if not sqlite.has_content(sqlite.log_of(path)):
+            for each in (path, *sqlite.side_files(path), Path(lock.lock_file)):
+                each.unlink(missing_ok=True)
 
 
 def fitting_page_size(bits: int) -> int:

@@ -9,11 +9,13 @@ from functools import partial
 from pathlib import Path
 
 from maskstore import errors
+from maskstore.bank.head import has_mark
 from maskstore.files import (
     Link,
     connect_still,
     copy_with_log,
     first_bytes,
+    lock_fault,
     named_os_error,
     no_fork,
     replacing,
@@ -66,6 +68,8 @@ def named(error: Exception, path: Path) -> errors.MaskStoreError | None:
     kind, expected = _ERRORS.get(code) or _ERRORS.get(code & 0xFF) or (None, "")
     if kind is None:
         return None
+    if kind is errors.BankBusyError and (fault := lock_fault(path.parent)):
+        return errors.BankIOError(f"{path}: expected a file system that can lock files, found: {fault}")
     return kind(f"{path}: expected {expected}, found: {error} ({getattr(error, 'sqlite_errorname', '')})")
 
 
@@ -130,9 +134,7 @@ def connect(path: Path, *, writable: bool, timeout: float) -> Link:
     if not has_content(log_of(path)):
         return Link(path, lambda: _prepared(connect_still(path), path), stamp=still_stamp)
     copy = copy_with_log(path)
-    link = Link(path, partial(_shared, copy.path, "ro", timeout), stamp=still_stamp)
-    link.needs = copy
-    return link
+    return Link(path, partial(_shared, copy.path, "ro", timeout), stamp=still_stamp, needs=copy)
 
 
 _NO_INDEX = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL}
@@ -157,6 +159,7 @@ def _prepared(link: sqlite3.Connection, path: Path) -> sqlite3.Connection:
         link.execute("PRAGMA cell_size_check=ON")
         link.execute("PRAGMA mmap_size=0")  # a file truncated under a map would end the process
         _check_identity(link, path)
+        _check_names(link, path)
     except BaseException:
         link.close()
         raise
@@ -209,3 +212,12 @@ def _check_identity(connection: sqlite3.Connection, path: Path) -> None:
         raise errors.CorruptError(f"{path}: expected a schema as SQLite writes it, found: {error}") from None
     if tuple(found) != tuple(("table", statement) for statement in SCHEMA):
         raise errors.CorruptError(f"{path}: expected the tables of format version {version}, found others")
+
+
+def _check_names(link: sqlite3.Connection, path: Path) -> None:
+    """BankIOError for a bank with several names whose log lies beside another one."""
+    if path.stat().st_nlink > 1 and has_mark(link) and not has_content(log_of(path)):
+        raise errors.BankIOError(
+            f"{path}: expected the log of the writer that is at work, found none beside this name: "
+            f"the file has other names (hard links), and the log lies beside the one that it is written under"
+        )

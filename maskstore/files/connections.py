@@ -78,12 +78,10 @@ def shared_stamp(path: Path) -> Stamp:
 
 def still_stamp(path: Path) -> Stamp:
     """What changes when anybody writes to a database or its log; not what opening them does."""
-    found = [each if each and (index == 0 or each.st_size) else None for index, each in enumerate(_with_log(path)[:2])]
-    return tuple(
-        number
-        for each in found
-        for number in ((each.st_dev, each.st_ino, each.st_size, each.st_mtime_ns, each.st_ctime_ns) if each else (0,))
-    )
+    file, log, _ = _with_log(path)
+    stamp = (file.st_dev, file.st_ino, file.st_size, file.st_mtime_ns, file.st_ctime_ns) if file else ()
+    # SQLite gives a log its owner anew when it opens it, and so changes the time of its last change of any kind
+    return stamp + ((log.st_ino, log.st_size, log.st_mtime_ns) if log and log.st_size else ())
 
 
 def _with_log(path: Path) -> list[os.stat_result | None]:
@@ -153,9 +151,10 @@ class Link:
         *,
         stamp: Callable[[Path], Stamp] = shared_stamp,
         guard: Connect | None = None,
+        needs: Copy | None = None,
     ) -> None:
         self.closed = True  # until it is open
-        self.needs: object = None  # goes when this does
+        self._needs = needs  # goes when this does
         self.lock = threading.RLock()
         self.uses = 0
         self._process, self._path, self._stamp = os.getpid(), path, stamp
@@ -178,7 +177,7 @@ class Link:
                 raise
             self.closed = False
             self._seen = before if stamp is still_stamp else stamp(path)
-            self._settled = stamp is shared_stamp or time.time() - path.stat().st_mtime > _SETTLED
+            self._settled = stamp is shared_stamp or needs is not None or time.time() - path.stat().st_mtime > _SETTLED
             _LINKS.add(self)
 
     def take(self) -> bool:
@@ -252,6 +251,7 @@ class Link:
         self.connection.close()
         if self.guard is not None:
             self.guard.close()
+        self._needs = None
 
     def _leave_to_parent(self) -> None:
         """In a child: keep the connections for ever, and the file closed to this process."""
