@@ -106,7 +106,8 @@ def natural(header: dict[str, Any], name: str) -> int:
     """A whole number from 0 to 2**63 - 1 from a header; MemoryFileError for anything else."""
     value = header[name]
     if type(value) is not int or not 0 <= value < 1 << 63:  # `len` takes no more
-        raise MemoryFileError(f"field {name!r}: expected a whole number of at least 0 and below 2**63, found {value!r:.40}")
+        expected = "expected a whole number of at least 0 and below 2**63"
+        raise MemoryFileError(f"field {name!r}: {expected}, found {value!r:.40}")
     return value
 
 
