@@ -6,7 +6,7 @@
 import json
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any, NamedTuple
 
@@ -100,6 +100,8 @@ class Record:
     """The offset table, then side information and payload of each layer."""
     bases: tuple[Base, ...] = ()
     """The masks that the prior refers to."""
+    limit: int | None = field(default=None, compare=False, repr=False)
+    """How many bytes decoding it may take (`MaskSource.limit`)."""
 
     @property
     def what(self) -> str:

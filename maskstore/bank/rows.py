@@ -34,8 +34,8 @@ _BATCH_BYTES = 1 << 26  # rows of a forged file may share bytes: what is read at
 class Rows:
     """Reads and writes the rows of one bank over a connection."""
 
-    def __init__(self, spec: MaskSpec) -> None:
-        self._spec = spec
+    def __init__(self, spec: MaskSpec, limit: int | None = None) -> None:
+        self._spec, self._limit = spec, limit
         self.templates = Templates()
         self._trusted: tuple[sqlite3.Connection | None, int] = (None, 0)
 
@@ -260,7 +260,7 @@ class Rows:
         extras, data, bases = blobs[: row.extras], blobs[row.extras :], self._bases(link, row, known)
 
         def checked(texts: tuple[str, str, str]) -> Record:
-            found = Record(row.id, row.name or "", *texts, row.checksum, extras, data, bases)
+            found = Record(row.id, row.name or "", *texts, row.checksum, extras, data, bases, self._limit)
             coding.check_sum(found)
             return found
 

@@ -20,8 +20,8 @@ from numba import njit
 from numpy.typing import NDArray
 
 from maskstore.codecs.coders import range_coder
-from maskstore.codecs.coders.pieces import pieces
 from maskstore.codecs.coders.range_coder import decode_bit, encode_bit
+from maskstore.codecs.pieces import pieces
 from maskstore.kernels import compiled
 
 _PIECE = 1 << 17  # bits that are coded at a time, a fifth of a second's work

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from maskstore.codecs import tables
 from maskstore.codecs.base import EncodedLayer, Plan
-from maskstore.codecs.coders.pieces import pieces
+from maskstore.codecs.pieces import pieces
 from maskstore.kernels import compiled
 from maskstore.priors import Contexts
 
