@@ -7,6 +7,7 @@ module adds the masks. A `put` that returned is on the disk; one that did not le
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
@@ -17,7 +18,14 @@ from maskstore.bank.record import MaskInfo, Record, info_of
 from maskstore.bank.rows import Rows, check_pages
 from maskstore.bank.source import MaskSource
 from maskstore.codecs import AnyCodec, Budget, get_codec
-from maskstore.errors import CorruptError, MaskStoreError, SpecError, TaskNotFoundError
+from maskstore.errors import (
+    BankClosedError,
+    BankThreadError,
+    CorruptError,
+    MaskStoreError,
+    SpecError,
+    TaskNotFoundError,
+)
 from maskstore.files import check_name, encode_meta, is_name, nearest, parse_object
 from maskstore.masks import Mask, MaskSpec
 from maskstore.priors import Prior, Uniform
@@ -31,8 +39,9 @@ class MaskBank(MaskSource):
     Make one with `create`, open one with `open`. A `put` that returned is on the disk; one that failed left no trace.
     Others may read a bank while it is written, and one writer at a time writes.
 
-    A bank opened for reading may be used from any thread and after a fork: each gets a connection of its own. A bank
-    opened for writing belongs to the thread that opened it (`BankThreadError` elsewhere).
+    A bank opened for reading may be used from any thread and after a fork: each gets a connection of its own. It can
+    also be pickled, and is then opened anew by its path. A bank opened for writing belongs to the thread that opened it
+    (`BankThreadError` elsewhere).
 
     Examples:
         >>> import numpy as np, tempfile
@@ -52,6 +61,7 @@ class MaskBank(MaskSource):
     def __init__(self, file: BankFile, *, limit: int | None = None) -> None:
         self._file = file
         self.limit = limit
+        self._place = file.path.absolute()  # now: a later change of the working folder does not move the bank
         try:
             self.spec = MaskSpec.from_json(file.head["spec"])
             self.meta = parse_object(file.head["meta"])
@@ -311,6 +321,22 @@ class MaskBank(MaskSource):
         found = f"expected one of {len(self)} tasks in {self._file.path}{nearest(str(name), self)}"
         return TaskNotFoundError(f"task {name!r}: {found}")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A bank opened for reading is pickled as its path, and opened anew where it is unpickled."""
+        if self._file.closed:
+            raise BankClosedError(f"{self.path}: expected an open bank to pickle, found it closed")
+        if self.writable:
+            raise BankThreadError(
+                f"{self.path}: expected a bank opened for reading to pickle, found one opened for writing (pickle its "
+                f"path, and open it there)"
+            )
+        return partial(type(self).open, limit=self.limit), (self._place,)
+
     def __repr__(self) -> str:
-        state = "closed" if self._file.closed else f"{len(self)} masks x {self.spec.bits} bits"
-        return f"MaskBank({str(self._file.path)!r}, {state})"
+        if self._file.closed:
+            return f"MaskBank({str(self.path)!r}, closed)"
+        try:
+            count = str(len(self))
+        except MaskStoreError:  # damaged, or in another thread than the one that writes
+            count = "?"
+        return f"MaskBank({str(self.path)!r}, {count} masks x {self.spec.bits} bits)"

@@ -377,7 +377,7 @@ def _free_id(link: sqlite3.Connection, formula: str) -> int:
 
 def _packed_bases(new: Record, ids: Sequence[int]) -> bytes | None:
     """The pointers of a record to what it needs, which has these ids here."""
-    return pack_bases([(id, base.digest) for id, base in zip(ids, new.bases, strict=True)])
+    return pack_bases([(id, base.digest) for id, base in zip(ids, new.bases, strict=True)]) if ids else None
 
 
 def check_pages(link: sqlite3.Connection) -> None:

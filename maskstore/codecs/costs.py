@@ -36,6 +36,6 @@ class Budget:
         allowed = max(FREE_BYTES, self._earned) if self._limit is None else self._limit
         if self._spent > allowed:
             raise LimitError(
-                f"{what}: expected to decode at most {allowed} bytes in one call, found {self._spent} or more in all; "
-                f"if you trust the file, open it with a larger `limit=`"
+                f"{what}: expected to decode at most {allowed} bytes in one call, found {self._spent} or more in all "
+                f"(a file that you trust can be opened with a larger limit: `MaskBank.open(path, limit=...)` in Python)"
             )

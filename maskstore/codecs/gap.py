@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from maskstore.codecs.base import ContextSource, EncodedLayer, EntropyCodec
 from maskstore.errors import CorruptError
 from maskstore.files import Cursor
-from maskstore.masks import LayerSpec
+from maskstore.masks import LayerSpec, bits
 
 
 @dataclass(frozen=True)
@@ -61,8 +61,7 @@ class Gap(EntropyCodec):
                 raise CorruptError(f"layer {layer.name!r}: expected gaps that end inside the layer, found others")
         if flipped:
             np.invert(words, out=words)
-            if layer.size % 64:
-                words[-1] &= np.uint64((1 << layer.size % 64) - 1)
+            bits.clear_padding(words, layer.size)
 
 
 def _described(coded: EncodedLayer, layer: LayerSpec) -> tuple[int, int, int]:
