@@ -84,6 +84,10 @@ class CorruptError(MaskStoreError, ValueError):
     """Stored bytes are not what was written: a checksum, a length or a coder's end state is wrong."""
 
 
+class LimitError(MaskStoreError, ValueError):
+    """A few stored bytes ask for much memory or time; a larger `limit=` allows it to who trusts the file."""
+
+
 class NotABankError(MaskStoreError, ValueError):
     """The file is not a mask bank."""
 

@@ -6,7 +6,7 @@
 import json
 import struct
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any, NamedTuple
 
@@ -85,7 +85,7 @@ class Base:
     """Its row; one that needs no mask itself."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Record:
     """One row of a bank, its texts written out. A snapshot's name is empty."""
 
@@ -100,11 +100,16 @@ class Record:
     """The offset table, then side information and payload of each layer."""
     bases: tuple[Base, ...] = ()
     """The masks that the prior refers to."""
+    limit: int | None = field(default=None, compare=False)
+    """How many bytes decoding it may take (`MaskSource.limit`)."""
 
     @property
     def what(self) -> str:
         """What to call it in a message."""
         return f"mask {self.name!r}" if self.name else "a mask that others need"
+
+    def __repr__(self) -> str:
+        return f"Record({self.id}, {self.name!r}, {len(self.data)} coded bytes, {len(self.extras)} of extra arrays)"
 
 
 class MaskInfo(NamedTuple):

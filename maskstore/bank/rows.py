@@ -34,8 +34,8 @@ _BATCH_BYTES = 1 << 26  # rows of a forged file may share bytes: what is read at
 class Rows:
     """Reads and writes the rows of one bank over a connection."""
 
-    def __init__(self, spec: MaskSpec) -> None:
-        self._spec = spec
+    def __init__(self, spec: MaskSpec, limit: int | None = None) -> None:
+        self._spec, self._limit = spec, limit
         self.templates = Templates()
         self._trusted: tuple[sqlite3.Connection | None, int] = (None, 0)
 
@@ -260,7 +260,7 @@ class Rows:
         extras, data, bases = blobs[: row.extras], blobs[row.extras :], self._bases(link, row, known)
 
         def checked(texts: tuple[str, str, str]) -> Record:
-            found = Record(row.id, row.name or "", *texts, row.checksum, extras, data, bases)
+            found = Record(row.id, row.name or "", *texts, row.checksum, extras, data, bases, self._limit)
             coding.check_sum(found)
             return found
 
@@ -377,7 +377,7 @@ def _free_id(link: sqlite3.Connection, formula: str) -> int:
 
 def _packed_bases(new: Record, ids: Sequence[int]) -> bytes | None:
     """The pointers of a record to what it needs, which has these ids here."""
-    return pack_bases([(id, base.digest) for id, base in zip(ids, new.bases, strict=True)])
+    return pack_bases([(id, base.digest) for id, base in zip(ids, new.bases, strict=True)]) if ids else None
 
 
 def check_pages(link: sqlite3.Connection) -> None:

@@ -6,6 +6,7 @@ Rows are stored as the bank coded them.
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -68,6 +69,7 @@ class ShardReader(MaskSource):
         tail_bytes: Bytes at the end of the file that the first request reads. If they hold the index, there is no
             second request.
         options: fsspec's own options for the URL.
+        limit: The most bytes that one call may decode, as in `MaskBank.open`.
 
     Raises:
         BankNotFoundError: There is no file.
@@ -90,9 +92,15 @@ class ShardReader(MaskSource):
     """
 
     def __init__(
-        self, location: str | os.PathLike[str], *, tail_bytes: int = TAIL_BYTES, options: dict[str, Any] | None = None
+        self,
+        location: str | os.PathLike[str],
+        *,
+        tail_bytes: int = TAIL_BYTES,
+        options: dict[str, Any] | None = None,
+        limit: int | None = None,
     ) -> None:
         self.location = os.fspath(location)
+        self.limit = limit
         self._closed = False
         self._ranges = open_ranges(location, options or {})
         try:
@@ -152,7 +160,7 @@ class ShardReader(MaskSource):
     def record(self, name: str) -> Record:
         """The stored row of a mask, its checksum checked: one request."""
         entry = self._entry(name)
-        return entry.record(self._read(entry.start, entry.stop))
+        return replace(entry.record(self._read(entry.start, entry.stop)), limit=self.limit)
 
     def records(self) -> Iterator[Record]:
         """All rows in insertion order; neighbours are fetched by one request, up to 8 MiB at a time."""
@@ -169,7 +177,8 @@ class ShardReader(MaskSource):
         data = self._read(batch[0].start, batch[-1].stop) if batch else b""
         for entry in batch:
             start = entry.start - batch[0].start
-            yield entry.record(data[start : start + entry.extras_bytes + entry.data_bytes])
+            row = entry.record(data[start : start + entry.extras_bytes + entry.data_bytes])
+            yield replace(row, limit=self.limit)
 
     def _check_file(self) -> None:
         if self._read(0, len(MAGIC)) != MAGIC:
