@@ -1,5 +1,6 @@
 """Files in general: read only if regular, written whole or not at all; names, integers, JSON, .npz. Knows no mask."""
 
+from maskstore.files.arrays import as_numpy
 from maskstore.files.atomic import replacing
 from maskstore.files.claims import check_claim, check_table
 from maskstore.files.json_files import read_json, typed, write_json
@@ -11,6 +12,7 @@ from maskstore.files.values import Cursor, check_name, encode_meta, is_name, par
 
 __all__ = [
     "Cursor",
+    "as_numpy",
     "check_claim",
     "check_known",
     "check_name",

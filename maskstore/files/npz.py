@@ -75,15 +75,17 @@ class _Bounded:
         return self._file.read(size)
 
 
-def opened_zip(path: Path, file: BinaryIO, limit: int | None = None) -> zipfile.ZipFile:
-    """A zip file whose table of contents is bounded; ForeignFileError for what is none."""
+def opened_zip(
+    path: Path, file: BinaryIO, limit: int | None = None, what: str = "an .npz file of plain arrays"
+) -> zipfile.ZipFile:
+    """A zip file whose table of contents is bounded; ForeignFileError for what is none, and so not `what`."""
     bounded = _Bounded(file, str(path), limit)
     try:
         archive = zipfile.ZipFile(bounded)
     except MaskStoreError:
         raise
     except Exception as error:  # damaged tables of contents fail in many ways
-        raise ForeignFileError(f"{path}: expected a zip file of arrays, found: {one_line(error)}") from None
+        raise ForeignFileError(f"{path}: expected {what}, found: {one_line(error)}") from None
     bounded.bounded = False
     return archive
 

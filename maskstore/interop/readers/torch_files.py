@@ -128,7 +128,7 @@ def _check_pickles(path: Path, limit: int | None) -> None:
 
 
 def _check_zip(path: Path, file: BinaryIO, limit: int | None) -> None:
-    with npz.opened_zip(path, file, limit) as archive:
+    with npz.opened_zip(path, file, limit, "a torch file") as archive:
         members = archive.infolist()
         size = path.stat().st_size
         if any(member.compress_type != zipfile.ZIP_STORED for member in members) or size < sum(
