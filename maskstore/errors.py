@@ -71,6 +71,13 @@ class CorruptError(MaskStoreError, ValueError):
     """Stored bytes are not what was written: a checksum, a length or a coder's end state is wrong."""
 
 
+class LimitError(CorruptError):
+    """A few stored bytes claim to be very many: the file is damaged, or made to do harm, or a mask is very sparse.
+
+    Where a `limit` is taken, it allows more.
+    """
+
+
 class NotABankError(MaskStoreError, ValueError):
     """The file is not a mask bank."""
 
@@ -89,10 +96,6 @@ class ImportOptionError(MaskStoreError, ValueError):
 
 class IrregularFileError(MaskStoreError, OSError):
     """A folder, a named pipe, a socket or a device where a file was to be read, or a file that is far too large."""
-
-
-class LimitError(MaskStoreError, ValueError):
-    """To read it would take far more memory than its size suggests. Where a `limit` is taken, it allows more."""
 
 
 class MissingPackageError(MaskStoreError, ImportError):

@@ -26,7 +26,7 @@ from maskstore.files import check_claim, check_table, npz, open_regular
 _SAFE_FROM = (2, 10)  # earlier weights_only readers could be made to run code (CVE-2025-32434, CVE-2026-24747)
 _LEGACY_PICKLES = 5  # magic number, version, system, the tree, names of storages
 _TENSOR_TYPE = re.compile(r"torch\.(\w+\.)?(\w*Tensor)")
-_MOST_VALUES = 1_000_000
+_MOST_VALUES = 100_000
 LEGACY_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """How `torch.save` began a file before version 1.6: its magic number, pickled."""
 _STORED_DTYPES = {"b1": np.bool_, "u1": np.uint8}
