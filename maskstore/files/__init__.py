@@ -7,6 +7,7 @@ from maskstore.files.json_files import read_json, typed, write_json
 from maskstore.files.names import check_known, nearest
 from maskstore.files.npz import read_npz, write_npz
 from maskstore.files.os_errors import named_os_error, named_os_errors
+from maskstore.files.packages import missing_package
 from maskstore.files.regular import open_regular, read_regular
 from maskstore.files.values import Cursor, check_name, encode_meta, is_name, parse_json, parse_object, write_leb128
 
@@ -19,6 +20,7 @@ __all__ = [
     "check_table",
     "encode_meta",
     "is_name",
+    "missing_package",
     "named_os_error",
     "named_os_errors",
     "nearest",

@@ -16,7 +16,7 @@ from maskstore.errors import (
     MissingPackageError,
     one_line,
 )
-from maskstore.files import named_os_errors, open_regular
+from maskstore.files import missing_package, named_os_errors, open_regular
 
 T = TypeVar("T")
 _FINAL = (FileNotFoundError, ConnectionError, TimeoutError, PermissionError)
@@ -110,9 +110,7 @@ class RemoteRanges(Ranges):
         try:
             import fsspec
         except ImportError:
-            raise MissingPackageError(
-                f"{self._url}: expected the package fsspec for URLs, found it not installed (pip install fsspec)"
-            ) from None
+            raise missing_package(self._url, "fsspec", "interop") from None
         self._process, self._lock = os.getpid(), threading.Lock()
         try:
             self._files, self._path = fsspec.core.url_to_fs(self._url, **self._options)

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from maskstore import errors
 from maskstore.bank import MaskInfo, MaskSource, Record, decode_extras, standalone
-from maskstore.files import encode_meta, nearest, parse_object, replacing
+from maskstore.files import encode_meta, missing_package, nearest, parse_object, replacing
 from maskstore.interop.shards import format as shard_format
 from maskstore.interop.shards.byte_ranges import is_url, open_ranges
 from maskstore.interop.shards.format import FOOTER_BYTES, MAGIC, Entry
@@ -239,9 +239,7 @@ def _upload(source: MaskSource, url: str, *, overwrite: bool) -> None:
     try:
         import fsspec
     except ImportError:
-        raise errors.MissingPackageError(
-            f"{url}: expected the package fsspec for URLs, found it not installed (pip install fsspec)"
-        ) from None
+        raise missing_package(url, "fsspec", "interop") from None
     try:
         files, path = fsspec.core.url_to_fs(url)
         if not overwrite and files.exists(path):
