@@ -71,11 +71,8 @@ class CorruptError(MaskStoreError, ValueError):
     """Stored bytes are not what was written: a checksum, a length or a coder's end state is wrong."""
 
 
-class LimitError(CorruptError):
-    """A few stored bytes claim to be very many: the file is damaged, or made to do harm, or a mask is very sparse.
-
-    Where a `limit` is taken, it allows more.
-    """
+class LimitError(MaskStoreError, ValueError):
+    """A few stored bytes ask for much memory or time; a larger `limit=` allows it to who trusts the file."""
 
 
 class NotABankError(MaskStoreError, ValueError):

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskstore.codecs import EncodedLayer, codec_from_config, codec_to_json, encode_mask, get_codec
-from maskstore.errors import CorruptError, MaskStoreError, MaskValueError
+from maskstore.errors import CorruptError, LimitError, MaskStoreError, MaskValueError
 from maskstore.files import check_claim, missing_package, parse_json
 from maskstore.masks import MAX_LAYER_BITS, Mask, MaskSpec, bits
 from maskstore.priors import Uniform
@@ -78,8 +78,8 @@ class MaskstoreCodec(Codec):
     def decode(self, buf: Any, out: Any = None) -> Any:
         """The bytes of the chunk, `(n,)` uint8 of 0 and 1, also written into `out` if given.
 
-        CorruptError for bytes that `encode` did not write, and for an `out` of another size; LimitError for a few bytes
-        that claim to be many. Nothing is allocated before.
+        CorruptError for bytes that `encode` did not write, for a few bytes that claim to be many, and for an `out` of
+        another size, before anything is allocated.
         """
         data = ensure_ndarray(buf).reshape(-1, order="A").view(np.uint8).tobytes()
         if len(data) < _HEAD.size:
@@ -91,7 +91,10 @@ class MaskstoreCodec(Codec):
         if out is not None and ensure_ndarray(out).nbytes != size:
             raise CorruptError(f"chunk: expected out to hold {size} bytes, found {ensure_ndarray(out).nbytes}")
         if out is None:
-            check_claim("chunk", size, len(data), self.limit)
+            try:
+                check_claim("chunk", size, len(data), self.limit)
+            except LimitError as error:
+                raise CorruptError(str(error)) from None
         values = _decoded(rest, config_bytes, side_bytes, size, checksum)
         return ndarray_copy(values, out)
 

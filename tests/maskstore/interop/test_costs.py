@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from maskstore.errors import ForeignFileError, LimitError, MaskStoreError
+from maskstore.errors import CorruptError, ForeignFileError, LimitError, MaskStoreError
 from maskstore.files import read_npz, write_npz
 from maskstore.files.claims import FREE_BYTES, TABLE_BYTES
 from maskstore.interop import ReadOptions, read_masks
@@ -150,13 +150,13 @@ def test_a_zip_that_torch_would_not_write(tmp_path, members):
 def test_a_chunk_of_few_bytes(little_memory):
     good = bytearray(MaskstoreCodec().encode(np.zeros(64, dtype=bool)))
     good[6:14] = (1 << 33).to_bytes(8, "little")
-    with pytest.raises(LimitError, match="chunk: expected arrays of at most 268,435,456 bytes"):
+    with pytest.raises(CorruptError, match="chunk: expected arrays of at most 268,435,456 bytes"):
         MaskstoreCodec().decode(bytes(good))
     limited = MaskstoreCodec(limit=100)
     with pytest.raises(LimitError, match="at most 100 bytes"):
         limited.encode(np.zeros(101, dtype=bool))
     chunk = MaskstoreCodec().encode(np.zeros(101, dtype=bool))
-    with pytest.raises(LimitError, match="`limit=101` allows it"):
+    with pytest.raises(CorruptError, match="`limit=101` allows it"):
         limited.decode(chunk)
     out = np.ones(101, dtype=bool)
     limited.decode(chunk, out=out)
