@@ -1,5 +1,6 @@
 """Files in general: read only if regular, written whole or not at all; names, integers, JSON, .npz. Knows no mask."""
 
+from maskstore.files.arrays import as_numpy
 from maskstore.files.atomic import replacing
 from maskstore.files.claims import check_claim, check_table
 from maskstore.files.connections import (
@@ -15,12 +16,14 @@ from maskstore.files.json_files import read_json, typed, write_json
 from maskstore.files.names import check_known, nearest
 from maskstore.files.npz import read_npy_file, read_npz, write_npz
 from maskstore.files.os_errors import lock_fault, named_os_error, named_os_errors
+from maskstore.files.packages import missing_package
 from maskstore.files.regular import open_regular, read_regular
 from maskstore.files.values import Cursor, check_name, encode_meta, is_name, parse_json, parse_object, write_leb128
 
 __all__ = [
     "Cursor",
     "Link",
+    "as_numpy",
     "check_claim",
     "check_known",
     "check_name",
@@ -32,6 +35,7 @@ __all__ = [
     "is_database",
     "is_name",
     "lock_fault",
+    "missing_package",
     "named_os_error",
     "named_os_errors",
     "nearest",

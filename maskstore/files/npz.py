@@ -75,15 +75,17 @@ class _Bounded:
         return self._file.read(size)
 
 
-def opened_zip(path: Path, file: BinaryIO, limit: int | None = None) -> zipfile.ZipFile:
-    """A zip file whose table of contents is bounded; ForeignFileError for what is none."""
+def opened_zip(
+    path: Path, file: BinaryIO, limit: int | None = None, what: str = "an .npz file of plain arrays"
+) -> zipfile.ZipFile:
+    """A zip file whose table of contents is bounded; ForeignFileError for what is none, and so not `what`."""
     bounded = _Bounded(file, str(path), limit)
     try:
         archive = zipfile.ZipFile(bounded)
     except MaskStoreError:
         raise
     except Exception as error:  # damaged tables of contents fail in many ways
-        raise ForeignFileError(f"{path}: expected a zip file of arrays, found: {one_line(error)}") from None
+        raise ForeignFileError(f"{path}: expected {what}, found: {one_line(error)}") from None
     bounded.bounded = False
     return archive
 
@@ -139,7 +141,7 @@ def member_name(name: str) -> str:
     It is the array's own, unless programs that unpack zip files could take it for a path out of their folder or for
     no path at all. Such a name is written after a `%`, every other byte than letters and digits as `%` and two digits.
     """
-    if all(_SAFE_PART.fullmatch(part) for part in name.split("/")) and not name.startswith("%"):
+    if not name or (all(map(_SAFE_PART.fullmatch, name.split("/"))) and not name.startswith("%")):
         return f"{name}.npy"
     escaped = "".join(chr(b) if chr(b).isascii() and chr(b).isalnum() else f"%{b:02X}" for b in name.encode())
     return f"%{escaped}.npy"

@@ -68,7 +68,7 @@ def read_masks(path: str | os.PathLike[str], options: ReadOptions | None = None)
 def _read(path: Path, options: ReadOptions) -> ForeignMasks:
     if (index := index_of(path)) is not None:
         return _read_tree(load_parts(index, lambda part: _load_part(part, options)), index, options)
-    container = container_of(path)
+    container = container_of(path, options)
     if container == "npy":
         return _read_npy(path, options)
     if container == "torch":
@@ -86,7 +86,7 @@ def _read(path: Path, options: ReadOptions) -> ForeignMasks:
 
 
 def _load_part(path: Path, options: ReadOptions) -> Mapping[str, Any]:
-    container = container_of(path)
+    container = container_of(path, options)
     if container == "safetensors":
         return load_safetensors(path, options.limit)[0]
     if container == "torch":
@@ -94,7 +94,7 @@ def _load_part(path: Path, options: ReadOptions) -> Mapping[str, Any]:
     raise ForeignFileError(f"{path}: expected a safetensors or torch file beside the index, found {container}")
 
 
-def container_of(path: Path) -> str:
+def container_of(path: Path, options: ReadOptions) -> str:
     """The kind of file: torch, npz, npy or safetensors; ForeignFileError for others."""
     if not path.exists():
         raise BankNotFoundError(f"{path}: expected a file of masks, found none")
@@ -104,7 +104,7 @@ def container_of(path: Path) -> str:
         with open_regular(path, what="a file of masks") as file:
             start, size = file.read(_START), path.stat().st_size
             if start.startswith(b"PK\x03\x04"):
-                return _kind_of_zip(path, file)
+                return _kind_of_zip(path, file, options)
     except IrregularFileError as error:
         raise ForeignFileError(str(error)) from None
     if start.startswith(MAGIC):
@@ -124,8 +124,8 @@ def container_of(path: Path) -> str:
     )
 
 
-def _kind_of_zip(path: Path, file: BinaryIO) -> str:
-    with npz.opened_zip(path, file) as archive:
+def _kind_of_zip(path: Path, file: BinaryIO, options: ReadOptions) -> str:
+    with npz.opened_zip(path, file, options.limit, "a zip file of arrays") as archive:
         names = archive.namelist()
     return "torch" if any(name == "data.pkl" or name.endswith("/data.pkl") for name in names) else "npz"
 

@@ -19,7 +19,7 @@ from maskstore import errors
 from maskstore.bank import MaskSource
 from maskstore.codecs import codec_from_config
 from maskstore.errors import ForeignFileError, MaskStoreError
-from maskstore.files import npz, parse_json, replacing
+from maskstore.files import missing_package, npz, parse_json, replacing
 from maskstore.interop.model import Arrays, ForeignMasks, ForeignTask, ReadOptions
 from maskstore.masks import Mask, MaskSpec, bits
 from maskstore.priors import prior_from_config
@@ -57,10 +57,7 @@ def write_safetensors(source: MaskSource, path: str | os.PathLike[str], *, overw
         from safetensors import SafetensorError
         from safetensors.numpy import save_file
     except ImportError:
-        raise errors.MissingPackageError(
-            f"{os.fspath(path)}: expected the package safetensors to write it, found it not installed "
-            "(pip install safetensors)"
-        ) from None
+        raise missing_package(os.fspath(path), "safetensors", "interop") from None
     arrays, header = to_arrays(source)
     with replacing(Path(path), overwrite=overwrite) as scratch:
         try:
