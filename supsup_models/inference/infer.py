@@ -343,7 +343,7 @@ def _inference(
 
 def _check_images_do_not_mix(mixed: Superposition[MaskedModel], way: _Method) -> None:
     """BatchStatisticsError if the network's normalisation needs a batch."""
-    mixing = next(iter(mixed.model.initial_statistics()), None)
+    mixing = next(iter(mixed.model.initial_statistics()), None) if mixed.model.needs_extras else None
     if mixing is None or (way.single_masks and all(mixed.extras.get(name) for name in mixed.matrix.names)):
         return
     raise BatchStatisticsError(
