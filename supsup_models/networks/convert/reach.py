@@ -38,11 +38,10 @@ def check_reach(module: nn.Module, masked: Collection[str]) -> None:
     """
     modules = set(module.modules())
     weights = {name: module.get_parameter(name) for name in masked}
-    spans = {name: span for name, weight in weights.items() if (span := _span(weight)) is not None}
-    own = {id(weight) for weight in weights.values()}
+    own = {id(weight): name for name, weight in weights.items()}
+    spans = {name: span for name in own.values() if (span := _span(weights[name])) is not None}
     for name, tensor in chain(module.named_parameters(), module.named_buffers()):
-        if id(tensor) not in own:
-            _check_apart(name, tensor, spans)
+        _check_apart(name, tensor, {other: span for other, span in spans.items() if other != own.get(id(tensor))})
     for path, owner in module.named_modules():
         for attribute, value in owner.__dict__.items():
             if attribute in _TORCH_STATE and attribute not in _HOOKS:
