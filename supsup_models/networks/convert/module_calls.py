@@ -46,7 +46,8 @@ class BoundModel:
     Examples:
         >>> import torch
         >>> from supsup_models import convert
-        >>> model = convert(torch.nn.TransformerEncoder(torch.nn.TransformerEncoderLayer(8, 2, 16), 1))
+        >>> layer = torch.nn.TransformerEncoderLayer(8, nhead=2, dim_feedforward=16)
+        >>> model = convert(torch.nn.TransformerEncoder(layer, 1, enable_nested_tensor=False))
         >>> causal = torch.nn.Transformer.generate_square_subsequent_mask(5)
         >>> task = model.bind(model.mask_of(model.initial_scores(task=0)))
         >>> task(torch.ones(5, 3, 8), mask=causal).shape  # the encoder's own mask
