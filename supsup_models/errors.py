@@ -141,5 +141,5 @@ class StateDictWarning(UserWarning):
     """A state dict does not say which frozen weights it goes with."""
 
 
-class DroppedStateWarning(UserWarning):
-    """Training changed a buffer that belongs to no task; the change was dropped."""
+class SharedStateWarning(UserWarning):
+    """A call changed a buffer of a converted module, which belongs to no task."""

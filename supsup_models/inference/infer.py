@@ -202,8 +202,9 @@ class TaskInference:
         cost = make_objective(objective or model.objective, classes=model.classes, outputs=model.outputs)
         if not len(mixed.matrix):
             raise InferenceError("task inference: expected at least one mask, found none")
-        # gradients are needed here, so a caller's inference mode is left for a while, and its tensors are copied
-        with torch.inference_mode(False), torch.no_grad():
+        # gradients are needed here, so a caller's inference mode is left for a while, and its tensors are copied; so is
+        # its autocast, because scores of masks are close to each other and packed products are in the network's dtype
+        with torch.inference_mode(False), torch.no_grad(), torch.autocast(model.device.type, enabled=False):
             tensor = checked_images(images, model)
             tensor = tensor.clone() if tensor.is_inference() else tensor
             if each or len(tensor) == 1:
@@ -349,7 +350,7 @@ def _inference(
 
 def _check_images_do_not_mix(mixed: Superposition[MaskedModel], way: _Method) -> None:
     """BatchStatisticsError if the network's normalisation needs a batch."""
-    mixing = next(iter(mixed.model.initial_statistics()), None)
+    mixing = next(iter(mixed.model.initial_statistics()), None) if mixed.model.needs_extras else None
     if mixing is None or (way.single_masks and all(mixed.extras.get(name) for name in mixed.matrix.names)):
         return
     raise BatchStatisticsError(

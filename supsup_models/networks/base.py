@@ -198,7 +198,7 @@ class MaskedModel(nn.Module, ABC):
             raise NetworkError("network: expected one converted with image_shape, so that it takes images, found none")
 
     def frozen_from(self) -> dict[str, Any]:
-        """What the frozen weights follow from, JSON-ready; nothing where the state dict holds the weights themselves."""
+        """What the frozen weights follow from, JSON-ready; empty where the state dict holds the weights themselves."""
         return {
             "seed": self.seed,
             "weight_gain": self.weight_gain,

@@ -4,7 +4,7 @@
 `wrong_in_processes` count the answers that differ from those of single calls; tests ask for few, a long check for many.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from dataclasses import dataclass
 from functools import cache
@@ -36,7 +36,8 @@ class ConvNet(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         x = torch.relu(self.bn1(self.stem(x)))
         x = x + torch.relu(self.bn2(self.conv(x)))
-        return self.head(x.mean(dim=(2, 3)))
+        logits: Tensor = self.head(x.mean(dim=(2, 3)))
+        return logits
 
 
 class Transformer(nn.Module):
@@ -50,7 +51,8 @@ class Transformer(nn.Module):
         self.head = nn.Linear(16, 5)
 
     def forward(self, x: Tensor, mask: Tensor | None = None) -> Tensor:
-        return self.head(self.encoder(self.embed(x), mask=mask).mean(dim=1))
+        logits: Tensor = self.head(self.encoder(self.embed(x), mask=mask).mean(dim=1))
+        return logits
 
 
 @dataclass(frozen=True)
@@ -67,10 +69,12 @@ class Subject:
         matrix = MaskMatrix(self.model.spec)
         for number, mask in enumerate(self.masks):
             matrix.append(str(number), mask)
-        extras = {str(number): extras for number, extras in enumerate(self.extras) if extras is not None}
-        return serve(
-            self.model, matrix, extras={name: {k: v.numpy() for k, v in e.items()} for name, e in extras.items()}
-        )
+        extras = {
+            str(number): {name: value.numpy() for name, value in own.items()}
+            for number, own in enumerate(self.extras)
+            if own is not None
+        }
+        return serve(self.model, matrix, extras=extras)
 
 
 Way = Callable[[Subject, int], Tensor]
@@ -79,7 +83,9 @@ Way = Callable[[Subject, int], Tensor]
 def called(subject: Subject, mask: int) -> Tensor:
     """The answers under a mask that is an argument."""
     extras = subject.extras[mask]
-    return subject.model(subject.inputs, subject.masks[mask], **({} if extras is None else {"extras": extras}))
+    given = {} if extras is None else {"extras": extras}
+    answers: Tensor = subject.model(subject.inputs, subject.masks[mask], **given)
+    return answers
 
 
 def bound(subject: Subject, mask: int) -> Tensor:
@@ -127,7 +133,7 @@ def _perceptron() -> Subject:
     return _subject(MaskedNetwork(arch, inputs=20, outputs=5, seed=0), _images(3, 20))
 
 
-def _pretrained(build: type[nn.Module], shape: tuple[int, ...]) -> nn.Module:
+def _pretrained(build: type[nn.Module]) -> nn.Module:
     torch.manual_seed(0)
     module = build()
     for part in module.modules():
@@ -137,7 +143,7 @@ def _pretrained(build: type[nn.Module], shape: tuple[int, ...]) -> nn.Module:
 
 
 def _converted(build: type[nn.Module], *shape: int, **options: Any) -> Subject:
-    return _subject(convert(_pretrained(build, shape), image_shape=shape, **options), _images(3, *shape))
+    return _subject(convert(_pretrained(build), image_shape=shape, **options), _images(3, *shape))
 
 
 SUBJECTS: Mapping[str, Callable[[], Subject]] = {
@@ -169,7 +175,7 @@ def expected(subject: Subject) -> list[Tensor]:
 
 
 def wrong_in_threads(subject: Subject, way: Way, *, threads: int = 8, calls: int = 40) -> int:
-    """How many of `threads * calls` concurrent answers differ from those of single calls, and raised errors count."""
+    """How many of `threads * calls` concurrent answers differ from those of single calls. An error is raised."""
     right = expected(subject)
 
     def work(first: int) -> int:
@@ -193,13 +199,15 @@ def leaks(subject: Subject, run: Callable[[], object]) -> list[str]:
     return changed + sorted(after.keys() - before.keys())
 
 
-def wrong_in_processes(name: str, *, start: str = "spawn", processes: int = 2, calls: int = 8) -> int:
-    """As `wrong_in_threads`, in processes to which the model was sent."""
-    model = subject(name)
-    right = [answers.numpy() for answers in expected(model)]
+def wrong_in_processes(names: Sequence[str], *, start: str = "spawn", processes: int = 2, calls: int = MASKS) -> int:
+    """As `wrong_in_threads`, in processes to which the models were sent; `calls` of each."""
+    right = {name: [answers.numpy() for answers in expected(subject(name))] for name in names}
     with ProcessPoolExecutor(processes, mp_context=get_context(start)) as pool:
-        jobs = [pool.submit(_answers, model, number % MASKS) for number in range(processes * calls)]
-        return sum((job.result() != right[number % MASKS]).any() for number, job in enumerate(jobs))
+        jobs = [(name, mask % MASKS) for name in names for mask in range(calls)]
+        found = [pool.submit(_answers, subject(name), mask) for name, mask in jobs]
+        return sum(
+            int((job.result() != right[name][mask]).any()) for job, (name, mask) in zip(found, jobs, strict=True)
+        )
 
 
 def _answers(subject: Subject, mask: int) -> Any:

@@ -1,6 +1,6 @@
 """Calls of a converted module: under a mask that each call brings, in any number of threads."""
 
-import warnings
+import os
 from abc import ABC
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -14,10 +14,10 @@ import torch
 from torch import Tensor, nn
 
 from maskstore import MaskSpec
-from supsup_models.errors import DroppedStateWarning, MissingStatisticsError, ShapeError
+from supsup_models.errors import MissingStatisticsError, ShapeError
 from supsup_models.networks.base import AnyMask, Extras, MaskedModel
 from supsup_models.networks.convert import calls, statistics
-from supsup_models.networks.convert.call_copy import CallCopy
+from supsup_models.networks.convert.call_copy import Assigned, CallCopy
 from supsup_models.networks.convert.layers import MaskedParameter
 
 # Newest first. Context variables, so that neither another thread nor another task of an event loop sees them.
@@ -25,6 +25,16 @@ _APPLIED: ContextVar[tuple["BoundModel", ...]] = ContextVar("applied", default=(
 _IN_TRAINING: ContextVar[tuple["ModuleWithMasks", ...]] = ContextVar("in_training", default=())
 _DROPOUT = RLock()
 """Held while dropout is drawn from a seed: torch has one generator for all threads."""
+
+
+def _renew_lock() -> None:
+    """In the child of a fork: a thread that held the lock is not there."""
+    global _DROPOUT
+    _DROPOUT = RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,7 +46,8 @@ class BoundModel:
     Examples:
         >>> import torch
         >>> from supsup_models import convert
-        >>> model = convert(torch.nn.TransformerEncoder(torch.nn.TransformerEncoderLayer(8, 2, 16), 1))
+        >>> layer = torch.nn.TransformerEncoderLayer(8, nhead=2, dim_feedforward=16)
+        >>> model = convert(torch.nn.TransformerEncoder(layer, 1, enable_nested_tensor=False))
         >>> causal = torch.nn.Transformer.generate_square_subsequent_mask(5)
         >>> task = model.bind(model.mask_of(model.initial_scores(task=0)))
         >>> task(torch.ones(5, 3, 8), mask=causal).shape  # the encoder's own mask
@@ -76,6 +87,7 @@ class ModuleWithMasks(MaskedModel, ABC):
         self.spec = MaskSpec({parameter.name: parameter.shape for parameter in masked})
         self.register_buffer("weights", weights, persistent=kept)
         self._names = tuple(parameter.names for parameter in masked)
+        self._assigned: dict[str, dict[str, Assigned]] = {}
         self._skipped, self._image_shape, self._kept_weights = skipped, image_shape, kept
         self._statistics, self._counts = tuple(starts.values), starts.counts
         for index, start in enumerate(starts.values.values()):  # as buffers, so that they move with the model
@@ -154,19 +166,13 @@ class ModuleWithMasks(MaskedModel, ABC):
     ) -> Any:
         """What the module returns under given weights and statistics; None stands for those of the batch."""
         args, kwargs = self._shaped_arguments(args, kwargs)
-        copy = CallCopy(self.module, train=self in _IN_TRAINING.get(), skipped=self._skipped)
+        copy = CallCopy(self.module, self._assigned, train=self in _IN_TRAINING.get(), skipped=self._skipped)
         for names, weight in zip(self._names, weights, strict=True):
             for name in names:
                 copy.put(name, weight)
         statistics.put_in(copy, self._statistics, values)
         result = copy.module(*args, **kwargs)
-        for name in copy.give_back():
-            warnings.warn(
-                f"{name}: expected a buffer that training leaves as it is, found it changed; the change was dropped, "
-                "because the buffer belongs to no task",
-                DroppedStateWarning,
-                stacklevel=4,
-            )
+        copy.end()
         return result
 
     def _task_statistics(self, extras: Extras | calls.BatchStatistics) -> Mapping[str, Tensor] | None:
