@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from maskstore import Mask, MaskSpec
 from maskstore.masks import bits
 from maskstore.priors import Prior
-from supsup_models.errors import DeviceError, MissingMaskError, NetworkError, ShapeError
+from supsup_models._arguments import found
+from supsup_models.errors import ArgumentTypeError, DeviceError, MissingMaskError, NetworkError, ShapeError
 from supsup_models.networks import seed_state, seeded
 
 AnyMask = Mask | Mapping[str, Tensor] | None
@@ -214,6 +215,13 @@ class MaskedModel(nn.Module, ABC):
         """As torch's; OtherNetworkError for the state of a network of other frozen weights."""
         seed_state.check(local_metadata, self.frozen_from())
         super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
+
+
+def check_model(model: object) -> None:
+    """ArgumentTypeError for what is no network that takes masks; it says how to get one."""
+    if not isinstance(model, MaskedModel):
+        hint = "; convert(module) makes one" if isinstance(model, nn.Module) else ""
+        raise ArgumentTypeError(f"model: expected a MaskedNetwork or what convert makes, found {found(model)}{hint}")
 
 
 def entropy(logits: Tensor) -> Tensor:
