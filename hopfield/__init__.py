@@ -3,7 +3,10 @@
 try:
     import torch as _torch  # noqa: F401
 except ImportError as error:
-    raise ImportError('hopfield needs torch, which is not installed: pip install "maskstore[models]"') from error
+    from maskstore.errors import how_to_install
+
+    message = f"hopfield: expected torch to be installed, found none {how_to_install('models')}"
+    raise ImportError(message, name="torch") from error
 
 from hopfield import capacity, dynamics, errors, patterns
 from hopfield.memories import (

@@ -13,6 +13,7 @@ from hopfield import patterns as pt
 from hopfield.dynamics import Update
 from hopfield.errors import CapacityWarning, LearningWarning, RuleError
 from hopfield.memories import Memory
+from maskstore.errors import needing
 
 MakeMemory = Callable[[torch.Tensor], Memory]
 """Makes a memory that holds the given patterns `(k, d)`."""
@@ -257,7 +258,8 @@ def plot_basins(scans: Mapping[str, Sequence[BasinPoint]], path: Path) -> None:
 def _plot(
     curves: dict[str, list[tuple[float, float]]], path: Path, axes: dict[str, Any], limits: Mapping[str, float]
 ) -> None:
-    from matplotlib.figure import Figure  # slow to import, and not needed without a plot
+    with needing("matplotlib", "models", path):
+        from matplotlib.figure import Figure  # slow to import, and not needed without a plot
 
     figure = Figure(figsize=(6, 4), layout="constrained")
     axis = figure.subplots()

@@ -16,6 +16,9 @@ Examples:
     True did you mean 'task-0'?
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class MaskStoreError(Exception):
     """Base class of all errors raised by maskstore."""
@@ -46,6 +49,44 @@ def printable(text: str) -> str:
         'task\\\\x1b[2J é'
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+def how_to_install(extra: str) -> str:
+    """What to do where an optional package is missing, as the end of a message.
+
+    Examples:
+        >>> from maskstore.errors import how_to_install
+        >>> "expected torch to be installed, found none " + how_to_install("models")
+        'expected torch to be installed, found none (in the checkout: pip install ".[models]")'
+    """
+    return f'(in the checkout: pip install ".[{extra}]")'
+
+
+@contextmanager
+def needing(package: str, extra: str, what: object) -> Iterator[None]:
+    """Around the import of an optional package: MissingPackageError if it is not installed.
+
+    Args:
+        package: the package's name.
+        extra: the extra of this project that installs it.
+        what: what it is needed for: the message begins with it.
+
+    Examples:
+        >>> from maskstore.errors import MissingPackageError, needing
+        >>> try:
+        ...     with needing("no_such_package", "interop", "tasks.xyz"):
+        ...         import no_such_package
+        ... except MissingPackageError as error:
+        ...     print(error)
+        tasks.xyz: expected no_such_package to be installed, found none (in the checkout: pip install ".[interop]")
+    """
+    try:
+        yield
+    except ImportError as error:
+        if (error.name or package).partition(".")[0] != package:
+            raise
+        advice = how_to_install(extra)
+        raise MissingPackageError(f"{what}: expected {package} to be installed, found none {advice}") from None
 
 
 class SpecError(MaskStoreError, ValueError):
@@ -126,6 +167,10 @@ class BankIOError(MaskStoreError, OSError):
 
 class BankClosedError(MaskStoreError, ValueError):
     """The bank was closed."""
+
+
+class MissingPackageError(MaskStoreError, ImportError):
+    """A package that this needs, and nothing else does, is not installed."""
 
 
 class DeviceError(MaskStoreError, RuntimeError):

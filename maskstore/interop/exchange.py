@@ -40,6 +40,7 @@ def write_safetensors(source: MaskSource, path: str | os.PathLike[str], *, overw
     Raises:
         BankExistsError: There is a file, and `overwrite` is not set.
         BankFullError: The disk is full.
+        MissingPackageError: safetensors is not installed.
 
     Examples:
         >>> import numpy as np, tempfile
@@ -53,8 +54,9 @@ def write_safetensors(source: MaskSource, path: str | os.PathLike[str], *, overw
         ...     [task.name for task in read_masks(f"{folder}/tasks.safetensors").tasks]
         ['task-0']
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import save_file
+    with errors.needing("safetensors", "interop", path):
+        from safetensors import SafetensorError
+        from safetensors.numpy import save_file
 
     arrays, header = to_arrays(source)
     with replacing(Path(path), overwrite=overwrite) as scratch:
@@ -136,8 +138,8 @@ def load_safetensors(path: Path) -> tuple[dict[str, NDArray[Any]], Any]:
     try:
         from safetensors import safe_open
     except ImportError:
-        raise ForeignFileError(f"{path}: expected safetensors to be installed, found none "
-                               '(pip install "maskstore[interop]")') from None  # fmt: skip
+        how = errors.how_to_install("interop")
+        raise ForeignFileError(f"{path}: expected safetensors to be installed, found none {how}") from None
     try:
         with safe_open(str(path), framework="numpy") as file:
             text = (file.metadata() or {}).get(HEADER)

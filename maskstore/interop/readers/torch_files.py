@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskstore.errors import ForeignFileError, one_line
+from maskstore.errors import ForeignFileError, how_to_install, one_line
 
 _SAFE_FROM = (2, 10)  # earlier weights_only readers could be made to run code (CVE-2025-32434, CVE-2026-24747)
 _STORED_DTYPES = {"b1": np.bool_, "u1": np.uint8}
@@ -80,8 +80,8 @@ def load_torch(path: Path) -> Any:
     try:
         import torch
     except ImportError:
-        raise ForeignFileError(f"{path}: expected torch to be installed for torch files, found none "
-                               '(pip install "maskstore[models]")') from None  # fmt: skip
+        how = how_to_install("models")
+        raise ForeignFileError(f"{path}: expected torch to be installed for torch files, found none {how}") from None
     version = tuple(int(number) for number in re.findall(r"\d+", torch.__version__)[:2])
     if version < _SAFE_FROM:
         raise ForeignFileError(

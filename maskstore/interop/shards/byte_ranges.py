@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
-from maskstore.errors import BankIOError, BankNotFoundError, CorruptError, MaskStoreError, one_line
+from maskstore.errors import BankIOError, BankNotFoundError, CorruptError, MaskStoreError, how_to_install, one_line
 from maskstore.files import named_os_errors
 
 
@@ -86,9 +86,8 @@ class RemoteRanges(Ranges):
         try:
             import fsspec
         except ImportError:
-            raise BankIOError(
-                f'{url}: expected fsspec for URLs, found none (pip install "maskstore[interop]")'
-            ) from None
+            how = how_to_install("interop")
+            raise BankIOError(f"{url}: expected fsspec to be installed for URLs, found none {how}") from None
         self._url = url
         try:
             self._files, self._path = fsspec.core.url_to_fs(url, **options)
