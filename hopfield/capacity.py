@@ -96,7 +96,7 @@ def scan_capacity(make: MakeMemory, dim: int, counts: Sequence[int], *, seeds: i
     A scan overloads memories on purpose, so capacity and learning warnings are silenced.
 
     Args:
-        make: Makes a memory that holds the given patterns `(k, d)`.
+        make: Makes a memory and stores the given patterns `(k, d)` in it, all of them. An empty one is an error.
         dim: Number of neurons d, at least 2.
         counts: Numbers of patterns k to try, each at least 1.
         seeds: How many sets of random patterns to take the mean over.
@@ -181,7 +181,7 @@ def scan_basins(
     """Recall random patterns from cues with a growing fraction of their bits flipped.
 
     Args:
-        make: Makes a memory that holds the given patterns `(k, d)`.
+        make: Makes a memory and stores the given patterns `(k, d)` in it, all of them.
         dim: Number of neurons d.
         count: Number of patterns k.
         noises: Fractions of bits to flip, in [0, 1].
