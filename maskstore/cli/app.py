@@ -52,7 +52,7 @@ exchange.register(app)
 @app.command(epilog=examples("maskstore stats tasks.bank", "maskstore stats tasks.bank --json"))
 @announcing
 def stats(bank: BankPath, as_json: AsJson = False) -> None:
-    """Where every byte of a bank is, and how near that is to the entropy bound."""
+    """Where every byte of a bank is, and how near that is to the static entropy of the masks."""
     with MaskBank.open(bank) as opened:
         found = account(opened)
     if as_json:
