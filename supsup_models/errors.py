@@ -105,6 +105,10 @@ class BatchStatisticsError(InferenceError):
     """A network that normalises with the statistics of a batch was asked about single images."""
 
 
+class MethodWarning(UserWarning):
+    """Task inference was asked for in a way that is known to give poor answers in this network."""
+
+
 class TrainingStopped(SupSupError, RuntimeError):  # noqa: N818
     """Training ended early because its caller asked it to."""
 

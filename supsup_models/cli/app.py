@@ -5,6 +5,9 @@ torch, numba and scikit-learn are imported inside the commands only, so that `--
 
 import os
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -23,6 +26,24 @@ WORDS = {
     "recover_run": "supsup recover",
 }
 """What errors call by its Python name, as the command line has it; an argument `name` is `--name` if it is not here."""
+
+
+@contextmanager
+def told_warnings() -> Iterator[None]:
+    """Inside the block, each warning is a line for the person, in the command line's words, and is given once."""
+    given = set[str]()
+
+    def tell(message: Warning | str) -> None:
+        line = f"supsup: warning: {console.reworded(str(message), WORDS)}"
+        if line not in given:
+            given.add(line)
+            console.note(line)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = lambda message, *_: tell(message)
+        yield
+
 
 app = typer.Typer(
     help="Supermasks in Superposition, and masks recovered by memory. Errors are one line; --debug shows tracebacks.",
@@ -61,7 +82,7 @@ def evaluate(
     scenario: Annotated[
         str | None, typer.Option(help="GG, GNs, GNu or NNs; if not said, GNu, or NNs for a run trained so.")
     ] = None,
-    method: Method = "one-shot",
+    method: Method = None,
     objective: Objective = None,
     images: Annotated[int, typer.Option(help="Images of one task that share an inference.", min=1, max=1_000_000)] = 1,
     limit: Annotated[int | None, typer.Option(help="Judge only so many inferences, evenly over tasks.", min=1)] = None,
@@ -75,7 +96,8 @@ def evaluate(
     from supsup_models.runs import evaluate_run
 
     inference = Inference(method, objective, images)
-    found = evaluate_run(run, scenario, inference, limit=limit, data=data, download=download, device=device)
+    with told_warnings():
+        found = evaluate_run(run, scenario, inference, limit=limit, data=data, download=download, device=device)
     if as_json:
         console.print_json(found.to_json())
         return
@@ -98,7 +120,7 @@ def infer(
             metavar="IMAGES.npy", help="(n, inputs), (n, h, w) or (n, c, h, w), uint8 or float.", show_default=False
         ),
     ],
-    method: Method = "one-shot",
+    method: Method = None,
     objective: Objective = None,
     one_task: Annotated[bool, typer.Option("--one-task", help="All images are of one task.")] = False,
     pixels: Annotated[
@@ -113,9 +135,10 @@ def infer(
 
     from supsup_models.runs import infer_images
 
-    found = infer_images(
-        run, images, method=method, objective=objective, one_task=one_task, pixels=pixels, device=device
-    )
+    with told_warnings():
+        found = infer_images(
+            run, images, method=method, objective=objective, one_task=one_task, pixels=pixels, device=device
+        )
     console.note(f"normalisation: {found.normalisation}")
     for note in found.notes:
         console.note(console.reworded(note, WORDS))
@@ -151,7 +174,7 @@ def report(
     limit: Annotated[
         int | None, typer.Option(help="Inferences judged, evenly over tasks (1000 if not said); 0: no images.", min=0)
     ] = None,
-    method: Method = "one-shot",
+    method: Method = None,
     objective: Objective = None,
     images: Annotated[int, typer.Option(help="Images of one task that share an inference.", min=1, max=1_000_000)] = 1,
     data: Data = None,
@@ -167,17 +190,18 @@ def report(
         from supsup_models.inference import Inference  # torch
 
         inference = Inference(method, objective, images)
-    made = make_report(
-        run,
-        run / "report.html" if out is None else out,
-        inference=inference,
-        limit=limit,
-        recovery=recovery,
-        compare=compare or (),
-        data=data,
-        device=device,
-        overwrite=overwrite,
-    )
+    with told_warnings():
+        made = make_report(
+            run,
+            run / "report.html" if out is None else out,
+            inference=inference,
+            limit=limit,
+            recovery=recovery,
+            compare=compare or (),
+            data=data,
+            device=device,
+            overwrite=overwrite,
+        )
     if made.no_images:
         console.note(f"no figures of inference: {made.no_images}")
     if as_json:

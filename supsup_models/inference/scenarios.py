@@ -14,7 +14,7 @@ for are from. `task_accuracy` then counts the images whose mask is their own tas
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from time import perf_counter
 from typing import Any
 
@@ -25,7 +25,9 @@ from torch import Tensor
 
 from maskstore import MaskMatrix
 from supsup_models._names import check
+from supsup_models.data import checked_images
 from supsup_models.errors import InferenceError
+from supsup_models.inference.choice import default_method
 from supsup_models.inference.infer import METHODS, infer_each, infer_task
 from supsup_models.inference.labelling import NO_EXTRAS, classify, labels_of
 from supsup_models.inference.objectives import OBJECTIVES
@@ -40,7 +42,7 @@ class Inference:
     """How an evaluation infers tasks.
 
     Attributes:
-        method: A method of `infer_task`.
+        method: A method of `infer_task`; by default what works in the network.
         objective: "H" or "G"; by default the network's own.
         images: How many consecutive test images of one task share an inference. Images that are left at the end of a
             task make a smaller group; a single one joins the group before it.
@@ -55,16 +57,22 @@ class Inference:
         Inference(method='binary', objective=None, images=16)
     """
 
-    method: str = "one-shot"
+    method: str | None = None
     objective: str | None = None
     images: int = 1
 
     def __post_init__(self) -> None:
-        check("inference method", self.method, METHODS)
+        if self.method is not None:
+            check("inference method", self.method, METHODS)
         if self.objective is not None:
             check("objective", self.objective, OBJECTIVES)
         if self.images < 1:
             raise InferenceError(f"inference: expected at least 1 image, found {self.images}")
+
+    def chosen(self, model: MaskedModel) -> "Inference":
+        """The same with nothing left open: the method and the objective that a network takes by default filled in."""
+        method = default_method(model) if self.method is None else self.method
+        return replace(self, method=method, objective=model.objective if self.objective is None else self.objective)
 
 
 @dataclass(frozen=True)
@@ -262,7 +270,7 @@ def _judge(
     rows, right, right_if_given = list[NDArray[np.int64]](), list[NDArray[np.bool_]](), list[NDArray[np.bool_]]()
     seconds, inferences = 0.0, 0
     for chunk in chunks(sample, inference.images):
-        images = task.test.images(torch.from_numpy(chunk)).to(model.weights)
+        images = checked_images(task.test.images(torch.from_numpy(chunk)), model)
         start = perf_counter()
         if given and own is not None:
             found = np.full(len(chunk), own)

@@ -4,7 +4,6 @@ The only part of a report that needs torch and the data set.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,8 +43,7 @@ def judge_run(
         return NoData(str(run.record.stream.get("data_set", run.record.config.stream)), str(error))
     tasks = run.tasks(stream)
     limit = max(DEFAULT_LIMIT, len(tasks)) if limit is None else limit
-    inference = replace(inference, objective=inference.objective or run.model.objective)  # what the page says
-    return _judge(run, tasks, inference, limit, reporter)
+    return _judge(run, tasks, inference.chosen(run.model), limit, reporter)
 
 
 def _judge(

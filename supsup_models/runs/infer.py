@@ -45,7 +45,7 @@ def infer_images(
     folder: Path,
     images: Path | NDArray[np.generic],
     *,
-    method: str = "one-shot",
+    method: str | None = None,
     objective: str | None = None,
     one_task: bool = False,
     pixels: str | None = None,
@@ -57,7 +57,7 @@ def infer_images(
         folder: The run's folder.
         images: An array, or a `.npy` file of one, uint8 or float: `(n, inputs)`, or in the shape of the run's images,
             such as `(n, height, width)` or `(n, channels, height, width)`.
-        method: How tasks are inferred, as in `infer_task`.
+        method: How tasks are inferred, as in `infer_task`; by default what works in the run's network.
         objective: "H" or "G"; what the masks were trained for if not said.
         one_task: All images are of one task, which is then inferred from all of them together.
         pixels: The form of the pixels: "normalised" like the training images, "unit" for floats in [0, 1], "raw" for

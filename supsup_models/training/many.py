@@ -17,7 +17,7 @@ import torch
 
 from supsup_models._names import check
 from supsup_models.errors import NetworkError
-from supsup_models.networks import MaskedNetwork
+from supsup_models.networks import MaskedModel, MaskedNetwork
 from supsup_models.training.recipes import Recipe
 from supsup_models.training.steps import Stepping, fastest, make_step
 from supsup_models.training.task import (
@@ -57,7 +57,7 @@ def _free_memory() -> int:
 
 
 def train_many(
-    model: MaskedNetwork,
+    model: MaskedModel,
     tasks: Sequence[NumberedTask],
     recipe: Recipe,
     *,
@@ -77,7 +77,8 @@ def train_many(
         stepping: as in `train_task`. Stacked tasks have "fused" only.
         together: "cores" trains a task on each core; "stacked" trains all in batched products, which is for threshold
             masks and RMSProp. None takes "stacked" on a GPU that can, "cores" elsewhere.
-        at_once: how many tasks side by side; None takes what memory and cores allow.
+        at_once: how many tasks side by side; None takes what memory and cores allow, and one for a network other than
+            `MaskedNetwork`: those take turns anyway, since their modules change while they train.
         on_step: called as `on_step(number, step, loss)` after every 50 steps of a task, with "cores" from the thread
             that trains it.
 
@@ -107,10 +108,13 @@ def train_many(
             f"{recipe.name!r} ({type(recipe.optimiser).__name__}, {'threshold' if recipe.sparse is None else 'sparse'} "
             f"masks) and stepping {stepping}"
         )
-    count = tasks_at_once(model, recipe.batch_size, together) if at_once is None else at_once
+    count = at_once
+    if count is None:
+        count = tasks_at_once(model, recipe.batch_size, together) if isinstance(model, MaskedNetwork) else 1
     if count < 1:
         raise NetworkError(f"training many: expected at least 1 task at once, found {count}")
     if together == "stacked":
+        assert isinstance(model, MaskedNetwork)  # what `fastest` says of others is "autograd"
         return _stacked(model, tasks, recipe, steps, count, on_step)
     stop, count = Event(), min(count, len(tasks))
     threads = max(1, torch.get_num_threads() // max(1, count))
