@@ -91,6 +91,14 @@ class IrregularFileError(MaskStoreError, OSError):
     """A folder, a named pipe, a socket or a device where a file was to be read, or a file that is far too large."""
 
 
+class LimitError(MaskStoreError, ValueError):
+    """To read it would take far more memory than its size suggests. Where a `limit` is taken, it allows more."""
+
+
+class MissingPackageError(MaskStoreError, ImportError):
+    """An optional package that is not installed; the message says how to get it."""
+
+
 class BankNotFoundError(MaskStoreError, FileNotFoundError):
     """No bank at that path."""
 

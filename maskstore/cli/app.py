@@ -21,7 +21,15 @@ from maskstore.interop import filling
 from maskstore.masks import Mask
 from maskstore.priors import prior_from_config
 
-WORDS = {"shapes": "--shapes", "conv_type": "--conv-type", "separator": "--separator"}
+WORDS = {
+    "shapes": "--shapes",
+    "conv_type": "--conv-type",
+    "separator": "--separator",
+    "layout": "--format",
+    "layers": "--layers",
+    "density": "--density",
+    "nonzero": "--nonzero",
+}
 """What errors call by its Python name, as the command line has it."""
 
 app = typer.Typer(

@@ -1,6 +1,8 @@
 """Files in general: read only if regular, written whole or not at all; names, integers, JSON, .npz. Knows no mask."""
 
+from maskstore.files.arrays import as_numpy
 from maskstore.files.atomic import replacing
+from maskstore.files.claims import check_claim, check_table
 from maskstore.files.json_files import read_json, typed, write_json
 from maskstore.files.names import check_known, nearest
 from maskstore.files.npz import read_npy_file, read_npz, write_npz
@@ -10,8 +12,11 @@ from maskstore.files.values import Cursor, check_name, encode_meta, is_name, par
 
 __all__ = [
     "Cursor",
+    "as_numpy",
+    "check_claim",
     "check_known",
     "check_name",
+    "check_table",
     "encode_meta",
     "is_name",
     "named_os_error",
