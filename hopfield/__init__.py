@@ -3,9 +3,7 @@
 try:
     import torch as _torch  # noqa: F401
 except ImportError as error:
-    from maskstore.errors import how_to_install
-
-    message = f"hopfield: expected torch to be installed, found none {how_to_install('models')}"
+    message = 'hopfield: expected torch, found it not installed (in the checkout: pip install ".[models]")'
     raise ImportError(message, name="torch") from error
 
 from hopfield import capacity, dynamics, errors, patterns

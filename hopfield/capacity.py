@@ -258,7 +258,7 @@ def plot_basins(scans: Mapping[str, Sequence[BasinPoint]], path: Path) -> None:
 def _plot(
     curves: dict[str, list[tuple[float, float]]], path: Path, axes: dict[str, Any], limits: Mapping[str, float]
 ) -> None:
-    with needing("matplotlib", "models", path):
+    with needing("matplotlib", path):
         from matplotlib.figure import Figure  # slow to import, and not needed without a plot
 
     figure = Figure(figsize=(6, 4), layout="constrained")

@@ -51,42 +51,30 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-def how_to_install(extra: str) -> str:
-    """What to do where an optional package is missing, as the end of a message.
-
-    Examples:
-        >>> from maskstore.errors import how_to_install
-        >>> "expected torch to be installed, found none " + how_to_install("models")
-        'expected torch to be installed, found none (in the checkout: pip install ".[models]")'
-    """
-    return f'(in the checkout: pip install ".[{extra}]")'
-
-
 @contextmanager
-def needing(package: str, extra: str, what: object) -> Iterator[None]:
+def needing(package: str, what: object) -> Iterator[None]:
     """Around the import of an optional package: MissingPackageError if it is not installed.
 
     Args:
         package: the package's name.
-        extra: the extra of this project that installs it.
         what: what it is needed for: the message begins with it.
 
     Examples:
         >>> from maskstore.errors import MissingPackageError, needing
         >>> try:
-        ...     with needing("no_such_package", "interop", "tasks.xyz"):
+        ...     with needing("no_such_package", "tasks.xyz"):
         ...         import no_such_package
         ... except MissingPackageError as error:
         ...     print(error)
-        tasks.xyz: expected no_such_package to be installed, found none (in the checkout: pip install ".[interop]")
+        tasks.xyz: expected the package no_such_package, found it not installed (pip install no_such_package)
     """
     try:
         yield
     except ImportError as error:
         if (error.name or package).partition(".")[0] != package:
             raise
-        advice = how_to_install(extra)
-        raise MissingPackageError(f"{what}: expected {package} to be installed, found none {advice}") from None
+        text = f"{what}: expected the package {package}, found it not installed (pip install {package})"
+        raise MissingPackageError(text) from None
 
 
 class SpecError(MaskStoreError, ValueError):
@@ -141,6 +129,18 @@ class ImportOptionError(MaskStoreError, ValueError):
     """What the caller said about a foreign file is missing or contradicts it: shapes, layout, bit order, names."""
 
 
+class IrregularFileError(MaskStoreError, OSError):
+    """A folder, a named pipe, a socket or a device where a file was to be read, or a file that is far too large."""
+
+
+class LimitError(MaskStoreError, ValueError):
+    """To read it would take far more memory than its size suggests. Where a `limit` is taken, it allows more."""
+
+
+class MissingPackageError(MaskStoreError, ImportError):
+    """An optional package that is not installed; the message says how to get it."""
+
+
 class BankNotFoundError(MaskStoreError, FileNotFoundError):
     """No bank at that path."""
 
@@ -167,10 +167,6 @@ class BankIOError(MaskStoreError, OSError):
 
 class BankClosedError(MaskStoreError, ValueError):
     """The bank was closed."""
-
-
-class MissingPackageError(MaskStoreError, ImportError):
-    """A package that this needs, and nothing else does, is not installed."""
 
 
 class DeviceError(MaskStoreError, RuntimeError):

@@ -42,5 +42,6 @@ from .training import NumberedTask as NumberedTask
 from .training import Recipe as Recipe
 from .training import RMSProp as RMSProp
 from .training import TrainedTask as TrainedTask
+from .training import TrainingCurve as TrainingCurve
 from .training import train_many as train_many
 from .training import train_task as train_task

@@ -5,8 +5,6 @@ from typing import Any
 
 import lazy_loader
 
-from maskstore.errors import how_to_install
-
 
 def attach(name: str, file: str) -> tuple[Callable[[str], Any], Callable[[], list[str]], list[str]]:
     """A folder's lazy face: `__getattr__`, `__dir__` and `__all__` for its `__init__.py`.
@@ -27,7 +25,7 @@ def attach(name: str, file: str) -> tuple[Callable[[str], Any], Callable[[], lis
         except ImportError as error:
             if error.name != "torch":
                 raise
-            message = f"supsup_models: expected torch to be installed, found none {how_to_install('models')}"
+            message = 'supsup_models: expected torch, found it not installed (in the checkout: pip install ".[models]")'
             raise ImportError(message, name="torch") from error
 
     return lookup, names, listed

@@ -86,7 +86,11 @@ class ShapeError(SupSupError, ValueError):
 
 
 class ImageValueError(SupSupError, ValueError):
-    """Images hold NaN or infinity."""
+    """Images hold NaN, infinity, or pixels of a range that cannot be meant: not normalised as in training."""
+
+
+class ImageValueWarning(UserWarning):
+    """Images are hardly normalised: their mean is that of raw pixels."""
 
 
 class LabelValueError(SupSupError, ValueError):
@@ -99,6 +103,10 @@ class InferenceError(ArgumentError):
 
 class BatchStatisticsError(InferenceError):
     """A network that normalises with the statistics of a batch was asked about single images."""
+
+
+class MethodWarning(UserWarning):
+    """Task inference was asked for in a way that is known to give poor answers in this network."""
 
 
 class TrainingStopped(SupSupError, RuntimeError):  # noqa: N818

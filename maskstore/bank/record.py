@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskstore.errors import CorruptError, MaskValueError
-from maskstore.files import parse_json
+from maskstore.files import as_numpy, parse_json
 
 DIGEST_BYTES = 8
 MAX_BLOB_BYTES = 1_000_000_000  # SQLite's own limit
@@ -90,7 +90,7 @@ def encode_extras(extras: Mapping[str, Any]) -> bytes:
     for name, value in extras.items():
         if not isinstance(name, str):
             raise MaskValueError(f"extras: expected names that are strings, found {name!r:.40}")
-        array = np.asarray(value)
+        array = as_numpy(value, f"extras {name!r:.80}")
         array = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"), copy=False)).reshape(array.shape)
         if array.dtype.str[1:] not in _EXTRA_DTYPES:
             raise MaskValueError(f"extras {name!r}: expected numbers or bools, found dtype {array.dtype}")

@@ -7,6 +7,8 @@ from .checks import checked_labels as checked_labels
 from .names import parse_stream_name as parse_stream_name
 from .names import stream_length as stream_length
 from .names import stream_names as stream_names
+from .pixels import PIXEL_FORMS as PIXEL_FORMS
+from .pixels import PixelScale as PixelScale
 from .sets import DataSet as DataSet
 from .sets import load_data_set as load_data_set
 from .streams import TaskStream as TaskStream

@@ -33,6 +33,32 @@ def make_split(images: ArrayLike, labels: ArrayLike, where: str, *, mean: float,
     )
 
 
+class SamePixels:
+    """Sees that all images of a stream have pixels of one form: bytes, which are divided by 255, beside floats in
+    [0, 1], or other numbers, which are taken as they are; but not the two together."""
+
+    def __init__(self) -> None:
+        self._small = self._large = ""
+
+    def check(self, split: Split, given: ArrayLike, where: str) -> None:
+        """TaskDataError if some images so far were bytes or floats in [0, 1], and others raw pixels that are neither.
+
+        Raw are whole numbers from 0 to more than 1 that are no bytes: images that somebody forgot to scale.
+        """
+        kind = str(getattr(given, "dtype", type(given).__name__)).removeprefix("torch.")
+        pixels = split.pixels()
+        if pixels.dtype == torch.uint8:
+            self._small = self._small or f"{kind} in {where}"
+        else:
+            low, high = (float(end) for end in pixels.aminmax())
+            if low >= 0 and high <= 1:
+                self._small = self._small or f"{kind} from {low:g} to {high:g} in {where}"
+            elif low >= 0 and bool((pixels == pixels.round()).all()):
+                self._large = self._large or f"{kind} from {low:g} to {high:g} in {where}"
+        if self._small and self._large:
+            raise TaskDataError(f"images: expected pixels of one range, found {self._small} and {self._large}")
+
+
 def collected(dataset: Any, where: str) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
     """All images `(n, ...)` and labels `(n,)` of a torch dataset of (image, label) pairs, as arrays.
 

@@ -35,6 +35,9 @@ class Augmented:
     def __len__(self) -> int:
         return len(self._images)
 
+    def __repr__(self) -> str:
+        return f"Augmented({self._images!r})"
+
     def images(self, indices: Tensor | slice) -> Tensor:
         """The images at these indices, `(b, inputs)` float32, normalised, cropped and mirrored."""
         channels, height, width = self._shape

@@ -110,6 +110,9 @@ class Split:
     def __len__(self) -> int:
         return self.labels.shape[0]
 
+    def __repr__(self) -> str:
+        return f"Split({len(self)} images of {self.inputs} values)"
+
     def images(self, indices: Tensor | slice) -> Tensor:
         """The images `indices` of this split, (b, inputs), float32, normalised; a new tensor each time.
 
@@ -187,3 +190,7 @@ class Task:
     def classes(self) -> int:
         """How many classes it has."""
         return len(self.global_labels)
+
+    def __repr__(self) -> str:
+        sizes = f"{self.classes} classes, {len(self.train)} images to train on, {len(self.test)} to test on"
+        return f"Task({self.name}: {sizes})"

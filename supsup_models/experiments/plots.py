@@ -8,7 +8,7 @@ from maskstore.errors import needing
 
 def plot(path: Path, curves: Mapping[str, Sequence[tuple[float, float]]], x: str, y: str, title: str) -> None:
     """Write a PNG of curves by name, each a line through its points (x, y)."""
-    with needing("matplotlib", "models", path):
+    with needing("matplotlib", path):
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
 

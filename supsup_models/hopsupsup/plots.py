@@ -14,7 +14,7 @@ from supsup_models.hopsupsup.recover import TaskRecovery
 
 def check_plot(path: Path) -> None:
     """PlotError unless a plot can be drawn into this file; asked before hours of work go into what it shows."""
-    with needing("matplotlib", "models", path):
+    with needing("matplotlib", path):
         from matplotlib.backend_bases import FigureCanvasBase
 
     known = sorted(FigureCanvasBase.get_supported_filetypes())
@@ -33,7 +33,7 @@ def hamming_by_step(found: TaskRecovery, masks: MaskMatrix) -> dict[str, list[in
 
 def plot_recoveries(found: Sequence[TaskRecovery], masks: MaskMatrix, path: Path) -> None:
     """Hamming distance to the true mask by layer and step, one curve a task (figure 7 of Wortsman et al. 2020)."""
-    with needing("matplotlib", "models", path):
+    with needing("matplotlib", path):
         from matplotlib.figure import Figure
 
     layers = list(masks.spec.shapes)

@@ -24,6 +24,7 @@ from torch import Tensor
 from maskstore import MaskMatrix
 from maskstore.files import read_json, typed, write_json
 from maskstore.philox import Role, random_uint32
+from supsup_models.data import checked_images
 from supsup_models.errors import InferenceError, RunError
 from supsup_models.inference.labelling import NO_EXTRAS, run_each
 from supsup_models.networks import MaskedModel, TaskExtras, entropy
@@ -73,6 +74,9 @@ class Calibration:
             if not values or not np.isfinite(values).all() or list(values) != sorted(values):
                 raise InferenceError(f"calibration of {name!r}: expected finite ascending values, found others or none")
 
+    def __repr__(self) -> str:
+        return f"Calibration(of {len(self.values)} masks)"
+
     @classmethod
     def fit(
         cls,
@@ -92,11 +96,13 @@ class Calibration:
 
         Raises:
             TaskNotFoundError: The matrix has no mask of a name.
+            ShapeError, ImageValueError: Images that do not fit, as for `infer_task`.
         """
         values = {}
         for name, own in images.items() if isinstance(images, Mapping) else images:
-            rows = np.full(len(own), matrix.index(name))
-            found = np.sort(image_entropies(model, matrix, own, rows, extras))
+            checked = checked_images(own, model)
+            rows = np.full(len(checked), matrix.index(name))
+            found = np.sort(image_entropies(model, matrix, checked, rows, extras))
             kept = found if len(found) <= _VALUES else np.quantile(found, (np.arange(_VALUES) + 0.5) / _VALUES)
             values[name] = tuple(round(float(value), 5) for value in kept)
         return cls(values)

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
@@ -9,7 +10,8 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskstore import Mask, MaskMatrix
-from supsup_models.data import LabelledImages
+from supsup_models.data import LabelledImages, checked_images
+from supsup_models.errors import ImageValueError
 from supsup_models.inference.sampling import CHUNK
 from supsup_models.networks import Extras, MaskedModel, TaskExtras
 
@@ -29,7 +31,16 @@ def run_groups(
         for row in np.unique(rows).tolist():
             chosen = torch.from_numpy(np.flatnonzero(rows == row)).to(images.device)
             result[chosen] = model.run_with(images[chosen], *mask_of(row))
-    return result
+    return finite_logits(result)
+
+
+def finite_logits(logits: Tensor) -> Tensor:
+    """ImageValueError for logits that are not finite: the images are too large for the network's arithmetic."""
+    if not torch.isfinite(logits).all():
+        raise ImageValueError(
+            "images: expected values that the network can compute with, found NaN or infinity in its answers"
+        )
+    return logits
 
 
 def run_each(
@@ -44,13 +55,13 @@ def run_each(
 
 
 def classify(
-    model: MaskedModel, matrix: MaskMatrix, images: Tensor, tasks: NDArray[np.int64], extras: TaskExtras = NO_EXTRAS
+    model: MaskedModel, matrix: MaskMatrix, images: Any, tasks: NDArray[np.int64], extras: TaskExtras = NO_EXTRAS
 ) -> Tensor:
     """Softmax `(b, outputs)` of each image under the mask of its own row of the matrix, `tasks` `(b,)`.
 
     `extras` are the masks' normalisation statistics, by name.
     """
-    return torch.softmax(run_each(model, matrix, images, tasks, extras), dim=1)
+    return torch.softmax(run_each(model, matrix, checked_images(images, model), tasks, extras), dim=1)
 
 
 def labels_of(model: MaskedModel, outputs: Tensor) -> NDArray[np.int64]:
@@ -69,7 +80,8 @@ def mask_accuracy(model: MaskedModel, mask: Mask, data: LabelledImages, extras: 
         extras: The mask's normalisation statistics, if it has any.
 
     Raises:
-        ShapeError: The mask or the extras do not fit the network.
+        ShapeError: The images, the mask or the extras do not fit the network.
+        ImageValueError: The images hold NaN or infinity, are too large for the network's arithmetic, or are uint8.
 
     Examples:
         >>> from supsup_models import MaskedNetwork, Recipe, RMSProp, mask_accuracy, open_stream, train_task
@@ -84,6 +96,7 @@ def mask_accuracy(model: MaskedModel, mask: Mask, data: LabelledImages, extras: 
     right = 0
     with torch.no_grad():
         for rows in torch.arange(len(labels)).split(CHUNK):
-            images = data.images(rows).to(model.weights)
-            right += int((labels_of(model, model.run_with(images, weights, extras)) == labels[rows.numpy()]).sum())
+            images = checked_images(data.images(rows), model)
+            logits = finite_logits(model.run_with(images, weights, extras))
+            right += int((labels_of(model, logits) == labels[rows.numpy()]).sum())
     return right / len(labels)

@@ -7,7 +7,8 @@ mix masks: images are grouped by mask, so each image runs through the network on
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, TypeVar
+from threading import RLock
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
@@ -16,7 +17,7 @@ from torch import Tensor
 from maskstore import Mask, MaskBank, MaskMatrix
 from supsup_models.data import checked_images
 from supsup_models.errors import ShapeError
-from supsup_models.inference.labelling import NO_EXTRAS, run_groups
+from supsup_models.inference.labelling import NO_EXTRAS, finite_logits, run_groups
 from supsup_models.networks import Extras, MaskedModel, TaskExtras
 
 T = TypeVar("T")
@@ -52,7 +53,7 @@ class _Recent(Generic[T]):
 
     def __init__(self, limit: int) -> None:
         self.bytes = 0
-        self._limit = limit
+        self.limit = limit
         self._kept: OrderedDict[str, tuple[T, int]] = OrderedDict()
 
     def __len__(self) -> int:
@@ -66,9 +67,9 @@ class _Recent(Generic[T]):
 
     def put(self, name: str, value: T, size: int) -> None:
         """Keep a new value, unless it is larger than all the room."""
-        if size > self._limit:
+        if size > self.limit:
             return
-        while self.bytes + size > self._limit:
+        while self.bytes + size > self.limit:
             self.bytes -= self._kept.popitem(last=False)[1][1]
         self._kept[name] = (value, size)
         self.bytes += size
@@ -81,7 +82,9 @@ class _Recent(Generic[T]):
 class MaskServer:
     """Runs a network under the masks of a bank or a matrix, by task name.
 
-    Use it from one thread at a time, like the bank.
+    Any number of threads may share it: they wait for each other while weights are made, and then run side by side. A
+    bank that is open for writing stays in its own thread, so threads that share a server need one that is open for
+    reading. A copy in another process (pickled) starts with an empty cache.
 
     Args:
         model: The network.
@@ -129,12 +132,25 @@ class MaskServer:
         self._given = extras
         self._has_statistics = bool(model.initial_statistics())
         self._hits = self._misses = 0
+        self._lock = RLock()  # over all that changes: the two caches, the counts, and the source that fills them
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        limits = self._packed.limit + self._decoded.limit
+        return _again, (type(self), self._model, self._source, limits, dict(self._given))
 
     @property
     def state(self) -> CacheState:
         """The cache as it is now."""
-        size = self._decoded.bytes + self._packed.bytes
-        return CacheState(len(self._decoded), size, self._hits, self._misses)
+        with self._lock:
+            size = self._decoded.bytes + self._packed.bytes
+            return CacheState(len(self._decoded), size, self._hits, self._misses)
+
+    def __repr__(self) -> str:
+        state = self.state
+        return (
+            f"MaskServer({len(self._source)} masks of {self._model.spec.bits} bits; cache: {state.masks} masks, "
+            f"{state.bytes} bytes, {state.hits} hits, {state.misses} misses)"
+        )
 
     def weights(self, task: str) -> Tensor:
         """W times a task's mask, flat `(spec.bits,)`. Do not write to it.
@@ -142,18 +158,22 @@ class MaskServer:
         Raises:
             TaskNotFoundError: The source has no such task.
         """
-        found = self._decoded.get(task)
-        if found is not None:
-            self._hits += 1
-            return found
-        self._misses += 1
-        made = self._model.masked_weights(self._stored(task).mask)
-        self._decoded.put(task, made, made.numel() * made.element_size())
-        return made
+        with self._lock:
+            found = self._decoded.get(task)
+            if found is not None:
+                self._hits += 1
+                return found
+            self._misses += 1
+            made = self._model.masked_weights(self._stored(task).mask)
+            self._decoded.put(task, made, made.numel() * made.element_size())
+            return made
 
     def extras(self, task: str) -> Extras:
         """A task's normalisation statistics, None if it has none; TaskNotFoundError if the source has no such task."""
-        return self._stored(task).extras if self._has_statistics else None
+        if not self._has_statistics:
+            return None
+        with self._lock:
+            return self._stored(task).extras
 
     def _stored(self, task: str) -> "_Stored":
         """What the source holds of a task, kept."""
@@ -167,11 +187,11 @@ class MaskServer:
         return found
 
     @torch.no_grad()
-    def __call__(self, images: Tensor, tasks: str | Sequence[str]) -> Tensor:
+    def __call__(self, images: Any, tasks: str | Sequence[str]) -> Tensor:
         """Logits of images, all under one task's mask, or each under that of its own task.
 
         Args:
-            images: `(b, inputs)`.
+            images: `(b, inputs)`, a tensor or an array, normalised as in training.
             tasks: A task's name, or one name for each image.
 
         Returns:
@@ -179,12 +199,12 @@ class MaskServer:
 
         Raises:
             ShapeError: The images do not fit the network, or there are more or fewer names.
-            ImageValueError: The images hold NaN or infinity.
+            ImageValueError: The images hold NaN or infinity, are too large for the network's arithmetic, or are uint8.
             TaskNotFoundError: The source has no such task.
         """
         images = checked_images(images, self._model)
         if isinstance(tasks, str):
-            return self._model.run_with(images, self.weights(tasks), self.extras(tasks))
+            return finite_logits(self._model.run_with(images, self.weights(tasks), self.extras(tasks)))
         if len(tasks) != len(images):
             raise ShapeError(f"tasks: expected a name for each of {len(images)} images, found {len(tasks)}")
         numbers: dict[str, int] = {}
@@ -194,8 +214,16 @@ class MaskServer:
 
     def forget(self) -> None:
         """Empty the cache. Call it after a mask was replaced in the bank."""
-        self._decoded.clear()
-        self._packed.clear()
+        with self._lock:
+            self._decoded.clear()
+            self._packed.clear()
+
+
+def _again(
+    kind: type[MaskServer], model: MaskedModel, source: MaskBank | MaskMatrix, cache_bytes: int, extras: TaskExtras
+) -> MaskServer:
+    """A server as it was made, in the process that a pickle was sent to."""
+    return kind(model, source, cache_bytes=cache_bytes, extras=extras)
 
 
 def serve(

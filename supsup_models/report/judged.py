@@ -15,6 +15,7 @@ class Judged:
     """A run judged on a sample of its test images."""
 
     inference: "Inference"
+    """How tasks were inferred, with nothing left open."""
     steps: tuple["Evaluation", ...]
     """With ever more tasks known, in the end with all."""
     masks: tuple[str, ...]

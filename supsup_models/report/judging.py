@@ -43,7 +43,7 @@ def judge_run(
         return NoData(str(run.record.stream.get("data_set", run.record.config.stream)), str(error))
     tasks = run.tasks(stream)
     limit = max(DEFAULT_LIMIT, len(tasks)) if limit is None else limit
-    return _judge(run, tasks, inference, limit, reporter)
+    return _judge(run, tasks, inference.chosen(run.model), limit, reporter)
 
 
 def _judge(
@@ -65,10 +65,10 @@ def _judge(
             report.line(note)
         for number, count in enumerate(counts):
             known = matrix.select(range(count)) if identity else matrix
+            part = tasks[:count]
+            needed = _needed(part, inference, limit)
             steps.append(
-                evaluate(
-                    run.model, known, tasks[:count], scenario, inference, limit=limit, seed=seed, extras=run.extras
-                )
+                evaluate(run.model, known, part, scenario, inference, limit=needed, seed=seed, extras=run.extras)
             )
             report.at(sum(counts[: number + 1]))
         confusion = np.zeros((len(tasks), len(matrix)), dtype=np.int64)
@@ -78,6 +78,12 @@ def _judge(
             confusion[number] = np.bincount(named, minlength=len(matrix))
             report.at(sum(counts) + number + 1)
     return Judged(inference, tuple(steps), matrix.names, confusion)
+
+
+def _needed(tasks: Sequence[EvaluatedTask], inference: Inference, limit: int) -> int | None:
+    """The limit, or None where it leaves no image out: such figures are exact, and have no interval."""
+    share = limit // len(tasks)
+    return None if all(len(task.test) <= share * inference.images for task in tasks) else limit
 
 
 def _counts(tasks: int) -> list[int]:

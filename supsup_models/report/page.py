@@ -108,8 +108,11 @@ def _tiles(facts: RunFacts, judged: Judged | None) -> Iterable[Markup]:
         yield _tile("accuracy (GG)", wording.percent(facts.accuracy), "task given, mean over tasks")
     if judged is not None:
         where = "task inferred" if judged.last.scenario == "GNu" else "no task known"
-        note = f"{where}, {wording.count(judged.confusion.sum())} images sampled"
-        yield _tile(f"accuracy ({judged.last.scenario})", wording.percent(judged.last.accuracy, 1), note)
+        sampled = "" if judged.last.interval is None else " sampled"
+        note = f"{where}, {wording.count(judged.confusion.sum())} images{sampled}"
+        if judged.last.given_accuracy is not None:
+            note += f"; {wording.percent(judged.last.given_accuracy)} of them with the task given"
+        yield _tile(f"accuracy ({judged.last.scenario})", wording.percent(judged.last.accuracy), note)
     noun = "tasks" if facts.task_identity else "masks"
     note = "the whole stream" if facts.finished else f"of {wording.plural(planned, 'task')}"
     yield _tile(noun, wording.count(len(facts.tasks)), note)

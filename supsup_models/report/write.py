@@ -47,6 +47,7 @@ class Report:
             "bits_per_parameter": self.facts.bits_per_parameter,
             "scenario": judged.last.scenario if judged else None,
             "inferred_accuracy": judged.last.accuracy if judged else None,
+            "given_accuracy": judged.last.given_accuracy if judged else None,
             "task_accuracy": judged.last.task_accuracy if judged else None,
             "figures": list(self.page.drawn),
             "missing": list(self.page.missing),

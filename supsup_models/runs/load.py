@@ -2,13 +2,14 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from maskstore import MaskBank, MaskMatrix
 from supsup_models.data import Task, TaskStream, open_stream
 from supsup_models.errors import RunError
 from supsup_models.inference import Inference
 from supsup_models.networks import ARCHITECTURES, MaskedModel, MaskedNetwork, TaskExtras
-from supsup_models.runs.config import make_network, pick_device, task_extras
+from supsup_models.runs.config import make_network, network_spec, pick_device, task_extras
 from supsup_models.runs.record import RunRecord, bank_path
 
 
@@ -20,6 +21,8 @@ class LoadedRun:
     model: MaskedModel
     matrix: MaskMatrix
     extras: TaskExtras
+    seen: int | None = None
+    """How many tasks a run without task identity has seen, the last one perhaps in part; None for any other run."""
 
     @property
     def masked_network(self) -> MaskedNetwork:
@@ -39,9 +42,9 @@ class LoadedRun:
         return stream
 
     def tasks(self, stream: TaskStream) -> list[Task]:
-        """The stream's tasks that have a mask, all tasks of a run without task identity; RunError if there is none."""
+        """The stream's tasks that have a mask, those that a run without task identity has seen; RunError if none."""
         names = self.matrix.names
-        tasks = [task for task in stream if not self.record.config.task_identity or task.name in names]
+        tasks = stream.named(names) if self.seen is None else list(stream[: self.seen])
         if not tasks:
             raise RunError(f"stream {stream.name}: expected tasks with a mask in the run, found {', '.join(names[:4])}")
         return tasks
@@ -51,7 +54,7 @@ class LoadedRun:
 
         Under a superposition the entropy says little about sparse masks; single masks can be told by either objective.
         """
-        method = inference.method
+        method = inference.chosen(self.model).method
         if self.model.objective != "G" or inference.objective != "H" or method == "exhaustive":
             return None
         return f"objective H: this run's masks were trained for G; by H {method} finds few tasks, exhaustive finds them"
@@ -85,11 +88,22 @@ def load_run(folder: Path, device: str = "auto") -> LoadedRun:
     record = RunRecord.read(folder)
     if not bank_path(folder).exists():
         raise RunError(f"{folder}: expected masks in masks.bank, found no such file; no task was finished")
-    model = make_network(record, pick_device(device))
+    where = pick_device(device)
     with MaskBank.open(bank_path(folder)) as bank:
+        record.check_spec(bank, network_spec(record))  # before there is memory for a network of these sizes
+        model = make_network(record, where)
         record.check_bank(bank, model)
         matrix = bank.matrix()
         extras = task_extras(bank, model)
+        seen = None if record.config.task_identity else _seen(bank, record)
     if not len(matrix):
         raise RunError(f"{bank_path(folder)}: expected at least one mask, found none")
-    return LoadedRun(record, model, matrix, extras)
+    return LoadedRun(record, model, matrix, extras, seen)
+
+
+def _seen(bank: MaskBank, record: RunRecord) -> int:
+    """How many tasks had come by when the last mask was put away."""
+    batches: list[Any] = [info.meta.get("put_away_at") for info in bank.infos()]
+    if not all(type(each) is int and each >= 0 for each in batches):
+        raise RunError(f"{bank.path}: expected masks of a run without task identity, found others")
+    return -(-max(batches, default=0) // max(1, record.config.batches))

@@ -11,7 +11,7 @@ from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-from maskstore import MaskBank
+from maskstore import MaskBank, MaskSpec
 from maskstore.bank import side_files
 from maskstore.files import read_json, typed, write_json
 from supsup_models.errors import RunError
@@ -157,8 +157,7 @@ class RunRecord:
 
     def check_bank(self, bank: MaskBank, model: "MaskedModel") -> None:
         """RunError unless a bank's masks are of the run's network, seed included."""
-        if bank.spec != model.spec:
-            raise RunError(f"{bank.path}: expected masks of {model.spec!r}, found {bank.spec!r}")
+        self.check_spec(bank, model.spec)
         expected = self.bank_meta(model)
         # what only the bank says counts as well: masks of densities are of other weights than those without
         wrong = [
@@ -168,6 +167,12 @@ class RunRecord:
         ]
         if wrong:
             raise RunError(f"{bank.path}: expected the masks of this run's network, found those of {', '.join(wrong)}")
+
+    @staticmethod
+    def check_spec(bank: MaskBank, spec: MaskSpec) -> None:
+        """RunError unless a bank's masks have these layers."""
+        if bank.spec != spec:
+            raise RunError(f"{bank.path}: expected masks of {spec!r}, found {bank.spec!r}")
 
     def check_stream(self, stream: "TaskStream") -> None:
         """RunError unless a stream has the data in the record; it may have another number of tasks."""

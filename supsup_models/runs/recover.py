@@ -128,17 +128,20 @@ def _weight_case(
     setup = choose("recipe for weight masks", recipe, WEIGHT_SETUPS)
     loaded = load_run(run, "cpu")
     model = loaded.masked_network
-    opened = loaded.stream(data)
-    count = len(loaded.matrix) if tasks is None else tasks
-    if count > len(loaded.matrix):
-        raise RunError(f"{run}: expected at most its {len(loaded.matrix)} finished tasks, found `tasks={count}`")
+    if not loaded.record.config.task_identity:
+        raise RunError(f"{run}: expected a run whose masks are its tasks', found one without task identity")
+    known = loaded.tasks(loaded.stream(data))
+    count = len(known) if tasks is None else tasks
+    if count > len(known):
+        raise RunError(f"{run}: expected at most its {len(known)} finished tasks, found `tasks={count}`")
+    masks = loaded.matrix.select([task.name for task in known])  # in the tasks' order, whatever the bank's is
 
     return Case(
         setup,
         lambda images, mask: model.run_with(images, model.weights * mask),
-        loaded.matrix,
-        weight_memory(loaded.matrix, rule or setup.rule),
-        [opened[index].test for index in range(count)],
+        masks,
+        weight_memory(masks, rule or setup.rule),
+        [task.test for task in known[:count]],
         lambda split, mask: mask_accuracy(model, mask, split),
         make_objective(objective or model.objective, classes=model.classes, outputs=model.outputs),
     )

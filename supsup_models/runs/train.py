@@ -132,6 +132,9 @@ def _train(
     if record_path(folder).exists():  # looked at again, now that nobody else can write it
         earlier = _check_same_config(folder, record.config)
         earlier.check_stream(stream)
+        sizes, expected = (replace(each.network, densities=None) for each in (earlier, record))
+        if sizes != expected:
+            raise RunError(f"{folder}: expected a network of sizes {expected.to_json()}, found {sizes.to_json()}")
         record = replace(earlier, config=record.config, stream=record.stream)
         model = make_network(record, model.device)
     elif record.config.target_bits is not None:

@@ -17,10 +17,19 @@ import torch
 
 from supsup_models._names import check
 from supsup_models.errors import NetworkError
-from supsup_models.networks import MaskedNetwork
+from supsup_models.networks import MaskedModel, MaskedNetwork
 from supsup_models.training.recipes import Recipe
 from supsup_models.training.steps import Stepping, fastest, make_step
-from supsup_models.training.task import REPORT, NumberedTask, TrainedTask, check_recipe, task_batches, train_task
+from supsup_models.training.task import (
+    REPORT,
+    NumberedTask,
+    TrainedTask,
+    TrainingCurve,
+    batch_accuracy,
+    check_recipe,
+    task_batches,
+    train_task,
+)
 
 _FLOATS_A_SCORE = 6  # score, running square, gradient, effective weight, and two that come and go
 _MEMORY_SHARE = 0.5  # of what is free
@@ -48,7 +57,7 @@ def _free_memory() -> int:
 
 
 def train_many(
-    model: MaskedNetwork,
+    model: MaskedModel,
     tasks: Sequence[NumberedTask],
     recipe: Recipe,
     *,
@@ -68,7 +77,8 @@ def train_many(
         stepping: as in `train_task`. Stacked tasks have "fused" only.
         together: "cores" trains a task on each core; "stacked" trains all in batched products, which is for threshold
             masks and RMSProp. None takes "stacked" on a GPU that can, "cores" elsewhere.
-        at_once: how many tasks side by side; None takes what memory and cores allow.
+        at_once: how many tasks side by side; None takes what memory and cores allow, and one for a network other than
+            `MaskedNetwork`: those take turns anyway, since their modules change while they train.
         on_step: called as `on_step(number, step, loss)` after every 50 steps of a task, with "cores" from the thread
             that trains it.
 
@@ -98,10 +108,13 @@ def train_many(
             f"{recipe.name!r} ({type(recipe.optimiser).__name__}, {'threshold' if recipe.sparse is None else 'sparse'} "
             f"masks) and stepping {stepping}"
         )
-    count = tasks_at_once(model, recipe.batch_size, together) if at_once is None else at_once
+    count = at_once
+    if count is None:
+        count = tasks_at_once(model, recipe.batch_size, together) if isinstance(model, MaskedNetwork) else 1
     if count < 1:
         raise NetworkError(f"training many: expected at least 1 task at once, found {count}")
     if together == "stacked":
+        assert isinstance(model, MaskedNetwork)  # what `fastest` says of others is "autograd"
         return _stacked(model, tasks, recipe, steps, count, on_step)
     stop, count = Event(), min(count, len(tasks))
     threads = max(1, torch.get_num_threads() // max(1, count))
@@ -161,13 +174,17 @@ def _stacked(
         initial = torch.stack([model.initial_scores(task.number) for task in stack])
         trained = make_step(model, initial, recipe, stepping="fused")
         batches = [task_batches(model, task.data, recipe, task=task.number, steps=steps) for task in stack]
+        curves = [TrainingCurve((), (), ())] * len(stack)
         for done, each in enumerate(zip(*batches, strict=True)):
             images, labels = map(torch.stack, zip(*each, strict=True))  # (T, b, inputs), (T, b)
             losses = trained.step(images, labels, recipe.learning_rate(done, steps))
+            if (done + 1) % REPORT == 0 or done + 1 == steps:
+                found = zip(losses.tolist(), batch_accuracy(model, trained.logits, labels).tolist(), strict=True)
+                curves = [curve.with_point(done + 1, *point) for curve, point in zip(curves, found, strict=True)]
             if on_step is not None and (done + 1) % REPORT == 0:
                 for task, loss in zip(stack, losses.tolist(), strict=True):
                     on_step(task.number, done + 1, loss)
         masks = [model.mask_of(scores) for scores in trained.scores]
         seconds = (perf_counter() - start) / len(stack)
-        for task, mask, loss in zip(stack, masks, losses.tolist(), strict=True):
-            yield TrainedTask(mask, loss, seconds, prior=model.prior(task.number))
+        for task, mask, loss, curve in zip(stack, masks, losses.tolist(), curves, strict=True):
+            yield TrainedTask(mask, loss, seconds, prior=model.prior(task.number), curve=curve)

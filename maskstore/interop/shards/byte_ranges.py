@@ -6,7 +6,7 @@ from abc import ABC, abstractmethod
 from pathlib import Path
 from typing import Any
 
-from maskstore.errors import BankIOError, BankNotFoundError, CorruptError, MaskStoreError, how_to_install, one_line
+from maskstore.errors import BankIOError, BankNotFoundError, CorruptError, MaskStoreError, one_line
 from maskstore.files import named_os_errors
 
 
@@ -86,8 +86,9 @@ class RemoteRanges(Ranges):
         try:
             import fsspec
         except ImportError:
-            how = how_to_install("interop")
-            raise BankIOError(f"{url}: expected fsspec to be installed for URLs, found none {how}") from None
+            raise BankIOError(
+                f"{url}: expected the package fsspec for URLs, found it not installed (pip install fsspec)"
+            ) from None
         self._url = url
         try:
             self._files, self._path = fsspec.core.url_to_fs(url, **options)

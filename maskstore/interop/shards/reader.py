@@ -206,7 +206,7 @@ def _upload(source: MaskSource, url: str, *, overwrite: bool) -> None:
     """Written here first, so that an error in the middle leaves nothing there."""
     import tempfile
 
-    with errors.needing("fsspec", "interop", url):
+    with errors.needing("fsspec", url):
         import fsspec
 
     try:

@@ -131,6 +131,9 @@ class ImageFiles:
     def __len__(self) -> int:
         return len(self._files)
 
+    def __repr__(self) -> str:
+        return f"ImageFiles({len(self)} images of {self.inputs} values{', augmented' if self._augmented else ''})"
+
     def images(self, indices: Tensor | slice) -> Tensor:
         """The images at these indices, decoded. DataFormatError for a file that is no JPEG or PNG image."""
         chosen = range(len(self))[indices] if isinstance(indices, slice) else indices.tolist()

@@ -55,6 +55,7 @@ class FusedStep(Step):
         activations, logits = perceptron_forward(images.to(self._effective.dtype), self._layers)
         if self._half:
             logits.mul_(self._logit_scale)
+        self.logits = logits
         log_probabilities = torch.log_softmax(logits, dim=-1)
         chosen = labels.unsqueeze(-1)
         loss = -log_probabilities.gather(-1, chosen).mean(dim=(-2, -1))

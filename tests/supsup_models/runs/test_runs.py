@@ -13,16 +13,21 @@ import torch
 
 from maskstore import MaskBank
 from maskstore.errors import BankFullError
-from supsup_models.errors import RunError
+from supsup_models.data import open_stream
+from supsup_models.errors import RunError, SupSupError
 from supsup_models.inference.calibration import Calibration
+from supsup_models.report import read_recovery
 from supsup_models.runs.config import make_network
+from supsup_models.runs.infer import read_images
+from supsup_models.runs.load import load_run
 from supsup_models.runs.record import NetworkSizes, Pixels, RunConfig, RunRecord, calibration_path, record_path
+from supsup_models.runs.train_target import Trials
 
 
 def write_record(folder: Path, seed: int) -> Path:
     config = RunConfig("permuted-digits", 1, "lenet-300-100", 40, 60, "paper", seed)
     network = NetworkSizes(inputs=64, outputs=40, classes=10, weight_gain=1.0)
-    RunRecord(config, network, {"name": "permuted-digits"}, Pixels(1.0, 0.0), {}, "cpu").write(folder)
+    RunRecord(config, network, {"tasks": 1, "name": "permuted-digits"}, Pixels(1.0, 0.0), {}, "cpu").write(folder)
     return record_path(folder)
 
 
@@ -143,3 +148,74 @@ def test_masks_of_a_network_with_densities_and_of_one_without_are_not_taken_for_
         ((name, other),) = ((name, other) for name, other in records.items() if name != of_bank)
         with pytest.raises(RunError, match=r"masks of this run's network, found those of densities"):
             other.check_bank(bank, models[name])
+
+
+@pytest.mark.parametrize("kind", ["pipe", "device", "folder"])
+@pytest.mark.parametrize("name", ["run.json", "calibration.json", "trials.json", "images.npy", "results.json"])
+def test_what_is_no_file_is_refused_before_it_is_read(kind: str, name: str, tmp_path: Path) -> None:
+    """A pipe would keep the reader waiting for ever, and a device would never end."""
+    path = tmp_path / name
+    if kind == "pipe":
+        os.mkfifo(path)
+    elif kind == "device":
+        path.symlink_to("/dev/zero")
+    else:
+        path.mkdir()
+    if name != "run.json":
+        write_record(tmp_path, 1)
+    record = None if name == "run.json" else RunRecord.read(tmp_path)
+    read: dict[str, Callable[[], object]] = {
+        "run.json": lambda: RunRecord.read(tmp_path),
+        "calibration.json": lambda: Calibration.read(path),
+        "trials.json": lambda: Trials.of(record, tmp_path),  # type: ignore[arg-type]
+        "images.npy": lambda: read_images(path, record),  # type: ignore[arg-type]
+        "results.json": lambda: read_recovery(path),
+    }
+    with pytest.raises(SupSupError, match=rf"{name}: expected .*, found .*a (named )?{kind}"):
+        read[name]()
+
+
+@pytest.mark.parametrize(
+    ("change", "phrase"),
+    [
+        ({"network": {"inputs": 10**7}}, "expected 1 to 1048576 inputs"),
+        ({"network": {"outputs": 10**9}}, "1 to 1048576 outputs"),
+        ({"network": {"inputs": 2**20}, "config": {"model": "fc-1024-1024"}}, "at most 268435456 weights"),
+        ({"network": {"inputs": 784}}, "expected masks of"),
+        ({"network": {"inputs": 0}}, "found 0 inputs"),
+        ({"network": {"outputs": -1}}, "found 64 inputs of shape .* and -1 outputs"),
+        ({"config": {"mask": "edge-popup"}, "network": {"image_shape": [10**6, 10**6, 10**6]}}, "as the image shape"),
+        ({"config": {"mask": "edge-popup"}, "network": {"image_shape": [-8, -8]}}, "expected masks of"),
+    ],
+)
+def test_sizes_are_compared_with_the_bank_before_a_network_is_made(
+    change: dict[str, dict[str, Any]], phrase: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = write_record(tmp_path, 1)
+    content = json.loads(path.read_text())
+    model = make_network(RunRecord.read(tmp_path), torch.device("cpu"))
+    MaskBank.create(tmp_path / "masks.bank", model.spec, meta=model.bank_meta()).close()
+    path.write_text(json.dumps({**content, **{part: {**content[part], **new} for part, new in change.items()}}))
+
+    def made(*_: object) -> None:
+        raise AssertionError("a network was made")
+
+    monkeypatch.setattr("supsup_models.runs.load.make_network", made)
+    with pytest.raises(RunError, match=phrase):
+        load_run(tmp_path, "cpu")
+
+
+def test_tasks_are_found_by_name_however_many_there_are() -> None:
+    stream = open_stream("permuted-digits", tasks=2**32)
+    odd = ["task-01", "task-٣", "task-4294967296", "task-" + "9" * 5000, "mask-1", "task-", "task--1"]
+    assert [task.index for task in stream.named(["task-70000", *odd, "task-2"])] == [2, 70000]
+
+
+@pytest.mark.parametrize("text", ["[" * 150 + "]" * 150, '{"a":' * 150 + "1" + "}" * 150, "NaN", "1e999", "-Infinity"])
+def test_a_record_holds_nothing_that_cannot_be_written_again(text: str, tmp_path: Path) -> None:
+    path = write_record(tmp_path, 1)
+    content = path.read_text()
+    path.write_text(content.replace('"name": "permuted-digits"', f'"name": {text}'))
+    assert path.read_text() != content
+    with pytest.raises(RunError, match=r"run\.json: expected a run record, found something else \([^\n]*\)$"):
+        RunRecord.read(tmp_path)

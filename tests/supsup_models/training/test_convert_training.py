@@ -28,7 +28,7 @@ from supsup_models import (
     train_task,
 )
 from supsup_models.data.tasks import Split
-from supsup_models.errors import BatchStatisticsError, LabelValueError, NetworkError, ShapeError
+from supsup_models.errors import BatchStatisticsError, LabelValueError, MethodWarning, NetworkError, ShapeError
 from supsup_models.networks.resnet import ResNet
 
 RECIPE = Recipe("short", Adam(1e-3), batch_size=32)
@@ -78,11 +78,16 @@ def test_edge_popup_resnet_trains_stores_and_evaluates(tmp_path: Path) -> None:
         accuracy = mask_accuracy(fresh, mask, task.test, extras)
         assert accuracy == mask_accuracy(model, one.mask, task.test, one.extras)
         assert accuracy > 0.9
-    for method in ("one-shot", "binary", "exhaustive"):
-        guess = infer_task(fresh, matrix, stream[1].test.images(slice(0, 32)), method=method)
+    for method, says in (("one-shot", "hardly better than chance"), ("binary", "chance"), ("exhaustive", "`extras`")):
+        with pytest.warns(MethodWarning, match=says):
+            guess = infer_task(fresh, matrix, stream[1].test.images(slice(0, 32)), method=method)
         assert guess.scores.shape == (2,)
-    found = evaluate(fresh, matrix, stream, "GNs", Inference("exhaustive", images=36))
+    with pytest.warns(MethodWarning, match=r"none given for 'task-0'; those of the batch are used"):
+        found = evaluate(fresh, matrix, stream, "GNs", Inference("exhaustive", images=36))
     assert found.accuracy > 0.9
+    statistics = {task.name: one.extras for task, one in zip(stream, trained, strict=True)}
+    right = evaluate(fresh, matrix, stream, "GNs", extras=statistics)  # single images: no warning, no error
+    assert right.accuracy > 0.8
     with pytest.raises(BatchStatisticsError, match=r"found batch statistics in 'bn1\.running_mean'"):
         infer_each(fresh, matrix, stream[0].test.images(slice(0, 4)))
 
