@@ -16,6 +16,9 @@ Examples:
     True did you mean 'task-0'?
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class MaskStoreError(Exception):
     """Base class of all errors raised by maskstore."""
@@ -46,6 +49,38 @@ def printable(text: str) -> str:
         'task\\\\x1b[2J é'
     """
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+_EXTRAS = {"models": ("torch",), "interop": ("safetensors", "fsspec", "numcodecs")}
+"""This project's extras, and the packages in them that only some uses need."""
+
+
+@contextmanager
+def needing(package: str, what: object) -> Iterator[None]:
+    """Around the import of an optional package: MissingPackageError if it is not installed.
+
+    Args:
+        package: the package's name.
+        what: what it is needed for: the message begins with it.
+
+    Examples:
+        >>> from maskstore.errors import MissingPackageError, needing
+        >>> try:
+        ...     with needing("no_such_package", "tasks.xyz"):
+        ...         import no_such_package
+        ... except MissingPackageError as error:
+        ...     print(error)
+        tasks.xyz: expected the package no_such_package, found it not installed (pip install no_such_package)
+    """
+    try:
+        yield
+    except ImportError as error:
+        if (error.name or package).partition(".")[0] != package:
+            raise
+        extra = next((extra for extra, packages in _EXTRAS.items() if package in packages), "")
+        install = f'in the checkout: pip install ".[{extra}]"' if extra else f"pip install {package}"
+        text = f"{what}: expected the package {package}, found it not installed ({install})"
+        raise MissingPackageError(text, name=package) from None
 
 
 class SpecError(MaskStoreError, ValueError):

@@ -69,7 +69,7 @@ def _program(version: Annotated[bool, console.version_option("maskstore")] = Fal
 @app.command(epilog=examples("maskstore stats tasks.bank", "maskstore stats tasks.bank --json"))
 @announcing
 def stats(bank: BankPath, as_json: AsJson = False, as_csv: AsCsv = False) -> None:
-    """Where every byte of a bank is, and how near that is to the entropy bound; --csv has the layers."""
+    """Where every byte of a bank is, and how near that is to the masks' static entropy; --csv has the layers."""
     console.only_one(as_json, as_csv)
     with MaskBank.open(bank) as opened:
         found = account(opened)

@@ -116,7 +116,7 @@ def reworded(text: str, words: Mapping[str, str]) -> str:
         flag = words.get(name, "--" + name.replace("_", "-"))
         return flag if value == "True" else f"{flag} {value.strip(chr(34))}"
 
-    return re.sub(r"`(?P<name>[a-z_]+)(=(?P<value>\"[^\"`]*\"|[\w.]+))?`", option, text)
+    return re.sub(r"`(?P<name>[a-z_][a-z_.()]*)(=(?P<value>\"[^\"`]*\"|[\w.]+))?`", option, text)
 
 
 def run(

@@ -23,7 +23,7 @@ class ReaderGoneError(OutputError):
 def sturdy() -> Iterator[None]:
     """Within this context both streams are as the module says. Flush standard output before its end."""
     before = sys.stdout, sys.stderr
-    sys.stdout, sys.stderr = _Stream(sys.stdout, _fail), _Stream(sys.stderr, _ignore)  # type: ignore[assignment]
+    sys.stdout, sys.stderr = _Stream(sys.stdout, _fail), _Stream(sys.stderr, _ignore)
     try:
         yield
     finally:

@@ -145,7 +145,7 @@ def _differences(title: str, tasks: Sequence[TaskDiff]) -> Table:
 
 def _table(title: str, *headings: str, min_width: int | None = None) -> Table:
     """A table without rows; columns of numbers are aligned at the right."""
-    table = console.table(title, min_width=min_width)
+    table: Table = console.table(title, min_width=min_width)
     for heading in headings:  # a long name goes on in the next line of its cell, and is never cut
         table.add_column(heading, justify="left" if heading in _LEFT else "right", overflow="fold")
     return table

@@ -22,6 +22,9 @@ from supsup_models.errors import ArgumentError, SupSupError
 WORDS = {
     "method": "--infer",
     "outputs": "--outputs",
+    "extras": "masks.bank",
+    "bank.extras(name)": "masks.bank",
+    "data": "--data",
     "train_run": "supsup train",
     "recover_run": "supsup recover",
 }
@@ -191,6 +194,7 @@ def report(
     objective: Objective = None,
     images: Annotated[int, typer.Option(help="Images of one task that share an inference.", min=1, max=1_000_000)] = 1,
     data: Data = None,
+    download: Download = False,
     device: Device = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is no report.")] = False,
     as_json: AsJson = False,
@@ -212,11 +216,12 @@ def report(
             recovery=recovery,
             compare=compare or (),
             data=data,
+            download=download,
             device=device,
             overwrite=overwrite,
         )
     if made.no_images:
-        console.note(f"no figures of inference: {made.no_images}")
+        console.note(f"no figures of inference: {console.reworded(made.no_images, WORDS)}")
     if as_json:
         console.print_json(made.to_json())
     else:

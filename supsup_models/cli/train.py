@@ -51,7 +51,11 @@ def _options(
     ] = None,
     target_bits: Annotated[
         float | None,
-        typer.Option(help="Bits per parameter that the first task's sparse mask may take; finds the density."),
+        typer.Option(
+            help="Bits per parameter that the first task's sparse mask may take; finds the density. What counts is its "
+            "payload and side information after `maskstore compact --level max`: neither the bank's index nor its "
+            "slack, nor a bank before that command."
+        ),
     ] = None,
     transfer: Annotated[
         bool, typer.Option("--transfer", help="Start each task from the mean of the masks before it.")

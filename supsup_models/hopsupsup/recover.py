@@ -106,7 +106,7 @@ def nearest_mask(masks: MaskMatrix, entropy: Entropy, *, steps: int) -> int:
     The gradient is summed over `steps` batches. The look-up needs the masks themselves; it stands beside recovery as
     the plain alternative.
     """
-    mean, total = torch.from_numpy(masks.mean()), torch.zeros(masks.spec.bits)
+    mean, total = torch.from_numpy(masks.mean()), torch.zeros(masks.spec.bits, dtype=torch.float32)
     for _ in range(steps):
         total -= entropy_gradient(entropy, mean)[1]
     return int(masks.dot(total.numpy()).argmax())

@@ -57,11 +57,3 @@ def finite(value: Any) -> float | None:
     except OverflowError:
         return None
     return number if isfinite(number) else None
-
-
-def short(text: str, most: int) -> str:
-    """A text of at most `most` characters, its middle left out if it is longer: layers' names differ at their ends."""
-    if len(text) <= most:
-        return text
-    kept = most - 1
-    return f"{text[: kept - kept // 2]}…{text[len(text) - kept // 2 :]}"

@@ -64,6 +64,7 @@ def make_report(
     recovery: Path | None = None,
     compare: Sequence[Path] = (),
     data: Path | None = None,
+    download: bool = False,
     device: str = "auto",
     overwrite: bool = False,
     reporter: Reporting = Reporter,
@@ -95,7 +96,9 @@ def make_report(
     if inference is not None and limit != 0 and facts.tasks:
         from supsup_models.report.judging import judge_run
 
-        judged = judge_run(folder, inference, limit=limit, data=data, device=device, reporter=reporter)
+        judged = judge_run(
+            folder, inference, limit=limit, data=data, download=download, device=device, reporter=reporter
+        )
     page = render(facts, judged, recovered, compared)
     with replacing(out, overwrite=True) as scratch:
         scratch.write_text(page.html, encoding="utf-8", newline="\n")

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from maskstore import errors
 from maskstore.bank import MaskInfo, MaskSource, Record, decode_extras, standalone
-from maskstore.files import encode_meta, missing_package, nearest, parse_object, replacing
+from maskstore.files import encode_meta, nearest, parse_object, replacing
 from maskstore.interop.shards import format as shard_format
 from maskstore.interop.shards.byte_ranges import is_url, open_ranges
 from maskstore.interop.shards.format import FOOTER_BYTES, MAGIC, Entry
@@ -245,10 +245,9 @@ def _upload(source: MaskSource, url: str, *, overwrite: bool) -> None:
     """Written here first, so that an error in the middle leaves nothing there."""
     import tempfile
 
-    try:
+    with errors.needing("fsspec", url):
         import fsspec
-    except ImportError:
-        raise missing_package(url, "fsspec", "interop") from None
+
     try:
         files, path = fsspec.core.url_to_fs(url)
         if not overwrite and files.exists(path):

@@ -134,7 +134,7 @@ def _judged_rows(judged: Judged) -> list[list[Content]]:
         [
             each.task,
             wording.percent(each.accuracy),
-            *([] if each.given_accuracy is None else [wording.percent(each.given_accuracy)]),
+            *([] if judged.last.scenario == "NNs" else [wording.percent(each.given_accuracy)]),
             wording.percent(each.task_accuracy),
         ]
         for each in judged.last.per_task

@@ -12,7 +12,8 @@ from supsup_models.report.section import Section, code, figure, name, paragraph,
 _NAME, _HEADING = "confusion", "Which task is taken for which"
 _MOST_CELLS = 50  # along a side; more tasks than that share cells
 _NUMBERED = 10  # up to so many along a side, cells say their share
-_WORST = 20  # pairs in the table
+_ROOMY = 5  # up to so many, with a decimal
+_WORST = 10  # pairs in the table
 
 
 def confusion_section(facts: RunFacts, judged: Judged | NoData | None) -> Section:
@@ -43,14 +44,14 @@ def _drawn(judged: Judged) -> Section:
         _cells(judged, shares, per_row, per_column),
         element("rect", width="100%", height="100%", class_="edge"),
     )
-    look = "heat" if max(shares.shape) > _NUMBERED else "heat few"
-    drawn = plot.drawing(_NAME, _HEADING, text, None, *marks, class_=look)
+    drawn = plot.drawing(_NAME, _HEADING, text, None, *marks, class_="heat")
     ends = [f"0{wording.SPACE}%", f"100{wording.SPACE}% of a row's images"]
     if per_row > 1:
         ends[1] += f"; {per_row} tasks to a cell"
     scale = element("p", ends[0], element("span", class_="ramp"), ends[1], class_="scale")
-    listed = table("What is confused most", [y_name, x_name, "images", "share"], _worst(judged, identity))
-    return Section(_NAME, _HEADING, (paragraph(text), figure(drawn, scale), listed))
+    headings = [y_name, x_name, "images", "share"]
+    listed = table("What is confused most", headings, _worst(judged, identity), folded=False, texts=(1,))
+    return Section(_NAME, _HEADING, (paragraph(text), element("div", figure(drawn, scale), listed, class_="beside")))
 
 
 def _sentence(judged: Judged) -> str:
@@ -100,10 +101,17 @@ def _cells(judged: Judged, shares: NDArray[np.float64], per_row: int, per_column
         marks.append(element("rect", title, **at, **extent, fill_opacity=opacity, class_="cell"))
         if max(rows, columns) <= _NUMBERED:
             place = {"x": f"{100 * (column + 0.5) / columns:.3f}%", "y": f"{100 * (row + 0.5) / rows:.3f}%"}
-            shown = f"{100 * share:.1f}".removesuffix(".0")
+            shown = _share(share, max(rows, columns))
             ink = "middle on-cell" if share > 0.5 else "middle in-cell"
             marks.append(element("text", shown, **place, dy="0.35em", class_=ink))
     return marks
+
+
+def _share(share: float, cells: int) -> str:
+    """A share in per cent, in as few characters as so many cells in a row have room for; never 0 or 100 by rounding."""
+    if cells <= _ROOMY:
+        return f"{min(max(100 * share, 0.1), 100.0 if share == 1 else 99.9):.1f}".removesuffix(".0")
+    return "<1" if share < 0.01 else f"{int(100 * share + 1e-9)}"
 
 
 def _group(names: tuple[str, ...], index: int, size: int) -> str:

@@ -1,5 +1,6 @@
 """How the run was made: its configuration, and the commands that make it again."""
 
+import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
@@ -11,6 +12,7 @@ from supsup_models.report.section import Section, paragraph, table
 from supsup_models.runs import RunConfig
 from supsup_models.training import RECIPES
 
+_HASH = re.compile("[0-9a-f]{40,}")
 _LINE = 60  # characters of a command after which the next option begins a line
 
 
@@ -26,7 +28,7 @@ def configuration_section(facts: RunFacts) -> Section:
         ("Pixels", asdict(record.pixels)),
         ("Versions and device", {**record.versions, "device": record.device}),
     ]
-    tables = [table(title, ["", ""], _rows(values), folded=False) for title, values in groups if values]
+    tables = [table(title, ["", ""], _rows(values), folded=False, texts=(1,)) for title, values in groups if values]
     return Section("configuration", "Configuration", (element("div", tables, class_="tables"),))
 
 
@@ -57,9 +59,13 @@ def reproducing(facts: RunFacts) -> list[list[str]]:
         elif value is not None:
             given += [option, str(value)]
     scenario = "GNu" if config.task_identity else "NNs"
+    # `train` never codes with mix: that takes a compact of the highest level, and changes what the page shows
+    compacted = facts.account is not None and "mix" in facts.account.codecs
+    compacting = [["maskstore", "compact", f"{run}/masks.bank", "--level", "max"]] if compacted else []
     return [
         ["supsup", "train", *given, *data, "--out", run],
         ["supsup", "eval", run, "--scenario", scenario, *data, "--json"],
+        *compacting,
         ["maskstore", "stats", f"{run}/masks.bank"],
         ["supsup", "report", run, *data, "-o", "report.html"],
     ]
@@ -84,7 +90,15 @@ def _recipe(recipe: Any) -> Mapping[str, Any]:
 
 def _rows(values: Mapping[str, Any]) -> Iterable[list[Content]]:
     for key, value in values.items():
-        yield [str(key).replace("_", " "), element("bdi", _said(value))]
+        yield [str(key).replace("_", " "), _cell(value)]
+
+
+def _cell(value: Any) -> Content:
+    """A value as it stands in a table, each part of an object on a line of its own."""
+    if isinstance(value, Mapping):
+        return [element("div", element("bdi", str(key).replace("_", " ")), " ", _cell(value[key])) for key in value]
+    said = _said(value)
+    return element("code", said, class_="hash") if _HASH.fullmatch(said) else element("bdi", said)
 
 
 def _said(value: Any) -> str:

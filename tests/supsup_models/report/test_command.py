@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from maskstore import MaskBank
+from maskstore import MaskBank, compact
 from maskstore.priors import SeededScores
 from supsup_models.cli.app import run_command
 from supsup_models.errors import SupSupError
@@ -68,6 +68,36 @@ def test_without_identity(trained_without_identity: Path, tmp_path: Path, capsys
     assert (found["scenario"], found["accuracy"], found["finished"]) == ("NNs", None, True)
     assert found["inferred_accuracy"] > 0.8
     assert "no task identity (NNs)" in out.read_text()
+
+
+def test_a_compacted_run_is_made_again_with_its_compact(trained: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    before = [shlex.join(words) for words in reproducing(read_run(run))]
+    compact(bank_path(run), level="max")
+    after = [shlex.join(words) for words in reproducing(read_run(run))]
+    assert [words for words in after if words not in before] == ["maskstore compact run/masks.bank --level max"]
+    assert after.index("maskstore compact run/masks.bank --level max") == 2  # before its size is looked at
+    assert not any("compact" in words for words in before)
+
+
+@pytest.mark.parametrize(
+    ("change", "phrase"),
+    [
+        ({"model": "resnet-18-20", "mask": "edge-popup"}, "threshold masks on signed-constant weights"),
+        ({"weights": "kaiming"}, "threshold masks on signed-constant weights"),
+        ({"task_identity": False}, "trained without task identity"),
+        ({}, None),
+    ],
+)
+def test_recover_is_offered_to_runs_that_it_takes(change: dict[str, Any], phrase: str | None, tmp_path: Path) -> None:
+    made = record(**change)
+    if {"mask", "weights"} & change.keys():
+        made = replace(made, network=replace(made.network, image_shape=(1, 28, 28)))
+    made.write(tmp_path)
+    text = html.unescape(render(read_run(tmp_path)).html)
+    assert ("supsup recover RUN" in text) == (phrase is None)
+    assert phrase is None or phrase in text
 
 
 def test_eval_takes_the_scenario_from_the_run(

@@ -74,7 +74,6 @@ def _check_ticks(axis: plot.Axis) -> None:
         (wording.compact(1e6), "1 M"),
         (wording.bits(0.48432), "0.484"),
         (wording.bits(32), "32.0"),
-        (wording.short("layer1.0.conv1.weight", 11), "layer…eight"),
     ],
 )
 def test_figures_are_said(said: str, expected: str) -> None:
