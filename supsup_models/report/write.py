@@ -84,7 +84,7 @@ def make_report(
         ...     _ = train_run(config, Path(folder))
         ...     made = make_report(Path(folder), Path(folder) / "report.html")
         >>> made.page.drawn
-        ('accuracy', 'storage', 'pareto', 'density')
+        ('accuracy', 'training', 'storage', 'pareto', 'density')
     """
     RunRecord.read(folder)  # a folder without a run is named before what is wrong with a place inside it
     _check_place(folder, out, overwrite)

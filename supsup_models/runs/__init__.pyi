@@ -1,5 +1,7 @@
 from .config import run_config as run_config
+from .curves import Curve as Curve
 from .evaluate import evaluate_run as evaluate_run
+from .history import History as History
 from .infer import infer_images as infer_images
 from .load import LoadedRun as LoadedRun
 from .load import load_run as load_run

@@ -1,7 +1,7 @@
 """Train a stream's tasks into a run's folder, and go on where an earlier call stopped."""
 
 import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -20,6 +20,8 @@ from supsup_models.errors import NetworkError, RunBusyError, RunError
 from supsup_models.inference import Calibration, mask_accuracy
 from supsup_models.networks import ARCHITECTURES, MaskedModel, MaskedNetwork, mask_densities
 from supsup_models.runs.config import is_masked_network, make_network, pick_device, priced, run_recipe, task_extras
+from supsup_models.runs.curves import shown
+from supsup_models.runs.history import Clock
 from supsup_models.runs.record import (
     NetworkSizes,
     Pixels,
@@ -128,23 +130,26 @@ def _train(
     folder: Path,
     reporter: Reporting,
 ) -> Trained:
+    clock = Clock(None, _accelerator(model.device))
     if record_path(folder).exists():  # looked at again, now that nobody else can write it
         earlier = _check_same_config(folder, record.config)
         earlier.check_stream(stream)
         sizes, expected = (replace(each.network, densities=None) for each in (earlier, record))
         if sizes != expected:
             raise RunError(f"{folder}: expected a network of sizes {expected.to_json()}, found {sizes.to_json()}")
+        clock = Clock(earlier.history, _accelerator(model.device))
         record = replace(earlier, config=record.config, stream=record.stream)
         model = make_network(record, model.device)
     elif record.config.target_bits is not None:
-        record = meet_target(record, stream, recipe, model.device, folder, reporter)
+        record = meet_target(record, stream, recipe, model.device, folder, clock, reporter)
         model = make_network(record, model.device)
     else:
+        record = replace(record, history=clock.now())
         record.write(folder)  # before there is a bank, which without a record belongs to nobody
     if not record.config.task_identity:
         assert isinstance(model, MaskedNetwork)  # `run_config` says so to whoever asks for another
         with _open_bank(folder, model, record) as bank:
-            return Trained(*train_without_identity(model, stream, recipe, record, folder, bank, reporter))
+            return Trained(*train_without_identity(model, stream, recipe, record, folder, bank, clock, reporter))
     with _open_bank(folder, model, record) as bank, reporter("training", len(stream)) as report:
         finished = _finished(bank, record)
         replace(record, tasks=tuple(finished)).write(folder)
@@ -157,7 +162,9 @@ def _train(
         results = _results(model, missing, recipe, record.config, bank, on_step)
         for task, trained in zip(missing, results, strict=True):
             figures = _keep(model, task, trained, bank)
-            finished.append(_figures(task.name, figures, _densities(trained.mask)))
+            more = {"densities": _densities(trained.mask), "curve": shown(trained.curve)}
+            finished.append({"name": task.name, **figures, **more})
+            record = replace(record, history=clock.now())
             replace(record, tasks=tuple(finished)).write(folder)
             report.line(
                 f"{task.name} ({len(finished)} of {len(stream)}): "
@@ -212,15 +219,21 @@ def _is_calibrated(folder: Path, bank: MaskBank) -> bool:
 
 
 def _finished(bank: MaskBank, record: RunRecord) -> list[dict[str, Any]]:
-    """Figures of the tasks in a bank. Densities by layer are in the record only, or else counted anew."""
-    known = {task.get("name"): task.get("densities") for task in record.tasks}
-    return [
-        _figures(info.name, info.meta, known.get(info.name) or _densities(bank[info.name])) for info in bank.infos()
-    ]
+    """Figures of the tasks in a bank. Densities by layer and curves are in the record only; a mask that the record
+    does not know, because training was killed between the two, has its densities counted anew, and no curve."""
+    known = {task.get("name"): task for task in record.tasks}
+    finished = []
+    for info in bank.infos():
+        task = known.get(info.name, {})
+        densities = dict(task.get("densities") or _densities(bank[info.name]))
+        curve = {"curve": task["curve"]} if "curve" in task else {}
+        finished.append({"name": info.name, **info.meta, "densities": densities, **curve})
+    return finished
 
 
-def _figures(name: str, meta: Mapping[str, Any], densities: Mapping[str, float]) -> dict[str, Any]:
-    return {"name": name, **meta, "densities": dict(densities)}
+def _accelerator(device: torch.device) -> str | None:
+    """The name of a device that is not the processor."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else None
 
 
 def _densities(mask: Mask) -> dict[str, float]:

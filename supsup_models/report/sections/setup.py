@@ -27,6 +27,7 @@ def configuration_section(facts: RunFacts) -> Section:
         ("Data", record.stream),
         ("Pixels", asdict(record.pixels)),
         ("Versions and device", {**record.versions, "device": record.device}),
+        ("Training", {} if record.history is None else asdict(record.history)),
     ]
     tables = [table(title, ["", ""], _rows(values), folded=False, texts=(1,)) for title, values in groups if values]
     return Section("configuration", "Configuration", (element("div", tables, class_="tables"),))
@@ -35,7 +36,10 @@ def configuration_section(facts: RunFacts) -> Section:
 def commands_section(facts: RunFacts) -> Section:
     """What to type to make the run, to judge it, and to make this page."""
     lines = "\n".join(_typed(words) for words in reproducing(facts))
-    text = "The same arguments give the same masks."
+    text = (
+        "With the same versions, on the same kind of processor, the same arguments give the same masks, bit for bit. "
+        "Elsewhere training rounds otherwise, and figures differ a little; weights, initial scores and tasks do not."
+    )
     if facts.record.stream.get("data_set") != "digits":
         text += " DIR is the folder with the data set."
     return Section(
