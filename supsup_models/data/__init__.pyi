@@ -13,6 +13,7 @@ from .sets import DataSet as DataSet
 from .sets import load_data_set as load_data_set
 from .streams import TaskStream as TaskStream
 from .streams import open_stream as open_stream
+from .tasks import Held as Held
 from .tasks import LabelledImages as LabelledImages
 from .tasks import Split as Split
 from .tasks import Task as Task

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from supsup_models.data.tasks import Split
+from supsup_models.data.tasks import Held, Split
 from supsup_models.errors import TaskDataError
 
 _MAX_CLASSES = 1 << 16  # a label far out is a mistake, and must not size an output layer
@@ -26,7 +26,7 @@ def make_split(images: ArrayLike, labels: ArrayLike, where: str, *, mean: float,
     tensor = torch.from_numpy(pixels)
     return Split(
         labels=torch.from_numpy(values),
-        pixels=lambda: tensor,
+        pixels=Held(tensor),
         inputs=pixels.shape[1],
         scale=1.0 / divisor,
         shift=-mean / std,

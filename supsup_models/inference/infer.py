@@ -164,6 +164,10 @@ class TaskInference:
         self._mixed = Superposition(model, matrix, extras)
         self._calibration = calibration
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        mixed = self._mixed
+        return _again, (mixed.model, mixed.matrix, self._calibration, dict(mixed.extras))
+
     def __repr__(self) -> str:
         mixed = self._mixed
         calibrated = "no calibration" if self._calibration is None else repr(self._calibration)
@@ -218,6 +222,13 @@ class TaskInference:
             else:
                 scores = torch.stack([way.of_batch(mixed, image, cost) for image in tensor.split(1)])
             return tensor, checked_answers(scores).float().cpu().numpy()
+
+
+def _again(
+    model: MaskedModel, matrix: MaskMatrix, calibration: Calibration | None, extras: TaskExtras
+) -> TaskInference:
+    """What was sent to another process, where all that is kept is computed anew."""
+    return TaskInference(model, matrix, calibration=calibration, extras=extras)
 
 
 def infer_task(
