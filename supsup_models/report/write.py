@@ -17,6 +17,7 @@ from supsup_models.runs import RunRecord
 
 if TYPE_CHECKING:
     from supsup_models.inference import Inference
+    from supsup_models.runs import LoadedRun
 
 _HEAD_BYTES = 1024  # within these a page says what made it
 
@@ -67,12 +68,14 @@ def make_report(
     device: str = "auto",
     overwrite: bool = False,
     reporter: Reporting = Reporter,
+    loaded: "LoadedRun | None" = None,
 ) -> Report:
     """Write the page of a run, finished or not, to `out`.
 
     An earlier report there is replaced, any other file only with `overwrite`. Without `inference`, or with a `limit` of
-    0, no test image is looked at. Raises ReportError for a file that would be lost and for input of another kind,
-    RunError for a folder without a run, and what `judge_run` raises.
+    0, no test image is looked at. `loaded` is the run as `load_run` gave it, where it has been. Raises ReportError for
+    a file that would be lost and for input of another kind, RunError for a folder without a run, and what `judge_run`
+    raises.
 
     Examples:
         >>> from pathlib import Path
@@ -95,7 +98,7 @@ def make_report(
     if inference is not None and limit != 0 and facts.tasks:
         from supsup_models.report.judging import judge_run
 
-        judged = judge_run(folder, inference, limit=limit, data=data, device=device, reporter=reporter)
+        judged = judge_run(loaded or folder, inference, limit=limit, data=data, device=device, reporter=reporter)
     page = render(facts, judged, recovered, compared)
     with replacing(out, overwrite=True) as scratch:
         scratch.write_text(page.html, encoding="utf-8", newline="\n")

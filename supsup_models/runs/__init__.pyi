@@ -10,4 +10,5 @@ from .record import RunRecord as RunRecord
 from .record import bank_path as bank_path
 from .record import record_path as record_path
 from .recover import recover_run as recover_run
+from .run import Run as Run
 from .train import train_run as train_run

@@ -111,12 +111,28 @@ class Pixels:
 
 
 @dataclass(frozen=True)
+class Own:
+    """What of a run was given in Python, so that no name stands for it: its caller must give it again.
+
+    Attributes:
+        network: The SHA-256 of the network's weights, parameters and sizes; None where its name says all.
+        recipe: The recipe; None for one of `RECIPES`.
+        data: The SHA-256 of each task's labels and of a sample of its images; None for a stream of `open_stream`.
+    """
+
+    network: str | None = None
+    recipe: Mapping[str, Any] | None = None
+    data: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """What `run.json` holds.
 
     `stream` is the stream's own record. `tasks` has the figures of each finished task, the density of each layer and
-    the curve of its training among them. `history` says when and on what the run was trained; a record of an earlier
-    version has none, and records that differ in it alone are equal.
+    the curve of its training among them. `own` is what a run made by `Run.create` has from its caller. `history` says
+    when and on what the run was trained. A record of an earlier version has none; records that differ in it alone are
+    equal.
     """
 
     config: RunConfig
@@ -126,6 +142,7 @@ class RunRecord:
     versions: Mapping[str, str]
     device: str
     tasks: tuple[Mapping[str, Any], ...] = ()
+    own: Own | None = None
     history: History | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:

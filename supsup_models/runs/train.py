@@ -24,6 +24,7 @@ from supsup_models.runs.curves import shown
 from supsup_models.runs.history import Clock
 from supsup_models.runs.record import (
     NetworkSizes,
+    Own,
     Pixels,
     RunConfig,
     RunRecord,
@@ -110,6 +111,25 @@ def train_run(
     stream = open_stream(config.stream, tasks=config.tasks, seed=config.seed, data=data, download=download)
     record = _new_record(config, recipe, stream, where)
     model = make_network(record, where)
+    return train_into(folder, model, stream, recipe, record, reporter=reporter, restart=restart)
+
+
+def train_into(
+    folder: Path,
+    model: MaskedModel,
+    stream: TaskStream,
+    recipe: Recipe,
+    record: RunRecord,
+    *,
+    reporter: Reporting,
+    restart: bool,
+) -> Trained:
+    """Train what a folder lacks of the run that `record` describes; what `train_run` and `Run.train` do.
+
+    Raises RunError for a folder of another run, RunBusyError where another process is at work.
+    """
+    if not record_path(folder).exists() and bank_path(folder).exists():
+        raise RunError(f"{folder}: expected run.json beside masks.bank, found none; choose another folder")
     with named_os_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -134,12 +154,13 @@ def _train(
     if record_path(folder).exists():  # looked at again, now that nobody else can write it
         earlier = _check_same_config(folder, record.config)
         earlier.check_stream(stream)
+        _check_same_own(folder, record.own, earlier.own)
         sizes, expected = (replace(each.network, densities=None) for each in (earlier, record))
         if sizes != expected:
             raise RunError(f"{folder}: expected a network of sizes {expected.to_json()}, found {sizes.to_json()}")
         clock = Clock(earlier.history, _accelerator(model.device))
-        record = replace(earlier, config=record.config, stream=record.stream)
-        model = make_network(record, model.device)
+        record = replace(earlier, config=record.config, stream=record.stream, own=record.own)
+        model = make_network(record, model.device) if record.own is None else model
     elif record.config.target_bits is not None:
         record = meet_target(record, stream, recipe, model.device, folder, clock, reporter)
         model = make_network(record, model.device)
@@ -279,6 +300,34 @@ def _check_same_config(folder: Path, config: RunConfig) -> RunRecord:
     return record
 
 
+def _check_same_own(folder: Path, asked: Own | None, started: Own | None) -> None:
+    """RunError unless a run is given the network, recipe and data that it was started with; there may be more data."""
+    asked, started = asked or Own(), started or Own()
+    data = {name: digest for name, digest in (asked.data or {}).items() if name in (started.data or {})}
+    known = {name: digest for name, digest in (started.data or {}).items() if name in data}
+    wrong = [
+        name
+        for name, differs in (
+            ("network", asked.network != started.network),
+            ("recipe", asked.recipe != started.recipe),
+            ("data", (asked.data is None) != (started.data is None) or data != known),
+        )
+        if differs
+    ]
+    if wrong:
+        raise RunError(f"{folder}: expected what this run was started with, found another {' and '.join(wrong)}")
+
+
+def versions() -> dict[str, str]:
+    """The versions that a run's record names."""
+    return {
+        "maskstore": maskstore.__version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "torch": torch.__version__,
+    }
+
+
 def _new_record(config: RunConfig, recipe: Recipe, stream: TaskStream, device: torch.device) -> RunRecord:
     if not 1 <= stream.classes <= config.outputs:
         raise NetworkError(f"outputs: expected at least the stream's {stream.classes} classes, found {config.outputs}")
@@ -297,10 +346,4 @@ def _new_record(config: RunConfig, recipe: Recipe, stream: TaskStream, device: t
         stream.inputs, config.outputs, stream.classes, recipe.weight_gain, densities=densities, image_shape=image_shape
     )
     pixels = Pixels(stream[0].test.scale, stream[0].test.shift)
-    versions = {
-        "maskstore": maskstore.__version__,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "torch": torch.__version__,
-    }
-    return RunRecord(config, sizes, stream.to_json(), pixels, versions, device.type)
+    return RunRecord(config, sizes, stream.to_json(), pixels, versions(), device.type)
