@@ -13,6 +13,7 @@ from torch import Tensor
 from supsup_models.data import LabelledImages, TaskStream
 from supsup_models.errors import RunError
 from supsup_models.networks import ARCHITECTURES, MaskedModel, MaskedNetwork
+from supsup_models.networks.convert import ConvertedModel
 from supsup_models.runs.record import RunRecord
 from supsup_models.training import RECIPES, Recipe
 
@@ -26,7 +27,8 @@ def has_name(model: MaskedModel) -> bool:
 
 def network_digest(model: MaskedModel) -> str:
     """SHA-256 of all numbers of a network, and of what its bank says of it. The code of its module has no part."""
-    digest = hashlib.sha256(json.dumps([model.bank_meta(), list(model.spec.shapes.items())]).encode())
+    how = asdict(model.conversion) if isinstance(model, ConvertedModel) else {}  # densities are in no number of it
+    digest = hashlib.sha256(json.dumps([model.bank_meta(), list(model.spec.shapes.items()), how]).encode())
     tensors: dict[str, Tensor] = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     for name in sorted(tensors):
         values = tensors[name].detach().cpu().contiguous()
