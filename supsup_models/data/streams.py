@@ -20,6 +20,8 @@ from supsup_models.data.sets import ClassFolders, DataSet, find_imagenet, load_d
 from supsup_models.data.tasks import Task, plain
 from supsup_models.errors import ArgumentTypeError, StreamLengthError, TaskDataError
 
+_INDEX_DIGITS = 18  # a task's index has fewer
+
 
 @final
 class TaskStream(Sequence[Task]):
@@ -160,6 +162,16 @@ class TaskStream(Sequence[Task]):
 
     def __repr__(self) -> str:
         return f"TaskStream({self.description()})"
+
+    def named(self, names: Iterable[str]) -> list[Task]:
+        """The tasks of these names, in the stream's order; other names are left out.
+
+        Takes as long as there are names, however many tasks the stream has.
+        """
+        wanted = set(names)
+        digits = (name.removeprefix("task-") for name in wanted)
+        indices = sorted({int(each) for each in digits if each.isdecimal() and len(each) <= _INDEX_DIGITS})
+        return [self[index] for index in indices if index < len(self) and f"task-{index}" in wanted]
 
     def description(self) -> str:
         """One line for people."""

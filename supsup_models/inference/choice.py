@@ -27,6 +27,8 @@ def check_method(
     Raises:
         BatchStatisticsError: The network needs the statistics of a batch, and there is none.
     """
+    if not model.needs_extras:  # kept weights come with statistics, which serve where a task has none
+        return
     statistic = next(iter(model.initial_statistics()))
     if not single_masks:
         if alone:
@@ -45,7 +47,7 @@ def check_method(
     if lacking is None:
         return
     missing = (
-        f"{method} inference: expected the normalisation statistics of every mask as `extras`, found batch statistics "
+        f"{method} inference: expected the normalisation statistics of every mask (`extras`), found batch statistics "
         f"in {statistic!r} and none given for {lacking!r:.80}"
     )
     if alone:

@@ -2,18 +2,18 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from tokenize import TokenError
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from maskstore.errors import ForeignFileError, IrregularFileError
+from maskstore.files import read_npy_file
 from supsup_models.data import PixelScale, checked_images
 from supsup_models.errors import ShapeError
 from supsup_models.inference import Calibration, Inference, TaskInference, classify, labels_of, refused
-from supsup_models.runs.load import load_run
+from supsup_models.runs.load import LoadedRun, load_run
 from supsup_models.runs.record import RunRecord, calibration_path
 
 
@@ -42,7 +42,7 @@ class Answers:
 
 
 def infer_images(
-    folder: Path,
+    folder: Path | LoadedRun,
     images: Path | NDArray[np.generic],
     *,
     method: str | None = None,
@@ -54,7 +54,7 @@ def infer_images(
     """Name the task and the label of every image.
 
     Args:
-        folder: The run's folder.
+        folder: The run's folder, or the run as `load_run` gave it.
         images: An array, or a `.npy` file of one, uint8 or float: `(n, inputs)`, or in the shape of the run's images,
             such as `(n, height, width)` or `(n, channels, height, width)`.
         method: How tasks are inferred, as in `infer_task`; by default what works in the run's network.
@@ -84,10 +84,10 @@ def infer_images(
         'task-1'
     """
     way = Inference(method, objective)
-    run = load_run(folder, device)
+    run = folder if isinstance(folder, LoadedRun) else load_run(folder, device)
     values, normalisation = pixel_scale(run.record).normalised(read_images(images, run.record), pixels)
     checked = checked_images(values, run.model)
-    calibration = Calibration.read(path) if (path := calibration_path(folder)).exists() else None
+    calibration = Calibration.read(path) if (path := calibration_path(run.folder)).exists() else None
     notes = [] if (note := run.objective_note(way)) is None else [note]
     if calibration is not None and not calibration.covers(run.matrix.names):  # more tasks than it was made for
         calibration = None
@@ -119,8 +119,8 @@ def infer_images(
 def read_images(images: Path | NDArray[np.generic], record: RunRecord) -> NDArray[np.generic]:
     """Images of a run, an array or a `.npy` file of one, flattened to `(n, inputs)`; ShapeError for anything else."""
     what, array = ("images", images) if isinstance(images, np.ndarray) else (str(images), _load(images))
-    if not isinstance(array, np.ndarray) or array.ndim < 2 or not len(array):
-        found = f"shape {array.shape}" if isinstance(array, np.ndarray) else "several arrays"
+    if array.ndim < 2 or not array.size:
+        found = f"shape {array.shape}"
         raise ShapeError(f"{what}: expected one array of shape (n, inputs) or (n, height, width), found {found}")
     if array.dtype != np.uint8 and array.dtype.kind != "f":
         raise ShapeError(f"{what}: expected uint8 or float pixels, found {array.dtype}")
@@ -133,13 +133,16 @@ def read_images(images: Path | NDArray[np.generic], record: RunRecord) -> NDArra
     return array.reshape(len(array), -1)
 
 
-def _load(file: Path) -> Any:
+def _load(file: Path) -> NDArray[np.generic]:
     try:
-        return np.load(file, allow_pickle=False)
+        return read_npy_file(file)
     except FileNotFoundError:
         raise ShapeError(f"{file}: expected a .npy file of images, found no file") from None
-    except (OSError, EOFError, BadZipFile, SyntaxError, TokenError, TypeError, ValueError, OverflowError) as error:
-        raise ShapeError(f"{file}: expected a .npy file of images, found something else ({error})") from None
+    except (ForeignFileError, IrregularFileError) as error:
+        found = str(error).removeprefix(f"{file}: ")
+        raise ShapeError(f"{file}: expected a .npy file of images, found something else ({found})") from None
+    except OSError as error:
+        raise ShapeError(f"{file}: expected a .npy file of images, found none to read: {error.strerror}") from None
 
 
 def pixel_scale(record: RunRecord) -> PixelScale:

@@ -78,7 +78,10 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(
 
     monkeypatch.setattr("supsup_models.training.many.train_task", interrupted)
     assert run_command([*TRAIN, "--out", str(folder)]) == 130
-    assert capsys.readouterr().err.splitlines()[-1] == "supsup: interrupted"
+    assert (
+        capsys.readouterr().err.splitlines()[-1]
+        == "supsup: interrupted; the same command goes on from what is finished"
+    )
     monkeypatch.undo()
     assert run_command([*TRAIN, "--out", str(folder), "--json"]) == 0
     assert json_of(capsys)["new_tasks"] == 1
@@ -300,8 +303,8 @@ def test_places_that_cannot_be_read_or_written(
             "run: expected the system to read or write the file, found",
         ),
         ([*TRAIN, "--out", str(tmp_path / "locked")], "locked: expected the system to read or write the file, found"),
-        ([*TRAIN, "--out", str(tmp_path / "run")], "run.json: expected a run record, found no such file to read"),
-        (["eval", str(tmp_path / "run")], "run.json: expected a run record, found no such file to read"),
+        ([*TRAIN, "--out", str(tmp_path / "run")], "run.json: expected a run record, found a folder"),
+        (["eval", str(tmp_path / "run")], "run.json: expected a run record, found a folder"),
         (["infer", str(run_folder), str(tmp_path)], "expected a .npy file of images"),
     ]
     for arguments, phrase in cases:
