@@ -6,7 +6,7 @@ from time import perf_counter
 from typing import Any
 
 from maskstore.cli import console
-from maskstore.files import write_json
+from maskstore.files import without_tails, write_json
 from supsup_models._names import check
 
 NAMES = (
@@ -47,7 +47,7 @@ def reproduce(name: str, context: Any) -> tuple[dict[str, Any], Path]:
     result = outcome.to_json(experiment, context, seconds=perf_counter() - start)
     path = context.file(name, ".json")
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, result)
+    write_json(path, without_tails(result))
     return result, path
 
 

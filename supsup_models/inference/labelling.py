@@ -1,5 +1,6 @@
 """Logits and labels of images whose mask is known, and how many labels are right."""
 
+import warnings
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor
 from maskstore import MaskMatrix
 from supsup_models._names import found
 from supsup_models.data import checked_images, labelled_images
-from supsup_models.errors import ArgumentTypeError, ImageValueError, ShapeError
+from supsup_models.errors import ArgumentTypeError, ImageValueError, MethodWarning, MissingStatisticsError, ShapeError
 from supsup_models.inference.sampling import CHUNK
 from supsup_models.networks import AnyMask, Extras, MaskedModel, TaskExtras, check_model
 
@@ -62,6 +63,15 @@ def run_each(
         raise ShapeError(
             f"tasks: expected a row of the {len(names)} masks for each of {len(images)} images, found {shown}"
         )
+    if model.needs_extras and rows.size:
+        lacking = next((names[row] for row in np.unique(rows).tolist() if not extras.get(names[row])), None)
+        if lacking is not None:
+            warnings.warn(
+                "images under their masks: expected the normalisation statistics of every mask (`extras`), found none "
+                f"given for {lacking!r:.80}; those of the batch are used",
+                MethodWarning,
+                stacklevel=3,
+            )
     return run_groups(model, images, rows, lambda row: (model.masked_weights(matrix[row]), extras.get(names[row])))
 
 
@@ -92,6 +102,7 @@ def mask_accuracy(model: MaskedModel, mask: AnyMask, data: Any, extras: Extras =
 
     Raises:
         ShapeError: The images, the mask or the extras do not fit the network.
+        MissingStatisticsError: The network needs statistics, and none are given.
         ArgumentTypeError, TaskDataError: There is nothing to take as a mask, or as labelled images.
         ImageValueError: The images hold NaN or infinity, are too large for the network's arithmetic, or are uint8.
 
@@ -108,6 +119,11 @@ def mask_accuracy(model: MaskedModel, mask: AnyMask, data: Any, extras: Extras =
         raise ArgumentTypeError("mask: expected a Mask or a dict of arrays by layer, found None")
     if extras is not None and not isinstance(extras, Mapping):
         raise ArgumentTypeError(f"extras: expected a dict of arrays, found {found(extras)}")
+    if not extras and model.needs_extras:
+        raise MissingStatisticsError(
+            "mask: expected its normalisation statistics as `extras`, found none; training gives them, and "
+            "`bank.extras(name)` has them"
+        )
     data = labelled_images(data)
     weights = model.masked_weights(mask)
     labels = np.asarray(data.labels)

@@ -18,7 +18,7 @@ from maskstore import Mask, MaskMatrix
 from maskstore.bank import MaskSource
 from supsup_models._names import expect, whole_number
 from supsup_models.data import checked_images
-from supsup_models.errors import ArgumentError, ShapeError
+from supsup_models.errors import ArgumentError, MissingStatisticsError, ShapeError
 from supsup_models.inference.given import check_extras, check_spec
 from supsup_models.inference.labelling import NO_EXTRAS, finite_logits, run_groups
 from supsup_models.networks import Extras, MaskedModel, TaskExtras, check_model
@@ -178,11 +178,22 @@ class MaskServer:
             return made
 
     def extras(self, task: str) -> Extras:
-        """A task's normalisation statistics, None if it has none; TaskNotFoundError if the source has no such task."""
+        """A task's normalisation statistics, None for a network without any.
+
+        Raises:
+            TaskNotFoundError: The source has no such task.
+            MissingStatisticsError: The network needs statistics, and the task has none.
+        """
         if not self._has_statistics:
             return None
         with self._lock:
-            return self._stored(task).extras
+            found = self._stored(task).extras
+        if not found and self._model.needs_extras:
+            raise MissingStatisticsError(
+                f"serving {task!r:.80}: expected the task's normalisation statistics, found none; give them as "
+                "`extras`, or serve from a bank that has them"
+            )
+        return found
 
     def _stored(self, task: str) -> "_Stored":
         """What the source holds of a task, kept."""
@@ -210,6 +221,7 @@ class MaskServer:
             ShapeError: The images do not fit the network, or there are more or fewer names.
             ImageValueError: The images hold NaN or infinity, are too large for the network's arithmetic, or are uint8.
             TaskNotFoundError: The source has no such task.
+            MissingStatisticsError: The network needs statistics, and a task has none.
         """
         images = checked_images(images, self._model)
         if isinstance(tasks, str):

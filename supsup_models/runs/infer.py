@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from maskstore.errors import ForeignFileError, IrregularFileError
 from maskstore.files import read_npy_file
+from supsup_models._names import path_of
 from supsup_models.data import PixelScale, checked_images
 from supsup_models.errors import ShapeError
 from supsup_models.inference import Calibration, Inference, TaskInference, classify, labels_of, refused
@@ -43,7 +44,7 @@ class Answers:
 
 def infer_images(
     folder: Path | LoadedRun,
-    images: Path | NDArray[np.generic],
+    images: str | Path | NDArray[np.generic] | torch.Tensor,
     *,
     method: str | None = None,
     objective: str | None = None,
@@ -55,8 +56,8 @@ def infer_images(
 
     Args:
         folder: The run's folder, or the run as `load_run` gave it.
-        images: An array, or a `.npy` file of one, uint8 or float: `(n, inputs)`, or in the shape of the run's images,
-            such as `(n, height, width)` or `(n, channels, height, width)`.
+        images: An array or a tensor, or a `.npy` file of one, uint8 or float: `(n, inputs)`, or in the shape of the
+            run's images, such as `(n, height, width)` or `(n, channels, height, width)`.
         method: How tasks are inferred, as in `infer_task`; by default what works in the run's network.
         objective: "H" or "G"; what the masks were trained for if not said.
         one_task: All images are of one task, which is then inferred from all of them together.
@@ -116,9 +117,11 @@ def infer_images(
     )
 
 
-def read_images(images: Path | NDArray[np.generic], record: RunRecord) -> NDArray[np.generic]:
+def read_images(images: Any, record: RunRecord) -> NDArray[np.generic]:
     """Images of a run, an array or a `.npy` file of one, flattened to `(n, inputs)`; ShapeError for anything else."""
-    what, array = ("images", images) if isinstance(images, np.ndarray) else (str(images), _load(images))
+    given: Any = images.detach().cpu().numpy() if isinstance(images, torch.Tensor) else images
+    is_array = isinstance(given, np.ndarray)
+    what, array = ("images", given) if is_array else (str(given), _load(path_of("images", given)))
     if array.ndim < 2 or not array.size:
         found = f"shape {array.shape}"
         raise ShapeError(f"{what}: expected one array of shape (n, inputs) or (n, height, width), found {found}")
