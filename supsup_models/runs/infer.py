@@ -1,5 +1,6 @@
 """Task, label and confidence of images that nobody labelled."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,8 +23,10 @@ from supsup_models.runs.record import RunRecord, calibration_path
 class Answer:
     """For one image: the inferred task's name, the label, and the softmax of that label under the task's mask.
 
-    `task_confidence` is that of the guess, and `none_of_these` whether it is too low for any of the tasks; None where
-    the run has no calibration of all its masks.
+    `confidence` is the network's own. `task_confidence` is that of the guess: the share of the task's own images that
+    look less like it. `none_of_these` says whether the image looks like those of none of the tasks, whatever the guess.
+    It is None where that is unknown, because the calibration lets too many images of unknown tasks pass. All that
+    concerns the task is None where the run has no calibration of all its masks.
     """
 
     task: str
@@ -103,6 +106,13 @@ def infer_images(
     else:
         each = inference.infer_each(checked, method=method, objective=objective)
         tasks, sureness = each.tasks, [None] * len(checked) if each.confidence is None else each.confidence.tolist()
+    none_of_these = _none_of_these(run, checked, sureness, calibration, one_task=one_task)
+    if calibration is not None and None in none_of_these and calibration.power is not None:
+        share = calibration.power[one_task and len(checked) >= 16]
+        notes.append(
+            f"none of these tasks: unknown where the answer is no, because only {share:.0%} of images of an unknown "
+            "task would be refused here"
+        )
     probabilities = classify(run.model, run.matrix, checked, tasks, run.extras)
     labels = labels_of(run.model, probabilities)
     confidence = probabilities[torch.arange(len(checked)), torch.from_numpy(labels)].tolist()
@@ -110,11 +120,33 @@ def infer_images(
     return Answers(
         normalisation,
         tuple(
-            Answer(names[task], label, sure, of_task, None if of_task is None else bool(refused(of_task)))
-            for task, label, sure, of_task in zip(tasks.tolist(), labels.tolist(), confidence, sureness, strict=True)
+            Answer(names[task], label, sure, of_task, none)
+            for task, label, sure, of_task, none in zip(
+                tasks.tolist(), labels.tolist(), confidence, sureness, none_of_these, strict=True
+            )
         ),
         tuple(notes),
     )
+
+
+def _none_of_these(
+    run: LoadedRun,
+    images: torch.Tensor,
+    sureness: Sequence[float | None],
+    calibration: Calibration | None,
+    *,
+    one_task: bool,
+) -> list[bool | None]:
+    """For each image, whether it is of none of the tasks. Where its guess refuses it, the other masks are asked too."""
+    if calibration is None:
+        return [None] * len(images)
+    highest = np.array(sureness, dtype=np.float32)
+    low = np.flatnonzero(np.asarray(refused(highest)))
+    if len(low):
+        own = calibration.highest_confidence(run.model, run.matrix, images[low], run.extras, one_task=one_task)
+        highest[low] = own
+    together = len(images) if one_task else 1
+    return [calibration.none_of_these(each, together) for each in highest.tolist()]
 
 
 def read_images(images: Any, record: RunRecord) -> NDArray[np.generic]:
