@@ -12,14 +12,15 @@ from bitarray.util import count_xor
 from numpy.typing import NDArray
 
 from maskstore.errors import MaskValueError
+from maskstore.files import as_numpy
 
 
 def as_bool(array: Any, what: str = "mask") -> NDArray[np.bool_]:
     """A C-contiguous bool array of the same shape; values other than 0 and 1 are a MaskValueError.
 
-    Takes bool, integer and float arrays, and anything numpy converts (torch CPU tensors too).
+    Takes what `maskstore.files.as_numpy` takes: bool, integer and float arrays, lists, and tensors of any kind.
     """
-    values = np.asarray(array)
+    values = as_numpy(array, what)
     if values.dtype == np.bool_:
         return np.ascontiguousarray(values).reshape(values.shape)
     if values.dtype.kind not in "iuf":
@@ -64,6 +65,12 @@ def check_padding(words: NDArray[np.uint64], size: int, what: str = "packed bits
     """MaskValueError unless every bit of the last word beyond `size` is zero."""
     if size % 64 and int(words[-1]) >> (size % 64):
         raise MaskValueError(f"{what}: expected zero padding after bit {size}, found set bits")
+
+
+def clear_padding(words: NDArray[np.uint64], size: int) -> None:
+    """Set the bits of the last word beyond `size` to zero, in place."""
+    if size % 64:
+        words[-1] &= np.uint64((1 << size % 64) - 1)
 
 
 def bit_view(words: NDArray[np.uint64]) -> bitarray:
