@@ -42,9 +42,10 @@ _HELD: list["Link"] = []
 
 def is_database(path: Path) -> bool:
     """Whether SQLite takes a file for one of its own; SQLite itself is asked, so that no lock on the file is lost."""
-    with _GATE, closing(connect_still(path)) as link:
+    with _GATE:
         try:
-            link.execute("PRAGMA schema_version")
+            with closing(connect_still(path)) as link:
+                link.execute("PRAGMA schema_version")
         except sqlite3.DatabaseError as error:
             return error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CANTOPEN)
     return path.stat().st_size > 0  # an empty file may become a database
