@@ -222,6 +222,7 @@ class MaskBank(MaskSource):
         with self._file.snapshot() as link:
             check_pages(link)
             self._file.check_size(link)
+            self._file.check_log(link)
         self._file.read_head()
         with self._file.snapshot() as link:
             self._rows.check(link)

@@ -43,11 +43,12 @@ def register(app: typer.Typer) -> None:
 def import_masks(
     source: Annotated[
         Path,
-        typer.Argument(metavar="SOURCE", help="A torch, .npz, .npy or safetensors file.", show_default=False),
+        typer.Argument(metavar="SOURCE", help="A torch, .npz, .npy or safetensors file, or an index of several."),
     ],
     bank: Annotated[Path, typer.Argument(metavar="BANK", help="Made if there is none.", show_default=False)],
     layout: Annotated[
-        str, typer.Option("--format", help="auto, prune, supsup, piggyback, tall-masks, arrays or maskstore.")
+        str,
+        typer.Option("--format", help=f"The layout, where the file does not show it: {', '.join(interop.LAYOUTS)}."),
     ] = "auto",
     name: Annotated[
         str | None, typer.Option(help="The task's name; of several tasks, {} in it is each one's own.")
@@ -60,6 +61,19 @@ def import_masks(
     separator: Annotated[str | None, typer.Option(help="Splits array names into task and layer.")] = None,
     conv_type: Annotated[
         str | None, typer.Option(help="The mask rule of a SupSup state dict without arguments.")
+    ] = None,
+    density: Annotated[
+        float | None, typer.Option(help="The fraction that hidden-networks scores keep.", show_default=False)
+    ] = None,
+    nonzero: Annotated[
+        bool, typer.Option("--nonzero", help="The arrays are weights; kept are those that are not zero.")
+    ] = False,
+    layers: Annotated[
+        list[str] | None,
+        typer.Option(metavar="PATTERN", help="Only layers such as '*.weight'; may be given many times."),
+    ] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Bytes that the arrays may take, where far fewer are stored.", show_default=False)
     ] = None,
     codec: Annotated[
         str | None, typer.Option(help="A codec, or auto; exported banks keep theirs otherwise.", show_default=False)
@@ -82,6 +96,10 @@ def import_masks(
             separator=separator,
             name=name,
             conv_type=conv_type,
+            density=density,
+            nonzero=nonzero,
+            layers=layers or None,
+            limit=limit,
         )
         masks = interop.read_masks(source, options)
     except ImportOptionError as error:

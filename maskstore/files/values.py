@@ -9,9 +9,12 @@ import math
 import re
 import struct
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
-from maskstore.errors import CorruptError, MaskValueError, SpecError
+import numpy as np
+
+from maskstore.errors import CorruptError, MaskValueError, SpecError, one_line
 
 _NAME = re.compile("[^\0\ud800-\udfff]{1,512}")  # halves of surrogate pairs cannot be written as UTF-8
 _MOST_BYTES = 9  # of an integer, which is below 2**63
@@ -86,13 +89,36 @@ class Cursor:
 
 
 def encode_meta(meta: Mapping[str, Any]) -> str:
-    """Canonical compact JSON; MaskValueError for what JSON cannot hold (NaN too)."""
+    """Canonical compact JSON; numpy's numbers are taken as Python's.
+
+    MaskValueError names the key of a value that JSON cannot hold (NaN too).
+    """
     try:
-        text = json.dumps(dict(meta), separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+        text = json.dumps(_plain(dict(meta), ""), separators=(",", ":"), allow_nan=False, ensure_ascii=False)
         text.encode()  # an unpaired surrogate is valid in a Python string, but not in a file
         return text
+    except MaskValueError:
+        raise
     except (TypeError, ValueError, RecursionError) as error:
-        raise MaskValueError(f"metadata: expected JSON values, found {error}") from None
+        raise MaskValueError(f"metadata: expected JSON values, found {one_line(error)}") from None
+
+
+def _plain(value: Any, where: str) -> Any:
+    """A value with numpy's numbers, and tensors of one number, as Python's."""
+    if isinstance(value, Mapping):
+        return {
+            key.item() if isinstance(key, np.generic) else key: _plain(inner, f"{where}[{key!r:.40}]")
+            for key, inner in value.items()
+        }
+    if isinstance(value, (list, tuple)):
+        return [_plain(inner, f"{where}[{i}]") for i, inner in enumerate(value)]
+    if isinstance(value, np.generic) or getattr(value, "shape", None) == ():
+        with suppress(Exception):  # a tensor may hold no value
+            value = value.item()
+    if value is None or isinstance(value, (str, int)) or (isinstance(value, float) and math.isfinite(value)):
+        return value
+    found = repr(value) if isinstance(value, float) else type(value).__name__
+    raise MaskValueError(f"metadata{where}: expected JSON values, found {found}")
 
 
 def parse_json(text: str) -> Any:

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from maskstore import errors
 from maskstore.bank import MaskSource
 from maskstore.codecs import codec_from_config
-from maskstore.errors import ForeignFileError, MaskStoreError, one_line
+from maskstore.errors import ForeignFileError, MaskStoreError
 from maskstore.files import npz, parse_json, replacing
 from maskstore.interop.model import Arrays, ForeignMasks, ForeignTask, ReadOptions
 from maskstore.masks import Mask, MaskSpec, bits
@@ -40,6 +40,7 @@ def write_safetensors(source: MaskSource, path: str | os.PathLike[str], *, overw
     Raises:
         BankExistsError: There is a file, and `overwrite` is not set.
         BankFullError: The disk is full.
+        MissingPackageError: safetensors is not installed.
 
     Examples:
         >>> import numpy as np, tempfile
@@ -53,9 +54,9 @@ def write_safetensors(source: MaskSource, path: str | os.PathLike[str], *, overw
         ...     [task.name for task in read_masks(f"{folder}/tasks.safetensors").tasks]
         ['task-0']
     """
-    from safetensors import SafetensorError
-    from safetensors.numpy import save_file
-
+    with errors.needing("safetensors", path):
+        from safetensors import SafetensorError
+        from safetensors.numpy import save_file
     arrays, header = to_arrays(source)
     with replacing(Path(path), overwrite=overwrite) as scratch:
         try:
@@ -131,24 +132,6 @@ def to_arrays(source: MaskSource) -> tuple[dict[str, NDArray[Any]], str]:
     return arrays, json.dumps(header, separators=(",", ":"), ensure_ascii=False)
 
 
-def load_safetensors(path: Path) -> tuple[dict[str, NDArray[Any]], Any]:
-    """The arrays of a safetensors file, and its JSON header if this package wrote it (else None)."""
-    try:
-        from safetensors import safe_open
-    except ImportError:
-        raise ForeignFileError(f"{path}: expected safetensors to be installed, found none "
-                               '(pip install "maskstore[interop]")') from None  # fmt: skip
-    try:
-        with safe_open(str(path), framework="numpy") as file:
-            text = (file.metadata() or {}).get(HEADER)
-            # tensors lie in the file by size of their type and name, and are given in that order
-            arrays = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118 -- not a mapping
-    except Exception as error:  # its own error for bad files; numpy's for types that numpy lacks
-        found = one_line(error)
-        raise ForeignFileError(f"{path}: expected a safetensors file of numpy types, found: {found}") from None
-    return arrays, None if text is None else _parsed(text, path)
-
-
 def header_of(arrays: Arrays, path: Path) -> Any:
     """The JSON header among the arrays of an .npz; None if there is none."""
     array = arrays.get(HEADER)
@@ -156,7 +139,7 @@ def header_of(arrays: Arrays, path: Path) -> Any:
         return None
     if array.dtype != np.uint8 or array.ndim != 1:
         raise ForeignFileError(f"{path}: expected a header of bytes, found {array.dtype} of shape {array.shape}")
-    return _parsed(array.tobytes().decode(errors="replace"), path)
+    return parsed(array.tobytes().decode(errors="replace"), path)
 
 
 def from_arrays(arrays: Arrays, header: Any, path: Path, options: ReadOptions) -> ForeignMasks:
@@ -235,7 +218,8 @@ def _known(read: Callable[[object], T], config: Mapping[str, Any]) -> T | None:
         return None
 
 
-def _parsed(text: str, path: Path) -> Any:
+def parsed(text: str, path: Path) -> Any:
+    """The JSON header of an export; ForeignFileError for other text."""
     try:
         return parse_json(text)
     except errors.CorruptError:

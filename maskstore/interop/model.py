@@ -3,21 +3,37 @@
 import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from math import prod
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
 from maskstore.codecs import Codec
-from maskstore.errors import ForeignFileError, ImportOptionError, MaskValueError, SpecError, one_line
-from maskstore.files import check_known
+from maskstore.errors import ForeignFileError, ImportOptionError, MaskStoreError, MaskValueError, SpecError, one_line
+from maskstore.files import check_known, read_regular
 from maskstore.masks import Mask, MaskSpec
 from maskstore.priors import Prior
 
-LAYOUTS = ("auto", "prune", "supsup", "piggyback", "tall-masks", "arrays", "maskstore")
+LAYOUTS = (
+    "auto",
+    "prune",
+    "supsup",
+    "hidden-networks",
+    "piggyback",
+    "packnet",
+    "wsn",
+    "nni",
+    "compressed-tensors",
+    "tall-masks",
+    "arrays",
+    "maskstore",
+)
 Arrays = Mapping[str, NDArray[Any]]
 BitOrder = Literal["big", "little"]
+T = TypeVar("T")
 
 
 @dataclass(frozen=True)
@@ -60,17 +76,42 @@ class ReadOptions:
     """Name of the task; where there are several, "{}" in it stands for each one's own name."""
     conv_type: str | None = None
     """The mask rule of a reference SupSup state dict that was saved without its arguments."""
+    density: float | None = None
+    """The fraction of each layer that hidden-networks scores keep; such files do not say it."""
+    nonzero: bool = False
+    """The arrays are weights, of which those that are not zero were kept: what `torch.nn.utils.prune.remove` leaves."""
+    layers: Sequence[str] | None = None
+    """Patterns such as `"*.weight"`: only layers whose names match one are read."""
+    limit: int | None = None
+    """The most bytes that the file's arrays may take, where the default, `maskstore.files.claims`, is too low."""
 
     def __post_init__(self) -> None:
         check_known("layout", self.layout, LAYOUTS, ImportOptionError)
         check_known("bit order", self.bit_order, ("big", "little"), ImportOptionError)
         check_known("vector order", self.vector_order, ("sorted", "given"), ImportOptionError)
+        if self.density is not None and not 0 <= self.density <= 1:
+            raise ImportOptionError(f"density: expected a fraction in [0, 1], found {self.density!r:.40}")
+        if isinstance(self.layers, str):
+            raise ImportOptionError(f"layers: expected a sequence of patterns, found one string {self.layers!r:.60}")
 
     def spec(self, what: str) -> MaskSpec:
         """The spec that `shapes` declares; ImportOptionError if none were given."""
         if self.shapes is None:
             raise ImportOptionError(f"{what}: expected `shapes`, which packed bytes need, found none given")
         return MaskSpec(self.shapes)
+
+    def chosen(self, layers: Mapping[str, T], what: str) -> dict[str, T]:
+        """Those layers whose names match `layers`; ImportOptionError for a pattern that matches none."""
+        if self.layers is None:
+            return dict(layers)
+        for pattern in self.layers:
+            if not any(fnmatchcase(name, pattern) for name in layers):
+                listed = ", ".join(list(layers)[:4])
+                raise ImportOptionError(f"{what}: expected a layer for each of `layers`, found none that matches "
+                                        f"{pattern!r:.60} among {listed:.120}")  # fmt: skip
+        return {
+            name: value for name, value in layers.items() if any(fnmatchcase(name, pattern) for pattern in self.layers)
+        }
 
     def task_names(self, own: Sequence[str], default: str) -> list[str]:
         """Final task names; `default` is the only task's if the file does not name it (`own` is `[""]`)."""
@@ -86,10 +127,10 @@ class ReadOptions:
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """Shapes from a JSON object `{"fc1": [300, 784], ...}`; ImportOptionError for another file."""
     try:
-        value = json.loads(path.read_text(encoding="utf-8"), object_pairs_hook=_distinct)
+        value = json.loads(read_regular(path, what="JSON").decode(), object_pairs_hook=_distinct)
         shapes = {str(name): tuple(shape) for name, shape in value.items()}
         MaskSpec(shapes)
-    except (OSError, ValueError, TypeError, AttributeError, RecursionError, SpecError) as error:
+    except (MaskStoreError, OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ImportOptionError(f"{path}: expected a JSON object of layer shapes, found: {one_line(error)}") from None
     return shapes
 
@@ -100,18 +141,24 @@ def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return dict(pairs)
 
 
-def unpack(data: NDArray[Any], size: int, bit_order: BitOrder, what: str) -> NDArray[np.bool_]:
-    """`size` bools from ceil(size / 8) packed bytes `(n,)` uint8; ForeignFileError unless padding bits are zero."""
-    if data.dtype != np.uint8 or data.shape != ((size + 7) // 8,):
+def unpack(data: NDArray[Any], shape: tuple[int, ...], bit_order: BitOrder, what: str) -> NDArray[np.bool_]:
+    """Bools of `shape` from uint8: all bits in one run, `(ceil(size / 8),)`, or each row packed by itself.
+
+    ForeignFileError for other lengths, and for set bits where padding has to be zero.
+    """
+    size, rows = prod(shape), prod(shape[:-1])
+    by_rows = len(shape) > 1 and data.shape == (*shape[:-1], (shape[-1] + 7) // 8)
+    if data.dtype != np.uint8 or not (by_rows or data.shape == ((size + 7) // 8,)):
         raise ForeignFileError(
             f"{what}: expected {(size + 7) // 8} packed bytes for {size} bits, found {data.dtype} of shape {data.shape}"
         )
-    values = np.unpackbits(data, bitorder=bit_order)
-    if values[size:].any():
+    runs, length = (rows, shape[-1]) if by_rows else (1, size)
+    values = np.unpackbits(data.reshape(runs, (length + 7) // 8), axis=1, bitorder=bit_order)
+    if values[:, length:].any():
         raise ForeignFileError(
-            f"{what}: expected zero padding after bit {size}, found set bits (is the bit order really {bit_order}?)"
+            f"{what}: expected zero padding after bit {length}, found set bits (is the bit order really {bit_order}?)"
         )
-    return values[:size].view(np.bool_)
+    return values[:, :length].reshape(shape).view(np.bool_)
 
 
 def mask_of(arrays: Arrays, spec: MaskSpec | None, what: str, bit_order: BitOrder = "big") -> Mask:
@@ -120,16 +167,20 @@ def mask_of(arrays: Arrays, spec: MaskSpec | None, what: str, bit_order: BitOrde
         arrays = {
             layer.name: arrays[layer.name]
             if arrays[layer.name].shape == layer.shape
-            else unpack(arrays[layer.name], layer.size, bit_order, f"{what}, layer {layer.name!r}").reshape(layer.shape)
+            else unpack(arrays[layer.name], layer.shape, bit_order, f"{what}, layer {layer.name!r}")
             for layer in spec
         }
+    if spec is None and arrays and all(array.dtype == np.uint8 and array.ndim == 1 for array in arrays.values()):
+        name = next(iter(arrays))
+        raise ForeignFileError(f"{what}, layer {name!r:.80}: expected values 0 and 1 of a known shape, found bytes in "
+                               "one run, which may be packed bits (packed bytes need `shapes`)")  # fmt: skip
     for name, array in arrays.items():
         if array.dtype == np.bool_ and array.size and array.view(np.uint8).max() > 1:  # files can hold any byte there
             raise ForeignFileError(f"{what}, layer {name!r}: expected bools, found byte {array.view(np.uint8).max()}")
     try:
         return Mask.from_dense(arrays, spec)
     except (MaskValueError, SpecError, LookupError) as error:
-        hint = ""
+        hint = " (`layers` picks some of them)" if isinstance(error, MaskValueError) and len(arrays) > 1 else ""
         if spec is None and any(array.dtype == np.uint8 for array in arrays.values()):
             hint = " (packed bytes need `shapes`)"
         raise ForeignFileError(f"{what}: {error}{hint}") from None

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from maskstore.bank import MaskBank, MaskSource
+from maskstore.files import first_bytes
 from maskstore.interop.shards import MAGIC, ShardReader, is_url
 
 
@@ -41,8 +42,6 @@ def open_source(location: str | os.PathLike[str], *, limit: int | None = None) -
     if is_url(text):
         return ShardReader(text, limit=limit)
     path = Path(text)
-    if path.is_file():
-        with path.open("rb") as file:
-            if file.read(len(MAGIC)) == MAGIC:
-                return ShardReader(path, limit=limit)
+    if path.is_file() and first_bytes(path, len(MAGIC)) == MAGIC:
+        return ShardReader(path, limit=limit)
     return MaskBank.open(path, limit=limit)

@@ -12,14 +12,15 @@ from bitarray.util import count_xor
 from numpy.typing import NDArray
 
 from maskstore.errors import MaskValueError
+from maskstore.files import as_numpy
 
 
 def as_bool(array: Any, what: str = "mask") -> NDArray[np.bool_]:
     """A C-contiguous bool array of the same shape; values other than 0 and 1 are a MaskValueError.
 
-    Takes bool, integer and float arrays, and anything numpy converts (torch CPU tensors too).
+    Takes what `maskstore.files.as_numpy` takes: bool, integer and float arrays, lists, and tensors of any kind.
     """
-    values = np.asarray(array)
+    values = as_numpy(array, what)
     if values.dtype == np.bool_:
         return np.ascontiguousarray(values).reshape(values.shape)
     if values.dtype.kind not in "iuf":

@@ -1,4 +1,4 @@
-"""Layouts of named arrays, whatever file they came in: pruned state dicts, plain arrays, packed vectors, Piggyback."""
+"""Layouts of named arrays, whatever file they came in: pruned state dicts, plain arrays, packed vectors."""
 
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -9,58 +9,111 @@ from numpy.typing import NDArray
 
 from maskstore.errors import ForeignFileError, ImportOptionError, SpecError
 from maskstore.interop.model import Arrays, BitOrder, ForeignMasks, ReadOptions, assemble, mask_of, unpack
+from maskstore.interop.readers.leaves import as_array, is_float, plain_names, shape_of
 from maskstore.masks import Mask, MaskSpec
 
+_STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
-def read_arrays(arrays: Arrays, path: Path, options: ReadOptions) -> ForeignMasks:
-    """One array a layer, of 0/1 values or (given shapes) packed bytes; names may start with their task's."""
+
+def read_arrays(
+    layout: str, arrays: Mapping[str, Any], path: Path, options: ReadOptions, *, chosen: bool = False
+) -> ForeignMasks:
+    """One array a layer, of 0/1 values or (given shapes) packed bytes; names may start with their task's.
+
+    With `nonzero` the arrays are weights. Whole numbers and running statistics among them are no weights, and are left
+    out. With `chosen` the layers were picked before.
+    """
+    if options.nonzero and not chosen:
+        arrays = _weights(arrays, path)
     spec = options.spec(str(path)) if options.shapes is not None else None
     by_task = _by_task(arrays, path, options)
-    return assemble("arrays", _masks(by_task, path, spec, options.bit_order), options, path.stem, {})
+    return read_tasks(layout, by_task, path, options, spec=spec, chosen=chosen)
 
 
-def is_pruned(names: Mapping[str, Any]) -> bool:
-    """Whether a state dict is of a module under `torch.nn.utils.prune`."""
-    return any(name.endswith("_mask") and f"{name.removesuffix('_mask')}_orig" in names for name in names)
-
-
-def read_pruned(arrays: Arrays, path: Path, options: ReadOptions) -> ForeignMasks:
-    """The buffers `NAME_mask` that `torch.nn.utils.prune` keeps beside `NAME_orig`; layers are called `NAME`."""
-    found = {}
-    for name, array in arrays.items():
-        if name.endswith("_mask"):
-            layer = name.removesuffix("_mask")
-            original = arrays.get(f"{layer}_orig")
-            if original is not None and original.shape != array.shape:
-                raise ForeignFileError(
-                    f"{path}, {name}: expected shape {original.shape}, that of {layer}_orig, found {array.shape}"
-                )
-            found[layer] = array
-    if not found:
-        raise ForeignFileError(f"{path}: expected buffers named *_mask, found none among {len(arrays)} arrays")
-    by_task = _by_task(found, path, options)
-    return assemble("prune", _masks(by_task, path), options, path.stem, {})
-
-
-def read_piggyback(by_task: Mapping[str, Mapping[str, NDArray[Any]]], path: Path, options: ReadOptions) -> ForeignMasks:
-    """Byte masks by data set and by module index, as Piggyback packs them; ternary masks are refused."""
+def read_tasks(
+    layout: str,
+    by_task: Mapping[str, Mapping[str, Any]],
+    path: Path,
+    options: ReadOptions,
+    *,
+    spec: MaskSpec | None = None,
+    chosen: bool = False,
+) -> ForeignMasks:
+    """A mask a task, of one array a layer; with `chosen` the layers were picked before, and hold bits."""
+    dense = {}
     for task, layers in by_task.items():
-        for name, array in layers.items():
-            if array.dtype == np.uint8 and array.size and array.max() == 255:
-                raise ForeignFileError(f"{path}, task {task!r}, layer {name!r}: expected a binary mask, "
-                                       "found -1, which only ternary masks hold")  # fmt: skip
-    return assemble("piggyback", _masks(by_task, path), options, path.stem, {})
+        picked = layers if chosen else options.chosen(layers, _where(path, task))
+        dense[task] = {name: as_array(value, f"{_where(path, task)}, {name!r:.80}") for name, value in picked.items()}
+        if options.nonzero and not chosen:
+            dense[task] = {
+                name: _kept(array, f"{_where(path, task)}, {name!r:.80}") for name, array in dense[task].items()
+            }
+    return assemble(layout, _masks(dense, path, spec, options.bit_order), options, path.stem, {})
 
 
-def is_vectors(arrays: Arrays, options: ReadOptions) -> bool:
-    """Whether arrays are whole masks under their tasks' names, not layers."""
-    if options.shapes is None or set(arrays) == set(options.shapes):
-        return False
+def _weights(arrays: Mapping[str, Any], path: Path) -> dict[str, Any]:
+    weights = {
+        name: value for name, value in arrays.items() if is_float(value) and name.rpartition(".")[2] not in _STATISTICS
+    }
+    if not weights:
+        raise ForeignFileError(f"{path}: expected weights, found none among {len(arrays)} arrays")
+    return weights
+
+
+def _kept(array: NDArray[Any], what: str) -> NDArray[np.bool_]:
+    if array.dtype.kind == "f" and np.isnan(array).any():
+        raise ForeignFileError(f"{what}: expected weights, found NaN among them")
+    return np.asarray(array != 0)
+
+
+def is_pruned(state: Mapping[str, Any]) -> str:
+    """What speaks for `torch.nn.utils.prune`: the first `NAME_mask` beside `NAME_orig`; "" if nothing does."""
+    return next((name for name in state if _pruned(name) and f"{_pruned(name)}_orig" in state), "")
+
+
+def read_pruned(state: Mapping[str, Any], path: Path, options: ReadOptions) -> ForeignMasks:
+    """The buffers `NAME_mask` that `torch.nn.utils.prune` keeps beside `NAME_orig`; layers are called `NAME`.
+
+    Other buffers called `*_mask` are the network's own, and are left out. Where there is no `NAME_orig` at all, the
+    file is one of masks alone.
+    """
+    names = [name for name in state if _pruned(name)]
+    if is_pruned(state):
+        names = [name for name in names if f"{_pruned(name)}_orig" in state]
+    if not names:
+        raise ForeignFileError(f"{path}: expected buffers named *_mask, found none among {len(state)} arrays")
+    for name in names:
+        original = state.get(f"{_pruned(name)}_orig", state[name])
+        if shape_of(original) != shape_of(state[name]):
+            raise ForeignFileError(f"{path}, {name}: expected shape {shape_of(original)}, that of its _orig, "
+                                   f"found {shape_of(state[name])}")  # fmt: skip
+    by_task = _by_task({_pruned(name): state[name] for name in names}, path, options)
+    if options.nonzero:
+        raise ImportOptionError(f"{path}: expected weights without masks beside them for `nonzero`, "
+                                f"found {names[0]} (leave `nonzero` out)")  # fmt: skip
+    return read_tasks("prune", by_task, path, options)
+
+
+def _pruned(name: str) -> str:
+    return name.removesuffix("_mask") if name.endswith("_mask") else ""
+
+
+def is_vectors(arrays: Mapping[str, Any], options: ReadOptions) -> str:
+    """What speaks for whole masks under their tasks' names, and not for layers; "" if nothing does."""
+    if options.shapes is None or set(arrays) & set(options.shapes):
+        return ""
     total = MaskSpec(options.shapes).bits
-    return all(array.shape in (((total + 7) // 8,), (total,)) for array in arrays.values())
+    if not all(shape_of(array) in (((total + 7) // 8,), (total,)) for array in arrays.values()):
+        return ""
+    if len(options.shapes) == 1:  # a vector over one layer is the layer, and its name may be mistyped
+        (layer,) = options.shapes
+        name = next(iter(arrays))
+        raise ImportOptionError(f"layout: expected an array named {layer!r:.60}, found {name!r:.60} "
+                                "(`layout=\"tall-masks\"` takes it as a task's name)")  # fmt: skip
+    return f"vectors of all {total} bits"
 
 
-def read_vectors(arrays: Arrays, path: Path, options: ReadOptions) -> ForeignMasks:
+def read_vectors(state: Mapping[str, Any], path: Path, options: ReadOptions) -> ForeignMasks:
     """TALL-masks: one vector a task over all layers, packed by `numpy.packbits`, or still unpacked.
 
     Layers follow one another sorted by name, as TALL-masks flattens state dicts, unless `vector_order` says otherwise.
@@ -68,13 +121,14 @@ def read_vectors(arrays: Arrays, path: Path, options: ReadOptions) -> ForeignMas
     spec = options.spec(str(path))
     order = sorted(spec.shapes) if options.vector_order == "sorted" else list(spec.shapes)
     masks = []
-    for task, vector in arrays.items():
+    for task, value in state.items():
         what = _where(path, task)
+        vector = as_array(value, what)
         packed = vector.dtype == np.uint8 and vector.shape == ((spec.bits + 7) // 8,)
         if vector.shape == (spec.bits,) and not packed:
-            flat = mask_of({"vector": vector}, None, what).flat()
+            flat = mask_of({"vector": vector}, MaskSpec({"vector": vector.shape}), what).flat()
         else:
-            flat = unpack(vector, spec.bits, options.bit_order, what)
+            flat = unpack(vector, (spec.bits,), options.bit_order, what)
         layers, start = {}, 0
         for name in order:
             layer = spec[name]
@@ -93,12 +147,12 @@ def rows_of(array: NDArray[Any], path: Path) -> dict[str, NDArray[Any]]:
     return {f"task-{i}": row for i, row in enumerate(array)}
 
 
-def _by_task(arrays: Arrays, path: Path, options: ReadOptions) -> dict[str, dict[str, NDArray[Any]]]:
+def _by_task(arrays: Mapping[str, Any], path: Path, options: ReadOptions) -> dict[str, dict[str, Any]]:
     if options.separator is None:
         return {"": dict(arrays)}
     if options.separator == "":
         raise ImportOptionError("separator: expected at least one character, found none")
-    by_task: dict[str, dict[str, NDArray[Any]]] = {}
+    by_task: dict[str, dict[str, Any]] = {}
     for name, array in arrays.items():
         task, found, layer = name.partition(options.separator)
         if not found or not task or not layer:
@@ -106,7 +160,7 @@ def _by_task(arrays: Arrays, path: Path, options: ReadOptions) -> dict[str, dict
                 f"{path}: expected names TASK{options.separator}LAYER, found {name!r:.80} (is `separator` right?)"
             )
         by_task.setdefault(task, {})[layer] = array
-    return by_task
+    return {task: plain_names(layers, path) for task, layers in by_task.items()}
 
 
 def _masks(

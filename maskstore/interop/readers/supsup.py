@@ -16,7 +16,8 @@ from numpy.typing import NDArray
 
 from maskstore.errors import ForeignFileError, ImportOptionError
 from maskstore.interop.model import ForeignMasks, ForeignTask, ReadOptions
-from maskstore.interop.readers.torch_files import as_array, gain_of, is_tensor, state_of
+from maskstore.interop.readers.leaves import as_array, is_array, shape_of, state_of
+from maskstore.interop.readers.torch_files import gain_of
 from maskstore.masks import Mask, MaskSpec, bits
 
 _SCORES = re.compile(r"(.+)\.scores\.(\d{1,9})")
@@ -36,10 +37,9 @@ _KEPT_ARGUMENTS = (
 )
 
 
-def has_scores(tree: Any) -> bool:
-    """Whether a loaded torch file looks like such a checkpoint."""
-    state = tree.get("state_dict", tree) if isinstance(tree, Mapping) else {}
-    return isinstance(state, Mapping) and any(isinstance(key, str) and _SCORES.fullmatch(key) for key in state)
+def has_scores(state: Mapping[str, Any]) -> str:
+    """What speaks for the layout: the first scores of a layer and task; "" if nothing does."""
+    return next((name for name in state if _SCORES.fullmatch(name)), "")
 
 
 def read_supsup(tree: Any, path: Path, options: ReadOptions) -> ForeignMasks:
@@ -49,14 +49,14 @@ def read_supsup(tree: Any, path: Path, options: ReadOptions) -> ForeignMasks:
     ranked in C order. The weights are checked against the constant form that the arguments claim.
     """
     state, arguments = state_of(tree, path), _arguments(tree)
-    scores = _scores_by_layer(state, path)
+    scores = options.chosen(_scores_by_layer(state, path), str(path))
     numbers = _task_numbers(scores, arguments, path)
     squeeze = _all_pointwise([next(iter(by_task.values())) for by_task in scores.values()])
     masks: dict[int, dict[str, NDArray[np.bool_]]] = {number: {} for number in numbers}
     shapes = {}
     for layer, by_task in scores.items():
         what = f"{path}, layer {layer!r}"
-        shape = tuple(next(iter(by_task.values())).shape)
+        shape = shape_of(next(iter(by_task.values()))) or ()
         density = _density(arguments, options, shape, what)
         shapes[layer] = shape[:2] if squeeze and len(shape) == 4 else shape
         for number in numbers:
@@ -79,7 +79,7 @@ def read_supsup(tree: Any, path: Path, options: ReadOptions) -> ForeignMasks:
 
 
 def _arguments(tree: Mapping[str, Any]) -> dict[str, Any]:
-    found = tree.get("args")
+    found = None if is_array(tree.get("args")) else tree.get("args")
     return dict(found) if isinstance(found, Mapping) else dict(getattr(found, "__dict__", {}))
 
 
@@ -88,10 +88,10 @@ def _scores_by_layer(state: Mapping[str, Any], path: Path) -> dict[str, dict[int
     for key, value in state.items():
         match = _SCORES.fullmatch(key)
         if match:
-            if not is_tensor(value):
+            if not is_array(value):
                 raise ForeignFileError(f"{path}, {key}: expected a tensor, found {type(value).__name__}")
             by_task = scores.setdefault(match[1], {})
-            if int(match[2]) in by_task or value.dim() == 0:
+            if int(match[2]) in by_task or not shape_of(value):
                 raise ForeignFileError(f"{path}, {key}: expected scores of a layer, once a task, found others")
             by_task[int(match[2])] = value
     if not scores:
@@ -113,7 +113,8 @@ def _task_numbers(scores: dict[str, dict[int, Any]], arguments: dict[str, Any], 
 
 def _all_pointwise(tensors: list[Any]) -> bool:
     """Whether every convolution is 1 x 1: then it is a fully connected network in disguise."""
-    kernels = [tuple(tensor.shape[2:]) for tensor in tensors if tensor.dim() == 4]
+    shapes = [shape_of(tensor) or () for tensor in tensors]
+    kernels = [shape[2:] for shape in shapes if len(shape) == 4]
     return bool(kernels) and all(kernel == (1, 1) for kernel in kernels)
 
 
@@ -143,8 +144,11 @@ def _density(arguments: dict[str, Any], options: ReadOptions, shape: tuple[int, 
 
 
 def _mask(scores: NDArray[Any], density: float | None) -> NDArray[np.bool_]:
-    if density is None:
-        return np.asarray(scores >= 0)
+    return np.asarray(scores >= 0) if density is None else largest(scores, density)
+
+
+def largest(scores: NDArray[Any], density: float) -> NDArray[np.bool_]:
+    """All but the `int((1 - density) * n)` smallest |scores|; equal ones are ranked in C order."""
     dropped = int((1 - density) * scores.size)
     mask = np.ones(scores.size, dtype=np.bool_)
     mask[np.argsort(np.abs(scores).reshape(-1), kind="stable")[:dropped]] = False
@@ -158,7 +162,7 @@ def _checked_weights(
 
     Zeros are let through, one in ten thousand: the reference code takes the sign of a random number, which may be 0.
     """
-    init, shape = arguments.get("conv_init"), tuple(next(iter(scores.values())).shape)
+    init, shape = arguments.get("conv_init"), shape_of(next(iter(scores.values()))) or ()
     value = state.get(f"{layer}.weight")
     if value is None or len(shape) < 2 or init not in _CONSTANT_INITS or arguments.get("train_weight_tasks", 0) != 0:
         return {"init": init if isinstance(init, str) else None, "checked": False}

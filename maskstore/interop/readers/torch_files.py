@@ -6,19 +6,29 @@ stand-in keeps or drops its arguments and does nothing else; numpy and pathlib n
 """
 
 import argparse
+import io
+import pickletools
 import re
+import sys
 import warnings
+import zipfile
 from collections.abc import Mapping
 from math import prod
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
-from maskstore.errors import ForeignFileError, one_line
+from maskstore.errors import ForeignFileError, LimitError, MaskStoreError, needing, one_line
+from maskstore.files import check_claim, check_table, npz, open_regular
 
 _SAFE_FROM = (2, 10)  # earlier weights_only readers could be made to run code (CVE-2025-32434, CVE-2026-24747)
+_LEGACY_PICKLES = 5  # magic number, version, system, the tree, names of storages
+_TENSOR_TYPE = re.compile(r"torch\.(\w+\.)?(\w*Tensor)")
+_MOST_VALUES = 100_000
+LEGACY_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
+"""How `torch.save` began a file before version 1.6: its magic number, pickled."""
 _STORED_DTYPES = {"b1": np.bool_, "u1": np.uint8}
 
 
@@ -61,6 +71,14 @@ class StoredArray:
                     return values.view(_STORED_DTYPES[name]).reshape(shape, order="F" if fortran else "C")
         raise ForeignFileError(f"{what}: expected a numpy array of bytes or bools, found another")
 
+    @property
+    def shape(self) -> tuple[int, ...] | None:
+        """What the state says of the shape."""
+        match self.state:
+            case (_, tuple(shape), *_) if all(type(n) is int for n in shape):
+                return shape
+        return None
+
 
 def _scalar(*_: object) -> None:
     """Stands in for numpy numbers."""
@@ -75,24 +93,94 @@ def _stand_ins() -> list[Any]:
     return [*known, (StoredArray, "numpy.ndarray"), (StoredDtype, "numpy.dtype")]
 
 
-def load_torch(path: Path) -> Any:
+def load_torch(path: Path, limit: int | None = None) -> Any:
     """The content of a torch file, tensors on the CPU; ForeignFileError names what would have to be run to read it."""
-    try:
+    with needing("torch", path):
         import torch
-    except ImportError:
-        raise ForeignFileError(f"{path}: expected torch to be installed for torch files, found none "
-                               '(pip install "maskstore[models]")') from None  # fmt: skip
     version = tuple(int(number) for number in re.findall(r"\d+", torch.__version__)[:2])
     if version < _SAFE_FROM:
         raise ForeignFileError(
             f"{path}: expected torch 2.10 or newer, whose weights_only reader is safe, found {torch.__version__}"
         )
+    _check_pickles(path, limit)
     try:
         with torch.serialization.safe_globals(_stand_ins()), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # what matters about a foreign file is raised
-            return torch.load(path, map_location="cpu", weights_only=True)
+            tree = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # torch raises a dozen types on damaged or hostile files
         raise ForeignFileError(f"{path}: {_reason(error)}") from None
+    check_claim(str(path), _claimed(tree, path), path.stat().st_size, limit)
+    return tree
+
+
+def _check_pickles(path: Path, limit: int | None) -> None:
+    """Refuse, before torch allocates anything, what would take memory that the file does not hold."""
+    with open_regular(path) as file:
+        if zipfile.is_zipfile(file):
+            _check_zip(path, file, limit)
+            return
+        file.seek(0)
+        for _ in range(_LEGACY_PICKLES):
+            _check_pickle(path, file, limit)
+
+
+def _check_zip(path: Path, file: BinaryIO, limit: int | None) -> None:
+    with npz.opened_zip(path, file, limit, "a torch file") as archive:
+        members = archive.infolist()
+        size = path.stat().st_size
+        if any(member.compress_type != zipfile.ZIP_STORED for member in members) or size < sum(
+            member.file_size for member in members
+        ):
+            raise ForeignFileError(f"{path}: expected torch's own zip file, its members stored once and uncompressed, "
+                                   "found another")  # fmt: skip
+        for member in members:
+            if member.filename == "data.pkl" or member.filename.endswith("/data.pkl"):
+                check_table(str(path), member.file_size, limit)
+                try:
+                    content = archive.read(member)
+                except Exception as error:  # damaged members fail in many ways
+                    raise ForeignFileError(f"{path}: expected a torch file, found: {one_line(error)}") from None
+                _check_pickle(path, io.BytesIO(content), limit)
+
+
+def _check_pickle(path: Path, stream: BinaryIO, limit: int | None) -> None:
+    """Read one pickle without running it: every step is known, its length is bounded, and it makes no raw memory."""
+    start = stream.tell()
+    try:
+        for operation, argument, at in pickletools.genops(stream):
+            check_table(str(path), (at or start) - start, limit)
+            if operation.name == "GLOBAL":
+                name = str(argument).replace(" ", ".", 1)
+                if name == "builtins.bytearray" or _TENSOR_TYPE.fullmatch(name):
+                    raise ForeignFileError(f"{path}: expected tensors that hold their values, found {name}, "
+                                           "which could take any amount of memory")  # fmt: skip
+    except MaskStoreError:
+        raise
+    except Exception:  # not a pickle that Python knows: torch says what is wrong with it
+        return
+
+
+def _claimed(tree: Any, path: Path) -> int:
+    """Bytes of all tensors in a tree, those of one storage as often as they are named."""
+    claimed, seen, waiting = 0, 0, [tree]
+    while waiting:
+        value = waiting.pop()
+        if is_tensor(value):
+            # a view may repeat what is stored: it is refused where it is used
+            stored = value.untyped_storage().nbytes() if _has_storage(value) else 0
+            claimed += min(value.numel() * value.element_size(), stored)
+        elif isinstance(value, Mapping):
+            waiting.extend(value.values())
+        seen += 1
+        if seen > _MOST_VALUES:
+            raise LimitError(f"{path}: expected at most {_MOST_VALUES:,} values, found some named again and again")
+    return claimed
+
+
+def _has_storage(value: Any) -> bool:
+    import torch
+
+    return bool(value.layout is torch.strided and value.device.type == "cpu")
 
 
 def _reason(error: Exception) -> str:
@@ -108,10 +196,10 @@ def as_array(value: Any, what: str) -> NDArray[Any]:
     """A tensor or stored array as numpy array; ForeignFileError for other values and for tensors without their data."""
     if isinstance(value, StoredArray):
         return value.array(what)
-    import torch
-
     if not is_tensor(value):
         raise ForeignFileError(f"{what}: expected a tensor, found {type(value).__name__}")
+    import torch
+
     if value.layout is not torch.strided or value.device.type != "cpu" or value.is_quantized:
         raise ForeignFileError(f"{what}: expected a plain dense tensor, found {value.layout} on {value.device}")
     # a few stored bytes can be viewed as a tensor of any size: what is not in the file is not made up here
@@ -128,15 +216,9 @@ def as_array(value: Any, what: str) -> NDArray[Any]:
 
 
 def is_tensor(value: Any) -> bool:
-    """Whether it is a tensor of torch's own."""
-    import torch
-
-    return isinstance(value, torch.Tensor)
-
-
-def is_array(value: Any) -> bool:
-    """Whether `as_array` may take it."""
-    return isinstance(value, StoredArray) or is_tensor(value)
+    """Whether it is a tensor of torch's own. Nobody can have one before torch was imported."""
+    torch = sys.modules.get("torch")
+    return torch is not None and isinstance(value, torch.Tensor)
 
 
 def gain_of(nonlinearity: Any, what: str) -> float:
@@ -147,20 +229,3 @@ def gain_of(nonlinearity: Any, what: str) -> float:
         return torch.nn.init.calculate_gain(nonlinearity)
     except ValueError:
         raise ForeignFileError(f"{what}: expected a nonlinearity known to torch, found {nonlinearity!r:.40}") from None
-
-
-def state_of(tree: Any, path: Path) -> Mapping[str, Any]:
-    """The state dict of a checkpoint: the mapping itself, or the one under a customary key.
-
-    A prefix "module." on every key, which data-parallel training leaves, is taken off.
-    """
-    if isinstance(tree, Mapping):
-        for key in ("state_dict", "model_state_dict", "model"):
-            if isinstance(tree.get(key), Mapping):
-                tree = tree[key]
-                break
-    if not isinstance(tree, Mapping) or not all(isinstance(key, str) for key in tree):
-        raise ForeignFileError(f"{path}: expected a dict by name, found {type(tree).__name__}")
-    if tree and all(key.startswith("module.") for key in tree):
-        return {key.removeprefix("module."): value for key, value in tree.items()}
-    return tree

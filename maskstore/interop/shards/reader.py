@@ -60,7 +60,10 @@ def write_shard(source: MaskSource, location: str | os.PathLike[str], *, overwri
 
 
 class ShardReader(MaskSource):
-    """The masks of a shard: a mapping from task name to `Mask`, as an open `MaskBank` is. Any thread may use it.
+    """The masks of a shard: a mapping from task name to `Mask`, as an open `MaskBank` is.
+
+    Any thread may use it, and so may a process that was forked. A copy, and a reader that is sent to another process,
+    opens the file again.
 
     What is read is checked against checksums, from the footer over the index to every record.
 
@@ -102,6 +105,8 @@ class ShardReader(MaskSource):
         self.location = os.fspath(location)
         self.limit = limit
         self._closed = False
+        place = self.location if is_url(self.location) else os.path.abspath(self.location)
+        self._arguments = (place, tail_bytes, options)
         self._ranges = open_ranges(location, options or {})
         try:
             self._open(max(tail_bytes, FOOTER_BYTES))
@@ -110,13 +115,21 @@ class ShardReader(MaskSource):
             raise
 
     def _open(self, tail_bytes: int) -> None:
-        tail = self._ranges.tail(tail_bytes)
-        footer = shard_format.decode_footer(tail, self.location)
+        wrong: errors.MaskStoreError | None = None
+        for tail in self._ranges.tails(tail_bytes):
+            try:
+                footer = shard_format.decode_footer(tail, self.location)
+                break
+            except (errors.NotABankError, errors.CorruptError) as error:
+                wrong = error  # some stores answer with other bytes than those that were asked for
+        else:
+            raise wrong or errors.NotABankError(f"{self.location}: expected a shard, found an empty file")
         size = len(tail) if len(tail) < tail_bytes else self._ranges.size
         if (size is not None and footer.file_size != size) or footer.file_size < len(tail):
             raise errors.CorruptError(
                 f"{self.location}: expected a file of {footer.file_size} bytes, found another size"
             )
+        self._ranges.size, self._footer = footer.file_size, footer
         tail_start = footer.file_size - len(tail)
         if footer.index_start >= tail_start:
             stored = tail[footer.index_start - tail_start : footer.index_stop - tail_start]
@@ -125,6 +138,12 @@ class ShardReader(MaskSource):
         index = shard_format.decode_index(stored, footer, self.location)
         self.spec, self.meta = index.spec, index.meta
         self._entries = {entry.row.name: entry for entry in index.entries}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies, and readers that are sent to other processes, open the file anew; it has to be the same shard."""
+        if self._closed:
+            raise errors.BankClosedError(f"{self.location}: expected an open shard, found it closed")
+        return _reopened, (*self._arguments, self._footer)
 
     def close(self) -> None:
         """Release the file. Closing twice is fine."""
@@ -199,6 +218,17 @@ class ShardReader(MaskSource):
         return f"ShardReader({self.location!r}, {len(self)} masks x {self.spec.bits} bits)"
 
 
+def _reopened(
+    location: str, tail_bytes: int, options: dict[str, Any] | None, footer: shard_format.Footer
+) -> ShardReader:
+    reader = ShardReader(location, tail_bytes=tail_bytes, options=options)
+    if reader._footer != footer:
+        reader.close()
+        raise errors.CorruptError(f"{location}: expected the shard that was open when the reader was copied, "
+                                  "found another")  # fmt: skip
+    return reader
+
+
 def _write(source: MaskSource, path: Path) -> None:
     rows: list[bytes] = []
     with path.open("wb") as file:
@@ -215,7 +245,8 @@ def _upload(source: MaskSource, url: str, *, overwrite: bool) -> None:
     """Written here first, so that an error in the middle leaves nothing there."""
     import tempfile
 
-    import fsspec
+    with errors.needing("fsspec", url):
+        import fsspec
 
     try:
         files, path = fsspec.core.url_to_fs(url)

@@ -1,5 +1,6 @@
 """JSON files as typed values: what fits is read back, and every other value is refused with its place."""
 
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -87,5 +88,9 @@ def test_a_file_of_another_kind_is_the_callers_error(tmp_path: Path) -> None:
             read_json(path, "a drawing", drawing, LookupError)
     path.unlink()
     path.mkdir()
-    with pytest.raises(LookupError, match=r"expected a drawing, found no such file to read"):
+    with pytest.raises(LookupError, match=r"expected a drawing, found a folder$"):
+        read_json(path, "a drawing", drawing, LookupError)
+    path.rmdir()
+    os.mkfifo(path)
+    with pytest.raises(LookupError, match=r"expected a drawing, found a named pipe$"):
         read_json(path, "a drawing", drawing, LookupError)

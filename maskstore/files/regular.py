@@ -1,0 +1,98 @@
+"""Regular files of bounded size: the one door through which a file of somebody else's is read.
+
+A FIFO keeps its reader waiting for ever, a device such as `/dev/zero` never ends, and a file may be far larger than
+what is looked for. All of them are refused before a byte is read. So is every SQLite database, banks among them: to
+close its file would drop the locks that this process holds on it.
+"""
+
+import os
+import stat
+from pathlib import Path
+from typing import BinaryIO
+
+from maskstore.errors import IrregularFileError
+from maskstore.files.connections import is_database
+
+_KINDS = (
+    (stat.S_ISDIR, "a folder"),
+    (stat.S_ISFIFO, "a named pipe"),
+    (stat.S_ISSOCK, "a socket"),
+    (stat.S_ISCHR, "a device"),
+    (stat.S_ISBLK, "a device"),
+)
+TEXT_LIMIT = 64 << 20
+_WHAT = "a regular file"
+
+
+def open_regular(path: str | os.PathLike[str], *, what: str = _WHAT) -> BinaryIO:
+    """A regular file, open for reading bytes.
+
+    Args:
+        path: The file; symbolic links are followed.
+        what: What it should be, for errors.
+
+    Raises:
+        OSError: As `open` raises it, for a file that is missing or cannot be read.
+        IrregularFileError: There is a folder, a named pipe, a socket, a device, or an SQLite database.
+
+    Examples:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from maskstore.files import open_regular
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     written = Path(folder, "start").write_bytes(b"PK")
+        ...     with open_regular(f"{folder}/start") as file:
+        ...         file.read()
+        b'PK'
+    """
+    _check(os.stat(path), path, what)  # before it is opened: to open a device may already act on it
+    if is_database(Path(path)):
+        raise IrregularFileError(f"{os.fspath(path)}: expected {what}, found a bank or another SQLite file")
+    handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
+    try:
+        _check(os.fstat(handle), path, what)  # another file may have taken the name meanwhile
+        return os.fdopen(handle, "rb")
+    except BaseException:
+        os.close(handle)
+        raise
+
+
+def read_regular(path: str | os.PathLike[str], *, limit: int = TEXT_LIMIT, what: str = _WHAT) -> bytes:
+    """All bytes of a regular file that is not larger than `limit`.
+
+    Args:
+        path: The file; symbolic links are followed.
+        limit: The most bytes that it may have.
+        what: What it should be, for errors.
+
+    Raises:
+        OSError: As `open` raises it, for a file that is missing or cannot be read.
+        IrregularFileError: There is a folder, a named pipe, a socket or a device, or a file of more bytes.
+
+    Examples:
+        >>> import tempfile
+        >>> from pathlib import Path
+        >>> from maskstore.files import read_regular
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     written = Path(folder, "run.json").write_bytes(b"{}")
+        ...     read_regular(f"{folder}/run.json", limit=100)
+        b'{}'
+    """
+    with open_regular(path, what=what) as file:
+        size = os.fstat(file.fileno()).st_size
+        data = file.read(limit + 1) if size <= limit else b""  # a file may grow, and some of the system's show no size
+        if max(size, len(data)) > limit:
+            raise IrregularFileError(
+                f"{os.fspath(path)}: expected {what} of at most {limit:,} bytes, found {max(size, len(data)):,}"
+            )
+        return data
+
+
+def kind_of(mode: int) -> str:
+    """What a file of this mode is, for errors; "" for a regular file."""
+    return next((name for is_kind, name in _KINDS if is_kind(mode)), "" if stat.S_ISREG(mode) else "no regular file")
+
+
+def _check(found: os.stat_result, path: str | os.PathLike[str], what: str) -> None:
+    if kind := kind_of(found.st_mode):
+        raise IrregularFileError(f"{os.fspath(path)}: expected {what}, found {kind}")
