@@ -17,7 +17,7 @@ _KINDS = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
-TEXT_LIMIT = 64 << 20
+TEXT_LIMIT = 32 << 20
 _WHAT = "a regular file"
 
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskstore.errors import ForeignFileError, LimitError, MaskStoreError, one_line
-from maskstore.files import check_table, open_regular, read_regular
+from maskstore.files import TABLE_BYTES, check_table, open_regular, read_regular
 
 _DTYPES = {
     "BOOL": "|b1", "U8": "|u1", "I8": "|i1", "U16": "<u2", "I16": "<i2", "F16": "<f2", "U32": "<u4", "I32": "<i4",
@@ -112,7 +112,7 @@ def load_parts(index: Path, load: Callable[[Path], Any]) -> dict[str, Any]:
     ForeignFileError if a tensor is not where the index says, and for names of files that lead out of the folder.
     """
     try:
-        table = json.loads(read_regular(index, what="an index").decode(), object_pairs_hook=distinct)
+        table = json.loads(read_regular(index, limit=TABLE_BYTES, what="an index").decode(), object_pairs_hook=distinct)
         places = table["weight_map"]
         if not places or not all(isinstance(part, str) for part in places.values()):
             raise ValueError("no map from tensors to files")
