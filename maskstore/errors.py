@@ -116,7 +116,8 @@ class BankBusyError(MaskStoreError, TimeoutError):
 
 
 class BankFullError(MaskStoreError, OSError):
-    """The disk, or the limit set on the file's size, is full; nothing of the last change was kept."""
+    """The disk, or the limit set on the file's size, is full. Nothing of the last change was kept, unless the message
+    says that all changes were."""
 
 
 class BankIOError(MaskStoreError, OSError):

@@ -227,6 +227,7 @@ class MaskBank(MaskSource):
                     found = " ".join(line.removeprefix("*** in database main ***").split())
                     raise CorruptError(f"{self._file.path}: expected an intact bank, found: {found}")
             self._file.check_size(link)
+            self._file.check_log(link)
         self._file.read_head()
         with self._file.snapshot() as link:
             self._rows.check(link)

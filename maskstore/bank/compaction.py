@@ -10,6 +10,7 @@ by a power cut, leaves the bank as it was.
 import os
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -17,6 +18,7 @@ from pathlib import Path
 from maskstore.bank.bank import MaskBank
 from maskstore.bank.coding import decode_mask, digest_of, encode_record, prior_of, sealed
 from maskstore.bank.maintenance import Maintenance
+from maskstore.bank.open_file import named_errors
 from maskstore.bank.record import Base, Record
 from maskstore.bank.relations import relate
 from maskstore.codecs import CodecChoice
@@ -119,13 +121,11 @@ def _size_alone(bank: MaskBank) -> int:
     if bank.path.stat().st_size > _MEASURED_BYTES:
         return 0
     image = Maintenance(bank).image()
-    link = sqlite3.connect(":memory:", isolation_level=None)
-    try:
+    with named_errors(bank.path), closing(sqlite3.connect(":memory:", isolation_level=None)) as link:
         link.deserialize(image[:18] + b"\1\1" + image[20:])  # a file in memory has no log
+        link.execute("PRAGMA temp_store=MEMORY")
         link.execute("VACUUM")
         pages, size = link.execute("SELECT * FROM pragma_page_count, pragma_page_size").fetchone()
-    finally:
-        link.close()
     return int(pages * size)
 
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from maskstore.errors import CorruptError
 
 _KEYS = {"created_by", "meta", "spec", "templates"}
+_CLOSED, _AT_WORK = "maskstore ", "MASKSTORE "  # as long as each other, so that a closed bank has the bytes it had
 
 
 def with_checksum(head: Mapping[str, str]) -> dict[str, str]:
@@ -31,3 +32,22 @@ def change_head(link: sqlite3.Connection, key: str, value: str) -> None:
     head = {name: text for name, text in link.execute("SELECT key,value FROM head") if name != "checksum"}
     changed = with_checksum({**head, key: value})
     link.executemany("UPDATE head SET value=? WHERE key=?", [(changed[name], name) for name in (key, "checksum")])
+
+
+def has_mark(link: sqlite3.Connection) -> bool:
+    """Whether the head says that a writer is at work, or was when it ended: then a log belongs to the bank."""
+    found = link.execute("SELECT value FROM head WHERE key='created_by'").fetchone()
+    return found is not None and str(found[0]).startswith(_AT_WORK)
+
+
+def change_mark(link: sqlite3.Connection, *, at_work: bool) -> bool:
+    """Say in the head that a writer is at work, or no more; whether that was a change.
+
+    The banks of other programs, which `created_by` names otherwise, have no such mark.
+    """
+    old, new = (_CLOSED, _AT_WORK) if at_work else (_AT_WORK, _CLOSED)
+    found = link.execute("SELECT value FROM head WHERE key='created_by'").fetchone()
+    if found is None or not str(found[0]).startswith(old):
+        return False
+    change_head(link, "created_by", new + str(found[0]).removeprefix(old))
+    return True

@@ -1,5 +1,13 @@
 """`Maintenance`: what merging, compacting and accounting do to a bank below its masks."""
 
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from io import BytesIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import BinaryIO
+
 from maskstore.bank import byte_stream
 from maskstore.bank.bank import MaskBank
 from maskstore.bank.coding import check_sum
@@ -7,6 +15,7 @@ from maskstore.bank.record import Record
 from maskstore.files import check_name, parse_object
 
 _CHUNK_BYTES, _SMALL_BYTES = 1 << 16, 1 << 12
+_IN_MEMORY_BYTES = 1 << 26
 
 
 class Maintenance:
@@ -51,6 +60,12 @@ class Maintenance:
                 link.execute("UPDATE masks SET about=?,start=? WHERE id=?", (templates.pack(link, text), start, id))
             byte_stream.drop_before(link, byte_stream.MAX_PLACE if first is None else first)
 
+    @contextmanager
+    def one_moment(self) -> Iterator[None]:
+        """What is read in the block is the bank as it was at one moment, whoever writes to it meanwhile."""
+        with self._file.snapshot():
+            yield
+
     def vacuum(self) -> None:
         """Give free pages back to the file system; BankBusyError inside a transaction."""
         self._file.vacuum()
@@ -84,3 +99,16 @@ class Maintenance:
         """The file as it would be after a checkpoint, in memory."""
         with self._file.reading() as link:
             return link.serialize()
+
+    @contextmanager
+    def image_file(self) -> Iterator[BinaryIO]:
+        """The file as it would be after a checkpoint: in memory if it is small, else as a temporary file."""
+        if self._file.path.stat().st_size <= _IN_MEMORY_BYTES:
+            yield BytesIO(self.image())
+            return
+        with TemporaryDirectory(prefix="maskstore-") as folder:
+            copy = Path(folder) / "image"
+            with self._file.reading() as link, closing(sqlite3.connect(copy)) as target:
+                link.backup(target)
+            with copy.open("rb") as file:
+                yield file

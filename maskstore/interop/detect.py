@@ -104,7 +104,8 @@ def container_of(path: Path, options: ReadOptions) -> str:
             if start.startswith(b"PK\x03\x04"):
                 return _kind_of_zip(path, file, options)
     except IrregularFileError as error:
-        raise ForeignFileError(str(error)) from None
+        hint = " (`merge` takes those)" if path.is_file() else ""
+        raise ForeignFileError(f"{error}{hint}") from None
     if start.startswith((b"SQLite format 3\0", MAGIC)):
         raise ForeignFileError(f"{path}: expected a foreign file, found a bank or shard (`merge` takes those)")
     if start.startswith(b"\x93NUMPY"):

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from maskstore.bank import MaskBank, MaskSource
+from maskstore.files import first_bytes
 from maskstore.interop.shards import MAGIC, ShardReader, is_url
 
 
@@ -40,8 +41,6 @@ def open_source(location: str | os.PathLike[str]) -> MaskSource:
     if is_url(text):
         return ShardReader(text)
     path = Path(text)
-    if path.is_file():
-        with path.open("rb") as file:
-            if file.read(len(MAGIC)) == MAGIC:
-                return ShardReader(path)
+    if path.is_file() and first_bytes(path, len(MAGIC)) == MAGIC:
+        return ShardReader(path)
     return MaskBank.open(path)

@@ -12,8 +12,10 @@ from maskstore.errors import (
     BankIOError,
     BankNotFoundError,
     CorruptError,
+    IrregularFileError,
     MaskStoreError,
     MissingPackageError,
+    NotABankError,
     one_line,
 )
 from maskstore.files import missing_package, named_os_errors, open_regular
@@ -55,7 +57,11 @@ class LocalRanges(Ranges):
         self._path = path
         self._lock = threading.Lock()
         with named_os_errors(path):
-            self._file = open_regular(path, what="a shard")
+            try:
+                self._file = open_regular(path, what="a shard")
+            except IrregularFileError as error:
+                hint = " (`MaskBank.open` opens banks)" if path.is_file() else ""
+                raise NotABankError(f"{error}{hint}") from None
             self.size = os.fstat(self._file.fileno()).st_size
 
     def tails(self, count: int) -> Iterator[bytes]:
