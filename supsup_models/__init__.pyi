@@ -29,6 +29,7 @@ from .networks.convert import ConvertedModel as ConvertedModel
 from .networks.convert import convert as convert
 from .networks.convert import export_onnx as export_onnx
 from .networks.convert import mask_spec as mask_spec
+from .runs import Run as Run
 from .runs import RunConfig as RunConfig
 from .runs import evaluate_run as evaluate_run
 from .runs import infer_images as infer_images
@@ -42,5 +43,6 @@ from .training import NumberedTask as NumberedTask
 from .training import Recipe as Recipe
 from .training import RMSProp as RMSProp
 from .training import TrainedTask as TrainedTask
+from .training import TrainingCurve as TrainingCurve
 from .training import train_many as train_many
 from .training import train_task as train_task

@@ -1,4 +1,4 @@
-"""Every byte of a bank, put down to what it is for, beside the entropy bound.
+"""Every byte of a bank, put down to what it is for, beside the static entropy.
 
 payload   what the coders wrote for the bits
 side      everything else that is needed to decode, or that belongs to a task: probability tables, offset tables, codec

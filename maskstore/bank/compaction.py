@@ -48,6 +48,7 @@ def compact(
     *,
     level: str = "max",
     timeout: float = 60.0,
+    limit: int | None = None,
     on_mask: Callable[[int, int], None] | None = None,
 ) -> Compaction:
     """Code every mask of a bank anew in fewer bytes, all or none, and give free pages back.
@@ -60,6 +61,7 @@ def compact(
         level: "max" tries every codec, and also codes masks against others of the bank where that saves bytes, as long
             as all masks packed take at most 512 MiB. "fast" is what `MaskBank.put` does by default.
         timeout: Seconds to wait for another writer.
+        limit: The most bytes that each scan of the masks may decode, as in `MaskBank.open`.
         on_mask: Called as `on_mask(done, of)` as masks are coded and then checked; `of` is twice their number.
 
     Returns:
@@ -84,12 +86,13 @@ def compact(
     """
     codec, tell = CodecChoice(level), on_mask or (lambda done, of: None)
     bank_path = Path(path)
-    with MaskBank.open(bank_path, "a", timeout=timeout) as bank:
+    with MaskBank.open(bank_path, "a", timeout=timeout, limit=limit) as bank:
         bytes_before = bank_path.stat().st_size
         total = recoded = 0
         try:
             with bank.transaction():
                 keeper = Maintenance(bank)
+                keeper.trust()
                 total, size_before = len(bank), _size_alone(bank)
                 relations = _relations(bank) if level == "max" else {}
 
@@ -180,7 +183,7 @@ def _check(path: Path, bank: MaskBank, on_mask: Callable[[int], None]) -> None:
     def content(row: Record) -> tuple[int, str, str, bytes, Mask]:
         return row.id, row.name, row.meta, row.extras, decode_mask(row, bank.spec)
 
-    with MaskBank.open(path) as before:
+    with MaskBank.open(path, limit=bank.limit) as before:
         pairs = zip_longest(before.map_records(content), bank.map_records(content))
         for done, (old, new) in enumerate(pairs, 1):
             if old is None or new is None or old[1] != new[1]:

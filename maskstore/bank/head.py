@@ -19,18 +19,24 @@ def with_checksum(head: Mapping[str, str]) -> dict[str, str]:
 
 def read_head(link: sqlite3.Connection, path: Path) -> dict[str, str]:
     """The texts of a bank's head, their checksum checked and left out."""
+    try:
+        return _checked(link)
+    except CorruptError as error:
+        raise CorruptError(f"{path}: {error}") from None
+
+
+def _checked(link: sqlite3.Connection) -> dict[str, str]:
     rows = link.execute("SELECT key,value FROM head").fetchall()
     head = {key: value for key, value in rows if key != "checksum"}
     whole = len(rows) == len(head) + 1 and head.keys() == _KEYS and all(isinstance(text, str) for text in head.values())
     if not whole or with_checksum(head) != dict(rows):
-        raise CorruptError(f"{path}: expected the bank's head as it was written, found other bytes")
+        raise CorruptError("expected the bank's head as it was written, found other bytes")
     return head
 
 
 def change_head(link: sqlite3.Connection, key: str, value: str) -> None:
-    """Put another text in the place of one, and the checksum of all."""
-    head = {name: text for name, text in link.execute("SELECT key,value FROM head") if name != "checksum"}
-    changed = with_checksum({**head, key: value})
+    """Put another text in the place of one, and the checksum of all; CorruptError for a damaged head."""
+    changed = with_checksum({**_checked(link), key: value})
     link.executemany("UPDATE head SET value=? WHERE key=?", [(changed[name], name) for name in (key, "checksum")])
 
 

@@ -14,9 +14,8 @@ from maskstore.files.connections import (
 )
 from maskstore.files.json_files import read_json, typed, write_json
 from maskstore.files.names import check_known, nearest
-from maskstore.files.npz import read_npz, write_npz
+from maskstore.files.npz import read_npy_file, read_npz, write_npz
 from maskstore.files.os_errors import lock_fault, named_os_error, named_os_errors
-from maskstore.files.packages import missing_package
 from maskstore.files.regular import open_regular, read_regular
 from maskstore.files.values import Cursor, check_name, encode_meta, is_name, parse_json, parse_object, write_leb128
 
@@ -36,7 +35,6 @@ __all__ = [
     "is_database",
     "is_name",
     "lock_fault",
-    "missing_package",
     "named_os_error",
     "named_os_errors",
     "nearest",
@@ -46,6 +44,7 @@ __all__ = [
     "parse_json",
     "parse_object",
     "read_json",
+    "read_npy_file",
     "read_npz",
     "read_regular",
     "replacing",

@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import MISSING, fields, is_dataclass
+from math import isfinite
 from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -14,6 +15,7 @@ from maskstore.files.regular import read_regular
 
 T = TypeVar("T")
 _LARGEST = 3e38  # float32 holds it
+_DEEPEST = 100  # objects and lists inside one another; what walks through them calls itself once or more for each
 
 
 def write_json(path: Path, content: Mapping[str, Any], indent: int | None = 2) -> None:
@@ -29,7 +31,8 @@ def read_json(path: Path, what: str, make: Callable[[Any], T], error: Callable[[
     Args:
         path: The file.
         what: What it should be, for errors.
-        make: Raises KeyError, TypeError, ValueError or AttributeError for other content.
+        make: Raises KeyError, TypeError, ValueError or AttributeError for other content. It gets no number that is not
+            finite, and nothing nested more than 100 deep.
         error: Makes the error to raise from its text.
 
     Raises:
@@ -37,7 +40,9 @@ def read_json(path: Path, what: str, make: Callable[[Any], T], error: Callable[[
         Exception: From `error`, for a file that cannot be read or is something else.
     """
     try:
-        return make(json.loads(read_regular(path, what=what).decode()))
+        content = json.loads(read_regular(path, what=what).decode(), parse_constant=_refuse, parse_float=_finite)
+        _check_depth(content)
+        return make(content)
     except (FileNotFoundError, NotADirectoryError):
         raise
     except IrregularFileError as failure:
@@ -45,7 +50,48 @@ def read_json(path: Path, what: str, make: Callable[[Any], T], error: Callable[[
     except OSError as failure:
         raise error(f"{path}: expected {what}, found no such file to read: {failure.strerror}") from failure
     except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as failure:
-        raise error(f"{path}: expected {what}, found something else ({failure})") from failure
+        raise error(f"{path}: expected {what}, found something else ({_reason(failure)})") from failure
+
+
+def _reason(failure: Exception) -> str:
+    """What is wrong with a file's content, on one line and in our words."""
+    match failure:
+        case json.JSONDecodeError():
+            return f"no JSON from line {failure.lineno}, column {failure.colno} on"
+        case UnicodeDecodeError():
+            return f"no UTF-8 from byte {failure.start} on"
+        case KeyError():
+            return f"no {failure.args[0]!r:.60} in it"
+        case RecursionError():
+            return _TOO_DEEP
+        case _:
+            return " ".join(str(failure).split())[:300]
+
+
+_TOO_DEEP = f"objects and lists nested more than {_DEEPEST} deep"
+
+
+def _check_depth(content: Any) -> None:
+    """ValueError for objects and lists nested too deeply."""
+    level = [content]
+    for _ in range(_DEEPEST):
+        level = [
+            inner
+            for each in level
+            if isinstance(each, dict | list)
+            for inner in (each.values() if isinstance(each, dict) else each)
+        ]
+    if level:
+        raise ValueError(_TOO_DEEP)
+
+
+def _refuse(constant: str) -> float:
+    raise ValueError(f"expected a finite number, found {constant}")
+
+
+def _finite(literal: str) -> float:
+    value = float(literal)
+    return value if isfinite(value) else _refuse(f"{literal:.40}")
 
 
 def typed(kind: Any, value: Any, name: str) -> Any:

@@ -19,7 +19,7 @@ from maskstore import errors
 from maskstore.bank import MaskSource
 from maskstore.codecs import codec_from_config
 from maskstore.errors import ForeignFileError, MaskStoreError
-from maskstore.files import missing_package, npz, parse_json, replacing
+from maskstore.files import npz, parse_json, replacing
 from maskstore.interop.model import Arrays, ForeignMasks, ForeignTask, ReadOptions
 from maskstore.masks import Mask, MaskSpec, bits
 from maskstore.priors import prior_from_config
@@ -40,6 +40,7 @@ def write_safetensors(source: MaskSource, path: str | os.PathLike[str], *, overw
     Raises:
         BankExistsError: There is a file, and `overwrite` is not set.
         BankFullError: The disk is full.
+        MissingPackageError: safetensors is not installed.
 
     Examples:
         >>> import numpy as np, tempfile
@@ -53,11 +54,9 @@ def write_safetensors(source: MaskSource, path: str | os.PathLike[str], *, overw
         ...     [task.name for task in read_masks(f"{folder}/tasks.safetensors").tasks]
         ['task-0']
     """
-    try:
+    with errors.needing("safetensors", path):
         from safetensors import SafetensorError
         from safetensors.numpy import save_file
-    except ImportError:
-        raise missing_package(os.fspath(path), "safetensors", "interop") from None
     arrays, header = to_arrays(source)
     with replacing(Path(path), overwrite=overwrite) as scratch:
         try:

@@ -11,16 +11,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskstore.codecs import EncodedLayer, codec_from_config, codec_to_json, encode_mask, get_codec
-from maskstore.errors import CorruptError, LimitError, MaskStoreError, MaskValueError
-from maskstore.files import check_claim, missing_package, parse_json
+from maskstore.errors import CorruptError, LimitError, MaskStoreError, MaskValueError, needing
+from maskstore.files import check_claim, parse_json
 from maskstore.masks import MAX_LAYER_BITS, Mask, MaskSpec, bits
 from maskstore.priors import Uniform
 
-try:
+with needing("numcodecs", "maskstore.interop.numcodecs"):
     from numcodecs.abc import Codec
     from numcodecs.compat import ensure_ndarray, ndarray_copy
-except ImportError:
-    raise missing_package("maskstore.interop.numcodecs", "numcodecs", "interop") from None
 
 _VERSION = 1
 _HEAD = struct.Struct("<BBIQI")  # version, bytes of codec JSON, bytes of side information, bits, CRC-32

@@ -1,11 +1,9 @@
 """Packed masks in torch: their products on the CPU and on a GPU (`docs/gpu.md`), and devices by name."""
 
-try:
-    import torch as _torch  # noqa: F401
-except ImportError:
-    from maskstore.files import missing_package
+from maskstore.errors import needing
 
-    raise missing_package("maskstore.torch", "torch", "models") from None
+with needing("torch", "maskstore.torch"):
+    import torch as _torch  # noqa: F401
 
 from maskstore.torch.devices import as_device, pick_device
 from maskstore.torch.packed import Backend, PackedMasks, packed_bytes, unpacked, unpacked_tiles

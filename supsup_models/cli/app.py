@@ -5,6 +5,9 @@ torch, numba and scikit-learn are imported inside the commands only, so that `--
 
 import os
 import sys
+import warnings
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated
 
@@ -19,15 +22,41 @@ from supsup_models.errors import ArgumentError, SupSupError
 WORDS = {
     "method": "--infer",
     "outputs": "--outputs",
+    "extras": "masks.bank",
+    "bank.extras(name)": "masks.bank",
+    "data": "--data",
     "train_run": "supsup train",
     "recover_run": "supsup recover",
 }
 """What errors call by its Python name, as the command line has it; an argument `name` is `--name` if it is not here."""
 
+
+@contextmanager
+def told_warnings() -> Iterator[None]:
+    """Inside the block, each warning is a line for the person, in the command line's words, and is given once."""
+    given = set[str]()
+
+    def tell(message: Warning | str) -> None:
+        line = f"supsup: warning: {console.reworded(str(message), WORDS)}"
+        if line not in given:
+            given.add(line)
+            console.note(line)
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("always", UserWarning)
+        warnings.showwarning = lambda message, *_: tell(message)
+        yield
+
+
 app = typer.Typer(
     help="Supermasks in Superposition, and masks recovered by memory. Errors are one line; --debug shows tracebacks.",
+    epilog=example(
+        "supsup demo",
+        "supsup train --stream permuted-digits --tasks 5 --out run",
+        "supsup eval run --scenario GNu",
+        "supsup infer run images.npy",
+    ),
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
@@ -42,7 +71,15 @@ def main() -> None:
 
 def run_command(arguments: list[str]) -> int:
     """Run `supsup` with these arguments; returns its exit code."""
-    return console.run("supsup", app, (SupSupError, MaskStoreError), arguments, usage=(ArgumentError,), words=WORDS)
+    failures = SupSupError, MaskStoreError
+    return console.run(
+        "supsup", app, failures, arguments, usage=(ArgumentError,), words=WORDS, resuming=("train", "reproduce")
+    )
+
+
+@app.callback()
+def _program(version: Annotated[bool, console.version_option("supsup")] = False) -> None:
+    pass
 
 
 app.command("train", epilog=train.EXAMPLES)(train.train)
@@ -58,8 +95,10 @@ app.command("train", epilog=train.EXAMPLES)(train.train)
 @announcing
 def evaluate(
     run: RunFolder,
-    scenario: Annotated[str, typer.Option(help="GG, GNs or GNu; NNs for a run trained so.")] = "GNu",
-    method: Method = "one-shot",
+    scenario: Annotated[
+        str | None, typer.Option(help="GG, GNs, GNu or NNs; if not said, GNu, or NNs for a run trained so.")
+    ] = None,
+    method: Method = None,
     objective: Objective = None,
     images: Annotated[int, typer.Option(help="Images of one task that share an inference.", min=1, max=1_000_000)] = 1,
     limit: Annotated[int | None, typer.Option(help="Judge only so many inferences, evenly over tasks.", min=1)] = None,
@@ -73,15 +112,18 @@ def evaluate(
     from supsup_models.runs import evaluate_run
 
     inference = Inference(method, objective, images)
-    found = evaluate_run(run, scenario, inference, limit=limit, data=data, download=download, device=device)
+    with told_warnings():
+        found = evaluate_run(run, scenario, inference, limit=limit, data=data, download=download, device=device)
     if as_json:
         console.print_json(found.to_json())
         return
     for task in found.per_task:
-        print(f"{task.task}: accuracy {task.accuracy:.4f}, task found {task.task_accuracy:.4f}")
+        console.say(f"{task.task}: accuracy {task.accuracy:.4f}, task found {task.task_accuracy:.4f}")
     sample = "" if found.interval is None else f" (95 % interval {found.interval[0]:.4f} to {found.interval[1]:.4f})"
-    print(f"{scenario}, {found.tasks} tasks: accuracy {found.accuracy:.4f}{sample}")
-    print(f"task found {found.task_accuracy:.4f}, {1e3 * found.seconds_per_inference:.3f} ms an inference")
+    console.say(f"{found.scenario}, {found.tasks} tasks: accuracy {found.accuracy:.4f}{sample}")
+    if found.given_accuracy is not None and found.scenario != "GG":
+        console.say(f"the same images with the task given: accuracy {found.given_accuracy:.4f}")
+    console.say(f"task found {found.task_accuracy:.4f}, {1e3 * found.seconds_per_inference:.3f} ms an inference")
 
 
 @app.command(epilog=example("supsup infer run images.npy --json", "supsup infer run images.npy --one-task"))
@@ -94,9 +136,13 @@ def infer(
             metavar="IMAGES.npy", help="(n, inputs), (n, h, w) or (n, c, h, w), uint8 or float.", show_default=False
         ),
     ],
-    method: Method = "one-shot",
+    method: Method = None,
     objective: Objective = None,
     one_task: Annotated[bool, typer.Option("--one-task", help="All images are of one task.")] = False,
+    pixels: Annotated[
+        str | None,
+        typer.Option(help="normalised, unit (floats in [0, 1]) or raw (0 to 255); by default told from the values."),
+    ] = None,
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
@@ -105,7 +151,10 @@ def infer(
 
     from supsup_models.runs import infer_images
 
-    found = infer_images(run, images, method=method, objective=objective, one_task=one_task, device=device)
+    with told_warnings():
+        found = infer_images(
+            run, images, method=method, objective=objective, one_task=one_task, pixels=pixels, device=device
+        )
     console.note(f"normalisation: {found.normalisation}")
     for note in found.notes:
         console.note(console.reworded(note, WORDS))
@@ -116,7 +165,7 @@ def infer(
     for number, each in enumerate(found.answers):
         sureness = "" if each.task_confidence is None else f", task confidence {each.task_confidence:.3f}"
         task = f"none of these tasks (nearest {each.task})" if each.none_of_these else each.task
-        print(f"image {number}: {task}, label {each.label}, confidence {each.confidence:.3f}{sureness}")
+        console.say(f"image {number}: {task}, label {each.label}, confidence {each.confidence:.3f}{sureness}")
 
 
 app.command("recover", epilog=recover.EXAMPLES)(recover.recover)
@@ -141,10 +190,11 @@ def report(
     limit: Annotated[
         int | None, typer.Option(help="Inferences judged, evenly over tasks (1000 if not said); 0: no images.", min=0)
     ] = None,
-    method: Method = "one-shot",
+    method: Method = None,
     objective: Objective = None,
     images: Annotated[int, typer.Option(help="Images of one task that share an inference.", min=1, max=1_000_000)] = 1,
     data: Data = None,
+    download: Download = False,
     device: Device = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is no report.")] = False,
     as_json: AsJson = False,
@@ -157,23 +207,25 @@ def report(
         from supsup_models.inference import Inference  # torch
 
         inference = Inference(method, objective, images)
-    made = make_report(
-        run,
-        run / "report.html" if out is None else out,
-        inference=inference,
-        limit=limit,
-        recovery=recovery,
-        compare=compare or (),
-        data=data,
-        device=device,
-        overwrite=overwrite,
-    )
+    with told_warnings():
+        made = make_report(
+            run,
+            run / "report.html" if out is None else out,
+            inference=inference,
+            limit=limit,
+            recovery=recovery,
+            compare=compare or (),
+            data=data,
+            download=download,
+            device=device,
+            overwrite=overwrite,
+        )
     if made.no_images:
-        console.note(f"no figures of inference: {made.no_images}")
+        console.note(f"no figures of inference: {console.reworded(made.no_images, WORDS)}")
     if as_json:
         console.print_json(made.to_json())
     else:
-        print(f"{made.path}: {', '.join(made.page.drawn) or 'no figure yet'}")
+        console.say(f"{made.path}: {', '.join(made.page.drawn) or 'no figure yet'}")
 
 
 @app.command(epilog=example("supsup demo --out demo"))
@@ -212,17 +264,18 @@ def reproduce(
 ) -> None:
     """Run a published experiment end to end: our figures beside the published ones. Goes on where it stopped."""
     from supsup_models.cli import reproduce as command
-    from supsup_models.experiments import Context
 
     if list_all:
         known = command.listing()
         if as_json:
             console.print_json({"experiments": known})
         else:
-            print("\n".join(f"{each['name']}: {each['title']}" for each in known))
+            console.say("\n".join(f"{each['name']}: {each['title']}" for each in known))
         return
-    context = Context(out, quick, data, download, device)
-    result, path = command.reproduce(experiment or "nothing", context)
+    name = command.check_experiment(experiment)
+    from supsup_models.experiments import Context  # torch
+
+    result, path = command.reproduce(name, Context(out, quick, data, download, device))
     if as_json:
         console.print_json(result)
     else:

@@ -10,7 +10,13 @@ from maskstore.cli import console
 RunFolder = Annotated[Path, typer.Argument(metavar="RUN", help="A folder made by `supsup train`.", show_default=False)]
 AsJson = console.AsJson
 Device = Annotated[str, typer.Option(help="auto, cpu or cuda.")]
-Method = Annotated[str, typer.Option("--infer", help="one-shot, short-list, binary, exhaustive or gradient.")]
+Method = Annotated[
+    str | None,
+    typer.Option(
+        "--infer",
+        help="one-shot, short-list, binary, exhaustive or gradient; by default what works in the run's network.",
+    ),
+]
 Objective = Annotated[
     str | None, typer.Option(help="H (entropy) or G (superfluous outputs); by default what the masks were trained for.")
 ]

@@ -7,7 +7,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from supsup_models.data.tasks import Split
+from supsup_models.data.tasks import Held, Split
 from supsup_models.errors import TaskDataError
 
 _MAX_CLASSES = 1 << 16  # a label far out is a mistake, and must not size an output layer
@@ -26,11 +26,37 @@ def make_split(images: ArrayLike, labels: ArrayLike, where: str, *, mean: float,
     tensor = torch.from_numpy(pixels)
     return Split(
         labels=torch.from_numpy(values),
-        pixels=lambda: tensor,
+        pixels=Held(tensor),
         inputs=pixels.shape[1],
         scale=1.0 / divisor,
         shift=-mean / std,
     )
+
+
+class SamePixels:
+    """Sees that all images of a stream have pixels of one form: bytes, which are divided by 255, beside floats in
+    [0, 1], or other numbers, which are taken as they are; but not the two together."""
+
+    def __init__(self) -> None:
+        self._small = self._large = ""
+
+    def check(self, split: Split, given: ArrayLike, where: str) -> None:
+        """TaskDataError if some images so far were bytes or floats in [0, 1], and others raw pixels that are neither.
+
+        Raw are whole numbers from 0 to more than 1 that are no bytes: images that somebody forgot to scale.
+        """
+        kind = str(getattr(given, "dtype", type(given).__name__)).removeprefix("torch.")
+        pixels = split.pixels()
+        if pixels.dtype == torch.uint8:
+            self._small = self._small or f"{kind} in {where}"
+        else:
+            low, high = (float(end) for end in pixels.aminmax())
+            if low >= 0 and high <= 1:
+                self._small = self._small or f"{kind} from {low:g} to {high:g} in {where}"
+            elif low >= 0 and bool((pixels == pixels.round()).all()):
+                self._large = self._large or f"{kind} from {low:g} to {high:g} in {where}"
+        if self._small and self._large:
+            raise TaskDataError(f"images: expected pixels of one range, found {self._small} and {self._large}")
 
 
 def collected(dataset: Any, where: str) -> tuple[NDArray[np.generic], NDArray[np.generic]]:
@@ -47,8 +73,8 @@ def collected(dataset: Any, where: str) -> tuple[NDArray[np.generic], NDArray[np
         pair = dataset[index]
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise TaskDataError(f"{where}: expected (image, label) pairs, found {type(pair).__name__} at {index}")
-        images.append(_as_array(pair[0], f"{where}, image {index}"))
-        labels.append(_as_array(pair[1], f"{where}, label {index}"))
+        images.append(as_array(pair[0], f"{where}, image {index}"))
+        labels.append(as_array(pair[1], f"{where}, label {index}"))
     for what, arrays in (("images", images), ("labels", labels)):
         shapes = sorted({array.shape for array in arrays})
         if len(shapes) > 1:
@@ -59,7 +85,7 @@ def collected(dataset: Any, where: str) -> tuple[NDArray[np.generic], NDArray[np
 
 
 def _check_images(images: ArrayLike, where: str) -> NDArray[np.generic]:
-    array = _as_array(images, f"{where} images")
+    array = as_array(images, f"{where} images")
     if array.ndim < 2:
         raise TaskDataError(f"{where} images: expected shape (n, inputs) or (n, height, width), found {array.shape}")
     if array.size == 0:
@@ -80,7 +106,7 @@ def _check_images(images: ArrayLike, where: str) -> NDArray[np.generic]:
 
 
 def _check_labels(labels: ArrayLike, where: str) -> NDArray[np.int64]:
-    array = _as_array(labels, f"{where} labels")
+    array = as_array(labels, f"{where} labels")
     if array.ndim != 1:
         raise TaskDataError(f"{where} labels: expected shape (n,), found {array.shape}")
     if array.dtype.kind not in "iu":
@@ -91,7 +117,8 @@ def _check_labels(labels: ArrayLike, where: str) -> NDArray[np.int64]:
     return array.astype(np.int64, copy=True)
 
 
-def _as_array(values: ArrayLike, where: str) -> NDArray[np.generic]:
+def as_array(values: ArrayLike, where: str) -> NDArray[np.generic]:
+    """Values, a tensor of any device and layout among them, as an array; TaskDataError for what is none."""
     if isinstance(values, Tensor):
         tensor = values.detach().cpu().to_dense()
         values = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()  # numpy has no bfloat16

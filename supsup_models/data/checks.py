@@ -1,5 +1,6 @@
 """Images and labels that a caller gives, checked before anything is computed from them."""
 
+import warnings
 from math import isfinite
 from typing import Any, Protocol
 
@@ -7,7 +8,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from supsup_models.errors import ImageValueError, LabelValueError, ShapeError
+from supsup_models.errors import ImageValueError, ImageValueWarning, LabelValueError, ShapeError
+
+_LEAST_RAW_MEAN = 4.0  # normalised pixels have a mean near 0, and white images one below 3; raw ones more
+_MOST_RAW_MEAN = 65535.0
 
 
 class TakesImages(Protocol):
@@ -44,16 +48,31 @@ def image_tensor(images: Any) -> Tensor:
 def checked_images(images: Any, model: TakesImages) -> Tensor:
     """Images as a tensor `(b, inputs)` of the network's dtype on its device.
 
-    Raises ShapeError for another shape, none at all or what are no real numbers, ImageValueError for NaN or infinity.
+    Raises ShapeError for another shape, none at all or what are no real numbers, ImageValueError for NaN or infinity
+    and for uint8: those are pixels that nobody has normalised, and a network does not know how its images were.
     """
     tensor = image_tensor(images)
+    if tensor.dtype == torch.uint8:
+        raise ImageValueError(
+            "images: expected floats, normalised as in training, found uint8 pixels; "
+            "(pixels / 255 - mean) / std with the mean and std of the training images makes them"
+        )
     if tensor.ndim != 2 or tensor.shape[1] != model.inputs or not len(tensor):
         raise ShapeError(f"images: expected shape (b, {model.inputs}) with b >= 1, found {tuple(tensor.shape)}")
     tensor = tensor.to(model.weights).resolve_neg()  # half of a conjugate may be a view that numpy does not take
     # one cheap pass says whether a slower look is needed: a sum is finite unless a term is not (or it overflows)
-    if not isfinite(_sum(tensor)) and not torch.isfinite(tensor).all():
+    total = _sum(tensor)
+    if not isfinite(total) and not torch.isfinite(tensor).all():
         bad = int((~torch.isfinite(tensor).all(dim=1)).nonzero()[0])
         raise ImageValueError(f"images: expected finite values, found NaN or infinity in image {bad}")
+    mean = total / tensor.numel()
+    if _LEAST_RAW_MEAN < mean < _MOST_RAW_MEAN:
+        warnings.warn(
+            f"images: expected values normalised as in training, of a mean near 0, found a mean of {mean:.4g}; "
+            "raw pixels give wrong answers to a network that was trained on normalised ones",
+            ImageValueWarning,
+            stacklevel=3,
+        )
     return tensor
 
 

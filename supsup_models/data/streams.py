@@ -11,11 +11,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from supsup_models.data import stream_kinds
-from supsup_models.data.arrays import collected, make_split
+from supsup_models.data.arrays import SamePixels, collected, make_split
 from supsup_models.data.names import classes_per_split, parse_stream_name, stream_length
 from supsup_models.data.sets import ClassFolders, DataSet, find_imagenet, load_data_set
 from supsup_models.data.tasks import Task, plain
 from supsup_models.errors import StreamLengthError, TaskDataError
+
+_INDEX_DIGITS = 18  # a task's index has fewer
 
 
 @final
@@ -83,11 +85,13 @@ class TaskStream(Sequence[Task]):
         """
         if np.ndim(mean) or np.ndim(std) or not (std > 0 and np.isfinite([mean, std]).all()):
             raise TaskDataError(f"expected a finite mean and a positive std, a number each, found {mean} and {std}")
-        tasks, shapes = [], set()
+        tasks, shapes, pixels = [], set(), SamePixels()
         for index, four in enumerate(arrays):
             _check_count(four, 4, "four arrays", index)
             train = make_split(four[0], four[1], f"task {index}, train", mean=mean, std=std)
             test = make_split(four[2], four[3], f"task {index}, test", mean=mean, std=std)
+            for split, given, part in ((train, four[0], "train"), (test, four[2], "test")):
+                pixels.check(split, given, f"task {index}, {part} images")
             found = 1 + int(max(train.labels.max(), test.labels.max()))
             if classes is not None and found > classes:
                 raise TaskDataError(f"task {index} labels: expected labels in range({classes}), found {found - 1}")
@@ -144,6 +148,19 @@ class TaskStream(Sequence[Task]):
         """The task of that index (negative ones count from the end), or a tuple of tasks; `IndexError` beyond them."""
         chosen = range(self._tasks)[index]
         return tuple(map(self._make_task, chosen)) if isinstance(chosen, range) else self._make_task(chosen)
+
+    def __repr__(self) -> str:
+        return f"TaskStream({self.description()})"
+
+    def named(self, names: Iterable[str]) -> list[Task]:
+        """The tasks of these names, in the stream's order; other names are left out.
+
+        Takes as long as there are names, however many tasks the stream has.
+        """
+        wanted = set(names)
+        digits = (name.removeprefix("task-") for name in wanted)
+        indices = sorted({int(each) for each in digits if each.isdecimal() and len(each) <= _INDEX_DIGITS})
+        return [self[index] for index in indices if index < len(self) and f"task-{index}" in wanted]
 
     def description(self) -> str:
         """One line for people."""

@@ -9,7 +9,10 @@ from supsup_models.inference import Evaluation, Inference
 from supsup_models.runs import RunConfig, evaluate_run
 
 _QUICK_LIMIT = 400
-_COLUMNS = ("scenario", "tasks", "accuracy", "interval", "task_accuracy", "seconds_per_inference", "inferences")
+_COLUMNS = (
+    *("scenario", "tasks", "accuracy", "interval", "given_accuracy", "task_accuracy"),
+    *("seconds_per_inference", "inferences"),
+)
 
 
 @dataclass(frozen=True)

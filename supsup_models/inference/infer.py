@@ -15,10 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskstore import MaskMatrix
+from supsup_models._arguments import expect
 from supsup_models._names import choose
 from supsup_models.data import checked_images
-from supsup_models.errors import BatchStatisticsError, InferenceError, ShapeError
+from supsup_models.errors import InferenceError
 from supsup_models.inference.calibration import Calibration, image_entropies
+from supsup_models.inference.choice import check_method, default_method
+from supsup_models.inference.given import check_masks
 from supsup_models.inference.labelling import NO_EXTRAS
 from supsup_models.inference.methods import binary, exhaustive, gradient, one_shot
 from supsup_models.inference.objectives import Objective, make_objective
@@ -134,6 +137,7 @@ class TaskInference:
 
     Raises:
         ShapeError: The masks are of other layers than the network's.
+        ArgumentTypeError: An argument is of a type that cannot be meant.
 
     Examples:
         >>> from maskstore import MaskMatrix
@@ -158,12 +162,22 @@ class TaskInference:
         calibration: Calibration | None = None,
         extras: TaskExtras = NO_EXTRAS,
     ) -> None:
-        if matrix.spec != model.spec:
-            raise ShapeError(f"masks: expected the layers of {model.spec!r}, found {matrix.spec!r}")
+        check_masks(model, matrix, extras)
+        if calibration is not None:
+            expect("calibration", calibration, Calibration, "a Calibration", str="Calibration.read(path) reads one")
         self._mixed = Superposition(model, matrix, extras)
         self._calibration = calibration
 
-    def infer(self, images: Any, *, method: str = "one-shot", objective: str | None = None) -> Guess:
+    def __reduce__(self) -> tuple[Any, ...]:
+        mixed = self._mixed
+        return _again, (mixed.model, mixed.matrix, self._calibration, dict(mixed.extras))
+
+    def __repr__(self) -> str:
+        mixed = self._mixed
+        calibrated = "no calibration" if self._calibration is None else repr(self._calibration)
+        return f"TaskInference({len(mixed.matrix)} masks of {mixed.model.spec.bits} bits, {calibrated})"
+
+    def infer(self, images: Any, *, method: str | None = None, objective: str | None = None) -> Guess:
         """The task of images that are all of one task; arguments and errors are those of `infer_task`."""
         tensor, scores = self._scores(images, method, objective, each=False)
         task = int(scores.argmax())
@@ -172,7 +186,7 @@ class TaskInference:
         entropies = self._entropies(tensor, np.full(len(tensor), task))
         return Guess(task, scores, self._calibration.confidence(self._mixed.matrix.names[task], entropies))
 
-    def infer_each(self, images: Any, *, method: str = "one-shot", objective: str | None = None) -> Guesses:
+    def infer_each(self, images: Any, *, method: str | None = None, objective: str | None = None) -> Guesses:
         """The task of each image; arguments and errors are those of the function `infer_each`."""
         tensor, scores = self._scores(images, method, objective, each=True)
         tasks = scores.argmax(axis=1).astype(np.int64, copy=False)
@@ -189,20 +203,23 @@ class TaskInference:
         return image_entropies(mixed.model, mixed.matrix, images, tasks, mixed.extras)
 
     def _scores(
-        self, images: Any, method: str, objective: str | None, *, each: bool
+        self, images: Any, method: str | None, objective: str | None, *, each: bool
     ) -> tuple[Tensor, NDArray[np.float32]]:
         """The images as the network takes them, and the scores `(k,)`, or `(b, k)` for each image."""
         mixed, model = self._mixed, self._mixed.model
-        way = _METHODS.get(method) or choose("inference method", method, _METHODS)
-        cost = make_objective(objective or model.objective, classes=model.classes, outputs=model.outputs)
+        method = default_method(model) if method is None else method
+        way = (isinstance(method, str) and _METHODS.get(method)) or choose("inference method", method, _METHODS)
+        objective = model.objective if objective is None else objective
+        cost = make_objective(objective, classes=model.classes, outputs=model.outputs)
         if not len(mixed.matrix):
             raise InferenceError("task inference: expected at least one mask, found none")
-        # gradients are needed here, so a caller's inference mode is left for a while, and its tensors are copied
-        with torch.inference_mode(False), torch.no_grad():
+        # gradients are needed here, so a caller's inference mode is left for a while, and its tensors are copied; so is
+        # its autocast, because scores of masks are close to each other and packed products are in the network's dtype
+        with torch.inference_mode(False), torch.no_grad(), torch.autocast(model.device.type, enabled=False):
             tensor = checked_images(images, model)
             tensor = tensor.clone() if tensor.is_inference() else tensor
-            if each or len(tensor) == 1:
-                _check_images_do_not_mix(mixed, way)
+            alone = each or len(tensor) == 1
+            check_method(model, method, mixed.matrix.names, mixed.extras, single_masks=way.single_masks, alone=alone)
             if not each:
                 scores = way.of_batch(mixed, tensor, cost)
             elif way.single_masks or isinstance(model, MaskedNetwork):
@@ -212,12 +229,19 @@ class TaskInference:
             return tensor, checked_answers(scores).float().cpu().numpy()
 
 
+def _again(
+    model: MaskedModel, matrix: MaskMatrix, calibration: Calibration | None, extras: TaskExtras
+) -> TaskInference:
+    """What was sent to another process, where all that is kept is computed anew."""
+    return TaskInference(model, matrix, calibration=calibration, extras=extras)
+
+
 def infer_task(
     model: MaskedModel,
     matrix: MaskMatrix,
     images: Any,
     *,
-    method: str = "one-shot",
+    method: str | None = None,
     objective: str | None = None,
     calibration: Calibration | None = None,
     extras: TaskExtras = NO_EXTRAS,
@@ -238,24 +262,29 @@ def infer_task(
     Args:
         model: The network that the masks were trained in.
         matrix: k masks of the network's layers, one for each task.
-        images: Real numbers of shape `(b, inputs)`, b >= 1, as a tensor or an array of any real dtype.
+        images: Real numbers of shape `(b, inputs)`, b >= 1, a tensor or an array, normalised as in training. uint8 is
+            refused: the network does not know how its training images were normalised.
         method: "one-shot" takes a single gradient at the mean mask. "binary" halves the masks by the median of the
             gradient until one is left. "gradient" descends on the masks' weights. "exhaustive" runs each mask by itself
-            and compares the costs. "short-list" is one-shot here; for `infer_each` it is a faster approximation.
+            and compares the costs. "short-list" is one-shot here; for `infer_each` it is a faster approximation. By
+            default what works in the network: "exhaustive" where it normalises with running statistics, which fit no
+            superposition, "one-shot" elsewhere.
         objective: "H" or "G"; `model.objective` by default.
         calibration: What to judge the guess's confidence by.
         extras: The masks' normalisation statistics by name, as a bank keeps them. Only a single mask has any, so
             exhaustive inference and the calibration use them. A superposition normalises with the statistics of the
-            batch, which then must have at least two images.
+            batch, which then must have at least two images; a MethodWarning says that it finds few tasks.
 
     Returns:
         The task's row in the matrix, the masks' scores, and the confidence.
 
     Raises:
         ShapeError: The images or the masks do not fit the network.
-        ImageValueError: The images hold NaN or infinity, or are too large for the network's arithmetic.
+        ArgumentTypeError: An argument is of a type that cannot be meant.
+        ImageValueError: The images hold NaN or infinity, are too large for the network's arithmetic, or are uint8.
         InferenceError: The matrix is empty, or the objective is G and no output is superfluous.
-        BatchStatisticsError: The network normalises with the statistics of the batch, and the batch is a single image.
+        BatchStatisticsError: The network would normalise with the statistics of a batch, and the batch is a single
+            image: under a superposition, or in exhaustive inference without `extras`.
         UnknownNameError: There is no such method or objective.
 
     Source:
@@ -285,7 +314,7 @@ def infer_each(
     matrix: MaskMatrix,
     images: Any,
     *,
-    method: str = "one-shot",
+    method: str | None = None,
     objective: str | None = None,
     calibration: Calibration | None = None,
     extras: TaskExtras = NO_EXTRAS,
@@ -308,8 +337,8 @@ def infer_each(
         For each image the task's row in the matrix, the masks' scores, and the confidence.
 
     Raises:
-        BatchStatisticsError: The network normalises with the statistics of the batch. "exhaustive" with extras of all
-            masks needs none.
+        BatchStatisticsError: The network normalises with running statistics, and the method is not "exhaustive", or
+            `extras` lack those of a mask.
 
     Examples:
         >>> import torch
@@ -339,15 +368,3 @@ def _inference(
     inference = TaskInference(model, matrix, calibration=calibration, extras=extras)
     inference._mixed = replace(inference._mixed, kept=_KEPT.setdefault(matrix, Kept()))
     return inference
-
-
-def _check_images_do_not_mix(mixed: Superposition[MaskedModel], way: _Method) -> None:
-    """BatchStatisticsError if the network's normalisation needs a batch."""
-    mixing = next(iter(mixed.model.initial_statistics()), None)
-    if mixing is None or (way.single_masks and all(mixed.extras.get(name) for name in mixed.matrix.names)):
-        return
-    raise BatchStatisticsError(
-        "inference from one image: expected a network that treats each image by itself, found batch statistics in "
-        f"{mixing!r}; give several images of one task (`images=16`, `one_task=True`), or choose "
-        '`method="exhaustive"` and give the extras of all masks'
-    )

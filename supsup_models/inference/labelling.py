@@ -2,16 +2,18 @@
 
 from collections.abc import Callable
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from maskstore import Mask, MaskMatrix
-from supsup_models.data import LabelledImages
+from maskstore import MaskMatrix
+from supsup_models.data import checked_images, labelled_images
+from supsup_models.errors import ArgumentTypeError, ImageValueError
 from supsup_models.inference.sampling import CHUNK
-from supsup_models.networks import Extras, MaskedModel, TaskExtras
+from supsup_models.networks import AnyMask, Extras, MaskedModel, TaskExtras, check_model
 
 NO_EXTRAS: TaskExtras = MappingProxyType({})
 """The extras of masks that have none."""
@@ -29,7 +31,16 @@ def run_groups(
         for row in np.unique(rows).tolist():
             chosen = torch.from_numpy(np.flatnonzero(rows == row)).to(images.device)
             result[chosen] = model.run_with(images[chosen], *mask_of(row))
-    return result
+    return finite_logits(result)
+
+
+def finite_logits(logits: Tensor) -> Tensor:
+    """ImageValueError for logits that are not finite: the images are too large for the network's arithmetic."""
+    if not torch.isfinite(logits).all():
+        raise ImageValueError(
+            "images: expected values that the network can compute with, found NaN or infinity in its answers"
+        )
+    return logits
 
 
 def run_each(
@@ -44,13 +55,13 @@ def run_each(
 
 
 def classify(
-    model: MaskedModel, matrix: MaskMatrix, images: Tensor, tasks: NDArray[np.int64], extras: TaskExtras = NO_EXTRAS
+    model: MaskedModel, matrix: MaskMatrix, images: Any, tasks: NDArray[np.int64], extras: TaskExtras = NO_EXTRAS
 ) -> Tensor:
     """Softmax `(b, outputs)` of each image under the mask of its own row of the matrix, `tasks` `(b,)`.
 
     `extras` are the masks' normalisation statistics, by name.
     """
-    return torch.softmax(run_each(model, matrix, images, tasks, extras), dim=1)
+    return torch.softmax(run_each(model, matrix, checked_images(images, model), tasks, extras), dim=1)
 
 
 def labels_of(model: MaskedModel, outputs: Tensor) -> NDArray[np.int64]:
@@ -59,17 +70,19 @@ def labels_of(model: MaskedModel, outputs: Tensor) -> NDArray[np.int64]:
     return labels
 
 
-def mask_accuracy(model: MaskedModel, mask: Mask, data: LabelledImages, extras: Extras = None) -> float:
+def mask_accuracy(model: MaskedModel, mask: AnyMask, data: Any, extras: Extras = None) -> float:
     """The fraction of images that get the right label under a given mask.
 
     Args:
         model: The network.
-        mask: A mask of its layers.
-        data: Images and labels, such as `task.test`.
+        mask: A mask of its layers, packed or a dict of arrays by layer.
+        data: Images and labels, such as `task.test`, or in another form that `train_task` takes.
         extras: The mask's normalisation statistics, if it has any.
 
     Raises:
-        ShapeError: The mask or the extras do not fit the network.
+        ShapeError: The images, the mask or the extras do not fit the network.
+        ArgumentTypeError, TaskDataError: There is nothing to take as a mask, or as labelled images.
+        ImageValueError: The images hold NaN or infinity, are too large for the network's arithmetic, or are uint8.
 
     Examples:
         >>> from supsup_models import MaskedNetwork, Recipe, RMSProp, mask_accuracy, open_stream, train_task
@@ -79,11 +92,16 @@ def mask_accuracy(model: MaskedModel, mask: Mask, data: LabelledImages, extras: 
         >>> mask_accuracy(model, one.mask, task.test) > 0.8
         True
     """
+    check_model(model)
+    if mask is None:
+        raise ArgumentTypeError("mask: expected a Mask or a dict of arrays by layer, found None")
+    data = labelled_images(data)
     weights = model.masked_weights(mask)
     labels = np.asarray(data.labels)
     right = 0
     with torch.no_grad():
         for rows in torch.arange(len(labels)).split(CHUNK):
-            images = data.images(rows).to(model.weights)
-            right += int((labels_of(model, model.run_with(images, weights, extras)) == labels[rows.numpy()]).sum())
+            images = checked_images(data.images(rows), model)
+            logits = finite_logits(model.run_with(images, weights, extras))
+            right += int((labels_of(model, logits) == labels[rows.numpy()]).sum())
     return right / len(labels)

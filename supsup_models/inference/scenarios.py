@@ -14,7 +14,7 @@ for are from. `task_accuracy` then counts the images whose mask is their own tas
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from time import perf_counter
 from typing import Any
 
@@ -24,8 +24,12 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskstore import MaskMatrix
+from supsup_models._arguments import expect, whole_number
 from supsup_models._names import check
+from supsup_models.data import checked_images
 from supsup_models.errors import InferenceError
+from supsup_models.inference.choice import default_method
+from supsup_models.inference.given import check_masks, check_tasks
 from supsup_models.inference.infer import METHODS, infer_each, infer_task
 from supsup_models.inference.labelling import NO_EXTRAS, classify, labels_of
 from supsup_models.inference.objectives import OBJECTIVES
@@ -40,7 +44,7 @@ class Inference:
     """How an evaluation infers tasks.
 
     Attributes:
-        method: A method of `infer_task`.
+        method: A method of `infer_task`; by default what works in the network.
         objective: "H" or "G"; by default the network's own.
         images: How many consecutive test images of one task share an inference. Images that are left at the end of a
             task make a smaller group; a single one joins the group before it.
@@ -55,26 +59,37 @@ class Inference:
         Inference(method='binary', objective=None, images=16)
     """
 
-    method: str = "one-shot"
+    method: str | None = None
     objective: str | None = None
     images: int = 1
 
     def __post_init__(self) -> None:
-        check("inference method", self.method, METHODS)
+        if self.method is not None:
+            check("inference method", self.method, METHODS)
         if self.objective is not None:
             check("objective", self.objective, OBJECTIVES)
-        if self.images < 1:
+        if whole_number("images", self.images) < 1:
             raise InferenceError(f"inference: expected at least 1 image, found {self.images}")
+
+    def chosen(self, model: MaskedModel) -> "Inference":
+        """The same with nothing left open: the method and the objective that a network takes by default filled in."""
+        method = default_method(model) if self.method is None else self.method
+        return replace(self, method=method, objective=model.objective if self.objective is None else self.objective)
 
 
 @dataclass(frozen=True)
 class TaskResult:
-    """Of one task's judged images, the fractions whose answer counts and whose task was found."""
+    """Of one task's judged images, the fractions whose answer counts and whose task was found.
+
+    `given_accuracy` is what inference is to be compared with: the fraction of the same images whose label is right when
+    the task is given. None in NNs, where no mask has a task.
+    """
 
     task: str
     accuracy: float
     task_accuracy: float
     images: int
+    given_accuracy: float | None = None
 
 
 @dataclass(frozen=True)
@@ -90,6 +105,9 @@ class Evaluation:
         per_task: The result of each task.
         inferences: How many groups of images were judged.
         interval: The 95 % Wilson interval of the accuracy, where only a sample was judged; otherwise None.
+        given_accuracy: The fraction of the same images whose label is right when the task is given. The difference to
+            `accuracy` is what inference costs; the accuracy on other images, even on more of them, would not do. None
+            in NNs, where no mask has a task.
 
     Examples:
         >>> from maskstore import MaskMatrix
@@ -104,7 +122,7 @@ class Evaluation:
         >>> [(each.task, each.images) for each in found.per_task]
         [('task-0', 360), ('task-1', 360)]
         >>> sorted(found.to_json())[:4]
-        ['accuracy', 'inferences', 'interval', 'per_task']
+        ['accuracy', 'given_accuracy', 'inferences', 'interval']
     """
 
     scenario: str
@@ -115,6 +133,7 @@ class Evaluation:
     per_task: tuple[TaskResult, ...]
     inferences: int
     interval: tuple[float, float] | None = None
+    given_accuracy: float | None = None
 
     def to_json(self) -> dict[str, Any]:
         """A JSON-ready dict; its keys are part of the interface."""
@@ -167,6 +186,8 @@ def evaluate(
     Raises:
         UnknownNameError: There is no such scenario.
         TaskNotFoundError: A task has no mask.
+        ShapeError: The masks are of other layers than the network's.
+        ArgumentTypeError: An argument is of a type that cannot be meant.
         InferenceError: There are no tasks, the limit is too small, or the objective is G and no output is superfluous.
 
     Source:
@@ -185,7 +206,11 @@ def evaluate(
         >>> found.inferences, found.task_accuracy, found.accuracy > 0.8
         (20, 1.0, True)
     """
+    check_masks(model, matrix, extras)
+    check_tasks(tasks)
     check("scenario", scenario, SCENARIOS)
+    expect("inference", inference, Inference, "an Inference", str="Inference(method) makes one")
+    limit = None if limit is None else whole_number("limit", limit)
     if limit is not None and limit < len(tasks):
         raise InferenceError(f"evaluation: expected a limit of at least {len(tasks)}, one a task, found {limit}")
     if not len(tasks):
@@ -193,8 +218,8 @@ def evaluate(
     rows = None if scenario == "NNs" else [matrix.index(task.name) for task in tasks]
     judged, results = list[_Judged](), list[TaskResult]()
     for number, (task, sample) in enumerate(zip(tasks, sampled(tasks, inference.images, limit, seed), strict=True)):
-        given = None if scenario != "GG" or rows is None else rows[number]
-        judged.append(_judge(model, matrix, task, sample, given, inference, extras))
+        own = None if rows is None else rows[number]
+        judged.append(_judge(model, matrix, task, sample, own, inference, extras, given=scenario == "GG"))
         if rows is not None:
             results.append(_score(judged[-1], task.name, judged[-1].rows == rows[number], scenario))
             if on_task is not None:
@@ -208,6 +233,7 @@ def evaluate(
     inferences = sum(each.inferences for each in judged)
     images = sum(result.images for result in results)
     right = sum(round(result.accuracy * result.images) for result in results)
+    given = [result.given_accuracy for result in results if result.given_accuracy is not None]
     return Evaluation(
         scenario=scenario,
         tasks=len(tasks),
@@ -218,15 +244,18 @@ def evaluate(
         inferences=inferences,
         # images of one inference are right or wrong together, so an interval may count inferences only
         interval=None if limit is None else wilson(right / images, inferences),
+        given_accuracy=float(np.mean(given)) if given else None,
     )
 
 
 @dataclass(frozen=True)
 class _Judged:
-    """Of one task's judged images: the rows of the masks chosen for them, and whether the labels are right."""
+    """Of one task's judged images: the rows of the masks chosen for them, and whether the labels are right, under those
+    masks and under the task's own mask (None in NNs)."""
 
     rows: NDArray[np.int64]
     right_label: NDArray[np.bool_]
+    right_if_given: NDArray[np.bool_] | None
     seconds: float
     inferences: int
 
@@ -236,28 +265,47 @@ def _judge(
     matrix: MaskMatrix,
     task: EvaluatedTask,
     sample: NDArray[np.int64],
-    given: int | None,
+    own: int | None,
     inference: Inference,
     extras: TaskExtras,
+    *,
+    given: bool,
 ) -> _Judged:
-    """Predict the sampled test images, under the mask of the `given` row if there is one, and compare the labels."""
-    rows, right, seconds, inferences = [], [], 0.0, 0
+    """Predict the sampled test images and compare the labels.
+
+    `own` is the row of the task's mask, None in NNs. Images are predicted under that mask if the task is `given`.
+    """
+    rows, right, right_if_given = list[NDArray[np.int64]](), list[NDArray[np.bool_]](), list[NDArray[np.bool_]]()
+    seconds, inferences = 0.0, 0
     for chunk in chunks(sample, inference.images):
-        images = task.test.images(torch.from_numpy(chunk)).to(model.weights)
+        images = checked_images(task.test.images(torch.from_numpy(chunk)), model)
         start = perf_counter()
-        if given is None:
-            found, labels = answer(model, matrix, images, inference, extras)
-        else:
-            found = np.full(len(chunk), given)
+        if given and own is not None:
+            found = np.full(len(chunk), own)
             labels = labels_of(model, classify(model, matrix, images, found, extras))
+        else:
+            found, labels = answer(model, matrix, images, inference, extras)
         seconds += perf_counter() - start
         inferences += len(group_sizes(len(chunk), inference.images))
         # From here on the truth is known.
+        true = np.asarray(task.test.labels)[chunk]
         rows.append(found)
-        right.append(labels == np.asarray(task.test.labels)[chunk])
-    return _Judged(np.concatenate(rows), np.concatenate(right), seconds, inferences)
+        right.append(labels == true)
+        if own is not None:
+            under_own = np.full(len(chunk), own)
+            same = bool((found == own).all())
+            if_given = labels if same else labels_of(model, classify(model, matrix, images, under_own, extras))
+            right_if_given.append(if_given == true)
+    return _Judged(
+        np.concatenate(rows),
+        np.concatenate(right),
+        None if own is None else np.concatenate(right_if_given),
+        seconds,
+        inferences,
+    )
 
 
 def _score(judged: _Judged, name: str, right_task: NDArray[np.bool_], scenario: str) -> TaskResult:
     counts = judged.right_label & right_task if scenario == "GNu" else judged.right_label
-    return TaskResult(name, float(counts.mean()), float(right_task.mean()), len(counts))
+    given = None if judged.right_if_given is None else float(judged.right_if_given.mean())
+    return TaskResult(name, float(counts.mean()), float(right_task.mean()), len(counts), given)

@@ -7,17 +7,21 @@ mix masks: images are grouped by mask, so each image runs through the network on
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Generic, NamedTuple, TypeVar
+from threading import RLock
+from typing import Any, Generic, NamedTuple, TypeVar
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from maskstore import Mask, MaskBank, MaskMatrix
+from maskstore import Mask, MaskMatrix
+from maskstore.bank import MaskSource
+from supsup_models._arguments import expect, whole_number
 from supsup_models.data import checked_images
-from supsup_models.errors import ShapeError
-from supsup_models.inference.labelling import NO_EXTRAS, run_groups
-from supsup_models.networks import Extras, MaskedModel, TaskExtras
+from supsup_models.errors import ArgumentError, ShapeError
+from supsup_models.inference.given import check_extras, check_spec
+from supsup_models.inference.labelling import NO_EXTRAS, finite_logits, run_groups
+from supsup_models.networks import Extras, MaskedModel, TaskExtras, check_model
 
 T = TypeVar("T")
 DEFAULT_CACHE_BYTES = 256 << 20
@@ -52,7 +56,7 @@ class _Recent(Generic[T]):
 
     def __init__(self, limit: int) -> None:
         self.bytes = 0
-        self._limit = limit
+        self.limit = limit
         self._kept: OrderedDict[str, tuple[T, int]] = OrderedDict()
 
     def __len__(self) -> int:
@@ -66,9 +70,9 @@ class _Recent(Generic[T]):
 
     def put(self, name: str, value: T, size: int) -> None:
         """Keep a new value, unless it is larger than all the room."""
-        if size > self._limit:
+        if size > self.limit:
             return
-        while self.bytes + size > self._limit:
+        while self.bytes + size > self.limit:
             self.bytes -= self._kept.popitem(last=False)[1][1]
         self._kept[name] = (value, size)
         self.bytes += size
@@ -81,11 +85,13 @@ class _Recent(Generic[T]):
 class MaskServer:
     """Runs a network under the masks of a bank or a matrix, by task name.
 
-    Use it from one thread at a time, like the bank.
+    Any number of threads may share it: they wait for each other while weights are made, and then run side by side. A
+    bank that is open for writing stays in its own thread, so threads that share a server need one that is open for
+    reading. A copy in another process (pickled) starts with an empty cache.
 
     Args:
         model: The network.
-        source: A bank, from which masks are read when they are first used, or a matrix.
+        source: A bank or a shard, from which masks are read when they are first used, or a matrix.
         cache_bytes: The most bytes that are kept: seven eighths for effective weights, one eighth for packed masks with
             their statistics, which are a 32nd of the size and save decoding. The least recently used leave first. What
             is larger than its part is made each time.
@@ -93,6 +99,7 @@ class MaskServer:
 
     Raises:
         ShapeError: The masks are of other layers than the network's.
+        ArgumentTypeError: An argument is of a type that cannot be meant.
 
     Examples:
         >>> import tempfile
@@ -115,13 +122,18 @@ class MaskServer:
     def __init__(
         self,
         model: MaskedModel,
-        source: MaskBank | MaskMatrix,
+        source: MaskSource | MaskMatrix,
         *,
         cache_bytes: int = DEFAULT_CACHE_BYTES,
         extras: TaskExtras = NO_EXTRAS,
     ) -> None:
-        if source.spec != model.spec:
-            raise ShapeError(f"masks: expected the layers of {model.spec!r}, found {source.spec!r}")
+        check_model(model)
+        hint = "MaskBank.open(path) opens one"
+        expect("source", source, (MaskSource, MaskMatrix), "a bank, a shard or a MaskMatrix", str=hint, PurePath=hint)
+        check_spec(model, source)
+        check_extras(extras)
+        if whole_number("cache_bytes", cache_bytes) < 0:
+            raise ArgumentError(f"cache_bytes: expected 0 or more, found {cache_bytes}")
         self._model = model
         self._source = source
         self._packed: _Recent[_Stored] = _Recent(cache_bytes // 8)
@@ -129,12 +141,25 @@ class MaskServer:
         self._given = extras
         self._has_statistics = bool(model.initial_statistics())
         self._hits = self._misses = 0
+        self._lock = RLock()  # over all that changes: the two caches, the counts, and the source that fills them
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        limits = self._packed.limit + self._decoded.limit
+        return _again, (type(self), self._model, self._source, limits, dict(self._given))
 
     @property
     def state(self) -> CacheState:
         """The cache as it is now."""
-        size = self._decoded.bytes + self._packed.bytes
-        return CacheState(len(self._decoded), size, self._hits, self._misses)
+        with self._lock:
+            size = self._decoded.bytes + self._packed.bytes
+            return CacheState(len(self._decoded), size, self._hits, self._misses)
+
+    def __repr__(self) -> str:
+        state = self.state
+        return (
+            f"MaskServer({len(self._source)} masks of {self._model.spec.bits} bits; cache: {state.masks} masks, "
+            f"{state.bytes} bytes, {state.hits} hits, {state.misses} misses)"
+        )
 
     def weights(self, task: str) -> Tensor:
         """W times a task's mask, flat `(spec.bits,)`. Do not write to it.
@@ -142,36 +167,40 @@ class MaskServer:
         Raises:
             TaskNotFoundError: The source has no such task.
         """
-        found = self._decoded.get(task)
-        if found is not None:
-            self._hits += 1
-            return found
-        self._misses += 1
-        made = self._model.masked_weights(self._stored(task).mask)
-        self._decoded.put(task, made, made.numel() * made.element_size())
-        return made
+        with self._lock:
+            found = self._decoded.get(task)
+            if found is not None:
+                self._hits += 1
+                return found
+            self._misses += 1
+            made = self._model.masked_weights(self._stored(task).mask)
+            self._decoded.put(task, made, made.numel() * made.element_size())
+            return made
 
     def extras(self, task: str) -> Extras:
         """A task's normalisation statistics, None if it has none; TaskNotFoundError if the source has no such task."""
-        return self._stored(task).extras if self._has_statistics else None
+        if not self._has_statistics:
+            return None
+        with self._lock:
+            return self._stored(task).extras
 
     def _stored(self, task: str) -> "_Stored":
         """What the source holds of a task, kept."""
         found = self._packed.get(task)
         if found is None:
             extras = self._given.get(task)
-            if extras is None and self._has_statistics and isinstance(self._source, MaskBank):
+            if extras is None and self._has_statistics and isinstance(self._source, MaskSource):
                 extras = self._source.extras(task)
             found = _Stored(self._source[task], extras)
             self._packed.put(task, found, found.mask.nbytes + sum(array.nbytes for array in (extras or {}).values()))
         return found
 
     @torch.no_grad()
-    def __call__(self, images: Tensor, tasks: str | Sequence[str]) -> Tensor:
+    def __call__(self, images: Any, tasks: str | Sequence[str]) -> Tensor:
         """Logits of images, all under one task's mask, or each under that of its own task.
 
         Args:
-            images: `(b, inputs)`.
+            images: `(b, inputs)`, a tensor or an array, normalised as in training.
             tasks: A task's name, or one name for each image.
 
         Returns:
@@ -179,12 +208,12 @@ class MaskServer:
 
         Raises:
             ShapeError: The images do not fit the network, or there are more or fewer names.
-            ImageValueError: The images hold NaN or infinity.
+            ImageValueError: The images hold NaN or infinity, are too large for the network's arithmetic, or are uint8.
             TaskNotFoundError: The source has no such task.
         """
         images = checked_images(images, self._model)
         if isinstance(tasks, str):
-            return self._model.run_with(images, self.weights(tasks), self.extras(tasks))
+            return finite_logits(self._model.run_with(images, self.weights(tasks), self.extras(tasks)))
         if len(tasks) != len(images):
             raise ShapeError(f"tasks: expected a name for each of {len(images)} images, found {len(tasks)}")
         numbers: dict[str, int] = {}
@@ -194,13 +223,21 @@ class MaskServer:
 
     def forget(self) -> None:
         """Empty the cache. Call it after a mask was replaced in the bank."""
-        self._decoded.clear()
-        self._packed.clear()
+        with self._lock:
+            self._decoded.clear()
+            self._packed.clear()
+
+
+def _again(
+    kind: type[MaskServer], model: MaskedModel, source: MaskSource | MaskMatrix, cache_bytes: int, extras: TaskExtras
+) -> MaskServer:
+    """A server as it was made, in the process that a pickle was sent to."""
+    return kind(model, source, cache_bytes=cache_bytes, extras=extras)
 
 
 def serve(
     model: MaskedModel,
-    source: MaskBank | MaskMatrix,
+    source: MaskSource | MaskMatrix,
     *,
     cache_bytes: int = DEFAULT_CACHE_BYTES,
     extras: TaskExtras = NO_EXTRAS,

@@ -62,6 +62,9 @@ class Kept:
     masks: PackedMasks | None = None
     product: _Product | None = None
 
+    def __reduce__(self) -> tuple[type["Kept"], tuple[()]]:
+        return Kept, ()  # made again in the process that a pickle is sent to
+
 
 @dataclass(frozen=True)
 class Superposition(Generic[Network]):

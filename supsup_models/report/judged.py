@@ -15,6 +15,7 @@ class Judged:
     """A run judged on a sample of its test images."""
 
     inference: "Inference"
+    """How tasks were inferred, with nothing left open."""
     steps: tuple["Evaluation", ...]
     """With ever more tasks known, in the end with all."""
     masks: tuple[str, ...]
@@ -34,3 +35,5 @@ class NoData:
 
     data_set: str
     reason: str
+    python: bool = False
+    """Whether the run's network or data come from Python, so that no folder of data would do."""

@@ -13,37 +13,43 @@ from supsup_models._progress import Reporter, Reporting
 from supsup_models.errors import DataFormatError, DataNotFoundError, RunError
 from supsup_models.inference import EvaluatedTask, Evaluation, Inference, answer, evaluate, sampled
 from supsup_models.report.judged import Judged, NoData
-from supsup_models.runs import LoadedRun, load_run
+from supsup_models.runs import LoadedRun, RunRecord, load_run
 
 DEFAULT_LIMIT = 1000  # inferences at each number of tasks: a 95 % interval of ±3 points at most
 _STEPS = 8  # numbers of tasks at which inference is tried
 
 
 def judge_run(
-    folder: Path,
+    folder: Path | LoadedRun,
     inference: Inference,
     *,
     limit: int | None = None,
     data: Path | None = None,
+    download: bool = False,
     device: str = "auto",
     reporter: Reporting = Reporter,
 ) -> Judged | NoData:
     """Judge a run on `limit` inferences at each number of tasks, evenly over the tasks (1000, or one a task).
 
     Where no `data` folder is named and the data set is in none of the usual places, the answer is NoData. A folder
-    that is named must hold it: DataNotFoundError, DataFormatError or RunError (another data set) otherwise.
+    that is named must hold it, unless `download` fetches it: DataNotFoundError, DataFormatError or RunError (another
+    data set) otherwise.
     InferenceError for a limit of less than one inference a task.
     """
-    run = load_run(folder, device)
+    own = None if isinstance(folder, LoadedRun) else RunRecord.read(folder).own
+    if own is not None and (own.network is not None or own.data is not None):
+        reason = f"{folder}: made in Python; `Run.open(folder, model, stream).report()` judges it"
+        return NoData("the run's caller", reason, python=True)
+    run = folder if isinstance(folder, LoadedRun) else load_run(folder, device)
     try:
-        stream = run.stream(data)
+        stream = run.stream(data, download)
     except (DataNotFoundError, DataFormatError, RunError) as error:
         if data is not None:
             raise
         return NoData(str(run.record.stream.get("data_set", run.record.config.stream)), str(error))
     tasks = run.tasks(stream)
     limit = max(DEFAULT_LIMIT, len(tasks)) if limit is None else limit
-    return _judge(run, tasks, inference, limit, reporter)
+    return _judge(run, tasks, inference.chosen(run.model), limit, reporter)
 
 
 def _judge(
@@ -65,10 +71,10 @@ def _judge(
             report.line(note)
         for number, count in enumerate(counts):
             known = matrix.select(range(count)) if identity else matrix
+            part = tasks[:count]
+            needed = _needed(part, inference, limit)
             steps.append(
-                evaluate(
-                    run.model, known, tasks[:count], scenario, inference, limit=limit, seed=seed, extras=run.extras
-                )
+                evaluate(run.model, known, part, scenario, inference, limit=needed, seed=seed, extras=run.extras)
             )
             report.at(sum(counts[: number + 1]))
         confusion = np.zeros((len(tasks), len(matrix)), dtype=np.int64)
@@ -78,6 +84,12 @@ def _judge(
             confusion[number] = np.bincount(named, minlength=len(matrix))
             report.at(sum(counts) + number + 1)
     return Judged(inference, tuple(steps), matrix.names, confusion)
+
+
+def _needed(tasks: Sequence[EvaluatedTask], inference: Inference, limit: int) -> int | None:
+    """The limit, or None where it leaves no image out: such figures are exact, and have no interval."""
+    share = limit // len(tasks)
+    return None if all(len(task.test) <= share * inference.images for task in tasks) else limit
 
 
 def _counts(tasks: int) -> list[int]:

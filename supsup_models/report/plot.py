@@ -11,10 +11,14 @@ from math import ceil, floor, log1p, log10
 from typing import Literal
 
 from supsup_models.report.markup import Content, Markup, element
+from supsup_models.report.section import whole_name
 
 Scale = Literal["linear", "log", "log1p"]
 Point = tuple[float, float]
 _SHORTEST = 1e-3  # axis of fractions
+_LABEL = 20  # pixels a line of text takes
+_MOST_TICKS = 6  # of a logarithmic axis: more would meet on a phone
+_NEAREST = 0.09  # parts of an axis between two labels, at least
 
 
 @dataclass(frozen=True)
@@ -35,18 +39,24 @@ class Axis:
 _SCALES: dict[Scale, Callable[[float], float]] = {"linear": float, "log": log10, "log1p": log1p}
 
 
-def fraction_axis(values: Iterable[float], *, room: float = 0.08, marks: int = 5) -> Axis:
+def fraction_axis(values: Iterable[float], *, room: float = 0.08, marks: int = 5, shortest: float = _SHORTEST) -> Axis:
     """An axis in per cent over all fractions, with `room` of its length left on both sides, within 0 and 1.
 
-    About `marks` values are marked, in steps of 1, 2 or 5 times a power of ten.
+    At least `shortest` long. About `marks` values are marked, in steps of 1, 2 or 5 times a power of ten.
     """
     known = list(values)
     low, high = min(known), max(known)
-    wanting = max(0.0, _SHORTEST - (high - low)) / 2
+    wanting = max(0.0, shortest - (high - low)) / 2
     low, high = low - wanting, high + wanting
     around = room * (high - low)
     low, high = max(low - around, 0.0), min(high + around, 1.0)
     return Axis(low, high, _marked(low, high, _round_step((high - low) / marks), _percent_label))
+
+
+def number_axis(low: float, high: float, marks: int = 5) -> Axis:
+    """An axis from `low` to a little above `high`, with about `marks` round numbers marked."""
+    top = high + 0.08 * (high - low)
+    return Axis(low, top, _marked(low, top, _round_step((top - low) / marks), lambda value, _: f"{value:g}"))
 
 
 def count_axis(last: int) -> Axis:
@@ -64,7 +74,7 @@ def whole_marks(first: int, last: int, marks: int = 5) -> tuple[tuple[float, str
 
 
 def log_axis(values: Iterable[float]) -> Axis:
-    """A logarithmic axis from below the least to above the greatest of positive values, with up to eight marks."""
+    """A logarithmic axis from below the least to above the greatest of positive values, with up to six marks."""
     known = list(values)
     low, high = min(known) / 1.35, max(known) * 1.35
     decades = range(floor(log10(low)), ceil(log10(high)) + 1)
@@ -73,7 +83,8 @@ def log_axis(values: Iterable[float]) -> Axis:
         return [at for decade in decades for step in steps if low <= (at := step * 10.0**decade) <= high]
 
     choices = [marked(steps) for steps in ((1, 2, 5), (1, 3), (1,))]
-    ticks = next((choice for choice in choices if len(choice) <= 8), choices[-1])
+    ticks = next((choice for choice in choices if len(choice) <= _MOST_TICKS), choices[-1])
+    ticks = ticks[:: -(-len(ticks) // _MOST_TICKS) or 1]
     if len(ticks) < 2:  # a short axis: these have a mark within any factor of 1.35 squared
         ticks = marked((1, 1.5, 2.5, 4, 6))
     return Axis(low, high, tuple((tick, f"{tick:g}") for tick in ticks), "log")
@@ -84,8 +95,10 @@ def log1p_axis(most: float, label: Callable[[float], str]) -> Axis:
     top = max(most, 1.0)
     powers = range(ceil(log10(top)) + 1)
     shown = powers[:: max(1, ceil(len(powers) / 5))]
-    ticks = ((0.0, "0"), *((10.0**power, label(10.0**power)) for power in shown if 10.0**power <= top * 1.3))
-    return Axis(0.0, top * 1.3, ticks, "log1p")
+    high = top * 1.3
+    marked = [at for power in shown if (at := 10.0**power) <= high and log1p(at) >= _NEAREST * log1p(high)]
+    ticks = ((0.0, "0"), *((at, label(at)) for at in marked))
+    return Axis(0.0, high, ticks, "log1p")
 
 
 def drawing(name: str, title: str, description: str, height: int | None, *content: Content, class_: str = "") -> Markup:
@@ -130,26 +143,21 @@ def dot(x: Axis, y: Axis, point: Point, title: str, class_: str, radius: float =
     return element("circle", element("title", title), cx=across, cy=up, r=_number(radius), class_=class_)
 
 
-def label_at(
-    x: Axis, y: Axis, point: Point, text: str, *, dx: float = 0, dy: float = 0, class_: str = "tick"
-) -> Markup:
-    """A text beside a point, moved by so many pixels."""
-    across, up = _place(x, y, point)
-    return element("text", text, x=across, y=up, dx=_number(dx), dy=_number(dy), class_=class_)
-
-
-def rule(x: Axis, value: float, text: str) -> list[Markup]:
-    """An upright line at a value of the x axis, with its name at the top."""
-    at = _percent(x.place(value))
-    line = element("line", element("title", text), x1=at, x2=at, y1="0", y2="100%", class_="rule")
-    shift, look = (-6, "tick end") if x.place(value) > 60 else (6, "tick")
-    return [line, element("text", text, x=at, y="0", dx=shift, dy="10", class_=look)]
-
-
 def spread(x: Axis, y: Axis, at: float, low: float, high: float) -> Markup:
     """An upright bar from `low` to `high`."""
     (across, lower), (_, upper) = (_place(x, y, (at, end)) for end in (low, high))
     return element("line", x1=across, x2=across, y1=lower, y2=upper, class_="spread")
+
+
+def row_label(top: float, name: str, note: str, figure: str) -> Markup:
+    """A line of text above a row of a drawing: a name in full as far as there is room, a note, and a figure at the end.
+
+    It is HTML, for SVG text neither wraps nor knows how wide it is.
+    """
+    line = element(
+        "div", whole_name(name), element("span", note, class_="note"), element("b", figure), class_="row-label"
+    )
+    return element("foreignObject", line, x="0", y=top, width="100%", height=_LABEL)
 
 
 def legend(*entries: tuple[str, Content]) -> Markup:

@@ -5,6 +5,8 @@ from dataclasses import dataclass
 
 from supsup_models.report.markup import Content, Markup, element
 
+_END = 14  # characters of a name that are never left out
+
 
 @dataclass(frozen=True)
 class Section:
@@ -42,11 +44,33 @@ def name(text: str) -> Markup:
     return element("bdi", text)
 
 
-def table(caption: str, headings: Sequence[str], rows: Iterable[Sequence[Content]], *, folded: bool = True) -> Markup:
-    """A table, folded away unless said otherwise. The first column holds names, the others figures."""
-    head = element("tr", [element("th", heading, scope="col") for heading in headings])
+def whole_name(text: str) -> Markup:
+    """A name as long as there is room for; what it leaves out on a narrow page is in its middle, for ends differ."""
+    start, end = (text[:-_END], text[-_END:]) if len(text) > 2 * _END else (text, "")
+    parts = element("span", start, class_="start"), element("span", end, class_="rest") if end else None
+    return element("bdi", *parts, class_="name", title=text)
+
+
+def table(
+    caption: str,
+    headings: Sequence[str],
+    rows: Iterable[Sequence[Content]],
+    *,
+    folded: bool = True,
+    texts: Sequence[int] = (),
+) -> Markup:
+    """A table, folded away unless said otherwise. The first column and those in `texts` hold words, others figures."""
+    looks = ["words" if column in texts else None for column in range(1, len(headings))]
+    head = element(
+        "tr",
+        [element("th", text, scope="col", class_=look) for text, look in zip(headings, [None, *looks], strict=True)],
+    )
     body = [
-        element("tr", element("th", element("bdi", first), scope="row"), [element("td", cell) for cell in others])
+        element(
+            "tr",
+            element("th", element("bdi", first), scope="row"),
+            [element("td", cell, class_=look) for cell, look in zip(others, looks, strict=True)],
+        )
         for first, *others in rows
     ]
     whole = element("table", element("caption", caption), element("thead", head), element("tbody", body))

@@ -1,12 +1,13 @@
 """What a run's arguments stand for: defaults that follow from others, what clashes; the recipe, device and network."""
 
 from dataclasses import replace
+from math import prod
 from typing import Any, cast
 
 import torch
 
 import maskstore.torch
-from maskstore import MaskBank
+from maskstore import MaskBank, MaskSpec
 from supsup_models._names import check, choose
 from supsup_models.data import stream_length
 from supsup_models.errors import DeviceError, NetworkError, RunError, UnknownNameError
@@ -19,11 +20,22 @@ from supsup_models.networks import (
     TaskExtras,
     layer_densities,
 )
-from supsup_models.networks.convert import DEFAULT_DENSITY, MASK_RULES, WEIGHT_INITS, MaskRule, WeightInit, convert
+from supsup_models.networks.convert import (
+    DEFAULT_DENSITY,
+    MASK_RULES,
+    WEIGHT_INITS,
+    MaskRule,
+    WeightInit,
+    convert,
+    mask_spec,
+)
 from supsup_models.runs.record import RunConfig, RunRecord
 from supsup_models.training import DEFAULT, DENSE, EDGE_POPUP, RECIPES, Recipe
 
 DEVICES = ("auto", "cpu", "cuda")
+_MOST_INPUTS = 1 << 20  # values of an image; ImageNet's have 150 528
+_MOST_OUTPUTS = 1 << 20
+_MOST_WEIGHTS = 1 << 28  # 1 GiB; ResNet-50 has a tenth of that
 _SEEDED = tuple(name for name in WEIGHT_INITS if name != "keep")  # a command has no trained network to keep
 
 
@@ -159,24 +171,59 @@ def pick_device(name: str) -> torch.device:
     return maskstore.torch.pick_device(name, DeviceError)
 
 
-def make_network(record: RunRecord, device: torch.device) -> MaskedModel:
-    """The network that a run's record describes. Raises what `MaskedNetwork` and `convert` raise.
+def network_spec(record: RunRecord) -> MaskSpec:
+    """The layers of the network that a record describes, from its sizes alone: no weight is made.
 
-    RunError for a record whose sizes are not those of its kind of network.
+    Whoever reads a record that somebody else may have written compares this with the bank, before `make_network` takes
+    the memory that the record asks for.
+
+    Raises:
+        RunError: Sizes that are not those of its kind of network, or larger than any that can be trained.
+        UnknownNameError: No such model.
     """
     config, sizes = record.config, record.network
+    if record.own is not None and record.own.network is not None:
+        raise RunError(
+            f"run record: expected a network that its name stands for, found {config.model}, given in Python; open the "
+            "run with `Run.open(folder, model, stream)`"
+        )
     if is_masked_network(config) != (sizes.image_shape is None):
         raise RunError(
             f"run record: expected sizes of {config.model} with {config.mask} masks, found {sizes.to_json()}"
         )
+    shape = sizes.image_shape or (sizes.inputs,)
+    if prod(shape) != sizes.inputs or not (1 <= sizes.inputs <= _MOST_INPUTS and 1 <= sizes.outputs <= _MOST_OUTPUTS):
+        raise RunError(
+            f"run record: expected 1 to {_MOST_INPUTS} inputs, as the image shape has, and 1 to {_MOST_OUTPUTS} "
+            f"outputs, found {sizes.inputs:.8g} inputs of shape {shape!s:.60} and {sizes.outputs:.8g} outputs"
+        )
+    if sizes.image_shape is None:
+        spec = MaskSpec(ARCHITECTURES[config.model].shapes(sizes.inputs, sizes.outputs))
+    else:
+        with torch.device("meta"):
+            spec = mask_spec(_module(record))
+    if spec.bits > _MOST_WEIGHTS:
+        raise RunError(f"run record: expected a network of at most {_MOST_WEIGHTS} weights, found {spec.bits}")
+    return spec
+
+
+def _module(record: RunRecord) -> torch.nn.Module:
+    """The plain module that a run's network is converted from."""
+    config, sizes = record.config, record.network
+    assert sizes.image_shape is not None
+    if config.model in ARCHITECTURES:
+        return ARCHITECTURES[config.model].module(sizes.inputs, sizes.outputs)
+    return choose("model", config.model, RESNETS)(sizes.outputs, sizes.image_shape[0])
+
+
+def make_network(record: RunRecord, device: torch.device) -> MaskedModel:
+    """The network that a run's record describes. Raises what `network_spec`, `MaskedNetwork` and `convert` raise."""
+    config, sizes = record.config, record.network
+    network_spec(record)
     if sizes.image_shape is None:
         return MaskedNetwork(config.model, seed=config.seed, **sizes.to_json()).to(device)
-    if config.model in ARCHITECTURES:
-        module: torch.nn.Module = ARCHITECTURES[config.model].module(sizes.inputs, sizes.outputs)
-    else:
-        module = choose("model", config.model, RESNETS)(sizes.outputs, sizes.image_shape[0])
     converted = convert(
-        module,
+        _module(record),
         mask=cast(MaskRule, config.mask),
         weights=cast(WeightInit, config.weights),
         seed=config.seed,

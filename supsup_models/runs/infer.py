@@ -2,18 +2,18 @@
 
 from dataclasses import dataclass
 from pathlib import Path
-from tokenize import TokenError
 from typing import Any
-from zipfile import BadZipFile
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from supsup_models.data import checked_images
+from maskstore.errors import ForeignFileError, IrregularFileError
+from maskstore.files import read_npy_file
+from supsup_models.data import PixelScale, checked_images
 from supsup_models.errors import ShapeError
 from supsup_models.inference import Calibration, Inference, TaskInference, classify, labels_of, refused
-from supsup_models.runs.load import load_run
+from supsup_models.runs.load import LoadedRun, load_run
 from supsup_models.runs.record import RunRecord, calibration_path
 
 
@@ -42,28 +42,33 @@ class Answers:
 
 
 def infer_images(
-    folder: Path,
+    folder: Path | LoadedRun,
     images: Path | NDArray[np.generic],
     *,
-    method: str = "one-shot",
+    method: str | None = None,
     objective: str | None = None,
     one_task: bool = False,
+    pixels: str | None = None,
     device: str = "auto",
 ) -> Answers:
     """Name the task and the label of every image.
 
     Args:
-        folder: The run's folder.
+        folder: The run's folder, or the run as `load_run` gave it.
         images: An array, or a `.npy` file of one, uint8 or float: `(n, inputs)`, or in the shape of the run's images,
-            such as `(n, height, width)` or `(n, channels, height, width)`. Float pixels are taken as normalised.
-        method: How tasks are inferred, as in `infer_task`.
+            such as `(n, height, width)` or `(n, channels, height, width)`.
+        method: How tasks are inferred, as in `infer_task`; by default what works in the run's network.
         objective: "H" or "G"; what the masks were trained for if not said.
         one_task: All images are of one task, which is then inferred from all of them together.
+        pixels: The form of the pixels: "normalised" like the training images, "unit" for floats in [0, 1], "raw" for
+            the levels of the data set, 0 to 255. By default it is told from the values: uint8 is raw, floats in [0, 1]
+            are unit where training images go below 0, other floats are normalised. `Answers.normalisation` says what
+            was done.
         device: "auto", "cpu" or "cuda".
 
     Raises:
-        ShapeError, ImageValueError: Images that do not fit.
-        UnknownNameError: No such method or objective.
+        ShapeError, ImageValueError: Images that do not fit, or pixels of a range that cannot be meant.
+        UnknownNameError: No such method, objective or form of pixels.
         RunError: A folder without a finished task.
 
     Examples:
@@ -79,10 +84,10 @@ def infer_images(
         'task-1'
     """
     way = Inference(method, objective)
-    run = load_run(folder, device)
-    pixels, normalisation = normalised(read_images(images, run.record), run.record)
-    checked = checked_images(pixels, run.model)
-    calibration = Calibration.read(path) if (path := calibration_path(folder)).exists() else None
+    run = folder if isinstance(folder, LoadedRun) else load_run(folder, device)
+    values, normalisation = pixel_scale(run.record).normalised(read_images(images, run.record), pixels)
+    checked = checked_images(values, run.model)
+    calibration = Calibration.read(path) if (path := calibration_path(run.folder)).exists() else None
     notes = [] if (note := run.objective_note(way)) is None else [note]
     if calibration is not None and not calibration.covers(run.matrix.names):  # more tasks than it was made for
         calibration = None
@@ -114,8 +119,8 @@ def infer_images(
 def read_images(images: Path | NDArray[np.generic], record: RunRecord) -> NDArray[np.generic]:
     """Images of a run, an array or a `.npy` file of one, flattened to `(n, inputs)`; ShapeError for anything else."""
     what, array = ("images", images) if isinstance(images, np.ndarray) else (str(images), _load(images))
-    if not isinstance(array, np.ndarray) or array.ndim < 2 or not len(array):
-        found = f"shape {array.shape}" if isinstance(array, np.ndarray) else "several arrays"
+    if array.ndim < 2 or not array.size:
+        found = f"shape {array.shape}"
         raise ShapeError(f"{what}: expected one array of shape (n, inputs) or (n, height, width), found {found}")
     if array.dtype != np.uint8 and array.dtype.kind != "f":
         raise ShapeError(f"{what}: expected uint8 or float pixels, found {array.dtype}")
@@ -128,24 +133,23 @@ def read_images(images: Path | NDArray[np.generic], record: RunRecord) -> NDArra
     return array.reshape(len(array), -1)
 
 
-def _load(file: Path) -> Any:
+def _load(file: Path) -> NDArray[np.generic]:
     try:
-        return np.load(file, allow_pickle=False)
+        return read_npy_file(file)
     except FileNotFoundError:
         raise ShapeError(f"{file}: expected a .npy file of images, found no file") from None
-    except (OSError, EOFError, BadZipFile, SyntaxError, TokenError, TypeError, ValueError, OverflowError) as error:
-        raise ShapeError(f"{file}: expected a .npy file of images, found something else ({error})") from None
+    except (ForeignFileError, IrregularFileError) as error:
+        found = str(error).removeprefix(f"{file}: ")
+        raise ShapeError(f"{file}: expected a .npy file of images, found something else ({found})") from None
+    except OSError as error:
+        raise ShapeError(f"{file}: expected a .npy file of images, found none to read: {error.strerror}") from None
 
 
-def normalised(images: NDArray[np.generic], record: RunRecord) -> tuple[NDArray[np.float32], str]:
-    """Images as the network takes them, float32, and one line that says what was done."""
-    if images.dtype != np.uint8:
-        with np.errstate(over="ignore"):  # what float32 cannot hold becomes infinite, which is refused by name
-            return images.astype(np.float32), "none: float pixels are taken as normalised already"
-    scale, shift = (np.atleast_1d(np.asarray(each, np.float32)) for each in (record.pixels.scale, record.pixels.shift))
-    if images.shape[1] % len(scale):
-        raise ShapeError(f"images: expected {len(scale)} channels, found {images.shape[1]} values an image")
-    channels = images.astype(np.float32).reshape(len(images), len(scale), -1) * scale[:, None] + shift[:, None]
-    factors, terms = (", ".join(f"{level:.6g}" for level in levels) for levels in (scale, shift))
-    text = f"uint8 pixels are normalised like the training images: pixel * {factors} + {terms}"
-    return channels.reshape(images.shape), text
+def pixel_scale(record: RunRecord) -> PixelScale:
+    """How a run's training images were normalised, as far as its record says."""
+    scale, shift, std = record.pixels.scale, record.pixels.shift, record.stream.get("std")
+    numbers: list[Any] = std if isinstance(std, list) else [std]
+    known = all(type(each) in (int, float) and 0 < each < float("inf") for each in numbers)
+    if not known or len(numbers) not in (1, np.size(scale)):
+        return PixelScale(scale, shift)
+    return PixelScale(scale, shift, tuple(numbers) if isinstance(std, list) else numbers[0])

@@ -11,4 +11,5 @@ from .target_density import coded_bits as coded_bits
 from .target_density import find_density as find_density
 from .task import NumberedTask as NumberedTask
 from .task import TrainedTask as TrainedTask
+from .task import TrainingCurve as TrainingCurve
 from .task import train_task as train_task

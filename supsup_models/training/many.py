@@ -6,21 +6,32 @@ scores of T tasks are stacked there and every product is a batched one.
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from threading import Event
 from time import perf_counter
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 
+from supsup_models._arguments import expect, whole_number
 from supsup_models._names import check
+from supsup_models.data import Task, labelled_images
 from supsup_models.errors import NetworkError
-from supsup_models.networks import MaskedNetwork
-from supsup_models.training.recipes import Recipe
+from supsup_models.networks import MaskedModel, MaskedNetwork, check_model
+from supsup_models.training.recipes import Recipe, named_recipe
 from supsup_models.training.steps import Stepping, fastest, make_step
-from supsup_models.training.task import REPORT, NumberedTask, TrainedTask, check_recipe, task_batches, train_task
+from supsup_models.training.task import (
+    REPORT,
+    NumberedTask,
+    TrainedTask,
+    TrainingCurve,
+    batch_accuracy,
+    check_recipe,
+    task_batches,
+    train_task,
+)
 
 _FLOATS_A_SCORE = 6  # score, running square, gradient, effective weight, and two that come and go
 _MEMORY_SHARE = 0.5  # of what is free
@@ -48,9 +59,9 @@ def _free_memory() -> int:
 
 
 def train_many(
-    model: MaskedNetwork,
-    tasks: Sequence[NumberedTask],
-    recipe: Recipe,
+    model: MaskedModel,
+    tasks: Sequence[NumberedTask | Task],
+    recipe: Recipe | str,
     *,
     steps: int,
     stepping: Stepping | None = None,
@@ -62,13 +73,14 @@ def train_many(
 
     Args:
         model: the network; its weights stay as they are.
-        tasks: their numbers and images.
-        recipe: optimiser, schedule, batch size and kind of mask.
+        tasks: their numbers and images; a stream, or its tasks, stand for their training images.
+        recipe: as in `train_task`.
         steps: how many batches to train each task for, at least 1.
         stepping: as in `train_task`. Stacked tasks have "fused" only.
         together: "cores" trains a task on each core; "stacked" trains all in batched products, which is for threshold
             masks and RMSProp. None takes "stacked" on a GPU that can, "cores" elsewhere.
-        at_once: how many tasks side by side; None takes what memory and cores allow.
+        at_once: how many tasks side by side; None takes what memory and cores allow, and one for a network other than
+            `MaskedNetwork`: those take turns anyway, since their modules change while they train.
         on_step: called as `on_step(number, step, loss)` after every 50 steps of a task, with "cores" from the thread
             that trains it.
 
@@ -78,7 +90,8 @@ def train_many(
     Raises:
         NetworkError: for `at_once` below 1, or for what cannot be stacked. What `train_task` raises comes when the
             task's turn does.
-        UnknownNameError: for another `together`.
+        UnknownNameError: for another recipe or `together`.
+        ArgumentTypeError: for an argument of a type that cannot be meant.
 
     Examples:
         >>> from supsup_models import MaskedNetwork, NumberedTask, Recipe, open_stream, train_many
@@ -88,6 +101,9 @@ def train_many(
         >>> len(masks), masks[0] == masks[1]
         (2, False)
     """
+    check_model(model)
+    recipe, numbered = named_recipe(recipe), _numbered(tasks)
+    steps = whole_number("steps", steps)
     can_stack = recipe.sparse is None and fastest(model, recipe) != "autograd" and stepping in (None, "fused")
     if together is None:
         together = "stacked" if model.device.type == "cuda" and can_stack else "cores"
@@ -98,12 +114,15 @@ def train_many(
             f"{recipe.name!r} ({type(recipe.optimiser).__name__}, {'threshold' if recipe.sparse is None else 'sparse'} "
             f"masks) and stepping {stepping}"
         )
-    count = tasks_at_once(model, recipe.batch_size, together) if at_once is None else at_once
-    if count < 1:
+    count = at_once
+    if count is None:
+        count = tasks_at_once(model, recipe.batch_size, together) if isinstance(model, MaskedNetwork) else 1
+    if whole_number("at_once", count) < 1:
         raise NetworkError(f"training many: expected at least 1 task at once, found {count}")
     if together == "stacked":
-        return _stacked(model, tasks, recipe, steps, count, on_step)
-    stop, count = Event(), min(count, len(tasks))
+        assert isinstance(model, MaskedNetwork)  # what `fastest` says of others is "autograd"
+        return _stacked(model, numbered, recipe, steps, count, on_step)
+    stop, count = Event(), min(count, len(numbered))
     threads = max(1, torch.get_num_threads() // max(1, count))
 
     def train(task: NumberedTask) -> TrainedTask:
@@ -120,7 +139,21 @@ def train_many(
             stop=stop.is_set,
         )
 
-    return _on_cores(train, tasks, count, stop)
+    return _on_cores(train, numbered, count, stop)
+
+
+def _numbered(tasks: Any) -> list[NumberedTask]:
+    """The tasks to train; ArgumentTypeError for what are none."""
+    expect(
+        "tasks", tasks, Iterable, "a list of NumberedTask", NumberedTask="[task] is a list of one", Task="[task] is one"
+    )
+    numbered = []
+    for each in tasks:
+        if isinstance(each, Task):
+            each = NumberedTask(each.index, each.train)
+        expect("tasks", each, NumberedTask, "a list of NumberedTask")
+        numbered.append(each)
+    return numbered
 
 
 def _on_cores(
@@ -160,14 +193,20 @@ def _stacked(
         start, stack = perf_counter(), tasks[first : first + count]
         initial = torch.stack([model.initial_scores(task.number) for task in stack])
         trained = make_step(model, initial, recipe, stepping="fused")
-        batches = [task_batches(model, task.data, recipe, task=task.number, steps=steps) for task in stack]
+        batches = [
+            task_batches(model, labelled_images(task.data), recipe, task=task.number, steps=steps) for task in stack
+        ]
+        curves = [TrainingCurve((), (), ())] * len(stack)
         for done, each in enumerate(zip(*batches, strict=True)):
             images, labels = map(torch.stack, zip(*each, strict=True))  # (T, b, inputs), (T, b)
             losses = trained.step(images, labels, recipe.learning_rate(done, steps))
+            if (done + 1) % REPORT == 0 or done + 1 == steps:
+                found = zip(losses.tolist(), batch_accuracy(model, trained.logits, labels).tolist(), strict=True)
+                curves = [curve.with_point(done + 1, *point) for curve, point in zip(curves, found, strict=True)]
             if on_step is not None and (done + 1) % REPORT == 0:
                 for task, loss in zip(stack, losses.tolist(), strict=True):
                     on_step(task.number, done + 1, loss)
         masks = [model.mask_of(scores) for scores in trained.scores]
         seconds = (perf_counter() - start) / len(stack)
-        for task, mask, loss in zip(stack, masks, losses.tolist(), strict=True):
-            yield TrainedTask(mask, loss, seconds, prior=model.prior(task.number))
+        for task, mask, loss, curve in zip(stack, masks, losses.tolist(), curves, strict=True):
+            yield TrainedTask(mask, loss, seconds, prior=model.prior(task.number), curve=curve)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,13 +12,14 @@ from torch import Tensor
 
 from maskstore import Mask, MaskMatrix
 from maskstore.priors import Prior, Uniform
-from supsup_models.data import LabelledImages, batch_order, checked_images, checked_labels
-from supsup_models.errors import NetworkError, TrainingStopped
-from supsup_models.networks import MaskedModel
-from supsup_models.training.recipes import Recipe
+from supsup_models._arguments import expect, whole_number
+from supsup_models.data import LabelledImages, batch_order, checked_images, checked_labels, labelled_images
+from supsup_models.errors import NetworkError, ShapeError, TrainingStopped
+from supsup_models.networks import MaskedModel, check_model
+from supsup_models.training.recipes import Recipe, named_recipe
 from supsup_models.training.steps import Stepping, make_step
 
-REPORT = 50  # batches between two reports
+REPORT = 50  # batches between two reports, and between two points of the curves
 _BLOCK = 8  # batches made at a time: enough to make many at once, few enough to stay in the cache
 
 
@@ -34,6 +36,9 @@ class NumberedTask:
 
     number: int
     data: LabelledImages
+
+    def __repr__(self) -> str:
+        return f"NumberedTask({self.number}: {len(self.data)} images)"
 
 
 @dataclass(frozen=True)
@@ -66,12 +71,49 @@ class TrainedTask:
     """Arrays that belong to the mask: the running statistics of normalisation layers. Store them with it."""
     prior: Prior = field(default_factory=Uniform)
     """What a decoder knows about the mask before it reads it."""
+    curve: "TrainingCurve" = field(default_factory=lambda: TrainingCurve((), (), ()))
+    """The loss and the accuracy while it was trained."""
+
+    def __repr__(self) -> str:
+        return (
+            f"TrainedTask(density {self.mask.density:.4g} of {self.mask.spec.bits} bits, loss {self.loss:.4g}, "
+            f"{self.seconds:.3g} s, extras of {len(self.extras)} names, {type(self.prior).__name__} prior)"
+        )
+
+
+@dataclass(frozen=True)
+class TrainingCurve:
+    """How training went: every 50 batches and at the last one, what the batch showed before its step.
+
+    Attributes:
+        batches: After how many batches each point was taken, ascending.
+        losses: The mean cross-entropy of the batch, in nats.
+        accuracies: The fraction of the batch's images whose likeliest real class was right.
+
+    Examples:
+        >>> from supsup_models import MaskedNetwork, Recipe, open_stream, train_task
+        >>> task = open_stream("permuted-digits")[0]
+        >>> model = MaskedNetwork("lenet-300-100", inputs=64, outputs=10, seed=0)
+        >>> curve = train_task(model, task.train, Recipe("short"), task=0, steps=120).curve
+        >>> curve.batches
+        (50, 100, 120)
+        >>> curve.losses[0] > curve.losses[-1], len(curve.accuracies)
+        (True, 3)
+    """
+
+    batches: tuple[int, ...]
+    losses: tuple[float, ...]
+    accuracies: tuple[float, ...]
+
+    def with_point(self, batches: int, loss: float, accuracy: float) -> "TrainingCurve":
+        """The curve with one more point at its end."""
+        return TrainingCurve((*self.batches, batches), (*self.losses, loss), (*self.accuracies, accuracy))
 
 
 def train_task(
     model: MaskedModel,
-    data: LabelledImages,
-    recipe: Recipe,
+    data: Any,
+    recipe: Recipe | str,
     *,
     task: int,
     steps: int,
@@ -87,8 +129,10 @@ def train_task(
 
     Args:
         model: the network; its weights stay as they are.
-        data: labelled images of the task, such as `stream[0].train`.
-        recipe: optimiser, schedule, batch size and kind of mask.
+        data: labelled images of the task, such as `stream[0].train`; or a pair of arrays (images, labels), a torch data
+            set of such pairs, or a data loader over one, all of which are copied. Of those, uint8 images are divided by
+            255, others are taken as they are.
+        recipe: optimiser, schedule, batch size and kind of mask; or the name of one in `RECIPES`.
         task: the task's number, not negative.
         steps: how many batches to train for, at least 1.
         stepping: "fused", "bfloat16" or "autograd"; None takes the fastest that can train this recipe here.
@@ -103,7 +147,9 @@ def train_task(
         ShapeError, ImageValueError, LabelValueError: for data that does not fit, before a step is taken from it.
         NetworkError: for a recipe that asks for another `weight_gain` or kind of mask than the network has, a network
             that takes no images, or a stepping that cannot train the recipe.
-        UnknownNameError: for another stepping.
+        TaskDataError: for arrays or a data set that do not make a task.
+        ArgumentTypeError: for an argument of a type that cannot be meant.
+        UnknownNameError: for another recipe or stepping.
         TrainingStopped: if `stop` said so.
 
     Source: Wortsman et al., "Supermasks in superposition", NeurIPS 2020, section 3.1.
@@ -117,13 +163,25 @@ def train_task(
         True
     """
     start = perf_counter()
+    check_model(model)
+    data, recipe = labelled_images(data), named_recipe(recipe)
+    task, steps = whole_number("task", task), whole_number("steps", steps)
+    if not 0 <= task < 2**32:
+        raise NetworkError(f"task: expected a number in [0, 2**32), found {task}")
+    if transfer is not None:
+        expect("transfer", transfer, MaskMatrix, "a MaskMatrix", MaskBank="bank.matrix() makes one")
+        if transfer.spec != model.spec:
+            raise ShapeError(f"transfer: expected masks of {model.spec!r}, found {transfer.spec!r}")
     check_recipe(model, recipe, steps)
     model.check_takes_images()
     earlier = transfer if transfer is not None and len(transfer) else None
     scores = model.initial_scores(task) if earlier is None else model.transfer_scores(earlier.mean(), task)
     trained = make_step(model, scores, recipe, stepping=stepping, task=task, steps=steps)
+    curve = TrainingCurve((), (), ())
     for done, (images, labels) in enumerate(task_batches(model, data, recipe, task=task, steps=steps)):
         loss = trained.step(images, labels, recipe.learning_rate(done, steps))
+        if (done + 1) % REPORT == 0 or done + 1 == steps:
+            curve = curve.with_point(done + 1, float(loss), float(batch_accuracy(model, trained.logits, labels)))
         if (done + 1) % REPORT == 0:
             if on_step is not None:
                 on_step(done + 1, float(loss))
@@ -135,7 +193,13 @@ def train_task(
         perf_counter() - start,
         extras={name: values.float().cpu().numpy() for name, values in trained.statistics.items()},
         prior=model.prior(task),  # after a transfer a share of the scores, and the weights, still are the seed's
+        curve=curve,
     )
+
+
+def batch_accuracy(model: MaskedModel, logits: Tensor, labels: Tensor) -> Tensor:
+    """The fraction of images whose likeliest real class is right: `(..., b, outputs)`, `(..., b)` -> `(...)`."""
+    return (logits[..., : model.classes].argmax(dim=-1) == labels).float().mean(dim=-1)
 
 
 def task_batches(

@@ -20,8 +20,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from maskstore.errors import ForeignFileError, LimitError, MaskStoreError, MaskValueError, one_line
-from maskstore.files import as_numpy, check_claim, check_table, missing_package, npz, open_regular
+from maskstore.errors import ForeignFileError, LimitError, MaskStoreError, MaskValueError, needing, one_line
+from maskstore.files import as_numpy, check_claim, check_table, npz, open_regular
 
 _SAFE_FROM = (2, 10)  # earlier weights_only readers could be made to run code (CVE-2025-32434, CVE-2026-24747)
 _LEGACY_PICKLES = 5  # magic number, version, system, the tree, names of storages
@@ -95,10 +95,8 @@ def _stand_ins() -> list[Any]:
 
 def load_torch(path: Path, limit: int | None = None) -> Any:
     """The content of a torch file, tensors on the CPU; ForeignFileError names what would have to be run to read it."""
-    try:
+    with needing("torch", path):
         import torch
-    except ImportError:
-        raise missing_package(str(path), "torch", "models") from None
     version = tuple(int(number) for number in re.findall(r"\d+", torch.__version__)[:2])
     if version < _SAFE_FROM:
         raise ForeignFileError(

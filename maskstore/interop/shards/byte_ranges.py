@@ -16,9 +16,10 @@ from maskstore.errors import (
     MaskStoreError,
     MissingPackageError,
     NotABankError,
+    needing,
     one_line,
 )
-from maskstore.files import missing_package, named_os_errors, open_regular
+from maskstore.files import named_os_errors, open_regular
 
 T = TypeVar("T")
 _FINAL = (FileNotFoundError, ConnectionError, TimeoutError, PermissionError)
@@ -113,10 +114,8 @@ class RemoteRanges(Ranges):
 
     def _connect(self) -> None:
         """Open the file system for this process: its threads and connections do not outlive a fork."""
-        try:
+        with needing("fsspec", self._url):
             import fsspec
-        except ImportError:
-            raise missing_package(self._url, "fsspec", "interop") from None
         self._process, self._lock = os.getpid(), threading.Lock()
         try:
             self._files, self._path = fsspec.core.url_to_fs(self._url, **self._options)

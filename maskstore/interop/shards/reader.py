@@ -6,6 +6,7 @@ Rows are stored as the bank coded them.
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 
 from maskstore import errors
 from maskstore.bank import MaskInfo, MaskSource, Record, decode_extras, standalone
-from maskstore.files import encode_meta, missing_package, nearest, parse_object, replacing
+from maskstore.files import encode_meta, nearest, parse_object, replacing
 from maskstore.interop.shards import format as shard_format
 from maskstore.interop.shards.byte_ranges import is_url, open_ranges
 from maskstore.interop.shards.format import FOOTER_BYTES, MAGIC, Entry
@@ -71,6 +72,7 @@ class ShardReader(MaskSource):
         tail_bytes: Bytes at the end of the file that the first request reads. If they hold the index, there is no
             second request.
         options: fsspec's own options for the URL.
+        limit: The most bytes that one call may decode, as in `MaskBank.open`.
 
     Raises:
         BankNotFoundError: There is no file.
@@ -93,9 +95,15 @@ class ShardReader(MaskSource):
     """
 
     def __init__(
-        self, location: str | os.PathLike[str], *, tail_bytes: int = TAIL_BYTES, options: dict[str, Any] | None = None
+        self,
+        location: str | os.PathLike[str],
+        *,
+        tail_bytes: int = TAIL_BYTES,
+        options: dict[str, Any] | None = None,
+        limit: int | None = None,
     ) -> None:
         self.location = os.fspath(location)
+        self.limit = limit
         self._closed = False
         place = self.location if is_url(self.location) else os.path.abspath(self.location)
         self._arguments = (place, tail_bytes, options)
@@ -171,7 +179,7 @@ class ShardReader(MaskSource):
     def record(self, name: str) -> Record:
         """The stored row of a mask, its checksum checked: one request."""
         entry = self._entry(name)
-        return entry.record(self._read(entry.start, entry.stop))
+        return replace(entry.record(self._read(entry.start, entry.stop)), limit=self.limit)
 
     def records(self) -> Iterator[Record]:
         """All rows in insertion order; neighbours are fetched by one request, up to 8 MiB at a time."""
@@ -188,7 +196,8 @@ class ShardReader(MaskSource):
         data = self._read(batch[0].start, batch[-1].stop) if batch else b""
         for entry in batch:
             start = entry.start - batch[0].start
-            yield entry.record(data[start : start + entry.extras_bytes + entry.data_bytes])
+            row = entry.record(data[start : start + entry.extras_bytes + entry.data_bytes])
+            yield replace(row, limit=self.limit)
 
     def _check_file(self) -> None:
         if self._read(0, len(MAGIC)) != MAGIC:
@@ -236,10 +245,9 @@ def _upload(source: MaskSource, url: str, *, overwrite: bool) -> None:
     """Written here first, so that an error in the middle leaves nothing there."""
     import tempfile
 
-    try:
+    with errors.needing("fsspec", url):
         import fsspec
-    except ImportError:
-        raise missing_package(url, "fsspec", "interop") from None
+
     try:
         files, path = fsspec.core.url_to_fs(url)
         if not overwrite and files.exists(path):

@@ -40,3 +40,7 @@ class DataSet:
     def inputs(self) -> int:
         """Values of an image."""
         return prod(self.image_shape)
+
+    def __repr__(self) -> str:
+        counts = f"{len(self.train.labels)} images to train on, {len(self.test.labels)} to test on"
+        return f"DataSet({self.name}: {self.classes} classes, {counts}, of shape {self.image_shape})"

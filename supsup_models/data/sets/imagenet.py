@@ -19,7 +19,7 @@ from torch import Tensor
 from maskstore.errors import one_line
 from maskstore.philox import Role, random_uint32
 from supsup_models.data.sets.find import describe_places, search_places
-from supsup_models.data.tasks import normalise, pixel_levels
+from supsup_models.data.tasks import labelled_image, normalise, pixel_levels
 from supsup_models.errors import DataFormatError, DataNotFoundError
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def find_imagenet(data: Path | None = None) -> ClassFolders:
                 return _listed(folder)
     raise DataNotFoundError(
         f"ImageNet not found: looked for train/ and val/ with a folder a class in {describe_places(places)}; "
-        "to get it: https://image-net.org, then give the folder as data"
+        "to get it: https://image-net.org, then give the folder as `data`"
     )
 
 
@@ -130,6 +130,13 @@ class ImageFiles:
 
     def __len__(self) -> int:
         return len(self._files)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """One image `(inputs,)` and its label."""
+        return labelled_image(self, index)
+
+    def __repr__(self) -> str:
+        return f"ImageFiles({len(self)} images of {self.inputs} values{', augmented' if self._augmented else ''})"
 
     def images(self, indices: Tensor | slice) -> Tensor:
         """The images at these indices, decoded. DataFormatError for a file that is no JPEG or PNG image."""

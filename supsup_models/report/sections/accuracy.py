@@ -11,7 +11,7 @@ from supsup_models.report.markup import Content, Markup
 from supsup_models.report.section import Section, figure, paragraph, table
 
 _NAME, _HEADING = "accuracy", "Accuracy against number of tasks"
-_GIVEN = "One task under its own mask (GG)"
+_GIVEN = "One task under its own mask (GG), all its test images"
 
 
 def accuracy_section(facts: RunFacts, judged: Judged | None) -> Section:
@@ -24,23 +24,30 @@ def accuracy_section(facts: RunFacts, judged: Judged | None) -> Section:
     means = np.cumsum(facts.accuracies) / np.arange(1, len(numbered) + 1)
     running = [(at, float(mean)) for (at, _), mean in zip(numbered, means, strict=True)]
     steps = [(float(step.tasks), step.accuracy) for step in judged.steps] if judged else []
+    given = [given for step in judged.steps if (given := step.given_accuracy) is not None] if judged else []
     ends = [end for step in judged.steps if step.interval for end in step.interval] if judged else []
     x = plot.count_axis(len(facts.tasks))
-    y = plot.fraction_axis([a for _, a in (*numbered, *steps)] + ends)
+    y = plot.fraction_axis([a for _, a in (*numbered, *steps)] + ends + given)
     marks: list[Markup] = _inferred(x, y, judged) if judged else []
     marks += [plot.curve(x, y, running, "curve mean", "running mean")] if len(running) > 1 else []
     marks += [_task_dot(x, y, at, task) for at, task in enumerate(facts.tasks, 1) if task.accuracy is not None]
-    entries: list[tuple[str, Content]] = [("dot", _GIVEN), ("line mean", "Mean of the tasks so far (GG)")]
+    entries: list[tuple[str, Content]] = [
+        ("dot", _GIVEN),
+        ("line mean", "Mean of the tasks so far (GG), all their test images"),
+    ]
     if judged:
         inferred = f"Mean with inferred tasks (GNu, {_how(judged)}), 95{wording.SPACE}% interval"
         entries.append(("line inferred", inferred))
+        entries.append(("dot given", "The same images with the task given (GG)"))
     text = _sentence(facts, judged)
     grid = plot.frame(x, y, "number of tasks", "test accuracy")
     drawn = plot.drawing(_NAME, _HEADING, text, 280, grid, *marks)
+    how = "The mean rises with an easy task and falls with a hard one."
+    if judged:
+        how += " With inferred tasks, a point at n tasks chooses among the first n: more tasks are more to be confused."
     headings, rows = _rows(facts.tasks, judged)
-    return Section(
-        _NAME, _HEADING, (paragraph(text), figure(drawn, plot.legend(*entries)), table("Every task", headings, rows))
-    )
+    body = (paragraph(text), figure(drawn, plot.legend(*entries)), paragraph(how), table("Every task", headings, rows))
+    return Section(_NAME, _HEADING, body)
 
 
 def _sentence(facts: RunFacts, judged: Judged | None) -> str:
@@ -53,14 +60,28 @@ def _sentence(facts: RunFacts, judged: Judged | None) -> str:
     if judged is None:
         return text
     last = judged.last
-    accuracy, found = wording.percent(last.accuracy, 1), wording.percent(last.task_accuracy, 1)
+    accuracy, found = wording.percent(last.accuracy), wording.percent(last.task_accuracy)
     if last.interval is not None:
         low, high = (wording.percent(end, 1) for end in last.interval)
         accuracy += f" (95{wording.SPACE}% interval {low} to {high})"
-    return (
-        f"{text} When nobody says which of the {wording.plural(last.tasks, 'task')} an image is from, {accuracy}: the "
-        f"task is found for {found} of a sample of {wording.count(judged.confusion.sum())} images."
+    images = wording.count(judged.confusion.sum())
+    text += (
+        f" When nobody says which of the {wording.plural(last.tasks, 'task')} an image is from, the accuracy on "
+        f"{_of(judged)} {images} images is {accuracy}: the task is found for {found} of them."
     )
+    return text if last.given_accuracy is None else f"{text} {_cost(last.accuracy, last.given_accuracy)}"
+
+
+def _of(judged: Judged) -> str:
+    """Whether the judged images are all that there are."""
+    return "all" if judged.last.interval is None else "a sample of"
+
+
+def _cost(inferred: float, given: float) -> str:
+    """What inference costs, on the same images: other images, and even more images, could not say it."""
+    points = 100 * (given - inferred)
+    cost = "inference costs nothing" if abs(points) < 0.005 else f"inference costs {points:.2f} points"
+    return f"With the task given, the same images reach {wording.percent(given)}: {cost}."
 
 
 def _how(judged: Judged) -> str:
@@ -79,8 +100,11 @@ def _inferred(x: plot.Axis, y: plot.Axis, judged: Judged) -> list[Markup]:
     if len(judged.steps) > 1:
         marks.append(plot.curve(x, y, [(step.tasks, step.accuracy) for step in judged.steps], "curve inferred"))
     for step in judged.steps:
-        title = f"{wording.plural(step.tasks, 'task')}, inferred: {wording.percent(step.accuracy, 1)}"
+        title = f"{wording.plural(step.tasks, 'task')}, inferred: {wording.percent(step.accuracy)}"
         marks.append(plot.dot(x, y, (step.tasks, step.accuracy), title, "point inferred"))
+        if step.given_accuracy is not None:
+            title = f"the same images, task given: {wording.percent(step.given_accuracy)}"
+            marks.append(plot.dot(x, y, (step.tasks, step.given_accuracy), title, "point given", 6.5))
     return marks
 
 
@@ -97,16 +121,22 @@ def _rows(tasks: Sequence[TaskFacts], judged: Judged | None) -> tuple[list[str],
         for task in tasks
     ]
     if judged:
-        headings += ["sampled accuracy (GNu)", "task found"]
+        headings += ["same images: task inferred (GNu)", "same images: task given (GG)", "task found"]
         found = {cells[0]: cells[1:] for cells in _judged_rows(judged)}
-        rows = [[*row, *found.get(task.name, ["–", "–"])] for row, task in zip(rows, tasks, strict=True)]
+        rows = [[*row, *found.get(task.name, ["–"] * 3)] for row, task in zip(rows, tasks, strict=True)]
     return headings, rows
 
 
 def _judged_rows(judged: Judged) -> list[list[Content]]:
-    """Each task's name, the share of its images whose answer counts, and of those whose task was found."""
+    """Each task's name, the share of its images whose answer counts, that with the task given (not in NNs), and the
+    share of those whose task was found."""
     return [
-        [each.task, wording.percent(each.accuracy, 1), wording.percent(each.task_accuracy, 1)]
+        [
+            each.task,
+            wording.percent(each.accuracy),
+            *([] if judged.last.scenario == "NNs" else [wording.percent(each.given_accuracy)]),
+            wording.percent(each.task_accuracy),
+        ]
         for each in judged.last.per_task
     ]
 
@@ -123,12 +153,12 @@ def _without_identity(judged: Judged | None) -> Section:
         plot.dot(x, y, point, f"{each.task}: {wording.percent(each.accuracy, 1)}", "point inferred")
         for point, each in zip(points, judged.last.per_task, strict=True)
     ]
-    accuracy = wording.percent(judged.last.accuracy, 1)
+    accuracy = wording.percent(judged.last.accuracy)
     text = (
-        f"Trained and judged without task identity (NNs, {_how(judged)}): {accuracy} of a sample of "
+        f"Trained and judged without task identity (NNs, {_how(judged)}): {accuracy} of {_of(judged)} "
         f"{wording.count(judged.confusion.sum())} images get the right label."
     )
     drawn = plot.drawing(_NAME, heading, text, 280, plot.frame(x, y, "task", "test accuracy"), *dots)
-    headings = ["task", "sampled accuracy (NNs)", "images whose mask is mostly this task's"]
+    headings = ["task", "accuracy (NNs)", "images whose mask is mostly this task's"]
     listed = table("Every task", headings, _judged_rows(judged))
     return Section(_NAME, heading, (paragraph(text), figure(drawn), listed))

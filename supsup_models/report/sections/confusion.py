@@ -12,7 +12,8 @@ from supsup_models.report.section import Section, code, figure, name, paragraph,
 _NAME, _HEADING = "confusion", "Which task is taken for which"
 _MOST_CELLS = 50  # along a side; more tasks than that share cells
 _NUMBERED = 10  # up to so many along a side, cells say their share
-_WORST = 20  # pairs in the table
+_ROOMY = 5  # up to so many, with a decimal
+_WORST = 10  # pairs in the table
 
 
 def confusion_section(facts: RunFacts, judged: Judged | NoData | None) -> Section:
@@ -21,6 +22,9 @@ def confusion_section(facts: RunFacts, judged: Judged | NoData | None) -> Sectio
         return Section(_NAME, _HEADING, (), "No task is finished yet, so there is none to infer.")
     if judged is None:
         return Section(_NAME, _HEADING, (), "This page was made without looking at test images.")
+    if isinstance(judged, NoData) and judged.python:
+        how = ("To see it, make this page in Python: ", code("Run.open(folder, model, stream).report()"), ".")
+        return Section(_NAME, _HEADING, (paragraph(*how),), "This run's network or data were given in Python.")
     if isinstance(judged, NoData):
         how = ("To see it, make this page with the data set at hand: ", code("supsup report RUN --data DIR"), ".")
         missing = f"The test images of {judged.data_set} were not at hand when this page was made."
@@ -43,28 +47,29 @@ def _drawn(judged: Judged) -> Section:
         _cells(judged, shares, per_row, per_column),
         element("rect", width="100%", height="100%", class_="edge"),
     )
-    look = "heat" if max(shares.shape) > _NUMBERED else "heat few"
-    drawn = plot.drawing(_NAME, _HEADING, text, None, *marks, class_=look)
+    drawn = plot.drawing(_NAME, _HEADING, text, None, *marks, class_="heat")
     ends = [f"0{wording.SPACE}%", f"100{wording.SPACE}% of a row's images"]
     if per_row > 1:
         ends[1] += f"; {per_row} tasks to a cell"
     scale = element("p", ends[0], element("span", class_="ramp"), ends[1], class_="scale")
-    listed = table("What is confused most", [y_name, x_name, "images", "share"], _worst(judged, identity))
-    return Section(_NAME, _HEADING, (paragraph(text), figure(drawn, scale), listed))
+    headings = [y_name, x_name, "images", "share"]
+    listed = table("What is confused most", headings, _worst(judged, identity), folded=False, texts=(1,))
+    return Section(_NAME, _HEADING, (paragraph(text), element("div", figure(drawn, scale), listed, class_="beside")))
 
 
 def _sentence(judged: Judged) -> str:
-    images = wording.count(judged.confusion.sum())
+    sampled = "" if judged.last.interval is None else " sampled"
+    images = wording.count(judged.confusion.sum()) + sampled
     inference = judged.inference
     how = f"{inference.method} with {inference.objective}, {wording.plural(inference.images, 'image')} an inference"
-    found = wording.percent(judged.last.task_accuracy, 1)
+    found = wording.percent(judged.last.task_accuracy)
     if judged.last.scenario == "NNs":
         return (
-            f"No mask is a task's here. Of {images} sampled test images {found} get a mask that is mostly their own "
+            f"No mask is a task's here. Of {images} test images {found} get a mask that is mostly their own "
             f"task's ({how})."
         )
     return (
-        f"The right task is found for {found} of {images} sampled test images ({how}). Rows are true tasks; where "
+        f"The right task is found for {found} of {images} test images ({how}). Rows are true tasks; where "
         f"nothing is confused, only the diagonal is coloured."
     )
 
@@ -99,10 +104,17 @@ def _cells(judged: Judged, shares: NDArray[np.float64], per_row: int, per_column
         marks.append(element("rect", title, **at, **extent, fill_opacity=opacity, class_="cell"))
         if max(rows, columns) <= _NUMBERED:
             place = {"x": f"{100 * (column + 0.5) / columns:.3f}%", "y": f"{100 * (row + 0.5) / rows:.3f}%"}
-            shown = f"{100 * share:.1f}".removesuffix(".0")
+            shown = _share(share, max(rows, columns))
             ink = "middle on-cell" if share > 0.5 else "middle in-cell"
             marks.append(element("text", shown, **place, dy="0.35em", class_=ink))
     return marks
+
+
+def _share(share: float, cells: int) -> str:
+    """A share in per cent, in as few characters as so many cells in a row have room for; never 0 or 100 by rounding."""
+    if cells <= _ROOMY:
+        return f"{min(max(100 * share, 0.1), 100.0 if share == 1 else 99.9):.1f}".removesuffix(".0")
+    return "<1" if share < 0.01 else f"{int(100 * share + 1e-9)}"
 
 
 def _group(names: tuple[str, ...], index: int, size: int) -> str:

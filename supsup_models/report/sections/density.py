@@ -49,11 +49,9 @@ def _row(x: plot.Axis, top: int, layer: str, low: float, mean: float, high: floa
     line = top + 26
     title = f"{layer}: {wording.percent(mean)}, from {wording.percent(low)} to {wording.percent(high)}"
     first, at, last = (f"{x.place(value):.2f}%" for value in (low, mean, high))
-    name = wording.short(layer, 30)
     return [
         element("line", x1="0", x2="100%", y1=line, y2=line, class_="grid"),
-        element("text", element("title", layer), name, x="0", y=top + 13, class_="tick strong"),
-        element("text", wording.percent(mean), x="100%", y=top + 13, class_="tick end"),
+        plot.row_label(top - 2, layer, "", wording.percent(mean)),
         element("line", x1=first, x2=last, y1=line, y2=line, class_="range"),
         element("circle", element("title", title), cx=at, cy=line, r="5", class_="point"),
     ]

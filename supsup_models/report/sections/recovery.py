@@ -4,7 +4,8 @@ from supsup_models.report import plot, wording
 from supsup_models.report.facts import RunFacts
 from supsup_models.report.markup import Content, Markup, element
 from supsup_models.report.recovery import Recovered
-from supsup_models.report.section import Section, code, figure, name, paragraph, table
+from supsup_models.report.section import Section, code, figure, name, paragraph, table, whole_name
+from supsup_models.runs import RunRecord
 
 _NAME, _HEADING = "recovery", "Hamming distance by recovery step"
 _MOST_PANELS = 12
@@ -13,6 +14,8 @@ _MOST_CURVES = 200
 
 def recovery_section(facts: RunFacts, recovered: Recovered | None) -> Section:
     """The section; without a recovery it says how to make one."""
+    if recovered is None and (reason := _refused(facts.record)):
+        return Section(_NAME, _HEADING, (), f"`supsup recover` does not take this run: {reason}.")
     if recovered is None:
         how = (
             "To see how an associative memory gives masks back from unlabelled images: ",
@@ -40,8 +43,24 @@ def recovery_section(facts: RunFacts, recovered: Recovered | None) -> Section:
     return Section(
         _NAME,
         _HEADING,
-        (paragraph(text), figure(element("div", panels, class_="panels")), said, table("Every task", headings, rows)),
+        (
+            paragraph(text),
+            figure(element("div", panels, class_="panels")),
+            said,
+            table("Every task", headings, rows, texts=(1,)),
+        ),
     )
+
+
+def _refused(record: RunRecord) -> str | None:
+    """Why this run's masks cannot be recovered; None if they can."""
+    if not record.config.task_identity:
+        return "it was trained without task identity, so that no mask is a task's"
+    if record.own is not None:
+        return "its network, recipe or data were given in Python"
+    if record.network.image_shape is not None:  # of a converted network
+        return "that takes threshold masks on signed-constant weights of a fully connected network"
+    return None
 
 
 def _sentence(recovered: Recovered, own: bool) -> str:
@@ -57,7 +76,11 @@ def _sentence(recovered: Recovered, own: bool) -> str:
             f" Accuracy under the recovered masks is {wording.percent(recovered.accuracy)}, under the true ones "
             f"{wording.percent(recovered.true_accuracy)}."
         )
-    return text + " A curve is a task; its last point is the answer."
+    return (
+        f"{text} A curve is a task; only its last point is the answer. Curves rise and fall on the way: each batch "
+        "of images pulls the state towards the masks that suit it, while the memory pulls it to what is stored. Early "
+        "steps follow the batch, late ones the memory."
+    )
 
 
 def _panel(recovered: Recovered, layer: str, number: int) -> Markup:
@@ -76,5 +99,6 @@ def _panel(recovered: Recovered, layer: str, number: int) -> Markup:
     text = (
         f"Wrong bits of layer {layer} after each step, on a logarithmic scale, a curve for each of {len(tasks)} tasks."
     )
-    grid = plot.frame(x, y, "batch of unlabelled images", f"wrong bits, {wording.short(layer, 20)}")
-    return plot.drawing(f"{_NAME}-{number}", f"{_HEADING}: {layer}", text, 220, grid, *marks)
+    grid = plot.frame(x, y, "batch of unlabelled images", "wrong bits")
+    drawn = plot.drawing(f"{_NAME}-{number}", f"{_HEADING}: {layer}", text, 220, grid, *marks)
+    return element("div", element("p", whole_name(layer), class_="panel-name"), drawn)

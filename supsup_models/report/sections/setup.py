@@ -1,5 +1,6 @@
 """How the run was made: its configuration, and the commands that make it again."""
 
+import re
 import shlex
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, fields
@@ -11,6 +12,7 @@ from supsup_models.report.section import Section, paragraph, table
 from supsup_models.runs import RunConfig
 from supsup_models.training import RECIPES
 
+_HASH = re.compile("[0-9a-f]{40,}")
 _LINE = 60  # characters of a command after which the next option begins a line
 
 
@@ -25,19 +27,37 @@ def configuration_section(facts: RunFacts) -> Section:
         ("Data", record.stream),
         ("Pixels", asdict(record.pixels)),
         ("Versions and device", {**record.versions, "device": record.device}),
+        ("Training", {} if record.history is None else asdict(record.history)),
     ]
-    tables = [table(title, ["", ""], _rows(values), folded=False) for title, values in groups if values]
+    tables = [table(title, ["", ""], _rows(values), folded=False, texts=(1,)) for title, values in groups if values]
     return Section("configuration", "Configuration", (element("div", tables, class_="tables"),))
 
 
 def commands_section(facts: RunFacts) -> Section:
     """What to type to make the run, to judge it, and to make this page."""
-    lines = "\n".join(_typed(words) for words in reproducing(facts))
-    text = "The same arguments give the same masks."
-    if facts.record.stream.get("data_set") != "digits":
+    own = facts.record.own is not None
+    lines = _in_python(facts) if own else "\n".join(_typed(words) for words in reproducing(facts))
+    text = (
+        "With the same versions, on the same kind of processor, the same arguments give the same masks, bit for bit. "
+        "Elsewhere training rounds otherwise, and figures differ a little; weights, initial scores and tasks do not."
+    )
+    if own:
+        text += " The network and the data are those of the program that made the run."
+    elif facts.record.stream.get("data_set") != "digits":
         text += " DIR is the folder with the data set."
     return Section(
         "commands", "To make it again", (paragraph(text), element("pre", element("code", lines), tabindex="0"))
+    )
+
+
+def _in_python(facts: RunFacts) -> str:
+    """The same for a run that was made in Python."""
+    config, own = facts.record.config, facts.record.own
+    recipe = f'"{config.recipe}"' if own is None or own.recipe is None else "recipe"
+    transfer = ", transfer=True" if config.transfer else ""
+    return (
+        f"run = Run.create({facts.name!r}, model, stream, recipe={recipe}, batches={config.batches}{transfer})\n"
+        "run.train()\nrun.evaluate()\nrun.report()"
     )
 
 
@@ -57,9 +77,13 @@ def reproducing(facts: RunFacts) -> list[list[str]]:
         elif value is not None:
             given += [option, str(value)]
     scenario = "GNu" if config.task_identity else "NNs"
+    # `train` never codes with mix: that takes a compact of the highest level, and changes what the page shows
+    compacted = facts.account is not None and "mix" in facts.account.codecs
+    compacting = [["maskstore", "compact", f"{run}/masks.bank", "--level", "max"]] if compacted else []
     return [
         ["supsup", "train", *given, *data, "--out", run],
         ["supsup", "eval", run, "--scenario", scenario, *data, "--json"],
+        *compacting,
         ["maskstore", "stats", f"{run}/masks.bank"],
         ["supsup", "report", run, *data, "-o", "report.html"],
     ]
@@ -84,7 +108,15 @@ def _recipe(recipe: Any) -> Mapping[str, Any]:
 
 def _rows(values: Mapping[str, Any]) -> Iterable[list[Content]]:
     for key, value in values.items():
-        yield [str(key).replace("_", " "), element("bdi", _said(value))]
+        yield [str(key).replace("_", " "), _cell(value)]
+
+
+def _cell(value: Any) -> Content:
+    """A value as it stands in a table, each part of an object on a line of its own."""
+    if isinstance(value, Mapping):
+        return [element("div", element("bdi", str(key).replace("_", " ")), " ", _cell(value[key])) for key in value]
+    said = _said(value)
+    return element("code", said, class_="hash") if _HASH.fullmatch(said) else element("bdi", said)
 
 
 def _said(value: Any) -> str:

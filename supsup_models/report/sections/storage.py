@@ -1,4 +1,4 @@
-"""Bits per layer and where they go: payload, side information, index, slack, beside the entropy bound."""
+"""Bits per layer and where they go: payload, side information, index, slack, beside the static entropy."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, fields
@@ -23,7 +23,7 @@ _PARTS = {
 
 @dataclass(frozen=True)
 class _Bar:
-    """Bits per parameter and task by part, and the entropy bound."""
+    """Bits per parameter and task by part, and by the static entropy."""
 
     name: str
     note: str
@@ -46,13 +46,15 @@ def storage_section(facts: RunFacts) -> Section:
         f"{wording.count(known.total_bytes)} bytes hold {wording.plural(known.tasks, 'mask')} of "
         f"{wording.count(known.parameters)} parameters: {wording.bits(whole.total)} bits for each parameter and task, "
         f"everything in the file counted, of which {wording.bits(whole.parts['payload'])} are payload. "
-        f"Ideal static coding given the prior would take {wording.bits(whole.entropy)} without its tables."
+        f"A coder that knows only how many ones each layer has, given the prior, would take "
+        f"{wording.bits(whole.entropy)} without its tables: the static entropy. It is a mark, not a bound. Masks take "
+        "less where a coder finds more in them: patterns within a layer, or what they share with other masks."
     )
     bars = [whole, *layers]
     drawn = plot.drawing(_NAME, _HEADING, text, _ROW * len(bars), *_draw(bars), class_="bars")
     used = [part for part in _PARTS if any(bar.parts.get(part) for bar in bars)]
     keys: list[tuple[str, Content]] = [(f"block {part}", _PARTS[part]) for part in used]
-    legend = plot.legend(*keys, ("line entropy", "Entropy bound given the prior"))
+    legend = plot.legend(*keys, ("line entropy", "Static entropy given the priors"))
     return Section(_NAME, _HEADING, (paragraph(text), figure(drawn, legend), *_tables(known, whole)))
 
 
@@ -92,10 +94,7 @@ def _draw(bars: Sequence[_Bar]) -> list[Markup]:
     marks: list[Markup] = []
     for row, bar in enumerate(bars):
         top = row * _ROW
-        shown = element("tspan", wording.short(bar.name, 20), class_="strong")
-        name = (shown, element("tspan", f" {bar.note}", dx="4"))
-        marks.append(element("text", element("title", bar.name), *name, x="0", y=top + 14, class_="tick"))
-        marks.append(element("text", wording.bits(bar.total), x="100%", y=top + 14, class_="tick end strong"))
+        marks.append(plot.row_label(top, bar.name, bar.note, wording.bits(bar.total)))
         start = 0.0
         for part, bits in bar.parts.items():
             if bits > 0:
@@ -106,7 +105,7 @@ def _draw(bars: Sequence[_Bar]) -> list[Markup]:
                 )
                 start += bits
         at = f"{100 * bar.entropy / longest:.3f}%"
-        title = f"{bar.name}, entropy bound: {wording.bits(bar.entropy)} bits per parameter and task"
+        title = f"{bar.name}, static entropy: {wording.bits(bar.entropy)} bits per parameter and task"
         said = element("title", title)
         marks.append(element("line", said, x1=at, x2=at, y1=top + 18, y2=top + 40, class_="bound"))
     return marks
@@ -130,7 +129,7 @@ def _tables(known: Account, whole: _Bar) -> tuple[Markup, Markup]:
         ]
         for layer, bar in ((layer, _layer(layer, known.tasks)) for layer in known.layers)
     ]
-    headings = ["layer", "parameters", "payload bytes", "side bytes", "bits / parameter", "entropy bound"]
+    headings = ["layer", "parameters", "payload bytes", "side bytes", "bits / parameter", "static entropy"]
     return (
         table("Parts of the file", ["part", "bytes", "share", "bits / parameter"], parts),
         table("Every layer", headings, layers),

@@ -1,12 +1,19 @@
 """The definition of a training step: straight-through masks under torch's autograd and torch's own optimiser."""
 
+from contextlib import AbstractContextManager, nullcontext
+from threading import Lock
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from supsup_models.networks import MaskedModel
+from supsup_models.networks import MaskedModel, MaskedNetwork
 from supsup_models.training.recipes import Optimiser, RMSProp
 from supsup_models.training.steps.base import Step
+
+_ALONE = Lock()
+"""Held for a step of a network whose modules change while it trains (training mode, torch's random stream for dropout):
+such networks take turns, step by step, so that threads that train them get what one gets."""
 
 
 class AutogradStep(Step):
@@ -18,17 +25,19 @@ class AutogradStep(Step):
         self._model = model
         self._optimiser = _torch_optimiser(self.scores, optimiser)
         self._done = 0
+        self._turn: AbstractContextManager[object] = nullcontext() if isinstance(model, MaskedNetwork) else _ALONE
 
     def step(self, images: Tensor, labels: Tensor, rate: float) -> Tensor:
         for group in self._optimiser.param_groups:
             group["lr"] = rate
         self._optimiser.zero_grad()
-        with torch.enable_grad(), self._model.training_mode(self._done):
+        with self._turn, torch.enable_grad(), self._model.training_mode(self._done):
             logits = self._model.run_with(images, self._model.effective_weights(self.scores), self.statistics)
             loss = F.cross_entropy(logits, labels)
             loss.backward()
         self._optimiser.step()
         self._done += 1
+        self.logits = logits.detach()
         return loss.detach()
 
 

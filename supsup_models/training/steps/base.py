@@ -16,6 +16,8 @@ class Step(ABC):
 
     scores: Tensor
     statistics: Mapping[str, Tensor] = MappingProxyType({})
+    logits: Tensor
+    """What the network answered to the images of the last step, before its update, `(..., b, outputs)`."""
 
     @abstractmethod
     def step(self, images: Tensor, labels: Tensor, rate: float) -> Tensor:

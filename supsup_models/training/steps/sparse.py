@@ -90,6 +90,7 @@ class SparseStep(Step):
         scales = [c * sqrt(p / d) for c, p, d in zip(self._constants, self._densities, densities, strict=True)]
         shown = self._with_shuffled(images.to(self._masked[0].dtype))
         activations, logits = perceptron_forward(shown, self._masked, scales=scales)
+        self.logits = logits[: len(labels)]
         loss, delta = self._answers(logits, labels)
         deltas = perceptron_backward(delta, activations, self._masked, scales=scales)
         for product, at, activation in zip(self._products, deltas, activations, strict=True):

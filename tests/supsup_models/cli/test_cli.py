@@ -78,7 +78,10 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(
 
     monkeypatch.setattr("supsup_models.training.many.train_task", interrupted)
     assert run_command([*TRAIN, "--out", str(folder)]) == 130
-    assert capsys.readouterr().err.splitlines()[-1] == "supsup: interrupted"
+    assert (
+        capsys.readouterr().err.splitlines()[-1]
+        == "supsup: interrupted; the same command goes on from what is finished"
+    )
     monkeypatch.undo()
     assert run_command([*TRAIN, "--out", str(folder), "--json"]) == 0
     assert json_of(capsys)["new_tasks"] == 1
@@ -172,19 +175,28 @@ def test_infer_names_task_label_and_confidence(
     scale, shift = stream[0].test.scale, stream[0].test.shift
     pixels = np.rint((floats - shift) / scale).astype(np.uint8)
     answers = {}
-    for name, images in (("floats", floats), ("pixels", pixels), ("squares", pixels.reshape(-1, 8, 8))):
+    unit = (pixels / 16).astype(np.float32)  # what torchvision's ToTensor gives
+    forms = {"floats": floats, "pixels": pixels, "squares": pixels.reshape(-1, 8, 8), "unit": unit}
+    for name, images in forms.items():
         np.save(tmp_path / f"{name}.npy", images)
         assert run_command(["infer", str(run_folder), str(tmp_path / f"{name}.npy"), "--json"]) == 0
         captured = capsys.readouterr()
         printed = json.loads(captured.out)
         assert captured.err == f"normalisation: {printed['normalisation']}\n"
-        assert printed["normalisation"].startswith("none" if name == "floats" else "uint8")
+        says = {"floats": "none", "unit": "float pixels in [0, 1] are normalised"}.get(name, "uint8")
+        assert printed["normalisation"].startswith(says)
         answers[name] = printed["answers"]
     tasks = [[answer["task"] for answer in found] for found in answers.values()]
-    assert tasks[0] == tasks[1] == tasks[2]
+    assert tasks[0] == tasks[1] == tasks[2] == tasks[3]
     truth = [f"task-{t}" for t in range(3) for _ in range(20)]
     assert np.mean([found == true for found, true in zip(tasks[0], truth, strict=True)]) > 0.9
     assert all(0 < answer["confidence"] <= 1 and 0 <= answer["label"] < 10 for answer in answers["floats"])
+    np.save(tmp_path / "raw.npy", pixels.astype(np.float32))
+    ask = ["infer", str(run_folder), str(tmp_path / "raw.npy"), "--json"]
+    assert run_command(ask) == 1
+    assert "--pixels raw takes floats of 0 to 16" in error_of(capsys)
+    assert run_command([*ask, "--pixels", "raw"]) == 0
+    assert [answer["task"] for answer in json.loads(capsys.readouterr().out)["answers"]] == tasks[0]
     np.save(tmp_path / "one.npy", floats[20:40])
     assert run_command(["infer", str(run_folder), str(tmp_path / "one.npy"), "--one-task"]) == 0
     assert capsys.readouterr().out.count("task-1") == 20

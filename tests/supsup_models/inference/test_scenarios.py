@@ -14,7 +14,7 @@ from supsup_models import Inference, MaskedNetwork, Recipe, RMSProp, TaskStream,
 from supsup_models.data import open_stream
 from supsup_models.errors import InferenceError, UnknownNameError
 from supsup_models.inference.labelling import mask_accuracy
-from supsup_models.inference.sampling import wilson
+from supsup_models.inference.sampling import sampled, wilson
 
 TASKS = 3
 
@@ -105,6 +105,38 @@ def test_an_answer_under_another_task_counts_for_gns_only(trained: Trained) -> N
     assert shared.per_task[0].accuracy == shared.per_task[1].accuracy == unshared.per_task[0].accuracy
     assert unshared.per_task[1].accuracy == 0.0
     assert shared.task_accuracy == 0.5
+
+
+@pytest.mark.parametrize(("scenario", "limit", "images"), [("GNu", 30, 1), ("GNs", 9, 4), ("GNu", None, 16)])
+def test_what_inference_costs_is_told_on_the_same_images(
+    trained: Trained, scenario: str, limit: int | None, images: int
+) -> None:
+    found = evaluate(trained.model, trained.matrix, trained.stream, scenario, Inference(images=images), limit=limit)
+    for number, result in enumerate(found.per_task):
+        task = trained.stream[number]
+        rows = sampled(trained.stream, images, limit, 0)[number]
+        logits = trained.model(task.test.images(torch.from_numpy(rows)), trained.matrix[number])
+        right = logits[:, :10].argmax(dim=1).numpy() == task.test.labels.numpy()[rows]
+        assert result.given_accuracy == right.mean()
+        assert len(rows) == result.images
+        assert result.accuracy <= right.mean() or scenario == "GNs"
+    assert found.given_accuracy == pytest.approx(np.mean([result.given_accuracy for result in found.per_task]))
+
+
+def test_a_given_task_costs_nothing_and_a_missing_one_has_no_figure(trained: Trained) -> None:
+    given = evaluate(trained.model, trained.matrix, trained.stream, "GG", limit=30)
+    assert given.given_accuracy == given.accuracy
+    assert evaluate(trained.model, trained.matrix, trained.stream, "NNs", limit=30).given_accuracy is None
+
+
+def test_wrong_masks_cost_all_of_the_accuracy(trained: Trained) -> None:
+    """Every task's mask under the next one's name: inference finds the wrong name, and the given name misleads."""
+    names = ["task-1", "task-2", "task-0"]
+    swapped = MaskMatrix(trained.model.spec, [trained.matrix[i] for i in range(TASKS)], names)
+    found = evaluate(trained.model, swapped, trained.stream, "GNu", limit=90)
+    assert found.accuracy == found.task_accuracy == 0.0
+    assert found.given_accuracy is not None
+    assert found.given_accuracy < 0.4
 
 
 def test_a_limit_judges_a_stratified_sample(trained: Trained) -> None:

@@ -5,16 +5,20 @@ import json
 import re
 import shlex
 import shutil
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from maskstore import MaskBank, compact
+from maskstore.priors import SeededScores
 from supsup_models.cli.app import run_command
 from supsup_models.errors import SupSupError
 from supsup_models.report import make_report, read_run, render
 from supsup_models.report.sections.setup import reproducing
+from supsup_models.runs import recover_run
 from supsup_models.runs.record import RunConfig, RunRecord, bank_path
 from tests.helpers.commands import error_of, in_fresh_process
 from tests.helpers.runs import made_run, record
@@ -34,8 +38,9 @@ def test_json_says_what_was_drawn(trained: Path, tmp_path: Path, capsys: pytest.
         "bits_per_parameter": facts.bits_per_parameter,
         "scenario": "GNu",
         "inferred_accuracy": found["inferred_accuracy"],
+        "given_accuracy": found["given_accuracy"],
         "task_accuracy": found["task_accuracy"],
-        "figures": ["accuracy", "storage", "pareto", "confusion", "density"],
+        "figures": ["accuracy", "training", "storage", "pareto", "confusion", "density"],
         "missing": ["recovery"],
         "no_images": None,
     }
@@ -63,6 +68,70 @@ def test_without_identity(trained_without_identity: Path, tmp_path: Path, capsys
     assert (found["scenario"], found["accuracy"], found["finished"]) == ("NNs", None, True)
     assert found["inferred_accuracy"] > 0.8
     assert "no task identity (NNs)" in out.read_text()
+
+
+def test_a_compacted_run_is_made_again_with_its_compact(trained: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    before = [shlex.join(words) for words in reproducing(read_run(run))]
+    compact(bank_path(run), level="max")
+    after = [shlex.join(words) for words in reproducing(read_run(run))]
+    assert [words for words in after if words not in before] == ["maskstore compact run/masks.bank --level max"]
+    assert after.index("maskstore compact run/masks.bank --level max") == 2  # before its size is looked at
+    assert not any("compact" in words for words in before)
+
+
+@pytest.mark.parametrize(
+    ("change", "phrase"),
+    [
+        ({"model": "resnet-18-20", "mask": "edge-popup"}, "threshold masks on signed-constant weights"),
+        ({"weights": "kaiming"}, "threshold masks on signed-constant weights"),
+        ({"task_identity": False}, "trained without task identity"),
+        ({}, None),
+    ],
+)
+def test_recover_is_offered_to_runs_that_it_takes(change: dict[str, Any], phrase: str | None, tmp_path: Path) -> None:
+    made = record(**change)
+    if {"mask", "weights"} & change.keys():
+        made = replace(made, network=replace(made.network, image_shape=(1, 28, 28)))
+    made.write(tmp_path)
+    text = html.unescape(render(read_run(tmp_path)).html)
+    assert ("supsup recover RUN" in text) == (phrase is None)
+    assert phrase is None or phrase in text
+
+
+def test_eval_takes_the_scenario_from_the_run(
+    trained: Path, trained_without_identity: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for run, scenario in ((trained, "GNu"), (trained_without_identity, "NNs")):
+        assert run_command(["eval", str(run), "--limit", "30", "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["scenario"] == scenario
+        assert run_command(["eval", str(run), "--limit", "30"]) == 0
+        assert f"{scenario}, 3 tasks: accuracy" in capsys.readouterr().out
+
+
+def test_recovery_needs_a_mask_for_each_task(
+    trained_without_identity: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run_command(["recover", str(trained_without_identity)]) == 1
+    assert "expected a run whose masks are its tasks', found one without task identity" in error_of(capsys)
+
+
+def test_recovery_pairs_masks_and_tasks_by_name(trained: Path, tmp_path: Path) -> None:
+    """A bank whose masks were put in another order, and which lacks one."""
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    bank_path(run).unlink()
+    with MaskBank.open(bank_path(trained)) as old, MaskBank.create(bank_path(run), old.spec, meta=old.meta) as new:
+        for name in ("task-2", "task-1"):
+            new.put(name, old[name], prior=SeededScores(seed=5, task=int(name[-1])))
+    found = recover_run(run)
+    accuracies = [task["accuracy"] for task in read_run_tasks(trained)]
+    assert found["true_accuracy"] == pytest.approx(sum(accuracies[1:]) / 2)
+
+
+def read_run_tasks(run: Path) -> Sequence[Mapping[str, Any]]:
+    return RunRecord.read(run).tasks
 
 
 def _over_mnist(trained: Path, folder: Path) -> Path:

@@ -3,6 +3,7 @@
 import html
 import re
 import shutil
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,12 +17,14 @@ from supsup_models.inference.scenarios import Evaluation, Inference, TaskResult
 from supsup_models.report import Compared, read_run, render, wording
 from supsup_models.report.compare import Point
 from supsup_models.report.judged import Judged
+from supsup_models.report.labels import Labels, Spot
 from supsup_models.report.markup import element, printable
 from supsup_models.report.recovery import Recovered, RecoveredTask
+from supsup_models.report.sections.confusion import _share
 from supsup_models.runs.record import RunRecord
 from tests.helpers.runs import HOSTILE, hostile_run, made_run, record
 
-FIGURES = ("accuracy", "storage", "pareto", "confusion", "recovery", "density")
+FIGURES = ("accuracy", "training", "storage", "pareto", "confusion", "recovery", "density")
 
 
 class Reader(HTMLParser):
@@ -90,7 +93,7 @@ def test_a_trained_run_has_its_figures_in_numbers_too(trained: Path, tmp_path: P
     for layer in found.layers:
         assert wording.count(layer.payload_bytes) in text
     drawn = [found["id"] for tag, found in read.elements if tag == "svg" and "role" in found]
-    assert drawn == ["accuracy", "storage", "pareto", "confusion", "density"]
+    assert drawn == ["accuracy", "training-loss", "training-accuracy", "storage", "pareto", "confusion", "density"]
     assert "No recovery was given to this page." in text
 
 
@@ -222,3 +225,45 @@ def test_colours_have_the_contrast_that_wcag_asks_for(theme: int) -> None:
         for part in ("payload", "side", "index", "slack", "inferred", "wrong"):
             assert _contrast(colours[part], colours[ground]) >= 3, (part, ground)
     assert _contrast(colours["on-accent"], colours["accent"]) >= 4.5
+
+
+def test_the_static_entropy_is_not_called_a_bound(trained: Path) -> None:
+    """Files of the highest level lie below it."""
+    text = "".join(check_page(render(read_run(trained)).html).text)
+    assert "entropy bound" not in text.lower()
+    assert "It is a mark, not a bound." in text
+
+
+@pytest.mark.parametrize(
+    ("share", "cells", "said"),
+    [
+        (1.0, 3, "100"),
+        (0.9999, 3, "99.9"),
+        (0.0003, 3, "0.1"),
+        (0.25, 3, "25"),
+        (0.9999, 10, "99"),
+        (0.004, 10, "<1"),
+        (1.0, 10, "100"),
+        (0.29, 10, "29"),
+    ],
+)
+def test_shares_are_never_rounded_to_all_or_nothing(share: float, cells: int, said: str) -> None:
+    assert _share(share, cells) == said
+
+
+def test_labels_go_where_nothing_else_is() -> None:
+    spots = [Spot(50, 100, 5), Spot(50, 100, 5), Spot(52, 100, 5), Spot(0, 5, 5), Spot(100, 195, 5)]
+    labels = Labels(200, spots)
+    found = [labels.place(spot, "a label") for spot in spots]
+    assert None not in found
+    assert len({each.text for each in found if each}) == len(spots)
+    crowd = [labels.place(spots[0], "another label") for _ in range(20)]
+    assert crowd[-1] is None  # where no room is left, the legend has to do
+
+
+def test_the_page_has_hashes_on_lines_of_their_own(tmp_path: Path) -> None:
+    digest = "ab" * 32
+    run = record()
+    replace(run, stream={**run.stream, "sha256": {"train": digest, "test": digest}}).write(tmp_path)
+    text = render(read_run(tmp_path)).html
+    assert text.count(f'<code class="hash">{digest}</code>') == 2

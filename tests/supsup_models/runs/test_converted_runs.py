@@ -81,21 +81,32 @@ def test_every_task_is_judged_under_its_own_statistics(resnet: Path, capsys: pyt
 
 @pytest.mark.slow
 def test_one_image_has_no_batch_statistics(resnet: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert run_command(["eval", str(resnet)]) == 2
-    assert "--images 16" in capsys.readouterr().err
+    assert run_command(["eval", str(resnet), "--infer", "one-shot"]) == 2
+    refused = capsys.readouterr().err
+    assert "--infer exhaustive finds the task of a single image" in refused
+    assert "--images" not in refused  # with one-shot, more images find no more tasks
     images = np.stack([task.test.images(slice(0, 3)) for task in open_stream("split-digits", tasks=2)])
     np.save(tmp_path / "images.npy", images.reshape(6, 1, 8, 8))
     np.save(tmp_path / "one.npy", images[0, :1])
     for file, options in (("images.npy", []), ("one.npy", ["--one-task"])):
-        assert run_command(["infer", str(resnet), str(tmp_path / file), *options]) == 2
+        assert run_command(["infer", str(resnet), str(tmp_path / file), "--infer", "one-shot", *options]) == 2
         assert "found batch statistics in 'bn1.running_mean'" in capsys.readouterr().err
     assert run_command(["infer", str(resnet), str(tmp_path / "images.npy"), "--infer", "exhaustive", "--json"]) == 0
     together = json.loads(capsys.readouterr().out)["answers"]
+    assert run_command(["infer", str(resnet), str(tmp_path / "images.npy"), "--json"]) == 0
+    assert json.loads(capsys.readouterr().out)["answers"] == together  # exhaustive is what this network takes
     assert run_command(["infer", str(resnet), str(tmp_path / "one.npy"), "--infer", "exhaustive", "--json"]) == 0
     alone = json.loads(capsys.readouterr().out)["answers"]
     assert alone[0]["task"] == together[0]["task"]
     assert alone[0]["confidence"] == pytest.approx(together[0]["confidence"], abs=1e-5)
     assert run_command(["infer", str(resnet), str(tmp_path / "images.npy"), "--one-task"]) == 0
+    assert "warning" not in capsys.readouterr().err
+    assert run_command(["infer", str(resnet), str(tmp_path / "images.npy"), "--one-task", "--infer", "binary"]) == 0
+    warned = [line for line in capsys.readouterr().err.splitlines() if "warning" in line]
+    assert warned == [
+        "supsup: warning: binary inference: expected a network that treats each image by itself, found batch "
+        "statistics in 'bn1.running_mean'; answers are hardly better than chance, --infer exhaustive finds tasks"
+    ]
 
 
 @pytest.mark.slow

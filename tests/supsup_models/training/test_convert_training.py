@@ -15,6 +15,7 @@ from supsup_models import (
     ConvertedModel,
     Inference,
     MaskedNetwork,
+    NumberedTask,
     Recipe,
     RMSProp,
     convert,
@@ -25,10 +26,11 @@ from supsup_models import (
     mask_accuracy,
     mask_densities,
     open_stream,
+    train_many,
     train_task,
 )
 from supsup_models.data.tasks import Split
-from supsup_models.errors import BatchStatisticsError, LabelValueError, NetworkError, ShapeError
+from supsup_models.errors import BatchStatisticsError, LabelValueError, MethodWarning, NetworkError, ShapeError
 from supsup_models.networks.resnet import ResNet
 
 RECIPE = Recipe("short", Adam(1e-3), batch_size=32)
@@ -78,11 +80,16 @@ def test_edge_popup_resnet_trains_stores_and_evaluates(tmp_path: Path) -> None:
         accuracy = mask_accuracy(fresh, mask, task.test, extras)
         assert accuracy == mask_accuracy(model, one.mask, task.test, one.extras)
         assert accuracy > 0.9
-    for method in ("one-shot", "binary", "exhaustive"):
-        guess = infer_task(fresh, matrix, stream[1].test.images(slice(0, 32)), method=method)
+    for method, says in (("one-shot", "hardly better than chance"), ("binary", "chance"), ("exhaustive", "`extras`")):
+        with pytest.warns(MethodWarning, match=says):
+            guess = infer_task(fresh, matrix, stream[1].test.images(slice(0, 32)), method=method)
         assert guess.scores.shape == (2,)
-    found = evaluate(fresh, matrix, stream, "GNs", Inference("exhaustive", images=36))
+    with pytest.warns(MethodWarning, match=r"none given for 'task-0'; those of the batch are used"):
+        found = evaluate(fresh, matrix, stream, "GNs", Inference("exhaustive", images=36))
     assert found.accuracy > 0.9
+    statistics = {task.name: one.extras for task, one in zip(stream, trained, strict=True)}
+    right = evaluate(fresh, matrix, stream, "GNs", extras=statistics)  # single images: no warning, no error
+    assert right.accuracy > 0.8
     with pytest.raises(BatchStatisticsError, match=r"found batch statistics in 'bn1\.running_mean'"):
         infer_each(fresh, matrix, stream[0].test.images(slice(0, 4)))
 
@@ -101,6 +108,24 @@ def test_transfer_beats_no_transfer_at_equal_steps() -> None:
     transferred, without = (mask_accuracy(model, found.mask, task.test, found.extras) for found in (one, alone))
     print(f"with transfer {transferred:.3f}, without {without:.3f}")
     assert transferred > without + 0.05
+
+
+@pytest.mark.parametrize("at_once", [None, 3])
+@pytest.mark.parametrize("norm", [nn.BatchNorm2d(6), nn.SyncBatchNorm(6)], ids=["batch norm", "sync batch norm"])
+def test_converted_networks_train_in_threads_as_one_by_one(norm: nn.Module, at_once: int | None) -> None:
+    """Dropout and training mode are the network's own, whatever other threads train or infer meanwhile."""
+    layers = (nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 6, 3), norm, nn.ReLU(), nn.Dropout(0.3), nn.Flatten())
+    model = convert(nn.Sequential(*layers, nn.Linear(216, 2)), image_shape=(64,))
+    tasks = [NumberedTask(task.index, task.train) for task in open_stream("split-digits", tasks=3)]
+    alone = [train_task(model, task.data, RECIPE, task=task.number, steps=12) for task in tasks]
+    state = torch.get_rng_state()
+    many = list(train_many(model, tasks, RECIPE, steps=12, at_once=at_once))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert len(many) == len(alone) == 3
+    for one, other in zip(alone, many, strict=True):
+        assert one.mask == other.mask
+        assert one.curve == other.curve
+        assert all(np.array_equal(other.extras[name], value) for name, value in one.extras.items())
 
 
 def test_threshold_scores_start_from_the_majority() -> None:

@@ -2,21 +2,23 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch import Tensor
 
-from supsup_models import Adam, MaskedNetwork, Recipe, RMSProp, train_task
+from supsup_models import Adam, MaskedNetwork, NumberedTask, Recipe, RMSProp, train_many, train_task
 from supsup_models.data import batch_order
 from supsup_models.errors import ImageValueError, LabelValueError, NetworkError, ShapeError, SupSupError
 from supsup_models.networks.score_masks import threshold
+from supsup_models.training import task as task_module
 from supsup_models.training.recipes import Sparse
-from supsup_models.training.steps import make_step
+from supsup_models.training.steps import Step, make_step
 from tests.helpers.networks import network
 
 
@@ -90,6 +92,56 @@ def test_both_steppings_train_the_same_mask() -> None:
     ]
     assert trained[0].mask == trained[1].mask
     assert trained[0].loss == pytest.approx(trained[1].loss, rel=1e-8)
+
+
+CURVES = {
+    "fused": (Recipe("r", RMSProp(1e-3), batch_size=16), "fused", None),
+    "autograd": (Recipe("r", Adam(1e-2), batch_size=16), None, None),
+    "sparse": (Recipe("r", Adam(1e-2), batch_size=16, sparse=Sparse(0.3, novelty_weight=0.1)), "fused", (0.3, 0.3)),
+}
+
+
+@pytest.mark.parametrize("kind", CURVES)
+def test_a_curve_has_what_each_reported_batch_showed(kind: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Answers are recorded on the way to every step, and the curve is compared with them."""
+    recipe, stepping, densities = CURVES[kind]
+    model, blobs, steps = network((12, 9, 6), classes=3, densities=densities), Blobs(), 120
+    seen: list[tuple[float, float]] = []
+
+    def recording(*arguments: Any, **named: Any) -> Step:
+        step = make_step(*arguments, **named)
+        plain = step.step
+
+        def recorded(images: Tensor, labels: Tensor, rate: float) -> Tensor:
+            loss = plain(images, labels, rate)
+            own = F.cross_entropy(step.logits.float(), labels)
+            assert float(own) == pytest.approx(float(loss), rel=1e-3)  # the answers are those of this batch
+            right = (step.logits[:, :3].argmax(dim=1) == labels).float().mean()
+            seen.append((float(loss), float(right)))
+            return loss
+
+        monkeypatch.setattr(step, "step", recorded)
+        return step
+
+    monkeypatch.setattr(task_module, "make_step", recording)
+    trained = train_task(model, blobs, recipe, task=0, steps=steps, stepping=stepping)
+    assert trained.curve.batches == (50, 100, 120)
+    assert [*zip(trained.curve.losses, trained.curve.accuracies, strict=True)] == [
+        seen[at - 1] for at in (50, 100, 120)
+    ]
+    assert trained.loss == trained.curve.losses[-1]
+
+
+def test_stacked_tasks_have_the_curves_of_single_ones() -> None:
+    model = small_network().double()
+    tasks = [NumberedTask(number, Blobs(number)) for number in range(3)]
+    recipe = Recipe("r", RMSProp(1e-3), batch_size=16)
+    stacked = [each.curve for each in train_many(model, tasks, recipe, steps=60, together="stacked")]
+    for task, curve in zip(tasks, stacked, strict=True):
+        alone = train_task(model, task.data, recipe, task=task.number, steps=60, stepping="fused").curve
+        assert curve.batches == alone.batches == (50, 60)
+        assert curve.losses == pytest.approx(alone.losses)
+        assert curve.accuracies == pytest.approx(alone.accuracies)
 
 
 def test_training_learns_and_repeats_itself() -> None:
