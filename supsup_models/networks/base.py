@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from maskstore import Mask, MaskSpec
 from maskstore.masks import bits
 from maskstore.priors import Prior
-from supsup_models._arguments import found
+from supsup_models._names import found
 from supsup_models.errors import ArgumentTypeError, DeviceError, MissingMaskError, NetworkError, ShapeError
 from supsup_models.networks import seed_state, seeded
 
@@ -67,6 +67,15 @@ class MaskedModel(nn.Module, ABC):
         "H", the entropy; "G", the superfluous outputs, for networks of given densities that have any.
         """
         return "H" if self.densities is None or self.classes == self.outputs else "G"
+
+    @property
+    def inference_method(self) -> str:
+        """The method that task inference uses unless told otherwise: one that works in the network.
+
+        "exhaustive" for networks that normalise with running statistics, of which none fit a superposition of masks;
+        "one-shot" for others.
+        """
+        return "exhaustive" if self.initial_statistics() else "one-shot"
 
     @property
     def device(self) -> torch.device:
