@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from typing import TypeVar
 
 from maskstore.files import check_known
+from supsup_models._arguments import expect
 from supsup_models.errors import UnknownNameError
 
 T = TypeVar("T")
@@ -16,5 +17,6 @@ def choose(kind: str, name: str, known: Mapping[str, T]) -> T:
 
 
 def check(kind: str, name: str, known: Iterable[str]) -> None:
-    """UnknownNameError, with the nearest known name, unless `name` is one of `known`."""
+    """UnknownNameError, with the nearest known name, unless `name` is one of `known`; ArgumentTypeError for no str."""
+    expect(kind, name, str, "the name of one, a str")
     check_known(kind, name, known, UnknownNameError)

@@ -4,6 +4,7 @@ from .batches import task_seed as task_seed
 from .batches import unlabelled_batches as unlabelled_batches
 from .checks import checked_images as checked_images
 from .checks import checked_labels as checked_labels
+from .labelled import labelled_images as labelled_images
 from .names import parse_stream_name as parse_stream_name
 from .names import stream_length as stream_length
 from .names import stream_names as stream_names
@@ -13,6 +14,7 @@ from .sets import DataSet as DataSet
 from .sets import load_data_set as load_data_set
 from .streams import TaskStream as TaskStream
 from .streams import open_stream as open_stream
+from .tasks import Held as Held
 from .tasks import LabelledImages as LabelledImages
 from .tasks import Split as Split
 from .tasks import Task as Task

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from maskstore.philox import Role, random_uint32
-from supsup_models.data.tasks import TaskImages
+from supsup_models.data.tasks import TaskImages, labelled_image
 
 _PADDING = 4
 
@@ -34,6 +34,10 @@ class Augmented:
 
     def __len__(self) -> int:
         return len(self._images)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """One image `(inputs,)`, changed as a batch of its own, and its label."""
+        return labelled_image(self, index)
 
     def __repr__(self) -> str:
         return f"Augmented({self._images!r})"

@@ -38,15 +38,20 @@ def unlabelled_batches(split: LabelledImages, batch: int, *, seed: int) -> Batch
 
     The result gives images only: what recovery is handed can tell it neither labels nor the task.
     """
-    order = torch.from_numpy(random_permutation(seed, Role.SAMPLE, len(split)))
-    position = 0
+    return _Unlabelled(split, batch, seed)
 
-    def draw() -> Tensor:
-        nonlocal position
-        if position + batch > len(order):
-            position = 0
-        chosen = order[position : position + batch]
-        position += batch
-        return torch.as_tensor(split.images(chosen), dtype=torch.float32)
 
-    return draw
+class _Unlabelled:
+    """Batch after batch, from where the last one ended."""
+
+    def __init__(self, split: LabelledImages, batch: int, seed: int) -> None:
+        self._split, self._batch = split, batch
+        self._order = torch.from_numpy(random_permutation(seed, Role.SAMPLE, len(split)))
+        self._position = 0
+
+    def __call__(self) -> Tensor:
+        if self._position + self._batch > len(self._order):
+            self._position = 0
+        chosen = self._order[self._position : self._position + self._batch]
+        self._position += self._batch
+        return torch.as_tensor(self._split.images(chosen), dtype=torch.float32)

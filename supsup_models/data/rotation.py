@@ -1,8 +1,7 @@
 """Rotating whole sets of images by an angle, bilinearly, and keeping only the set in use."""
 
 import math
-from collections.abc import Callable
-from functools import lru_cache
+from typing import Any
 
 import numpy as np
 import torch
@@ -50,14 +49,25 @@ def _bilinear_table(height: int, width: int, degrees: float) -> tuple[NDArray[np
     return np.array(sources, dtype=np.intp), np.array(weights, dtype=np.int32)
 
 
-def rotating(images: NDArray[np.uint8], height: int, width: int) -> Callable[[float], Tensor]:
-    """A function that gives the images rotated by so many degrees, (n, height * width), uint8.
+class Rotations:
+    """Images `(n, height * width)` uint8, turned by so many degrees when they are asked for: `rotations(degrees)`.
 
-    It keeps the angle last asked for, so its memory is twice that of the images.
+    The angle last asked for is kept, so the memory is twice that of the images. A copy in another process (pickled)
+    starts with the images alone.
     """
 
-    @lru_cache(maxsize=1)
-    def at(degrees: float) -> Tensor:
-        return torch.from_numpy(rotate_images(images, height, width, degrees) if degrees else images)
+    def __init__(self, images: NDArray[np.uint8], height: int, width: int) -> None:
+        self._of = images, height, width
+        self._last: tuple[float, Tensor] | None = None  # replaced whole, so that threads may share it
 
-    return at
+    def __call__(self, degrees: float) -> Tensor:
+        """`(n, height * width)` uint8, not to be written to."""
+        last = self._last
+        if last is None or last[0] != degrees:
+            images, height, width = self._of
+            turned = rotate_images(images, height, width, degrees) if degrees else images
+            self._last = last = degrees, torch.from_numpy(turned)
+        return last[1]
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Rotations, self._of

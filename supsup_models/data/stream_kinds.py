@@ -1,6 +1,10 @@
-"""How each kind of stream makes its tasks: pixels permuted, images rotated, classes shared out."""
+"""How each kind of stream makes its tasks: pixels permuted, images rotated, classes shared out.
 
-from collections.abc import Callable
+What makes them is data and no closure, so streams and tasks can be sent to other processes.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
@@ -10,9 +14,9 @@ from torch import Tensor
 from maskstore.philox import Role, random_permutation
 from supsup_models.data.augment import Augmented
 from supsup_models.data.names import ROTATION_STEP, classes_per_split
-from supsup_models.data.rotation import rotating
+from supsup_models.data.rotation import Rotations
 from supsup_models.data.sets import ClassFolders, DataSet, ImageFiles
-from supsup_models.data.tasks import Split, Task, TaskImages, pixel_levels
+from supsup_models.data.tasks import Held, Split, Task, TaskImages, pixel_levels
 from supsup_models.errors import DataFormatError
 
 MakeTask = Callable[[int], Task]
@@ -20,64 +24,97 @@ _CLASS_ORDER = 1  # layer of the random stream that shares out classes; layer 0 
 _IN_ORDER = 10  # data sets of so many classes are shared out in order, 0 and 1, 2 and 3, ..., as published
 
 
-def permuted(source: DataSet, seed: int) -> MakeTask:
+@dataclass(frozen=True, eq=False)
+class Permuted:
     """Task t sees all images with their pixels in the order that `seed` and t give."""
-    parts = _parts(source)
 
-    def make_task(index: int) -> Task:
-        columns = torch.from_numpy(random_permutation(seed, Role.PERMUTATION, source.inputs, stream=index))
-        splits = (_split_of(source, pixels, labels, columns=columns) for pixels, labels in parts)
-        return Task(index, tuple(range(source.classes)), *splits)
+    source: DataSet
+    seed: int
 
-    make_task(0)  # a seed out of range is refused now, not after the first hour
+    def __call__(self, index: int) -> Task:
+        order = random_permutation(self.seed, Role.PERMUTATION, self.source.inputs, stream=index)
+        columns = torch.from_numpy(order)
+        splits = (
+            _split_of(self.source, Held(pixels), labels, columns=columns) for pixels, labels in _parts(self.source)
+        )
+        return Task(index, tuple(range(self.source.classes)), *splits)
+
+
+def permuted(source: DataSet, seed: int) -> MakeTask:
+    """`Permuted`; a seed out of range is refused now, not after the first hour."""
+    make_task = Permuted(source, seed)
+    make_task(0)
     return make_task
+
+
+@dataclass(frozen=True, eq=False)
+class Rotated:
+    """Task t sees all images rotated counter-clockwise by 10 t degrees."""
+
+    source: DataSet
+    rotations: tuple[Rotations, Rotations]
+    """Of the images for training and of those for testing."""
+
+    def __call__(self, index: int) -> Task:
+        degrees = float(ROTATION_STEP * index)
+        labels = (torch.from_numpy(self.source.train.labels), torch.from_numpy(self.source.test.labels))
+        pairs = zip(self.rotations, labels, strict=True)
+        splits = (_split_of(self.source, partial(at, degrees), own) for at, own in pairs)
+        return Task(index, tuple(range(self.source.classes)), *splits)
 
 
 def rotated(source: DataSet) -> MakeTask:
-    """Task t sees all images rotated counter-clockwise by 10 t degrees."""
+    """`Rotated`."""
     _, height, width = source.image_shape
-    parts = [(rotating(pixels.numpy(), height, width), labels) for pixels, labels in _parts(source)]
+    train, test = (Rotations(part.images, height, width) for part in (source.train, source.test))
+    return Rotated(source, (train, test))
 
-    def make_task(index: int) -> Task:
-        degrees = float(ROTATION_STEP * index)
-        splits = (_split_of(source, partial(at, degrees), labels) for at, labels in parts)
-        return Task(index, tuple(range(source.classes)), *splits)
 
-    return make_task
+@dataclass(frozen=True, eq=False)
+class SplitClasses:
+    """Task t sees its own classes; colour images are augmented in training."""
+
+    source: DataSet
+    seed: int
+    shares: Sequence[tuple[int, ...]]
+
+    def __call__(self, index: int) -> Task:
+        source, share = self.source, self.shares[index]
+        splits: list[TaskImages] = []
+        for pixels, labels in _parts(source):
+            rows, local = _rows_of_classes(source, labels.numpy(), share)
+            splits.append(_split_of(source, Held(pixels), local, rows=rows))
+        if source.image_shape[0] > 1:
+            splits[0] = Augmented(splits[0], source.image_shape, seed=self.seed, task=index)
+        return Task(index, share, *splits)
 
 
 def split(source: DataSet, seed: int) -> MakeTask:
-    """Task t sees its own classes; colour images are augmented in training."""
-    parts = _parts(source)
-    shares = shared_out(source.classes, classes_per_split(source.name), seed)
+    """`SplitClasses`, with the classes shared out by `seed`."""
+    return SplitClasses(source, seed, shared_out(source.classes, classes_per_split(source.name), seed))
 
-    def make_task(index: int) -> Task:
-        splits: list[TaskImages] = []
-        for pixels, labels in parts:
-            rows, local = _rows_of_classes(source, labels.numpy(), shares[index])
-            splits.append(_split_of(source, pixels, local, rows=rows))
-        if source.image_shape[0] > 1:
-            splits[0] = Augmented(splits[0], source.image_shape, seed=seed, task=index)
-        return Task(index, shares[index], *splits)
 
-    return make_task
+@dataclass(frozen=True, eq=False)
+class SplitFolders:
+    """Task t sees the image files of its own classes."""
+
+    folders: ClassFolders
+    seed: int
+    shares: Sequence[tuple[int, ...]]
+
+    def __call__(self, index: int) -> Task:
+        parts, names, share = [], self.folders.names, self.shares[index]
+        for part, augmented in ((self.folders.train, True), (self.folders.val, False)):
+            chosen = [part[names[number]] for number in share]
+            labels = torch.repeat_interleave(torch.arange(len(chosen)), torch.tensor([len(files) for files in chosen]))
+            files = [file for of_class in chosen for file in of_class]
+            parts.append(ImageFiles(files, labels, augmented=augmented, seed=self.seed, task=index))
+        return Task(index, share, *parts)
 
 
 def split_folders(folders: ClassFolders, seed: int) -> MakeTask:
-    """Task t sees the image files of its own classes."""
-    names = folders.names
-    shares = shared_out(len(names), classes_per_split("imagenet"), seed)
-
-    def make_task(index: int) -> Task:
-        parts = []
-        for part, augmented in ((folders.train, True), (folders.val, False)):
-            chosen = [part[names[number]] for number in shares[index]]
-            labels = torch.repeat_interleave(torch.arange(len(chosen)), torch.tensor([len(files) for files in chosen]))
-            files = [file for of_class in chosen for file in of_class]
-            parts.append(ImageFiles(files, labels, augmented=augmented, seed=seed, task=index))
-        return Task(index, shares[index], *parts)
-
-    return make_task
+    """`SplitFolders`, with the classes shared out by `seed`."""
+    return SplitFolders(folders, seed, shared_out(len(folders.names), classes_per_split("imagenet"), seed))
 
 
 def shared_out(classes: int, per_task: int, seed: int) -> list[tuple[int, ...]]:
@@ -108,7 +145,6 @@ def _parts(source: DataSet) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor
     return train, test
 
 
-def _split_of(source: DataSet, pixels: Tensor | Callable[[], Tensor], labels: Tensor, **indices: Tensor) -> Split:
-    take = (lambda: pixels) if isinstance(pixels, Tensor) else pixels
+def _split_of(source: DataSet, pixels: Callable[[], Tensor], labels: Tensor, **indices: Tensor) -> Split:
     scale, shift = pixel_levels(source.mean, source.std, source.levels)
-    return Split(labels, take, inputs=source.inputs, scale=scale, shift=shift, **indices)
+    return Split(labels, pixels, inputs=source.inputs, scale=scale, shift=shift, **indices)

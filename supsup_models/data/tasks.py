@@ -74,14 +74,35 @@ def normalise(values: Tensor, scale: Levels, shift: Levels) -> Tensor:
 
 @final
 @dataclass(frozen=True, eq=False)
+class Held:
+    """Shared images that lie in memory: gives them when it is called, here and in a process that it was sent to."""
+
+    pixels: Tensor
+
+    def __call__(self) -> Tensor:
+        return self.pixels
+
+
+def labelled_image(data: LabelledImages, index: int) -> tuple[Tensor, int]:
+    """One image `(inputs,)` and its label, as torch's `DataLoader` asks for them; IndexError beyond the last."""
+    at = range(len(data))[index]
+    return data.images(torch.tensor([at], device=data.labels.device))[0], int(data.labels[at])
+
+
+@final
+@dataclass(frozen=True, eq=False)
 class Split:
     """Labelled images of one task, kept in memory.
 
     The images are not a copy of their own: all tasks share those that `pixels` gives.
 
+    It is a data set for torch, too: `split[i]` is an image and its label, so a `DataLoader` takes it, with workers of
+    any start method.
+
     Args:
         labels: `(n,)` int64, task-local: in range(classes), whatever the data set calls them.
-        pixels: gives the shared images, `(N, inputs)` uint8 or float32.
+        pixels: gives the shared images, `(N, inputs)` uint8 or float32. To send a split to another process, it has to
+            be something that can be pickled, such as `Held(tensor)`; a lambda is not.
         inputs: values of an image.
         scale: a pixel's value is `pixel * scale + shift`. One number for all pixels, or one for each channel, in which
             case the pixels' order must be as stored.
@@ -113,6 +134,10 @@ class Split:
     def __repr__(self) -> str:
         return f"Split({len(self)} images of {self.inputs} values)"
 
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """One image `(inputs,)` and its label."""
+        return labelled_image(self, index)
+
     def images(self, indices: Tensor | slice) -> Tensor:
         """The images `indices` of this split, (b, inputs), float32, normalised; a new tensor each time.
 
@@ -130,7 +155,7 @@ class Split:
         count = pixels.shape[0] if chosen is None else chosen.shape[0]
         if chosen is not None and self.columns is not None and pixels.dtype == torch.uint8 and not pixels.is_cuda:
             return self._gathered(pixels, chosen, self.columns)
-        out = torch.empty(count, self.inputs, device=pixels.device)
+        out = torch.empty(count, self.inputs, dtype=torch.float32, device=pixels.device)  # whatever the default is
         for start in range(0, count, _CHUNK):
             part = out[start : start + _CHUNK]
             source = pixels[start : start + _CHUNK]
@@ -149,7 +174,7 @@ class Split:
         """The same split with its labels and images on `device`, so that batches are made there."""
         pixels = self.pixels().to(device)
         rows, columns = (None if each is None else each.to(device) for each in (self.rows, self.columns))
-        return replace(self, labels=self.labels.to(device), pixels=lambda: pixels, rows=rows, columns=columns)
+        return replace(self, labels=self.labels.to(device), pixels=Held(pixels), rows=rows, columns=columns)
 
     def _gathered(self, pixels: Tensor, rows: Tensor, columns: Tensor) -> Tensor:
         """One pass over bytes, bit for bit what the float operations in `images` give."""

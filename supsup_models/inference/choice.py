@@ -38,7 +38,7 @@ def check_method(
     if statistic is None:
         return
     if not single_masks:
-        if alone:
+        if alone and model.needs_extras:
             raise BatchStatisticsError(
                 f"{method} inference of a single image: expected a network that treats each image by itself, found "
                 f'batch statistics in {statistic!r}; `method="exhaustive"` finds the task of a single image'
@@ -51,7 +51,7 @@ def check_method(
         )
         return
     lacking = next((name for name in names if not extras.get(name)), None)
-    if lacking is None:
+    if lacking is None or not model.needs_extras:
         return
     missing = (
         f"{method} inference: expected the normalisation statistics of every mask (`extras`), found batch statistics "

@@ -15,11 +15,13 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskstore import MaskMatrix
+from supsup_models._arguments import expect
 from supsup_models._names import choose
 from supsup_models.data import checked_images
-from supsup_models.errors import InferenceError, ShapeError
+from supsup_models.errors import InferenceError
 from supsup_models.inference.calibration import Calibration, image_entropies
 from supsup_models.inference.choice import check_method, default_method
+from supsup_models.inference.given import check_masks
 from supsup_models.inference.labelling import NO_EXTRAS
 from supsup_models.inference.methods import binary, exhaustive, gradient, one_shot
 from supsup_models.inference.objectives import Objective, make_objective
@@ -135,6 +137,7 @@ class TaskInference:
 
     Raises:
         ShapeError: The masks are of other layers than the network's.
+        ArgumentTypeError: An argument is of a type that cannot be meant.
 
     Examples:
         >>> from maskstore import MaskMatrix
@@ -159,10 +162,15 @@ class TaskInference:
         calibration: Calibration | None = None,
         extras: TaskExtras = NO_EXTRAS,
     ) -> None:
-        if matrix.spec != model.spec:
-            raise ShapeError(f"masks: expected the layers of {model.spec!r}, found {matrix.spec!r}")
+        check_masks(model, matrix, extras)
+        if calibration is not None:
+            expect("calibration", calibration, Calibration, "a Calibration", str="Calibration.read(path) reads one")
         self._mixed = Superposition(model, matrix, extras)
         self._calibration = calibration
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        mixed = self._mixed
+        return _again, (mixed.model, mixed.matrix, self._calibration, dict(mixed.extras))
 
     def __repr__(self) -> str:
         mixed = self._mixed
@@ -200,13 +208,14 @@ class TaskInference:
         """The images as the network takes them, and the scores `(k,)`, or `(b, k)` for each image."""
         mixed, model = self._mixed, self._mixed.model
         method = default_method(model) if method is None else method
-        way = _METHODS.get(method) or choose("inference method", method, _METHODS)
+        way = (isinstance(method, str) and _METHODS.get(method)) or choose("inference method", method, _METHODS)
         objective = model.objective if objective is None else objective
         cost = make_objective(objective, classes=model.classes, outputs=model.outputs)
         if not len(mixed.matrix):
             raise InferenceError("task inference: expected at least one mask, found none")
-        # gradients are needed here, so a caller's inference mode is left for a while, and its tensors are copied
-        with torch.inference_mode(False), torch.no_grad():
+        # gradients are needed here, so a caller's inference mode is left for a while, and its tensors are copied; so is
+        # its autocast, because scores of masks are close to each other and packed products are in the network's dtype
+        with torch.inference_mode(False), torch.no_grad(), torch.autocast(model.device.type, enabled=False):
             tensor = checked_images(images, model)
             tensor = tensor.clone() if tensor.is_inference() else tensor
             alone = each or len(tensor) == 1
@@ -218,6 +227,13 @@ class TaskInference:
             else:
                 scores = torch.stack([way.of_batch(mixed, image, cost) for image in tensor.split(1)])
             return tensor, checked_answers(scores).float().cpu().numpy()
+
+
+def _again(
+    model: MaskedModel, matrix: MaskMatrix, calibration: Calibration | None, extras: TaskExtras
+) -> TaskInference:
+    """What was sent to another process, where all that is kept is computed anew."""
+    return TaskInference(model, matrix, calibration=calibration, extras=extras)
 
 
 def infer_task(
@@ -264,6 +280,7 @@ def infer_task(
 
     Raises:
         ShapeError: The images or the masks do not fit the network.
+        ArgumentTypeError: An argument is of a type that cannot be meant.
         ImageValueError: The images hold NaN or infinity, are too large for the network's arithmetic, or are uint8.
         InferenceError: The matrix is empty, or the objective is G and no output is superfluous.
         BatchStatisticsError: The network would normalise with the statistics of a batch, and the batch is a single

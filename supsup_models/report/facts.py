@@ -19,7 +19,7 @@ from maskstore.priors import Uniform
 from supsup_models.errors import RunError
 from supsup_models.networks import mask_densities
 from supsup_models.report.wording import finite, fraction
-from supsup_models.runs import RunRecord, bank_path
+from supsup_models.runs import Curve, RunRecord, bank_path
 
 _ZSTD_LEVEL = 19
 _ZSTD_BYTES = 4 << 20  # packed bytes that the general coder is measured on: it is slow, and masks are much alike
@@ -36,6 +36,8 @@ class TaskFacts:
     loss: float | None
     seconds: float | None
     coded_bytes: int
+    curve: Curve | None = None
+    """The loss and the accuracy of batches in training, as the record has them."""
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ def read_run(folder: Path) -> RunFacts:
     with MaskBank.open(bank_path(folder)) as bank:
         _check_origin(bank, record)
         infos = bank.infos()
+        curves = {task.get("name"): Curve.from_json(task.get("curve")) for task in record.tasks}
         tasks = tuple(
             TaskFacts(
                 info.name,
@@ -104,6 +107,7 @@ def read_run(folder: Path) -> RunFacts:
                 finite(info.meta.get("loss")),
                 finite(info.meta.get("seconds")),
                 info.coded_bytes,
+                curves.get(info.name),
             )
             for info in infos
         )

@@ -35,3 +35,5 @@ class NoData:
 
     data_set: str
     reason: str
+    python: bool = False
+    """Whether the run's network or data come from Python, so that no folder of data would do."""

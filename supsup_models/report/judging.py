@@ -13,14 +13,14 @@ from supsup_models._progress import Reporter, Reporting
 from supsup_models.errors import DataFormatError, DataNotFoundError, RunError
 from supsup_models.inference import EvaluatedTask, Evaluation, Inference, answer, evaluate, sampled
 from supsup_models.report.judged import Judged, NoData
-from supsup_models.runs import LoadedRun, load_run
+from supsup_models.runs import LoadedRun, RunRecord, load_run
 
 DEFAULT_LIMIT = 1000  # inferences at each number of tasks: a 95 % interval of ±3 points at most
 _STEPS = 8  # numbers of tasks at which inference is tried
 
 
 def judge_run(
-    folder: Path,
+    folder: Path | LoadedRun,
     inference: Inference,
     *,
     limit: int | None = None,
@@ -36,7 +36,11 @@ def judge_run(
     data set) otherwise.
     InferenceError for a limit of less than one inference a task.
     """
-    run = load_run(folder, device)
+    own = None if isinstance(folder, LoadedRun) else RunRecord.read(folder).own
+    if own is not None and (own.network is not None or own.data is not None):
+        reason = f"{folder}: made in Python; `Run.open(folder, model, stream).report()` judges it"
+        return NoData("the run's caller", reason, python=True)
+    run = folder if isinstance(folder, LoadedRun) else load_run(folder, device)
     try:
         stream = run.stream(data, download)
     except (DataNotFoundError, DataFormatError, RunError) as error:

@@ -12,6 +12,7 @@ from supsup_models.report.judged import Judged, NoData
 from supsup_models.report.markup import Markup, element
 from supsup_models.report.recovery import Recovered
 from supsup_models.report.section import Section, code, name
+from supsup_models.runs import History
 
 GENERATOR = "supsup report"
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
@@ -36,6 +37,7 @@ def render(
     images = judged if isinstance(judged, Judged) else None
     figures = (
         sections.accuracy_section(facts, images),
+        sections.training_section(facts),
         sections.storage_section(facts),
         sections.pareto_section(facts, images, compared),
         sections.confusion_section(facts, judged),
@@ -74,9 +76,10 @@ def _head(facts: RunFacts) -> Markup:
 
 def _header(facts: RunFacts, judged: Judged | None) -> Markup:
     config = facts.record.config
-    versions = facts.record.versions
+    versions, record_device = facts.record.versions, facts.record.device
     outputs = facts.record.network.outputs
     made = [f"{key} {versions[key]}" for key in ("maskstore", "torch", "python") if key in versions]
+    made.append(record_device if (history := facts.record.history) is None else _trained(history, record_device))
     rest = f" · {wording.count(config.batches)} batches a task · seed {config.seed}"
     if not config.task_identity:
         rest += " · no task identity (NNs)"
@@ -87,9 +90,16 @@ def _header(facts: RunFacts, judged: Judged | None) -> Markup:
         element("p", "Run ", name(facts.name), " ", element("span", state, class_=look), class_="run"),
         element("h1", name(config.stream), ", ", _tasks(facts)),
         element("p", *about, class_="about"),
-        element("p", name(" · ".join([*made, facts.record.device])), class_="made"),
+        element("p", name(" · ".join(made)), class_="made"),
         element("dl", _tiles(facts, judged), class_="tiles"),
     )
+
+
+def _trained(history: History, device: str) -> str:
+    """When, for how long and on what a run was trained."""
+    cores = "" if device == "cuda" else f", {wording.plural(history.cores, 'core')}"
+    where = ", ".join(history.processors)
+    return f"trained {history.started[:10]} for {wording.seconds(history.seconds)} on {where}{cores}"
 
 
 def _tasks(facts: RunFacts) -> str:

@@ -53,6 +53,12 @@ def fraction_axis(values: Iterable[float], *, room: float = 0.08, marks: int = 5
     return Axis(low, high, _marked(low, high, _round_step((high - low) / marks), _percent_label))
 
 
+def number_axis(low: float, high: float, marks: int = 5) -> Axis:
+    """An axis from `low` to a little above `high`, with about `marks` round numbers marked."""
+    top = high + 0.08 * (high - low)
+    return Axis(low, top, _marked(low, top, _round_step((top - low) / marks), lambda value, _: f"{value:g}"))
+
+
 def count_axis(last: int) -> Axis:
     """An axis for the numbers 1 to `last`, with half a number of room on both sides."""
     ticks = list(whole_marks(1, last))

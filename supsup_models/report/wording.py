@@ -37,6 +37,16 @@ def bits(rate: float | None) -> str:
     return "–" if rate is None else f"{rate:.{3 if rate < 10 else 1}f}"
 
 
+def seconds(number: float) -> str:
+    """How long something took: 0.5 s, 42 s, 3 min 20 s, 2 h 5 min."""
+    if number < 10:
+        return f"{number:.1f}{SPACE}s"
+    whole = round(number)
+    parts = (whole // 3600, "h"), (whole % 3600 // 60, "min"), (whole % 60, "s")
+    first = next(at for at, (each, _) in enumerate(parts) if each)
+    return " ".join(f"{each}{SPACE}{unit}" for each, unit in parts[first : first + 2] if each)
+
+
 def plural(number: int, noun: str) -> str:
     """1 task, 2 tasks."""
     return f"{count(number)} {noun}{'' if number == 1 else 's'}"

@@ -17,6 +17,7 @@ from supsup_models.runs import RunRecord
 
 if TYPE_CHECKING:
     from supsup_models.inference import Inference
+    from supsup_models.runs import LoadedRun
 
 _HEAD_BYTES = 1024  # within these a page says what made it
 
@@ -68,12 +69,14 @@ def make_report(
     device: str = "auto",
     overwrite: bool = False,
     reporter: Reporting = Reporter,
+    loaded: "LoadedRun | None" = None,
 ) -> Report:
     """Write the page of a run, finished or not, to `out`.
 
     An earlier report there is replaced, any other file only with `overwrite`. Without `inference`, or with a `limit` of
-    0, no test image is looked at. Raises ReportError for a file that would be lost and for input of another kind,
-    RunError for a folder without a run, and what `judge_run` raises.
+    0, no test image is looked at. `loaded` is the run as `load_run` gave it, where it has been. Raises ReportError for
+    a file that would be lost and for input of another kind, RunError for a folder without a run, and what `judge_run`
+    raises.
 
     Examples:
         >>> from pathlib import Path
@@ -85,7 +88,7 @@ def make_report(
         ...     _ = train_run(config, Path(folder))
         ...     made = make_report(Path(folder), Path(folder) / "report.html")
         >>> made.page.drawn
-        ('accuracy', 'storage', 'pareto', 'density')
+        ('accuracy', 'training', 'storage', 'pareto', 'density')
     """
     RunRecord.read(folder)  # a folder without a run is named before what is wrong with a place inside it
     _check_place(folder, out, overwrite)
@@ -97,7 +100,7 @@ def make_report(
         from supsup_models.report.judging import judge_run
 
         judged = judge_run(
-            folder, inference, limit=limit, data=data, download=download, device=device, reporter=reporter
+            loaded or folder, inference, limit=limit, data=data, download=download, device=device, reporter=reporter
         )
     page = render(facts, judged, recovered, compared)
     with replacing(out, overwrite=True) as scratch:

@@ -1,5 +1,7 @@
 from .config import run_config as run_config
+from .curves import Curve as Curve
 from .evaluate import evaluate_run as evaluate_run
+from .history import History as History
 from .infer import infer_images as infer_images
 from .load import LoadedRun as LoadedRun
 from .load import load_run as load_run
@@ -8,4 +10,5 @@ from .record import RunRecord as RunRecord
 from .record import bank_path as bank_path
 from .record import record_path as record_path
 from .recover import recover_run as recover_run
+from .run import Run as Run
 from .train import train_run as train_run

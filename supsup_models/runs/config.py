@@ -182,6 +182,11 @@ def network_spec(record: RunRecord) -> MaskSpec:
         UnknownNameError: No such model.
     """
     config, sizes = record.config, record.network
+    if record.own is not None and record.own.network is not None:
+        raise RunError(
+            f"run record: expected a network that its name stands for, found {config.model}, given in Python; open the "
+            "run with `Run.open(folder, model, stream)`"
+        )
     if is_masked_network(config) != (sizes.image_shape is None):
         raise RunError(
             f"run record: expected sizes of {config.model} with {config.mask} masks, found {sizes.to_json()}"

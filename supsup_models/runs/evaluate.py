@@ -6,11 +6,11 @@ from supsup_models._names import check
 from supsup_models._progress import Reporter, Reporting
 from supsup_models.errors import RunError
 from supsup_models.inference import SCENARIOS, Evaluation, Inference, evaluate
-from supsup_models.runs.load import load_run
+from supsup_models.runs.load import LoadedRun, load_run
 
 
 def evaluate_run(
-    folder: Path,
+    folder: Path | LoadedRun,
     scenario: str | None = None,
     inference: Inference = Inference(),
     *,
@@ -23,7 +23,7 @@ def evaluate_run(
     """Judge every task of a run that was finished, on its test images.
 
     Args:
-        folder: The run's folder.
+        folder: The run's folder, or the run as `load_run` gave it.
         scenario: "GG" (the task is given), "GNs" or "GNu" (tasks are inferred), or "NNs" (a run without task identity).
             If not said, "NNs" for a run without task identity, and "GNu" for any other.
         inference: How tasks are inferred, and how many images share an inference.
@@ -50,11 +50,13 @@ def evaluate_run(
     """
     if scenario is not None:
         check("scenario", scenario, SCENARIOS)
-    run = load_run(folder, device)
+    run = folder if isinstance(folder, LoadedRun) else load_run(folder, device)
     scenario = scenario or ("GNu" if run.record.config.task_identity else "NNs")
     if run.record.config.task_identity != (scenario != "NNs"):
         trained = "with" if run.record.config.task_identity else "without"
-        raise RunError(f"{folder}: expected a run trained for scenario {scenario}, found one {trained} task identity")
+        raise RunError(
+            f"{run.folder}: expected a run trained for scenario {scenario}, found one {trained} task identity"
+        )
     tasks = run.tasks(run.stream(data, download))
     with reporter("evaluating", len(tasks)) as report:
         if scenario != "GG" and (note := run.objective_note(inference)):

@@ -13,7 +13,7 @@ from maskstore.files import read_npy_file
 from supsup_models.data import PixelScale, checked_images
 from supsup_models.errors import ShapeError
 from supsup_models.inference import Calibration, Inference, TaskInference, classify, labels_of, refused
-from supsup_models.runs.load import load_run
+from supsup_models.runs.load import LoadedRun, load_run
 from supsup_models.runs.record import RunRecord, calibration_path
 
 
@@ -42,7 +42,7 @@ class Answers:
 
 
 def infer_images(
-    folder: Path,
+    folder: Path | LoadedRun,
     images: Path | NDArray[np.generic],
     *,
     method: str | None = None,
@@ -54,7 +54,7 @@ def infer_images(
     """Name the task and the label of every image.
 
     Args:
-        folder: The run's folder.
+        folder: The run's folder, or the run as `load_run` gave it.
         images: An array, or a `.npy` file of one, uint8 or float: `(n, inputs)`, or in the shape of the run's images,
             such as `(n, height, width)` or `(n, channels, height, width)`.
         method: How tasks are inferred, as in `infer_task`; by default what works in the run's network.
@@ -84,10 +84,10 @@ def infer_images(
         'task-1'
     """
     way = Inference(method, objective)
-    run = load_run(folder, device)
+    run = folder if isinstance(folder, LoadedRun) else load_run(folder, device)
     values, normalisation = pixel_scale(run.record).normalised(read_images(images, run.record), pixels)
     checked = checked_images(values, run.model)
-    calibration = Calibration.read(path) if (path := calibration_path(folder)).exists() else None
+    calibration = Calibration.read(path) if (path := calibration_path(run.folder)).exists() else None
     notes = [] if (note := run.objective_note(way)) is None else [note]
     if calibration is not None and not calibration.covers(run.matrix.names):  # more tasks than it was made for
         calibration = None

@@ -10,6 +10,7 @@ from supsup_models.errors import RunError
 from supsup_models.inference import Inference
 from supsup_models.networks import ARCHITECTURES, MaskedModel, MaskedNetwork, TaskExtras
 from supsup_models.runs.config import make_network, network_spec, pick_device, task_extras
+from supsup_models.runs.own import check_own_data, check_own_network
 from supsup_models.runs.record import RunRecord, bank_path
 
 
@@ -17,12 +18,15 @@ from supsup_models.runs.record import RunRecord, bank_path
 class LoadedRun:
     """The network on its device, all masks of the bank, packed, and their normalisation statistics by name."""
 
+    folder: Path
     record: RunRecord
     model: MaskedModel
     matrix: MaskMatrix
     extras: TaskExtras
     seen: int | None = None
     """How many tasks a run without task identity has seen, the last one perhaps in part; None for any other run."""
+    own_stream: TaskStream | None = None
+    """The stream, where the caller gave it."""
 
     @property
     def masked_network(self) -> MaskedNetwork:
@@ -37,7 +41,16 @@ class LoadedRun:
     def stream(self, data: Path | None = None, download: bool = False) -> TaskStream:
         """The stream that the run was trained on; RunError if the data there is not the same."""
         config = self.record.config
-        stream = open_stream(config.stream, tasks=config.tasks, seed=config.seed, data=data, download=download)
+        if self.own_stream is not None:
+            return self.own_stream
+        if self.record.own is not None and self.record.own.data is not None:
+            raise RunError(
+                f"{self.folder}: expected a stream of `open_stream`, found data that was given in Python; open the run "
+                "with `Run.open(folder, model, stream)`"
+            )
+        known = self.record.stream.get("seed")
+        seed = known if type(known) is int and 0 <= known < 1 << 64 else config.seed  # `Run.create` takes any stream
+        stream = open_stream(config.stream, tasks=config.tasks, seed=seed, data=data, download=download)
         self.record.check_stream(stream)
         return stream
 
@@ -60,15 +73,20 @@ class LoadedRun:
         return f"objective H: this run's masks were trained for G; by H {method} finds few tasks, exhaustive finds them"
 
 
-def load_run(folder: Path, device: str = "auto") -> LoadedRun:
+def load_run(
+    folder: Path, device: str = "auto", *, model: MaskedModel | None = None, stream: TaskStream | None = None
+) -> LoadedRun:
     """Load a run's network and masks.
 
     Args:
         folder: The run's folder.
-        device: "auto", "cpu" or "cuda".
+        device: "auto", "cpu" or "cuda"; a `model` stays where it is.
+        model: The network of a run that was made in Python; by default the one that the run's record names.
+        stream: The data of a run that was made in Python; by default the stream that the record names.
 
     Raises:
-        RunError: A folder without a run, a run without a finished task, or masks of another network.
+        RunError: A folder without a run, a run without a finished task, masks of another network, or a model or stream
+            that is not the run's.
         DeviceError: The device is not there.
 
     Examples:
@@ -89,16 +107,21 @@ def load_run(folder: Path, device: str = "auto") -> LoadedRun:
     if not bank_path(folder).exists():
         raise RunError(f"{folder}: expected masks in masks.bank, found no such file; no task was finished")
     where = pick_device(device)
+    if model is not None:
+        check_own_network(record, model)
+    if stream is not None:
+        check_own_data(record, stream)
     with MaskBank.open(bank_path(folder)) as bank:
-        record.check_spec(bank, network_spec(record))  # before there is memory for a network of these sizes
-        model = make_network(record, where)
+        if model is None:
+            record.check_spec(bank, network_spec(record))  # before there is memory for a network of these sizes
+            model = make_network(record, where)
         record.check_bank(bank, model)
         matrix = bank.matrix()
         extras = task_extras(bank, model)
         seen = None if record.config.task_identity else _seen(bank, record)
     if not len(matrix):
         raise RunError(f"{bank_path(folder)}: expected at least one mask, found none")
-    return LoadedRun(record, model, matrix, extras, seen)
+    return LoadedRun(folder, record, model, matrix, extras, seen, stream)
 
 
 def _seen(bank: MaskBank, record: RunRecord) -> int:

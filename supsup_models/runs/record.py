@@ -7,7 +7,7 @@ It is replaced atomically, so a reader never sees half of one. Imports no torch.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -15,6 +15,7 @@ from maskstore import MaskBank, MaskSpec
 from maskstore.bank import side_files
 from maskstore.files import read_json, typed, write_json
 from supsup_models.errors import RunError
+from supsup_models.runs.history import History
 
 if TYPE_CHECKING:
     from supsup_models.data import TaskStream
@@ -27,7 +28,11 @@ _OPTIONAL = ("densities", "image_shape", "mask", "weights")
 
 @dataclass(frozen=True)
 class RunConfig:
-    """The arguments that make a run what it is: two runs with the same ones have the same masks.
+    """The arguments that make a run what it is.
+
+    Weights, initial scores, batches and tasks follow from them, bit for bit, everywhere. Training rounds as the
+    processor and torch do: two runs with the same arguments have the same masks on one kind of processor with the same
+    versions, and masks of nearly the same accuracy elsewhere.
 
     `run_config` makes one, fills in the defaults that follow from other arguments, and refuses what does not go
     together.
@@ -106,11 +111,28 @@ class Pixels:
 
 
 @dataclass(frozen=True)
+class Own:
+    """What of a run was given in Python, so that no name stands for it: its caller must give it again.
+
+    Attributes:
+        network: The SHA-256 of the network's weights, parameters and sizes; None where its name says all.
+        recipe: The recipe; None for one of `RECIPES`.
+        data: The SHA-256 of each task's labels and of a sample of its images; None for a stream of `open_stream`.
+    """
+
+    network: str | None = None
+    recipe: Mapping[str, Any] | None = None
+    data: Mapping[str, str] | None = None
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """What `run.json` holds.
 
-    `stream` is the stream's own record. `tasks` has the figures of each finished task, the density of each layer among
-    them.
+    `stream` is the stream's own record. `tasks` has the figures of each finished task, the density of each layer and
+    the curve of its training among them. `own` is what a run made by `Run.create` has from its caller. `history` says
+    when and on what the run was trained. A record of an earlier version has none; records that differ in it alone are
+    equal.
     """
 
     config: RunConfig
@@ -120,6 +142,8 @@ class RunRecord:
     versions: Mapping[str, str]
     device: str
     tasks: tuple[Mapping[str, Any], ...] = ()
+    own: Own | None = None
+    history: History | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:
         for task in self.tasks:
@@ -132,14 +156,16 @@ class RunRecord:
 
     def to_json(self) -> dict[str, Any]:
         """JSON-ready; the keys are part of the format."""
-        return {"format": FORMAT, **asdict(self), "network": self.network.to_json()}
+        content = {"format": FORMAT, **asdict(self), "network": self.network.to_json()}
+        return {name: value for name, value in content.items() if value is not None}
 
     @classmethod
     def from_json(cls, content: Mapping[str, Any]) -> Self:
         """The record that `to_json` gave; KeyError, TypeError or ValueError for anything else."""
         if content["format"] != FORMAT:
             raise ValueError(f"expected format {FORMAT}, found {content['format']}")
-        record: Self = typed(cls, {field.name: content[field.name] for field in fields(cls)}, "run")
+        needed = [each.name for each in fields(cls) if each.default is MISSING or each.name in content]
+        record: Self = typed(cls, {name: content[name] for name in needed}, "run")
         return record
 
     @classmethod

@@ -1,7 +1,7 @@
 """Train a stream's tasks into a run's folder, and go on where an earlier call stopped."""
 
 import platform
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -21,8 +21,11 @@ from supsup_models.errors import NetworkError, RunBusyError, RunError
 from supsup_models.inference import Calibration, mask_accuracy
 from supsup_models.networks import ARCHITECTURES, MaskedModel, MaskedNetwork, mask_densities
 from supsup_models.runs.config import is_masked_network, make_network, pick_device, priced, run_recipe, task_extras
+from supsup_models.runs.curves import shown
+from supsup_models.runs.history import Clock
 from supsup_models.runs.record import (
     NetworkSizes,
+    Own,
     Pixels,
     RunConfig,
     RunRecord,
@@ -109,6 +112,25 @@ def train_run(
     stream = open_stream(config.stream, tasks=config.tasks, seed=config.seed, data=data, download=download)
     record = _new_record(config, recipe, stream, where)
     model = make_network(record, where)
+    return train_into(folder, model, stream, recipe, record, reporter=reporter, restart=restart)
+
+
+def train_into(
+    folder: Path,
+    model: MaskedModel,
+    stream: TaskStream,
+    recipe: Recipe,
+    record: RunRecord,
+    *,
+    reporter: Reporting,
+    restart: bool,
+) -> Trained:
+    """Train what a folder lacks of the run that `record` describes; what `train_run` and `Run.train` do.
+
+    Raises RunError for a folder of another run, RunBusyError where another process is at work.
+    """
+    if not record_path(folder).exists() and bank_path(folder).exists():
+        raise RunError(f"{folder}: expected run.json beside masks.bank, found none; choose another folder")
     with named_os_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -129,23 +151,27 @@ def _train(
     folder: Path,
     reporter: Reporting,
 ) -> Trained:
+    clock = Clock(None, _accelerator(model.device))
     if record_path(folder).exists():  # looked at again, now that nobody else can write it
         earlier = _check_same_config(folder, record.config)
         earlier.check_stream(stream)
+        _check_same_own(folder, record.own, earlier.own)
         sizes, expected = (replace(each.network, densities=None) for each in (earlier, record))
         if sizes != expected:
             raise RunError(f"{folder}: expected a network of sizes {expected.to_json()}, found {sizes.to_json()}")
-        record = replace(earlier, config=record.config, stream=record.stream)
-        model = make_network(record, model.device)
+        clock = Clock(earlier.history, _accelerator(model.device))
+        record = replace(earlier, config=record.config, stream=record.stream, own=record.own)
+        model = make_network(record, model.device) if record.own is None else model
     elif record.config.target_bits is not None:
-        record = meet_target(record, stream, recipe, model.device, folder, reporter)
+        record = meet_target(record, stream, recipe, model.device, folder, clock, reporter)
         model = make_network(record, model.device)
     else:
+        record = replace(record, history=clock.now())
         record.write(folder)  # before there is a bank, which without a record belongs to nobody
     if not record.config.task_identity:
         assert isinstance(model, MaskedNetwork)  # `run_config` says so to whoever asks for another
         with _open_bank(folder, model, record) as bank:
-            return Trained(*train_without_identity(model, stream, recipe, record, folder, bank, reporter))
+            return Trained(*train_without_identity(model, stream, recipe, record, folder, bank, clock, reporter))
     with _open_bank(folder, model, record) as bank, reporter("training", len(stream)) as report:
         finished = _finished(bank, record)
         replace(record, tasks=tuple(finished)).write(folder)
@@ -159,7 +185,9 @@ def _train(
         results = _results(model, missing, recipe, record.config, bank, on_step)
         for task, trained in zip(missing, results, strict=True):
             figures = _keep(model, task, trained, bank)
-            finished.append(_figures(task.name, figures, _densities(trained.mask)))
+            more = {"densities": _densities(trained.mask), "curve": shown(trained.curve)}
+            finished.append({"name": task.name, **figures, **more})
+            record = replace(record, history=clock.now())
             replace(record, tasks=tuple(finished)).write(folder)
             report.line(
                 f"{task.name} ({len(finished)} of {len(stream)}): "
@@ -214,15 +242,21 @@ def _is_calibrated(folder: Path, bank: MaskBank) -> bool:
 
 
 def _finished(bank: MaskBank, record: RunRecord) -> list[dict[str, Any]]:
-    """Figures of the tasks in a bank. Densities by layer are in the record only, or else counted anew."""
-    known = {task.get("name"): task.get("densities") for task in record.tasks}
-    return [
-        _figures(info.name, info.meta, known.get(info.name) or _densities(bank[info.name])) for info in bank.infos()
-    ]
+    """Figures of the tasks in a bank. Densities by layer and curves are in the record only; a mask that the record
+    does not know, because training was killed between the two, has its densities counted anew, and no curve."""
+    known = {task.get("name"): task for task in record.tasks}
+    finished = []
+    for info in bank.infos():
+        task = known.get(info.name, {})
+        densities = dict(task.get("densities") or _densities(bank[info.name]))
+        curve = {"curve": task["curve"]} if "curve" in task else {}
+        finished.append({"name": info.name, **info.meta, "densities": densities, **curve})
+    return finished
 
 
-def _figures(name: str, meta: Mapping[str, Any], densities: Mapping[str, float]) -> dict[str, Any]:
-    return {"name": name, **meta, "densities": dict(densities)}
+def _accelerator(device: torch.device) -> str | None:
+    """The name of a device that is not the processor."""
+    return torch.cuda.get_device_name(device) if device.type == "cuda" else None
 
 
 def _densities(mask: Mask) -> dict[str, float]:
@@ -268,6 +302,34 @@ def _check_same_config(folder: Path, config: RunConfig) -> RunRecord:
     return record
 
 
+def _check_same_own(folder: Path, asked: Own | None, started: Own | None) -> None:
+    """RunError unless a run is given the network, recipe and data that it was started with; there may be more data."""
+    asked, started = asked or Own(), started or Own()
+    data = {name: digest for name, digest in (asked.data or {}).items() if name in (started.data or {})}
+    known = {name: digest for name, digest in (started.data or {}).items() if name in data}
+    wrong = [
+        name
+        for name, differs in (
+            ("network", asked.network != started.network),
+            ("recipe", asked.recipe != started.recipe),
+            ("data", (asked.data is None) != (started.data is None) or data != known),
+        )
+        if differs
+    ]
+    if wrong:
+        raise RunError(f"{folder}: expected what this run was started with, found another {' and '.join(wrong)}")
+
+
+def versions() -> dict[str, str]:
+    """The versions that a run's record names."""
+    return {
+        "maskstore": maskstore.__version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "torch": torch.__version__,
+    }
+
+
 def _new_record(config: RunConfig, recipe: Recipe, stream: TaskStream, device: torch.device) -> RunRecord:
     if not 1 <= stream.classes <= config.outputs:
         raise NetworkError(f"outputs: expected at least the stream's {stream.classes} classes, found {config.outputs}")
@@ -286,10 +348,4 @@ def _new_record(config: RunConfig, recipe: Recipe, stream: TaskStream, device: t
         stream.inputs, config.outputs, stream.classes, recipe.weight_gain, densities=densities, image_shape=image_shape
     )
     pixels = Pixels(stream[0].test.scale, stream[0].test.shift)
-    versions = {
-        "maskstore": maskstore.__version__,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "torch": torch.__version__,
-    }
-    return RunRecord(config, sizes, stream.to_json(), pixels, versions, device.type)
+    return RunRecord(config, sizes, stream.to_json(), pixels, versions(), device.type)

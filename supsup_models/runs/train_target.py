@@ -13,6 +13,7 @@ from supsup_models._progress import Reporting
 from supsup_models.data import TaskStream
 from supsup_models.errors import NetworkError, RunError
 from supsup_models.runs.config import make_network, priced
+from supsup_models.runs.history import Clock
 from supsup_models.runs.record import RunRecord, trials_path
 from supsup_models.training import Recipe, coded_bits, find_density, train_task
 
@@ -26,6 +27,7 @@ def meet_target(
     recipe: Recipe,
     device: torch.device,
     folder: Path,
+    clock: Clock,
     reporter: Reporting,
 ) -> RunRecord:
     """The record with the densities at which the first task's mask takes the target's bits, written to `folder`.
@@ -64,6 +66,7 @@ def meet_target(
         except NetworkError:  # nothing is left to go on with
             trials.remove()
             raise
+    found = replace(found, history=clock.now())
     found.write(folder)
     trials.remove()
     return found

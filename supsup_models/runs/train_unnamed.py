@@ -18,6 +18,7 @@ from supsup_models._progress import Reporting
 from supsup_models.continual import IdentityFreeLearner, KnownMask, PutAway
 from supsup_models.data import TaskStream, batch_order
 from supsup_models.networks import MaskedNetwork
+from supsup_models.runs.history import Clock
 from supsup_models.runs.record import RunConfig, RunRecord
 from supsup_models.training import Recipe
 
@@ -29,6 +30,7 @@ def train_without_identity(
     record: RunRecord,
     folder: Path,
     bank: MaskBank,
+    clock: Clock,
     reporter: Reporting,
 ) -> tuple[RunRecord, int]:
     """Learn the stream, task after task, from where `bank` stopped; returns the record and the number of new masks."""
@@ -41,7 +43,7 @@ def train_without_identity(
         if change.kept:
             _write(bank, change.kept, pending, change.batch, change.allocated, model.seed)
             pending.clear()
-        replace(record, tasks=_figures(bank)).write(folder)
+        replace(record, tasks=_figures(bank), history=clock.now()).write(folder)
 
     learner = IdentityFreeLearner(model, recipe, known=known, batch=start, allocated=allocated, on_put_away=on_put_away)
     with reporter("training", total) as report:
@@ -56,7 +58,8 @@ def train_without_identity(
         # A last mask that was merged away left no mark of where the stream ended.
         name = next(reversed(learner.known))
         _write(bank, {name: learner.known[name]}, pending, learner.batch, learner.allocated, model.seed)
-    record = replace(record, tasks=_figures(bank))
+    history = clock.now() if learner.batch > start or pending else record.history
+    record = replace(record, tasks=_figures(bank), history=history)
     record.write(folder)
     return record, len(set(bank) - set(known))
 

@@ -85,7 +85,18 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_every_figure_is_drawn(page: Page, report: Path, width: int, scheme: str) -> None:
     page.show(report, width=width, scheme=scheme)
     figures = page.evaluate(DRAWN)
-    names = ["accuracy", "storage", "pareto", "confusion", "recovery-0", "recovery-1", "recovery-2", "density"]
+    names = [
+        "accuracy",
+        "training-loss",
+        "training-accuracy",
+        "storage",
+        "pareto",
+        "confusion",
+        "recovery-0",
+        "recovery-1",
+        "recovery-2",
+        "density",
+    ]
     assert [figure["name"] for figure in figures] == names
     for figure in figures:
         assert figure["width"] > 150, figure

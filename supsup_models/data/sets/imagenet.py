@@ -19,7 +19,7 @@ from torch import Tensor
 from maskstore.errors import one_line
 from maskstore.philox import Role, random_uint32
 from supsup_models.data.sets.find import describe_places, search_places
-from supsup_models.data.tasks import normalise, pixel_levels
+from supsup_models.data.tasks import labelled_image, normalise, pixel_levels
 from supsup_models.errors import DataFormatError, DataNotFoundError
 
 if TYPE_CHECKING:
@@ -130,6 +130,10 @@ class ImageFiles:
 
     def __len__(self) -> int:
         return len(self._files)
+
+    def __getitem__(self, index: int) -> tuple[Tensor, int]:
+        """One image `(inputs,)` and its label."""
+        return labelled_image(self, index)
 
     def __repr__(self) -> str:
         return f"ImageFiles({len(self)} images of {self.inputs} values{', augmented' if self._augmented else ''})"

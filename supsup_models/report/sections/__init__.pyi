@@ -6,3 +6,4 @@ from .recovery import recovery_section as recovery_section
 from .setup import commands_section as commands_section
 from .setup import configuration_section as configuration_section
 from .storage import storage_section as storage_section
+from .training import training_section as training_section

@@ -22,6 +22,9 @@ def confusion_section(facts: RunFacts, judged: Judged | NoData | None) -> Sectio
         return Section(_NAME, _HEADING, (), "No task is finished yet, so there is none to infer.")
     if judged is None:
         return Section(_NAME, _HEADING, (), "This page was made without looking at test images.")
+    if isinstance(judged, NoData) and judged.python:
+        how = ("To see it, make this page in Python: ", code("Run.open(folder, model, stream).report()"), ".")
+        return Section(_NAME, _HEADING, (paragraph(*how),), "This run's network or data were given in Python.")
     if isinstance(judged, NoData):
         how = ("To see it, make this page with the data set at hand: ", code("supsup report RUN --data DIR"), ".")
         missing = f"The test images of {judged.data_set} were not at hand when this page was made."

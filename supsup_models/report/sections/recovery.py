@@ -56,6 +56,8 @@ def _refused(record: RunRecord) -> str | None:
     """Why this run's masks cannot be recovered; None if they can."""
     if not record.config.task_identity:
         return "it was trained without task identity, so that no mask is a task's"
+    if record.own is not None:
+        return "its network, recipe or data were given in Python"
     if record.network.image_shape is not None:  # of a converted network
         return "that takes threshold masks on signed-constant weights of a fully connected network"
     return None

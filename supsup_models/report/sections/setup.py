@@ -27,6 +27,7 @@ def configuration_section(facts: RunFacts) -> Section:
         ("Data", record.stream),
         ("Pixels", asdict(record.pixels)),
         ("Versions and device", {**record.versions, "device": record.device}),
+        ("Training", {} if record.history is None else asdict(record.history)),
     ]
     tables = [table(title, ["", ""], _rows(values), folded=False, texts=(1,)) for title, values in groups if values]
     return Section("configuration", "Configuration", (element("div", tables, class_="tables"),))
@@ -34,12 +35,29 @@ def configuration_section(facts: RunFacts) -> Section:
 
 def commands_section(facts: RunFacts) -> Section:
     """What to type to make the run, to judge it, and to make this page."""
-    lines = "\n".join(_typed(words) for words in reproducing(facts))
-    text = "The same arguments give the same masks."
-    if facts.record.stream.get("data_set") != "digits":
+    own = facts.record.own is not None
+    lines = _in_python(facts) if own else "\n".join(_typed(words) for words in reproducing(facts))
+    text = (
+        "With the same versions, on the same kind of processor, the same arguments give the same masks, bit for bit. "
+        "Elsewhere training rounds otherwise, and figures differ a little; weights, initial scores and tasks do not."
+    )
+    if own:
+        text += " The network and the data are those of the program that made the run."
+    elif facts.record.stream.get("data_set") != "digits":
         text += " DIR is the folder with the data set."
     return Section(
         "commands", "To make it again", (paragraph(text), element("pre", element("code", lines), tabindex="0"))
+    )
+
+
+def _in_python(facts: RunFacts) -> str:
+    """The same for a run that was made in Python."""
+    config, own = facts.record.config, facts.record.own
+    recipe = f'"{config.recipe}"' if own is None or own.recipe is None else "recipe"
+    transfer = ", transfer=True" if config.transfer else ""
+    return (
+        f"run = Run.create({facts.name!r}, model, stream, recipe={recipe}, batches={config.batches}{transfer})\n"
+        "run.train()\nrun.evaluate()\nrun.report()"
     )
 
 

@@ -6,7 +6,6 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -18,6 +17,7 @@ from supsup_models.continual.allocation import Candidate, label_agreement, mask_
 from supsup_models.continual.learner import PutAway
 from supsup_models.data import batch_order, open_stream
 from supsup_models.errors import InferenceError, LabelValueError, NetworkError, ShapeError
+from supsup_models.runs import RunRecord
 from supsup_models.training import train_task
 from tests.helpers.networks import network
 
@@ -247,4 +247,4 @@ def test_an_interrupted_stream_goes_on_and_ends_the_same(
         assert list(bank) == list(whole)
         assert all(bank[name] == whole[name] for name in bank)
         assert [info.meta for info in bank.infos()] == [info.meta for info in whole.infos()]
-    assert np.array_equal((folder / "run.json").read_text(), (run_folder / "run.json").read_text())
+    assert RunRecord.read(folder) == RunRecord.read(run_folder)

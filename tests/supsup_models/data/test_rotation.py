@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 
-from supsup_models.data.rotation import rotate_images, rotating
+from supsup_models.data.rotation import Rotations, rotate_images
 
 SQUARES = st.integers(1, 9).flatmap(
     lambda side: hnp.arrays(np.uint8, st.tuples(st.integers(1, 4), st.just(side), st.just(side)))
@@ -61,7 +61,7 @@ def test_sets_larger_than_a_chunk() -> None:
 
 def test_only_the_angle_in_use_is_kept() -> None:
     images = np.random.default_rng(0).integers(0, 256, (5, 9), dtype=np.uint8)
-    rotated = rotating(images, 3, 3)
+    rotated = Rotations(images, 3, 3)
     assert torch.equal(rotated(0.0), torch.from_numpy(images))
     first = rotated(10.0)
     assert rotated(10.0) is first

@@ -24,7 +24,7 @@ from supsup_models.report.sections.confusion import _share
 from supsup_models.runs.record import RunRecord
 from tests.helpers.runs import HOSTILE, hostile_run, made_run, record
 
-FIGURES = ("accuracy", "storage", "pareto", "confusion", "recovery", "density")
+FIGURES = ("accuracy", "training", "storage", "pareto", "confusion", "recovery", "density")
 
 
 class Reader(HTMLParser):
@@ -93,7 +93,7 @@ def test_a_trained_run_has_its_figures_in_numbers_too(trained: Path, tmp_path: P
     for layer in found.layers:
         assert wording.count(layer.payload_bytes) in text
     drawn = [found["id"] for tag, found in read.elements if tag == "svg" and "role" in found]
-    assert drawn == ["accuracy", "storage", "pareto", "confusion", "density"]
+    assert drawn == ["accuracy", "training-loss", "training-accuracy", "storage", "pareto", "confusion", "density"]
     assert "No recovery was given to this page." in text
 
 

@@ -5,6 +5,7 @@ import json
 import os
 from collections.abc import Callable
 from dataclasses import replace
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,15 @@ from supsup_models.data import open_stream
 from supsup_models.errors import RunError, SupSupError
 from supsup_models.inference.calibration import Calibration
 from supsup_models.report import read_recovery
-from supsup_models.runs.config import make_network
+from supsup_models.runs import train_run
+from supsup_models.runs.config import make_network, run_config
+from supsup_models.runs.curves import Curve, shown
+from supsup_models.runs.history import Clock
 from supsup_models.runs.infer import read_images
 from supsup_models.runs.load import load_run
 from supsup_models.runs.record import NetworkSizes, Pixels, RunConfig, RunRecord, calibration_path, record_path
 from supsup_models.runs.train_target import Trials
+from supsup_models.training import TrainingCurve
 
 
 def write_record(folder: Path, seed: int) -> Path:
@@ -219,3 +224,69 @@ def test_a_record_holds_nothing_that_cannot_be_written_again(text: str, tmp_path
     assert path.read_text() != content
     with pytest.raises(RunError, match=r"run\.json: expected a run record, found something else \([^\n]*\)$"):
         RunRecord.read(tmp_path)
+
+
+def test_the_history_adds_up_over_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("supsup_models.runs.history.processor", lambda: "one")
+    first = Clock(None).now()
+    monkeypatch.setattr("supsup_models.runs.history.processor", lambda: "two")
+    second = Clock(replace(first, seconds=100.0)).now()
+    assert second.started == first.started <= second.changed
+    assert 100.0 <= second.seconds < 160.0
+    assert (first.processors, second.processors) == (("one",), ("one", "two"))
+    assert Clock(second, "an accelerator").now().processors == ("one", "two", "an accelerator")
+    path = write_record(tmp_path, 1)
+    assert "history" not in json.loads(path.read_text())  # as an earlier version wrote it
+    plain = RunRecord.read(tmp_path)
+    replace(plain, history=second).write(tmp_path)
+    assert RunRecord.read(tmp_path).history == second
+    assert RunRecord.read(tmp_path) == plain
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"losses": [1.0]},
+        {"batches": [100, 50]},
+        {"batches": [0, 50]},
+        {"accuracies": [0.5, 1.5]},
+        {"losses": [1.0, "x"]},
+        {"batches": [], "losses": [], "accuracies": []},
+        {"more": 1},
+    ],
+)
+def test_a_curve_is_its_three_lists_or_none(change: dict[str, Any]) -> None:
+    good = {"batches": [50, 100], "losses": [1.0, 0.5], "accuracies": [0.5, 1.0]}
+    assert Curve.from_json(good) == Curve((50, 100), (1.0, 0.5), (0.5, 1.0))
+    assert Curve.from_json({**good, **change}) is None
+    assert Curve.from_json(None) is None
+
+
+@pytest.mark.parametrize("points", [1, 2, 19, 20, 21, 40, 41, 1000])
+def test_a_record_keeps_few_points_of_a_curve_and_the_last(points: int) -> None:
+    batches = tuple(range(1, points + 1))
+    found = shown(TrainingCurve(batches, tuple(each / 3 for each in batches), (1 / 3,) * points))
+    assert len(found["batches"]) == min(points, -(-points // max(1, -(-points // 20))))
+    assert found["batches"][-1] == points
+    assert len({late - early for early, late in pairwise(found["batches"])}) <= 1
+    assert found["accuracies"][0] == 0.3333
+
+
+def test_a_run_records_when_on_what_and_how_it_was_trained(tmp_path: Path) -> None:
+    config = run_config("permuted-digits", tasks=2, outputs=40, batches=60, recipe="dense")
+    trained = train_run(config, tmp_path)
+    written = RunRecord.read(tmp_path)
+    assert written.history is not None
+    assert written.history == trained.record.history
+    assert 0 < written.history.seconds < 600
+    for task in written.tasks:
+        curve = Curve.from_json(task["curve"])
+        assert curve is not None
+        assert curve.batches == (50, 60)
+    before = record_path(tmp_path).read_bytes()
+    assert train_run(config, tmp_path).new_tasks == 0
+    assert record_path(tmp_path).read_bytes() == before  # nothing was trained, so nothing happened
+    more = train_run(replace(config, tasks=3), tmp_path).record
+    assert [task["curve"] for task in more.tasks[:2]] == [task["curve"] for task in written.tasks]
+    assert more.history is not None
+    assert more.history.seconds > written.history.seconds

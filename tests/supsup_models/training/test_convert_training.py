@@ -15,6 +15,7 @@ from supsup_models import (
     ConvertedModel,
     Inference,
     MaskedNetwork,
+    NumberedTask,
     Recipe,
     RMSProp,
     convert,
@@ -25,6 +26,7 @@ from supsup_models import (
     mask_accuracy,
     mask_densities,
     open_stream,
+    train_many,
     train_task,
 )
 from supsup_models.data.tasks import Split
@@ -106,6 +108,24 @@ def test_transfer_beats_no_transfer_at_equal_steps() -> None:
     transferred, without = (mask_accuracy(model, found.mask, task.test, found.extras) for found in (one, alone))
     print(f"with transfer {transferred:.3f}, without {without:.3f}")
     assert transferred > without + 0.05
+
+
+@pytest.mark.parametrize("at_once", [None, 3])
+@pytest.mark.parametrize("norm", [nn.BatchNorm2d(6), nn.SyncBatchNorm(6)], ids=["batch norm", "sync batch norm"])
+def test_converted_networks_train_in_threads_as_one_by_one(norm: nn.Module, at_once: int | None) -> None:
+    """Dropout and training mode are the network's own, whatever other threads train or infer meanwhile."""
+    layers = (nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 6, 3), norm, nn.ReLU(), nn.Dropout(0.3), nn.Flatten())
+    model = convert(nn.Sequential(*layers, nn.Linear(216, 2)), image_shape=(64,))
+    tasks = [NumberedTask(task.index, task.train) for task in open_stream("split-digits", tasks=3)]
+    alone = [train_task(model, task.data, RECIPE, task=task.number, steps=12) for task in tasks]
+    state = torch.get_rng_state()
+    many = list(train_many(model, tasks, RECIPE, steps=12, at_once=at_once))
+    assert torch.equal(torch.get_rng_state(), state)
+    assert len(many) == len(alone) == 3
+    for one, other in zip(alone, many, strict=True):
+        assert one.mask == other.mask
+        assert one.curve == other.curve
+        assert all(np.array_equal(other.extras[name], value) for name, value in one.extras.items())
 
 
 def test_threshold_scores_start_from_the_majority() -> None:

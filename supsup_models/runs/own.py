@@ -1,0 +1,87 @@
+"""What a run has from its Python caller, a network, a recipe, data: how it is known again when it is given again."""
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from supsup_models.data import LabelledImages, TaskStream
+from supsup_models.errors import RunError
+from supsup_models.networks import ARCHITECTURES, MaskedModel, MaskedNetwork
+from supsup_models.networks.convert import ConvertedModel
+from supsup_models.runs.record import RunRecord
+from supsup_models.training import RECIPES, Recipe
+
+_SAMPLE = 256  # images of each part of a task; the labels count all
+
+
+def has_name(model: MaskedModel) -> bool:
+    """Whether a run's record says all of a network: its name and its sizes."""
+    return isinstance(model, MaskedNetwork) and ARCHITECTURES.get(model.architecture.name) == model.architecture
+
+
+def network_digest(model: MaskedModel) -> str:
+    """SHA-256 of all numbers of a network, and of what its bank says of it. The code of its module has no part."""
+    how = asdict(model.conversion) if isinstance(model, ConvertedModel) else {}  # densities are in no number of it
+    digest = hashlib.sha256(json.dumps([model.bank_meta(), list(model.spec.shapes.items()), how]).encode())
+    tensors: dict[str, Tensor] = {**dict(model.named_parameters()), **dict(model.named_buffers())}
+    for name in sorted(tensors):
+        values = tensors[name].detach().cpu().contiguous()
+        digest.update(f"{name} {values.dtype} {tuple(values.shape)};".encode())
+        digest.update(values.reshape(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()
+
+
+def data_digests(stream: TaskStream) -> dict[str, str]:
+    """For each task, the SHA-256 of its labels and of up to 256 images of each part, evenly spaced."""
+    return {task.name: _digest(task.train, task.test) for task in stream}
+
+
+def recipe_json(recipe: Recipe) -> dict[str, Any]:
+    """A recipe as the record has it."""
+    content = {**asdict(recipe), "optimiser": {"name": type(recipe.optimiser).__name__, **asdict(recipe.optimiser)}}
+    return dict(json.loads(json.dumps(content)))
+
+
+def own_recipe(recipe: Recipe) -> Mapping[str, Any] | None:
+    """The recipe for the record; None where its name says all."""
+    return None if RECIPES.get(recipe.name) == recipe else recipe_json(recipe)
+
+
+def check_own_network(record: RunRecord, model: MaskedModel) -> None:
+    """RunError unless a network is the one that a run was made with."""
+    expected = None if record.own is None else record.own.network
+    if (expected is None) != has_name(model) or (expected is not None and network_digest(model) != expected):
+        raise RunError(
+            f"run of {record.config.model}: expected the network that the run was made with, found another "
+            f"{type(model).__name__}, or other weights, parameters or sizes"
+        )
+
+
+def check_own_data(record: RunRecord, stream: TaskStream) -> None:
+    """RunError unless a stream has the tasks and images that a run was made with; it may have more tasks."""
+    record.check_stream(stream)
+    expected = None if record.own is None else record.own.data
+    if expected is None:
+        return
+    for task in stream.named(expected):
+        if _digest(task.train, task.test) != expected[task.name]:
+            raise RunError(
+                f"stream {stream.name}: expected the data that the run was made with, found other labels or images of "
+                f"{task.name}"
+            )
+
+
+def _digest(*parts: LabelledImages) -> str:
+    digest = hashlib.sha256()
+    for part in parts:
+        labels = np.ascontiguousarray(np.asarray(part.labels), dtype=np.int64)
+        digest.update(f"{len(labels)};".encode() + labels.tobytes())
+        rows = np.unique(np.linspace(0, max(0, len(labels) - 1), min(_SAMPLE, len(labels))).astype(np.int64))
+        digest.update(np.ascontiguousarray(part.images(torch.from_numpy(rows)).numpy(), dtype=np.float32).tobytes())
+    return digest.hexdigest()
