@@ -17,7 +17,7 @@ from supsup_models.runs import RunRecord
 
 if TYPE_CHECKING:
     from supsup_models.inference import Inference
-    from supsup_models.runs import LoadedRun
+    from supsup_models.runs import Run
 
 _HEAD_BYTES = 1024  # within these a page says what made it
 
@@ -57,8 +57,8 @@ class Report:
 
 
 def make_report(
-    folder: Path,
-    out: Path,
+    folder: "Path | Run",
+    out: Path | None = None,
     *,
     inference: "Inference | None" = None,
     limit: int | None = None,
@@ -68,14 +68,13 @@ def make_report(
     device: str = "auto",
     overwrite: bool = False,
     reporter: Reporting = Reporter,
-    loaded: "LoadedRun | None" = None,
 ) -> Report:
-    """Write the page of a run, finished or not, to `out`.
+    """Write the page of a run, finished or not, to `out`, or to `report.html` in the run's folder.
 
-    An earlier report there is replaced, any other file only with `overwrite`. Without `inference`, or with a `limit` of
-    0, no test image is looked at. `loaded` is the run as `load_run` gave it, where it has been. Raises ReportError for
-    a file that would be lost and for input of another kind, RunError for a folder without a run, and what `judge_run`
-    raises.
+    An earlier report there is replaced, any other file only with `overwrite`. Of a folder, no test image is looked at
+    without `inference`; of a `Run`, its own test images are, by default as `Inference()` says; with a `limit` of 0 none
+    is. Raises ReportError for a file that would be lost and for input of another kind, RunError for a folder without a
+    run, and what `judge_run` raises.
 
     Examples:
         >>> from pathlib import Path
@@ -89,16 +88,21 @@ def make_report(
         >>> made.page.drawn
         ('accuracy', 'training', 'storage', 'pareto', 'density')
     """
+    run = None if isinstance(folder, Path) else folder
+    folder = folder if isinstance(folder, Path) else folder.folder
+    out = folder / "report.html" if out is None else out
     RunRecord.read(folder)  # a folder without a run is named before what is wrong with a place inside it
     _check_place(folder, out, overwrite)
     facts = read_run(folder)
     recovered = read_recovery(recovery) if recovery else None
     compared = read_comparisons(compare, facts) if compare else Compared(())
     judged: Judged | NoData | None = None
-    if inference is not None and limit != 0 and facts.tasks:
+    if (inference is not None or run is not None) and limit != 0 and facts.tasks:
+        from supsup_models.inference import Inference
         from supsup_models.report.judging import judge_run
 
-        judged = judge_run(loaded or folder, inference, limit=limit, data=data, device=device, reporter=reporter)
+        way, judging = inference or Inference(), folder if run is None else run.loaded
+        judged = judge_run(judging, way, limit=limit, data=data, device=device, reporter=reporter)
     page = render(facts, judged, recovered, compared)
     with replacing(out, overwrite=True) as scratch:
         scratch.write_text(page.html, encoding="utf-8", newline="\n")

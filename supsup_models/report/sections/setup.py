@@ -57,7 +57,7 @@ def _in_python(facts: RunFacts) -> str:
     transfer = ", transfer=True" if config.transfer else ""
     return (
         f"run = Run.create({facts.name!r}, model, stream, recipe={recipe}, batches={config.batches}{transfer})\n"
-        "run.train()\nrun.evaluate()\nrun.report()"
+        "run.train()\nrun.evaluate()\nmake_report(run)"
     )
 
 
