@@ -3,7 +3,8 @@
 try:
     import torch as _torch  # noqa: F401
 except ImportError as error:
-    raise ImportError('hopfield needs torch, which is not installed: pip install "maskstore[models]"') from error
+    message = 'hopfield: expected torch, found it not installed (in the checkout: pip install ".[models]")'
+    raise ImportError(message, name="torch") from error
 
 from hopfield import capacity, dynamics, errors, patterns
 from hopfield.memories import (

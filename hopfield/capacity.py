@@ -13,6 +13,7 @@ from hopfield import patterns as pt
 from hopfield.dynamics import Update
 from hopfield.errors import CapacityWarning, LearningWarning, RuleError
 from hopfield.memories import Memory
+from maskstore.errors import needing
 
 MakeMemory = Callable[[torch.Tensor], Memory]
 """Makes a memory that holds the given patterns `(k, d)`."""
@@ -95,7 +96,7 @@ def scan_capacity(make: MakeMemory, dim: int, counts: Sequence[int], *, seeds: i
     A scan overloads memories on purpose, so capacity and learning warnings are silenced.
 
     Args:
-        make: Makes a memory that holds the given patterns `(k, d)`.
+        make: Makes a memory and stores the given patterns `(k, d)` in it, all of them. An empty one is an error.
         dim: Number of neurons d, at least 2.
         counts: Numbers of patterns k to try, each at least 1.
         seeds: How many sets of random patterns to take the mean over.
@@ -180,7 +181,7 @@ def scan_basins(
     """Recall random patterns from cues with a growing fraction of their bits flipped.
 
     Args:
-        make: Makes a memory that holds the given patterns `(k, d)`.
+        make: Makes a memory and stores the given patterns `(k, d)` in it, all of them.
         dim: Number of neurons d.
         count: Number of patterns k.
         noises: Fractions of bits to flip, in [0, 1].
@@ -257,7 +258,8 @@ def plot_basins(scans: Mapping[str, Sequence[BasinPoint]], path: Path) -> None:
 def _plot(
     curves: dict[str, list[tuple[float, float]]], path: Path, axes: dict[str, Any], limits: Mapping[str, float]
 ) -> None:
-    from matplotlib.figure import Figure  # slow to import, and not needed without a plot
+    with needing("matplotlib", path):
+        from matplotlib.figure import Figure  # slow to import, and not needed without a plot
 
     figure = Figure(figsize=(6, 4), layout="constrained")
     axis = figure.subplots()

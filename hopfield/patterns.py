@@ -225,8 +225,8 @@ def flip(patterns: Tensor, fraction: float, generator: torch.Generator) -> Tenso
     if not 0 <= fraction <= 1:
         raise PatternError(f"flip: expected a fraction in [0, 1], found {fraction}")
     count = round(fraction * patterns.shape[1])
-    order = torch.rand(patterns.shape, generator=generator).argsort(dim=1)
-    signs = torch.ones(patterns.shape)
+    order = torch.rand(patterns.shape, generator=generator, dtype=torch.float32).argsort(dim=1)
+    signs = torch.ones(patterns.shape, dtype=torch.float32)
     signs.scatter_(1, order[:, :count], -1.0)
     return patterns * signs.to(patterns.device)
 
@@ -255,7 +255,9 @@ def random_patterns(count: int, dim: int, generator: torch.Generator, *, mean: f
     """
     if not -1 <= mean <= 1:
         raise PatternError(f"random patterns: expected a mean in [-1, 1], found {mean}")
-    return (torch.rand((count, dim), generator=generator) < (1 + mean) / 2).to(torch.float32) * 2 - 1
+    return (torch.rand((count, dim), generator=generator, dtype=torch.float32) < (1 + mean) / 2).to(
+        torch.float32
+    ) * 2 - 1
 
 
 def _tensor(values: Any, what: str) -> Tensor:

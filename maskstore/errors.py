@@ -16,6 +16,9 @@ Examples:
     True did you mean 'task-0'?
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 
 class MaskStoreError(Exception):
     """Base class of all errors raised by maskstore."""
@@ -33,6 +36,45 @@ def one_line(error: BaseException, limit: int = 160) -> str:
         'expected 3 rows, found 4'
     """
     return " ".join(str(error).split())[:limit] or type(error).__name__
+
+
+def printable(text: str) -> str:
+    """Text with what is not printable escaped: a name from a stranger's file must not steer the terminal.
+
+    Control characters, marks that turn the direction of writing and halves of surrogate pairs are not printable.
+
+    Examples:
+        >>> from maskstore.errors import printable
+        >>> printable("task\x1b[2J é")
+        'task\\\\x1b[2J é'
+    """
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
+
+
+@contextmanager
+def needing(package: str, what: object) -> Iterator[None]:
+    """Around the import of an optional package: MissingPackageError if it is not installed.
+
+    Args:
+        package: the package's name.
+        what: what it is needed for: the message begins with it.
+
+    Examples:
+        >>> from maskstore.errors import MissingPackageError, needing
+        >>> try:
+        ...     with needing("no_such_package", "tasks.xyz"):
+        ...         import no_such_package
+        ... except MissingPackageError as error:
+        ...     print(error)
+        tasks.xyz: expected the package no_such_package, found it not installed (pip install no_such_package)
+    """
+    try:
+        yield
+    except ImportError as error:
+        if (error.name or package).partition(".")[0] != package:
+            raise
+        text = f"{what}: expected the package {package}, found it not installed (pip install {package})"
+        raise MissingPackageError(text) from None
 
 
 class SpecError(MaskStoreError, ValueError):
@@ -129,6 +171,10 @@ class BankClosedError(MaskStoreError, ValueError):
 
 class DeviceError(MaskStoreError, RuntimeError):
     """A device that torch cannot use here."""
+
+
+class CompilerError(MaskStoreError, RuntimeError):
+    """A kernel needs a compiler, and Numba has been told not to compile."""
 
 
 class BankThreadError(MaskStoreError, RuntimeError):

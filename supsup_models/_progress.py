@@ -1,4 +1,4 @@
-"""Progress on standard error: a bar on a terminal once work has taken two seconds, plain lines elsewhere."""
+"""Progress on standard error: on a terminal a bar once work has taken two seconds, elsewhere a line now and then."""
 
 import sys
 from collections.abc import Callable
@@ -9,7 +9,10 @@ from typing import Self
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+from maskstore.errors import printable
+
 _PATIENCE = 2.0  # seconds of work before a bar appears
+_SILENCE = 10.0  # seconds without a line after which, without a bar, one says how far the work is
 
 
 class Reporter:
@@ -19,7 +22,7 @@ class Reporter:
         self._title, self._total = title, total
         self._console = Console(stderr=True, highlight=False)
         self._bar: Progress | None = None
-        self._start = perf_counter()
+        self._start = self._told = perf_counter()
         self._parts: dict[object, float] = {}
 
     def part(self, name: object, done: float) -> None:
@@ -33,7 +36,12 @@ class Reporter:
 
     def at(self, done: float) -> None:
         """So many of the pieces are done, fractions included."""
-        if not self._console.is_terminal or perf_counter() - self._start < _PATIENCE:
+        now = perf_counter()
+        if not self._console.is_terminal:
+            if now - self._told >= _SILENCE:
+                self.line(f"{self._title}: {100 * done / (self._total or 1):.0f} %")
+            return
+        if now - self._start < _PATIENCE:
             return
         if self._bar is None:
             columns = (TextColumn("{task.description}"), BarColumn(), TextColumn("{task.percentage:3.0f} %"))
@@ -43,7 +51,8 @@ class Reporter:
         self._bar.update(self._bar.task_ids[0], completed=done)
 
     def line(self, text: str) -> None:
-        """A line that stays, above the bar if there is one."""
+        """A line that stays, above the bar if there is one; what is not printable in it is escaped."""
+        text, self._told = printable(text), perf_counter()
         if self._bar is not None:
             self._bar.console.print(text, markup=False)
         else:

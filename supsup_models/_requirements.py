@@ -25,6 +25,7 @@ def attach(name: str, file: str) -> tuple[Callable[[str], Any], Callable[[], lis
         except ImportError as error:
             if error.name != "torch":
                 raise
-            raise ImportError('supsup_models needs torch: pip install "maskstore[models]"', name="torch") from error
+            message = 'supsup_models: expected torch, found it not installed (in the checkout: pip install ".[models]")'
+            raise ImportError(message, name="torch") from error
 
     return lookup, names, listed

@@ -24,7 +24,8 @@ def test_the_house_keeps_the_rule(house, rule):
 
 @pytest.mark.parametrize(("package", "most"), TOP.items())
 def test_few_modules_stand_at_the_top_of_a_package(package, most):
-    assert len(list((ROOT / package).glob("*.py"))) <= most
+    modules = {path.stem for path in (ROOT / package).glob("*.py")}
+    assert len(modules - {"__main__"}) <= most  # Python looks for that one here, and it is a call
 
 
 PLANTED = [

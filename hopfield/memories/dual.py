@@ -130,7 +130,7 @@ class DualMemory(PackedMemory):
         if self._centre and len(rows):
             gains = _gains(rows, self.masks.spec, self._centre, gram, kernel, diagonal)[known:]
             threshold = float((known * self._centring.threshold + gains.sum()) / len(rows))
-        centre = torch.tensor(self._centre) if self._centre else None
+        centre = torch.tensor(self._centre, dtype=torch.float32) if self._centre else None
 
         def finish() -> None:
             self._gram = gram
@@ -186,7 +186,7 @@ def _gram_matrix(rows: np.ndarray, dim: int, centre: float, known: np.ndarray) -
 
 def _diagonal_of(rows: np.ndarray, spec: MaskSpec, centre: float, kernel: Tensor) -> Tensor:
     """Diagonal of `Xᵀ C X`, `(d,)` float32."""
-    result = torch.zeros(spec.bits)
+    result = torch.zeros(spec.bits, dtype=torch.float32)
     if len(rows):
         weights = kernel.float()
         for flat, bits in unpacked_tiles(packed_bytes(rows), spec):

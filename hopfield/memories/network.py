@@ -71,7 +71,7 @@ class HopfieldNetwork(QuadraticMemory):
         self._auto = isinstance(centre, str) and centre == "auto"
         self._packed: np.ndarray = np.zeros((0, (dim + 63) // 64), dtype=np.uint64)
         where = as_device(device, DeviceError)
-        couplings = self._wrap(torch.zeros(dim, dim, device=where))
+        couplings = self._wrap(torch.zeros(dim, dim, device=where, dtype=torch.float32))
         given = None if centre is None or self._auto else as_centre(centre, dim, where)
         super().__init__(int(dim), couplings, Centring(given), 0)
 

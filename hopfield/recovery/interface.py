@@ -159,7 +159,7 @@ def recover(memory: Memory, entropy: Entropy, recipe: RecoveryRecipe, *, initial
     """
     if not isinstance(recipe, RecoveryRecipe):
         raise RuleError(f"recover: expected a recipe such as MeanFieldRecipe(), found {recipe!r:.60}")
-    start = torch.zeros(memory.dim) if initial is None else initial
+    start = torch.zeros(memory.dim, dtype=torch.float32) if initial is None else initial
     start = pt.as_state(start, memory.dim, device=memory.device)
     if start.ndim != 1 or bool((start.abs() > 1 + 1e-5).any()):
         raise PatternError(f"initial state: expected shape ({memory.dim},) in [-1, 1], found {tuple(start.shape)}")

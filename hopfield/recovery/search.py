@@ -81,7 +81,7 @@ class SearchRecipe(RecoveryRecipe):
         generator = torch.Generator().manual_seed(self.seed)
         noise, barren = 0.0, 0
         while len(trace.entropy) + self.checks * self.finalists < self.calls and barren < self.kicks:
-            kick = torch.randn(cue.shape, generator=generator).to(cue) * noise
+            kick = torch.randn(cue.shape, generator=generator, dtype=torch.float32).to(cue) * noise
             candidate = self._condense(memory, unit(cue) + kick, tried)
             if candidate is None or tried.knows(candidate):
                 noise, barren = max(0.5, 2 * noise), barren + 1

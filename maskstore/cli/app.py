@@ -13,7 +13,7 @@ from maskstore.bank import MaskBank, account
 from maskstore.bank import compact as compact_bank
 from maskstore.cli import console, exchange
 from maskstore.cli.compile_notice import announcing
-from maskstore.cli.console import AsJson, examples
+from maskstore.cli.console import AsCsv, AsJson, examples
 from maskstore.codecs import LEVELS, codec_names
 from maskstore.errors import CodecError, MaskStoreError, UnknownPriorError
 from maskstore.files import check_name, read_npz, write_npz
@@ -34,8 +34,12 @@ WORDS = {
 
 app = typer.Typer(
     help="Mask banks: look into them, check them, bring masks in and out. Errors are one line; --debug has tracebacks.",
+    epilog=examples(
+        "maskstore put tasks.bank task-0 mask.npz --create",
+        "maskstore ls tasks.bank",
+        "maskstore get tasks.bank task-0 -o mask.npz",
+    ),
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
@@ -57,10 +61,16 @@ def run_command(arguments: list[str]) -> int:
 exchange.register(app)
 
 
+@app.callback()
+def _program(version: Annotated[bool, console.version_option("maskstore")] = False) -> None:
+    pass
+
+
 @app.command(epilog=examples("maskstore stats tasks.bank", "maskstore stats tasks.bank --json"))
 @announcing
-def stats(bank: BankPath, as_json: AsJson = False) -> None:
-    """Where every byte of a bank is, and how near that is to the static entropy of the masks."""
+def stats(bank: BankPath, as_json: AsJson = False, as_csv: AsCsv = False) -> None:
+    """Where every byte of a bank is, and how near that is to the masks' static entropy; --csv has the layers."""
+    console.only_one(as_json, as_csv)
     with MaskBank.open(bank) as opened:
         found = account(opened)
     if as_json:
@@ -75,9 +85,12 @@ def stats(bank: BankPath, as_json: AsJson = False) -> None:
             layer["density"] = layer.pop("ones") / (layer["parameters"] * found.tasks or 1)
         console.print_json(values)
         return
-    from maskstore.cli.tables import print_account
+    from maskstore.cli import tables
 
-    print_account(bank, found)
+    if as_csv:
+        tables.print_csv(tables.LAYER_HEADINGS, tables.layer_rows(found))
+    else:
+        tables.print_account(bank, found)
 
 
 @app.command(epilog=examples("maskstore verify tasks.bank"))
@@ -92,18 +105,22 @@ def verify(bank: BankPath, as_json: AsJson = False) -> None:
         console.note(f"{bank}: {count} masks, all as they were written")
 
 
-@app.command(epilog=examples("maskstore ls tasks.bank", "maskstore ls tasks.bank --json"))
-def ls(bank: BankPath, as_json: AsJson = False) -> None:
-    """The masks of a bank, with their codec, prior, size and metadata."""
+@app.command(epilog=examples("maskstore ls tasks.bank", "maskstore ls tasks.bank --csv > tasks.csv"))
+def ls(bank: BankPath, as_json: AsJson = False, as_csv: AsCsv = False) -> None:
+    """The masks of a bank, with their codec, prior, size and metadata; into a pipe, one line a mask."""
+    console.only_one(as_json, as_csv)
     with MaskBank.open(bank) as opened:
         infos, spec, meta = opened.infos(), opened.spec, opened.meta
     if as_json:
         rows = [{**info._asdict(), "bits_per_parameter": 8 * info.coded_bytes / (spec.bits or 1)} for info in infos]
         console.print_json({"meta": meta, "shapes": {name: list(s) for name, s in spec.shapes.items()}, "masks": rows})
         return
-    from maskstore.cli.tables import print_masks
+    from maskstore.cli import tables
 
-    print_masks(bank, spec, infos)
+    if as_csv:
+        tables.print_csv(tables.MASK_HEADINGS, tables.mask_rows(spec, infos))
+    else:
+        tables.print_masks(bank, spec, infos)
 
 
 @app.command(

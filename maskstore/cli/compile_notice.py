@@ -9,6 +9,7 @@ from typing import Any, ParamSpec, TypeVar
 import numpy as np
 
 from maskstore.cli import console
+from maskstore.kernels import noted
 from maskstore.masks import Mask, MaskMatrix, MaskSpec
 
 P = ParamSpec("P")
@@ -48,7 +49,8 @@ def announced(say: Callable[[str], None], patience: float = PATIENCE) -> Iterato
 
         def _say(self) -> None:
             self._said = True
-            say("compiling kernels for this processor, once; the next run finds them in a cache")
+            if not noted():  # that there is no cache, for one
+                say("compiling the kernels that this command needs; later runs find them in a cache")
 
     announcer = Announcer()
     event.register("numba:compile", announcer)

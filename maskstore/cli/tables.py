@@ -1,19 +1,36 @@
-"""The command line's tables, for people; `--json` has the same figures for programs."""
+"""The command line's tables. On a terminal they fit it; into a pipe each row is one line, and nothing is left out.
 
-from collections.abc import Sequence
+`--json` has the same figures for programs, `--csv` for spreadsheets.
+"""
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 
 from maskstore.bank import Account, MaskInfo
+from maskstore.cli import console
 from maskstore.cli.console import cell
+from maskstore.errors import printable
 from maskstore.interop import BankDiff, TaskDiff
 from maskstore.masks import MaskSpec
 
 _MOST_LAYERS = 8  # columns that still fit a terminal
 _LEFT = ("part", "layer", "task", "codec", "prior", "metadata", "beside")
+
+
+def print_csv(headings: Sequence[str], rows: Iterable[Sequence[object]]) -> None:
+    """Comma-separated values on standard output; names are printable, a missing value is empty."""
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    writer.writerow(headings)
+    writer.writerows([printable(each) if isinstance(each, str) else each for each in row] for row in rows)
+    sys.stdout.write(text.getvalue())
 
 
 def print_account(path: Path, found: Account) -> None:
@@ -35,20 +52,29 @@ def print_account(path: Path, found: Account) -> None:
     parts.add_row("file", f"{found.total_bytes:,}", "", _rate(found.per_parameter(8 * found.total_bytes)))
     parts.add_row("entropy given the priors", "", "", _rate(found.per_parameter(found.entropy_bits)))
     layers = _table("layers", "layer", "parameters", "density", "payload", "side", "bits / parameter", "entropy")
+    for name, parameters, density, payload, side, rate, entropy in layer_rows(found):
+        sizes = f"{payload:,}", f"{side:,}"
+        layers.add_row(cell(name), f"{parameters:,}", _rate(density), *sizes, _rate(rate), _rate(entropy))
+    terminal = console.terminal()
+    terminal.print(parts, layers)
+    terminal.print("codecs: " + (", ".join(f"{name} {count}" for name, count in found.codecs.items()) or "none"))
+
+
+LAYER_HEADINGS = ("layer", "parameters", "density", "payload_bytes", "side_bytes", "bits_per_parameter", "entropy")
+
+
+def layer_rows(found: Account) -> list[tuple[str, int, float | None, int, int, float | None, float | None]]:
+    """What `LAYER_HEADINGS` says of each layer, over all masks."""
+    rows = []
     for layer in found.layers:
         bits = layer.parameters * found.tasks
-        layers.add_row(
-            cell(layer.name),
-            f"{layer.parameters:,}",
-            _rate(layer.ones / bits if bits else None),
-            f"{layer.payload_bytes:,}",
-            f"{layer.side_bytes:,}",
-            _rate(8 * (layer.payload_bytes + layer.side_bytes) / bits if bits else None),
-            _rate(layer.entropy_bits / bits if bits else None),
-        )
-    console = Console()
-    console.print(parts, layers)
-    console.print("codecs: " + (", ".join(f"{name} {count}" for name, count in found.codecs.items()) or "none"))
+        rates = [
+            each / bits if bits else None
+            for each in (layer.ones, 8 * (layer.payload_bytes + layer.side_bytes), layer.entropy_bits)
+        ]
+        sizes = layer.payload_bytes, layer.side_bytes
+        rows.append((layer.name, layer.parameters, rates[0], *sizes, rates[1], rates[2]))
+    return rows
 
 
 def print_masks(path: Path, spec: MaskSpec, infos: list[MaskInfo]) -> None:
@@ -64,14 +90,32 @@ def print_masks(path: Path, spec: MaskSpec, infos: list[MaskInfo]) -> None:
             _rate(8 * info.coded_bytes / spec.bits if spec.bits else None),
             cell(", ".join(f"{key}={value}" for key, value in info.meta.items())),
         )
-    Console().print(table)
+    console.terminal().print(table)
+
+
+MASK_HEADINGS = ("task", "codec", "prior", "bytes", "bits_per_parameter", "metadata")
+
+
+def mask_rows(spec: MaskSpec, infos: list[MaskInfo]) -> list[tuple[object, ...]]:
+    """What `MASK_HEADINGS` says of each mask; objects as JSON."""
+    return [
+        (
+            info.name,
+            str(info.codec.get("id")),
+            json.dumps(info.prior),
+            info.coded_bytes,
+            8 * info.coded_bytes / spec.bits if spec.bits else None,
+            json.dumps(info.meta),
+        )
+        for info in infos
+    ]
 
 
 def print_diff(a: str, b: str, found: BankDiff) -> None:
     """One row a task that both have, with the bits that differ in each layer; then what only one has."""
-    console = Console()
+    terminal = console.terminal()
     if found.tasks:
-        console.print(_differences(f"bits that differ: {cell(a)} against {cell(b)}", found.tasks))
+        terminal.print(_differences(f"bits that differ: {cell(a)} against {cell(b)}", found.tasks))
     for what, names in (
         (f"tasks only in {a}", found.only_in_a),
         (f"tasks only in {b}", found.only_in_b),
@@ -80,8 +124,8 @@ def print_diff(a: str, b: str, found: BankDiff) -> None:
     ):
         if names:
             listed = ", ".join(names[:20]) + (f", ... ({len(names)} in all)" if len(names) > 20 else "")
-            console.print(f"{cell(what)}: {cell(listed)}")
-    console.print("the same" if found.same else "different")
+            terminal.print(f"{cell(what)}: {cell(listed)}")
+    terminal.print("the same" if found.same else "different")
 
 
 def _differences(title: str, tasks: Sequence[TaskDiff]) -> Table:
@@ -101,9 +145,9 @@ def _differences(title: str, tasks: Sequence[TaskDiff]) -> Table:
 
 def _table(title: str, *headings: str, min_width: int | None = None) -> Table:
     """A table without rows; columns of numbers are aligned at the right."""
-    table = Table(title=title, min_width=min_width)
-    for heading in headings:
-        table.add_column(heading, justify="left" if heading in _LEFT else "right")
+    table: Table = console.table(title, min_width=min_width)
+    for heading in headings:  # a long name goes on in the next line of its cell, and is never cut
+        table.add_column(heading, justify="left" if heading in _LEFT else "right", overflow="fold")
     return table
 
 

@@ -40,6 +40,7 @@ def write_safetensors(source: MaskSource, path: str | os.PathLike[str], *, overw
     Raises:
         BankExistsError: There is a file, and `overwrite` is not set.
         BankFullError: The disk is full.
+        MissingPackageError: safetensors is not installed.
 
     Examples:
         >>> import numpy as np, tempfile
@@ -53,14 +54,9 @@ def write_safetensors(source: MaskSource, path: str | os.PathLike[str], *, overw
         ...     [task.name for task in read_masks(f"{folder}/tasks.safetensors").tasks]
         ['task-0']
     """
-    try:
+    with errors.needing("safetensors", path):
         from safetensors import SafetensorError
         from safetensors.numpy import save_file
-    except ImportError:
-        raise errors.MissingPackageError(
-            f"{os.fspath(path)}: expected the package safetensors to write it, found it not installed "
-            "(pip install safetensors)"
-        ) from None
     arrays, header = to_arrays(source)
     with replacing(Path(path), overwrite=overwrite) as scratch:
         try:

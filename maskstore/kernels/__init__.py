@@ -5,9 +5,10 @@
 
 from enum import Enum
 
-from maskstore.kernels.compile_cache import compiled
+from maskstore.kernels.compile_cache import compiled, compiles
 from maskstore.kernels.interface import Kernels
 from maskstore.kernels.layout import LANES, LINE
+from maskstore.kernels.notes import noted
 
 __all__ = [
     "LANES",
@@ -15,11 +16,13 @@ __all__ = [
     "Kernel",
     "Kernels",
     "compiled",
+    "compiles",
     "cpu_features",
     "has_lookup",
     "ir",
     "layout",
     "load",
+    "noted",
     "threads",
 ]
 
@@ -32,8 +35,8 @@ class Kernel(Enum):
 
 
 def load(kernel: Kernel = Kernel.NUMBA) -> Kernels:
-    """The implementation of a choice."""
-    if kernel is Kernel.REFERENCE:
+    """The implementation of a choice; always the reference where Numba does not compile, which is then noted."""
+    if kernel is Kernel.REFERENCE or not compiles():
         from maskstore.kernels import reference
 
         return reference
@@ -46,7 +49,7 @@ def has_lookup() -> bool:
     """Whether this processor sums by table lookup, which makes `outer_dots` worth calling for many masks."""
     from maskstore.kernels.ir import lookup
 
-    return lookup.available()
+    return compiles() and lookup.available()
 
 
 def cpu_features() -> frozenset[str]:

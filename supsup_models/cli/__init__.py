@@ -5,6 +5,8 @@ The command starts here, so that Ctrl-C while its modules are being imported is 
 
 import sys
 
+__all__ = ["main"]
+
 
 def main() -> None:
     """Entry point of the `supsup` command."""

@@ -22,6 +22,9 @@ from supsup_models.errors import ArgumentError, SupSupError
 WORDS = {
     "method": "--infer",
     "outputs": "--outputs",
+    "extras": "masks.bank",
+    "bank.extras(name)": "masks.bank",
+    "data": "--data",
     "train_run": "supsup train",
     "recover_run": "supsup recover",
 }
@@ -47,8 +50,13 @@ def told_warnings() -> Iterator[None]:
 
 app = typer.Typer(
     help="Supermasks in Superposition, and masks recovered by memory. Errors are one line; --debug shows tracebacks.",
+    epilog=example(
+        "supsup demo",
+        "supsup train --stream permuted-digits --tasks 5 --out run",
+        "supsup eval run --scenario GNu",
+        "supsup infer run images.npy",
+    ),
     no_args_is_help=True,
-    add_completion=False,
     rich_markup_mode="rich",
     pretty_exceptions_enable=False,
 )
@@ -63,7 +71,15 @@ def main() -> None:
 
 def run_command(arguments: list[str]) -> int:
     """Run `supsup` with these arguments; returns its exit code."""
-    return console.run("supsup", app, (SupSupError, MaskStoreError), arguments, usage=(ArgumentError,), words=WORDS)
+    failures = SupSupError, MaskStoreError
+    return console.run(
+        "supsup", app, failures, arguments, usage=(ArgumentError,), words=WORDS, resuming=("train", "reproduce")
+    )
+
+
+@app.callback()
+def _program(version: Annotated[bool, console.version_option("supsup")] = False) -> None:
+    pass
 
 
 app.command("train", epilog=train.EXAMPLES)(train.train)
@@ -102,12 +118,12 @@ def evaluate(
         console.print_json(found.to_json())
         return
     for task in found.per_task:
-        print(f"{task.task}: accuracy {task.accuracy:.4f}, task found {task.task_accuracy:.4f}")
+        console.say(f"{task.task}: accuracy {task.accuracy:.4f}, task found {task.task_accuracy:.4f}")
     sample = "" if found.interval is None else f" (95 % interval {found.interval[0]:.4f} to {found.interval[1]:.4f})"
-    print(f"{found.scenario}, {found.tasks} tasks: accuracy {found.accuracy:.4f}{sample}")
+    console.say(f"{found.scenario}, {found.tasks} tasks: accuracy {found.accuracy:.4f}{sample}")
     if found.given_accuracy is not None and found.scenario != "GG":
-        print(f"the same images with the task given: accuracy {found.given_accuracy:.4f}")
-    print(f"task found {found.task_accuracy:.4f}, {1e3 * found.seconds_per_inference:.3f} ms an inference")
+        console.say(f"the same images with the task given: accuracy {found.given_accuracy:.4f}")
+    console.say(f"task found {found.task_accuracy:.4f}, {1e3 * found.seconds_per_inference:.3f} ms an inference")
 
 
 @app.command(epilog=example("supsup infer run images.npy --json", "supsup infer run images.npy --one-task"))
@@ -149,7 +165,7 @@ def infer(
     for number, each in enumerate(found.answers):
         sureness = "" if each.task_confidence is None else f", task confidence {each.task_confidence:.3f}"
         task = f"none of these tasks (nearest {each.task})" if each.none_of_these else each.task
-        print(f"image {number}: {task}, label {each.label}, confidence {each.confidence:.3f}{sureness}")
+        console.say(f"image {number}: {task}, label {each.label}, confidence {each.confidence:.3f}{sureness}")
 
 
 app.command("recover", epilog=recover.EXAMPLES)(recover.recover)
@@ -178,6 +194,7 @@ def report(
     objective: Objective = None,
     images: Annotated[int, typer.Option(help="Images of one task that share an inference.", min=1, max=1_000_000)] = 1,
     data: Data = None,
+    download: Download = False,
     device: Device = "auto",
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is no report.")] = False,
     as_json: AsJson = False,
@@ -199,15 +216,16 @@ def report(
             recovery=recovery,
             compare=compare or (),
             data=data,
+            download=download,
             device=device,
             overwrite=overwrite,
         )
     if made.no_images:
-        console.note(f"no figures of inference: {made.no_images}")
+        console.note(f"no figures of inference: {console.reworded(made.no_images, WORDS)}")
     if as_json:
         console.print_json(made.to_json())
     else:
-        print(f"{made.path}: {', '.join(made.page.drawn) or 'no figure yet'}")
+        console.say(f"{made.path}: {', '.join(made.page.drawn) or 'no figure yet'}")
 
 
 @app.command(epilog=example("supsup demo --out demo"))
@@ -246,17 +264,18 @@ def reproduce(
 ) -> None:
     """Run a published experiment end to end: our figures beside the published ones. Goes on where it stopped."""
     from supsup_models.cli import reproduce as command
-    from supsup_models.experiments import Context
 
     if list_all:
         known = command.listing()
         if as_json:
             console.print_json({"experiments": known})
         else:
-            print("\n".join(f"{each['name']}: {each['title']}" for each in known))
+            console.say("\n".join(f"{each['name']}: {each['title']}" for each in known))
         return
-    context = Context(out, quick, data, download, device)
-    result, path = command.reproduce(experiment or "nothing", context)
+    name = command.check_experiment(experiment)
+    from supsup_models.experiments import Context  # torch
+
+    result, path = command.reproduce(name, Context(out, quick, data, download, device))
     if as_json:
         console.print_json(result)
     else:

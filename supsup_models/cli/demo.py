@@ -6,12 +6,10 @@ from time import perf_counter
 from typing import Any
 
 import numpy as np
-from rich.console import Console
-from rich.table import Table
 
 from maskstore import MaskBank
 from maskstore.bank import account
-from maskstore.cli import warm
+from maskstore.cli import console, warm
 from maskstore.philox import Role, random_permutation
 from supsup_models.data import open_stream
 from supsup_models.inference import make_objective, mask_derivatives
@@ -52,7 +50,8 @@ class DemoResult:
     def print(self) -> None:
         """The closing table, and where the files are."""
         folder = Path(self.folder)
-        table = Table(title=f"{CONFIG.stream}, {self.tasks} tasks, {self.parameters:,} weights that are never stored")
+        title = f"{CONFIG.stream}, {self.tasks} tasks, {self.parameters:,} weights that are never stored"
+        table = console.table(title)
         table.add_column("what")
         table.add_column("result", justify="right")
         bits, found = f"{self.bits_per_parameter:.3f}", f"{self.recovered} of {self.recoverable} exact"
@@ -66,15 +65,14 @@ class DemoResult:
             ("time", f"{self.seconds:.1f} s"),
         ):
             table.add_row(*row)
-        console = Console()
-        console.print(table)
-        console.print("files:", highlight=False)
+        console.terminal().print(table)
+        console.say("files:")
         for name, what in (
             ("masks.bank", "the masks; look into it with `maskstore stats` and `maskstore ls`"),
             ("run.json", "how they were made"),
             ("unlabelled.npy", "the images; ask again with `supsup infer`"),
         ):
-            console.print(f"  {folder / name}: {what}", highlight=False, markup=False, soft_wrap=True)
+            console.say(f"  {folder / name}: {what}")
 
 
 def run_demo(folder: Path) -> DemoResult:

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from maskstore.cli import announcing, console
-from supsup_models.cli.options import AsJson, example
+from supsup_models.cli.options import AsJson, Data, Download, example
 from supsup_models.errors import SupSupError
 
 EXAMPLES = example("supsup recover --data DIR", "supsup recover --stream split-digits --width 256 --json")
@@ -37,7 +37,8 @@ def _options(
         str | None, typer.Option(help="H, or G for a run with superfluous outputs; by default the run's own.")
     ] = None,
     seed: Annotated[int, typer.Option(min=0, max=2**64 - 1, help="Seed of weights, stream and batches.")] = 0,
-    data: Annotated[Path | None, typer.Option(help="Folder with the data files.")] = None,
+    data: Data = None,
+    download: Download = False,
     plot: Annotated[
         Path | None, typer.Option(help="Draw the wrong bits by layer and step into this file (.png, .svg, .pdf, ...).")
     ] = None,
@@ -63,8 +64,10 @@ def recover(as_json: bool, **asked: Any) -> None:
     if as_json:
         console.print_json(found)
         return
-    typer.echo(f"{found['exact']} of {found['tasks']} masks recovered exactly, in at most {found['steps']} steps")
-    typer.echo(f"mean Hamming distance {found['hamming']:.2f} bits")
-    typer.echo(f"accuracy {found['accuracy']:.4f} with the recovered masks, {found['true_accuracy']:.4f} with the true")
-    typer.echo(f"a plain nearest-mask look-up names {found['overlap_argmax']} of {found['tasks']} tasks")
-    typer.echo(f"memory {found['memory_bytes']} bytes, packed masks {found['mask_bytes']} bytes")
+    console.say(f"{found['exact']} of {found['tasks']} masks recovered exactly, in at most {found['steps']} steps")
+    console.say(f"mean Hamming distance {found['hamming']:.2f} bits")
+    console.say(
+        f"accuracy {found['accuracy']:.4f} with the recovered masks, {found['true_accuracy']:.4f} with the true"
+    )
+    console.say(f"a plain nearest-mask look-up names {found['overlap_argmax']} of {found['tasks']} tasks")
+    console.say(f"memory {found['memory_bytes']} bytes, packed masks {found['mask_bytes']} bytes")

@@ -51,7 +51,11 @@ def _options(
     ] = None,
     target_bits: Annotated[
         float | None,
-        typer.Option(help="Bits per parameter that the first task's sparse mask may take; finds the density."),
+        typer.Option(
+            help="Bits per parameter that the first task's sparse mask may take; finds the density. What counts is its "
+            "payload and side information after `maskstore compact --level max`: neither the bank's index nor its "
+            "slack, nor a bank before that command."
+        ),
     ] = None,
     transfer: Annotated[
         bool, typer.Option("--transfer", help="Start each task from the mean of the masks before it.")
@@ -96,6 +100,6 @@ def train(
         found = {f"{noun}s": len(figures), f"new_{noun}s": trained.new_tasks, **accuracy, f"per_{noun}": figures}
         console.print_json({"run": str(out), "bank": str(bank_path(out)), **found})
         return
-    print(f"{len(figures)} {noun}s, {trained.new_tasks} of them new, in {bank_path(out)}")
+    console.say(f"{len(figures)} {noun}s, {trained.new_tasks} of them new, in {bank_path(out)}")
     if accuracy:
-        print(f"mean accuracy {trained.accuracy:.4f}, each task under its own mask")
+        console.say(f"mean accuracy {trained.accuracy:.4f}, each task under its own mask")

@@ -1,11 +1,12 @@
 """Images from a data set that many tasks share: rows chosen, columns permuted, pixels normalised, in one pass."""
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
 
+from maskstore.kernels import compiled, compiles
 
-@njit(cache=True, nogil=True)
+
+@compiled
 def _gather(pixels, rows, columns, values, out):
     for i in range(rows.size):
         row = rows[i]
@@ -25,6 +26,8 @@ def gather(
             raise IndexError(
                 f"index out of range: expected values in [0, {size}), found {indices.min()} to {indices.max()}"
             )
+    if not compiles():
+        return values[pixels[rows[:, None], columns]]
     out = np.empty((rows.size, columns.size), dtype=np.float32)
     _gather(pixels, rows, columns, values, out)
     return out

@@ -88,12 +88,13 @@ class Outcome:
     table: Sequence[Mapping[str, Any]] = ()
     plots: tuple[str, ...] = field(default=())
 
-    def to_json(self, experiment: "Experiment", *, quick: bool, seconds: float) -> dict[str, Any]:
+    def to_json(self, experiment: "Experiment", context: Context, *, seconds: float) -> dict[str, Any]:
         """JSON-ready. Bounds are those of the experiment; a quick version is not held to them."""
+        quick = context.quick
         figures = [{**asdict(figure), "reached": None if quick else figure.reached} for figure in self.figures]
         return {
             "experiment": experiment.name,
-            "title": experiment.title,
+            "title": experiment.title_in(context),
             "source": experiment.source,
             "quick": quick,
             "seconds": seconds,
@@ -115,6 +116,14 @@ class Experiment(ABC):
     title: str
     config: RunConfig
     source: str = PAPER
+
+    def title_in(self, context: Context) -> str:
+        """The title; of a quick version one that says its own sizes."""
+        if not context.quick:
+            return self.title
+        small = context.config(self.config)
+        sizes = f"{small.tasks} tasks of {small.batches} batches"
+        return f"{self.name}, quick version: {small.stream}, {small.model}, {sizes}"
 
     @abstractmethod
     def run(self, context: Context) -> Outcome:

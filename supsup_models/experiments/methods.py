@@ -125,7 +125,7 @@ class MethodsCurves(Experiment):
                 name = f"{row['method']}, {row['tasks']} tasks: accuracy ({scenario})"
                 figures.append(Figure(name, row[scenario]))
         path = context.file(self.name, ".png")
-        plot(path, curves, "tasks learned", "mean accuracy", self.title)
+        plot(path, curves, "tasks learned", "mean accuracy", self.title_in(context))
         return Outcome(tuple(figures), table, (str(path),))
 
 

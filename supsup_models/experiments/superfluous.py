@@ -39,5 +39,5 @@ class SuperfluousOutputs(Experiment):
                         Figure(f"{outputs} outputs, {name}: accuracy", found.accuracy, at_least=given - 0.01)
                     )
         path = context.file(self.name, ".png")
-        plot(path, curves, "outputs", "accuracy (GNu)", self.title)
+        plot(path, curves, "outputs", "accuracy (GNu)", self.title_in(context))
         return Outcome(tuple(figures), table, (str(path),))

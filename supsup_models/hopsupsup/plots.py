@@ -7,13 +7,15 @@ from pathlib import Path
 import torch
 
 from maskstore import MaskMatrix
+from maskstore.errors import needing
 from supsup_models.errors import PlotError
 from supsup_models.hopsupsup.recover import TaskRecovery
 
 
 def check_plot(path: Path) -> None:
     """PlotError unless a plot can be drawn into this file; asked before hours of work go into what it shows."""
-    from matplotlib.backend_bases import FigureCanvasBase
+    with needing("matplotlib", path):
+        from matplotlib.backend_bases import FigureCanvasBase
 
     known = sorted(FigureCanvasBase.get_supported_filetypes())
     if path.suffix.lower().removeprefix(".") not in known:
@@ -31,7 +33,8 @@ def hamming_by_step(found: TaskRecovery, masks: MaskMatrix) -> dict[str, list[in
 
 def plot_recoveries(found: Sequence[TaskRecovery], masks: MaskMatrix, path: Path) -> None:
     """Hamming distance to the true mask by layer and step, one curve a task (figure 7 of Wortsman et al. 2020)."""
-    from matplotlib.figure import Figure
+    with needing("matplotlib", path):
+        from matplotlib.figure import Figure
 
     layers = list(masks.spec.shapes)
     figure = Figure(figsize=(4 * len(layers), 3), layout="constrained")

@@ -74,7 +74,12 @@ def recover_stream(case: Case, *, seed: int, reporter: Reporting = Reporter) -> 
             entropy = entropy_on(case.forward, batches(), case.objective)
             nearest = nearest_mask(case.masks, entropy, steps=recovery.steps)
             found.append(judge(case, index, recovery, overlap_argmax=nearest))
+            wrong = sum(found[-1].hamming.values())
             report.advance()
+            report.line(
+                f"{case.masks.names[index]} ({index + 1} of {len(case.splits)}): {wrong} wrong bits after "
+                f"{case.setup.steps(recovery.steps)} steps"
+            )
     return found
 
 
@@ -101,7 +106,7 @@ def nearest_mask(masks: MaskMatrix, entropy: Entropy, *, steps: int) -> int:
     The gradient is summed over `steps` batches. The look-up needs the masks themselves; it stands beside recovery as
     the plain alternative.
     """
-    mean, total = torch.from_numpy(masks.mean()), torch.zeros(masks.spec.bits)
+    mean, total = torch.from_numpy(masks.mean()), torch.zeros(masks.spec.bits, dtype=torch.float32)
     for _ in range(steps):
         total -= entropy_gradient(entropy, mean)[1]
     return int(masks.dot(total.numpy()).argmax())

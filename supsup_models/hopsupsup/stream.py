@@ -56,6 +56,7 @@ def train_stream(
             split = Relabelled(task.train, task.global_labels)
             masks.append(task.name, train_neuron_mask(model, split, settings, seed=task_seed(seed, index)))
             report.advance()
+            report.line(f"{task.name} ({index + 1} of {len(tasks)}): mask trained")
     return masks
 
 

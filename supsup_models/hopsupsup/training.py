@@ -32,7 +32,7 @@ def train_neuron_mask(
     """One task's mask, from its labelled images; `seed` fixes the order of the batches."""
     labels = torch.as_tensor(split.labels, dtype=torch.int64)
     total = settings.batches or len(labels) // settings.batch
-    scores = torch.zeros(model.spec.bits, requires_grad=True)
+    scores = torch.zeros(model.spec.bits, dtype=torch.float32, requires_grad=True)
     optimiser = torch.optim.SGD([scores], lr=settings.rate, momentum=settings.momentum)
     for step in range(total):
         epoch, place = divmod(step, max(1, len(labels) // settings.batch))
@@ -40,7 +40,7 @@ def train_neuron_mask(
             order = torch.from_numpy(random_permutation(seed, Role.BATCH_ORDER, len(labels), stream=epoch))
         chosen = order[place * settings.batch :][: settings.batch]
         if settings.cosine:
-            angle = torch.tensor(torch.pi * step / total)
+            angle = torch.tensor(torch.pi * step / total, dtype=torch.float32)
             optimiser.param_groups[0]["lr"] = settings.rate * 0.5 * (1 + torch.cos(angle))
         images = torch.as_tensor(split.images(chosen), dtype=torch.float32)
         loss = F.cross_entropy(model(images, threshold(scores)), labels[chosen])

@@ -54,7 +54,7 @@ def check_method(
     if lacking is None:
         return
     missing = (
-        f"{method} inference: expected the normalisation statistics of every mask as `extras`, found batch statistics "
+        f"{method} inference: expected the normalisation statistics of every mask (`extras`), found batch statistics "
         f"in {statistic!r} and none given for {lacking!r:.80}"
     )
     if alone:

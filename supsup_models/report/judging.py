@@ -25,13 +25,15 @@ def judge_run(
     *,
     limit: int | None = None,
     data: Path | None = None,
+    download: bool = False,
     device: str = "auto",
     reporter: Reporting = Reporter,
 ) -> Judged | NoData:
     """Judge a run on `limit` inferences at each number of tasks, evenly over the tasks (1000, or one a task).
 
     Where no `data` folder is named and the data set is in none of the usual places, the answer is NoData. A folder
-    that is named must hold it: DataNotFoundError, DataFormatError or RunError (another data set) otherwise.
+    that is named must hold it, unless `download` fetches it: DataNotFoundError, DataFormatError or RunError (another
+    data set) otherwise.
     InferenceError for a limit of less than one inference a task.
     """
     own = None if isinstance(folder, LoadedRun) else RunRecord.read(folder).own
@@ -40,7 +42,7 @@ def judge_run(
         return NoData("the run's caller", reason, python=True)
     run = folder if isinstance(folder, LoadedRun) else load_run(folder, device)
     try:
-        stream = run.stream(data)
+        stream = run.stream(data, download)
     except (DataNotFoundError, DataFormatError, RunError) as error:
         if data is not None:
             raise

@@ -84,7 +84,7 @@ def log_axis(values: Iterable[float]) -> Axis:
 
     choices = [marked(steps) for steps in ((1, 2, 5), (1, 3), (1,))]
     ticks = next((choice for choice in choices if len(choice) <= _MOST_TICKS), choices[-1])
-    ticks = ticks[:: -(-len(ticks) // _MOST_TICKS)]
+    ticks = ticks[:: -(-len(ticks) // _MOST_TICKS) or 1]
     if len(ticks) < 2:  # a short axis: these have a mark within any factor of 1.35 squared
         ticks = marked((1, 1.5, 2.5, 4, 6))
     return Axis(low, high, tuple((tick, f"{tick:g}") for tick in ticks), "log")

@@ -65,6 +65,7 @@ def make_report(
     recovery: Path | None = None,
     compare: Sequence[Path] = (),
     data: Path | None = None,
+    download: bool = False,
     device: str = "auto",
     overwrite: bool = False,
     reporter: Reporting = Reporter,
@@ -101,8 +102,15 @@ def make_report(
         from supsup_models.inference import Inference
         from supsup_models.report.judging import judge_run
 
-        way, judging = inference or Inference(), folder if run is None else run.loaded
-        judged = judge_run(judging, way, limit=limit, data=data, device=device, reporter=reporter)
+        judged = judge_run(
+            folder if run is None else run.loaded,
+            inference or Inference(),
+            limit=limit,
+            data=data,
+            download=download,
+            device=device,
+            reporter=reporter,
+        )
     page = render(facts, judged, recovered, compared)
     with replacing(out, overwrite=True) as scratch:
         scratch.write_text(page.html, encoding="utf-8", newline="\n")

@@ -34,6 +34,7 @@ def recover_run(
     objective: str | None = None,
     seed: int = 0,
     data: Path | None = None,
+    download: bool = False,
     plot: Path | None = None,
     reporter: Reporting = Reporter,
 ) -> dict[str, Any]:
@@ -50,6 +51,7 @@ def recover_run(
         objective: "H" or "G"; what the masks were trained for if not said.
         seed: Of neuron masks' weights, and of the order of images.
         data: Folder with the data set.
+        download: Fetch the data set if it is not found.
         plot: A file to draw the wrong bits by layer and step into.
         reporter: Makes what shows progress.
 
@@ -80,12 +82,12 @@ def recover_run(
         check_plot(plot)
     if run:
         how = recipe or "mean-field"
-        case = _weight_case(run, tasks, rule, how, objective, data)
+        case = _weight_case(run, tasks, rule, how, objective, data, download)
     else:
         how = recipe or "search"
         setup = choose("recipe", how, SETUPS)
         setup = replace(setup, rule=rule or setup.rule)
-        opened = open_stream(stream or "split-mnist", tasks=tasks, seed=seed, data=data)
+        opened = open_stream(stream or "split-mnist", tasks=tasks, seed=seed, data=data, download=download)
         case = neuron_case(setup, opened, width or 2048, seed=seed, objective=objective or "H", reporter=reporter)
     found = recover_stream(case, seed=seed, reporter=reporter)
     if plot:
@@ -123,14 +125,20 @@ def recover_run(
 
 
 def _weight_case(
-    run: Path, tasks: int | None, rule: str | None, recipe: str, objective: str | None, data: Path | None
+    run: Path,
+    tasks: int | None,
+    rule: str | None,
+    recipe: str,
+    objective: str | None,
+    data: Path | None,
+    download: bool,
 ) -> Case:
     setup = choose("recipe for weight masks", recipe, WEIGHT_SETUPS)
     loaded = load_run(run, "cpu")
     model = loaded.masked_network
     if not loaded.record.config.task_identity:
         raise RunError(f"{run}: expected a run whose masks are its tasks', found one without task identity")
-    known = loaded.tasks(loaded.stream(data))
+    known = loaded.tasks(loaded.stream(data, download))
     count = len(known) if tasks is None else tasks
     if count > len(known):
         raise RunError(f"{run}: expected at most its {len(known)} finished tasks, found `tasks={count}`")

@@ -19,6 +19,7 @@ FLOORS = {
         {"bank"},
         {"interop", "torch"},
         {"", "cli"},
+        {"__main__"},
     ],
     "hopfield": [
         {"errors"},
@@ -38,6 +39,7 @@ FLOORS = {
         {"runs"},
         {"report", "experiments"},
         {"", "cli"},
+        {"__main__"},
     ],
 }
 """The rooms of each package, lowest floor first; "" is the package's own `__init__.py`. A module imports rooms of lower

@@ -5,6 +5,7 @@ import pytest
 from tests.helpers.commands import in_fresh_process
 
 HEAVY = ("torch", "numba", "sklearn", "matplotlib")
+ADVICE = 'supsup_models: expected torch, found it not installed (in the checkout: pip install ".[models]")'
 PROBE = f"import sys; print([name for name in {HEAVY!r} if name in sys.modules])"
 
 
@@ -31,11 +32,11 @@ def test_without_torch_one_line_says_what_to_install() -> None:
     hidden = "import sys; sys.modules['torch'] = None\n"
     found = in_fresh_process(f"{hidden}from supsup_models import MaskedNetwork")
     assert found.returncode == 1
-    assert found.stderr.splitlines()[-1] == 'ImportError: supsup_models needs torch: pip install "maskstore[models]"'
+    assert found.stderr.splitlines()[-1] == f"ImportError: {ADVICE}"
     command = "from supsup_models.cli.app import run_command; sys.exit(run_command(['eval', 'x']))"
     found = in_fresh_process(f"{hidden}{command}")
     assert found.returncode == 1
-    assert found.stderr == 'supsup: supsup_models needs torch: pip install "maskstore[models]"\n'
+    assert found.stderr == f"supsup: {ADVICE}\n"
 
 
 def test_everything_public_is_there() -> None:

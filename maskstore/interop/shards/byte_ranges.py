@@ -87,7 +87,7 @@ class RemoteRanges(Ranges):
             import fsspec
         except ImportError:
             raise BankIOError(
-                f'{url}: expected fsspec for URLs, found none (pip install "maskstore[interop]")'
+                f"{url}: expected the package fsspec for URLs, found it not installed (pip install fsspec)"
             ) from None
         self._url = url
         try:

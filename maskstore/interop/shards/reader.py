@@ -206,7 +206,8 @@ def _upload(source: MaskSource, url: str, *, overwrite: bool) -> None:
     """Written here first, so that an error in the middle leaves nothing there."""
     import tempfile
 
-    import fsspec
+    with errors.needing("fsspec", url):
+        import fsspec
 
     try:
         files, path = fsspec.core.url_to_fs(url)

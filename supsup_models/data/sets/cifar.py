@@ -43,7 +43,7 @@ def load_cifar100(data: Path | None) -> DataSet:
                     return _read(where / train, where / test)
     raise DataNotFoundError(
         "CIFAR-100 not found: looked for train.bin and test.bin, or cifar-100-python/train and test, in "
-        f"{describe_places(places)}; to get it: unpack {_SOURCE} in a folder and give it as data"
+        f"{describe_places(places)}; to get it: unpack {_SOURCE} in a folder and give it as `data`"
     )
 
 

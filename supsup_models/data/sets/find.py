@@ -102,8 +102,8 @@ def _owner(name: str, sha256: str) -> IdxDataSet | None:
 
 
 def _how_to_get(wanted: IdxDataSet) -> str:
-    ways = [f"put the files of {wanted.urls[0]} in a folder and give it as data or in ${DATA_VARIABLE}"]
+    ways = [f"put the files of {wanted.urls[0]} in a folder and give it as `data` or in ${DATA_VARIABLE}"]
     if wanted.package is not None:
         ways.append(f"apt install {wanted.package}")
-    ways.append("allow the download (download=True)")
+    ways.append("let it be downloaded (`download=True`)")
     return f"to get it: {', or '.join(ways)}"

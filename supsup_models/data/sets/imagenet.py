@@ -68,7 +68,7 @@ def find_imagenet(data: Path | None = None) -> ClassFolders:
                 return _listed(folder)
     raise DataNotFoundError(
         f"ImageNet not found: looked for train/ and val/ with a folder a class in {describe_places(places)}; "
-        "to get it: https://image-net.org, then give the folder as data"
+        "to get it: https://image-net.org, then give the folder as `data`"
     )
 
 

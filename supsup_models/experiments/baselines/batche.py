@@ -77,7 +77,7 @@ class BatchE(Baseline):
     def one_shot(self, images: Tensor) -> Tensor:
         """-dL/dalpha at alpha = 1/k for each image and task, `(b, k)`: higher is more likely."""
         with torch.enable_grad():
-            alpha = torch.full((len(images), self.tasks), 1 / self.tasks, requires_grad=True)
+            alpha = torch.full((len(images), self.tasks), 1 / self.tasks, dtype=torch.float32, requires_grad=True)
 
             def linear(index: int, activation: Tensor) -> Tensor:
                 s, r = (torch.stack([vectors[index][side] for vectors in self._vectors]) for side in (0, 1))

@@ -13,6 +13,7 @@ stay float32.
 import torch
 from torch import Tensor
 
+from maskstore.kernels import compiles
 from supsup_models.errors import NetworkError
 from supsup_models.networks import MaskedNetwork, perceptron_backward, perceptron_forward
 from supsup_models.training.recipes import RMSProp
@@ -45,7 +46,8 @@ class FusedStep(Step):
         self.scores.copy_(scores)
         self._logit_scale = _common_scale(model) if half else 1.0
         self._weights[:bits] = model.weights.sign() if half else model.weights
-        self._compiled = not stack and scores.device.type == "cpu" and scores.dtype == torch.float32
+        here = scores.device.type == "cpu" and scores.dtype == torch.float32
+        self._compiled = not stack and here and compiles()
         self._mask()
 
     @torch.no_grad()

@@ -16,7 +16,7 @@ from numba.core import cgutils
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
-from maskstore.kernels import LANES, compiled, cpu_features
+from maskstore.kernels import LANES, compiled, compiles, cpu_features
 from maskstore.kernels.ir import FLOATS, INTS, ZEROS, data, function, load, splat, store
 
 _SHORTS = ir.VectorType(ir.IntType(16), LANES)
@@ -72,8 +72,8 @@ def _update(gradient, weights, scores, square, effective, constants):
 
 
 def has_bfloat16() -> bool:
-    """Whether this processor multiplies bfloat16 in hardware."""
-    return bool(cpu_features() & {"amx-bf16", "avx512bf16"})
+    """Whether this processor multiplies bfloat16 in hardware, and Numba compiles what goes with it."""
+    return compiles() and bool(cpu_features() & {"amx-bf16", "avx512bf16"})
 
 
 def padded(size: int) -> int:

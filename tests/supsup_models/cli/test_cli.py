@@ -78,7 +78,10 @@ def test_an_interrupted_run_goes_on_and_ends_the_same(
 
     monkeypatch.setattr("supsup_models.training.many.train_task", interrupted)
     assert run_command([*TRAIN, "--out", str(folder)]) == 130
-    assert capsys.readouterr().err.splitlines()[-1] == "supsup: interrupted"
+    assert (
+        capsys.readouterr().err.splitlines()[-1]
+        == "supsup: interrupted; the same command goes on from what is finished"
+    )
     monkeypatch.undo()
     assert run_command([*TRAIN, "--out", str(folder), "--json"]) == 0
     assert json_of(capsys)["new_tasks"] == 1

@@ -24,7 +24,7 @@ def test_ctrl_c_keeps_finished_tasks_and_prints_one_line(tmp_path: Path) -> None
         process.send_signal(signal.SIGINT)
         lines = process.stderr.read().splitlines()
         assert process.wait(60) == 130
-    assert lines[-1] == "supsup: interrupted"
+    assert lines[-1] == "supsup: interrupted; the same command goes on from what is finished"
     assert all(line.startswith("task-") for line in lines[:-1])
     with MaskBank.open(tmp_path / "masks.bank") as bank:
         assert len(bank) == len(lines)

@@ -119,7 +119,7 @@ def test_nothing_found_says_what_where_and_how_to_get_it(tmp_path: Path, monkeyp
         "$MASKSTORE_DATA",
         "cache",
         "system",
-        "give it as data",
+        "give it as `data`",
         "apt install dataset",
     ):
         assert part in message

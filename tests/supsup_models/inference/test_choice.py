@@ -75,7 +75,7 @@ def test_missing_statistics_are_named_to_a_python_caller() -> None:
     model = NORMALISED["batch norm"]()
     matrix, extras = masks_of(model), extras_of(model)
     del extras["b"]
-    lacking = r"expected the normalisation statistics of every mask as `extras`, found .* and none given for 'b'"
+    lacking = r"expected the normalisation statistics of every mask \(`extras`\), found .* and none given for 'b'"
     with pytest.raises(BatchStatisticsError, match=lacking + r"; training gives them, and `bank\.extras\(name\)` has"):
         infer_each(model, matrix, IMAGES, extras=extras)
     with pytest.raises(BatchStatisticsError, match=lacking):
