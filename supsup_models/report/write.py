@@ -1,7 +1,7 @@
 """`supsup report`: one self-contained page about a run."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,7 +13,7 @@ from supsup_models.report.facts import RunFacts, read_run
 from supsup_models.report.judged import Judged, NoData
 from supsup_models.report.page import GENERATOR, Page, render
 from supsup_models.report.recovery import read_recovery
-from supsup_models.runs import RunRecord
+from supsup_models.runs import RunRecord, seed_folders
 
 if TYPE_CHECKING:
     from supsup_models.inference import Inference
@@ -46,6 +46,7 @@ class Report:
             "tasks": len(self.facts.tasks),
             "accuracy": self.facts.accuracy,
             "bits_per_parameter": self.facts.bits_per_parameter,
+            "seeds": [asdict(each) for each in self.facts.seeds],
             "scenario": judged.last.scenario if judged else None,
             "inferred_accuracy": judged.last.accuracy if judged else None,
             "given_accuracy": judged.last.given_accuracy if judged else None,
@@ -92,7 +93,8 @@ def make_report(
     run = None if isinstance(folder, Path) else folder
     folder = folder if isinstance(folder, Path) else folder.folder
     out = folder / "report.html" if out is None else out
-    RunRecord.read(folder)  # a folder without a run is named before what is wrong with a place inside it
+    first = next(iter(seed_folders(folder).values()), folder)  # all but the seeds' own section is of one run
+    RunRecord.read(first)  # a folder without a run is named before what is wrong with a place inside it
     _check_place(folder, out, overwrite)
     facts = read_run(folder)
     recovered = read_recovery(recovery) if recovery else None
@@ -103,7 +105,7 @@ def make_report(
         from supsup_models.report.judging import judge_run
 
         judged = judge_run(
-            folder if run is None else run.loaded,
+            first if run is None else run.loaded,
             inference or Inference(),
             limit=limit,
             data=data,

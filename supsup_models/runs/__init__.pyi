@@ -9,6 +9,12 @@ from .record import RunConfig as RunConfig
 from .record import RunRecord as RunRecord
 from .record import bank_path as bank_path
 from .record import record_path as record_path
+from .record import seed_folders as seed_folders
 from .recover import recover_run as recover_run
 from .run import Run as Run
+from .seeds import SeedsEvaluation as SeedsEvaluation
+from .seeds import Spread as Spread
+from .seeds import evaluate_seeds as evaluate_seeds
+from .seeds import train_seeds as train_seeds
+from .train import Trained as Trained
 from .train import train_run as train_run

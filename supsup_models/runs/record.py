@@ -6,6 +6,7 @@ The bank is the truth about which tasks are finished; the record repeats their f
 It is replaced atomically, so a reader never sees half of one. Imports no torch.
 """
 
+import re
 from collections.abc import Mapping
 from dataclasses import MISSING, asdict, dataclass, field, fields
 from pathlib import Path
@@ -175,6 +176,8 @@ class RunRecord:
             return read_json(record_path(folder), "a run record", cls.from_json, RunError)
         except (FileNotFoundError, NotADirectoryError):
             found = "no run.json in it" if folder.is_dir() else "a file" if folder.exists() else "no such folder"
+            if several := [each.name for each in seed_folders(folder).values()]:
+                found = f"runs of several seeds; name one of {', '.join(several[:4])}{', …' if several[4:] else ''}"
             raise RunError(f"{folder}: expected the folder of a run made by `train_run`, found {found}") from None
 
     def bank_meta(self, model: "MaskedModel") -> dict[str, Any]:
@@ -213,6 +216,15 @@ class RunRecord:
 def record_path(folder: Path) -> Path:
     """Where a run's record lies."""
     return folder / "run.json"
+
+
+def seed_folders(folder: Path) -> dict[int, Path]:
+    """The runs of several seeds in a folder, by seed, ascending; none for the folder of a single run."""
+    if record_path(folder).exists() or not folder.is_dir():
+        return {}
+    numbers = {each: each.name.removeprefix("seed-") for each in folder.glob("seed-*") if record_path(each).exists()}
+    named = {int(text): each for each, text in numbers.items() if re.fullmatch("0|[1-9][0-9]{0,19}", text)}
+    return dict(sorted(named.items()))
 
 
 def bank_path(folder: Path) -> Path:

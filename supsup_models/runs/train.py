@@ -33,6 +33,7 @@ from supsup_models.runs.record import (
     calibration_path,
     record_path,
     remove_run,
+    seed_folders,
 )
 from supsup_models.runs.train_target import meet_target
 from supsup_models.runs.train_unnamed import train_without_identity
@@ -108,6 +109,8 @@ def train_run(
         _check_same_config(folder, config)
     elif bank_path(folder).exists():
         raise RunError(f"{folder}: expected run.json beside masks.bank, found none; choose another folder")
+    elif seed_folders(folder):
+        raise RunError(f"{folder}: expected a folder for a single run, found runs of several seeds")
     where = pick_device(device)
     stream = open_stream(config.stream, tasks=config.tasks, seed=config.seed, data=data, download=download)
     record = _new_record(config, recipe, stream, where)
