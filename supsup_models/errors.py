@@ -29,6 +29,10 @@ class ArgumentError(SupSupError, ValueError):
     """An argument was wrong before any work was done: a name that nothing has, or values that do not go together."""
 
 
+class ArgumentTypeError(ArgumentError, TypeError):
+    """An argument is of a type that cannot be meant."""
+
+
 class DataNotFoundError(SupSupError, FileNotFoundError):
     """A data set is in none of the places where it was looked for."""
 

@@ -4,6 +4,7 @@ from .batches import task_seed as task_seed
 from .batches import unlabelled_batches as unlabelled_batches
 from .checks import checked_images as checked_images
 from .checks import checked_labels as checked_labels
+from .labelled import labelled_images as labelled_images
 from .names import parse_stream_name as parse_stream_name
 from .names import stream_length as stream_length
 from .names import stream_names as stream_names

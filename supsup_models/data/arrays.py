@@ -73,8 +73,8 @@ def collected(dataset: Any, where: str) -> tuple[NDArray[np.generic], NDArray[np
         pair = dataset[index]
         if not isinstance(pair, tuple | list) or len(pair) != 2:
             raise TaskDataError(f"{where}: expected (image, label) pairs, found {type(pair).__name__} at {index}")
-        images.append(_as_array(pair[0], f"{where}, image {index}"))
-        labels.append(_as_array(pair[1], f"{where}, label {index}"))
+        images.append(as_array(pair[0], f"{where}, image {index}"))
+        labels.append(as_array(pair[1], f"{where}, label {index}"))
     for what, arrays in (("images", images), ("labels", labels)):
         shapes = sorted({array.shape for array in arrays})
         if len(shapes) > 1:
@@ -85,7 +85,7 @@ def collected(dataset: Any, where: str) -> tuple[NDArray[np.generic], NDArray[np
 
 
 def _check_images(images: ArrayLike, where: str) -> NDArray[np.generic]:
-    array = _as_array(images, f"{where} images")
+    array = as_array(images, f"{where} images")
     if array.ndim < 2:
         raise TaskDataError(f"{where} images: expected shape (n, inputs) or (n, height, width), found {array.shape}")
     if array.size == 0:
@@ -106,7 +106,7 @@ def _check_images(images: ArrayLike, where: str) -> NDArray[np.generic]:
 
 
 def _check_labels(labels: ArrayLike, where: str) -> NDArray[np.int64]:
-    array = _as_array(labels, f"{where} labels")
+    array = as_array(labels, f"{where} labels")
     if array.ndim != 1:
         raise TaskDataError(f"{where} labels: expected shape (n,), found {array.shape}")
     if array.dtype.kind not in "iu":
@@ -117,7 +117,8 @@ def _check_labels(labels: ArrayLike, where: str) -> NDArray[np.int64]:
     return array.astype(np.int64, copy=True)
 
 
-def _as_array(values: ArrayLike, where: str) -> NDArray[np.generic]:
+def as_array(values: ArrayLike, where: str) -> NDArray[np.generic]:
+    """Values, a tensor of any device and layout among them, as an array; TaskDataError for what is none."""
     if isinstance(values, Tensor):
         tensor = values.detach().cpu().to_dense()
         values = (tensor.float() if tensor.dtype == torch.bfloat16 else tensor).numpy()  # numpy has no bfloat16

@@ -1,6 +1,7 @@
 """The names of streams and data sets. Imports neither torch nor numpy, so that help and typo checks answer at once."""
 
 from maskstore.files import check_known
+from supsup_models._names import expect, whole_number
 from supsup_models.errors import StreamLengthError, UnknownStreamError
 
 STREAM_KINDS = ("permuted", "rotated", "split")
@@ -34,6 +35,7 @@ def parse_stream_name(name: str) -> tuple[str, str]:
 
     Raises `UnknownStreamError`, which suggests the nearest name and lists them all.
     """
+    expect("stream", name, str, "the name of one, a str")
     check_known("stream", name, stream_names(), UnknownStreamError)
     kind, _, data_set = name.partition("-")
     return kind, data_set
@@ -47,7 +49,7 @@ def stream_length(name: str, tasks: int | None = None) -> int:
     kind, data_set = parse_stream_name(name)
     most = {"permuted": _MAX_PERMUTATIONS, "rotated": 360 // ROTATION_STEP, "split": _SPLITS[data_set][1]}[kind]
     default = _DEFAULT_PERMUTATIONS if kind == "permuted" else most
-    count = default if tasks is None else tasks
+    count = default if tasks is None else whole_number("tasks", tasks)
     if not 1 <= count <= most:
         raise StreamLengthError(f"{name}: expected 1 to {most} tasks, found {count}")
     return count

@@ -12,9 +12,9 @@ of other tasks are refused depends on the network; `refused` says which.
 For a batch that shares one guess, the statistic is the mean over its images, compared with means of as many draws.
 """
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Self
 
 import numpy as np
@@ -24,8 +24,10 @@ from torch import Tensor
 from maskstore import MaskMatrix
 from maskstore.files import read_json, typed, write_json
 from maskstore.philox import Role, random_uint32
+from supsup_models._names import found, path_of
 from supsup_models.data import checked_images
-from supsup_models.errors import InferenceError, RunError
+from supsup_models.errors import ArgumentTypeError, InferenceError, RunError
+from supsup_models.inference.given import check_masks
 from supsup_models.inference.labelling import NO_EXTRAS, run_each
 from supsup_models.networks import MaskedModel, TaskExtras, entropy
 
@@ -82,7 +84,7 @@ class Calibration:
         cls,
         model: MaskedModel,
         matrix: MaskMatrix,
-        images: Mapping[str, Tensor] | Iterable[tuple[str, Tensor]],
+        images: Mapping[str, Any] | Iterable[tuple[str, Any]],
         extras: TaskExtras = NO_EXTRAS,
     ) -> Self:
         """Calibrate masks on unlabelled images of their own tasks.
@@ -98,12 +100,24 @@ class Calibration:
             TaskNotFoundError: The matrix has no mask of a name.
             ShapeError, ImageValueError: Images that do not fit, as for `infer_task`.
         """
+        kinds = isinstance(model, MaskedModel), isinstance(matrix, MaskMatrix), isinstance(extras, Mapping)
+        if not all(kinds) or matrix.spec != model.spec:
+            check_masks(model, matrix, extras)
+        if not isinstance(images, Mapping | Iterable) or isinstance(images, Tensor | np.ndarray | str):
+            raise ArgumentTypeError(
+                f"images: expected images by the masks' names, or pairs of the two, found {found(images)}"
+            )
         values = {}
-        for name, own in images.items() if isinstance(images, Mapping) else images:
+        for pair in images.items() if isinstance(images, Mapping) else images:
+            if not isinstance(pair, tuple | list) or len(pair) != 2:
+                raise ArgumentTypeError(f"images: expected pairs of a name and images, found {found(pair)}")
+            name, own = pair
             checked = checked_images(own, model)
             rows = np.full(len(checked), matrix.index(name))
-            found = np.sort(image_entropies(model, matrix, checked, rows, extras))
-            kept = found if len(found) <= _VALUES else np.quantile(found, (np.arange(_VALUES) + 0.5) / _VALUES)
+            entropies = np.sort(image_entropies(model, matrix, checked, rows, extras))
+            kept = (
+                entropies if len(entropies) <= _VALUES else np.quantile(entropies, (np.arange(_VALUES) + 0.5) / _VALUES)
+            )
             values[name] = tuple(round(float(value), 5) for value in kept)
         return cls(values)
 
@@ -125,23 +139,23 @@ class Calibration:
         found = [_p_value(own[name], value) for name, value in zip(names, entropies.tolist(), strict=True)]
         return np.array(found, dtype=np.float32)
 
-    def write(self, path: Path) -> None:
+    def write(self, path: str | os.PathLike[str]) -> None:
         """Write a JSON file, which replaces an earlier one whole or not at all.
 
         Raises:
             MaskStoreError: The file cannot be written.
         """
-        write_json(path, {"format": _FORMAT, "values": dict(self.values)}, indent=None)
+        write_json(path_of("path", path), {"format": _FORMAT, "values": dict(self.values)}, indent=None)
 
     @classmethod
-    def read(cls, path: Path) -> Self:
+    def read(cls, path: str | os.PathLike[str]) -> Self:
         """Read a file that `write` has written.
 
         Raises:
             FileNotFoundError: There is no file.
             RunError: It cannot be read, or holds something else.
         """
-        return read_json(path, "a calibration", cls._from_json, RunError)
+        return read_json(path_of("path", path), "a calibration", cls._from_json, RunError)
 
     @classmethod
     def _from_json(cls, content: Mapping[str, Any]) -> Self:

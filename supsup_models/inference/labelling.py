@@ -9,11 +9,11 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from maskstore import Mask, MaskMatrix
-from supsup_models.data import LabelledImages, checked_images
-from supsup_models.errors import ImageValueError
+from maskstore import MaskMatrix
+from supsup_models.data import checked_images, labelled_images
+from supsup_models.errors import ArgumentTypeError, ImageValueError
 from supsup_models.inference.sampling import CHUNK
-from supsup_models.networks import Extras, MaskedModel, TaskExtras
+from supsup_models.networks import AnyMask, Extras, MaskedModel, TaskExtras, check_model
 
 NO_EXTRAS: TaskExtras = MappingProxyType({})
 """The extras of masks that have none."""
@@ -70,17 +70,18 @@ def labels_of(model: MaskedModel, outputs: Tensor) -> NDArray[np.int64]:
     return labels
 
 
-def mask_accuracy(model: MaskedModel, mask: Mask, data: LabelledImages, extras: Extras = None) -> float:
+def mask_accuracy(model: MaskedModel, mask: AnyMask, data: Any, extras: Extras = None) -> float:
     """The fraction of images that get the right label under a given mask.
 
     Args:
         model: The network.
-        mask: A mask of its layers.
-        data: Images and labels, such as `task.test`.
+        mask: A mask of its layers, packed or a dict of arrays by layer.
+        data: Images and labels, such as `task.test`, or in another form that `train_task` takes.
         extras: The mask's normalisation statistics, if it has any.
 
     Raises:
         ShapeError: The images, the mask or the extras do not fit the network.
+        ArgumentTypeError, TaskDataError: There is nothing to take as a mask, or as labelled images.
         ImageValueError: The images hold NaN or infinity, are too large for the network's arithmetic, or are uint8.
 
     Examples:
@@ -91,6 +92,10 @@ def mask_accuracy(model: MaskedModel, mask: Mask, data: LabelledImages, extras: 
         >>> mask_accuracy(model, one.mask, task.test) > 0.8
         True
     """
+    check_model(model)
+    if mask is None:
+        raise ArgumentTypeError("mask: expected a Mask or a dict of arrays by layer, found None")
+    data = labelled_images(data)
     weights = model.masked_weights(mask)
     labels = np.asarray(data.labels)
     right = 0

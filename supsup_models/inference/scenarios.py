@@ -24,10 +24,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskstore import MaskMatrix
-from supsup_models._names import check
+from supsup_models._names import check, expect, whole_number
 from supsup_models.data import checked_images
 from supsup_models.errors import InferenceError
-from supsup_models.inference.choice import default_method
+from supsup_models.inference.given import check_masks, check_tasks
 from supsup_models.inference.infer import METHODS, infer_each, infer_task
 from supsup_models.inference.labelling import NO_EXTRAS, classify, labels_of
 from supsup_models.inference.objectives import OBJECTIVES
@@ -66,12 +66,12 @@ class Inference:
             check("inference method", self.method, METHODS)
         if self.objective is not None:
             check("objective", self.objective, OBJECTIVES)
-        if self.images < 1:
+        if whole_number("images", self.images) < 1:
             raise InferenceError(f"inference: expected at least 1 image, found {self.images}")
 
     def chosen(self, model: MaskedModel) -> "Inference":
         """The same with nothing left open: the method and the objective that a network takes by default filled in."""
-        method = default_method(model) if self.method is None else self.method
+        method = model.inference_method if self.method is None else self.method
         return replace(self, method=method, objective=model.objective if self.objective is None else self.objective)
 
 
@@ -184,6 +184,8 @@ def evaluate(
     Raises:
         UnknownNameError: There is no such scenario.
         TaskNotFoundError: A task has no mask.
+        ShapeError: The masks are of other layers than the network's.
+        ArgumentTypeError: An argument is of a type that cannot be meant.
         InferenceError: There are no tasks, the limit is too small, or the objective is G and no output is superfluous.
 
     Source:
@@ -202,7 +204,11 @@ def evaluate(
         >>> found.inferences, found.task_accuracy, found.accuracy > 0.8
         (20, 1.0, True)
     """
+    check_masks(model, matrix, extras)
+    check_tasks(tasks)
     check("scenario", scenario, SCENARIOS)
+    expect("inference", inference, Inference, "an Inference", str="Inference(method) makes one")
+    limit = None if limit is None else whole_number("limit", limit)
     if limit is not None and limit < len(tasks):
         raise InferenceError(f"evaluation: expected a limit of at least {len(tasks)}, one a task, found {limit}")
     if not len(tasks):

@@ -14,11 +14,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from maskstore import Mask, MaskBank, MaskMatrix
+from maskstore import Mask, MaskMatrix
+from maskstore.bank import MaskSource
+from supsup_models._names import expect, whole_number
 from supsup_models.data import checked_images
-from supsup_models.errors import ShapeError
+from supsup_models.errors import ArgumentError, ShapeError
+from supsup_models.inference.given import check_extras, check_spec
 from supsup_models.inference.labelling import NO_EXTRAS, finite_logits, run_groups
-from supsup_models.networks import Extras, MaskedModel, TaskExtras
+from supsup_models.networks import Extras, MaskedModel, TaskExtras, check_model
 
 T = TypeVar("T")
 DEFAULT_CACHE_BYTES = 256 << 20
@@ -88,7 +91,7 @@ class MaskServer:
 
     Args:
         model: The network.
-        source: A bank, from which masks are read when they are first used, or a matrix.
+        source: A bank or a shard, from which masks are read when they are first used, or a matrix.
         cache_bytes: The most bytes that are kept: seven eighths for effective weights, one eighth for packed masks with
             their statistics, which are a 32nd of the size and save decoding. The least recently used leave first. What
             is larger than its part is made each time.
@@ -96,6 +99,7 @@ class MaskServer:
 
     Raises:
         ShapeError: The masks are of other layers than the network's.
+        ArgumentTypeError: An argument is of a type that cannot be meant.
 
     Examples:
         >>> import tempfile
@@ -118,13 +122,18 @@ class MaskServer:
     def __init__(
         self,
         model: MaskedModel,
-        source: MaskBank | MaskMatrix,
+        source: MaskSource | MaskMatrix,
         *,
         cache_bytes: int = DEFAULT_CACHE_BYTES,
         extras: TaskExtras = NO_EXTRAS,
     ) -> None:
-        if source.spec != model.spec:
-            raise ShapeError(f"masks: expected the layers of {model.spec!r}, found {source.spec!r}")
+        check_model(model)
+        hint = "MaskBank.open(path) opens one"
+        expect("source", source, (MaskSource, MaskMatrix), "a bank, a shard or a MaskMatrix", str=hint, PurePath=hint)
+        check_spec(model, source)
+        check_extras(extras)
+        if whole_number("cache_bytes", cache_bytes) < 0:
+            raise ArgumentError(f"cache_bytes: expected 0 or more, found {cache_bytes}")
         self._model = model
         self._source = source
         self._packed: _Recent[_Stored] = _Recent(cache_bytes // 8)
@@ -180,7 +189,7 @@ class MaskServer:
         found = self._packed.get(task)
         if found is None:
             extras = self._given.get(task)
-            if extras is None and self._has_statistics and isinstance(self._source, MaskBank):
+            if extras is None and self._has_statistics and isinstance(self._source, MaskSource):
                 extras = self._source.extras(task)
             found = _Stored(self._source[task], extras)
             self._packed.put(task, found, found.mask.nbytes + sum(array.nbytes for array in (extras or {}).values()))
@@ -220,7 +229,7 @@ class MaskServer:
 
 
 def _again(
-    kind: type[MaskServer], model: MaskedModel, source: MaskBank | MaskMatrix, cache_bytes: int, extras: TaskExtras
+    kind: type[MaskServer], model: MaskedModel, source: MaskSource | MaskMatrix, cache_bytes: int, extras: TaskExtras
 ) -> MaskServer:
     """A server as it was made, in the process that a pickle was sent to."""
     return kind(model, source, cache_bytes=cache_bytes, extras=extras)
@@ -228,7 +237,7 @@ def _again(
 
 def serve(
     model: MaskedModel,
-    source: MaskBank | MaskMatrix,
+    source: MaskSource | MaskMatrix,
     *,
     cache_bytes: int = DEFAULT_CACHE_BYTES,
     extras: TaskExtras = NO_EXTRAS,

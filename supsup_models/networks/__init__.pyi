@@ -1,8 +1,10 @@
 from . import convert as convert
 from . import seeded as seeded
+from .base import AnyMask as AnyMask
 from .base import Extras as Extras
 from .base import MaskedModel as MaskedModel
 from .base import TaskExtras as TaskExtras
+from .base import check_model as check_model
 from .base import entropy as entropy
 from .masked import MaskedNetwork as MaskedNetwork
 from .mlp import ARCHITECTURES as ARCHITECTURES

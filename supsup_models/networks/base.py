@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from maskstore import Mask, MaskSpec
 from maskstore.masks import bits
 from maskstore.priors import Prior
-from supsup_models.errors import DeviceError, NetworkError, ShapeError
+from supsup_models._names import found
+from supsup_models.errors import ArgumentTypeError, DeviceError, NetworkError, ShapeError
 from supsup_models.networks import seeded
 
 AnyMask = Mask | Mapping[str, Tensor] | None
@@ -66,6 +67,15 @@ class MaskedModel(nn.Module, ABC):
         "H", the entropy; "G", the superfluous outputs, for networks of given densities that have any.
         """
         return "H" if self.densities is None or self.classes == self.outputs else "G"
+
+    @property
+    def inference_method(self) -> str:
+        """The method that task inference uses unless told otherwise: one that works in the network.
+
+        "exhaustive" for networks that normalise with running statistics, of which none fit a superposition of masks;
+        "one-shot" for others.
+        """
+        return "exhaustive" if self.initial_statistics() else "one-shot"
 
     @property
     def device(self) -> torch.device:
@@ -170,6 +180,13 @@ class MaskedModel(nn.Module, ABC):
         """NetworkError unless the network knows what an image and a class are."""
         if not self.inputs:
             raise NetworkError("network: expected one converted with image_shape, so that it takes images, found none")
+
+
+def check_model(model: object) -> None:
+    """ArgumentTypeError for what is no network that takes masks; it says how to get one."""
+    if not isinstance(model, MaskedModel):
+        hint = "; convert(module) makes one" if isinstance(model, nn.Module) else ""
+        raise ArgumentTypeError(f"model: expected a MaskedNetwork or what convert makes, found {found(model)}{hint}")
 
 
 def entropy(logits: Tensor) -> Tensor:

@@ -11,14 +11,15 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from threading import Event
 from time import perf_counter
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 
-from supsup_models._names import check
+from supsup_models._names import check, expect, whole_number
+from supsup_models.data import Task, labelled_images
 from supsup_models.errors import NetworkError
-from supsup_models.networks import MaskedModel, MaskedNetwork
-from supsup_models.training.recipes import Recipe
+from supsup_models.networks import MaskedModel, MaskedNetwork, check_model
+from supsup_models.training.recipes import Recipe, named_recipe
 from supsup_models.training.steps import Stepping, fastest, make_step
 from supsup_models.training.task import (
     REPORT,
@@ -58,8 +59,8 @@ def _free_memory() -> int:
 
 def train_many(
     model: MaskedModel,
-    tasks: Sequence[NumberedTask],
-    recipe: Recipe,
+    tasks: Sequence[NumberedTask | Task],
+    recipe: Recipe | str,
     *,
     steps: int,
     stepping: Stepping | None = None,
@@ -71,8 +72,8 @@ def train_many(
 
     Args:
         model: the network; its weights stay as they are.
-        tasks: their numbers and images.
-        recipe: optimiser, schedule, batch size and kind of mask.
+        tasks: their numbers and images; a stream, or its tasks, stand for their training images.
+        recipe: as in `train_task`.
         steps: how many batches to train each task for, at least 1.
         stepping: as in `train_task`. Stacked tasks have "fused" only.
         together: "cores" trains a task on each core; "stacked" trains all in batched products, which is for threshold
@@ -88,7 +89,8 @@ def train_many(
     Raises:
         NetworkError: for `at_once` below 1, or for what cannot be stacked. What `train_task` raises comes when the
             task's turn does.
-        UnknownNameError: for another `together`.
+        UnknownNameError: for another recipe or `together`.
+        ArgumentTypeError: for an argument of a type that cannot be meant.
 
     Examples:
         >>> from supsup_models import MaskedNetwork, NumberedTask, Recipe, open_stream, train_many
@@ -98,6 +100,9 @@ def train_many(
         >>> len(masks), masks[0] == masks[1]
         (2, False)
     """
+    check_model(model)
+    recipe, numbered = named_recipe(recipe), _numbered(tasks)
+    steps = whole_number("steps", steps)
     can_stack = recipe.sparse is None and fastest(model, recipe) != "autograd" and stepping in (None, "fused")
     if together is None:
         together = "stacked" if model.device.type == "cuda" and can_stack else "cores"
@@ -111,12 +116,12 @@ def train_many(
     count = at_once
     if count is None:
         count = tasks_at_once(model, recipe.batch_size, together) if isinstance(model, MaskedNetwork) else 1
-    if count < 1:
+    if whole_number("at_once", count) < 1:
         raise NetworkError(f"training many: expected at least 1 task at once, found {count}")
     if together == "stacked":
         assert isinstance(model, MaskedNetwork)  # what `fastest` says of others is "autograd"
-        return _stacked(model, tasks, recipe, steps, count, on_step)
-    stop, count = Event(), min(count, len(tasks))
+        return _stacked(model, numbered, recipe, steps, count, on_step)
+    stop, count = Event(), min(count, len(numbered))
     threads = max(1, torch.get_num_threads() // max(1, count))
 
     def train(task: NumberedTask) -> TrainedTask:
@@ -133,7 +138,20 @@ def train_many(
             stop=stop.is_set,
         )
 
-    return _on_cores(train, tasks, count, stop)
+    return _on_cores(train, numbered, count, stop)
+
+
+def _numbered(tasks: Any) -> list[NumberedTask]:
+    """The tasks to train; ArgumentTypeError for what are none."""
+    one = "[task] is a list of one"
+    expect("tasks", tasks, Sequence, "a list of NumberedTask, or a stream", NumberedTask=one, Task=one)
+    numbered = []
+    for each in tasks:
+        if isinstance(each, Task):
+            each = NumberedTask(each.index, each.train)
+        expect("tasks", each, NumberedTask, "NumberedTask in the list")
+        numbered.append(each)
+    return numbered
 
 
 def _on_cores(
@@ -173,7 +191,9 @@ def _stacked(
         start, stack = perf_counter(), tasks[first : first + count]
         initial = torch.stack([model.initial_scores(task.number) for task in stack])
         trained = make_step(model, initial, recipe, stepping="fused")
-        batches = [task_batches(model, task.data, recipe, task=task.number, steps=steps) for task in stack]
+        batches = [
+            task_batches(model, labelled_images(task.data), recipe, task=task.number, steps=steps) for task in stack
+        ]
         curves = [TrainingCurve((), (), ())] * len(stack)
         for done, each in enumerate(zip(*batches, strict=True)):
             images, labels = map(torch.stack, zip(*each, strict=True))  # (T, b, inputs), (T, b)

@@ -10,8 +10,8 @@ from math import cos, inf, pi
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, get_args
 
-from supsup_models._names import check, choose
-from supsup_models.errors import NetworkError
+from supsup_models._names import check, choose, found
+from supsup_models.errors import ArgumentTypeError, NetworkError
 from supsup_models.networks import layer_densities
 
 if TYPE_CHECKING:
@@ -218,3 +218,12 @@ RECIPES: Mapping[str, Recipe] = MappingProxyType(
     {recipe.name: recipe for recipe in (Recipe("paper"), DENSE, DEFAULT, EDGE_POPUP)}
 )
 """All recipes by name: "paper", "dense", "default" and "edge-popup"."""
+
+
+def named_recipe(recipe: Recipe | str) -> Recipe:
+    """The recipe itself, or the one of a name. UnknownNameError for no such name, ArgumentTypeError for neither."""
+    if isinstance(recipe, Recipe):
+        return recipe
+    if not isinstance(recipe, str):
+        raise ArgumentTypeError(f"recipe: expected a Recipe or the name of one, found {found(recipe)}")
+    return choose("recipe", recipe, RECIPES)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from time import perf_counter
+from typing import Any
 
 import numpy as np
 import torch
@@ -11,10 +12,11 @@ from torch import Tensor
 
 from maskstore import Mask, MaskMatrix
 from maskstore.priors import Prior, Uniform
-from supsup_models.data import LabelledImages, batch_order, checked_images, checked_labels
-from supsup_models.errors import NetworkError, TrainingStopped
-from supsup_models.networks import MaskedModel
-from supsup_models.training.recipes import Recipe
+from supsup_models._names import expect, whole_number
+from supsup_models.data import LabelledImages, batch_order, checked_images, checked_labels, labelled_images
+from supsup_models.errors import NetworkError, ShapeError, TrainingStopped
+from supsup_models.networks import MaskedModel, check_model
+from supsup_models.training.recipes import Recipe, named_recipe
 from supsup_models.training.steps import Stepping, make_step
 
 REPORT = 50  # batches between two reports, and between two points of the curves
@@ -110,8 +112,8 @@ class TrainingCurve:
 
 def train_task(
     model: MaskedModel,
-    data: LabelledImages,
-    recipe: Recipe,
+    data: Any,
+    recipe: Recipe | str,
     *,
     task: int,
     steps: int,
@@ -127,8 +129,10 @@ def train_task(
 
     Args:
         model: the network; its weights stay as they are.
-        data: labelled images of the task, such as `stream[0].train`.
-        recipe: optimiser, schedule, batch size and kind of mask.
+        data: labelled images of the task, such as `stream[0].train`; or a pair of arrays (images, labels), a torch data
+            set of such pairs, or a data loader over one, all of which are copied. Of those, uint8 images are divided by
+            255, others are taken as they are.
+        recipe: optimiser, schedule, batch size and kind of mask; or the name of one in `RECIPES`.
         task: the task's number, not negative.
         steps: how many batches to train for, at least 1.
         stepping: "fused", "bfloat16" or "autograd"; None takes the fastest that can train this recipe here.
@@ -143,7 +147,9 @@ def train_task(
         ShapeError, ImageValueError, LabelValueError: for data that does not fit, before a step is taken from it.
         NetworkError: for a recipe that asks for another `weight_gain` or kind of mask than the network has, a network
             that takes no images, or a stepping that cannot train the recipe.
-        UnknownNameError: for another stepping.
+        TaskDataError: for arrays or a data set that do not make a task.
+        ArgumentTypeError: for an argument of a type that cannot be meant.
+        UnknownNameError: for another recipe or stepping.
         TrainingStopped: if `stop` said so.
 
     Source: Wortsman et al., "Supermasks in superposition", NeurIPS 2020, section 3.1.
@@ -157,6 +163,15 @@ def train_task(
         True
     """
     start = perf_counter()
+    check_model(model)
+    data, recipe = labelled_images(data), named_recipe(recipe)
+    task, steps = whole_number("task", task), whole_number("steps", steps)
+    if not 0 <= task < 2**32:
+        raise NetworkError(f"task: expected a number in [0, 2**32), found {task}")
+    if transfer is not None:
+        expect("transfer", transfer, MaskMatrix, "a MaskMatrix", MaskBank="bank.matrix() makes one")
+        if transfer.spec != model.spec:
+            raise ShapeError(f"transfer: expected masks of {model.spec!r}, found {transfer.spec!r}")
     check_recipe(model, recipe, steps)
     model.check_takes_images()
     earlier = transfer if transfer is not None and len(transfer) else None

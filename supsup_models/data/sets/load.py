@@ -8,6 +8,7 @@ import numpy as np
 
 from maskstore.files import check_known
 from maskstore.philox import Role, random_permutation
+from supsup_models._names import expect
 from supsup_models.data.names import DATA_SETS
 from supsup_models.data.sets.cifar import load_cifar100
 from supsup_models.data.sets.data_set import DataSet, LabelledPixels
@@ -29,6 +30,7 @@ def load_data_set(name: str, *, data: Path | None = None, download: bool = False
     (`cifar.load_cifar100`). Raises `UnknownDataSetError`, `DataNotFoundError`, `DataFormatError` (wrong data set,
     damaged file) or `DownloadError`.
     """
+    expect("data set", name, str, "the name of one, a str")
     check_known("data set", name, DATA_SETS, UnknownDataSetError)
     if name == "digits":
         return _load_digits()

@@ -10,7 +10,6 @@ from torch import nn
 from maskstore import MaskMatrix
 from supsup_models import Inference, MaskedModel, TaskInference, convert, infer_each, infer_task
 from supsup_models.errors import BatchStatisticsError, InferenceError, MethodWarning, UnknownNameError
-from supsup_models.inference import default_method
 from tests.helpers.networks import network
 
 IMAGES = torch.randn(6, 64, generator=torch.Generator().manual_seed(0))
@@ -46,7 +45,7 @@ def extras_of(model: MaskedModel) -> dict[str, dict[str, np.ndarray]]:
 def test_networks_with_running_statistics_take_exhaustive_inference(kind: str) -> None:
     model = NORMALISED[kind]()
     matrix, extras = masks_of(model), extras_of(model)
-    assert default_method(model) == "exhaustive"
+    assert model.inference_method == "exhaustive"
     for ask in (infer_task, infer_each):
         found, named = (ask(model, matrix, IMAGES, method=m, extras=extras) for m in (None, "exhaustive"))
         assert np.array_equal(found.scores, named.scores)
@@ -62,7 +61,7 @@ def test_networks_with_running_statistics_take_exhaustive_inference(kind: str) -
 def test_other_networks_take_one_shot_inference(kind: str) -> None:
     model = PLAIN[kind]()
     matrix = masks_of(model)
-    assert default_method(model) == "one-shot"
+    assert model.inference_method == "one-shot"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for ask in (infer_task, infer_each):
