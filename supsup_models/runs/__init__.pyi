@@ -1,10 +1,10 @@
 from .config import run_config as run_config
 from .curves import Curve as Curve
 from .evaluate import evaluate_run as evaluate_run
-from .history import History as History
 from .infer import infer_images as infer_images
 from .load import LoadedRun as LoadedRun
 from .load import load_run as load_run
+from .record import History as History
 from .record import RunConfig as RunConfig
 from .record import RunRecord as RunRecord
 from .record import bank_path as bank_path
