@@ -51,6 +51,10 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
+_EXTRAS = {"models": ("torch",), "interop": ("safetensors", "fsspec", "numcodecs")}
+"""This project's extras, and the packages in them that only some uses need."""
+
+
 @contextmanager
 def needing(package: str, what: object) -> Iterator[None]:
     """Around the import of an optional package: MissingPackageError if it is not installed.
@@ -73,8 +77,10 @@ def needing(package: str, what: object) -> Iterator[None]:
     except ImportError as error:
         if (error.name or package).partition(".")[0] != package:
             raise
-        text = f"{what}: expected the package {package}, found it not installed (pip install {package})"
-        raise MissingPackageError(text) from None
+        extra = next((extra for extra, packages in _EXTRAS.items() if package in packages), "")
+        install = f'in the checkout: pip install ".[{extra}]"' if extra else f"pip install {package}"
+        text = f"{what}: expected the package {package}, found it not installed ({install})"
+        raise MissingPackageError(text, name=package) from None
 
 
 class SpecError(MaskStoreError, ValueError):
@@ -113,6 +119,10 @@ class CorruptError(MaskStoreError, ValueError):
     """Stored bytes are not what was written: a checksum, a length or a coder's end state is wrong."""
 
 
+class LimitError(MaskStoreError, ValueError):
+    """A few stored bytes ask for much memory or time; a larger `limit=` allows it to who trusts the file."""
+
+
 class NotABankError(MaskStoreError, ValueError):
     """The file is not a mask bank."""
 
@@ -131,10 +141,6 @@ class ImportOptionError(MaskStoreError, ValueError):
 
 class IrregularFileError(MaskStoreError, OSError):
     """A folder, a named pipe, a socket or a device where a file was to be read, or a file that is far too large."""
-
-
-class LimitError(MaskStoreError, ValueError):
-    """To read it would take far more memory than its size suggests. Where a `limit` is taken, it allows more."""
 
 
 class MissingPackageError(MaskStoreError, ImportError):
@@ -158,7 +164,8 @@ class BankBusyError(MaskStoreError, TimeoutError):
 
 
 class BankFullError(MaskStoreError, OSError):
-    """The disk, or the limit set on the file's size, is full; nothing of the last change was kept."""
+    """The disk, or the limit set on the file's size, is full. Nothing of the last change was kept, unless the message
+    says that all changes were."""
 
 
 class BankIOError(MaskStoreError, OSError):

@@ -5,14 +5,17 @@ What is wrong is said once, by the argument's name, before anything is computed.
 
 import os
 from collections.abc import Iterable, Mapping
+from numbers import Real
 from operator import index
 from pathlib import Path
 from typing import Any, TypeVar
 
 from maskstore.files import check_known
-from supsup_models.errors import ArgumentTypeError, UnknownNameError
+from supsup_models.errors import ArgumentError, ArgumentTypeError, UnknownNameError
 
 T = TypeVar("T")
+
+_SEEDS = 1 << 64
 
 
 def choose(kind: str, name: str, known: Mapping[str, T]) -> T:
@@ -52,6 +55,27 @@ def whole_number(what: str, value: Any) -> int:
         except TypeError:
             pass
     raise ArgumentTypeError(f"{what}: expected a whole number, found {found(value)}")
+
+
+def seed_of(what: str, value: Any) -> int:
+    """The value as a seed; ArgumentTypeError for no whole number, ArgumentError for one out of range."""
+    seed = whole_number(what, value)
+    if not 0 <= seed < _SEEDS:
+        raise ArgumentError(f"{what}: expected a whole number in [0, 2**64), found {seed}")
+    return seed
+
+
+def number(what: str, value: Any) -> float:
+    """The value as a float, perhaps NaN or infinite; ArgumentTypeError for what is no real number."""
+    if not isinstance(value, bool) and isinstance(value, Real):
+        return float(value)
+    raise ArgumentTypeError(f"{what}: expected a number, found {found(value)}")
+
+
+def expect_call(what: str, value: object) -> None:
+    """ArgumentTypeError for what is neither None nor something to call."""
+    if value is not None and not callable(value):
+        raise ArgumentTypeError(f"{what}: expected something to call, or None, found {found(value)}")
 
 
 def path_of(what: str, value: object) -> Path:

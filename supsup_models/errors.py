@@ -89,6 +89,18 @@ class ShapeError(SupSupError, ValueError):
     """Images, labels or masks do not fit the network they were given to."""
 
 
+class MissingMaskError(SupSupError, TypeError):
+    """A network was called without a mask, outside of a block that applies one."""
+
+
+class MissingStatisticsError(SupSupError, ValueError):
+    """A mask came without the normalisation statistics that its network needs."""
+
+
+class OtherNetworkError(SupSupError, ValueError):
+    """A state dict is of a network with other frozen weights."""
+
+
 class ImageValueError(SupSupError, ValueError):
     """Images hold NaN, infinity, or pixels of a range that cannot be meant: not normalised as in training."""
 
@@ -131,3 +143,11 @@ class ReportError(SupSupError, ValueError):
 
 class DeviceError(SupSupError, errors.DeviceError):
     """The device that was asked for is not there."""
+
+
+class StateDictWarning(UserWarning):
+    """A state dict does not say which frozen weights it goes with."""
+
+
+class SharedStateWarning(UserWarning):
+    """A call changed a buffer of a converted module, which belongs to no task."""

@@ -11,8 +11,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from hopfield.errors import MemoryFileError, MemoryWriteError
-from maskstore.errors import MaskStoreError
+from hopfield.errors import HopfieldError, MemoryFileError, MemoryWriteError
+from maskstore.errors import MaskStoreError, one_line
 from maskstore.files import read_npz, replacing
 
 FORMAT = "hopfield-memory"
@@ -96,16 +96,18 @@ def load_memory(path: str | Path) -> Any:
     except MemoryFileError as error:
         raise MemoryFileError(f"{path}: {error}") from error
     except _DAMAGE as error:
+        why = f" ({one_line(error)})" if isinstance(error, (MaskStoreError, HopfieldError, KeyError)) else ""
         raise MemoryFileError(
-            f"{path}: expected the fields of a saved memory, found a damaged or foreign file ({error})"
+            f"{path}: expected the fields of a saved memory, found a damaged or foreign file{why}"
         ) from error
 
 
 def natural(header: dict[str, Any], name: str) -> int:
-    """A whole number of at least zero from a header; MemoryFileError for anything else."""
+    """A whole number from 0 to 2**63 - 1 from a header; MemoryFileError for anything else."""
     value = header[name]
-    if type(value) is not int or value < 0:
-        raise MemoryFileError(f"field {name!r}: expected a whole number of at least 0, found {value!r:.40}")
+    if type(value) is not int or not 0 <= value < 1 << 63:  # `len` takes no more
+        expected = "expected a whole number of at least 0 and below 2**63"
+        raise MemoryFileError(f"field {name!r}: {expected}, found {value!r:.40}")
     return value
 
 

@@ -18,6 +18,7 @@ from maskstore.bank.bank import MaskBank
 from maskstore.bank.coding import base_masks, codec_of, decode_mask, prior_of, read_table
 from maskstore.bank.maintenance import Maintenance
 from maskstore.bank.record import Record
+from maskstore.bank.sqlite import log_of
 from maskstore.bank.sqlite_pages import measure
 from maskstore.codecs import counts_by_context
 from maskstore.errors import CorruptError
@@ -120,22 +121,23 @@ def account(bank: MaskBank) -> Account:
         0.29 bits by the entropy
     """
     keeper = Maintenance(bank)
-    side = keeper.side_bytes()
-    size, slack, log = _measure_file(bank)
-    totals = np.zeros((len(bank.spec), 4))  # of each layer: bytes of payload and side information, ones, entropy
-    tasks, codecs = 0, Counter[str]()
-    for row, layers in bank.map_records(lambda row: _account_record(row, bank.spec)):
-        tasks += 1
-        codecs[codec_of(row.codec).id] += 1
-        side += len(row.extras) + read_table(row.data, bank.spec, row.what, len(row.data))[1]
-        totals += layers
-    snapshots = keeper.snapshots()
-    payload = int(totals[:, 0].sum())
-    side += int(totals[:, 1].sum())
-    slack += keeper.dead_bytes()
-    index = size - payload - side - slack
-    if log == 0 and index < 0:
-        raise CorruptError(f"{bank.path}: expected its parts to fit into {size} bytes, found {-index} more")
+    with keeper.one_moment():
+        side = keeper.side_bytes()
+        size, slack, log = _measure_file(bank)
+        totals = np.zeros((len(bank.spec), 4))  # of each layer: bytes of payload and side information, ones, entropy
+        tasks, codecs = 0, Counter[str]()
+        for row, layers in bank.map_records(lambda row: _account_record(row, bank.spec)):
+            tasks += 1
+            codecs[codec_of(row.codec).id] += 1
+            side += len(row.extras) + read_table(row.data, bank.spec, row.what, len(row.data))[1]
+            totals += layers
+        snapshots = keeper.snapshots()
+        payload = int(totals[:, 0].sum())
+        side += int(totals[:, 1].sum())
+        slack += keeper.dead_bytes()
+        index = size - payload - side - slack
+        if log == 0 and index < 0:
+            raise CorruptError(f"{bank.path}: expected its parts to fit into {size} bytes, found {-index} more")
     return Account(
         tasks=tasks,
         parameters=bank.spec.bits,
@@ -158,24 +160,22 @@ def account(bank: MaskBank) -> Account:
 
 def _measure_file(bank: MaskBank) -> tuple[int, int, int]:
     """(bytes of the file, slack in it, bytes of the log)."""
-    log = bank.path.with_name(bank.path.name + "-wal")
+    log = log_of(bank.path)
     log_bytes = log.stat().st_size if log.exists() else 0
     keeper = Maintenance(bank)
-    image, roots = keeper.image() if log_bytes else None, keeper.root_pages()
-    with bank.path.open("rb") as file:
-        header = image[:100] if image is not None else file.read(100)
+    with keeper.image_file() as file:  # the bank itself must not be opened beside SQLite
+        header = file.read(100)
         size = int.from_bytes(header[16:18], "big")
         size = 65536 if size == 1 else size
 
         def page(number: int) -> bytes:
-            if image is not None:
-                return image[(number - 1) * size : number * size]
             file.seek((number - 1) * size)
             return file.read(size)
 
-        use = measure(page, roots)
-    if image is None and use.file != bank.path.stat().st_size:
-        raise CorruptError(f"{bank.path}: expected {use.file} bytes in its pages, found {bank.path.stat().st_size}")
+        use = measure(page, keeper.root_pages())
+    found = bank.path.stat().st_size
+    if not log_bytes and use.file != found:
+        raise CorruptError(f"{bank.path}: expected {use.file} bytes in its pages, found {found}")
     return use.file, use.slack, log_bytes
 
 

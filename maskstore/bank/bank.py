@@ -7,22 +7,28 @@ module adds the masks. A `put` that returned is on the disk; one that did not le
 import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
-
-import numpy as np
-from numpy.typing import NDArray
 
 from maskstore import _version
 from maskstore.bank import coding
 from maskstore.bank.open_file import BankFile, fitting_page_size
-from maskstore.bank.record import MaskInfo, Record
-from maskstore.bank.rows import Rows
+from maskstore.bank.record import MaskInfo, Record, info_of
+from maskstore.bank.rows import Rows, check_pages
 from maskstore.bank.source import MaskSource
-from maskstore.codecs import AnyCodec, get_codec
-from maskstore.errors import BankExistsError, CorruptError, MaskStoreError, SpecError, TaskNotFoundError
+from maskstore.codecs import AnyCodec, Budget, get_codec
+from maskstore.errors import (
+    BankClosedError,
+    BankExistsError,
+    BankThreadError,
+    CorruptError,
+    MaskStoreError,
+    SpecError,
+    TaskNotFoundError,
+)
 from maskstore.files import check_name, encode_meta, is_name, nearest, parse_object
-from maskstore.masks import Mask, MaskSpec, bits
+from maskstore.masks import Mask, MaskSpec
 from maskstore.priors import Prior, Uniform
 
 _BATCH = 64  # records read from the file at a time while scanning
@@ -34,8 +40,9 @@ class MaskBank(MaskSource):
     Make one with `create`, open one with `open`. A `put` that returned is on the disk; one that failed left no trace.
     Others may read a bank while it is written, and one writer at a time writes.
 
-    A bank opened for reading may be used from any thread and after a fork: each gets a connection of its own. A bank
-    opened for writing belongs to the thread that opened it (`BankThreadError` elsewhere).
+    A bank opened for reading may be used from any thread and after a fork: each gets a connection of its own. It can
+    also be pickled, and is then opened anew by its path. A bank opened for writing belongs to the thread that opened it
+    (`BankThreadError` elsewhere).
 
     Examples:
         >>> import numpy as np, tempfile
@@ -52,15 +59,17 @@ class MaskBank(MaskSource):
         80 (5, 20)
     """
 
-    def __init__(self, file: BankFile) -> None:
+    def __init__(self, file: BankFile, *, limit: int | None = None) -> None:
         self._file = file
+        self.limit = limit
+        self._place = file.path.absolute()  # now: a later change of the working folder does not move the bank
         try:
             self.spec = MaskSpec.from_json(file.head["spec"])
             self.meta = parse_object(file.head["meta"])
         except MaskStoreError as error:
             file.close()
             raise CorruptError(f"{file.path}: {error}") from None
-        self._rows = Rows(self.spec)
+        self._rows = Rows(self.spec, limit)
 
     # -- opening and closing ------------------------------------------------------------------------------------------
 
@@ -74,6 +83,7 @@ class MaskBank(MaskSource):
         page_size: int | None = None,
         exist_ok: bool = False,
         timeout: float = 60.0,
+        limit: int | None = None,
     ) -> Self:
         """Create an empty bank and open it for writing.
 
@@ -86,6 +96,7 @@ class MaskBank(MaskSource):
             exist_ok: Open the bank that is there already, with its masks, if it has these layers and, where `meta` is
                 given, this metadata.
             timeout: Seconds to wait for another writer.
+            limit: As in `open`.
 
         Raises:
             BankExistsError: The path is taken; with `exist_ok`, by another bank. What is no bank raises as in `open`.
@@ -118,12 +129,12 @@ class MaskBank(MaskSource):
             "templates": "[]",
         }
         try:
-            return cls(BankFile.create(Path(path), page_size, head, timeout=timeout))
+            return cls(BankFile.create(Path(path), page_size, head, timeout=timeout), limit=limit)
         except BankExistsError as error:
             if not exist_ok:
                 hint = " (`exist_ok=True` opens it)" if Path(path).is_file() else ""
                 raise BankExistsError(f"{error}{hint}") from None
-        found = cls.open(path, "a", timeout=timeout)
+        found = cls.open(path, "a", timeout=timeout, limit=limit)
         same_meta = meta is None or parse_object(head["meta"]) == found.meta
         for what, same in (("layers", found.spec == spec), ("metadata", same_meta)):
             if not same:
@@ -132,13 +143,18 @@ class MaskBank(MaskSource):
         return found
 
     @classmethod
-    def open(cls, path: str | os.PathLike[str], mode: str = "r", *, timeout: float = 60.0) -> Self:
+    def open(
+        cls, path: str | os.PathLike[str], mode: str = "r", *, timeout: float = 60.0, limit: int | None = None
+    ) -> Self:
         """Open an existing bank.
 
         Args:
             path: The bank file.
             mode: "r" reads, "a" also writes.
             timeout: Seconds to wait for another writer.
+            limit: The most bytes that one call may decode, for files from strangers. The default is ample for every
+                bank but those of gigabits in a few bytes: 1 GiB, or 512 times the coded bytes if that is more. A byte
+                of the codec `mix` counts as 512, one of `ans` as 9.
 
         Raises:
             BankNotFoundError: There is no file.
@@ -151,7 +167,7 @@ class MaskBank(MaskSource):
         """
         if mode not in ("r", "a"):
             raise SpecError(f'mode: expected "r" to read or "a" to write, found {mode!r:.20}')
-        return cls(BankFile(Path(path), writable=mode == "a", timeout=timeout))
+        return cls(BankFile(Path(path), writable=mode == "a", timeout=timeout), limit=limit)
 
     def close(self) -> None:
         """Close; a writer first folds its write-ahead log into the file. Closing twice is fine."""
@@ -170,52 +186,36 @@ class MaskBank(MaskSource):
         return self._file.writable
 
     def __len__(self) -> int:
-        with self._file.reading() as link:
-            return int(link.execute("SELECT count(name) FROM masks").fetchone()[0])
+        with self._file.snapshot() as link:
+            return self._rows.count(link)
 
     def __iter__(self) -> Iterator[str]:
         """Task names in insertion order."""
-        with self._file.reading() as link:
-            names = [name for (name,) in link.execute("SELECT name FROM masks WHERE name IS NOT NULL ORDER BY id")]
-        if not all(isinstance(name, str) for name in names):  # two tables of a damaged file can share their pages
-            raise CorruptError(f"{self.path}: expected the names of masks, found other values")
-        return iter(names)
+        with self._file.snapshot() as link:
+            return iter([name for _, name in self._rows.listing(link)])
 
     def __contains__(self, name: object) -> bool:
         if not is_name(name):
             return False
-        with self._file.reading() as link:
-            return link.execute("SELECT 1 FROM masks WHERE name=?", (name,)).fetchone() is not None
-
-    def layer(self, name: str, layer: str) -> NDArray[np.bool_]:
-        """One layer of one mask, a bool array of the layer's shape; reads only the offset table and that layer's bytes.
-
-        Masks that it was coded against are read whole.
-        """
-        index = self.spec.index(layer)
-        self._check_known(name)
         with self._file.snapshot() as link:
-            found = self._rows.part(link, name, index)
-        if found is None:
-            raise self._missing(name)
-        row, entry, chunk = found
-        words = coding.layer_decoder(row, self.spec, coding.base_masks(row.bases, self.spec))(index, entry, chunk)
-        shape = self.spec.layers[index]
-        return bits.unpack(words, shape.size).reshape(shape.shape)
+            return self._rows.named(link, str(name)) is not None
 
     def info(self, name: str) -> MaskInfo:
-        """Metadata, codec, prior and sizes of a mask, for listings: neither decoded nor checked."""
+        """Metadata, codec, prior and sizes of a mask, for listings; its checksum is checked, and nothing decoded."""
         self._check_known(name)
         with self._file.snapshot() as link:
-            found = self._rows.infos(link, "name=?", name)
-        if not found:
+            row = self._rows.find(link, name)
+            if row is not None and row.bases:
+                self._rows.check_users(link)
+        if row is None:
             raise self._missing(name)
-        return found[0]
+        return info_of(row)
 
     def infos(self) -> list[MaskInfo]:
         """`info` of all masks, in insertion order."""
         with self._file.snapshot() as link:
-            return self._rows.infos(link, "name IS NOT NULL ORDER BY id")
+            self._rows.check_users(link)
+        return [info_of(row) for row in self.records()]
 
     def record(self, name: str) -> Record:
         """The stored row of a mask, its checksum checked."""
@@ -227,33 +227,32 @@ class MaskBank(MaskSource):
         return row
 
     def records(self) -> Iterator[Record]:
-        """All stored rows in insertion order, checksums checked, read in batches; masks put meanwhile may be seen."""
-        last = -(1 << 63)
+        """The stored rows of the masks that are there when the first is asked for, in order, checksums checked.
+
+        They are read in batches, and others may write meanwhile. A mask that is removed meanwhile may be left out, one
+        that is replaced may come as it is then; one that is added does not come.
+        """
         with self._file.snapshot() as link:
             self._rows.check_room(link)
-        while True:
+            wanted = self._rows.listing(link)
+        while wanted:
             with self._file.snapshot() as link:
-                rows = self._rows.after(link, last, _BATCH)
-            if not rows:
-                return
-            for row in rows:
-                if row.id <= last:
-                    raise CorruptError(f"{self.path}: expected rows in order, found id {row.id} after {last}")
-                last = row.id
-                yield row
+                rows, done = self._rows.some(link, wanted[:_BATCH])
+            del wanted[:done]
+            yield from rows
 
     def _check_file(self) -> None:
-        with self._file.reading() as link:
-            for (line,) in link.execute("PRAGMA integrity_check(1)"):
-                if line != "ok":
-                    found = " ".join(line.removeprefix("*** in database main ***").split())
-                    raise CorruptError(f"{self._file.path}: expected an intact bank, found: {found}")
+        with self._file.snapshot() as link:
+            check_pages(link)
             self._file.check_size(link)
+            self._file.check_log(link)
         self._file.read_head()
         with self._file.snapshot() as link:
             self._rows.check(link)
             snapshots = self._rows.snapshots(link)
+        budget = Budget(self.limit)
         for row in snapshots:
+            coding.charge(row, self.spec, budget)
             coding.check_content(row, self.spec)
 
     # -- writing ------------------------------------------------------------------------------------------------------
@@ -346,6 +345,22 @@ class MaskBank(MaskSource):
         found = f"expected one of {len(self)} tasks in {self._file.path}{nearest(str(name), self)}"
         return TaskNotFoundError(f"task {name!r}: {found}")
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        """A bank opened for reading is pickled as its path, and opened anew where it is unpickled."""
+        if self._file.closed:
+            raise BankClosedError(f"{self.path}: expected an open bank to pickle, found it closed")
+        if self.writable:
+            raise BankThreadError(
+                f"{self.path}: expected a bank opened for reading to pickle, found one opened for writing (pickle its "
+                f"path, and open it there)"
+            )
+        return partial(type(self).open, limit=self.limit), (self._place,)
+
     def __repr__(self) -> str:
-        state = "closed" if self._file.closed else f"{len(self)} masks x {self.spec.bits} bits"
-        return f"MaskBank({str(self._file.path)!r}, {state})"
+        if self._file.closed:
+            return f"MaskBank({str(self.path)!r}, closed)"
+        try:
+            count = str(len(self))
+        except MaskStoreError:  # damaged, or in another thread than the one that writes
+            count = "?"
+        return f"MaskBank({str(self.path)!r}, {count} masks x {self.spec.bits} bits)"

@@ -7,12 +7,13 @@ byte; `dead` counts the bytes of it that no row uses any more, and a chunk of no
 """
 
 import sqlite3
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from itertools import pairwise
 
+from maskstore.bank.record import MAX_PLACE
 from maskstore.errors import CorruptError
 
-MAX_PLACE = 1 << 62
+Pieces = Callable[[int, int], Iterable[tuple[int, int]]]
 _WHOLE_BYTES = 1 << 14  # of larger chunks small parts are read without the rest
 _HOLDER = (
     f"SELECT start,length(data),typeof(data),iif(length(data)<={_WHOLE_BYTES},data,NULL) FROM chunks "
@@ -26,11 +27,12 @@ def append(link: sqlite3.Connection, data: bytes, *, least: int = 1, apart: bool
     The last chunk is filled first, up to `least` bytes and on to the next full page; `apart` begins a new one.
     """
     (page,) = link.execute("PRAGMA page_size").fetchone()
-    last = link.execute("SELECT start,dead,length(data) FROM chunks ORDER BY start DESC LIMIT 1").fetchone()
+    query = "SELECT start,dead,length(data),typeof(data) FROM chunks ORDER BY start DESC LIMIT 1"
+    last = link.execute(query).fetchone()
     end, filled = 0, 0
     if last is not None:
-        start, dead, size = last
-        if size is None or dead is None or not 0 <= start <= MAX_PLACE - len(data):
+        start, dead, size, kind = last
+        if kind != "blob" or type(dead) is not int or not 0 <= start <= MAX_PLACE - len(data):
             raise CorruptError(f"bank's bytes: expected a last chunk that can be filled, found one at {start:.20g}")
         end = start + size
         filled = 0 if apart else min(len(data), max(0, _full(max(size, least), page) - size))
@@ -75,16 +77,17 @@ def _part(link: sqlite3.Connection, first: int, start: int, stop: int) -> bytes:
         raise CorruptError(f"bank's bytes: expected a chunk at place {first}, found: {error}") from None
 
 
-def release(link: sqlite3.Connection, start: int, length: int) -> None:
-    """Forget bytes that no row uses any more."""
-    end = start + length
-    for first, size in list(_chunks(link, start, end)) if length else ():
-        share = min(first + size, end) - max(first, start)
-        (dead,) = link.execute("SELECT ifnull(dead,0) FROM chunks WHERE start=?", (first,)).fetchone()
-        if dead + share >= size:
+def release(link: sqlite3.Connection, start: int, length: int, pieces: Pieces) -> None:
+    """Forget the bytes that no row uses any more. `pieces(a, b)`: what rows use from place a to before b, in order."""
+    for first, size in list(_chunks(link, start, start + length)) if length else ():
+        unused, at = size, first
+        for begin, end in pieces(first, first + size):  # a place that two rows claim counts once
+            unused -= max(0, min(end, first + size) - max(begin, at))
+            at = max(at, end)
+        if unused == size:
             link.execute("DELETE FROM chunks WHERE start=?", (first,))
         else:
-            link.execute("UPDATE chunks SET dead=? WHERE start=?", (dead + share, first))
+            link.execute("UPDATE chunks SET dead=? WHERE start=?", (unused, first))
 
 
 def dead_bytes(link: sqlite3.Connection) -> int:
@@ -104,8 +107,13 @@ def check(link: sqlite3.Connection, used: Iterable[tuple[int, int]]) -> None:
         if start + length > following:
             raise CorruptError(f"bank's bytes: expected masks apart, found two that share place {following}")
     at, end = 0, 0
-    for first, size, dead in link.execute("SELECT start,length(data),dead FROM chunks ORDER BY start"):
-        if size is None or dead is None or first < end or not 0 <= dead < size:
+    query = "SELECT start,length(data),dead,typeof(data) FROM chunks ORDER BY start"
+    for first, size, dead, kind in link.execute(query):
+        if (
+            kind != "blob"
+            or type(dead) is not int
+            or not (0 <= first <= MAX_PLACE and end <= first and 0 <= dead < size)
+        ):
             raise CorruptError(f"bank's bytes: expected chunks in order and in use, found another at {first}")
         end, unused = first + size, size
         while at < len(pieces) and pieces[at][0] < end:

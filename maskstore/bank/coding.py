@@ -15,16 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskstore.bank.record import DIGEST_BYTES, MAX_BLOB_BYTES, Base, Record, decode_extras, encode_extras
-from maskstore.codecs import AnyCodec, Codec, EncodedLayer, codec_from_config, codec_to_json, encode_mask
+from maskstore.codecs import AnyCodec, Budget, Codec, EncodedLayer, codec_from_config, codec_to_json, encode_mask
 from maskstore.errors import CorruptError, MaskValueError
 from maskstore.files import Cursor, encode_meta, parse_json, parse_object, write_leb128
 from maskstore.masks import LayerSpec, Mask, MaskSpec, bits
 from maskstore.priors import Prior, prior_from_config, prior_to_json
 
 _CRC = struct.Struct("<I")
-_ENTRY_LIMIT = 2 * 5 + _CRC.size  # two lengths below 2**35 and a CRC-32
 _CHECKSUM_BYTES = 8
-_REMEMBERED_BYTES = 1 << 20
+_REMEMBERED_BYTES = 1 << 24
 
 
 class TableEntry(NamedTuple):
@@ -132,7 +131,8 @@ def has_mask(record: Record, digest: bytes, spec: MaskSpec) -> bool:
 
 
 def _decode_often(record: Record, spec: MaskSpec) -> Mask:
-    return _remembered(spec, record) if len(record.data) <= _REMEMBERED_BYTES else decode_mask(record, spec)
+    few = 8 * spec.words <= _REMEMBERED_BYTES and len(record.data) <= _REMEMBERED_BYTES
+    return _remembered(spec, record) if few else decode_mask(record, spec)
 
 
 @lru_cache(maxsize=16)
@@ -150,33 +150,60 @@ def standalone(record: Record, spec: MaskSpec) -> Record:
 
 
 def decode_mask(record: Record, spec: MaskSpec) -> Mask:
-    """All layers of a record."""
+    """All layers of a record; LimitError if that takes more than its source's limit allows."""
+    charge(record, spec, Budget(record.limit))
     entries, start = read_table(record.data, spec, record.what, len(record.data))
-    decode = layer_decoder(record, spec, base_masks(record.bases, spec))
-    # layer by layer into a list: a hostile spec must fail at its first layer, before memory for all of them is taken
-    layers = [np.zeros(0, dtype=np.uint64)]
-    for index, entry in enumerate(entries):
-        layers.append(decode(index, entry, record.data[start : start + entry.size]))
+    decode = _layer_decoder(record, spec, base_masks(record.bases, spec))
+    words: NDArray[np.uint64] | None = None
+    for index, (layer, entry) in enumerate(zip(spec, entries, strict=True)):
+        found = decode(index, entry, record.data[start : start + entry.size])
+        if words is None:  # a hostile file must fail at its first layer, before memory for all of them is taken
+            words = found if len(spec) == 1 else np.empty(spec.words, dtype=np.uint64)
+        words[layer.packed] = found
         start += entry.size
-    words = np.concatenate(layers)
+    words = np.zeros(0, dtype=np.uint64) if words is None else words
     words.flags.writeable = False
     return Mask(spec, words)
 
 
-def layer_decoder(
+def charge(record: Record, spec: MaskSpec, budget: Budget) -> None:
+    """Count what decoding a record, and the masks that it needs, will cost; LimitError if that is too much."""
+    for one in (record, *(base.record for base in record.bases)):
+        codec = codec_of(one.codec)
+        entries, start = read_table(one.data, spec, one.what, len(one.data))
+        for layer, entry in zip(spec, entries, strict=True):
+            budget.spend(record.what, codec, _coded(entry, one.data[start : start + entry.size]), layer)
+            start += entry.size
+
+
+def decode_one(record: Record, spec: MaskSpec, index: int) -> NDArray[np.bool_]:
+    """One layer of a record, a bool array of the layer's shape; the others are not decoded."""
+    entries, start = read_table(record.data, spec, record.what, len(record.data))
+    start += sum(entry.size for entry in entries[:index])
+    entry, layer = entries[index], spec.layers[index]
+    chunk = record.data[start : start + entry.size]
+    Budget(record.limit).spend(record.what, codec_of(record.codec), _coded(entry, chunk), layer, unpacked=True)
+    words = _layer_decoder(record, spec, base_masks(record.bases, spec))(index, entry, chunk)
+    return bits.unpack(words, layer.size).reshape(layer.shape)
+
+
+def _coded(entry: TableEntry, chunk: bytes) -> EncodedLayer:
+    return EncodedLayer(chunk[: entry.side_bytes], chunk[entry.side_bytes :])
+
+
+def _layer_decoder(
     record: Record, spec: MaskSpec, others: Sequence[Mask]
 ) -> Callable[[int, TableEntry, bytes], NDArray[np.uint64]]:
     """A function of a layer's index, its entry of the offset table and its bytes, that gives its packed words.
 
-    `record` may lack data; `others` are its bases, decoded.
+    `others` are the record's bases, decoded.
     """
     codec, prior = codec_of(record.codec), prior_of(record.prior)
     prior.check_bases(len(others))
 
     def decode(index: int, entry: TableEntry, chunk: bytes) -> NDArray[np.uint64]:
         layer = spec.layers[index]
-        coded = EncodedLayer(chunk[: entry.side_bytes], chunk[entry.side_bytes :])
-        words = codec.decode_layer(coded, layer, lambda: prior.contexts(spec, index, others))
+        words = codec.decode_layer(_coded(entry, chunk), layer, lambda: prior.contexts(spec, index, others))
         if _crc(words, layer) != entry.crc:
             expected = f"expected CRC-32 {entry.crc:08x}"
             raise CorruptError(f"{record.what}, layer {layer.name!r}: {expected}, found other bits")
@@ -198,11 +225,6 @@ def prior_of(text: str) -> Prior:
 
 
 _prior_text = lru_cache(maxsize=256)(prior_to_json)
-
-
-def table_limit(spec: MaskSpec) -> int:
-    """The most bytes that the offset table at the start of the data can take."""
-    return _ENTRY_LIMIT * len(spec)
 
 
 def read_table(data: bytes, spec: MaskSpec, what: str, total: int) -> tuple[list[TableEntry], int]:

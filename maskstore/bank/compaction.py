@@ -10,6 +10,7 @@ by a power cut, leaves the bank as it was.
 import os
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import dataclass, replace
 from itertools import zip_longest
 from pathlib import Path
@@ -17,6 +18,7 @@ from pathlib import Path
 from maskstore.bank.bank import MaskBank
 from maskstore.bank.coding import decode_mask, digest_of, encode_record, prior_of, sealed
 from maskstore.bank.maintenance import Maintenance
+from maskstore.bank.open_file import named_errors
 from maskstore.bank.record import Base, Record
 from maskstore.bank.relations import relate
 from maskstore.codecs import CodecChoice
@@ -46,6 +48,7 @@ def compact(
     *,
     level: str = "max",
     timeout: float = 60.0,
+    limit: int | None = None,
     on_mask: Callable[[int, int], None] | None = None,
 ) -> Compaction:
     """Code every mask of a bank anew in fewer bytes, all or none, and give free pages back.
@@ -58,6 +61,7 @@ def compact(
         level: "max" tries every codec, and also codes masks against others of the bank where that saves bytes, as long
             as all masks packed take at most 512 MiB. "fast" is what `MaskBank.put` does by default.
         timeout: Seconds to wait for another writer.
+        limit: The most bytes that each scan of the masks may decode, as in `MaskBank.open`.
         on_mask: Called as `on_mask(done, of)` as masks are coded and then checked; `of` is twice their number.
 
     Returns:
@@ -82,12 +86,13 @@ def compact(
     """
     codec, tell = CodecChoice(level), on_mask or (lambda done, of: None)
     bank_path = Path(path)
-    with MaskBank.open(bank_path, "a", timeout=timeout) as bank:
+    with MaskBank.open(bank_path, "a", timeout=timeout, limit=limit) as bank:
         bytes_before = bank_path.stat().st_size
         total = recoded = 0
         try:
             with bank.transaction():
                 keeper = Maintenance(bank)
+                keeper.trust()
                 total, size_before = len(bank), _size_alone(bank)
                 relations = _relations(bank) if level == "max" else {}
 
@@ -119,13 +124,11 @@ def _size_alone(bank: MaskBank) -> int:
     if bank.path.stat().st_size > _MEASURED_BYTES:
         return 0
     image = Maintenance(bank).image()
-    link = sqlite3.connect(":memory:", isolation_level=None)
-    try:
+    with named_errors(bank.path), closing(sqlite3.connect(":memory:", isolation_level=None)) as link:
         link.deserialize(image[:18] + b"\1\1" + image[20:])  # a file in memory has no log
+        link.execute("PRAGMA temp_store=MEMORY")
         link.execute("VACUUM")
         pages, size = link.execute("SELECT * FROM pragma_page_count, pragma_page_size").fetchone()
-    finally:
-        link.close()
     return int(pages * size)
 
 
@@ -180,7 +183,7 @@ def _check(path: Path, bank: MaskBank, on_mask: Callable[[int], None]) -> None:
     def content(row: Record) -> tuple[int, str, str, bytes, Mask]:
         return row.id, row.name, row.meta, row.extras, decode_mask(row, bank.spec)
 
-    with MaskBank.open(path) as before:
+    with MaskBank.open(path, limit=bank.limit) as before:
         pairs = zip_longest(before.map_records(content), bank.map_records(content))
         for done, (old, new) in enumerate(pairs, 1):
             if old is None or new is None or old[1] != new[1]:

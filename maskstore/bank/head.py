@@ -8,6 +8,7 @@ from pathlib import Path
 from maskstore.errors import CorruptError
 
 _KEYS = {"created_by", "meta", "spec", "templates"}
+_CLOSED, _AT_WORK = "maskstore ", "MASKSTORE "  # as long as each other, so that a closed bank has the bytes it had
 
 
 def with_checksum(head: Mapping[str, str]) -> dict[str, str]:
@@ -18,16 +19,41 @@ def with_checksum(head: Mapping[str, str]) -> dict[str, str]:
 
 def read_head(link: sqlite3.Connection, path: Path) -> dict[str, str]:
     """The texts of a bank's head, their checksum checked and left out."""
+    try:
+        return _checked(link)
+    except CorruptError as error:
+        raise CorruptError(f"{path}: {error}") from None
+
+
+def _checked(link: sqlite3.Connection) -> dict[str, str]:
     rows = link.execute("SELECT key,value FROM head").fetchall()
     head = {key: value for key, value in rows if key != "checksum"}
     whole = len(rows) == len(head) + 1 and head.keys() == _KEYS and all(isinstance(text, str) for text in head.values())
     if not whole or with_checksum(head) != dict(rows):
-        raise CorruptError(f"{path}: expected the bank's head as it was written, found other bytes")
+        raise CorruptError("expected the bank's head as it was written, found other bytes")
     return head
 
 
 def change_head(link: sqlite3.Connection, key: str, value: str) -> None:
-    """Put another text in the place of one, and the checksum of all."""
-    head = {name: text for name, text in link.execute("SELECT key,value FROM head") if name != "checksum"}
-    changed = with_checksum({**head, key: value})
+    """Put another text in the place of one, and the checksum of all; CorruptError for a damaged head."""
+    changed = with_checksum({**_checked(link), key: value})
     link.executemany("UPDATE head SET value=? WHERE key=?", [(changed[name], name) for name in (key, "checksum")])
+
+
+def has_mark(link: sqlite3.Connection) -> bool:
+    """Whether the head says that a writer is at work, or was when it ended: then a log belongs to the bank."""
+    found = link.execute("SELECT value FROM head WHERE key='created_by'").fetchone()
+    return found is not None and str(found[0]).startswith(_AT_WORK)
+
+
+def change_mark(link: sqlite3.Connection, *, at_work: bool) -> bool:
+    """Say in the head that a writer is at work, or no more; whether that was a change.
+
+    The banks of other programs, which `created_by` names otherwise, have no such mark.
+    """
+    old, new = (_CLOSED, _AT_WORK) if at_work else (_AT_WORK, _CLOSED)
+    found = link.execute("SELECT value FROM head WHERE key='created_by'").fetchone()
+    if found is None or not str(found[0]).startswith(old):
+        return False
+    change_head(link, "created_by", new + str(found[0]).removeprefix(old))
+    return True

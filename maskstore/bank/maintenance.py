@@ -1,12 +1,21 @@
 """`Maintenance`: what merging, compacting and accounting do to a bank below its masks."""
 
+import sqlite3
+from collections.abc import Iterator
+from contextlib import closing, contextmanager
+from io import BytesIO
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import BinaryIO
+
 from maskstore.bank import byte_stream
 from maskstore.bank.bank import MaskBank
 from maskstore.bank.coding import check_sum
-from maskstore.bank.record import Record
+from maskstore.bank.record import MAX_PLACE, Record
 from maskstore.files import check_name, parse_object
 
 _CHUNK_BYTES, _SMALL_BYTES = 1 << 16, 1 << 12
+_IN_MEMORY_BYTES = 1 << 26
 
 
 class Maintenance:
@@ -24,6 +33,11 @@ class Maintenance:
         with self._file.changing() as link:
             self._rows.insert(link, row, overwrite=overwrite)
 
+    def trust(self) -> None:
+        """CorruptError unless all that a change relies on is sound: pages, index and rows."""
+        with self._file.changing() as link:
+            self._rows.trust(link)
+
     def recode(self, row: Record) -> None:
         """Replace the coded bytes of a row by others for the same bits; masks that refer to it stay as they are."""
         with self._file.changing() as link:
@@ -37,6 +51,7 @@ class Maintenance:
         """
         with self._file.changing() as link:
             rows, templates = self._rows, self._rows.templates
+            rows.trust(link)
             ids = [id for (id,) in link.execute("SELECT id FROM masks ORDER BY id")]
             texts = [templates.unpack(link, rows.known(link, id).about) for id in ids]
             (mean,) = link.execute("SELECT ifnull(avg(extras+data),0) FROM masks").fetchone()
@@ -49,7 +64,13 @@ class Maintenance:
                 start = byte_stream.append(link, blobs, least=least, apart=first is None)
                 first = start if first is None else first
                 link.execute("UPDATE masks SET about=?,start=? WHERE id=?", (templates.pack(link, text), start, id))
-            byte_stream.drop_before(link, byte_stream.MAX_PLACE if first is None else first)
+            byte_stream.drop_before(link, MAX_PLACE if first is None else first)
+
+    @contextmanager
+    def one_moment(self) -> Iterator[None]:
+        """What is read in the block is the bank as it was at one moment, whoever writes to it meanwhile."""
+        with self._file.snapshot():
+            yield
 
     def vacuum(self) -> None:
         """Give free pages back to the file system; BankBusyError inside a transaction."""
@@ -84,3 +105,16 @@ class Maintenance:
         """The file as it would be after a checkpoint, in memory."""
         with self._file.reading() as link:
             return link.serialize()
+
+    @contextmanager
+    def image_file(self) -> Iterator[BinaryIO]:
+        """The file as it would be after a checkpoint: in memory if it is small, else as a temporary file."""
+        if self._file.path.stat().st_size <= _IN_MEMORY_BYTES:
+            yield BytesIO(self.image())
+            return
+        with TemporaryDirectory(prefix="maskstore-") as folder:
+            copy = Path(folder) / "image"
+            with self._file.reading() as link, closing(sqlite3.connect(copy)) as target:
+                link.backup(target)
+            with copy.open("rb") as file:
+                yield file

@@ -5,19 +5,17 @@ import sqlite3
 import threading
 import weakref
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+from tempfile import gettempdir
 from typing import Any, Self
 
 from maskstore import errors
 from maskstore.bank import sqlite
-from maskstore.bank.head import read_head, with_checksum
+from maskstore.bank.head import change_mark, has_mark, read_head, with_checksum
+from maskstore.files import Link
 
 _CLOSING_TIMEOUT_MS = 1000  # how long a closing writer waits for readers before it leaves the log for the next one
-
-
-_INHERITED: list[sqlite3.Connection] = []
-"""Connections that came through a fork: closing them here would drop the parent's locks, so they are kept for ever."""
 
 
 @contextmanager
@@ -34,26 +32,6 @@ def named_errors(path: Path) -> Iterator[None]:
         raise known from error
 
 
-class _Link:
-    """A connection of one thread. Whoever uses it holds `lock`, so that it is not closed under their hands."""
-
-    def __init__(self, link: sqlite3.Connection) -> None:
-        self.connection = link
-        self.lock = threading.RLock()
-        self.process = os.getpid()
-
-    def close(self) -> None:
-        if self.process == os.getpid():
-            with self.lock:
-                self.connection.close()
-
-    def __del__(self) -> None:
-        if self.process == os.getpid():
-            self.connection.close()
-        else:
-            _INHERITED.append(self.connection)
-
-
 class BankFile:
     """An open bank file. `head` holds the texts stored about the whole bank."""
 
@@ -66,9 +44,9 @@ class BankFile:
         self.closed = False
         self._timeout = timeout
         self._owner = (os.getpid(), threading.get_ident())
-        self._mine = threading.local()  # .link: this thread's _Link; it goes when the thread does
-        self._links: weakref.WeakSet[_Link] = weakref.WeakSet()
-        self._inode = 0
+        self._mine = threading.local()  # .link: this thread's Link; it goes when the thread does
+        self._links: weakref.WeakSet[Link] = weakref.WeakSet()
+        self._file: tuple[int, ...] = ()  # device and inode
         self._in_transaction = False
         self._lock: Any = None
         try:
@@ -79,8 +57,8 @@ class BankFile:
 
                 self._lock = FileLock(f"{path}.lock", timeout=timeout)
                 with self._locked():
+                    self._check_one_name()
                     self.head = self.read_head()
-                    self._inode = path.stat().st_ino
             else:
                 self.head = self.read_head()
         except BaseException:
@@ -93,22 +71,53 @@ class BankFile:
         """Make an empty bank file, whole or not at all, and open it for writing."""
         with named_errors(path):
             sqlite.create_file(path, page_size, with_checksum(head))
-        return cls(path, writable=True, timeout=timeout)
+            made = path.stat()
+        try:
+            return cls(path, writable=True, timeout=timeout)
+        except BaseException:
+            _remove_new(path, made)
+            raise
 
     def close(self) -> None:
-        """Close; a writer first folds its write-ahead log into the file. Closing twice is fine."""
+        """Close; a writer first folds its write-ahead log into the file. Closing twice is fine.
+
+        BankBusyError inside a transaction. If the log cannot be folded in, the error says that all changes are kept.
+        """
         if self.closed:
             return
-        if self.writable and self._owner[0] == os.getpid():
-            self._check_owner()
-            with self._locked():
-                with self.reading() as link:
-                    _abandon(link)
-                    link.execute(f"PRAGMA busy_timeout={_CLOSING_TIMEOUT_MS}")
-                    link.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        if not self.writable or self._owner[0] != os.getpid():
+            self.closed = True
+            self._close_links()
+            return
+        self._check_owner()
+        if self._in_transaction:
+            raise errors.BankBusyError(f"{self.path}: expected the end of the transaction before the bank is closed")
+        with self._locked():
+            try:
+                with named_errors(self.path):
+                    self._fold_log()
+            except errors.MaskStoreError as error:
+                if not isinstance(error, errors.BankFullError | errors.BankIOError):
+                    raise
+                raise type(error)(
+                    f"{self.path}: expected to fold the log {sqlite.log_of(self.path).name} into the bank, found: "
+                    f"{errors.one_line(error.__cause__ or error)}; all changes are kept, in bank and log together"
+                ) from error
+            finally:
+                self.closed = True
                 self._close_links()
-        self.closed = True
-        self._close_links()
+
+    def _fold_log(self) -> None:
+        if not self._is_there():  # what another file of this name and its log hold is not ours to touch
+            return
+        with self.reading() as link:
+            _abandon(link)
+            with _committing(link):
+                change_mark(link, at_work=False)
+            link.execute(f"PRAGMA busy_timeout={_CLOSING_TIMEOUT_MS}")
+            link.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        for each in list(self._links):
+            each.close(fold=True)
 
     def read_head(self) -> dict[str, str]:
         """The bank's head, its checksum checked and left out."""
@@ -120,23 +129,25 @@ class BankFile:
         """This thread's connection, which nobody closes meanwhile; SQLite's errors become ours."""
         with named_errors(self.path):
             link = self._link()
-            with link.lock:
-                if self.closed:
-                    raise errors.BankClosedError(f"{self.path}: expected an open bank, found it closed")
-                yield link.connection
+            while not link.take():
+                link = self._link()
+            with link.using() as connection:
+                yield connection
 
     @contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
-        """This thread's connection, for several statements that must see the bank at one moment."""
+        """This thread's connection, for several statements that must see the bank at one moment; may be nested."""
         with self.reading() as link:
-            if self._in_transaction:
+            if self._in_transaction or getattr(self._mine, "in_snapshot", False):
                 yield link
                 return
             _abandon(link)
+            self._mine.in_snapshot = True
             try:
                 link.execute("BEGIN")
                 yield link
             finally:
+                self._mine.in_snapshot = False
                 _abandon(link)  # nothing was changed
 
     @contextmanager
@@ -153,6 +164,8 @@ class BankFile:
             self._check_still_there()
             with self.reading() as link:
                 _abandon(link)
+                self._set_mark(link)
+            process = os.getpid()
             try:
                 with self.reading() as link:
                     link.execute("BEGIN IMMEDIATE")
@@ -161,10 +174,25 @@ class BankFile:
                 with self.reading() as link:
                     link.execute("COMMIT")
             except BaseException:
-                _abandon(link)
+                if process == os.getpid():  # in a forked child the connection is the parent's
+                    _abandon(link)
                 raise
             finally:
                 self._in_transaction = False
+
+    def _set_mark(self, link: sqlite3.Connection) -> None:
+        """Say in the file itself that a log belongs to it, before anything is in the log alone.
+
+        A reader that is in the way for a second keeps the mark in the log; a later checkpoint takes it over.
+        """
+        if has_mark(link):
+            return
+        with _committing(link):
+            changed = change_mark(link, at_work=True)
+        if changed:
+            link.execute(f"PRAGMA busy_timeout={_CLOSING_TIMEOUT_MS}")
+            link.execute("PRAGMA wal_checkpoint(FULL)")
+            link.execute(f"PRAGMA busy_timeout={int(1000 * self._timeout)}")
 
     @contextmanager
     def changing(self) -> Iterator[sqlite3.Connection]:
@@ -178,7 +206,16 @@ class BankFile:
         if self._in_transaction:
             raise errors.BankBusyError(f"{self.path}: expected no transaction at work, found one")
         with self._locked(), self.reading() as link:
-            link.execute("VACUUM")
+            self._set_mark(link)
+            try:
+                link.execute("VACUUM")
+            except sqlite3.OperationalError as error:
+                if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN):
+                    raise
+                raise errors.BankFullError(
+                    f"{self.path}: expected room for a second copy, beside the bank and in the temporary folder "
+                    f"{gettempdir()}, found: {error}; all masks are kept, and the file is as large as it was"
+                ) from error
 
     def check_size(self, link: sqlite3.Connection) -> None:
         """CorruptError if the file is longer or shorter than its pages, once no log holds some of them."""
@@ -200,13 +237,38 @@ class BankFile:
             )
         self._check_owner()
 
-    def _check_still_there(self) -> None:
+    def check_log(self, link: sqlite3.Connection) -> None:
+        """CorruptError if a writer did not close the bank and the log that it left is not there."""
+        log = sqlite.log_of(self.path)
+        if has_mark(link) and not sqlite.has_content(log):
+            raise errors.CorruptError(
+                f"{self.path}: expected the log {log.name} of a writer that did not close the bank, found none: masks "
+                f"may be missing (copy the log too, or write to the bank to go on without)"
+            )
+
+    def _is_there(self) -> bool:
+        try:
+            found = self.path.stat()
+        except OSError:
+            return False
+        return (found.st_dev, found.st_ino) == self._file
+
+    def _check_file(self) -> None:
         """BankIOError if the file was deleted or replaced: what is written to it then would be lost."""
-        with named_errors(self.path):
-            if not self.path.exists() or self.path.stat().st_ino != self._inode:
-                raise errors.BankIOError(
-                    f"{self.path}: expected the file that was opened, found it deleted or replaced"
-                )
+        if self._file and not self._is_there():
+            raise errors.BankIOError(f"{self.path}: expected the file that was opened, found it deleted or replaced")
+
+    def _check_still_there(self) -> None:
+        self._check_file()
+        self._check_one_name()
+
+    def _check_one_name(self) -> None:
+        """BankReadOnlyError for a file with other names: its log and its lock would be found under one of them only."""
+        names = self.path.stat().st_nlink
+        if names > 1:
+            raise errors.BankReadOnlyError(
+                f"{self.path}: expected a file with one name to write to, found {names} (hard links): write to a copy"
+            )
 
     def _check_owner(self) -> None:
         if (os.getpid(), threading.get_ident()) != self._owner:
@@ -214,16 +276,25 @@ class BankFile:
                 f"{self.path}: expected a writing bank to stay in the thread and process that opened it, found another"
             )
 
-    def _link(self) -> "_Link":
+    def _link(self) -> Link:
         if self.closed:
             raise errors.BankClosedError(f"{self.path}: expected an open bank, found it closed")
         if self.writable:
             self._check_owner()
-        link: _Link | None = getattr(self._mine, "link", None)
-        if link is None or link.process != os.getpid():
-            link = _Link(sqlite.connect(self.path, writable=self.writable, timeout=self._timeout))
-            self._mine.link = link
-            self._links.add(link)
+        link: Link | None = getattr(self._mine, "link", None)
+        if link is not None and not link.closed:
+            if link.uses or link.current():
+                return link
+            if self._in_transaction:
+                raise errors.BankIOError(
+                    f"{self.path}: expected the bank's log to stay during a transaction, found it deleted or replaced"
+                )
+            link.close_all()
+        self._check_file()
+        link = sqlite.connect(self.path, writable=self.writable, timeout=self._timeout)
+        self._file = self._file or link.file
+        self._mine.link = link
+        self._links.add(link)
         return link
 
     def _close_links(self) -> None:
@@ -235,23 +306,51 @@ class BankFile:
         """The sidecar lock that writers hold around every transaction, checkpoint and close."""
         from filelock import Timeout
 
-        with named_errors(self.path):
+        lock = self.path.with_name(self.path.name + ".lock")
+        with named_errors(lock):
             try:
                 self._lock.acquire()
             except Timeout:
                 raise errors.BankBusyError(
                     f"{self.path}: expected the bank within {self._timeout:g} s, found another writer holding it"
                 ) from None
+        process = os.getpid()
         try:
             yield
         finally:
-            self._lock.release()
+            if process == os.getpid():
+                self._lock.release()
+
+
+@contextmanager
+def _committing(link: sqlite3.Connection) -> Iterator[None]:
+    link.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        link.execute("COMMIT")
+    except BaseException:
+        _abandon(link)
+        raise
 
 
 def _abandon(link: sqlite3.Connection) -> None:
     """End a transaction without its changes; also one that an interrupt (Ctrl-C) left open between two statements."""
     if link.in_transaction:
         link.execute("ROLLBACK")
+
+
+def _remove_new(path: Path, made: os.stat_result) -> None:
+    """Remove an empty bank that could be made but not opened, unless somebody else writes to it already."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(f"{path}.lock", timeout=0)
+    with suppress(OSError, Timeout), lock:
+        found = path.stat()
+        if (found.st_dev, found.st_ino, found.st_size) != (made.st_dev, made.st_ino, made.st_size):
+            return
+        if not sqlite.has_content(sqlite.log_of(path)):
+            for each in (path, *sqlite.side_files(path), Path(lock.lock_file)):
+                each.unlink(missing_ok=True)
 
 
 def fitting_page_size(bits: int) -> int:

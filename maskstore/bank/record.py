@@ -1,9 +1,12 @@
-"""A stored mask as bytes, and the extra arrays beside it. `docs/format.md`, "A mask's row", is normative."""
+"""A stored mask: its row as SQLite has it, its record, and the extra arrays beside it.
+
+`docs/format.md`, "A mask's row", is normative.
+"""
 
 import json
 import struct
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from math import prod
 from typing import Any, NamedTuple
 
@@ -11,11 +14,65 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskstore.errors import CorruptError, MaskValueError
-from maskstore.files import as_numpy, parse_json
+from maskstore.files import Cursor, as_numpy, is_name, parse_json, parse_object, write_leb128
 
 DIGEST_BYTES = 8
 MAX_BLOB_BYTES = 1_000_000_000  # SQLite's own limit
+MAX_PLACE = 1 << 62  # in the stream
 _EXTRA_DTYPES = frozenset(["f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"])
+_MAX_BASES = 15
+
+
+class StoredRow(NamedTuple):
+    """A row as SQLite has it: texts and pointers are packed, extras and data are lengths in the stream."""
+
+    id: int
+    name: str | None
+    about: bytes
+    checksum: bytes
+    start: int
+    extras: int
+    data: int
+    used: int
+    bases: bytes | None
+
+
+COLUMNS = ",".join(StoredRow._fields)
+_TYPES = ((int,), (str, type(None)), (bytes,), (bytes,), (int,), (int,), (int,), (int,), (bytes, type(None)))
+
+
+def checked_row(values: tuple[Any, ...]) -> StoredRow:
+    """The columns of a row in their order; CorruptError for values of other types, or out of range.
+
+    Every row that is read passes here. Names have ids from 1 on, snapshots have none and ids below 0.
+    """
+    if not all(type(value) in kinds for value, kinds in zip(values, _TYPES, strict=True)):
+        raise CorruptError(f"mask row {values[0]!r:.20}: expected the columns' types, found others")
+    row = StoredRow(*values)
+    if not (is_name(row.name) and row.id > 0 if row.name is not None else row.id < 0):
+        raise CorruptError(f"mask row {row.id}: expected a name and an id from 1 on, or none and one below 0, "
+                           f"found name {row.name!r:.40}")  # fmt: skip
+    length = row.extras + row.data
+    if min(row.start, row.extras, row.data, row.used) < 0 or length > 2 * MAX_BLOB_BYTES or row.start > MAX_PLACE:
+        raise CorruptError(f"mask row {row.id}: expected places and lengths of a mask, found others")
+    return row
+
+
+def pack_bases(pairs: Sequence[tuple[int, bytes]]) -> bytes | None:
+    """Ids as LEB128 of 2 id, or of -2 id - 1 for snapshots, each followed by its digest; None without any."""
+    return b"".join(write_leb128(2 * id if id >= 0 else -2 * id - 1) + digest for id, digest in pairs) or None
+
+
+def unpack_bases(row: StoredRow) -> list[tuple[int, bytes]]:
+    """(id, digest) of each mask that a row needs; CorruptError for more than a row can need."""
+    pairs: list[tuple[int, bytes]] = []
+    cursor = Cursor(row.bases or b"", f"mask row {row.id}")
+    while cursor.left:
+        if len(pairs) == _MAX_BASES:
+            raise CorruptError(f"mask row {row.id}: expected at most {_MAX_BASES} masks that it needs, found more")
+        value = cursor.leb128()
+        pairs.append((-(value + 1 >> 1) if value & 1 else value >> 1, cursor.take(DIGEST_BYTES)))
+    return pairs
 
 
 @dataclass(frozen=True)
@@ -28,7 +85,7 @@ class Base:
     """Its row; one that needs no mask itself."""
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Record:
     """One row of a bank, its texts written out. A snapshot's name is empty."""
 
@@ -43,15 +100,20 @@ class Record:
     """The offset table, then side information and payload of each layer."""
     bases: tuple[Base, ...] = ()
     """The masks that the prior refers to."""
+    limit: int | None = field(default=None, compare=False)
+    """How many bytes decoding it may take (`MaskSource.limit`)."""
 
     @property
     def what(self) -> str:
         """What to call it in a message."""
         return f"mask {self.name!r}" if self.name else "a mask that others need"
 
+    def __repr__(self) -> str:
+        return f"Record({self.id}, {self.name!r}, {len(self.data)} coded bytes, {len(self.extras)} of extra arrays)"
+
 
 class MaskInfo(NamedTuple):
-    """What a bank or shard knows about a mask without decoding it: `bank.info(name)`, `bank.infos()`.
+    """What a bank or shard says about a mask without decoding it: `bank.info(name)`, `bank.infos()`.
 
     Examples:
         >>> import numpy as np, tempfile
@@ -80,6 +142,14 @@ class MaskInfo(NamedTuple):
     """Bytes of offset table, side information and payload."""
     extras_bytes: int
     """Bytes of the extra arrays."""
+
+
+def info_of(record: Record) -> MaskInfo:
+    """What a listing shows of a record."""
+    meta, codec, prior = (parse_object(text) for text in (record.meta, record.codec, record.prior))
+    if record.bases:
+        prior["tasks"] = [base.record.name for base in record.bases]
+    return MaskInfo(record.name, meta, codec, prior, len(record.data), len(record.extras))
 
 
 def encode_extras(extras: Mapping[str, Any]) -> bytes:
@@ -119,6 +189,8 @@ def decode_extras(data: bytes, name: str) -> dict[str, NDArray[Any]]:
         if start + size > len(data):
             raise wrong
         values = np.frombuffer(data, dtype="<" + dtype, count=prod(shape), offset=start)
+        if dtype == "b1" and values.view(np.uint8).max(initial=0) > 1:  # numpy would compute with such a byte
+            raise wrong
         try:
             arrays[key] = values.reshape(shape).copy()
         except ValueError:  # more dimensions than numpy has, or a size beside a 0 that no machine has

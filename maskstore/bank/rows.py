@@ -9,77 +9,100 @@ import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
 
 from maskstore.bank import byte_stream, coding
-from maskstore.bank.coding import TableEntry
-from maskstore.bank.record import DIGEST_BYTES, MAX_BLOB_BYTES, Base, MaskInfo, Record
+from maskstore.bank.record import (
+    COLUMNS,
+    Base,
+    Record,
+    StoredRow,
+    checked_row,
+    pack_bases,
+    unpack_bases,
+)
 from maskstore.bank.templates import Templates
 from maskstore.errors import CodecError, CorruptError, MaskValueError, TaskExistsError
-from maskstore.files import Cursor, parse_object, write_leb128
+from maskstore.files import is_name
 from maskstore.masks import MaskSpec
 from maskstore.priors import Prior
 
+_INDEX = "sqlite_autoindex_masks_1"  # the index on names, under the name that SQLite gives it
 _MAX_ID = 1 << 61
-_MAX_BASES = 15
 _BATCH_BYTES = 1 << 26  # rows of a forged file may share bytes: what is read at a time is counted, not only the rows
-
-
-class StoredRow(NamedTuple):
-    """A row as SQLite has it: texts and pointers are packed, extras and data are lengths in the stream."""
-
-    id: int
-    name: str | None
-    about: bytes
-    checksum: bytes
-    start: int
-    extras: int
-    data: int
-    used: int
-    bases: bytes | None
-
-
-COLUMNS = ",".join(StoredRow._fields)
-_TYPES = ((int,), (str, type(None)), (bytes,), (bytes,), (int,), (int,), (int,), (int,), (bytes, type(None)))
-
-
-def checked_row(values: tuple[Any, ...]) -> StoredRow:
-    """The columns of a row in their order; CorruptError for values of other types, or out of range."""
-    if not all(type(value) in kinds for value, kinds in zip(values, _TYPES, strict=True)):
-        raise CorruptError(f"mask row {values[0]!r:.20}: expected the columns' types, found others")
-    row = StoredRow(*values)
-    if min(row.start, row.extras, row.data, row.used) < 0 or row.extras + row.data > 2 * MAX_BLOB_BYTES:
-        raise CorruptError(f"mask row {row.id}: expected places and lengths of a mask, found others")
-    return row
 
 
 class Rows:
     """Reads and writes the rows of one bank over a connection."""
 
-    def __init__(self, spec: MaskSpec) -> None:
-        self._spec = spec
+    def __init__(self, spec: MaskSpec, limit: int | None = None) -> None:
+        self._spec, self._limit = spec, limit
         self.templates = Templates()
+        self._trusted: tuple[sqlite3.Connection | None, int] = (None, 0)
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
     def find(self, link: sqlite3.Connection, name: str) -> Record | None:
         """The record of a name, checked; None if there is none."""
-        row = self._row(link, "name=?", name)
+        row = self.named(link, name)
         return None if row is None else self._record(link, row, {})
 
-    def after(self, link: sqlite3.Connection, id: int, limit: int) -> list[Record]:
-        """Up to `limit` records of named masks in the order of their ids, from beyond `id`; fewer if they are large."""
-        query = f"SELECT {COLUMNS} FROM masks WHERE id>? AND name IS NOT NULL ORDER BY id LIMIT ?"
+    def named(self, link: sqlite3.Connection, name: str) -> StoredRow | None:
+        """The row of a name; None if there is none. CorruptError if the index on names leads to another, or hides it.
+
+        The row is looked up by its id: asked by name, SQLite would answer with the name that the index has.
+        """
+        found = link.execute("SELECT id FROM masks WHERE name=?", (name,)).fetchone()
+        if found is None:
+            hidden = link.execute("SELECT id FROM masks NOT INDEXED WHERE name=?", (name,)).fetchone()
+            if hidden is not None:
+                raise CorruptError(f"mask row {hidden[0]}: expected it in the index on names, found it missing")
+            return None
+        row = self._row(link, found[0])
+        if row is None or row.name != name:
+            raise CorruptError(f"mask {name!r:.80}: expected its row where the index on names says, found another")
+        return row
+
+    def count(self, link: sqlite3.Connection) -> int:
+        """How many masks have names; CorruptError unless rows and index agree."""
+        query = "SELECT (SELECT count(name) FROM masks NOT INDEXED),(SELECT count(name) FROM masks INDEXED BY {})"
+        rows, listed = link.execute(query.format(_INDEX)).fetchone()
+        if rows != listed:
+            raise CorruptError(f"bank's rows: expected {listed} masks as the index on names has them, found {rows}")
+        return int(rows)
+
+    def listing(self, link: sqlite3.Connection) -> list[tuple[int, str]]:
+        """(id, name) of all masks in insertion order; CorruptError unless they are those in the index on names."""
+        rows = link.execute("SELECT id,name,CAST(name AS BLOB) FROM masks NOT INDEXED").fetchall()
+        ids = {id: name for id, name, _ in rows}
+        listed = link.execute(f"SELECT id,name FROM masks INDEXED BY {_INDEX}").fetchall()
+        names = {name for name in ids.values() if name is not None}
+        if not (len(listed) == len(ids) == len(rows) == len(names) + sum(name is None for name in ids.values())
+                and dict(listed) == ids):  # fmt: skip
+            raise CorruptError("bank's rows: expected the masks that the index on names has, found others")
+        for id, name, raw in rows:
+            if name is not None and not (is_name(name) and name.encode() == raw and id > 0):
+                raise CorruptError(f"mask row {id}: expected a name and an id from 1 on, found name {name!r:.40}")
+        return sorted((id, name) for id, name in ids.items() if name is not None)
+
+    def some(self, link: sqlite3.Connection, wanted: Sequence[tuple[int, str]]) -> tuple[list[Record], int]:
+        """Records of the first of `wanted`, (id, name) pairs, and how many of these were looked at; few if large.
+
+        A mask that was removed since its pair was listed is left out. One that has another row by now is found there.
+        """
         found: list[Record] = []
         known: dict[int, Record] = {}
         room = _BATCH_BYTES
-        for values in link.execute(query, (id, limit)).fetchall():
-            row = checked_row(values)
+        for done, (id, name) in enumerate(wanted):
+            row = self._row(link, id)
+            if row is None or row.name != name:
+                row = self.named(link, name)
+            if row is None:
+                continue
             room -= row.extras + row.data
             if found and room < 0:
-                break
+                return found, done
             found.append(self._record(link, row, known))
-        return found
+        return found, len(wanted)
 
     def check_room(self, link: sqlite3.Connection) -> None:
         """CorruptError if rows claim more bytes than there are: shared ones let a small file stand for any size."""
@@ -91,35 +114,19 @@ class Rows:
 
     def snapshots(self, link: sqlite3.Connection) -> list[Record]:
         """The records that no name leads to."""
-        rows = link.execute(f"SELECT {COLUMNS} FROM masks WHERE name IS NULL ORDER BY id").fetchall()
+        rows = link.execute(f"SELECT {COLUMNS} FROM masks NOT INDEXED WHERE name IS NULL ORDER BY id").fetchall()
         return [self._record(link, checked_row(row), {}) for row in rows]
 
-    def infos(self, link: sqlite3.Connection, where: str, *arguments: str) -> list[MaskInfo]:
-        """What a listing needs of each mask, without reading its bytes; nothing of it is checked."""
-        found = []
-        for values in link.execute(f"SELECT {COLUMNS} FROM masks WHERE {where}", arguments).fetchall():
-            row = checked_row(values)
-            meta, codec, prior = (parse_object(text) for text in self._texts(link, row))
-            tasks = []
-            for id, _ in unpack_bases(row):
-                name = link.execute("SELECT name FROM masks WHERE id=?", (id,)).fetchone()
-                tasks.append((name[0] if name else None) or "")
-            if tasks:
-                prior["tasks"] = tasks
-            found.append(MaskInfo(row.name or "", meta, codec, prior, row.data, row.extras))
-        return found
-
-    def part(self, link: sqlite3.Connection, name: str, index: int) -> tuple[Record, TableEntry, bytes] | None:
-        """A record without data, and the table entry and the bytes of one layer, unchecked; None without that name."""
-        row = self._row(link, "name=?", name)
-        if row is None:
-            return None
-        begin = row.start + row.extras
-        table = byte_stream.read(link, begin, min(row.data, coding.table_limit(self._spec)))
-        entries, at = coding.read_table(table, self._spec, f"mask {name!r}", row.data)
-        at += sum(entry.size for entry in entries[:index])
-        record = Record(row.id, name, *self._texts(link, row), row.checksum, bases=self._bases(link, row, {}))
-        return record, entries[index], byte_stream.read(link, begin + at, entries[index].size)
+    def check_users(self, link: sqlite3.Connection) -> None:
+        """CorruptError unless as many rows point to each row as it says."""
+        needed = Counter[int]()
+        for values in link.execute(f"SELECT {COLUMNS} FROM masks NOT INDEXED WHERE bases IS NOT NULL").fetchall():
+            needed.update(id for id, _ in unpack_bases(checked_row(values)))
+        for id, used in link.execute("SELECT id,used FROM masks NOT INDEXED WHERE used<>0").fetchall():
+            if needed.pop(id, 0) != used:
+                raise CorruptError(f"mask row {id}: expected as many masks that need it as it says, found others")
+        if needed:
+            raise CorruptError(f"mask row {min(needed)}: expected that it says who needs it, found that it does not")
 
     def resolve(self, link: sqlite3.Connection, prior: Prior) -> list[Base]:
         """The masks of the tasks that a prior refers to; CodecError for one that was itself coded against others."""
@@ -136,26 +143,38 @@ class Rows:
 
     def check(self, link: sqlite3.Connection) -> None:
         """CorruptError unless the rows use each other, and the stream, as they say; their content is not looked at."""
-        pieces: list[tuple[int, int]] = []
-        needed = Counter[int]()
-        users: dict[int, int] = {}
-        for values in link.execute(f"SELECT {COLUMNS} FROM masks").fetchall():
-            row = checked_row(values)
-            pieces.append((row.start, row.extras + row.data))
-            users[row.id] = row.used
+        byte_stream.check(link, [(row.start, row.extras + row.data) for row in self._all(link)])
+
+    def _all(self, link: sqlite3.Connection) -> list[StoredRow]:
+        """All rows; CorruptError unless each has what its columns may have, and they agree on names and pointers."""
+        rows = [checked_row(row) for row in link.execute(f"SELECT {COLUMNS} FROM masks NOT INDEXED").fetchall()]
+        for row in rows:
             if row.name is None and not row.used:
                 raise CorruptError(f"mask row {row.id}: expected a snapshot that a mask needs, found it unused")
-            needed.update(id for id, _ in unpack_bases(row))
-        for id, used in users.items():
-            if needed[id] != used:
-                raise CorruptError(f"mask row {id}: expected {used} masks that need it, found {needed[id]}")
-        byte_stream.check(link, pieces)
+        self.listing(link)
+        self.check_users(link)
+        return rows
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
+    def trust(self, link: sqlite3.Connection) -> None:
+        """CorruptError unless all that a change relies on is sound; otherwise it could take other masks along.
+
+        The pages are looked at once a connection, the rows again after others have changed the file.
+        """
+        (version,) = link.execute("PRAGMA data_version").fetchone()
+        known, then = self._trusted
+        if known is link and then == version:
+            return
+        if known is not link:
+            check_pages(link)
+        self._all(link)
+        self._trusted = link, version
+
     def insert(self, link: sqlite3.Connection, new: Record, *, overwrite: bool) -> None:
         """Store a record under its name, in the old one's place if there is one, with the masks that it needs."""
-        found = self._row(link, "name=?", new.name)
+        self.trust(link)
+        found = self.named(link, new.name)
         if found is not None and not overwrite:
             raise TaskExistsError(f"task {new.name!r}: expected a new name, found it stored (see `overwrite=True`)")
         bases = [self._keep(link, base) for base in new.bases]
@@ -167,15 +186,26 @@ class Rows:
             id = _free_id(link, "max(ifnull(max(id),0),0)+1")
         new = coding.sealed(new, id)
         about = self._packed(link, new)
-        start = byte_stream.append(link, new.extras + new.data)
-        values = (id, new.name, about, new.checksum, start, len(new.extras), len(new.data), 0, packed_bases(new, bases))
+        start = self._append(link, new.extras + new.data)
+        values = (
+            id,
+            new.name,
+            about,
+            new.checksum,
+            start,
+            len(new.extras),
+            len(new.data),
+            0,
+            _packed_bases(new, bases),
+        )
         link.execute(f"INSERT INTO masks({COLUMNS}) VALUES(?,?,?,?,?,?,?,?,?)", values)
         if not bases:
             self._adopt(link, new)
 
     def remove(self, link: sqlite3.Connection, name: str) -> bool:
         """Delete a mask, or make it a snapshot if others need it; whether there was one."""
-        found = self._row(link, "name=?", name)
+        self.trust(link)
+        found = self.named(link, name)
         if found is not None:
             self._drop(link, found)
         return found is not None
@@ -185,28 +215,42 @@ class Rows:
 
         Who refers to it does so as before.
         """
-        row = self._row(link, "id=?", new.id)
+        self.trust(link)
+        row = self._row(link, new.id)
         if row is None or (row.used and new.bases):
             raise CorruptError(f"{new.what}: expected a row that can be coded anew, found none")
         old = self._record(link, row, {})
         new = replace(old, codec=new.codec, prior=new.prior, data=new.data, bases=new.bases)
         bases = [self._keep(link, base) for base in new.bases]
-        byte_stream.release(link, row.start, row.extras + row.data)
-        start = byte_stream.append(link, new.extras + new.data)
+        start = self._append(link, new.extras + new.data)
         new = coding.sealed(new, row.id)
-        values = (self._packed(link, new), new.checksum, start, len(new.data), packed_bases(new, bases), row.id)
+        values = (self._packed(link, new), new.checksum, start, len(new.data), _packed_bases(new, bases), row.id)
         link.execute("UPDATE masks SET about=?,checksum=?,start=?,data=?,bases=? WHERE id=?", values)
+        self._release(link, row.start, row.extras + row.data)
         self._let_go(link, row)
 
     # -- pieces -------------------------------------------------------------------------------------------------------
 
-    def _row(self, link: sqlite3.Connection, where: str, value: str | int) -> StoredRow | None:
-        found = link.execute(f"SELECT {COLUMNS} FROM masks WHERE {where}", (value,)).fetchone()
+    def _row(self, link: sqlite3.Connection, id: int) -> StoredRow | None:
+        found = link.execute(f"SELECT {COLUMNS} FROM masks WHERE id=?", (id,)).fetchone()
         return None if found is None else checked_row(found)
+
+    def _append(self, link: sqlite3.Connection, data: bytes) -> int:
+        """Bytes at the end of the stream; CorruptError if a row claims places there, whose chunk is lost."""
+        start = byte_stream.append(link, data)
+        (end,) = link.execute("SELECT ifnull(max(start+extras+data),0) FROM masks").fetchone()
+        if start < end:
+            raise CorruptError(f"bank's bytes: expected chunks up to place {end}, found them end at {start}")
+        return start
+
+    def _release(self, link: sqlite3.Connection, start: int, length: int) -> None:
+        """Forget bytes that a row used before it was changed, as far as no other row claims them."""
+        query = "SELECT start,start+extras+data FROM masks WHERE start<? AND start+extras+data>? ORDER BY start"
+        byte_stream.release(link, start, length, lambda first, stop: link.execute(query, (stop, first)))
 
     def known(self, link: sqlite3.Connection, id: int) -> StoredRow:
         """The row of an id; CorruptError if there is none."""
-        row = self._row(link, "id=?", id)
+        row = self._row(link, id)
         if row is None:
             raise CorruptError(f"mask row {id}: expected a mask that another one needs, found none")
         return row
@@ -216,7 +260,7 @@ class Rows:
         extras, data, bases = blobs[: row.extras], blobs[row.extras :], self._bases(link, row, known)
 
         def checked(texts: tuple[str, str, str]) -> Record:
-            found = Record(row.id, row.name or "", *texts, row.checksum, extras, data, bases)
+            found = Record(row.id, row.name or "", *texts, row.checksum, extras, data, bases, self._limit)
             coding.check_sum(found)
             return found
 
@@ -241,14 +285,14 @@ class Rows:
         """Take a row away, or, if others need it, only its name and what is beside the mask; the id it then has."""
         if not row.used:
             link.execute("DELETE FROM masks WHERE id=?", (row.id,))
-            byte_stream.release(link, row.start, row.extras + row.data)
+            self._release(link, row.start, row.extras + row.data)
             self._let_go(link, row)
             return row.id
         id = _free_id(link, "min(ifnull(min(id),0),0)-1")
         nameless = coding.sealed(replace(self._record(link, row, {}), name="", meta="{}", extras=b""), id)
-        byte_stream.release(link, row.start, row.extras)
         values = (id, self._packed(link, nameless), nameless.checksum, row.start + row.extras, row.id)
         link.execute("UPDATE masks SET id=?,name=NULL,about=?,checksum=?,start=?,extras=0 WHERE id=?", values)
+        self._release(link, row.start, row.extras)
         self._repoint(link, row.id, id)
         return id
 
@@ -256,7 +300,7 @@ class Rows:
         """Decrement `used` of the rows that this row was coded against; snapshots that no row needs any more go."""
         for id, _ in unpack_bases(row):
             link.execute("UPDATE masks SET used=used-1 WHERE id=?", (id,))
-            base = self._row(link, "id=?", id)
+            base = self._row(link, id)
             if base is not None and base.name is None and not base.used:
                 self._drop(link, base)
 
@@ -267,7 +311,7 @@ class Rows:
             id = _free_id(link, "min(ifnull(min(id),0),0)-1")
             new = coding.sealed(replace(base.record, name="", meta="{}", extras=b"", bases=()), id)
             coding.base_masks([replace(base, record=new)], self._spec)
-            values = (id, self._packed(link, new), new.checksum, byte_stream.append(link, new.data), len(new.data))
+            values = (id, self._packed(link, new), new.checksum, self._append(link, new.data), len(new.data))
             link.execute(
                 "INSERT INTO masks(id,name,about,checksum,start,extras,data,used) VALUES(?,NULL,?,?,?,0,?,0)", values
             )
@@ -276,7 +320,7 @@ class Rows:
 
     def _same(self, link: sqlite3.Connection, base: Base) -> int | None:
         """A row of this bank that has the mask: that of its name, or a snapshot."""
-        row = self._row(link, "name=?", base.record.name) if base.record.name else None
+        row = self.named(link, base.record.name) if base.record.name else None
         alone = row is not None and row.bases is None
         if row is not None and alone and coding.has_mask(self._record(link, row, {}), base.digest, self._spec):
             return row.id
@@ -284,7 +328,7 @@ class Rows:
 
     def _snapshots_like(self, link: sqlite3.Connection, like: Record) -> Iterator[int]:
         """Ids of snapshots with the same coded bytes."""
-        query = f"SELECT {COLUMNS} FROM masks WHERE name IS NULL AND data=?"
+        query = f"SELECT {COLUMNS} FROM masks NOT INDEXED WHERE name IS NULL AND data=?"
         for values in link.execute(query, (len(like.data),)).fetchall():
             found = self._record(link, checked_row(values), {})
             if (found.data, found.codec, found.prior) == (like.data, like.codec, like.prior):
@@ -302,7 +346,7 @@ class Rows:
         for values in link.execute(f"SELECT {COLUMNS} FROM masks WHERE bases IS NOT NULL").fetchall():
             row = checked_row(values)
             pairs = [(new if id == old else id, digest) for id, digest in unpack_bases(row)]
-            link.execute("UPDATE masks SET bases=? WHERE id=?", (_packed_pairs(pairs), row.id))
+            link.execute("UPDATE masks SET bases=? WHERE id=?", (pack_bases(pairs), row.id))
 
     def _texts(self, link: sqlite3.Connection, row: StoredRow) -> tuple[str, str, str]:
         """(metadata, codec, prior) of a row."""
@@ -331,23 +375,14 @@ def _free_id(link: sqlite3.Connection, formula: str) -> int:
     return id
 
 
-def packed_bases(new: Record, ids: Sequence[int]) -> bytes | None:
+def _packed_bases(new: Record, ids: Sequence[int]) -> bytes | None:
     """The pointers of a record to what it needs, which has these ids here."""
-    return _packed_pairs([(id, base.digest) for id, base in zip(ids, new.bases, strict=True)])
+    return pack_bases([(id, base.digest) for id, base in zip(ids, new.bases, strict=True)]) if ids else None
 
 
-def _packed_pairs(pairs: Sequence[tuple[int, bytes]]) -> bytes | None:
-    """Ids as LEB128 of 2 id, or of -2 id - 1 for snapshots, each followed by its digest; None without any."""
-    return b"".join(write_leb128(2 * id if id >= 0 else -2 * id - 1) + digest for id, digest in pairs) or None
-
-
-def unpack_bases(row: StoredRow) -> list[tuple[int, bytes]]:
-    """(id, digest) of each mask that a row needs; CorruptError for more than a row can need."""
-    pairs: list[tuple[int, bytes]] = []
-    cursor = Cursor(row.bases or b"", f"mask row {row.id}")
-    while cursor.left:
-        if len(pairs) == _MAX_BASES:
-            raise CorruptError(f"mask row {row.id}: expected at most {_MAX_BASES} masks that it needs, found more")
-        value = cursor.leb128()
-        pairs.append((-(value + 1 >> 1) if value & 1 else value >> 1, cursor.take(DIGEST_BYTES)))
-    return pairs
+def check_pages(link: sqlite3.Connection) -> None:
+    """CorruptError unless SQLite finds every page, free or in use, where it belongs, and index and rows agreeing."""
+    for (line,) in link.execute("PRAGMA integrity_check(1)"):
+        if line != "ok":
+            found = " ".join(line.removeprefix("*** in database main ***").split())
+            raise CorruptError(f"bank's pages: expected an intact bank, found: {found}")

@@ -5,14 +5,16 @@ from abc import abstractmethod
 from collections.abc import Callable, ItemsView, Iterator, Mapping, Sequence, ValuesView
 from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, islice
+from threading import Event
 from types import TracebackType
 from typing import Any, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from maskstore.bank.coding import check_content, decode_mask
+from maskstore.bank.coding import charge, check_content, decode_mask, decode_one
 from maskstore.bank.record import MaskInfo, Record, decode_extras
+from maskstore.codecs import FREE_BYTES, Budget, wanted_until
 from maskstore.errors import MaskStoreError
 from maskstore.files import parse_object
 from maskstore.masks import Mask, MaskMatrix, MaskSpec
@@ -45,6 +47,8 @@ class MaskSource(Mapping[str, Mask]):
     """The layers of every mask."""
     meta: dict[str, Any]
     """What was stored about all masks together, such as the seed of the network."""
+    limit: int | None = None
+    """The most bytes of masks that one call may decode (`LimitError`); None is a default that forged files meet."""
 
     __eq__ = object.__eq__  # two open files are the same only if they are one object
     __hash__ = object.__hash__
@@ -59,7 +63,7 @@ class MaskSource(Mapping[str, Mask]):
 
     @abstractmethod
     def info(self, name: str) -> MaskInfo:
-        """Metadata, codec, prior and sizes of a mask, for listings: neither decoded nor checked."""
+        """Metadata, codec, prior and sizes of a mask, for listings; nothing is decoded."""
 
     @abstractmethod
     def close(self) -> None:
@@ -107,17 +111,22 @@ class MaskSource(Mapping[str, Mask]):
         Raises:
             TaskNotFoundError: There is no mask of one of the names.
         """
-        pairs = self.masks() if names is None else ((name, self[name]) for name in names)
+        pairs = self.masks() if names is None else self._named(names)
         first = next(iter(pairs), None)  # a mask must be there before memory for all that a forged file claims is taken
-        result = MaskMatrix(self.spec, room=(len(self) if names is None else len(names)) if first else 0)
+        count = len(self) if names is None else len(names)
+        room = min(count, FREE_BYTES // (8 * self.spec.words + 1))
+        result = MaskMatrix(self.spec, room=room if first else 0)
         for name, mask in chain([first] if first else [], pairs):
             result.append(name, mask)
         return result
 
     def layer(self, name: str, layer: str) -> NDArray[np.bool_]:
-        """One layer of one mask, a bool array of the layer's shape."""
-        self.spec.index(layer)
-        return self[name].layer(layer)
+        """One layer of one mask, a bool array of the layer's shape; the mask's checksum is checked.
+
+        The other layers are not decoded. Masks that it was coded against are decoded whole.
+        """
+        index = self.spec.index(layer)
+        return decode_one(self.record(name), self.spec, index)
 
     def task_meta(self, name: str) -> dict[str, Any]:
         """The metadata stored beside a mask; its checksum is checked."""
@@ -141,22 +150,43 @@ class MaskSource(Mapping[str, Mask]):
             CorruptError: Names the first thing that is not as it was written.
         """
         self._check_file()
-        count = 0
-        for row in self.records():
-            check_content(row, self.spec)
-            count += 1
-        return count
+        return sum(1 for _ in self.map_records(lambda row: check_content(row, self.spec)))
 
     def map_records(self, work: Callable[[Record], T]) -> Iterator[tuple[Record, T]]:
         """(row, work(row)) for all rows in insertion order; work runs on all cores, a batch of rows at a time.
 
-        A batch has as many rows as have 256 MiB of masks, at least one and at most 64.
+        A batch has as many rows as have 256 MiB of masks, at least one and at most 64. LimitError if all rows together
+        cost more to decode than `limit` allows.
         """
-        ahead = decoded_ahead(self.spec)
+        ahead, budget, ended = decoded_ahead(self.spec), Budget(self.limit), Event()
+
+        def refusal(row: Record) -> MaskStoreError | None:
+            try:
+                charge(row, self.spec, budget)
+            except MaskStoreError as error:
+                return error
+            return None
+
+        def one(row: Record, refused: MaskStoreError | None) -> T:
+            if refused is not None:
+                raise refused
+            with wanted_until(ended):
+                return work(row)
+
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
             rows = self.records()
-            while batch := list(islice(rows, ahead)):
-                yield from zip(batch, pool.map(work, batch), strict=True)
+            try:
+                while batch := list(islice(rows, ahead)):
+                    yield from zip(batch, pool.map(one, batch, map(refusal, batch)), strict=True)
+            finally:
+                ended.set()  # after an interrupt, the masks that are being decoded are wanted no more
+
+    def _named(self, names: Sequence[str]) -> Iterator[tuple[str, Mask]]:
+        budget = Budget(self.limit)
+        for name in names:
+            row = self.record(name)
+            charge(row, self.spec, budget)
+            yield name, decode_mask(row, self.spec)
 
 
 class _Items(ItemsView[str, Mask]):

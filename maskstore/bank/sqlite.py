@@ -9,7 +9,18 @@ from functools import partial
 from pathlib import Path
 
 from maskstore import errors
-from maskstore.files import named_os_error, replacing
+from maskstore.bank.head import has_mark
+from maskstore.files import (
+    Link,
+    connect_still,
+    copy_with_log,
+    first_bytes,
+    lock_fault,
+    named_os_error,
+    no_fork,
+    replacing,
+    still_stamp,
+)
 
 APPLICATION_ID = 0x4D534B42  # "MSKB"
 FORMAT_VERSION = 1
@@ -57,6 +68,8 @@ def named(error: Exception, path: Path) -> errors.MaskStoreError | None:
     kind, expected = _ERRORS.get(code) or _ERRORS.get(code & 0xFF) or (None, "")
     if kind is None:
         return None
+    if kind is errors.BankBusyError and (fault := lock_fault(path.parent)):
+        return errors.BankIOError(f"{path}: expected a file system that can lock files, found: {fault}")
     return kind(f"{path}: expected {expected}, found: {error} ({getattr(error, 'sqlite_errorname', '')})")
 
 
@@ -66,7 +79,7 @@ def create_file(path: Path, page_size: int, head: dict[str, str]) -> None:
     A log that a killed writer left there is such a thing: SQLite would replay it into the new file.
     """
     clear_side_files(path)
-    with replacing(path, overwrite=False) as scratch:
+    with replacing(path, overwrite=False) as scratch, no_fork():
         connection = sqlite3.connect(scratch, isolation_level=None)
         try:
             for pragma in (f"page_size={page_size}", "journal_mode=MEMORY", "synchronous=FULL"):
@@ -102,36 +115,64 @@ def side_files(path: Path) -> list[Path]:
     return [path.with_name(path.name + ending) for ending in ("-wal", "-shm", "-journal")]
 
 
-def connect(path: Path, *, writable: bool, timeout: float) -> sqlite3.Connection:
-    """Open an existing bank; every file that is not one is refused by name before SQLite acts on its content."""
+def connect(path: Path, *, writable: bool, timeout: float) -> Link:
+    """Open an existing bank; every file that is not one is refused by name before SQLite acts on its content.
+
+    Where SQLite cannot keep its index of the log beside the bank, such as on read-only media, a reader reads the file
+    as it lies there, or a copy of file and log.
+    """
     check_header(path)
-    uri = path.absolute().as_uri()
     if writable:
         if not os.access(path, os.W_OK) or not os.access(path.parent, os.W_OK):
             raise errors.BankReadOnlyError(f"{path}: expected permission to write there, found none")
-        uri += "?mode=rw"
-    elif os.access(path.parent, os.W_OK) or _has_content(Path(f"{path}-wal")):
-        uri += "?mode=ro"
-    else:  # nobody who could write here is at work, and SQLite could not make its shared-memory file
-        uri += "?immutable=1"
-    connection = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=timeout, check_same_thread=False)
+        return Link(path, partial(_shared, path, "rw", timeout), guard=partial(_shared, path, "ro", timeout))
+    try:
+        return Link(path, partial(_shared, path, "ro", timeout))
+    except sqlite3.OperationalError as error:
+        if error.sqlite_errorcode & 0xFF not in _NO_INDEX:
+            raise
+    if not has_content(log_of(path)):
+        return Link(path, lambda: _prepared(connect_still(path), path), stamp=still_stamp)
+    copy = copy_with_log(path)
+    return Link(path, partial(_shared, copy.path, "ro", timeout), stamp=still_stamp, needs=copy)
+
+
+_NO_INDEX = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL}
+
+
+def _shared(path: Path, mode: str, timeout: float) -> sqlite3.Connection:
+    uri = f"{path.absolute().as_uri()}?mode={mode}"
+    link = sqlite3.connect(uri, uri=True, isolation_level=None, timeout=timeout, check_same_thread=False)
+    link = _prepared(link, path)
+    if mode == "rw":
+        link.execute("PRAGMA journal_mode=WAL")
+        link.execute("PRAGMA synchronous=FULL")
+    return link
+
+
+def _prepared(link: sqlite3.Connection, path: Path) -> sqlite3.Connection:
+    """A connection with our settings, once the file is known to be a bank."""
     try:
         # damaged text must become a failed checksum, not a decoding error in the middle of a query
-        connection.text_factory = partial(str, encoding="utf-8", errors="replace")
-        connection.execute("PRAGMA trusted_schema=OFF")
-        connection.execute("PRAGMA cell_size_check=ON")
-        connection.execute("PRAGMA mmap_size=0")  # a file truncated under a map would end the process
-        _check_identity(connection, path)
-        if writable:
-            connection.execute("PRAGMA journal_mode=WAL")
-            connection.execute("PRAGMA synchronous=FULL")
+        link.text_factory = partial(str, encoding="utf-8", errors="replace")
+        link.execute("PRAGMA trusted_schema=OFF")
+        link.execute("PRAGMA cell_size_check=ON")
+        link.execute("PRAGMA mmap_size=0")  # a file truncated under a map would end the process
+        _check_identity(link, path)
+        _check_names(link, path)
     except BaseException:
-        connection.close()
+        link.close()
         raise
-    return connection
+    return link
 
 
-def _has_content(log: Path) -> bool:
+def log_of(path: Path) -> Path:
+    """The write-ahead log of a bank."""
+    return path.with_name(path.name + "-wal")
+
+
+def has_content(log: Path) -> bool:
+    """Whether a log has anything in it."""
     return log.exists() and log.stat().st_size > 0
 
 
@@ -145,13 +186,11 @@ def check_header(path: Path) -> None:
         raise errors.BankNotFoundError(f"{path}: expected a mask bank, found no file")
     if not path.is_file():
         raise errors.NotABankError(f"{path}: expected a mask bank, found a folder or device")
-    with path.open("rb") as file:
-        header = file.read(_HEADER_BYTES)
+    header, size = first_bytes(path, _HEADER_BYTES), path.stat().st_size
     if header.startswith(_SHARD_MAGIC):
         raise errors.NotABankError(f"{path}: expected a mask bank, found a shard (maskstore merge makes a bank of it)")
-    if len(header) < _HEADER_BYTES or not header.startswith(_SQLITE_MAGIC):
-        found = f"a file of another kind ({path.stat().st_size} bytes)"
-        raise errors.NotABankError(f"{path}: expected a mask bank, found {found}")
+    if size < _HEADER_BYTES or not header.startswith(_SQLITE_MAGIC):
+        raise errors.NotABankError(f"{path}: expected a mask bank, found a file of another kind ({size} bytes)")
     journal = path.with_name(path.name + "-journal")
     if os.path.lexists(journal) and (journal.is_symlink() or not journal.is_file() or journal.stat().st_size):
         found = f"{journal.name} (delete it)"
@@ -173,3 +212,12 @@ def _check_identity(connection: sqlite3.Connection, path: Path) -> None:
         raise errors.CorruptError(f"{path}: expected a schema as SQLite writes it, found: {error}") from None
     if tuple(found) != tuple(("table", statement) for statement in SCHEMA):
         raise errors.CorruptError(f"{path}: expected the tables of format version {version}, found others")
+
+
+def _check_names(link: sqlite3.Connection, path: Path) -> None:
+    """BankIOError for a bank with several names whose log lies beside another one."""
+    if path.stat().st_nlink > 1 and has_mark(link) and not has_content(log_of(path)):
+        raise errors.BankIOError(
+            f"{path}: expected the log of the writer that is at work, found none beside this name: "
+            f"the file has other names (hard links), and the log lies beside the one that it is written under"
+        )

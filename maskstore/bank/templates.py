@@ -10,6 +10,7 @@ import sqlite3
 import struct
 from collections.abc import Sequence
 from functools import lru_cache
+from typing import Any
 
 from maskstore.bank.head import change_head
 from maskstore.errors import CorruptError, MaskValueError
@@ -59,10 +60,11 @@ class Templates:
         known, templates = self._last
         if checksum != known:
             found = link.execute("SELECT value FROM head WHERE key='templates'").fetchone()
-            templates = parse_json(found[0] if found else "")
-            few = isinstance(templates, list) and len(templates) <= MAX_TEMPLATES
-            if not few or not all(isinstance(text, str) and len(text) <= MAX_TEMPLATE for text in templates):
+            stored: Any = parse_json(found[0]) if found and isinstance(found[0], str) else None
+            few = isinstance(stored, list) and len(stored) <= MAX_TEMPLATES
+            if not few or not all(isinstance(text, str) and len(text) <= MAX_TEMPLATE for text in stored):
                 raise CorruptError(f"bank's head: expected at most {MAX_TEMPLATES} short texts, found others")
+            templates = stored
             self._last = checksum, templates
         return templates
 

@@ -17,15 +17,19 @@ from maskstore.codecs.choice import (
     get_codec,
     size_of,
 )
+from maskstore.codecs.costs import FREE_BYTES, Budget
 from maskstore.codecs.gap import Gap
 from maskstore.codecs.mix import Mix
+from maskstore.codecs.pieces import wanted_until
 from maskstore.codecs.raw import Raw
 from maskstore.codecs.zstd import Zstd
 
 __all__ = [
+    "FREE_BYTES",
     "LEVELS",
     "Ans",
     "AnyCodec",
+    "Budget",
     "Codec",
     "CodecChoice",
     "EncodedLayer",
@@ -41,4 +45,5 @@ __all__ = [
     "estimate_bits",
     "get_codec",
     "size_of",
+    "wanted_until",
 ]

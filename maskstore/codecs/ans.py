@@ -42,6 +42,7 @@ class Ans(EntropyCodec):
     """
 
     id: ClassVar[str] = "ans"
+    weight: ClassVar[int] = 9  # a byte for each bit's context
 
     def _encode(self, words: NDArray[np.uint64], layer: LayerSpec, contexts: ContextSource) -> EncodedLayer:
         from maskstore.codecs.coders import rans

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import ClassVar, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -41,9 +41,16 @@ class Codec(Configured):
     `CorruptError`; it never allocates more than a small multiple of the declared bits.
     """
 
+    weight: ClassVar[int] = 1
+    """How many bytes of plain packed bits cost as much memory or time as decoding one byte of them does."""
+
     @abstractmethod
     def encode_layer(self, words: NDArray[np.uint64], layer: LayerSpec, contexts: ContextSource) -> EncodedLayer:
         """Code one layer."""
+
+    def cost(self, coded: EncodedLayer, layer: LayerSpec) -> int:
+        """About what decoding a layer costs, in bytes of plain packed bits."""
+        return self.weight * layer.bytes
 
     @abstractmethod
     def decode_layer(self, coded: EncodedLayer, layer: LayerSpec, contexts: ContextSource) -> NDArray[np.uint64]:

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from maskstore.codecs.base import ContextSource, EncodedLayer, EntropyCodec
 from maskstore.errors import CorruptError
 from maskstore.files import Cursor
-from maskstore.masks import LayerSpec
+from maskstore.masks import LayerSpec, bits
 
 
 @dataclass(frozen=True)
@@ -40,20 +40,19 @@ class Gap(EntropyCodec):
 
         return gap_loop.code(layer.size, *gap_loop.measure(words, layer.size))
 
+    def cost(self, coded: EncodedLayer, layer: LayerSpec) -> int:
+        """The packed bits, and the time that the gaps take."""
+        count, digits = _described(coded, layer)[::2] if layer.size else (0, 0)
+        return layer.bytes + 4 * count * digits
+
     def _decode(
         self, coded: EncodedLayer, layer: LayerSpec, contexts: ContextSource, words: NDArray[np.uint64]
     ) -> None:
         """Every position must lie inside the layer, and every byte must have been needed."""
         from maskstore.codecs.coders import gap_loop, range_coder
 
-        cursor = Cursor(coded.side, f"layer {layer.name!r}")
-        value = cursor.leb128()
-        count, flipped = value >> 1, value & 1
-        if cursor.left != (count > 0) or 2 * count > layer.size or (not count and coded.payload):
-            raise CorruptError(f"layer {layer.name!r}: expected the number of rarer bits, at most half of {layer.size},"
-                               " and their longest gap's digits, found other bytes")  # fmt: skip
+        count, flipped, digits = _described(coded, layer)
         if count:
-            digits = coded.side[-1]
             if digits > layer.size.bit_length() or range_coder.fewest_bytes(count * digits) > len(coded.payload):
                 raise CorruptError(f"layer {layer.name!r}: expected {count} gaps of {digits} digits in "
                                    f"{len(coded.payload)} bytes, which cannot hold them")  # fmt: skip
@@ -62,5 +61,15 @@ class Gap(EntropyCodec):
                 raise CorruptError(f"layer {layer.name!r}: expected gaps that end inside the layer, found others")
         if flipped:
             np.invert(words, out=words)
-            if layer.size % 64:
-                words[-1] &= np.uint64((1 << layer.size % 64) - 1)
+            bits.clear_padding(words, layer.size)
+
+
+def _described(coded: EncodedLayer, layer: LayerSpec) -> tuple[int, int, int]:
+    """(number of the rarer bits, whether those are zeros, binary digits of the longest gap)."""
+    cursor = Cursor(coded.side, f"layer {layer.name!r}")
+    value = cursor.leb128()
+    count = value >> 1
+    if cursor.left != (count > 0) or 2 * count > layer.size or (not count and coded.payload):
+        raise CorruptError(f"layer {layer.name!r}: expected the number of rarer bits, at most half of {layer.size}, "
+                           "and their longest gap's digits, found other bytes")  # fmt: skip
+    return count, value & 1, coded.side[-1] if count else 0

@@ -38,6 +38,7 @@ class Mix(EntropyCodec):
     """
 
     id: ClassVar[str] = "mix"
+    weight: ClassVar[int] = 512  # its time
 
     def _encode(self, words: NDArray[np.uint64], layer: LayerSpec, contexts: ContextSource) -> EncodedLayer:
         """Code the layer both ways round and keep the shorter."""

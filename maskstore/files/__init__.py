@@ -3,25 +3,41 @@
 from maskstore.files.arrays import as_numpy
 from maskstore.files.atomic import replacing
 from maskstore.files.claims import check_claim, check_table
+from maskstore.files.connections import (
+    Link,
+    connect_still,
+    copy_with_log,
+    first_bytes,
+    is_database,
+    no_fork,
+    still_stamp,
+)
 from maskstore.files.json_files import read_json, typed, write_json
 from maskstore.files.names import check_known, nearest
 from maskstore.files.npz import read_npy_file, read_npz, write_npz
-from maskstore.files.os_errors import named_os_error, named_os_errors
+from maskstore.files.os_errors import lock_fault, named_os_error, named_os_errors
 from maskstore.files.regular import open_regular, read_regular
 from maskstore.files.values import Cursor, check_name, encode_meta, is_name, parse_json, parse_object, write_leb128
 
 __all__ = [
     "Cursor",
+    "Link",
     "as_numpy",
     "check_claim",
     "check_known",
     "check_name",
     "check_table",
+    "connect_still",
+    "copy_with_log",
     "encode_meta",
+    "first_bytes",
+    "is_database",
     "is_name",
+    "lock_fault",
     "named_os_error",
     "named_os_errors",
     "nearest",
+    "no_fork",
     "npz",
     "open_regular",
     "parse_json",
@@ -31,6 +47,7 @@ __all__ = [
     "read_npz",
     "read_regular",
     "replacing",
+    "still_stamp",
     "typed",
     "write_json",
     "write_leb128",

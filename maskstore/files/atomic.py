@@ -1,6 +1,9 @@
 """A new file appears whole under its name, or not at all."""
 
+import glob
 import os
+import shutil
+import stat
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -15,19 +18,23 @@ def replacing(path: Path, *, overwrite: bool) -> Iterator[Path]:
     """A path for a new file; when the block ends, the file that is there is synced and takes the name `path`.
 
     The new path is in a folder of its own beside `path`, which goes in the end with all that is in it. After an error
-    nothing is left behind. BankExistsError if there is a file at `path` and `overwrite` is not set.
+    nothing is left behind; what a killed process left is removed by the next one that writes the same file. A file that
+    is replaced hands its permissions on, and a link stays a link: the file that it leads to is replaced.
+    BankExistsError if there is a file at `path` and `overwrite` is not set.
     """
     if path.exists() and not overwrite:
         raise _taken(path)
-    with (
-        named_os_errors(path),
-        tempfile.TemporaryDirectory(prefix=f".{path.name}.", suffix=".new", dir=path.parent) as folder,
-    ):
-        scratch = Path(folder) / path.name
-        yield scratch
-        with scratch.open("rb") as file:
-            os.fsync(file.fileno())
-        publish(scratch, path, overwrite=overwrite)
+    with named_os_errors(path):
+        target = Path(os.path.realpath(path)) if overwrite and path.is_symlink() else path
+        mode = _mode_of(target) if overwrite else None
+        with _scratch_folder(target) as folder:
+            scratch = folder / target.name
+            yield scratch
+            if mode is not None:
+                scratch.chmod(mode)
+            with scratch.open("rb") as file:
+                os.fsync(file.fileno())
+            publish(scratch, target, overwrite=overwrite)
 
 
 def publish(scratch: Path, path: Path, *, overwrite: bool) -> None:
@@ -37,6 +44,7 @@ def publish(scratch: Path, path: Path, *, overwrite: bool) -> None:
     else:
         try:
             os.link(scratch, path)
+            scratch.unlink()  # a bank with two names cannot be written to
         except FileExistsError:
             raise _taken(path) from None
         except OSError:  # a file system without hard links: reserve the name, then replace the reservation
@@ -51,6 +59,61 @@ def publish(scratch: Path, path: Path, *, overwrite: bool) -> None:
 
 def _taken(path: Path) -> BankExistsError:
     return BankExistsError(f"{path}: expected no file at this path, found one (`overwrite=True` replaces it)")
+
+
+def _mode_of(path: Path) -> int | None:
+    """The permissions of the file that is there; BankExistsError for what is no file, such as a pipe or a folder."""
+    try:
+        found = path.stat().st_mode
+    except FileNotFoundError:
+        return None
+    if not stat.S_ISREG(found):
+        raise BankExistsError(f"{path}: expected a file to replace, found something else, such as a pipe or a folder")
+    return stat.S_IMODE(found)
+
+
+@contextmanager
+def _scratch_folder(path: Path) -> Iterator[Path]:
+    """A folder for a new file beside `path`, locked as long as this process lives: others then know when it ended."""
+    prefix, suffix = f".{path.name}.", ".new"
+    for left in path.parent.glob(f"{glob.escape(prefix)}*{suffix}"):
+        with suppress(OSError):
+            lock = _lock(left)
+            if lock is not None:
+                shutil.rmtree(left, ignore_errors=True)
+                os.close(lock)
+    while True:
+        folder = Path(tempfile.mkdtemp(prefix=prefix, suffix=suffix, dir=path.parent))
+        with suppress(BlockingIOError, FileNotFoundError):  # another process took it for one that was left
+            lock = _lock(folder)
+            break
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+        if lock is not None:
+            os.close(lock)
+
+
+def _lock(folder: Path) -> int | None:
+    """A descriptor that holds a lock on a folder; None where there are no such locks.
+
+    BlockingIOError if another process holds it, FileNotFoundError if the folder is gone.
+    """
+    if os.name != "posix":
+        return None
+    import fcntl
+
+    handle = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        os.stat(folder)
+    except OSError as error:
+        os.close(handle)
+        if isinstance(error, BlockingIOError | FileNotFoundError):
+            raise
+        return None
+    return handle
 
 
 def sync_folder(folder: Path) -> None:

@@ -141,7 +141,7 @@ def member_name(name: str) -> str:
     It is the array's own, unless programs that unpack zip files could take it for a path out of their folder or for
     no path at all. Such a name is written after a `%`, every other byte than letters and digits as `%` and two digits.
     """
-    if all(_SAFE_PART.fullmatch(part) for part in name.split("/")) and not name.startswith("%"):
+    if not name or (all(map(_SAFE_PART.fullmatch, name.split("/"))) and not name.startswith("%")):
         return f"{name}.npy"
     escaped = "".join(chr(b) if chr(b).isascii() and chr(b).isalnum() else f"%{b:02X}" for b in name.encode())
     return f"%{escaped}.npy"

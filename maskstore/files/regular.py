@@ -1,14 +1,17 @@
 """Regular files of bounded size: the one door through which a file of somebody else's is read.
 
 A FIFO keeps its reader waiting for ever, a device such as `/dev/zero` never ends, and a file may be far larger than
-what is looked for. All of them are refused before a byte is read.
+what is looked for. All of them are refused before a byte is read. So is every SQLite database, banks among them: to
+close its file would drop the locks that this process holds on it.
 """
 
 import os
 import stat
+from pathlib import Path
 from typing import BinaryIO
 
 from maskstore.errors import IrregularFileError
+from maskstore.files.connections import is_database
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -30,7 +33,7 @@ def open_regular(path: str | os.PathLike[str], *, what: str = _WHAT) -> BinaryIO
 
     Raises:
         OSError: As `open` raises it, for a file that is missing or cannot be read.
-        IrregularFileError: There is a folder, a named pipe, a socket or a device. Nothing was read from it.
+        IrregularFileError: There is a folder, a named pipe, a socket, a device, or an SQLite database.
 
     Examples:
         >>> import tempfile
@@ -43,6 +46,8 @@ def open_regular(path: str | os.PathLike[str], *, what: str = _WHAT) -> BinaryIO
         b'PK'
     """
     _check(os.stat(path), path, what)  # before it is opened: to open a device may already act on it
+    if is_database(Path(path)):
+        raise IrregularFileError(f"{os.fspath(path)}: expected {what}, found a bank or another SQLite file")
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     try:
         _check(os.fstat(handle), path, what)  # another file may have taken the name meanwhile

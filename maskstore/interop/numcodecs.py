@@ -8,15 +8,17 @@ import zlib
 from typing import Any, ClassVar, Self
 
 import numpy as np
-from numcodecs.abc import Codec
-from numcodecs.compat import ensure_ndarray, ndarray_copy
 from numpy.typing import NDArray
 
 from maskstore.codecs import EncodedLayer, codec_from_config, codec_to_json, encode_mask, get_codec
-from maskstore.errors import CorruptError, MaskStoreError, MaskValueError
-from maskstore.files import parse_json
+from maskstore.errors import CorruptError, LimitError, MaskStoreError, MaskValueError, needing
+from maskstore.files import check_claim, parse_json
 from maskstore.masks import MAX_LAYER_BITS, Mask, MaskSpec, bits
 from maskstore.priors import Uniform
+
+with needing("numcodecs", "maskstore.interop.numcodecs"):
+    from numcodecs.abc import Codec
+    from numcodecs.compat import ensure_ndarray, ndarray_copy
 
 _VERSION = 1
 _HEAD = struct.Struct("<BBIQI")  # version, bytes of codec JSON, bytes of side information, bits, CRC-32
@@ -27,6 +29,8 @@ class MaskstoreCodec(Codec):
 
     Args:
         codec: A maskstore codec by name; "auto" keeps the smallest for each chunk, and the chunk says which it was.
+        limit: The most bytes that one chunk may become, where `decode` is not given the place to write them to and the
+            default of `maskstore.files.claims` is too low.
 
     Raises:
         UnknownCodecError: There is no codec of that name.
@@ -45,12 +49,15 @@ class MaskstoreCodec(Codec):
 
     codec_id: ClassVar[str] = "maskstore"
 
-    def __init__(self, codec: str = "auto") -> None:
+    def __init__(self, codec: str = "auto", limit: int | None = None) -> None:
         get_codec(codec)
-        self.codec = codec
+        self.codec, self.limit = codec, limit
 
     def encode(self, buf: Any) -> bytes:
-        """Bytes of a chunk; elements are taken in memory order (C order if the buffer is not contiguous)."""
+        """Bytes of a chunk; elements are taken in memory order (C order if the buffer is not contiguous).
+
+        LimitError for a chunk so large and so sparse that `decode` would refuse it.
+        """
         array = ensure_ndarray(buf)
         if array.dtype.hasobject:
             raise MaskValueError("chunk: expected a buffer of 0 and 1, found Python objects")
@@ -62,12 +69,15 @@ class MaskstoreCodec(Codec):
         config = codec_to_json(codec).encode()
         packed = mask.layer_bytes("chunk").tobytes()
         head = _HEAD.pack(_VERSION, len(config), len(coded.side), values.size, _check(values.size, packed))
-        return head + config + coded.side + coded.payload
+        chunk = head + config + coded.side + coded.payload
+        check_claim("chunk", values.size, len(chunk), self.limit)
+        return chunk
 
     def decode(self, buf: Any, out: Any = None) -> Any:
         """The bytes of the chunk, `(n,)` uint8 of 0 and 1, also written into `out` if given.
 
-        CorruptError for bytes that `encode` did not write, and for an `out` of another size, before it is allocated.
+        CorruptError for bytes that `encode` did not write, for a few bytes that claim to be many, and for an `out` of
+        another size, before anything is allocated.
         """
         data = ensure_ndarray(buf).reshape(-1, order="A").view(np.uint8).tobytes()
         if len(data) < _HEAD.size:
@@ -78,12 +88,18 @@ class MaskstoreCodec(Codec):
             raise CorruptError("chunk: expected a header of version 1 that fits its bytes, found another")
         if out is not None and ensure_ndarray(out).nbytes != size:
             raise CorruptError(f"chunk: expected out to hold {size} bytes, found {ensure_ndarray(out).nbytes}")
+        if out is None:
+            try:
+                check_claim("chunk", size, len(data), self.limit)
+            except LimitError as error:
+                raise CorruptError(str(error)) from None
         values = _decoded(rest, config_bytes, side_bytes, size, checksum)
         return ndarray_copy(values, out)
 
     def get_config(self) -> dict[str, Any]:
-        """`{"id": "maskstore", "codec": ...}`."""
-        return {"id": self.codec_id, "codec": self.codec}
+        """`{"id": "maskstore", "codec": ...}`, and the limit if there is one."""
+        limited = {} if self.limit is None else {"limit": self.limit}
+        return {"id": self.codec_id, "codec": self.codec, **limited}
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
@@ -91,7 +107,8 @@ class MaskstoreCodec(Codec):
         return cls(**{key: value for key, value in config.items() if key != "id"})
 
     def __repr__(self) -> str:
-        return f"{type(self).__name__}(codec={self.codec!r})"
+        limit = "" if self.limit is None else f", limit={self.limit}"
+        return f"{type(self).__name__}(codec={self.codec!r}{limit})"
 
 
 def _decoded(rest: bytes, config_bytes: int, side_bytes: int, size: int, checksum: int) -> NDArray[np.uint8]:

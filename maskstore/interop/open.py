@@ -4,14 +4,16 @@ import os
 from pathlib import Path
 
 from maskstore.bank import MaskBank, MaskSource
+from maskstore.files import first_bytes
 from maskstore.interop.shards import MAGIC, ShardReader, is_url
 
 
-def open_source(location: str | os.PathLike[str]) -> MaskSource:
+def open_source(location: str | os.PathLike[str], *, limit: int | None = None) -> MaskSource:
     """Open a bank or a shard for reading.
 
     Args:
         location: The path of a bank or shard, or the URL of a shard that fsspec can open.
+        limit: The most bytes that one call may decode, as in `MaskBank.open`.
 
     Returns:
         The open `MaskBank` or `ShardReader`. Both are a `MaskSource`: a mapping from task name to `Mask`.
@@ -38,10 +40,8 @@ def open_source(location: str | os.PathLike[str]) -> MaskSource:
     """
     text = os.fspath(location)
     if is_url(text):
-        return ShardReader(text)
+        return ShardReader(text, limit=limit)
     path = Path(text)
-    if path.is_file():
-        with path.open("rb") as file:
-            if file.read(len(MAGIC)) == MAGIC:
-                return ShardReader(path)
-    return MaskBank.open(path)
+    if path.is_file() and first_bytes(path, len(MAGIC)) == MAGIC:
+        return ShardReader(path, limit=limit)
+    return MaskBank.open(path, limit=limit)

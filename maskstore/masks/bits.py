@@ -67,6 +67,12 @@ def check_padding(words: NDArray[np.uint64], size: int, what: str = "packed bits
         raise MaskValueError(f"{what}: expected zero padding after bit {size}, found set bits")
 
 
+def clear_padding(words: NDArray[np.uint64], size: int) -> None:
+    """Set the bits of the last word beyond `size` to zero, in place."""
+    if size % 64:
+        words[-1] &= np.uint64((1 << size % 64) - 1)
+
+
 def bit_view(words: NDArray[np.uint64]) -> bitarray:
     """A `bitarray` (little-endian) that shares memory with packed words; read-only if they are."""
     return bitarray(buffer=as_bytes(words).data, endian="little")

@@ -1,6 +1,6 @@
 """`Mask`: one immutable, packed binary mask over the layers of a `MaskSpec`."""
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import cached_property
 from typing import Any, Self
 
@@ -37,6 +37,13 @@ class Mask:
         >>> other = Mask.from_dense({"fc1": scores > 1.1, "fc2": np.ones((10, 300))})
         >>> mask.hamming(other)
         5459
+
+        Masks of one spec have the algebra of sets, and give a layer by its name:
+
+        >>> (mask & other).ones + (mask ^ other).ones == (mask | other).ones
+        True
+        >>> np.array_equal((~mask)["fc1"], scores <= 1)
+        True
     """
 
     __slots__ = ("__dict__", "spec", "words")
@@ -130,13 +137,46 @@ class Mask:
         return self.words.nbytes
 
     def hamming(self, other: "Mask") -> int:
-        """Number of bits in which two masks of one spec differ."""
+        """Number of bits in which two masks of one spec differ; SpecError for masks of two specs."""
         self._check_same_spec(other)
         return bits.hamming(self.words, other.words)
 
+    def __getitem__(self, name: str) -> NDArray[np.bool_]:
+        """One layer as a bool array of its shape, as `layer` gives it."""
+        return self.layer(name)
+
+    def __contains__(self, name: object) -> bool:
+        return name in self.spec.shapes
+
+    def __iter__(self) -> Iterator[str]:
+        """Names of the layers, in spec order."""
+        return iter(self.spec.shapes)
+
+    def __and__(self, other: "Mask") -> "Mask":
+        """The bits that are set in both."""
+        return self._combined(other, np.bitwise_and)
+
+    def __or__(self, other: "Mask") -> "Mask":
+        """The bits that are set in one or both."""
+        return self._combined(other, np.bitwise_or)
+
     def __xor__(self, other: "Mask") -> "Mask":
+        """The bits in which the two differ."""
+        return self._combined(other, np.bitwise_xor)
+
+    def __invert__(self) -> "Mask":
+        """The bits that are not set."""
+        words = ~self.words
+        for layer in self.spec:
+            bits.clear_padding(words[layer.packed], layer.size)
+        words.flags.writeable = False
+        return Mask(self.spec, words)
+
+    def _combined(self, other: "Mask", operation: np.ufunc) -> "Mask":
+        if not isinstance(other, Mask):
+            return NotImplemented
         self._check_same_spec(other)
-        words = self.words ^ other.words
+        words = operation(self.words, other.words)
         words.flags.writeable = False
         return Mask(self.spec, words)
 

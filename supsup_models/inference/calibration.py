@@ -24,7 +24,7 @@ from torch import Tensor
 from maskstore import MaskMatrix
 from maskstore.files import read_json, typed, write_json
 from maskstore.philox import Role, random_uint32
-from supsup_models._names import found, path_of
+from supsup_models._names import expect, found, number, path_of
 from supsup_models.data import checked_images
 from supsup_models.errors import ArgumentTypeError, InferenceError, RunError
 from supsup_models.inference.given import check_masks
@@ -72,7 +72,10 @@ class Calibration:
     values: Mapping[str, tuple[float, ...]]
 
     def __post_init__(self) -> None:
+        expect("calibration", self.values, Mapping, "ascending entropies by the masks' names")
         for name, values in self.values.items():
+            for value in expect(f"calibration of {name!r:.80}", values, (tuple, list), "ascending entropies"):
+                number(f"calibration of {name!r:.80}", value)
             if not values or not np.isfinite(values).all() or list(values) != sorted(values):
                 raise InferenceError(f"calibration of {name!r}: expected finite ascending values, found others or none")
 

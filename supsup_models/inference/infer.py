@@ -214,8 +214,9 @@ class TaskInference:
         cost = make_objective(objective, classes=model.classes, outputs=model.outputs)
         if not len(mixed.matrix):
             raise InferenceError("task inference: expected at least one mask, found none")
-        # gradients are needed here, so a caller's inference mode is left for a while, and its tensors are copied
-        with torch.inference_mode(False), torch.no_grad():
+        # gradients are needed here, so a caller's inference mode is left for a while, and its tensors are copied; so is
+        # its autocast, because scores of masks are close to each other and packed products are in the network's dtype
+        with torch.inference_mode(False), torch.no_grad(), torch.autocast(model.device.type, enabled=False):
             tensor = checked_images(images, model)
             tensor = tensor.clone() if tensor.is_inference() else tensor
             alone = each or len(tensor) == 1

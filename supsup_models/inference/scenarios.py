@@ -24,7 +24,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskstore import MaskMatrix
-from supsup_models._names import check, expect, whole_number
+from supsup_models._names import check, expect, expect_call, seed_of, whole_number
 from supsup_models.data import checked_images
 from supsup_models.errors import InferenceError
 from supsup_models.inference.given import check_masks, check_tasks
@@ -209,6 +209,8 @@ def evaluate(
     check("scenario", scenario, SCENARIOS)
     expect("inference", inference, Inference, "an Inference", str="Inference(method) makes one")
     limit = None if limit is None else whole_number("limit", limit)
+    seed = seed_of("seed", seed)
+    expect_call("on_task", on_task)
     if limit is not None and limit < len(tasks):
         raise InferenceError(f"evaluation: expected a limit of at least {len(tasks)}, one a task, found {limit}")
     if not len(tasks):

@@ -12,8 +12,8 @@ from maskstore import Mask, MaskSpec
 from maskstore.masks import bits
 from maskstore.priors import Prior
 from supsup_models._names import found
-from supsup_models.errors import ArgumentTypeError, DeviceError, NetworkError, ShapeError
-from supsup_models.networks import seeded
+from supsup_models.errors import ArgumentTypeError, DeviceError, MissingMaskError, NetworkError, ShapeError
+from supsup_models.networks import seed_state, seeded
 
 AnyMask = Mask | Mapping[str, Tensor] | None
 Extras = Mapping[str, Any] | None
@@ -89,19 +89,40 @@ class MaskedModel(nn.Module, ABC):
     def masked_weights(self, mask: AnyMask) -> Tensor:
         """W times a mask, flat `(spec.bits,)`; None is the full network.
 
-        Raises SpecError or ShapeError for a mask of other layers or shapes.
+        Raises SpecError or ShapeError for a mask of other layers or shapes, or for what is no mask.
         """
         if mask is None:
             return self.weights
         if not isinstance(mask, Mask):
-            mask = Mask.from_dense({name: layer.detach().cpu() for name, layer in mask.items()}, self.spec)
+            mask = self._packed(mask)
         elif mask.spec != self.spec:
             raise ShapeError(f"mask: expected the layers of {self.spec!r}, found {mask.spec!r}")
-        result = torch.empty_like(self.weights)
+        with torch.inference_mode(False):  # weights that are kept must serve outside of a caller's inference mode
+            result = torch.empty_like(self.weights)
         for layer in self.spec:  # one layer's bits at a time, which stay in the cache
             unpacked = bits.unpack(mask.words[layer.packed], layer.size).view("u1")
             result[layer.flat].copy_(torch.from_numpy(unpacked)).mul_(self.weights[layer.flat])
         return result
+
+    def _packed(self, mask: object) -> Mask:
+        """A dict of arrays by layer as a mask; ShapeError for anything else."""
+        if not isinstance(mask, Mapping):
+            raise ShapeError(
+                "mask: expected a Mask or a dict of bool arrays by layer, found "
+                f"{type(mask).__name__}{f' {mask!r:.40}' if isinstance(mask, str | int) else ''}; "
+                "a bank or a matrix gives the mask of a task: bank[name]"
+            )
+        arrays = {name: layer.detach().cpu() if isinstance(layer, Tensor) else layer for name, layer in mask.items()}
+        return Mask.from_dense(arrays, self.spec)
+
+    def needed_mask(self, mask: AnyMask) -> AnyMask:
+        """The mask of a call; MissingMaskError if it gave none."""
+        if mask is None:
+            raise MissingMaskError(
+                f"{type(self).__name__}: expected a mask as the second argument, found none; "
+                "run_with(x, model.weights) runs the full network"
+            )
+        return mask
 
     @abstractmethod
     def run_layers(self, images: Tensor, weights: Sequence[Tensor], extras: Extras = None) -> Tensor:
@@ -160,6 +181,11 @@ class MaskedModel(nn.Module, ABC):
         scale = torch.cat([layer.abs().max().expand(layer.numel()) for layer in self.layer_weights(own)])
         return self.mean_scores(tensor, scale).mul_(1.0 - _OWN_SHARE).add_(own, alpha=_OWN_SHARE)
 
+    @property
+    def needs_extras(self) -> bool:
+        """Whether a mask runs only with statistics of its own: without extras, those of the batch would be used."""
+        return False
+
     def initial_statistics(self) -> dict[str, Tensor]:
         """Fresh per-task statistics, which `run_layers` updates in place in training mode; none by default."""
         return {}
@@ -180,6 +206,24 @@ class MaskedModel(nn.Module, ABC):
         """NetworkError unless the network knows what an image and a class are."""
         if not self.inputs:
             raise NetworkError("network: expected one converted with image_shape, so that it takes images, found none")
+
+    def frozen_from(self) -> dict[str, Any]:
+        """What the frozen weights follow from, JSON-ready; empty where the state dict holds the weights themselves."""
+        return {
+            "seed": self.seed,
+            "weight_gain": self.weight_gain,
+            "densities": None if self.densities is None else list(self.densities),
+            "layers": {layer.name: list(layer.shape) for layer in self.spec},
+        }
+
+    def _save_to_state_dict(self, destination: Any, prefix: str, keep_vars: bool) -> None:
+        super()._save_to_state_dict(destination, prefix, keep_vars)
+        seed_state.write(destination, prefix, self.frozen_from())
+
+    def _load_from_state_dict(self, state_dict: Any, prefix: str, local_metadata: Any, *args: Any) -> None:
+        """As torch's; OtherNetworkError for the state of a network of other frozen weights."""
+        seed_state.check(local_metadata, self.frozen_from())
+        super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
 
 
 def check_model(model: object) -> None:

@@ -6,7 +6,7 @@ from typing import Any, Self
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor
+from torch import Tensor, nn
 
 from maskstore import MaskSpec
 from maskstore.bank import MaskSource
@@ -169,26 +169,46 @@ class MaskedNetwork(MaskedModel):
 
     def run(self, images: Tensor, linear: LayerFunction) -> Tensor:
         """Logits `(b, outputs)` of images `(b, inputs)`, with `linear(l, a)` as layer l's linear output for input a."""
+        self._check_shape(images)
+        return self.architecture.run(images, linear)
+
+    def _check_shape(self, images: Tensor) -> None:
+        """ShapeError unless images are `(b, inputs)`."""
         if images.ndim != 2 or images.shape[1] != self.inputs:
             raise ShapeError(f"images: expected shape (b, {self.inputs}), found {tuple(images.shape)}")
-        return self.architecture.run(images, linear)
 
     def run_layers(self, images: Tensor, weights: Sequence[Tensor], extras: Extras = None) -> Tensor:
         """Logits `(b, outputs)` under given effective weights, one tensor a layer. ShapeError for any extras."""
-        if extras:
-            raise ShapeError(f"extras: expected none for a network without statistics, found {sorted(extras)[:4]}")
+        self._check_no_extras(extras)
         return self.run(images, lambda index, activation: F.linear(activation, weights[index]))
 
     def forward(self, images: Tensor, mask: AnyMask = None) -> Tensor:
-        """Logits `(b, outputs)` of images `(b, inputs)` under a packed `Mask`, a dict of bool tensors, or no mask.
+        """Logits `(b, outputs)` of images `(b, inputs)` under a packed `Mask` or a dict of bool arrays by layer.
 
         Raises ShapeError or DeviceError for images of another shape or dtype or on another device, and for a mask of
-        another network.
+        another network; MissingMaskError without a mask.
         """
         self.check_device(images)
         if images.dtype != self.weights.dtype:
             raise ShapeError(f"images: expected {self.weights.dtype}, that of the weights, found {images.dtype}")
-        return self.run_with(images, self.masked_weights(mask))
+        self._check_shape(images)
+        return self.run_with(images, self.masked_weights(self.needed_mask(mask)))
+
+    def export(self, mask: AnyMask, extras: Extras = None) -> nn.Sequential:
+        """One task as a plain module, with weights W * mask; None writes the full network.
+
+        Its layers are named as those of `spec`. It needs nothing of this library. ShapeError for any extras.
+        """
+        self._check_no_extras(extras)
+        module = self.architecture.module(self.inputs, self.outputs)
+        for layer, weight in zip(self.spec, self.layer_weights(self.masked_weights(mask)), strict=True):
+            part = module.get_submodule(layer.name)
+            part.weight = nn.Parameter(weight.detach().clone(), requires_grad=False)
+        return module.eval()
+
+    def _check_no_extras(self, extras: Extras) -> None:
+        if extras:
+            raise ShapeError(f"extras: expected none for a network without statistics, found {sorted(extras)[:4]}")
 
     def extra_repr(self) -> str:
         return (

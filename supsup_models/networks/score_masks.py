@@ -13,15 +13,28 @@ from torch import Tensor
 
 
 class _StraightThrough(torch.autograd.Function):
-    """A mask that `choose` makes of scores; backward, dL/ds := dL/dM."""
+    """A mask that `choose` makes of scores; backward, dL/ds := dL/dM. It takes part in `torch.func`'s transforms."""
 
     @staticmethod
-    def forward(ctx: Any, scores: Tensor, choose: Callable[[Tensor], Tensor]) -> Tensor:
+    def forward(scores: Tensor, choose: Callable[[Tensor], Tensor]) -> Tensor:
         return choose(scores)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        pass  # backward needs nothing
 
     @staticmethod
     def backward(ctx: Any, *gradients: Any) -> Any:
         return gradients[0], None
+
+    @staticmethod
+    def jvp(ctx: Any, *tangents: Any) -> Any:
+        return tangents[0].clone()  # torch wants a tensor of the function's own
+
+    @staticmethod
+    def vmap(info: Any, in_dims: tuple[Any, ...], scores: Tensor, choose: Callable[[Tensor], Tensor]) -> Any:
+        masks = [_StraightThrough.apply(each, choose) for each in scores.unbind(in_dims[0])]
+        return torch.stack(masks), 0
 
 
 def threshold(scores: Tensor) -> Tensor:

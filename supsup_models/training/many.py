@@ -15,7 +15,7 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from supsup_models._names import check, expect, whole_number
+from supsup_models._names import check, expect, expect_call, whole_number
 from supsup_models.data import Task, labelled_images
 from supsup_models.errors import NetworkError
 from supsup_models.networks import MaskedModel, MaskedNetwork, check_model
@@ -103,6 +103,9 @@ def train_many(
     check_model(model)
     recipe, numbered = named_recipe(recipe), _numbered(tasks)
     steps = whole_number("steps", steps)
+    expect_call("on_step", on_step)
+    if stepping is not None:
+        check("stepping", stepping, get_args(Stepping))
     can_stack = recipe.sparse is None and fastest(model, recipe) != "autograd" and stepping in (None, "fused")
     if together is None:
         together = "stacked" if model.device.type == "cuda" and can_stack else "cores"

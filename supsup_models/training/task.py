@@ -12,7 +12,7 @@ from torch import Tensor
 
 from maskstore import Mask, MaskMatrix
 from maskstore.priors import Prior, Uniform
-from supsup_models._names import expect, whole_number
+from supsup_models._names import expect, expect_call, whole_number
 from supsup_models.data import LabelledImages, batch_order, checked_images, checked_labels, labelled_images
 from supsup_models.errors import NetworkError, ShapeError, TrainingStopped
 from supsup_models.networks import MaskedModel, check_model
@@ -178,6 +178,8 @@ def train_task(
     task, steps = whole_number("task", task), whole_number("steps", steps)
     if not 0 <= task < 2**32:
         raise NetworkError(f"task: expected a number in [0, 2**32), found {task}")
+    expect_call("on_step", on_step)
+    expect_call("stop", stop)
     if transfer is not None:
         expect("transfer", transfer, MaskMatrix, "a MaskMatrix", MaskBank="bank.matrix() makes one")
         if transfer.spec != model.spec:

@@ -18,6 +18,7 @@ import time
 from pathlib import Path
 
 from maskstore import MaskBank, MaskSpec, account, compact, open_source
+from maskstore.errors import BankBusyError
 from maskstore.interop import write_npz
 from tests.helpers.masks import random_mask
 
@@ -69,14 +70,18 @@ def _keep(path: Path, until: float, *, careless: bool) -> None:
         looks = [_look, lambda path: account(bank), _compact, _look_any, _export, lambda path: bank.verify()]
         while time.monotonic() < until:
             name = f"keeper-{number}"
-            bank.put(name, _mask(name))
-            print(name, flush=True)
-            if number % 4 == 0:
-                looks[number // 4 % len(looks)](path)
-                if careless:
-                    shutil.copy(path, path.with_suffix(".copy"))
-                elif not has_lock(path):
-                    print("unlocked", flush=True)
+            try:
+                bank.put(name, _mask(name))
+                print(name, flush=True)
+                if number % 4 == 0:
+                    looks[number // 4 % len(looks)](path)
+            except BankBusyError:  # "try again" is an honest answer to somebody who drops the locks
+                if not careless:
+                    raise
+            if careless:
+                shutil.copy(path, path.with_suffix(".copy"))
+            elif not has_lock(path):
+                print("unlocked", flush=True)
             number += 1
 
 

@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 from maskstore.codecs.base import EncodedLayer, Plan
 from maskstore.codecs.coders import range_coder
 from maskstore.codecs.coders.range_coder import decode_bit, encode_bit
+from maskstore.codecs.pieces import pieces
 from maskstore.files import write_leb128
 from maskstore.kernels import compiled
 from maskstore.masks import bits
 
+_PIECE = 1 << 20  # gaps that are decoded at a time, a tenth of a second's work
 _START = 32  # observations that the starting probability counts for
 _MAX_DIGITS = 34
 _LIMIT = 1024  # observations after which a probability forgets as fast as it learns
@@ -89,11 +91,9 @@ def encode(positions, digits, plain, odds, out):
 
 
 @compiled
-def decode(data, count, size, digits, plain, odds, words):
-    """Set `count` decoded positions in zeroed words; whether the bytes are such as `encode` writes."""
-    code, width, at = range_coder.first_code(data), range_coder.WHOLE, np.int64(8)
-    seen = np.zeros(odds.shape, dtype=np.int64)
-    last = np.int64(-1)
+def _decode(data, count, size, digits, plain, odds, seen, coder, words):
+    """Set the next `count` positions; False for one outside. `coder`: the range coder's state and the last position."""
+    code, width, at, last = coder[0], coder[1], np.int64(coder[2]), np.int64(coder[3])
     for _ in range(count):
         gap = np.int64(0)
         above = 0
@@ -109,7 +109,26 @@ def decode(data, count, size, digits, plain, odds, words):
         if last >= size:
             return False
         words[last >> 6] |= np.uint64(1) << np.uint64(last & 63)
-    return range_coder.ended_well(code, width, at, data)
+    coder[0], coder[1], coder[2], coder[3] = code, width, np.uint64(at), np.uint64(last)
+    return True
+
+
+def decode(
+    data: NDArray[np.uint8],
+    count: int,
+    size: int,
+    digits: int,
+    plain: int,
+    odds: NDArray[np.int64],
+    words: NDArray[np.uint64],
+) -> bool:
+    """Set `count` decoded positions in zeroed words; whether the bytes are such as `encode` writes."""
+    seen = np.zeros(odds.shape, dtype=np.int64)
+    coder = np.array([range_coder.first_code(data), range_coder.WHOLE, 8, (1 << 64) - 1], dtype=np.uint64)  # last: -1
+    for first, stop in pieces(count, _PIECE):
+        if not _decode(data, stop - first, size, digits, plain, odds, seen, coder, words):
+            return False
+    return bool(range_coder.ended_well(coder[0], coder[1], int(coder[2]), data))
 
 
 @compiled

@@ -13,7 +13,7 @@ in 2**-24; weights and the gain in 2**-20. Shifts round towards minus infinity. 
 """
 
 from math import isqrt
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
@@ -21,8 +21,10 @@ from numpy.typing import NDArray
 
 from maskstore.codecs.coders import range_coder
 from maskstore.codecs.coders.range_coder import decode_bit, encode_bit
+from maskstore.codecs.pieces import pieces
 from maskstore.kernels import compiled
 
+_PIECE = 1 << 17  # bits that are coded at a time, a fifth of a second's work
 MAX_RANK = 24
 ODDS_LIMIT = 47103  # 11.5: there a probability is within 2**-16 of 0 or 1
 _BUCKETS = 12  # of |lean|, one log-odds wide each
@@ -92,44 +94,60 @@ def _start_columns(columns, rank):
 
 
 @compiled
-def _run(decoding, words, ids, leans, directions, rows, columns, row_step, column_step, rank, data):
-    """Code or decode a layer; bytes used and whether all is well. Bit (r, c) has index r * row_step + c * column_step.
+def _start(decoding, columns, rank, data):
+    """What the loop carries from bit to bit: integers, the range coder's two words, and the tables of the model.
 
-    `leans` and `directions` are those of each context. While coding, `words` are read and `data` is filled; while
-    decoding, `data` is read and `words` (zeroed) are filled.
+    Integers: the place in the data, the gain, the rates at which bits go against their lean in the layer and in the
+    row, and the bits seen.
     """
-    low = range_coder.first_code(data) if decoding else np.uint64(0)
-    width, at = range_coder.WHOLE, np.int64(8 if decoding else 0)
-
+    numbers = np.array([8 if decoding else 0, 1600000, 8192, 0, 0], dtype=np.int64)
+    coder = np.array([range_coder.first_code(data) if decoding else np.uint64(0), range_coder.WHOLE], dtype=np.uint64)
     column = _start_columns(columns, rank)
     column_variance = np.full((columns, rank), 30000000, dtype=np.int32)
     row = np.zeros(rank, dtype=np.int32)
     row_variance = np.zeros(rank, dtype=np.int32)
-    moves, other_moves = np.zeros(rank, dtype=np.int32), np.zeros(rank, dtype=np.int32)
     row_sum = np.zeros(rank, dtype=np.int64)
     if rank:
         row_sum[0] = 5 * 65536
-    gain = np.int64(1600000)
-
-    against = np.int64(8192)  # rates at which bits go against their lean: in the layer, each column and the row
     column_against = np.zeros(columns, dtype=np.int32)
     context_odds = np.zeros(2 * _BUCKETS, dtype=np.int64)
     by_bucket = np.zeros((_BUCKETS, _INPUTS), dtype=np.int64)
     by_column = np.zeros((_COLUMN_BUCKETS, _INPUTS), dtype=np.int64)
     by_bucket[:, 0] = 1 << 19
     by_column[:, 0] = 1 << 19
-    x = np.zeros(_INPUTS, dtype=np.int64)
     refined = np.zeros((2 * _BUCKETS, 33), dtype=np.int64)
     for k in range(33):
         refined[:, k] = _squash((k - 16) * 2048)
-    seen = 0
+    factors = (column, column_variance, row, row_variance, row_sum)
+    return numbers, coder, factors, (column_against, context_odds, by_bucket, by_column, refined)
 
-    for r in range(rows):
-        for j in range(rank):
-            row[j] = row_sum[j] // (r + 3)
-            row_variance[j] = 10000000
-        row_against = against
-        for c in range(columns):
+
+@compiled
+def _run(decoding, words, ids, leans, directions, rows, columns, row_step, column_step, rank, data, first, stop, state):
+    """Code or decode bits `first` to `stop` - 1 of a layer, in the order of coding, from a state that `_start` made.
+
+    Bit (r, c) has index r * row_step + c * column_step. `leans` and `directions` are those of each context. While
+    coding, `words` are read and `data` is filled; while decoding, `data` is read and `words` (zeroed) are filled.
+    """
+    numbers, coder, factors, tables = state
+    column, column_variance, row, row_variance, row_sum = factors
+    column_against, context_odds, by_bucket, by_column, refined = tables
+    at, gain, against, row_against, seen = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
+    low, width = coder[0], coder[1]
+    moves, other_moves = np.zeros(rank, dtype=np.int32), np.zeros(rank, dtype=np.int32)
+    x = np.zeros(_INPUTS, dtype=np.int64)
+
+    while first < stop:
+        r = first // columns
+        begin = first - r * columns
+        end = min(columns, begin + stop - first)
+        first += end - begin
+        if begin == 0:
+            for j in range(rank):
+                row[j] = row_sum[j] // (r + 3)
+                row_variance[j] = 10000000
+            row_against = against
+        for c in range(begin, end):
             i = r * row_step + c * column_step
             context = ids[i]
             lean, direction = leans[context], directions[context]
@@ -189,7 +207,7 @@ def _run(decoding, words, ids, leans, directions, rows, columns, row_step, colum
             gain = min(max(gain + ((((bit << 16) - p) * lean + (1 << 22)) >> 23), 1 << 18), 1 << 24)
             _learn(row, row_variance, moves, bit, p, spread, direction)
 
-        if rank:  # now that the row is complete, the columns learn from it
+        if rank and end == columns:  # now that the row is complete, the columns learn from it
             for c in range(columns):
                 i = r * row_step + c * column_step
                 lean, direction = leans[ids[i]], directions[ids[i]]
@@ -200,10 +218,8 @@ def _run(decoding, words, ids, leans, directions, rows, columns, row_step, colum
                 _learn(column[c], column_variance[c], moves, bit, p, spread, direction)
             for j in range(rank):
                 row_sum[j] += row[j]
-    if decoding:
-        return at, range_coder.ended_well(low, width, at, data)
-    used = range_coder.finish(low, width, at, data)
-    return used, used >= 0
+    numbers[0], numbers[1], numbers[2], numbers[3], numbers[4] = at, gain, against, row_against, seen
+    coder[0], coder[1] = low, width
 
 
 def rank_of(rows: int, columns: int) -> int:
@@ -223,7 +239,7 @@ class Known(NamedTuple):
     shape: tuple[int, int]
     """(rows, columns)."""
 
-    def arguments(self, turned: bool) -> tuple[object, ...]:
+    def arguments(self, turned: bool) -> tuple[Any, ...]:
         """What the loop takes between the words and the data; `turned` is column by column."""
         rows, columns = self.shape[::-1] if turned else self.shape
         steps = (1, rows) if turned else (columns, 1)
@@ -236,8 +252,9 @@ def encode(words: NDArray[np.uint64], known: Known, turned: bool) -> bytes:
     words = words.copy()  # one compiled loop serves both ways; it wants arrays that may be written to
     while True:
         out = np.empty(room, dtype=np.uint8)
-        used, done = _run(False, words, *known.arguments(turned), out)
-        if done:
+        (low, width), at = _all_bits(False, words, known, turned, out)
+        used = range_coder.finish(low, width, at, out)
+        if used >= 0:
             return out[:used].tobytes()
         room *= 2
 
@@ -245,4 +262,18 @@ def encode(words: NDArray[np.uint64], known: Known, turned: bool) -> bytes:
 def decode(payload: bytes, known: Known, turned: bool, words: NDArray[np.uint64]) -> bool:
     """Decode into zeroed words; whether the bytes are such as `encode` writes."""
     data = range_coder.as_array(payload).copy()
-    return bool(_run(True, words, *known.arguments(turned), data)[1])
+    (code, width), at = _all_bits(True, words, known, turned, data)
+    return bool(range_coder.ended_well(code, width, at, data))
+
+
+def _all_bits(
+    decoding: bool, words: NDArray[np.uint64], known: Known, turned: bool, data: NDArray[np.uint8]
+) -> tuple[NDArray[np.uint64], int]:
+    """Code or decode all bits; the range coder's two words and its place."""
+    arguments = known.arguments(turned)
+    rows, columns, rank = arguments[3], arguments[4], arguments[7]
+    state = _start(decoding, columns, rank, data)
+    for first, stop in pieces(rows * columns, _PIECE):
+        _run(decoding, words, *arguments, data, first, stop, state)
+    numbers, coder = state[:2]
+    return coder, int(numbers[0])

@@ -11,9 +11,12 @@ from numpy.typing import NDArray
 
 from maskstore.codecs import tables
 from maskstore.codecs.base import EncodedLayer, Plan
+from maskstore.codecs.pieces import pieces
 from maskstore.kernels import compiled
 from maskstore.priors import Contexts
 
+_PIECE = 1 << 24  # bits that are decoded at a time, a tenth of a second's work
+_LOW = np.uint64(1 << 32)  # the least state, which is also the first
 _MANY_BITS = 1 << 20  # from here on four lanes are worth their 24 bytes
 
 
@@ -69,23 +72,14 @@ def _refill(x, stream, at):
 
 
 @compiled
-def decode(ids, p1, lanes, stream, out):
-    """Decode into packed words (zeroed); whether all of the stream was used and every lane ended where it began."""
-    size = ids.size
-    at = 2 * lanes
-    if stream.size < at:
-        return False
-    low = np.uint64(1) << np.uint64(32)
-    states = np.empty(lanes, dtype=np.uint64)
-    for lane in range(lanes):
-        states[lane] = np.uint64(stream[2 * lane]) | np.uint64(stream[2 * lane + 1]) << np.uint64(32)
-        if states[lane] < low:
-            return False
-    i = 0
+def _decode(ids, p1, first, stop, states, at, stream, out):
+    """Decode bits `first` (a multiple of 64) to `stop` - 1; the place in the stream. `states` go on where they were."""
+    lanes = states.size
+    i = first
     if lanes == 4:
         # four independent chains in registers: the processor works on them side by side
         x0, x1, x2, x3 = states[0], states[1], states[2], states[3]
-        while i + 4 <= size:
+        while i + 4 <= stop:
             x0, b0 = _step(x0, np.uint64(p1[ids[i]]))
             x1, b1 = _step(x1, np.uint64(p1[ids[i + 1]]))
             x2, b2 = _step(x2, np.uint64(p1[ids[i + 2]]))
@@ -100,19 +94,35 @@ def decode(ids, p1, lanes, stream, out):
         states[0], states[1], states[2], states[3] = x0, x1, x2, x3
     elif lanes == 1:
         x = states[0]
-        while i < size:
+        while i < stop:
             x, bit = _step(x, np.uint64(p1[ids[i]]))
             x, at = _refill(x, stream, at)
             out[i >> 6] |= bit << np.uint64(i & 63)
             i += 1
         states[0] = x
-    while i < size:
+    while i < stop:
         lane = i % lanes
         x, bit = _step(states[lane], np.uint64(p1[ids[i]]))
         states[lane], at = _refill(x, stream, at)
         out[i >> 6] |= bit << np.uint64(i & 63)
         i += 1
-    return at == stream.size and bool(np.all(states == low))
+    return at
+
+
+def decode(
+    ids: NDArray[np.uint8], p1: NDArray[np.uint32], lanes: int, stream: NDArray[np.uint32], out: NDArray[np.uint64]
+) -> bool:
+    """Decode into packed words (zeroed); whether all of the stream was used and every lane ended where it began."""
+    at = 2 * lanes
+    if stream.size < at:
+        return False
+    pairs = stream[:at].astype(np.uint64).reshape(lanes, 2)
+    states = pairs[:, 0] | pairs[:, 1] << np.uint64(32)
+    if (states < _LOW).any():
+        return False
+    for first, stop in pieces(ids.size, _PIECE):
+        at = _decode(ids, p1, first, stop, states, at, stream, out)
+    return bool(at == stream.size and (states == _LOW).all())
 
 
 @compiled

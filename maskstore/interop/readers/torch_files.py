@@ -20,13 +20,13 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from maskstore.errors import ForeignFileError, LimitError, MaskStoreError, MissingPackageError, one_line
+from maskstore.errors import ForeignFileError, LimitError, MaskStoreError, needing, one_line
 from maskstore.files import check_claim, check_table, npz, open_regular
 
 _SAFE_FROM = (2, 10)  # earlier weights_only readers could be made to run code (CVE-2025-32434, CVE-2026-24747)
 _LEGACY_PICKLES = 5  # magic number, version, system, the tree, names of storages
 _TENSOR_TYPE = re.compile(r"torch\.(\w+\.)?(\w*Tensor)")
-_MOST_VALUES = 1_000_000
+_MOST_VALUES = 100_000
 LEGACY_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """How `torch.save` began a file before version 1.6: its magic number, pickled."""
 _STORED_DTYPES = {"b1": np.bool_, "u1": np.uint8}
@@ -95,11 +95,8 @@ def _stand_ins() -> list[Any]:
 
 def load_torch(path: Path, limit: int | None = None) -> Any:
     """The content of a torch file, tensors on the CPU; ForeignFileError names what would have to be run to read it."""
-    try:
+    with needing("torch", path):
         import torch
-    except ImportError:
-        raise MissingPackageError(f"{path}: expected torch for torch files, found it not installed "
-                                  "(pip install torch)") from None  # fmt: skip
     version = tuple(int(number) for number in re.findall(r"\d+", torch.__version__)[:2])
     if version < _SAFE_FROM:
         raise ForeignFileError(

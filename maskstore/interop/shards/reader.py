@@ -6,6 +6,7 @@ Rows are stored as the bank coded them.
 
 import os
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -59,7 +60,10 @@ def write_shard(source: MaskSource, location: str | os.PathLike[str], *, overwri
 
 
 class ShardReader(MaskSource):
-    """The masks of a shard: a mapping from task name to `Mask`, as an open `MaskBank` is. Any thread may use it.
+    """The masks of a shard: a mapping from task name to `Mask`, as an open `MaskBank` is.
+
+    Any thread may use it, and so may a process that was forked. A copy, and a reader that is sent to another process,
+    opens the file again.
 
     What is read is checked against checksums, from the footer over the index to every record.
 
@@ -68,6 +72,7 @@ class ShardReader(MaskSource):
         tail_bytes: Bytes at the end of the file that the first request reads. If they hold the index, there is no
             second request.
         options: fsspec's own options for the URL.
+        limit: The most bytes that one call may decode, as in `MaskBank.open`.
 
     Raises:
         BankNotFoundError: There is no file.
@@ -90,10 +95,18 @@ class ShardReader(MaskSource):
     """
 
     def __init__(
-        self, location: str | os.PathLike[str], *, tail_bytes: int = TAIL_BYTES, options: dict[str, Any] | None = None
+        self,
+        location: str | os.PathLike[str],
+        *,
+        tail_bytes: int = TAIL_BYTES,
+        options: dict[str, Any] | None = None,
+        limit: int | None = None,
     ) -> None:
         self.location = os.fspath(location)
+        self.limit = limit
         self._closed = False
+        place = self.location if is_url(self.location) else os.path.abspath(self.location)
+        self._arguments = (place, tail_bytes, options)
         self._ranges = open_ranges(location, options or {})
         try:
             self._open(max(tail_bytes, FOOTER_BYTES))
@@ -102,13 +115,21 @@ class ShardReader(MaskSource):
             raise
 
     def _open(self, tail_bytes: int) -> None:
-        tail = self._ranges.tail(tail_bytes)
-        footer = shard_format.decode_footer(tail, self.location)
+        wrong: errors.MaskStoreError | None = None
+        for tail in self._ranges.tails(tail_bytes):
+            try:
+                footer = shard_format.decode_footer(tail, self.location)
+                break
+            except (errors.NotABankError, errors.CorruptError) as error:
+                wrong = error  # some stores answer with other bytes than those that were asked for
+        else:
+            raise wrong or errors.NotABankError(f"{self.location}: expected a shard, found an empty file")
         size = len(tail) if len(tail) < tail_bytes else self._ranges.size
         if (size is not None and footer.file_size != size) or footer.file_size < len(tail):
             raise errors.CorruptError(
                 f"{self.location}: expected a file of {footer.file_size} bytes, found another size"
             )
+        self._ranges.size, self._footer = footer.file_size, footer
         tail_start = footer.file_size - len(tail)
         if footer.index_start >= tail_start:
             stored = tail[footer.index_start - tail_start : footer.index_stop - tail_start]
@@ -117,6 +138,12 @@ class ShardReader(MaskSource):
         index = shard_format.decode_index(stored, footer, self.location)
         self.spec, self.meta = index.spec, index.meta
         self._entries = {entry.row.name: entry for entry in index.entries}
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Copies, and readers that are sent to other processes, open the file anew; it has to be the same shard."""
+        if self._closed:
+            raise errors.BankClosedError(f"{self.location}: expected an open shard, found it closed")
+        return _reopened, (*self._arguments, self._footer)
 
     def close(self) -> None:
         """Release the file. Closing twice is fine."""
@@ -152,7 +179,7 @@ class ShardReader(MaskSource):
     def record(self, name: str) -> Record:
         """The stored row of a mask, its checksum checked: one request."""
         entry = self._entry(name)
-        return entry.record(self._read(entry.start, entry.stop))
+        return replace(entry.record(self._read(entry.start, entry.stop)), limit=self.limit)
 
     def records(self) -> Iterator[Record]:
         """All rows in insertion order; neighbours are fetched by one request, up to 8 MiB at a time."""
@@ -169,7 +196,8 @@ class ShardReader(MaskSource):
         data = self._read(batch[0].start, batch[-1].stop) if batch else b""
         for entry in batch:
             start = entry.start - batch[0].start
-            yield entry.record(data[start : start + entry.extras_bytes + entry.data_bytes])
+            row = entry.record(data[start : start + entry.extras_bytes + entry.data_bytes])
+            yield replace(row, limit=self.limit)
 
     def _check_file(self) -> None:
         if self._read(0, len(MAGIC)) != MAGIC:
@@ -188,6 +216,17 @@ class ShardReader(MaskSource):
 
     def __repr__(self) -> str:
         return f"ShardReader({self.location!r}, {len(self)} masks x {self.spec.bits} bits)"
+
+
+def _reopened(
+    location: str, tail_bytes: int, options: dict[str, Any] | None, footer: shard_format.Footer
+) -> ShardReader:
+    reader = ShardReader(location, tail_bytes=tail_bytes, options=options)
+    if reader._footer != footer:
+        reader.close()
+        raise errors.CorruptError(f"{location}: expected the shard that was open when the reader was copied, "
+                                  "found another")  # fmt: skip
+    return reader
 
 
 def _write(source: MaskSource, path: Path) -> None:

@@ -6,4 +6,5 @@ from .build import mask_spec as mask_spec
 from .model import ConvertedModel as ConvertedModel
 from .model import MaskRule as MaskRule
 from .model import WeightInit as WeightInit
+from .module_calls import BoundModel as BoundModel
 from .onnx import export_onnx as export_onnx

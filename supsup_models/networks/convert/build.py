@@ -11,10 +11,18 @@ from maskstore import MaskSpec
 from supsup_models._names import check
 from supsup_models.errors import ConversionError
 from supsup_models.networks import seeded
-from supsup_models.networks.base import check_gain
+from supsup_models.networks.base import MaskedModel, check_gain
 from supsup_models.networks.convert import statistics
-from supsup_models.networks.convert.layers import MaskedParameter, find_masked, find_skipped, make_plain
+from supsup_models.networks.convert.layers import (
+    MaskedParameter,
+    find_masked,
+    find_skipped,
+    make_plain,
+    padding_rows,
+    set_up_embeddings,
+)
 from supsup_models.networks.convert.model import Conversion, ConvertedModel, MaskRule, WeightInit
+from supsup_models.networks.convert.reach import check_reach
 from supsup_models.networks.sparsity import check_density, layer_densities
 
 MASK_RULES: tuple[MaskRule, ...] = get_args(MaskRule)
@@ -84,17 +92,21 @@ def convert(
     check("mask", mask, MASK_RULES)
     check("weights", weights, WEIGHT_INITS)
     check_gain(weight_gain)
+    check_is_module(module)
     skipped = find_skipped(module, skip)
     masked = find_masked(module, skipped, embeddings)
     densities = _densities(masked, mask, density, sparsity)
-    module = deepcopy(module).requires_grad_(False)
+    check_reach(module, [name for parameter in masked for name in parameter.names])
+    module = _frozen_copy(module)
     original = _flat_weights(module, masked)
     keep = weights == "keep"
+    set_up_embeddings(module, masked)
     if not keep:
         make_plain(module, masked, skipped)
     starts = statistics.take_out(module, skipped, keep)
+    padding = padding_rows(module, masked)
     _empty(module, masked)
-    drawn = original if keep else _seeded_weights(masked, weights, seed, weight_gain).to(original)
+    drawn = original if keep else _seeded_weights(masked, padding, weights, seed, weight_gain).to(original)
     shape = None if image_shape is None else tuple(image_shape)
     how = Conversion(mask, weights, seed, weight_gain, densities, shape, classes)
     return ConvertedModel(module, masked, drawn, starts, skipped, how)
@@ -116,8 +128,30 @@ def mask_spec(module: nn.Module, *, skip: Iterable[str] = (), embeddings: bool =
         >>> dict(mask_spec(plain, skip="0").shapes)
         {'2.weight': (10, 144)}
     """
+    check_is_module(module)
     masked = find_masked(module, find_skipped(module, skip), embeddings)
     return MaskSpec({parameter.name: parameter.shape for parameter in masked})
+
+
+def check_is_module(module: object) -> None:
+    """ConversionError for what is no module, or one that has masks already."""
+    if isinstance(module, MaskedModel):
+        raise ConversionError(f"module: expected a plain nn.Module, found a {type(module).__name__}, which has masks")
+    if not isinstance(module, nn.Module):
+        what = f"{type(module).__name__} {module!r:.40}" if isinstance(module, str) else f"{module!r:.60}"
+        raise ConversionError(
+            f"module: expected an nn.Module, found {what}; a function such as resnet_18_20(outputs=10) makes one"
+        )
+
+
+def _frozen_copy(module: nn.Module) -> nn.Module:
+    try:
+        return deepcopy(module).requires_grad_(False)
+    except (RuntimeError, TypeError) as error:  # what torch says of parts that it computes, scripts or compiles
+        raise ConversionError(
+            f"module: expected a {type(module).__name__} that can be copied and frozen, found parts that cannot; "
+            "weight normalisation has to be removed, and scripts made after the conversion"
+        ) from error
 
 
 def _densities(
@@ -141,9 +175,14 @@ def _densities(
     return {name: density[name] for name in shapes}
 
 
-def _seeded_weights(masked: tuple[MaskedParameter, ...], weights: str, seed: int, gain: float) -> Tensor:
+def _seeded_weights(
+    masked: tuple[MaskedParameter, ...], padding: list[list[int]], weights: str, seed: int, gain: float
+) -> Tensor:
     draw = seeded.kaiming_weights if weights == "kaiming" else seeded.weights
-    return torch.cat([draw(seed, index, layer.shape, gain).reshape(-1) for index, layer in enumerate(masked)])
+    layers = [draw(seed, index, layer.shape, gain) for index, layer in enumerate(masked)]
+    for layer, rows in zip(layers, padding, strict=True):
+        layer[rows] = 0.0
+    return torch.cat([layer.reshape(-1) for layer in layers])
 
 
 def _flat_weights(module: nn.Module, masked: tuple[MaskedParameter, ...]) -> Tensor:

@@ -3,8 +3,12 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
+from itertools import chain
 
+import torch
 from torch import nn
+from torch.nn.parameter import is_lazy
+from torch.nn.utils.parametrize import is_parametrized
 
 from supsup_models.errors import ConversionError
 
@@ -36,15 +40,18 @@ class MaskedParameter:
 
 def find_masked(module: nn.Module, skipped: frozenset[str], embeddings: bool) -> tuple[MaskedParameter, ...]:
     """All parameters to mask, in module order. ConversionError if there are none, or one is not an ordinary one."""
+    for name, tensor in chain(module.named_parameters(), module.named_buffers()):
+        if is_lazy(tensor):
+            raise ConversionError(f"{name}: expected an initialised tensor, found a lazy one; run the module once")
     found: dict[nn.Parameter, list[str]] = {}
     for path, owner in module.named_modules():
         for attribute in () if path in skipped else _maskable_attributes(owner, embeddings):
             name = joined(path, attribute)
             parameter = owner._parameters.get(attribute)
-            if not isinstance(parameter, nn.Parameter) or isinstance(parameter, nn.UninitializedParameter):
-                raise ConversionError(
-                    f"{name}: expected a plain initialised parameter, found one that is lazy or computed from others"
-                )
+            if not isinstance(parameter, nn.Parameter) or is_parametrized(owner):
+                raise ConversionError(f"{name}: expected a plain parameter, found one that is computed from others")
+            if type(owner).__module__.startswith("torch.ao."):
+                raise ConversionError(f"{name}: expected a float module, found the quantised {type(owner).__name__}")
             if not parameter.is_floating_point() or not parameter.numel():
                 raise ConversionError(
                     f"{name}: expected floating-point weights, found {parameter.dtype} of {tuple(parameter.shape)}"
@@ -52,7 +59,56 @@ def find_masked(module: nn.Module, skipped: frozenset[str], embeddings: bool) ->
             found.setdefault(parameter, []).append(name)
     if not found:
         raise ConversionError(f"{type(module).__name__}: expected {_MASKABLE} to mask, found none")
+    _add_ties(module, found, skipped)
     return tuple(MaskedParameter(tuple(names), tuple(parameter.shape)) for parameter, names in found.items())
+
+
+def _add_ties(module: nn.Module, found: dict[nn.Parameter, list[str]], skipped: frozenset[str]) -> None:
+    """All other names of the masked parameters: tied weights have one mask, whatever kinds of modules they are in.
+
+    ConversionError for one that is masked here and skipped there, or is in a module that reads it elsewhere.
+    """
+    for path, owner in module.named_modules():
+        for attribute, parameter in owner._parameters.items():
+            if parameter not in found:
+                continue
+            name, first = joined(path, attribute), found[parameter][0]
+            if path in skipped:
+                raise ConversionError(
+                    f"{name}: expected a weight that is masked or skipped as a whole, found {first!r} masked that "
+                    "shares it; skip both or neither"
+                )
+            if isinstance(owner, nn.RNNBase):
+                raise ConversionError(f"{name}: expected a weight of its own, found one that it shares with {first!r}")
+            if getattr(owner, "max_norm", None) is not None:
+                raise ConversionError(
+                    f"{name}: expected an embedding without max_norm, which rewrites its weights in every call, found "
+                    f"max_norm {owner.max_norm:g}; skip it, or leave embeddings unmasked"
+                )
+            if name not in found[parameter]:
+                found[parameter].append(name)
+
+
+def set_up_embeddings(module: nn.Module, masked: tuple[MaskedParameter, ...]) -> None:
+    """Attributes of embeddings that act on the weight, made harmless: sparse gradients, and norms cut in every call."""
+    names = {name.rpartition(".")[0] for parameter in masked for name in parameter.names}
+    for path, owner in module.named_modules():
+        if not isinstance(owner, nn.Embedding | nn.EmbeddingBag):
+            continue
+        if path in names:
+            owner.sparse = False  # a mask's gradient is dense
+        elif owner.max_norm is not None:  # frozen: what calls would do to the rows they see is done once to all
+            with torch.no_grad():
+                rows = torch.arange(owner.num_embeddings, device=owner.weight.device)
+                torch.embedding_renorm_(owner.weight, rows, owner.max_norm, owner.norm_type)
+            owner.max_norm = None
+
+
+def padding_rows(module: nn.Module, masked: tuple[MaskedParameter, ...]) -> list[list[int]]:
+    """For each masked parameter, the rows that stand for padding in an embedding, which are zero there."""
+    owners = [[module.get_submodule(name.rpartition(".")[0]) for name in parameter.names] for parameter in masked]
+    embeddings = [[each for each in tied if isinstance(each, nn.Embedding | nn.EmbeddingBag)] for tied in owners]
+    return [[each.padding_idx for each in tied if each.padding_idx is not None] for tied in embeddings]
 
 
 def find_skipped(module: nn.Module, patterns: Iterable[str]) -> frozenset[str]:
@@ -80,12 +136,16 @@ def make_plain(module: nn.Module, masked: tuple[MaskedParameter, ...], skipped: 
     owners = {name.rpartition(".")[0] for parameter in masked for name in parameter.names}
     for path, owner in module.named_modules():
         values: dict[str, float] = {}
-        if path in owners:
+        if path in owners and isinstance(owner, (*_MULTIPLIED, nn.MultiheadAttention)):
             values = {"bias": 0.0, "in_proj_bias": 0.0}
         elif path not in skipped and isinstance(owner, _NORMALISATIONS):
             values = {"weight": 1.0, "bias": 0.0}
         for name, value in values.items():
             parameter = owner._parameters.get(name)
+            if parameter is None and isinstance(getattr(owner, name, None), torch.Tensor):
+                raise ConversionError(
+                    f"{joined(path, name)}: expected a plain parameter, found one that is computed from others"
+                )
             if parameter is not None:
                 parameter.data.fill_(value)
 

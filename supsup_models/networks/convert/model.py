@@ -1,25 +1,22 @@
 """`ConvertedModel`: a module whose masked weights live outside it and come back, masked, in every call."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from contextvars import ContextVar
+from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import dataclass
 from math import prod
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
-from torch.func import functional_call
 
-from maskstore import MaskSpec
 from maskstore.errors import one_line
 from maskstore.priors import Prior, SeededScores, Uniform
-from supsup_models.errors import ConversionError, ShapeError
+from supsup_models.errors import ConversionError
 from supsup_models.networks import seeded
-from supsup_models.networks.base import AnyMask, Extras, MaskedModel
-from supsup_models.networks.convert import statistics
+from supsup_models.networks.base import AnyMask, Extras
+from supsup_models.networks.convert import calls, statistics
 from supsup_models.networks.convert.layers import MaskedParameter
+from supsup_models.networks.convert.module_calls import ModuleWithMasks
 from supsup_models.networks.score_masks import edge_popup, threshold
 from supsup_models.networks.sparsity import kept_weights
 
@@ -44,19 +41,7 @@ class Conversion:
     classes: int | None
 
 
-class _Applied(NamedTuple):
-    """What `apply_mask` has made ready."""
-
-    model: "ConvertedModel"
-    weights: list[Tensor]
-    extras: Extras
-
-
-# Newest first. A context variable, so that neither another thread nor another task of an event loop sees it.
-_APPLIED: ContextVar[tuple[_Applied, ...]] = ContextVar("applied", default=())
-
-
-class ConvertedModel(MaskedModel):
+class ConvertedModel(ModuleWithMasks):
     """A frozen module that takes a mask. Made by `convert`.
 
     `model(x, mask)` runs the module with weights W * mask; further arguments go to the module. Layers of `spec` are
@@ -84,21 +69,14 @@ class ConvertedModel(MaskedModel):
         module: nn.Module,
         masked: tuple[MaskedParameter, ...],
         weights: Tensor,
-        starts: Mapping[str, Tensor],
+        starts: statistics.Starts,
         skipped: frozenset[str],
         conversion: Conversion,
     ) -> None:
-        super().__init__()
-        self.module = module
+        kept = conversion.weights == "keep"
+        super().__init__(module, masked, weights, starts, skipped, conversion.image_shape, kept=kept)
         self.conversion = conversion
-        self.spec = MaskSpec({parameter.name: parameter.shape for parameter in masked})
         self.seed, self.weight_gain = conversion.seed, conversion.weight_gain
-        self.register_buffer("weights", weights, persistent=conversion.weights == "keep")
-        self._names = tuple(parameter.names for parameter in masked)
-        self._statistics = tuple(starts)
-        for index, start in enumerate(starts.values()):  # as buffers, so that they move with the model
-            self.register_buffer(f"_start{index}", start, persistent=conversion.weights == "keep")
-        self._skipped = tuple(module.get_submodule(path) for path in sorted(skipped))
         self._kept: tuple[int, ...] | None = None
         if conversion.densities is not None:
             self._kept = tuple(kept_weights(layer.size, conversion.densities[layer.name]) for layer in self.spec)
@@ -106,60 +84,6 @@ class ConvertedModel(MaskedModel):
         self.inputs = self.outputs = self.classes = 0
         if conversion.image_shape is not None:
             self._learn_sizes(conversion.image_shape, conversion.classes)
-
-    # -- running --------------------------------------------------------------------------------------------------
-
-    def forward(self, x: Any, mask: AnyMask = None, *args: Any, extras: Extras = None, **kwargs: Any) -> Any:
-        """The module's output for `x` under a mask, a packed `Mask` or a dict of bool tensors.
-
-        `extras` are the task's statistics, which training gave and the bank keeps (`bank.extras(name)`); without them,
-        normalisation layers use the statistics of the batch. With neither, those of the innermost `apply_mask` around
-        the call; outside of one, the full network. Raises SpecError or ShapeError for those of another network, and
-        ShapeError or DeviceError for images of another shape or on another device.
-        """
-        if mask is None and extras is None:
-            for applied in _APPLIED.get():
-                if applied.model is self:
-                    return self._call(applied.weights, applied.extras, x, *args, **kwargs)
-        return self._call(self.layer_weights(self.masked_weights(mask)), extras, x, *args, **kwargs)
-
-    @contextmanager
-    def apply_mask(self, mask: AnyMask, extras: Extras = None) -> Iterator["ConvertedModel"]:
-        """Inside the block, `model(x)` runs under this mask and these statistics; the mask is unpacked once.
-
-        Blocks may be nested. Raises what `forward` raises, at the start.
-        """
-        ready = None if extras is None else statistics.checked(extras, self._starts())
-        applied = _Applied(self, self.layer_weights(self.masked_weights(mask)), ready)
-        token = _APPLIED.set((applied, *_APPLIED.get()))
-        try:
-            yield self
-        finally:
-            _APPLIED.reset(token)
-
-    def run_layers(self, images: Tensor, weights: Sequence[Tensor], extras: Extras = None) -> Tensor:
-        """The module's output for images `(b, inputs)` or of the image's shape, under given weights, one a layer."""
-        logits: Tensor = self._call(weights, extras, images)
-        return logits
-
-    def _call(self, weights: Sequence[Tensor], extras: Extras, x: Any, *args: Any, **kwargs: Any) -> Any:
-        tensors = {name: weight for names, weight in zip(self._names, weights, strict=True) for name in names}
-        if extras is not None:
-            tensors |= statistics.checked(extras, self._starts())
-        if isinstance(x, Tensor):
-            x = self._shaped(x)
-        return functional_call(self.module, tensors, (x, *args), kwargs)
-
-    def _shaped(self, x: Tensor) -> Tensor:
-        """Images in the module's own shape. DeviceError or ShapeError for those it cannot take."""
-        self.check_device(x)
-        shape = self.conversion.image_shape
-        if shape is None or tuple(x.shape[1:]) == shape:
-            return x
-        if x.ndim != 2 or x.shape[1] != prod(shape):
-            either = f"(b, {prod(shape)}) or (b, {', '.join(map(str, shape))})"
-            raise ShapeError(f"images: expected shape {either}, found {tuple(x.shape)}")
-        return x.reshape(len(x), *shape)
 
     # -- training -------------------------------------------------------------------------------------------------
 
@@ -192,48 +116,33 @@ class ConvertedModel(MaskedModel):
         """`SeededScores` where the seed gives weights' signs and scores (`docs/format.md`); kept weights, `Uniform`."""
         return Uniform() if self.conversion.weights == "keep" else SeededScores(seed=self.seed, task=task)
 
-    def initial_statistics(self) -> dict[str, Tensor]:
-        """Running statistics that a task starts from, by buffer name: new tensors."""
-        return {name: start.clone() for name, start in self._starts().items()}
-
-    @contextmanager
-    def training_mode(self, step: int) -> Iterator[None]:
-        """The module in training mode, skipped parts excepted, with dropout drawn from the seed and the step."""
-        modes = [(part, part.training) for part in self.modules()]
-        devices = [self.device] if self.device.type == "cuda" else []
-        with torch.random.fork_rng(devices=devices):
-            torch.manual_seed((self.seed * 0x9E3779B1 + step) % (1 << 63))
-            self.train()
-            try:
-                yield
-            finally:
-                for part, mode in modes:
-                    part.training = mode
-
-    def train(self, mode: bool = True) -> Self:
-        """As torch's, but skipped modules stay in evaluation mode: they are the same for every task."""
-        super().train(mode)
-        for part in self._skipped:
-            part.training = False
-        return self
-
     # -- exporting ------------------------------------------------------------------------------------------------
 
-    def export(self, mask: AnyMask, extras: Extras = None) -> nn.Module:
+    def export(self, mask: AnyMask, extras: Extras | calls.BatchStatistics = None) -> nn.Module:
         """One task as a plain module: a copy of the original class with weights W * mask and its statistics.
 
-        Its state dict has the original's keys (without `extras`, not those of running statistics) and it needs nothing
-        of this library.
+        `mask=None` gives the full network. `extras` are as in a call. The copy needs nothing of this library, and its
+        state dict has the original's keys; with `extras="batch"`, not those of running statistics.
         """
+        weights = self.layer_weights(self.masked_weights(mask))
+        found = self._task_statistics(extras)
         module = deepcopy(self.module)
-        for names, weight in zip(self._names, self.layer_weights(self.masked_weights(mask)), strict=True):
+        for names, weight in zip(self._names, weights, strict=True):
             parameter = nn.Parameter(weight.detach().clone(), requires_grad=False)
             for name in names:
                 path, _, attribute = name.rpartition(".")
                 module.get_submodule(path)._parameters[attribute] = parameter
-        if extras is not None:
-            statistics.put_back(module, statistics.checked(extras, self._starts()))
+        if found is None:
+            for name in self._statistics:
+                statistics.use_batch(module, name)
+        else:
+            statistics.put_back(module, found, self._counts)
         return module
+
+    def frozen_from(self) -> dict[str, Any]:
+        if self.conversion.weights == "keep":
+            return {}
+        return super().frozen_from() | {"weights": self.conversion.weights}
 
     def bank_meta(self) -> dict[str, Any]:
         """What a bank of this network's masks says of it, JSON-ready; its module has to be made by other means."""
@@ -250,14 +159,11 @@ class ConvertedModel(MaskedModel):
             f"mask={how.mask}, weights={how.weights}, seed={how.seed}, {len(self.spec)} layers, {self.spec.bits} bits"
         )
 
-    def _starts(self) -> dict[str, Tensor]:
-        return {name: self.get_buffer(f"_start{index}") for index, name in enumerate(self._statistics)}
-
     def _learn_sizes(self, image_shape: tuple[int, ...], classes: int | None) -> None:
         with torch.no_grad():
             example = self.weights.new_zeros(2, *image_shape)
             try:
-                found = self._call(self.layer_weights(self.weights), self._starts() or None, example)
+                found = self._call(self.layer_weights(self.weights), self._starts(), (example,), {})
             except (RuntimeError, ValueError, IndexError, TypeError) as error:  # whatever a user's module raises
                 detail = one_line(error)
                 raise ConversionError(

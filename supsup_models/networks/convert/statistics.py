@@ -1,31 +1,39 @@
 """Running statistics of normalisation layers: per task, hence no part of the module.
 
 A converted module keeps none. Training a task starts from fresh ones (with kept weights, from those the module came
-with) and its result carries them; a forward pass with a task's statistics uses those; one without uses the statistics
-of the batch at hand, which is what torch does for a layer that has none.
+with) and its result carries them. A forward pass uses a task's statistics or, where none are put in, those of the batch
+at hand.
 """
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from supsup_models.errors import ConversionError, ShapeError
+from supsup_models.networks.convert.call_copy import CallCopy
 from supsup_models.networks.convert.layers import TRACKING_NORMALISATIONS, joined
 
 _TRACKED = ("running_mean", "running_var")
 _COUNT = "num_batches_tracked"
 
 
-def take_out(module: nn.Module, skipped: frozenset[str], keep: bool) -> dict[str, Tensor]:
-    """Empty the statistics' buffers of all layers that track any, and return what a task starts from, by buffer name.
+class Starts(NamedTuple):
+    """What a task's statistics start from, by buffer name, and the counts of batches by the path of the layer."""
+
+    values: dict[str, Tensor]
+    counts: dict[str, int]
+
+
+def take_out(module: nn.Module, skipped: frozenset[str], keep: bool) -> Starts:
+    """Empty the statistics' buffers of all layers that track any, and return what a task starts from.
 
     Those are the buffers' values if `keep`, zero means and unit variances if not. torch needs the count of batches only
     where the average is cumulative (momentum None); such a layer is a ConversionError.
     """
-    taken: dict[str, Tensor] = {}
+    taken = Starts({}, {})
     for path, owner in module.named_modules():
         if path in skipped or not isinstance(owner, TRACKING_NORMALISATIONS) or not owner.track_running_stats:
             continue
@@ -38,7 +46,9 @@ def take_out(module: nn.Module, skipped: frozenset[str], keep: bool) -> dict[str
         for name in _TRACKED:
             buffer = owner._buffers[name]
             assert buffer is not None  # what track_running_stats means
-            taken[joined(path, name)] = buffer.detach().clone()
+            taken.values[joined(path, name)] = buffer.detach().clone()
+        count = owner._buffers[_COUNT]
+        taken.counts[path] = 0 if count is None else int(count)
         for name in (*_TRACKED, _COUNT):
             owner._buffers[name] = None
     return taken
@@ -66,10 +76,27 @@ def checked(extras: Mapping[str, Any], expected: Mapping[str, Tensor]) -> dict[s
     return result
 
 
-def put_back(module: nn.Module, statistics: Mapping[str, Tensor]) -> None:
-    """Give a module copies of statistics as ordinary buffers, with a count of batches of zero."""
-    for name, value in statistics.items():
+def put_in(copy: CallCopy, names: Iterable[str], values: Mapping[str, Tensor] | None) -> None:
+    """Put statistics into a module's copy for one call; None stands for those of the batch."""
+    for name in names:
+        if values is None:
+            use_batch(copy.module, name)
+            continue
+        copy.put(name, values[name])
+        path = name.rpartition(".")[0]
+        if isinstance(copy.module.get_submodule(path), nn.SyncBatchNorm):  # in training it counts, come what may
+            copy.put(joined(path, _COUNT), torch.zeros((), dtype=torch.int64, device=values[name].device))
+
+
+def use_batch(module: nn.Module, name: str) -> None:
+    """Let the layer of a running statistic use the statistics of its input instead."""
+    module.get_submodule(name.rpartition(".")[0]).track_running_stats = False  # type: ignore[assignment]
+
+
+def put_back(module: nn.Module, values: Mapping[str, Tensor], counts: Mapping[str, int]) -> None:
+    """Give a module copies of statistics as ordinary buffers, with the layers' counts of batches."""
+    for name, value in values.items():
         path, _, buffer = name.rpartition(".")
         owner = module.get_submodule(path)
         owner._buffers[buffer] = value.detach().clone()
-        owner._buffers[_COUNT] = torch.zeros((), dtype=torch.int64, device=value.device)
+        owner._buffers[_COUNT] = torch.tensor(counts[path], dtype=torch.int64, device=value.device)

@@ -7,7 +7,7 @@ import pytest
 
 from maskstore import MaskBank, MaskSpec
 from maskstore.bank.source import decoded_ahead
-from maskstore.errors import CorruptError, MaskStoreError, SpecError
+from maskstore.errors import CorruptError, LimitError, MaskStoreError, SpecError
 from maskstore.interop.merging import merge
 from tests.helpers.commands import maskstore
 from tests.helpers.forged_banks import Forge, layer_data, literal
@@ -175,10 +175,12 @@ def test_memory_is_taken_only_for_masks_that_are_there(tmp_path):
     data = layer_data(*[(b"\0", b"", b"")] * 8)
     for i in range(2000):
         forge.row(i + 1, f"t{i}", data, codec='{"id":"gap"}')
-    with MaskBank.open(forge.done()) as bank:
-        for read in (bank.matrix, lambda: next(bank.masks()), lambda: bank.matrix(["t7"] * 2000)):
-            with pytest.raises(CorruptError, match="expected CRC-32"):
-                read()
+    path = forge.done()
+    for limit, error, message in ((None, LimitError, "at most 1073741824 bytes"), (1 << 50, CorruptError, "CRC-32")):
+        with MaskBank.open(path, limit=limit) as bank:
+            for read in (bank.matrix, lambda bank=bank: next(bank.masks()), lambda b=bank: b.matrix(["t7"] * 2000)):
+                with pytest.raises(error, match=message):
+                    read()
 
 
 def test_large_masks_are_decoded_few_at_a_time():

@@ -1,12 +1,14 @@
 """Layouts that this field writes: every bit comes in as the writer meant it."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from maskstore.errors import ForeignFileError, ImportOptionError
-from maskstore.interop import ReadOptions, read_masks
+from maskstore.interop import LAYOUTS, ReadOptions, read_masks
 from tests.helpers.commands import maskstore
 from tests.helpers.foreign_layouts import (
     bfloat16,
@@ -248,3 +250,11 @@ def _written(path, state, container):
     else:
         path.write_bytes(safetensors_bytes({name: stored(array) for name, array in arrays.items()}))
     return path
+
+
+def test_the_docs_have_a_line_for_each_layout() -> None:
+    text = (Path(__file__).parents[3] / "docs" / "interop.md").read_text()
+    first, second = text.split("### What each layout requires")
+    for layout in LAYOUTS:
+        assert layout == "auto" or f"| `{layout}` |" in first
+        assert layout in ("auto", "maskstore") or f"| `{layout}` |" in second

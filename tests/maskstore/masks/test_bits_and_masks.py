@@ -1,4 +1,5 @@
 import copy
+import operator
 import pickle
 
 import numpy as np
@@ -147,3 +148,37 @@ def test_bad_specs_are_refused(shapes_by_name):
 def test_bad_spec_json_is_refused(text):
     with pytest.raises(SpecError):
         MaskSpec.from_json(text)
+
+
+@pytest.mark.parametrize(
+    "shapes", [{"a": (64,)}, {"a": (1,), "b": (65, 3), "none": (0, 2)}, {"a": (7, 9), "b": (130,)}]
+)
+def test_masks_have_the_algebra_of_sets(shapes):
+    spec = MaskSpec(shapes)
+    a, b = random_mask(spec, 0.5, 1), random_mask(spec, 0.3, 2)
+    x, y = a.flat(), b.flat()
+    for found, expected in ((a & b, x & y), (a | b, x | y), (a ^ b, x ^ y), (~a, ~x), (a & ~b, x & ~y)):
+        assert found == Mask.from_flat(expected, spec)
+        assert not found.words.flags.writeable
+        assert hash(found) == hash(Mask.from_flat(expected, spec))
+    assert ~~a == a
+    assert (~a).ones == spec.bits - a.ones
+
+
+def test_a_mask_gives_its_layers_by_name():
+    mask = random_mask(MaskSpec({"fc1": (3, 5), "fc2": (4,)}), 0.5, 0)
+    assert mask["fc1"].tolist() == mask.layer("fc1").tolist()
+    assert list(mask) == ["fc1", "fc2"]
+    assert ("fc1" in mask, "fc3" in mask, 0 in mask) == (True, False, False)
+    with pytest.raises(LayerNotFoundError, match="expected one of fc1, fc2"):
+        mask["fc3"]
+
+
+@pytest.mark.parametrize("operation", [operator.and_, operator.or_, operator.xor])
+def test_masks_are_combined_with_masks_of_their_spec_only(operation):
+    mask = random_mask(MaskSpec({"fc1": (3, 5)}), 0.5, 0)
+    with pytest.raises(SpecError, match="two specs"):
+        operation(mask, random_mask(MaskSpec({"fc1": (5, 3)}), 0.5, 0))
+    for other in (None, 1, "fc1", mask.dense(), mask.words):
+        with pytest.raises(TypeError):
+            operation(mask, other)

@@ -70,6 +70,17 @@ def test_other_networks_take_one_shot_inference(kind: str) -> None:
             ask(model, matrix, IMAGES, method="exhaustive")
 
 
+def test_kept_weights_bring_statistics_for_tasks_that_have_none() -> None:
+    plain = nn.Sequential(nn.Linear(64, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 6)).eval()
+    model = convert(plain, weights="keep", image_shape=(64,))
+    matrix = masks_of(model)
+    assert model.inference_method == "exhaustive"
+    together = infer_each(model, matrix, IMAGES)
+    for number, image in enumerate(IMAGES.split(1)):  # no batch plays a part
+        np.testing.assert_allclose(infer_task(model, matrix, image).scores, together.scores[number], rtol=1e-5)
+        assert infer_task(model, matrix, image, method="one-shot").scores.shape == (3,)
+
+
 def test_missing_statistics_are_named_to_a_python_caller() -> None:
     model = NORMALISED["batch norm"]()
     matrix, extras = masks_of(model), extras_of(model)

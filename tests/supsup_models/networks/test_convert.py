@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from maskstore import Mask, MaskBank, MaskMatrix
 from maskstore.priors import SeededScores, Uniform
 from supsup_models import ConvertedModel, convert, infer_each, infer_task, mask_spec
+from supsup_models.errors import MissingMaskError
 from supsup_models.networks import seeded
 
 
@@ -207,11 +208,12 @@ def test_masks_are_applied_in_nested_blocks_and_never_stay() -> None:
     one, two = (model.mask_of(model.initial_scores(task)) for task in (1, 2))
     before = {key: value.clone() for key, value in model.state_dict().items()}
     with torch.no_grad():
-        full, first, second = model(inputs), model(inputs, one), model(inputs, two)
+        full, first, second = model.run_with(inputs, model.weights), model(inputs, one), model(inputs, two)
         with model.apply_mask(one) as masked:
             assert masked is model
             assert torch.equal(model(inputs), first)
-            assert torch.equal(make("user mlp")(inputs), full)  # another model is not concerned
+            with pytest.raises(MissingMaskError):  # another model is not concerned
+                make("user mlp")(inputs)
             with model.apply_mask(two):
                 assert torch.equal(model(inputs), second)
                 assert torch.equal(model(inputs, one), first)  # an argument goes before a block
@@ -219,7 +221,9 @@ def test_masks_are_applied_in_nested_blocks_and_never_stay() -> None:
             assert model.state_dict().keys() == before.keys()
         with pytest.raises(RuntimeError, match="boom"), model.apply_mask(one):
             raise RuntimeError("boom")
-        assert torch.equal(model(inputs), full)
+        with pytest.raises(MissingMaskError):
+            model(inputs)
+        assert torch.equal(model.run_with(inputs, model.weights), full)
         tensors = {name: torch.from_numpy(layer) for name, layer in one.dense().items()}
         assert torch.equal(model(inputs, tensors), first)
     assert not torch.equal(first, second)
@@ -271,7 +275,7 @@ def test_skipped_modules_are_left_as_they_are() -> None:
     running = model.module[1].bn1.running_mean.clone()
     fit(model, "residual blocks", steps=2)
     model.train()
-    model(batch("residual blocks")[0])
+    model(batch("residual blocks")[0], model.mask_of(model.initial_scores(0)))
     assert torch.equal(model.module[1].bn1.running_mean, running)  # the same for every task
 
 

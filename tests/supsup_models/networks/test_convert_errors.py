@@ -86,7 +86,8 @@ def test_bad_conversions_are_one_line(call: Callable[[], object], error: type[Ex
 def test_images_that_do_not_fit_are_refused() -> None:
     module = nn.Sequential(nn.Conv2d(1, 3, 8), nn.Flatten())
     model = convert(module, image_shape=(1, 8, 8))
-    assert model(torch.zeros(2, 64)).shape == model(torch.zeros(2, 1, 8, 8)).shape == (2, 3)
+    run = model.bind(model.mask_of(model.initial_scores(0)))
+    assert run(torch.zeros(2, 64)).shape == run(torch.zeros(2, 1, 8, 8)).shape == (2, 3)
     for shape in ((2, 63), (2, 8, 8), (2, 1, 8, 9)):
         with pytest.raises(ShapeError, match=r"expected shape \(b, 64\) or \(b, 1, 8, 8\), found"):
             model(torch.zeros(shape))

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from maskstore import Mask, MaskBank, MaskSpec, MaskStoreError
 from supsup_models import ARCHITECTURES, MaskedNetwork, SupSupError, convert
-from supsup_models.errors import DeviceError, NetworkError, ShapeError, UnknownNameError
+from supsup_models.errors import DeviceError, MissingMaskError, NetworkError, ShapeError, UnknownNameError
 from supsup_models.networks import MultilayerPerceptron
 from tests.helpers.masks import random_mask
 from tests.helpers.networks import network
@@ -41,12 +41,22 @@ def test_forward_is_relu_layers_under_the_mask(model: MaskedNetwork) -> None:
 def test_mask_forms_are_equal_and_leave_nothing_behind(model: MaskedNetwork) -> None:
     mask = random_mask(model.spec, 0.5, 1)
     images = torch.randn(3, 6)
-    full = model(images)
+    full = model.run_with(images, model.weights)
     packed = model(images, mask)
     assert torch.equal(packed, model(images, {name: torch.from_numpy(layer) for name, layer in mask.dense().items()}))
     assert torch.equal(full, model(images, Mask.from_flat(np.ones(model.spec.bits, dtype=bool), model.spec)))
+    assert torch.equal(packed, model(images, mask.dense()))
     assert not torch.equal(full, packed)
-    assert torch.equal(full, model(images))
+    for nothing in ((), (None,)):
+        with pytest.raises(MissingMaskError, match="expected a mask"):
+            model(images, *nothing)
+    for other in ("task-0", 3, torch.ones(6)):
+        with pytest.raises(ShapeError, match="expected a Mask or a dict"):
+            model(images, other)
+    plain = model.export(mask)
+    assert torch.equal(plain(images), packed)
+    assert list(plain.state_dict()) == [f"{name}.weight" for name in model.spec.shapes]
+    assert torch.equal(model.run_with(images, model.weights), full)
 
 
 def test_weights_are_frozen_and_not_saved(model: MaskedNetwork) -> None:

@@ -1,0 +1,294 @@
+"""Connections to SQLite files that stay right when a file is opened twice, when a process forks, and when its log goes.
+
+POSIX drops all locks that a process holds on a file as soon as the process closes any descriptor of that file. SQLite
+knows this, and puts such a close off; nobody else does. So nothing in this package opens a file that SQLite takes for
+a database (`is_database`), and a `Link` looks before and after each use whether the files are still those that it
+opened. `docs/design.md`, "The bank is an SQLite file", has the argument.
+"""
+
+import os
+import shutil
+import sqlite3
+import tempfile
+import threading
+import time
+import weakref
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from errno import ENOSPC
+from pathlib import Path
+
+from maskstore.errors import BankBusyError, BankFullError, BankThreadError, CorruptError
+
+Stamp = tuple[int, ...]
+Connect = Callable[[], sqlite3.Connection]
+
+_FORK_TIMEOUT = 10.0  # how long a fork waits for other threads that are in the middle of a read
+_TRIALS = 8
+_SETTLED = 1.0  # seconds after which a change of a file surely shows in its time of change
+
+_GATE = threading.RLock()
+"""Held while a connection is made, while all of one file are closed, and during a fork."""
+_LINKS: "weakref.WeakSet[Link]" = weakref.WeakSet()
+"""The open links of this process."""
+_USED_BY_PARENT: list[sqlite3.Connection] = []
+"""Connections that were in use when this process was forked: closing them here would harm the parent."""
+_CLOSED_TO_CHILD: set[tuple[int, int]] = set()
+"""The files of those. SQLite believes that this process holds locks on them, which only the parent has."""
+_COPIES: "weakref.WeakValueDictionary[Stamp, Copy]" = weakref.WeakValueDictionary()
+_HELD: list["Link"] = []
+"""The links whose locks the thread that forks holds."""
+
+
+def is_database(path: Path) -> bool:
+    """Whether SQLite takes a file for one of its own; SQLite itself is asked, so that no lock on the file is lost."""
+    with _GATE, closing(connect_still(path)) as link:
+        try:
+            link.execute("PRAGMA schema_version")
+        except sqlite3.DatabaseError as error:
+            return error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CANTOPEN)
+    return path.stat().st_size > 0  # an empty file may become a database
+
+
+@contextmanager
+def no_fork() -> Iterator[None]:
+    """No fork happens meanwhile: for connections that are no `Link`."""
+    with _GATE:
+        yield
+
+
+def first_bytes(path: Path, count: int) -> bytes:
+    """The first bytes of a file; of an SQLite database only the 16 bytes that all of these begin with."""
+    if is_database(path):
+        return b"SQLite format 3\0"[:count]
+    with path.open("rb") as file:
+        return file.read(count)
+
+
+def connect_still(path: Path) -> sqlite3.Connection:
+    """A connection that reads a file as it lies there: without locks, log and journal."""
+    uri = f"{path.absolute().as_uri()}?mode=ro&immutable=1"
+    return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
+
+
+def shared_stamp(path: Path) -> Stamp:
+    """Which files a connection uses that shares a database through its log: device and inodes, 0 for none."""
+    return tuple(number for each in _with_log(path) for number in ((each.st_dev, each.st_ino) if each else (0, 0)))
+
+
+def still_stamp(path: Path) -> Stamp:
+    """What changes when anybody writes to a database or its log; not what opening them does."""
+    file, log, _ = _with_log(path)
+    stamp = (file.st_dev, file.st_ino, file.st_size, file.st_mtime_ns, file.st_ctime_ns) if file else ()
+    # SQLite gives a log its owner anew when it opens it, and so changes the time of its last change of any kind
+    return stamp + ((log.st_ino, log.st_size, log.st_mtime_ns) if log and log.st_size else ())
+
+
+def _with_log(path: Path) -> list[os.stat_result | None]:
+    found: list[os.stat_result | None] = []
+    for each in (path, f"{path}-wal", f"{path}-shm"):
+        try:
+            found.append(os.stat(each))
+        except OSError:
+            found.append(None)
+    return found
+
+
+class Copy:
+    """A copy of a database and its log in a temporary folder, which goes when nobody uses the copy any more."""
+
+    def __init__(self, path: Path) -> None:
+        folder = Path(tempfile.mkdtemp(prefix="maskstore-"))
+        weakref.finalize(self, _remove, folder, os.getpid())
+        self.path = folder / path.name
+        with closing(connect_still(path)) as source, closing(sqlite3.connect(self.path)) as target:
+            source.backup(target)
+        shutil.copyfile(f"{path}-wal", f"{self.path}-wal")
+
+
+def copy_with_log(path: Path) -> Copy:
+    """A copy of a database and its log as they are now; one for all who want it. BankFullError if it has no room."""
+    with _GATE:
+        for _ in range(_TRIALS):
+            stamp = still_stamp(path)
+            if stamp in _COPIES:
+                return _COPIES[stamp]
+            try:
+                copy = Copy(path)
+            except (OSError, sqlite3.Error) as error:
+                if (
+                    getattr(error, "errno", 0) != ENOSPC
+                    and getattr(error, "sqlite_errorcode", 0) != sqlite3.SQLITE_FULL
+                ):
+                    raise
+                raise BankFullError(
+                    f"{path}: expected room for a copy of the bank and its log in {tempfile.gettempdir()}, found none "
+                    f"(the variable TMPDIR names another folder)"
+                ) from None
+            if still_stamp(path) == stamp:
+                _COPIES[stamp] = copy
+                return copy
+    raise BankBusyError(f"{path}: expected a bank that stays while it is copied, found that it changes: try again")
+
+
+def _remove(folder: Path, process: int) -> None:
+    if process == os.getpid():
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class Link:
+    """A connection of one thread to one file. Between `take` and the end of `using` nobody closes it.
+
+    A link that writes has a second connection, a guard that only reads. As long as the guard is open, SQLite does not
+    fold the log in and delete it when the first one is closed; a guard itself cannot do so. So `close` leaves the log
+    where it is, and that also holds for the log of a file that was put in this one's place meanwhile.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        connect: Connect,
+        *,
+        stamp: Callable[[Path], Stamp] = shared_stamp,
+        guard: Connect | None = None,
+        needs: Copy | None = None,
+    ) -> None:
+        self.closed = True  # until it is open
+        self._needs = needs  # goes when this does
+        self.lock = threading.RLock()
+        self.uses = 0
+        self._process, self._path, self._stamp = os.getpid(), path, stamp
+        with _GATE:
+            self.file = shared_stamp(path)[:2]
+            if self.file in _CLOSED_TO_CHILD:
+                raise BankThreadError(
+                    f"{path}: expected no transaction to be open when this process was forked, found one: "
+                    f"start processes outside of transactions"
+                )
+            before = still_stamp(path)
+            self.connection = connect()
+            self.guard: sqlite3.Connection | None = None
+            try:
+                if guard is not None:
+                    self.guard = guard()
+                    self.guard.execute("SELECT 1 FROM sqlite_schema").fetchone()  # takes its lock, and keeps it
+            except BaseException:
+                self._close_connections()
+                raise
+            self.closed = False
+            self._seen = before if stamp is still_stamp else stamp(path)
+            self._settled = stamp is shared_stamp or needs is not None or time.time() - path.stat().st_mtime > _SETTLED
+            _LINKS.add(self)
+
+    def take(self) -> bool:
+        """Keep others from closing it, for `using`, which ends that; False if it was closed meanwhile."""
+        self.lock.acquire()
+        if self.closed:
+            self.lock.release()
+            return False
+        self.uses += 1
+        return True
+
+    @contextmanager
+    def using(self) -> Iterator[sqlite3.Connection]:
+        """The connection, once it is taken; BankBusyError if the files changed while it was used."""
+        try:
+            yield self.connection
+        except (CorruptError, sqlite3.DatabaseError) as error:
+            if self.uses == 1 and not self._unchanged():
+                raise self._changed() from error
+            raise
+        else:
+            if self.uses == 1 and not self._unchanged():
+                raise self._changed()
+        finally:
+            self.uses -= 1
+            self.lock.release()
+
+    def current(self) -> bool:
+        """Whether the files are still those that were opened, and what is read from them is not old."""
+        return not self.closed and self._settled and self._unchanged()
+
+    def busy(self) -> bool:
+        """Whether it must not be closed: this thread uses it, or a transaction that writes is open."""
+        return self.uses > 0 or (self.guard is not None and self.connection.in_transaction)
+
+    def close(self, *, fold: bool = False) -> None:
+        """Close; with `fold`, SQLite may fold in and delete the log if this is the last connection to the file."""
+        if self._process == os.getpid():
+            with self.lock:
+                if fold and self.guard is not None and not self.closed and self._unchanged():
+                    self.guard.close()
+                self._close_connections()
+
+    def close_all(self) -> None:
+        """Close every link of this process to this file; BankBusyError if one is in use.
+
+        All connections of a process to one file share what SQLite knows of its log. A new one would share it too.
+        """
+        with _GATE:
+            for link in [link for link in _LINKS if link.file == self.file and not link.closed]:
+                if not link.lock.acquire(timeout=_FORK_TIMEOUT):
+                    raise self._changed()
+                try:
+                    if link.busy():
+                        raise self._changed()
+                    link.close()
+                finally:
+                    link.lock.release()
+
+    def _unchanged(self) -> bool:
+        return self._stamp(self._path) == self._seen
+
+    def _changed(self) -> BankBusyError:
+        return BankBusyError(
+            f"{self._path}: expected the bank and its log to stay while they were used, found that another program "
+            f"replaced one: try again"
+        )
+
+    def _close_connections(self) -> None:
+        self.closed = True
+        self.connection.close()
+        if self.guard is not None:
+            self.guard.close()
+        self._needs = None
+
+    def _leave_to_parent(self) -> None:
+        """In a child: keep the connections for ever, and the file closed to this process."""
+        self.closed = True
+        _USED_BY_PARENT.extend(each for each in (self.connection, self.guard) if each is not None)
+        _CLOSED_TO_CHILD.add((self.file[0], self.file[1]))
+
+    def __del__(self) -> None:
+        if not self.closed:
+            with suppress(sqlite3.Error):
+                if self._process == os.getpid():
+                    self._close_connections()
+                else:
+                    self._leave_to_parent()
+
+
+def _before_fork() -> None:
+    """Close what is not in use: a child with an open connection lacks the locks that SQLite believes it has."""
+    _GATE.acquire()
+    for link in [link for link in _LINKS if not link.closed]:
+        if link.lock.acquire(timeout=_FORK_TIMEOUT):
+            _HELD.append(link)
+            if not link.busy():
+                link.close()
+
+
+def _after_fork_in_parent() -> None:
+    while _HELD:
+        _HELD.pop().lock.release()
+    _GATE.release()
+
+
+def _after_fork_in_child() -> None:
+    for link in [link for link in _LINKS if not link.closed]:
+        link._leave_to_parent()
+    _after_fork_in_parent()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(before=_before_fork, after_in_parent=_after_fork_in_parent, after_in_child=_after_fork_in_child)

@@ -1,0 +1,108 @@
+"""Whose arguments are these? What a caller gives to a converted model, told apart into the mask and the module's own.
+
+The second positional argument is the mask. Inside `apply_mask`, it is the mask only if it is one. `mask=` and `extras=`
+are the module's where its forward has parameters of these names, but a `Mask` is always a mask.
+"""
+
+from collections.abc import Collection, Mapping
+from inspect import Parameter, Signature, signature
+from typing import Any, Literal, NamedTuple
+
+from torch import nn
+
+from maskstore import Mask
+from supsup_models.networks.base import AnyMask, Extras
+
+BatchStatistics = Literal["batch"]
+"""Asks normalisation layers to use the statistics of the batch at hand."""
+_ANY_KEYWORD = Parameter.VAR_KEYWORD
+_POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
+
+
+class Given(NamedTuple):
+    """A call's arguments; `mask` and `extras` are None where it gave none."""
+
+    mask: AnyMask
+    extras: Extras | BatchStatistics
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+
+
+def tell_apart(
+    module: nn.Module,
+    args: tuple[Any, ...],
+    kwargs: dict[str, Any],
+    *,
+    layers: Collection[str],
+    statistics: Collection[str],
+    applied: bool,
+) -> Given:
+    """The mask and the statistics in a call's arguments, and what is left for the module.
+
+    Args:
+        module: The module that was converted.
+        args, kwargs: What the caller gave.
+        layers: The names of the masked layers: a dict of these is a mask.
+        statistics: The names of the running statistics: a dict of these is a task's extras.
+        applied: Whether the call is inside `apply_mask`.
+    """
+    mask: Any = None
+    extras: Any = None
+    kwargs = dict(kwargs)
+    if len(args) > 1:
+        second = args[1]
+        if not applied or _is_mask(second, layers) or (second is None and len(args) == 2 and _takes_one(module)):
+            mask, args = second, (args[0], *args[2:])
+    if mask is None and "mask" in kwargs:
+        value = kwargs["mask"]
+        evident = not _names(module, "mask") and _is_mask(value, layers)
+        if isinstance(value, Mask) or evident or not _takes(module, "mask"):
+            mask = kwargs.pop("mask")
+    if "extras" in kwargs:
+        value = kwargs["extras"]
+        evident = not _names(module, "extras") and (is_batch(value) or _is_dict_of(value, statistics))
+        if evident or not _takes(module, "extras"):
+            extras = kwargs.pop("extras")
+    return Given(mask, extras, args, kwargs)
+
+
+def is_batch(extras: object) -> bool:
+    """Whether the statistics of the batch were asked for."""
+    return isinstance(extras, str) and extras == "batch"
+
+
+def first_parameter(module: nn.Module) -> str | None:
+    """The name of the first positional parameter of a module's forward, None if there is none."""
+    named = [parameter.name for parameter in _parameters(module) if parameter.kind in _POSITIONAL]
+    return named[0] if named else None
+
+
+def _parameters(module: nn.Module) -> Collection[Parameter]:
+    try:
+        return signature(module.forward).parameters.values()
+    except (TypeError, ValueError):  # not written in Python
+        return Signature().parameters.values()
+
+
+def _names(module: nn.Module, name: str) -> bool:
+    """Whether the module's forward has a parameter of this name."""
+    return any(parameter.name == name and parameter.kind is not _ANY_KEYWORD for parameter in _parameters(module))
+
+
+def _takes(module: nn.Module, name: str) -> bool:
+    """Whether the module's forward takes a keyword of this name, be it one of any."""
+    return any(parameter.name == name or parameter.kind is _ANY_KEYWORD for parameter in _parameters(module))
+
+
+def _takes_one(module: nn.Module) -> bool:
+    """Whether the module's forward takes no second positional argument."""
+    kinds = [parameter.kind for parameter in _parameters(module)]
+    return Parameter.VAR_POSITIONAL not in kinds and sum(kind in _POSITIONAL for kind in kinds) < 2
+
+
+def _is_mask(value: object, layers: Collection[str]) -> bool:
+    return isinstance(value, Mask) or _is_dict_of(value, layers)
+
+
+def _is_dict_of(value: object, names: Collection[str]) -> bool:
+    return isinstance(value, Mapping) and value.keys() == set(names)

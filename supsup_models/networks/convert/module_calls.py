@@ -1,0 +1,250 @@
+"""Calls of a converted module: under a mask that each call brings, in any number of threads."""
+
+import os
+from abc import ABC
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from contextvars import ContextVar
+from dataclasses import dataclass, replace
+from math import prod
+from threading import RLock
+from typing import Any, Self, cast
+
+import torch
+from torch import Tensor, nn
+
+from maskstore import MaskSpec
+from supsup_models.errors import MissingStatisticsError, ShapeError
+from supsup_models.networks.base import AnyMask, Extras, MaskedModel
+from supsup_models.networks.convert import calls, statistics
+from supsup_models.networks.convert.call_copy import Assigned, CallCopy
+from supsup_models.networks.convert.layers import MaskedParameter
+
+# Newest first. Context variables, so that neither another thread nor another task of an event loop sees them.
+_APPLIED: ContextVar[tuple["BoundModel", ...]] = ContextVar("applied", default=())
+_IN_TRAINING: ContextVar[tuple["ModuleWithMasks", ...]] = ContextVar("in_training", default=())
+_DROPOUT = RLock()
+"""Held while dropout is drawn from a seed: torch has one generator for all threads."""
+
+
+def _renew_lock() -> None:
+    """In the child of a fork: a thread that held the lock is not there."""
+    global _DROPOUT
+    _DROPOUT = RLock()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_renew_lock)
+
+
+@dataclass(frozen=True, eq=False)
+class BoundModel:
+    """A converted model and one mask; it takes exactly the arguments that the module takes.
+
+    Made by `ConvertedModel.bind`. Any number of threads may call it.
+
+    Examples:
+        >>> import torch
+        >>> from supsup_models import convert
+        >>> layer = torch.nn.TransformerEncoderLayer(8, nhead=2, dim_feedforward=16)
+        >>> model = convert(torch.nn.TransformerEncoder(layer, 1, enable_nested_tensor=False))
+        >>> causal = torch.nn.Transformer.generate_square_subsequent_mask(5)
+        >>> task = model.bind(model.mask_of(model.initial_scores(task=0)))
+        >>> task(torch.ones(5, 3, 8), mask=causal).shape  # the encoder's own mask
+        torch.Size([5, 3, 8])
+    """
+
+    model: "ModuleWithMasks"
+    weights: tuple[Tensor, ...]
+    """W * mask, one tensor a layer."""
+    statistics: Mapping[str, Tensor] | None
+    """Those of the task; None stands for those of the batch."""
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """What the module returns for these arguments, under the mask."""
+        return self.model._call(self.weights, self.statistics, args, kwargs)
+
+
+class ModuleWithMasks(MaskedModel, ABC):
+    """A module whose masked weights are outside of it, and everything that runs it.
+
+    `needs_extras` says whether a mask has to bring its statistics along.
+    """
+
+    def __init__(
+        self,
+        module: nn.Module,
+        masked: tuple[MaskedParameter, ...],
+        weights: Tensor,
+        starts: statistics.Starts,
+        skipped: frozenset[str],
+        image_shape: tuple[int, ...] | None,
+        *,
+        kept: bool,
+    ) -> None:
+        super().__init__()
+        self.module = module
+        self.spec = MaskSpec({parameter.name: parameter.shape for parameter in masked})
+        self.register_buffer("weights", weights, persistent=kept)
+        self._names = tuple(parameter.names for parameter in masked)
+        self._assigned: dict[str, dict[str, Assigned]] = {}
+        self._skipped, self._image_shape, self._kept_weights = skipped, image_shape, kept
+        self._statistics, self._counts = tuple(starts.values), starts.counts
+        for index, start in enumerate(starts.values.values()):  # as buffers, so that they move with the model
+            self.register_buffer(f"_start{index}", start, persistent=kept)
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        """The module's output under a mask: `model(x, mask, ..., extras=extras)`; all else goes to the module.
+
+        The second positional argument is the mask, a packed `Mask` or a dict of bool arrays by layer. `extras` are the
+        task's statistics, which training gave and the bank keeps (`bank.extras(name)`); `extras="batch"` asks for those
+        of the batch. With kept weights, the default are the module's own. `mask=` and `extras=` can also be given by
+        name, unless the module's forward has parameters of these names, which then are meant. Where a module takes
+        other arguments, `bind(mask)` and `apply_mask(mask)` are called exactly as the module is.
+
+        Inside of `apply_mask`, a call without a mask runs under the block's. Any number of threads may call the model.
+
+        Raises:
+            MissingMaskError: The call gave no mask, and is in no block of its own thread.
+            MissingStatisticsError: The network keeps running statistics, and the mask came without them.
+            SpecError, ShapeError, DeviceError: The mask, the extras or the images are those of another network.
+        """
+        applied = next((block for block in _APPLIED.get() if block.model is self), None)
+        given = calls.tell_apart(
+            self.module, args, kwargs, layers=self.spec.shapes, statistics=self._statistics, applied=applied is not None
+        )
+        args, kwargs = self._shaped_arguments(given.args, given.kwargs)
+        if given.mask is not None or applied is None:
+            applied = self.bind(self.needed_mask(given.mask), given.extras)
+        elif given.extras is not None:
+            applied = replace(applied, statistics=self._task_statistics(given.extras))
+        return applied(*args, **kwargs)
+
+    def bind(self, mask: AnyMask, extras: Extras | calls.BatchStatistics = None) -> BoundModel:
+        """The model under one mask, to be called exactly as the module is; the mask is unpacked once.
+
+        Arguments and errors are those of `model(x, mask, extras=extras)`.
+        """
+        weights = self.layer_weights(self.masked_weights(self.needed_mask(mask)))
+        return BoundModel(self, tuple(weights), self._task_statistics(extras))
+
+    @contextmanager
+    def apply_mask(self, mask: AnyMask, extras: Extras | calls.BatchStatistics = None) -> Iterator[Self]:
+        """Inside the block, calls without a mask run under this mask and these statistics; it is unpacked once.
+
+        Blocks may be nested. A block holds for its own thread (and its own task of an event loop): a thread that is
+        started inside it, such as a pool's, gets a MissingMaskError. Give it `bind(mask)`.
+
+        Arguments and errors are those of `model(x, mask, extras=extras)`.
+        """
+        token = _APPLIED.set((self.bind(mask, extras), *_APPLIED.get()))
+        try:
+            yield self
+        finally:
+            _APPLIED.reset(token)
+
+    def run_layers(self, images: Tensor, weights: Sequence[Tensor], extras: Extras = None) -> Tensor:
+        """The module's output for images `(b, inputs)` or of the image's shape, under given weights, one a layer.
+
+        Without extras, kept weights run with the module's own statistics, seeded ones with those of the batch.
+        """
+        values = self._own_statistics() if extras is None else self._task_statistics(extras)
+        logits: Tensor = self._call(weights, values, (images,), {})
+        return logits
+
+    @property
+    def needs_extras(self) -> bool:
+        """Whether a mask runs only with statistics of its own. With kept weights, the module's are the default."""
+        return bool(self._statistics) and not self._kept_weights
+
+    def _call(
+        self,
+        weights: Sequence[Tensor],
+        values: Mapping[str, Tensor] | None,
+        args: tuple[Any, ...],
+        kwargs: dict[str, Any],
+    ) -> Any:
+        """What the module returns under given weights and statistics; None stands for those of the batch."""
+        args, kwargs = self._shaped_arguments(args, kwargs)
+        copy = CallCopy(self.module, self._assigned, train=self in _IN_TRAINING.get(), skipped=self._skipped)
+        for names, weight in zip(self._names, weights, strict=True):
+            for name in names:
+                copy.put(name, weight)
+        statistics.put_in(copy, self._statistics, values)
+        result = copy.module(*args, **kwargs)
+        copy.end()
+        return result
+
+    def _task_statistics(self, extras: Extras | calls.BatchStatistics) -> Mapping[str, Tensor] | None:
+        """The statistics that a task runs with, None for those of the batch; an error if they are missing."""
+        if calls.is_batch(extras):
+            return None
+        if extras is not None:
+            return statistics.checked(cast(Mapping[str, Any], extras), self._starts())
+        if self.needs_extras and not self._trains():
+            raise MissingStatisticsError(
+                f"extras: expected the task's statistics of {self._statistics[0]!r} and others, found none; "
+                'bank.extras(name) has those of a trained task, and `extras="batch"` uses those of the batch'
+            )
+        return self._own_statistics()
+
+    def _own_statistics(self) -> Mapping[str, Tensor] | None:
+        """Without extras: the module's own statistics with kept weights, and otherwise those of the batch."""
+        if not self._statistics or self.needs_extras:
+            return None
+        return self.initial_statistics() if self._trains() else self._starts()
+
+    def _trains(self) -> bool:
+        return self.module.training or self in _IN_TRAINING.get()
+
+    def _shaped_arguments(
+        self, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """A call's arguments with the images, the first of them, in the module's own shape."""
+        if args:
+            return ((self._shaped(args[0]), *args[1:]) if isinstance(args[0], Tensor) else args), kwargs
+        first = calls.first_parameter(self.module)
+        if first is not None and isinstance(kwargs.get(first), Tensor):
+            kwargs = {**kwargs, first: self._shaped(kwargs[first])}
+        return args, kwargs
+
+    def _shaped(self, x: Tensor) -> Tensor:
+        """Images in the module's own shape. DeviceError or ShapeError for those it cannot take."""
+        self.check_device(x)
+        shape = self._image_shape
+        if shape is None or tuple(x.shape[1:]) == shape:
+            return x
+        if x.ndim != 2 or x.shape[1] != prod(shape):
+            either = f"(b, {prod(shape)}) or (b, {', '.join(map(str, shape))})"
+            raise ShapeError(f"images: expected shape {either}, found {tuple(x.shape)}")
+        return x.reshape(len(x), *shape)
+
+    @contextmanager
+    def training_mode(self, step: int) -> Iterator[None]:
+        """Calls inside train, skipped parts excepted, with dropout drawn from the seed and the step.
+
+        A block holds for its own thread. Blocks of several threads wait for each other, because torch has one generator
+        for all threads.
+        """
+        devices = [self.device] if self.device.type == "cuda" else []
+        with _DROPOUT, torch.random.fork_rng(devices=devices):
+            torch.manual_seed((self.seed * 0x9E3779B1 + step) % (1 << 63))
+            token = _IN_TRAINING.set((self, *_IN_TRAINING.get()))
+            try:
+                yield
+            finally:
+                _IN_TRAINING.reset(token)
+
+    def train(self, mode: bool = True) -> Self:
+        """As torch's, but skipped modules stay in evaluation mode: they are the same for every task."""
+        super().train(mode)
+        for path in self._skipped:
+            self.module.get_submodule(path).training = False
+        return self
+
+    def initial_statistics(self) -> dict[str, Tensor]:
+        """Running statistics that a task starts from, by buffer name: new tensors."""
+        return {name: start.clone() for name, start in self._starts().items()}
+
+    def _starts(self) -> dict[str, Tensor]:
+        return {name: self.get_buffer(f"_start{index}") for index, name in enumerate(self._statistics)}
