@@ -166,7 +166,9 @@ class Run:
             RunBusyError: Another process is training there.
         """
         if self._recipe is None:
-            raise RunError(f"{self.folder}: expected the run's own recipe; `Run.create` takes it, and goes on")
+            raise RunError(
+                f"{self.folder}: expected the run's own recipe, found none known; `Run.create` takes it, and goes on"
+            )
         self._loaded = None
         return train_into(
             self.folder, self.model, self.stream, self._recipe, self._record, reporter=reporter, restart=restart
