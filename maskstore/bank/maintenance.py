@@ -5,14 +5,14 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from io import BytesIO
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import BinaryIO
 
 from maskstore.bank import byte_stream
 from maskstore.bank.bank import MaskBank
 from maskstore.bank.coding import check_sum
 from maskstore.bank.record import MAX_PLACE, Record
-from maskstore.files import check_name, parse_object
+from maskstore.files import check_name, named_os_errors, parse_object
 
 _CHUNK_BYTES, _SMALL_BYTES = 1 << 16, 1 << 12
 _IN_MEMORY_BYTES = 1 << 26
@@ -112,7 +112,7 @@ class Maintenance:
         if self._file.path.stat().st_size <= _IN_MEMORY_BYTES:
             yield BytesIO(self.image())
             return
-        with TemporaryDirectory(prefix="maskstore-") as folder:
+        with named_os_errors(Path(gettempdir())), TemporaryDirectory(prefix="maskstore-") as folder:
             copy = Path(folder) / "image"
             with self._file.reading() as link, closing(sqlite3.connect(copy)) as target:
                 link.backup(target)

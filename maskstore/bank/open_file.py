@@ -17,6 +17,8 @@ from maskstore.files import Link
 
 _CLOSING_TIMEOUT_MS = 1000  # how long a closing writer waits for readers before it leaves the log for the next one
 
+_NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR_GETTEMPPATH)
+
 
 @contextmanager
 def named_errors(path: Path) -> Iterator[None]:
@@ -216,7 +218,7 @@ class BankFile:
             try:
                 link.execute("VACUUM")
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN):
+                if error.sqlite_errorcode not in _NO_ROOM:
                     raise
                 raise errors.BankFullError(
                     f"{self.path}: expected room for a second copy, beside the bank and in the temporary folder "
