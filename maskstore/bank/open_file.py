@@ -57,12 +57,13 @@ class BankFile:
                     sqlite.check_header(path)  # before a lock file is made beside something that is no bank
                 from filelock import FileLock
 
-                self._lock = FileLock(f"{path}.lock", timeout=timeout)
+                self._lock = FileLock(f"{path.absolute()}.lock", timeout=timeout)
                 with self._locked():
                     self._check_one_name()
                     self.head = self.read_head()
             else:
                 self.head = self.read_head()
+            self.path = path.absolute()  # a later change of the working folder does not move the bank
         except BaseException:
             self.closed = True
             self._close_links()

@@ -214,3 +214,25 @@ def test_a_reader_with_threads_beside_another_process_is_never_stale(bank):
     assert max(seen) <= 9
     assert np.array_equal(reader["t8"].words, random_mask(SPEC, 0.3, 8).words)
     reader.close()
+
+
+@pytest.mark.parametrize("mode", ["r", "a"])
+def test_a_bank_stays_the_same_when_the_working_folder_changes(tmp_path, monkeypatch, mode):
+    """Another folder has a bank of the same name. Connections and locks made later are still the first one's."""
+    for folder, count in (("one", 1), ("two", 2)):
+        (tmp_path / folder).mkdir()
+        with MaskBank.create(tmp_path / folder / "a.bank", SPEC) as made:
+            for n in range(count):
+                made.put(f"t{n}", random_mask(SPEC, 0.3, n))
+    before = sorted((tmp_path / "two").iterdir())
+    monkeypatch.chdir(tmp_path / "one")
+    with MaskBank.open("a.bank", mode) as opened:
+        monkeypatch.chdir(tmp_path / "two")
+        opened._file._close_links()  # as a fork does
+        assert list(opened) == ["t0"]
+        if mode == "a":
+            opened.put("new", random_mask(SPEC, 0.3, 7))
+        else:
+            _in_thread(lambda: opened.verify())
+    assert sorted((tmp_path / "two").iterdir()) == before
+    assert len(MaskBank.open("a.bank")) == 2
