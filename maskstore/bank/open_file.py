@@ -94,7 +94,9 @@ class BankFile:
             return
         self._check_owner()
         if self._in_transaction:
-            raise errors.BankBusyError(f"{self.path}: expected the end of the transaction before the bank is closed")
+            raise errors.BankBusyError(
+                f"{self.path}: expected the end of the transaction before the bank is closed, found it at work"
+            )
         with self._locked():
             try:
                 with named_errors(self.path):
