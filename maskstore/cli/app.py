@@ -140,7 +140,7 @@ def get(
     if out.exists() and out.resolve() == bank.resolve():
         raise console.UsageError(f"--out: expected another file than the bank, found {out}")
     with MaskBank.open(bank) as opened:
-        arrays = {layer: opened.layer(task, layer)} if layer else opened[task].dense()
+        arrays = {layer: opened.layer(task, layer)} if layer else opened.dense(task)
     write_npz(out, arrays, overwrite=overwrite)
     console.note(f"{out}: {len(arrays)} layers of {task!r}")
 
