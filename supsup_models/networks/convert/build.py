@@ -9,8 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from maskstore import MaskSpec
-from supsup_models._arguments import expect, whole_number
-from supsup_models._names import check
+from supsup_models._names import check, expect, whole_number
 from supsup_models.errors import ConversionError
 from supsup_models.networks import seeded
 from supsup_models.networks.base import MaskedModel, check_gain

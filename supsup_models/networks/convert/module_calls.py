@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from maskstore import MaskSpec
-from supsup_models.errors import MissingStatisticsError, ShapeError
+from supsup_models.errors import ShapeError
 from supsup_models.networks.base import AnyMask, Extras, MaskedModel
 from supsup_models.networks.convert import calls, statistics
 from supsup_models.networks.convert.call_copy import Assigned, CallCopy
@@ -181,11 +181,8 @@ class ModuleWithMasks(MaskedModel, ABC):
             return None
         if extras is not None:
             return statistics.checked(cast(Mapping[str, Any], extras), self._starts())
-        if self.needs_extras and not self._trains():
-            raise MissingStatisticsError(
-                f"extras: expected the task's statistics of {self._statistics[0]!r} and others, found none; "
-                'bank.extras(name) has those of a trained task, and `extras="batch"` uses those of the batch'
-            )
+        if not self._trains():
+            self.needed_extras(extras)
         return self._own_statistics()
 
     def _own_statistics(self) -> Mapping[str, Tensor] | None:

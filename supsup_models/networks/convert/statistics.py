@@ -12,7 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from supsup_models._arguments import expect, found
+from supsup_models._names import expect, found
 from supsup_models.errors import ArgumentTypeError, ConversionError, ShapeError
 from supsup_models.networks.convert.call_copy import CallCopy
 from supsup_models.networks.convert.layers import TRACKING_NORMALISATIONS, joined
