@@ -20,6 +20,7 @@ from maskstore.bank.source import MaskSource
 from maskstore.codecs import AnyCodec, Budget, get_codec
 from maskstore.errors import (
     BankClosedError,
+    BankExistsError,
     BankThreadError,
     CorruptError,
     MaskStoreError,
@@ -80,6 +81,7 @@ class MaskBank(MaskSource):
         *,
         meta: Mapping[str, Any] | None = None,
         page_size: int | None = None,
+        exist_ok: bool = False,
         timeout: float = 60.0,
         limit: int | None = None,
     ) -> Self:
@@ -91,11 +93,13 @@ class MaskBank(MaskSource):
             meta: JSON about the whole bank, such as the seed of the network.
             page_size: Bytes of a page of the file, a power of two from 512 to 65536. The default suits the size of one
                 coded mask.
+            exist_ok: Open the bank that is there already, with its masks, if it has these layers and, where `meta` is
+                given, this metadata.
             timeout: Seconds to wait for another writer.
             limit: As in `open`.
 
         Raises:
-            BankExistsError: The path is taken.
+            BankExistsError: The path is taken; with `exist_ok`, by another bank. What is no bank raises as in `open`.
             MaskValueError: JSON cannot hold `meta`.
             SpecError: There is no such page size.
 
@@ -106,6 +110,13 @@ class MaskBank(MaskSource):
             ...     with MaskBank.create(f"{folder}/tasks.bank", MaskSpec({"fc1": (20, 40)})) as bank:
             ...         len(bank)
             0
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     for _ in range(2):
+            ...         with MaskBank.create(f"{folder}/b.bank", MaskSpec({"fc1": (2, 2)}), exist_ok=True) as bank:
+            ...             bank.put("task-0", {"fc1": [[1, 0], [0, 1]]}, overwrite=True)
+            ...             len(bank)
+            1
+            1
         """
         if page_size is None:
             page_size = fitting_page_size(spec.bits)
@@ -117,7 +128,19 @@ class MaskBank(MaskSource):
             "spec": spec.to_json(),
             "templates": "[]",
         }
-        return cls(BankFile.create(Path(path), page_size, head, timeout=timeout), limit=limit)
+        try:
+            return cls(BankFile.create(Path(path), page_size, head, timeout=timeout), limit=limit)
+        except BankExistsError as error:
+            if not exist_ok:
+                hint = " (`exist_ok=True` opens it)" if Path(path).is_file() else ""
+                raise BankExistsError(f"{error}{hint}") from None
+        found = cls.open(path, "a", timeout=timeout, limit=limit)
+        same_meta = meta is None or parse_object(head["meta"]) == found.meta
+        for what, same in (("layers", found.spec == spec), ("metadata", same_meta)):
+            if not same:
+                found.close()
+                raise BankExistsError(f"{path}: expected a bank of the same {what}, found one of others")
+        return found
 
     @classmethod
     def open(

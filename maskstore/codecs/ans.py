@@ -59,8 +59,8 @@ class Ans(EntropyCodec):
             raise CorruptError(f"layer {layer.name!r}: expected whole words of 4 bytes, found {len(coded.payload)}")
         # the cheapest bit costs log2(65536 / 65535) bits: a longer layer cannot hide in so few bytes
         if layer.size > (len(coded.payload) * 8 + 64) * 45426:
-            raise CorruptError(f"layer {layer.name!r}: expected more than {len(coded.payload)} bytes "
-                               f"for {layer.size} bits")  # fmt: skip
+            raise CorruptError(f"layer {layer.name!r}: expected bytes enough for {layer.size} bits, "
+                               f"found {len(coded.payload)}")  # fmt: skip
         from maskstore.codecs import tables
         from maskstore.codecs.coders import rans
 

@@ -54,8 +54,8 @@ class Gap(EntropyCodec):
         count, flipped, digits = _described(coded, layer)
         if count:
             if digits > layer.size.bit_length() or range_coder.fewest_bytes(count * digits) > len(coded.payload):
-                raise CorruptError(f"layer {layer.name!r}: expected {count} gaps of {digits} digits in "
-                                   f"{len(coded.payload)} bytes, which cannot hold them")  # fmt: skip
+                raise CorruptError(f"layer {layer.name!r}: expected bytes enough for {count} gaps of {digits} "
+                                   f"digits, found {len(coded.payload)}")  # fmt: skip
             data, model = range_coder.as_array(coded.payload), gap_loop.model(layer.size, count, digits)
             if not gap_loop.decode(data, count, layer.size, digits, *model, words):
                 raise CorruptError(f"layer {layer.name!r}: expected gaps that end inside the layer, found others")

@@ -65,8 +65,8 @@ class Mix(EntropyCodec):
         from maskstore.codecs.coders import mix_model, range_coder
 
         if range_coder.fewest_bytes(layer.size) > len(coded.payload):
-            raise CorruptError(f"layer {layer.name!r}: expected more than {len(coded.payload)} bytes "
-                               f"for {layer.size} bits")  # fmt: skip
+            raise CorruptError(f"layer {layer.name!r}: expected bytes enough for {layer.size} bits, "
+                               f"found {len(coded.payload)}")  # fmt: skip
         known = contexts()
         table = tables.read_table(coded.side[0] & 15, coded.side[1:], known)
         model = mix_model.Known(known.ids, table.log_odds(known), _directions(known), _matrix(layer))

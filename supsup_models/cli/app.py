@@ -13,10 +13,11 @@ from typing import Annotated
 
 import typer
 
-from maskstore.cli import announcing, console
+from maskstore.cli import announced, announcing, console
 from maskstore.errors import MaskStoreError
 from supsup_models.cli import recover, train
 from supsup_models.cli.options import AsJson, Data, Device, Download, Method, Objective, RunFolder, example
+from supsup_models.cli.seeds import print_evaluated
 from supsup_models.errors import ArgumentError, SupSupError
 
 WORDS = {
@@ -109,9 +110,17 @@ def evaluate(
 ) -> None:
     """Judge a run on its test images in a scenario; for GNs and GNu the tasks are inferred from the images alone."""
     from supsup_models.inference import Inference
-    from supsup_models.runs import evaluate_run
+    from supsup_models.runs import evaluate_run, evaluate_seeds, seed_folders
 
     inference = Inference(method, objective, images)
+    if seed_folders(run):
+        with told_warnings():
+            every = evaluate_seeds(run, scenario, inference, limit=limit, data=data, download=download, device=device)
+        if as_json:
+            console.print_json(every.to_json())
+        else:
+            print_evaluated(every)
+        return
     with told_warnings():
         found = evaluate_run(run, scenario, inference, limit=limit, data=data, download=download, device=device)
     if as_json:
@@ -251,11 +260,13 @@ def demo(
         "supsup reproduce permuted-lenet-250 --quick",
     )
 )
-@announcing
 def reproduce(
     experiment: Annotated[str | None, typer.Argument(help="Its name; see --list.", show_default=False)] = None,
     out: Annotated[Path, typer.Option(help="Folder for results and trained runs.")] = Path("reproduced"),
     quick: Annotated[bool, typer.Option("--quick", help="A small version on embedded data.")] = False,
+    seeds: Annotated[
+        int, typer.Option(help="Run it with so many seeds: means, and their standard deviation.", min=1)
+    ] = 1,
     list_all: Annotated[bool, typer.Option("--list", help="Name all experiments.")] = False,
     data: Data = None,
     download: Download = False,
@@ -273,9 +284,10 @@ def reproduce(
             console.say("\n".join(f"{each['name']}: {each['title']}" for each in known))
         return
     name = command.check_experiment(experiment)
-    from supsup_models.experiments import Context  # torch
+    with announced(console.note):
+        from supsup_models.experiments import Context  # torch
 
-    result, path = command.reproduce(name, Context(out, quick, data, download, device))
+        result, path = command.reproduce(name, Context(out, quick, data, download, device), seeds)
     if as_json:
         console.print_json(result)
     else:

@@ -94,7 +94,9 @@ def run_config(
     """
     count = stream_length(stream, tasks)
     if model == "hopsupsup":
-        raise UnknownNameError("model: hopsupsup has masks over neurons, not weights; `recover_run` trains it")
+        raise UnknownNameError(
+            "model: expected masks over weights, found hopsupsup, whose masks are over neurons; `recover_run` trains it"
+        )
     check("model", model, (*ARCHITECTURES, *RESNETS))
     mask = ("edge-popup" if model in RESNETS else "threshold") if mask is None else mask
     check("mask", mask, MASK_RULES)

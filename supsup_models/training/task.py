@@ -105,6 +105,16 @@ class TrainingCurve:
     losses: tuple[float, ...]
     accuracies: tuple[float, ...]
 
+    def to_json(self, most: int = 20) -> dict[str, list[Any]]:
+        """JSON-ready: the last point, and as many before it as make at most `most`, evenly spaced; four digits each."""
+        step = max(1, -(-len(self.batches) // most))
+        rows = range((len(self.batches) - 1) % step, len(self.batches), step)
+        return {
+            "batches": [self.batches[row] for row in rows],
+            "losses": [float(f"{self.losses[row]:.4g}") for row in rows],
+            "accuracies": [float(f"{self.accuracies[row]:.4g}") for row in rows],
+        }
+
     def with_point(self, batches: int, loss: float, accuracy: float) -> "TrainingCurve":
         """The curve with one more point at its end."""
         return TrainingCurve((*self.batches, batches), (*self.losses, loss), (*self.accuracies, accuracy))

@@ -29,5 +29,13 @@ def test_python_examples_run(page, number, tmp_path):
     assert found.stdout
 
 
+@pytest.mark.parametrize(("page", "number"), [("README.md", 0), ("docs/interop.md", 0), ("docs/interop.md", 1)])
+def test_examples_of_banks_run_twice_in_one_folder(page, number, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for _ in range(2):
+        exec(compile(blocks(ROOT / page, "python")[number], page, "exec"), {})
+    assert any(tmp_path.iterdir())
+
+
 def test_there_are_examples():
     assert all(blocks(page, "python") for page in WITH_EXAMPLES)

@@ -42,7 +42,7 @@ def load_cifar100(data: Path | None) -> DataSet:
                 if (where / train).is_file() and (where / test).is_file():
                     return _read(where / train, where / test)
     raise DataNotFoundError(
-        "CIFAR-100 not found: looked for train.bin and test.bin, or cifar-100-python/train and test, in "
+        "CIFAR-100 not found: expected train.bin and test.bin, or cifar-100-python/train and test, found neither in "
         f"{describe_places(places)}; to get it: unpack {_SOURCE} in a folder and give it as `data`"
     )
 
@@ -100,7 +100,7 @@ class _Reader(pickle._Unpickler):
             return lambda *_: StoredArray()
         if (module, name) == ("numpy", "dtype"):
             return lambda kind, *_: StoredDtype(kind.decode() if isinstance(kind, bytes) else kind)
-        raise ForeignFileError(f"it names {module}.{name}, which only unpickling code could load")
+        raise ForeignFileError(f"expected plain arrays, found {module}.{name}, which only unpickling code could load")
 
 
 def _checked(path: Path, images: NDArray[Any], labels: NDArray[Any]) -> LabelledPixels:
@@ -120,4 +120,4 @@ def _content(path: Path) -> bytes:
             raise DataFormatError(f"{path}: expected at most {_MAX_BYTES} bytes, found {size}")
         return path.read_bytes()
     except OSError as error:
-        raise DataNotFoundError(f"{path}: cannot be read ({error.strerror or error})") from None
+        raise DataNotFoundError(f"{path}: cannot be read: expected a file, found {error.strerror!r}") from None

@@ -29,7 +29,9 @@ def download_files(wanted: IdxDataSet, folder: Path) -> Path:
                 raise
             except (OSError, MaskStoreError) as error:
                 reason = getattr(error, "strerror", None) or error
-                raise DownloadError(f"{folder}: cannot be written ({reason})") from None
+                raise DownloadError(
+                    f"{folder}: cannot be written: expected a folder for data, found {reason!s}"
+                ) from None
     return folder
 
 
@@ -58,7 +60,7 @@ def _download_file(wanted: IdxDataSet, folder: Path, name: str) -> None:
         if failure is None:
             return
         failures.append(f"{url}: {failure}")
-    raise DownloadError(f"{wanted.title} cannot be downloaded: {'; '.join(failures)}")
+    raise DownloadError(f"{wanted.title} cannot be downloaded: expected its files, found {'; '.join(failures)}")
 
 
 def _keep_if_right(wanted: IdxDataSet, folder: Path, name: str, body: bytes) -> str | None:

@@ -51,7 +51,8 @@ def find_folder(wanted: IdxDataSet, data: Path | None = None) -> Path:
     searched = describe_places(places)
     half = f"; {'; '.join(incomplete)}" if incomplete else ""
     raise DataNotFoundError(
-        f"{wanted.title} not found: looked for {IDX_FILES[0]}[.gz] and its three companions in {searched}{half}; "
+        f"{wanted.title} not found: expected {IDX_FILES[0]}[.gz] and its three companions, "
+        f"found none in {searched}{half}; "
         f"{_how_to_get(wanted)}"
     )
 
@@ -60,7 +61,7 @@ def read_file(wanted: IdxDataSet, folder: Path, name: str) -> NDArray[np.uint8]:
     """The values of `wanted`'s file `name` in `folder`, its hash checked; DataNotFoundError or DataFormatError."""
     path = _find_file(folder, name)
     if path is None:
-        raise DataNotFoundError(f"{wanted.title} not found: looked for {name}[.gz] in {folder}")
+        raise DataNotFoundError(f"{wanted.title} not found: expected {name}[.gz], found none in {folder}")
     return read_verified(wanted, path, name)
 
 

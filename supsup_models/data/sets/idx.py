@@ -48,10 +48,10 @@ def read_idx(path: Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> IdxContent:
                 return _read(path, unzipped, max_bytes, None)
     except EOFError:
         raise DataFormatError(f"{path}: expected a whole gzip file, found one that is cut short") from None
-    except (gzip.BadGzipFile, zlib.error) as error:
-        raise DataFormatError(f"{path}: expected an intact gzip file, found a damaged one ({error})") from None
+    except (gzip.BadGzipFile, zlib.error):
+        raise DataFormatError(f"{path}: expected an intact gzip file, found a damaged one") from None
     except OSError as error:
-        raise DataNotFoundError(f"{path}: cannot be read ({error.strerror or error})") from None
+        raise DataNotFoundError(f"{path}: cannot be read: expected a file, found {error.strerror!r}") from None
 
 
 def _read(path: Path, file: io.BufferedIOBase, max_bytes: int, file_bytes: int | None) -> IdxContent:

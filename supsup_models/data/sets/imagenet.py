@@ -67,7 +67,8 @@ def find_imagenet(data: Path | None = None) -> ClassFolders:
             if (folder / "train").is_dir() and (folder / "val").is_dir():
                 return _listed(folder)
     raise DataNotFoundError(
-        f"ImageNet not found: looked for train/ and val/ with a folder a class in {describe_places(places)}; "
+        "ImageNet not found: expected train/ and val/ with a folder a class, "
+        f"found neither in {describe_places(places)}; "
         "to get it: https://image-net.org, then give the folder as `data`"
     )
 
@@ -96,7 +97,7 @@ def _classes_in(folder: Path) -> dict[str, tuple[Path, ...]]:
                 raise DataFormatError(f"{folder / name}: expected images of the class, found none")
             classes[name] = tuple(folder / name / file for file in files)
     except OSError as error:
-        raise DataNotFoundError(f"{folder}: cannot be read ({error.strerror or error})") from None
+        raise DataNotFoundError(f"{folder}: cannot be read: expected a folder, found {error.strerror!r}") from None
     return classes
 
 

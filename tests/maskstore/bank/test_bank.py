@@ -360,3 +360,23 @@ def test_the_golden_bank_of_version_1_reads_as_it_was_written(tmp_path):
             assert bank[name].flat().tolist() == (np.concatenate(bits) == 1).tolist()
             assert bank.task_meta(name) == {"k": k}
             assert bank.extras(name)["k"].tolist() == [k, k / 2]
+
+
+def test_create_opens_the_bank_that_is_there_only_if_asked_and_if_it_is_the_same(tmp_path):
+    path, spec = tmp_path / "b.bank", MaskSpec({"fc1": (2, 2)})
+    with MaskBank.create(path, spec, meta={"seed": 1}, exist_ok=True) as bank:
+        bank.put("t", {"fc1": [[1, 0], [0, 1]]})
+    with pytest.raises(BankExistsError, match=r"expected no file at this path, found one \(`exist_ok=True` opens it\)"):
+        MaskBank.create(path, spec, meta={"seed": 1})
+    for meta in ({"seed": 1}, None):
+        with MaskBank.create(path, spec, meta=meta, exist_ok=True) as bank:
+            assert (list(bank), dict(bank.meta), bank.writable) == (["t"], {"seed": 1}, True)
+    with pytest.raises(BankExistsError, match="a bank of the same layers, found one of others"):
+        MaskBank.create(path, MaskSpec({"fc1": (2, 3)}), exist_ok=True)
+    with pytest.raises(BankExistsError, match="a bank of the same metadata"):
+        MaskBank.create(path, spec, meta={}, exist_ok=True)
+    (tmp_path / "text").write_text("no bank")
+    with pytest.raises(NotABankError):
+        MaskBank.create(tmp_path / "text", spec, exist_ok=True)
+    with MaskBank.open(path) as bank:
+        assert bank.verify() == 1

@@ -78,7 +78,7 @@ def test_the_middle_is_what_a_plain_reading_gives(tmp_path: Path, folder: Path) 
 def test_bad_folders(tmp_path: Path, folder: Path) -> None:
     with pytest.raises(StreamLengthError, match="expected 1000 classes for 100 tasks, found 20"):
         open_stream("split-imagenet", data=folder)
-    with pytest.raises(DataNotFoundError, match=r"ImageNet not found.*give the folder as data"):
+    with pytest.raises(DataNotFoundError, match=r"ImageNet not found.*give the folder as `data`"):
         open_stream("split-imagenet", tasks=1, data=tmp_path)
     root = tmp_path / "root"
     for part in ("train", "val"):
