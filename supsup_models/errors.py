@@ -89,11 +89,11 @@ class ShapeError(SupSupError, ValueError):
     """Images, labels or masks do not fit the network they were given to."""
 
 
-class MissingMaskError(SupSupError, TypeError):
+class MissingMaskError(ArgumentTypeError):
     """A network was called without a mask, outside of a block that applies one."""
 
 
-class MissingStatisticsError(SupSupError, ValueError):
+class MissingStatisticsError(ArgumentError):
     """A mask came without the normalisation statistics that its network needs."""
 
 

@@ -92,6 +92,7 @@ def mask_accuracy(model: MaskedModel, mask: AnyMask, data: Any, extras: Extras =
 
     Raises:
         ShapeError: The images, the mask or the extras do not fit the network.
+        MissingStatisticsError: The network keeps running statistics, and the mask came without them.
         ArgumentTypeError, TaskDataError: There is nothing to take as a mask, or as labelled images.
         ImageValueError: The images hold NaN or infinity, are too large for the network's arithmetic, or are uint8.
 
@@ -109,7 +110,7 @@ def mask_accuracy(model: MaskedModel, mask: AnyMask, data: Any, extras: Extras =
     if extras is not None and not isinstance(extras, Mapping):
         raise ArgumentTypeError(f"extras: expected a dict of arrays, found {found(extras)}")
     data = labelled_images(data)
-    weights = model.masked_weights(mask)
+    weights, extras = model.masked_weights(mask), model.needed_extras(extras)
     labels = np.asarray(data.labels)
     right = 0
     with torch.no_grad():

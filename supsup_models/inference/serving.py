@@ -178,11 +178,14 @@ class MaskServer:
             return made
 
     def extras(self, task: str) -> Extras:
-        """A task's normalisation statistics, None if it has none; TaskNotFoundError if the source has no such task."""
+        """A task's normalisation statistics, None if the network has none.
+
+        TaskNotFoundError if the source has no such task, MissingStatisticsError if it does not have them.
+        """
         if not self._has_statistics:
             return None
         with self._lock:
-            return self._stored(task).extras
+            return self._model.needed_extras(self._stored(task).extras)
 
     def _stored(self, task: str) -> "_Stored":
         """What the source holds of a task, kept."""
