@@ -61,6 +61,10 @@ class TaskDataError(SupSupError, ValueError):
     """Images and labels do not make a task: a wrong shape or type, NaN, a label out of range, or nothing at all."""
 
 
+class ClassesWarning(UserWarning):
+    """Labels leave out classes below the largest one, so the tasks have more classes than were perhaps meant."""
+
+
 class UnknownNameError(ArgumentError):
     """No model, recipe, scenario, inference method or objective of that name."""
 

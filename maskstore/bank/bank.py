@@ -25,6 +25,7 @@ from maskstore.errors import (
     BankThreadError,
     CorruptError,
     MaskStoreError,
+    NotABankError,
     SpecError,
     TaskNotFoundError,
 )
@@ -61,6 +62,11 @@ class MaskBank(MaskSource):
     """
 
     def __init__(self, file: BankFile, *, limit: int | None = None) -> None:
+        if not isinstance(file, BankFile):  # callers try MaskBank("tasks.bank")
+            raise NotABankError(
+                f"MaskBank: expected a file that is open, found {type(file).__name__}; MaskBank.open(path) opens a "
+                "bank, MaskBank.create(path, spec) makes one"
+            )
         self._file = file
         self.limit = limit
         self._place = file.path.absolute()  # now: a later change of the working folder does not move the bank

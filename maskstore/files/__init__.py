@@ -11,7 +11,7 @@ from maskstore.files.connections import (
     no_fork,
     still_stamp,
 )
-from maskstore.files.json_files import read_json, typed, write_json
+from maskstore.files.json_files import read_json, typed, without_tails, write_json
 from maskstore.files.names import check_known, nearest
 from maskstore.files.npz import read_npy_file, read_npz, write_npz
 from maskstore.files.os_errors import lock_fault, named_os_error, named_os_errors
@@ -48,6 +48,7 @@ __all__ = [
     "replacing",
     "still_stamp",
     "typed",
+    "without_tails",
     "write_json",
     "write_leb128",
     "write_npz",

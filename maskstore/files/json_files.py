@@ -142,3 +142,17 @@ def _said(kind: Any) -> str:
     """What a kind is called in an error, in JSON's words."""
     named = {type(None): "null", Mapping: "an object", tuple: "a list"}
     return named.get(get_origin(kind) or kind) or str(getattr(kind, "__name__", kind))
+
+
+def without_tails(value: Any) -> Any:
+    """A JSON-ready value whose floats have at most 15 digits: 0.9697799999999999, a mean, is written as 0.96978.
+
+    For figures that people and their tools read. What has to come back bit for bit is written as it is.
+    """
+    if isinstance(value, float):
+        return float(f"{value:.15g}")
+    if isinstance(value, Mapping):
+        return {key: without_tails(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [without_tails(each) for each in value]
+    return value

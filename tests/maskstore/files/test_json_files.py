@@ -1,5 +1,6 @@
 """JSON files as typed values: what fits is read back, and every other value is refused with its place."""
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -8,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from maskstore.files import read_json, typed, write_json
+from maskstore.files import read_json, typed, without_tails, write_json
 
 
 @dataclass(frozen=True)
@@ -94,3 +95,20 @@ def test_a_file_of_another_kind_is_the_callers_error(tmp_path: Path) -> None:
     os.mkfifo(path)
     with pytest.raises(LookupError, match=r"expected a drawing, found a named pipe$"):
         read_json(path, "a drawing", drawing, LookupError)
+
+
+@pytest.mark.parametrize(
+    ("value", "plain"),
+    [
+        (0.9697799999999999, 0.96978),
+        (0.1 + 0.2, 0.3),
+        ([1 / 3, (2 * 1.1,)], [0.333333333333333, [2.2]]),
+        (
+            {"a": {"b": 1e-300}, "c": True, "d": None, "e": 10**20},
+            {"a": {"b": 1e-300}, "c": True, "d": None, "e": 10**20},
+        ),
+    ],
+)
+def test_printed_numbers_have_no_binary_tails(value: object, plain: object) -> None:
+    found = without_tails(value)
+    assert json.dumps(found) == json.dumps(plain)
