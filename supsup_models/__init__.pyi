@@ -32,10 +32,12 @@ from .networks.convert import mask_spec as mask_spec
 from .runs import Run as Run
 from .runs import RunConfig as RunConfig
 from .runs import evaluate_run as evaluate_run
+from .runs import evaluate_seeds as evaluate_seeds
 from .runs import infer_images as infer_images
 from .runs import load_run as load_run
 from .runs import run_config as run_config
 from .runs import train_run as train_run
+from .runs import train_seeds as train_seeds
 from .training import EDGE_POPUP as EDGE_POPUP
 from .training import RECIPES as RECIPES
 from .training import Adam as Adam

@@ -1,13 +1,21 @@
-"""Looking up a name that a user typed."""
+"""What a caller may pass: names that a user typed, and arguments of the right type.
 
+What is wrong is said once, by the argument's name, before anything is computed. Imports neither torch nor numpy.
+"""
+
+import os
 from collections.abc import Iterable, Mapping
-from typing import TypeVar
+from numbers import Real
+from operator import index
+from pathlib import Path
+from typing import Any, TypeVar
 
 from maskstore.files import check_known
-from supsup_models._arguments import expect
-from supsup_models.errors import UnknownNameError
+from supsup_models.errors import ArgumentError, ArgumentTypeError, UnknownNameError
 
 T = TypeVar("T")
+
+_SEEDS = 1 << 64
 
 
 def choose(kind: str, name: str, known: Mapping[str, T]) -> T:
@@ -20,3 +28,68 @@ def check(kind: str, name: str, known: Iterable[str]) -> None:
     """UnknownNameError, with the nearest known name, unless `name` is one of `known`; ArgumentTypeError for no str."""
     expect(kind, name, str, "the name of one, a str")
     check_known(kind, name, known, UnknownNameError)
+
+
+def expect(what: str, value: object, kind: type | tuple[type, ...], says: str, **hints: str) -> Any:
+    """The value, if it is of a kind; ArgumentTypeError that says what was expected if not.
+
+    Args:
+        what: The argument's name.
+        value: What the caller gave.
+        kind: The class that it has to be of, or several.
+        says: The same in words, such as "a MaskMatrix".
+        hints: What to do, by the name of the class that was found instead.
+    """
+    if isinstance(value, kind):
+        return value
+    names = [each.__name__ for each in type(value).__mro__]
+    hint = next((f"; {hints[name]}" for name in names if name in hints), "")
+    raise ArgumentTypeError(f"{what}: expected {says}, found {found(value)}{hint}")
+
+
+def whole_number(what: str, value: Any) -> int:
+    """The value as an int; ArgumentTypeError for what is no whole number."""
+    if not isinstance(value, bool):
+        try:
+            return index(value)
+        except TypeError:
+            pass
+    raise ArgumentTypeError(f"{what}: expected a whole number, found {found(value)}")
+
+
+def seed_of(what: str, value: Any) -> int:
+    """The value as a seed; ArgumentTypeError for no whole number, ArgumentError for one out of range."""
+    seed = whole_number(what, value)
+    if not 0 <= seed < _SEEDS:
+        raise ArgumentError(f"{what}: expected a whole number in [0, 2**64), found {seed}")
+    return seed
+
+
+def number(what: str, value: Any) -> float:
+    """The value as a float, perhaps NaN or infinite; ArgumentTypeError for what is no real number."""
+    if not isinstance(value, bool) and isinstance(value, Real):
+        return float(value)
+    raise ArgumentTypeError(f"{what}: expected a number, found {found(value)}")
+
+
+def expect_call(what: str, value: object) -> None:
+    """ArgumentTypeError for what is neither None nor something to call."""
+    if value is not None and not callable(value):
+        raise ArgumentTypeError(f"{what}: expected something to call, or None, found {found(value)}")
+
+
+def path_of(what: str, value: object) -> Path:
+    """The value as a path; ArgumentTypeError for what is none."""
+    if isinstance(value, str | os.PathLike):
+        path = os.fspath(value)
+        if isinstance(path, str):
+            return Path(path)
+    raise ArgumentTypeError(f"{what}: expected a path, found {found(value)}")
+
+
+def found(value: object) -> str:
+    """A value in an error: its class, and itself where it is short and plain."""
+    if value is None:
+        return "None"
+    name = type(value).__name__
+    return f"{name} {value!r:.40}" if isinstance(value, str | bytes | int | float) else name

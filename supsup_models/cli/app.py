@@ -17,6 +17,7 @@ from maskstore.cli import announced, announcing, console
 from maskstore.errors import MaskStoreError
 from supsup_models.cli import recover, train
 from supsup_models.cli.options import AsJson, Data, Device, Download, Method, Objective, RunFolder, example
+from supsup_models.cli.seeds import print_evaluated
 from supsup_models.errors import ArgumentError, SupSupError
 
 WORDS = {
@@ -109,9 +110,17 @@ def evaluate(
 ) -> None:
     """Judge a run on its test images in a scenario; for GNs and GNu the tasks are inferred from the images alone."""
     from supsup_models.inference import Inference
-    from supsup_models.runs import evaluate_run
+    from supsup_models.runs import evaluate_run, evaluate_seeds, seed_folders
 
     inference = Inference(method, objective, images)
+    if seed_folders(run):
+        with told_warnings():
+            every = evaluate_seeds(run, scenario, inference, limit=limit, data=data, download=download, device=device)
+        if as_json:
+            console.print_json(every.to_json())
+        else:
+            print_evaluated(every)
+        return
     with told_warnings():
         found = evaluate_run(run, scenario, inference, limit=limit, data=data, download=download, device=device)
     if as_json:
@@ -255,6 +264,9 @@ def reproduce(
     experiment: Annotated[str | None, typer.Argument(help="Its name; see --list.", show_default=False)] = None,
     out: Annotated[Path, typer.Option(help="Folder for results and trained runs.")] = Path("reproduced"),
     quick: Annotated[bool, typer.Option("--quick", help="A small version on embedded data.")] = False,
+    seeds: Annotated[
+        int, typer.Option(help="Run it with so many seeds: means, and their standard deviation.", min=1)
+    ] = 1,
     list_all: Annotated[bool, typer.Option("--list", help="Name all experiments.")] = False,
     data: Data = None,
     download: Download = False,
@@ -275,7 +287,7 @@ def reproduce(
     with announced(console.note):
         from supsup_models.experiments import Context  # torch
 
-        result, path = command.reproduce(name, Context(out, quick, data, download, device))
+        result, path = command.reproduce(name, Context(out, quick, data, download, device), seeds)
     if as_json:
         console.print_json(result)
     else:

@@ -1,6 +1,7 @@
 """`supsup reproduce`: run a published experiment and print our figures beside the published ones."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from time import perf_counter
 from typing import Any
@@ -34,17 +35,18 @@ def check_experiment(name: str | None) -> str:
     return name
 
 
-def reproduce(name: str, context: Any) -> tuple[dict[str, Any], Path]:
+def reproduce(name: str, context: Any, seeds: int = 1) -> tuple[dict[str, Any], Path]:
     """Run an experiment; its result as JSON-ready, and the file in `context.folder` that it was written to.
 
-    `context` is a `Context`. Raises whatever the experiment's data and runs raise.
+    `context` is a `Context`. With several seeds, figures are means with their deviation. Raises whatever the
+    experiment's data and runs raise.
     """
-    from supsup_models.experiments import EXPERIMENTS  # torch
+    from supsup_models.experiments import EXPERIMENTS, over_seeds  # torch
 
     experiment = EXPERIMENTS[name]
     start = perf_counter()
-    outcome = experiment.run(context)
-    result = outcome.to_json(experiment, context, seconds=perf_counter() - start)
+    outcome = over_seeds([experiment.run(replace(context, seed=seed)) for seed in range(seeds)])
+    result = outcome.to_json(experiment, context, seconds=perf_counter() - start, seeds=seeds)
     path = context.file(name, ".json")
     path.parent.mkdir(parents=True, exist_ok=True)
     write_json(path, result)
@@ -70,6 +72,7 @@ def print_result(result: Mapping[str, Any], path: Path) -> None:
         {
             "figure": figure["name"],
             "ours": figure["ours"],
+            "deviation": figure["deviation"],
             "published": figure["published"],
             "should be": "" if result["quick"] else _bounds(figure),
             "reached": {None: "", True: "yes", False: "no"}[figure["reached"]],

@@ -8,11 +8,13 @@ import typer
 
 from maskstore.cli import announced, console
 from supsup_models.cli.options import AsJson, Data, Device, Download, example
+from supsup_models.cli.seeds import print_trained
 
 EXAMPLES = example(
     "supsup train --stream permuted-digits --tasks 5 --batches 200 --out run",
     "supsup train --stream permuted-mnist --tasks 10 --recipe paper --data DIR --out run",
     "supsup train --stream permuted-mnist --tasks 10 --target-bits 0.1 --data DIR --out run",
+    "supsup train --stream permuted-digits --tasks 5 --batches 200 --seeds 5 --out runs",
     "supsup train --stream split-digits --model resnet-18-20 --density 0.3 --sparsity er --batches 50 --out run",
 )
 
@@ -65,6 +67,10 @@ def _options(
         typer.Option(help="default (ours: sparse masks), dense (ours), paper or edge-popup (as published)."),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of weights, scores, pixels, batches.", min=0, max=2**64 - 1)] = 0,
+    seeds: Annotated[
+        int | None,
+        typer.Option(help="Train so many seeds, --seed and those after it, each in a folder seed-N of --out.", min=2),
+    ] = None,
     scenario: Annotated[
         str, typer.Option(help="NNs trains without task identity; GG, GNs and GNu train alike.")
     ] = "GG",
@@ -81,7 +87,15 @@ def _options(
 
 @wraps(_options)
 def train(
-    out: Path, stream: str, scenario: str, data: Path | None, download: bool, device: str, as_json: bool, **asked: Any
+    out: Path,
+    stream: str,
+    seeds: int | None,
+    scenario: str,
+    data: Path | None,
+    download: bool,
+    device: str,
+    as_json: bool,
+    **asked: Any,
 ) -> None:
     from supsup_models._names import check
     from supsup_models.data import parse_stream_name
@@ -89,10 +103,14 @@ def train(
     parse_stream_name(stream)  # a wrong name does not wait for torch and Numba
     with announced(console.note):
         from supsup_models.inference import SCENARIOS
-        from supsup_models.runs import bank_path, run_config, train_run
+        from supsup_models.runs import bank_path, run_config, train_run, train_seeds
 
         check("scenario", scenario, SCENARIOS)
         config = run_config(stream, task_identity=scenario != "NNs", **asked)
+        if seeds is not None:
+            every = train_seeds(config, out, seeds, data=data, download=download, device=device)
+            print_trained(out, every, as_json)
+            return
         trained = train_run(config, out, data=data, download=download, device=device)
     noun, figures = "task" if config.task_identity else "mask", list(trained.record.tasks)
     accuracy = {"accuracy": trained.accuracy} if config.task_identity else {}

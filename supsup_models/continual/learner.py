@@ -15,11 +15,12 @@ import torch
 from torch import Tensor
 
 from maskstore import Mask, MaskMatrix
+from supsup_models._names import expect
 from supsup_models.continual.allocation import AllocationConfig, Allocator, Candidate, mask_preference, mean_entropy
 from supsup_models.data import checked_images, checked_labels
 from supsup_models.errors import NetworkError
 from supsup_models.networks import MaskedNetwork, entropy
-from supsup_models.training import Recipe, RMSProp
+from supsup_models.training import Recipe, RMSProp, named_recipe
 from supsup_models.training.steps import Step, make_step
 
 _WATCHED = 32  # images of a batch
@@ -105,7 +106,7 @@ class IdentityFreeLearner:
     def __init__(
         self,
         model: MaskedNetwork,
-        recipe: Recipe,
+        recipe: Recipe | str,
         config: AllocationConfig = AllocationConfig(),
         *,
         known: Mapping[str, KnownMask] | None = None,
@@ -113,6 +114,9 @@ class IdentityFreeLearner:
         allocated: int = 0,
         on_put_away: Callable[[PutAway], None] | None = None,
     ) -> None:
+        expect("model", model, MaskedNetwork, "a MaskedNetwork")
+        recipe = named_recipe(recipe)
+        expect("config", config, AllocationConfig, "an AllocationConfig")
         if recipe.sparse is not None:
             raise NetworkError(
                 f"recipe {recipe.name!r}: expected threshold masks without task identity, found sparse ones"

@@ -10,7 +10,7 @@ from torch import Tensor
 from supsup_models.data.tasks import Held, Split
 from supsup_models.errors import TaskDataError
 
-_MAX_CLASSES = 1 << 16  # a label far out is a mistake, and must not size an output layer
+MAX_CLASSES = 1 << 16  # a label far out is a mistake, and must not size an output layer
 
 
 def make_split(images: ArrayLike, labels: ArrayLike, where: str, *, mean: float, std: float) -> Split:
@@ -111,9 +111,9 @@ def _check_labels(labels: ArrayLike, where: str) -> NDArray[np.int64]:
         raise TaskDataError(f"{where} labels: expected shape (n,), found {array.shape}")
     if array.dtype.kind not in "iu":
         raise TaskDataError(f"{where} labels: expected integers, found {array.dtype}")
-    if array.size and (array.min() < 0 or array.max() >= _MAX_CLASSES):
+    if array.size and (array.min() < 0 or array.max() >= MAX_CLASSES):
         worst = array.min() if array.min() < 0 else array.max()
-        raise TaskDataError(f"{where} labels: expected class numbers in range({_MAX_CLASSES}), found {worst}")
+        raise TaskDataError(f"{where} labels: expected class numbers in range({MAX_CLASSES}), found {worst}")
     return array.astype(np.int64, copy=True)
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from supsup_models._names import found
 from supsup_models.errors import ImageValueError, ImageValueWarning, LabelValueError, ShapeError
 
 _LEAST_RAW_MEAN = 4.0  # normalised pixels have a mean near 0, and white images one below 3; raw ones more
@@ -89,7 +90,10 @@ def checked_labels(labels: Any, classes: int) -> Tensor:
 
     Raises ShapeError for another shape or none at all, LabelValueError for labels outside [0, classes).
     """
-    tensor = torch.as_tensor(labels)
+    try:
+        tensor = torch.as_tensor(labels)
+    except (TypeError, ValueError, RuntimeError, OverflowError):  # as torch says it of what is no array
+        raise ShapeError(f"labels: expected integers of shape (n,), found {found(labels)}") from None
     if tensor.ndim != 1 or not len(tensor) or tensor.is_floating_point():
         raise ShapeError(f"labels: expected integers of shape (n,), found {tensor.dtype} of {tuple(tensor.shape)}")
     wrong = (tensor < 0) | (tensor >= classes)

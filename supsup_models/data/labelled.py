@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from torch.utils.data import DataLoader, RandomSampler, SequentialSampler, default_collate
 
-from supsup_models._arguments import found
+from supsup_models._names import found
 from supsup_models.data.arrays import as_array, collected, make_split
 from supsup_models.data.tasks import LabelledImages, Task
 from supsup_models.errors import ArgumentTypeError, TaskDataError

@@ -1,7 +1,7 @@
 """The names of streams and data sets. Imports neither torch nor numpy, so that help and typo checks answer at once."""
 
 from maskstore.files import check_known
-from supsup_models._arguments import expect, whole_number
+from supsup_models._names import expect, whole_number
 from supsup_models.errors import StreamLengthError, UnknownStreamError
 
 STREAM_KINDS = ("permuted", "rotated", "split")

@@ -4,18 +4,21 @@ Everything about a stream follows from its name, its length and its seed; torch'
 """
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import Any, final, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from supsup_models._names import found as found_of
+from supsup_models._names import path_of, seed_of, whole_number
 from supsup_models.data import stream_kinds
-from supsup_models.data.arrays import SamePixels, collected, make_split
+from supsup_models.data.arrays import MAX_CLASSES, SamePixels, collected, make_split
 from supsup_models.data.names import classes_per_split, parse_stream_name, stream_length
 from supsup_models.data.sets import ClassFolders, DataSet, find_imagenet, load_data_set
 from supsup_models.data.tasks import Task, plain
-from supsup_models.errors import StreamLengthError, TaskDataError
+from supsup_models.errors import ArgumentTypeError, StreamLengthError, TaskDataError
 
 _INDEX_DIGITS = 18  # a task's index has fewer
 
@@ -83,7 +86,12 @@ class TaskStream(Sequence[Task]):
         `classes` is one more than the largest label if not given. uint8 images are divided by 255, others are taken as
         float32 as they are; then (x - mean) / std. All is copied. Raises `TaskDataError` for anything else.
         """
-        if np.ndim(mean) or np.ndim(std) or not (std > 0 and np.isfinite([mean, std]).all()):
+        if not isinstance(arrays, Iterable):
+            raise ArgumentTypeError(f"arrays: expected four arrays for each task, found {found_of(arrays)}")
+        if classes is not None and not 1 <= (classes := whole_number("classes", classes)) <= MAX_CLASSES:
+            raise TaskDataError(f"classes: expected a number in [1, {MAX_CLASSES}], found {classes}")
+        levels: tuple[Any, Any] = mean, std
+        if not (all(isinstance(each, Real) for each in levels) and std > 0 and np.isfinite([mean, std]).all()):
             raise TaskDataError(f"expected a finite mean and a positive std, a number each, found {mean} and {std}")
         tasks, shapes, pixels = [], set(), SamePixels()
         for index, four in enumerate(arrays):
@@ -128,6 +136,9 @@ class TaskStream(Sequence[Task]):
         x channels); all of one shape. All are read once and kept, then treated as in `from_arrays`. Raises
         `TaskDataError` for anything else.
         """
+
+        if not isinstance(datasets, Iterable):
+            raise ArgumentTypeError(f"datasets: expected a pair of data sets for each task, found {found_of(datasets)}")
 
         def pairs() -> Iterator[tuple[ArrayLike, ArrayLike, ArrayLike, ArrayLike]]:
             for index, pair in enumerate(datasets):
@@ -217,6 +228,8 @@ def open_stream(
     """
     kind, data_set = parse_stream_name(name)
     count = stream_length(name, tasks)
+    seed = seed_of("seed", seed)
+    data = None if data is None else path_of("data", data)
     classes = classes_per_split(data_set) if kind == "split" else 0
     source: DataSet | ClassFolders
     if data_set == "imagenet":

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from supsup_models.runs import LoadedRun, RunConfig, load_run, train_run
+from supsup_models.runs import LoadedRun, RunConfig, Spread, load_run, train_run
 
 PAPER = "Wortsman et al., Supermasks in Superposition, NeurIPS 2020"
 _QUICK_TASKS, _QUICK_BATCHES = 3, 120
@@ -25,9 +25,12 @@ class Context:
     data: Path | None = None
     download: bool = False
     device: str = "auto"
+    seed: int = 0
+    """Added to each run's own seed."""
 
     def config(self, config: RunConfig) -> RunConfig:
-        """The run's arguments as they are, or made small."""
+        """The run's arguments with this context's seed, or made small too."""
+        config = replace(config, seed=config.seed + self.seed)
         if not self.quick:
             return config
         kind, _, _ = config.stream.partition("-")
@@ -42,7 +45,8 @@ class Context:
 
     def file(self, name: str, ending: str) -> Path:
         """Where an experiment's results go, in a file of this ending."""
-        return self.folder / f"{name}{'-quick' if self.quick else ''}{ending}"
+        seed = f"-seed-{self.seed}" if self.seed else ""
+        return self.folder / f"{name}{'-quick' if self.quick else ''}{seed}{ending}"
 
     def run_folder(self, config: RunConfig) -> Path:
         """The folder of the run with these arguments."""
@@ -69,6 +73,8 @@ class Figure:
     published: float | None = None
     at_least: float | None = None
     at_most: float | None = None
+    deviation: float | None = None
+    """Sample standard deviation over seeds; None for one seed."""
 
     @property
     def reached(self) -> bool | None:
@@ -88,7 +94,7 @@ class Outcome:
     table: Sequence[Mapping[str, Any]] = ()
     plots: tuple[str, ...] = field(default=())
 
-    def to_json(self, experiment: "Experiment", context: Context, *, seconds: float) -> dict[str, Any]:
+    def to_json(self, experiment: "Experiment", context: Context, *, seconds: float, seeds: int = 1) -> dict[str, Any]:
         """JSON-ready. Bounds are those of the experiment; a quick version is not held to them."""
         quick = context.quick
         figures = [{**asdict(figure), "reached": None if quick else figure.reached} for figure in self.figures]
@@ -98,11 +104,33 @@ class Outcome:
             "source": experiment.source,
             "quick": quick,
             "seconds": seconds,
+            "seeds": seeds,
             "figures": figures,
             "reached": None if quick else all(figure["reached"] is not False for figure in figures),
             "table": [dict(row) for row in self.table],
             "plots": list(self.plots),
         }
+
+
+def over_seeds(found: Sequence[Outcome]) -> Outcome:
+    """One outcome of those of seeds 0, 1, ...: each figure's mean and deviation, and the rows of all with their seed.
+
+    Bounds that follow from other figures are means too. Of one seed, the outcome is its own.
+    """
+    if len(found) == 1:
+        return found[0]
+    figures = []
+    for same in zip(*(outcome.figures for outcome in found), strict=True):
+        ours = Spread.of([figure.ours for figure in same])
+        low, high = (_mean([getattr(figure, bound) for figure in same]) for bound in ("at_least", "at_most"))
+        figures.append(Figure(same[0].name, ours.mean, same[0].published, low, high, ours.deviation))
+    table = [{"seed": seed, **row} for seed, outcome in enumerate(found) for row in outcome.table]
+    return Outcome(tuple(figures), table, tuple(plot for outcome in found for plot in outcome.plots))
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    known = [value for value in values if value is not None]
+    return sum(known) / len(known) if known else None
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -1,7 +1,6 @@
 from . import objectives as objectives
 from .calibration import Calibration as Calibration
 from .calibration import refused as refused
-from .choice import default_method as default_method
 from .infer import Guess as Guess
 from .infer import Guesses as Guesses
 from .infer import TaskInference as TaskInference

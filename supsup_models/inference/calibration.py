@@ -24,7 +24,7 @@ from torch import Tensor
 from maskstore import MaskMatrix
 from maskstore.files import read_json, typed, write_json
 from maskstore.philox import Role, random_uint32
-from supsup_models._arguments import found, path_of
+from supsup_models._names import expect, found, number, path_of
 from supsup_models.data import checked_images
 from supsup_models.errors import ArgumentTypeError, InferenceError, RunError
 from supsup_models.inference.given import check_masks
@@ -72,7 +72,10 @@ class Calibration:
     values: Mapping[str, tuple[float, ...]]
 
     def __post_init__(self) -> None:
+        expect("calibration", self.values, Mapping, "ascending entropies by the masks' names")
         for name, values in self.values.items():
+            for value in expect(f"calibration of {name!r:.80}", values, (tuple, list), "ascending entropies"):
+                number(f"calibration of {name!r:.80}", value)
             if not values or not np.isfinite(values).all() or list(values) != sorted(values):
                 raise InferenceError(f"calibration of {name!r}: expected finite ascending values, found others or none")
 
@@ -100,7 +103,9 @@ class Calibration:
             TaskNotFoundError: The matrix has no mask of a name.
             ShapeError, ImageValueError: Images that do not fit, as for `infer_task`.
         """
-        check_masks(model, matrix, extras)
+        kinds = isinstance(model, MaskedModel), isinstance(matrix, MaskMatrix), isinstance(extras, Mapping)
+        if not all(kinds) or matrix.spec != model.spec:
+            check_masks(model, matrix, extras)
         if not isinstance(images, Mapping | Iterable) or isinstance(images, Tensor | np.ndarray | str):
             raise ArgumentTypeError(
                 f"images: expected images by the masks' names, or pairs of the two, found {found(images)}"

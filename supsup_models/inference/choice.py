@@ -1,4 +1,4 @@
-"""Which method infers tasks in a network, and warnings of methods that are known not to work in it.
+"""Methods of task inference that are known not to work in a network: refused, or warned of.
 
 Layers that normalise with running statistics have none that fit a superposition of masks. One-shot, binary and gradient
 inference then normalise with the statistics of the batch, and what they find is close to chance. A single mask has
@@ -10,18 +10,11 @@ import warnings
 from supsup_models.errors import BatchStatisticsError, MethodWarning
 from supsup_models.networks import MaskedModel, TaskExtras
 
-ONE_SHOT, EXHAUSTIVE = "one-shot", "exhaustive"
-
-
-def default_method(model: MaskedModel) -> str:
-    """The method that works in a network: exhaustive where it normalises with running statistics, else one-shot."""
-    return ONE_SHOT if _statistic(model) is None else EXHAUSTIVE
-
 
 def check_method(
     model: MaskedModel, method: str, names: tuple[str, ...], extras: TaskExtras, *, single_masks: bool, alone: bool
 ) -> None:
-    """Refuse a method that has no answer in a network, and warn of one whose answers are known to be poor.
+    """Refuse a method that has no answer in a network of running statistics, and warn of one whose answers are poor.
 
     Args:
         model: The network.
@@ -34,11 +27,11 @@ def check_method(
     Raises:
         BatchStatisticsError: The network needs the statistics of a batch, and there is none.
     """
-    statistic = _statistic(model)
-    if statistic is None:
+    if not model.needs_extras:  # kept weights come with statistics, which serve where a task has none
         return
+    statistic = next(iter(model.initial_statistics()))
     if not single_masks:
-        if alone and model.needs_extras:
+        if alone:
             raise BatchStatisticsError(
                 f"{method} inference of a single image: expected a network that treats each image by itself, found "
                 f'batch statistics in {statistic!r}; `method="exhaustive"` finds the task of a single image'
@@ -51,7 +44,7 @@ def check_method(
         )
         return
     lacking = next((name for name in names if not extras.get(name)), None)
-    if lacking is None or not model.needs_extras:
+    if lacking is None:
         return
     missing = (
         f"{method} inference: expected the normalisation statistics of every mask (`extras`), found batch statistics "
@@ -60,8 +53,3 @@ def check_method(
     if alone:
         raise BatchStatisticsError(f"{missing}; training gives them, and `bank.extras(name)` has them")
     warnings.warn(f"{missing}; those of the batch are used", MethodWarning, stacklevel=5)
-
-
-def _statistic(model: MaskedModel) -> str | None:
-    """The name of a running statistic of the network, None if it has none."""
-    return next(iter(model.initial_statistics()), None)

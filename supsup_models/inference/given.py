@@ -5,7 +5,7 @@ from typing import Any
 
 from maskstore import MaskMatrix
 from maskstore.bank import MaskSource
-from supsup_models._arguments import expect, found
+from supsup_models._names import expect, found
 from supsup_models.data import TaskStream
 from supsup_models.errors import ArgumentTypeError, ShapeError
 from supsup_models.networks import MaskedModel, TaskExtras, check_model

@@ -4,7 +4,7 @@ Wortsman et al. 2020, section 3.3 and algorithms 1 and 2. Nothing here ever sees
 not depend on the order of the tasks, but exact ties go to the earlier one.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
@@ -15,12 +15,11 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskstore import MaskMatrix
-from supsup_models._arguments import expect
-from supsup_models._names import choose
+from supsup_models._names import choose, expect
 from supsup_models.data import checked_images
 from supsup_models.errors import InferenceError
 from supsup_models.inference.calibration import Calibration, image_entropies
-from supsup_models.inference.choice import check_method, default_method
+from supsup_models.inference.choice import check_method
 from supsup_models.inference.given import check_masks
 from supsup_models.inference.labelling import NO_EXTRAS
 from supsup_models.inference.methods import binary, exhaustive, gradient, one_shot
@@ -162,7 +161,9 @@ class TaskInference:
         calibration: Calibration | None = None,
         extras: TaskExtras = NO_EXTRAS,
     ) -> None:
-        check_masks(model, matrix, extras)
+        kinds = isinstance(model, MaskedModel), isinstance(matrix, MaskMatrix), isinstance(extras, Mapping)
+        if not all(kinds) or matrix.spec != model.spec:
+            check_masks(model, matrix, extras)
         if calibration is not None:
             expect("calibration", calibration, Calibration, "a Calibration", str="Calibration.read(path) reads one")
         self._mixed = Superposition(model, matrix, extras)
@@ -207,7 +208,7 @@ class TaskInference:
     ) -> tuple[Tensor, NDArray[np.float32]]:
         """The images as the network takes them, and the scores `(k,)`, or `(b, k)` for each image."""
         mixed, model = self._mixed, self._mixed.model
-        method = default_method(model) if method is None else method
+        method = model.inference_method if method is None else method
         way = (isinstance(method, str) and _METHODS.get(method)) or choose("inference method", method, _METHODS)
         objective = model.objective if objective is None else objective
         cost = make_objective(objective, classes=model.classes, outputs=model.outputs)
@@ -219,7 +220,9 @@ class TaskInference:
             tensor = checked_images(images, model)
             tensor = tensor.clone() if tensor.is_inference() else tensor
             alone = each or len(tensor) == 1
-            check_method(model, method, mixed.matrix.names, mixed.extras, single_masks=way.single_masks, alone=alone)
+            if model.initial_statistics():
+                names = mixed.matrix.names
+                check_method(model, method, names, mixed.extras, single_masks=way.single_masks, alone=alone)
             if not each:
                 scores = way.of_batch(mixed, tensor, cost)
             elif way.single_masks or isinstance(model, MaskedNetwork):

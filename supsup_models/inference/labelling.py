@@ -1,6 +1,6 @@
 """Logits and labels of images whose mask is known, and how many labels are right."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
 
@@ -10,8 +10,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskstore import MaskMatrix
+from supsup_models._names import found
 from supsup_models.data import checked_images, labelled_images
-from supsup_models.errors import ArgumentTypeError, ImageValueError
+from supsup_models.errors import ArgumentTypeError, ImageValueError, ShapeError
 from supsup_models.inference.sampling import CHUNK
 from supsup_models.networks import AnyMask, Extras, MaskedModel, TaskExtras, check_model
 
@@ -51,6 +52,16 @@ def run_each(
     `extras` are the masks' normalisation statistics, by name.
     """
     names = matrix.names
+    rows = np.asarray(rows)
+    if (
+        rows.dtype.kind not in "iu"
+        or rows.shape != (len(images),)
+        or (rows.size and not 0 <= rows.min() <= rows.max() < len(names))
+    ):
+        shown = f"{rows.dtype} of shape {rows.shape}"
+        raise ShapeError(
+            f"tasks: expected a row of the {len(names)} masks for each of {len(images)} images, found {shown}"
+        )
     return run_groups(model, images, rows, lambda row: (model.masked_weights(matrix[row]), extras.get(names[row])))
 
 
@@ -95,6 +106,8 @@ def mask_accuracy(model: MaskedModel, mask: AnyMask, data: Any, extras: Extras =
     check_model(model)
     if mask is None:
         raise ArgumentTypeError("mask: expected a Mask or a dict of arrays by layer, found None")
+    if extras is not None and not isinstance(extras, Mapping):
+        raise ArgumentTypeError(f"extras: expected a dict of arrays, found {found(extras)}")
     data = labelled_images(data)
     weights = model.masked_weights(mask)
     labels = np.asarray(data.labels)

@@ -68,7 +68,7 @@ def make_objective(name: str, *, classes: int, outputs: int) -> Objective:
         UnknownNameError: For another name.
         InferenceError: For G where no output is superfluous.
     """
-    if name == "H":
+    if isinstance(name, str) and name == "H":
         return Entropy()
     check("objective", name, OBJECTIVES)
     if classes >= outputs:

@@ -24,11 +24,9 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskstore import MaskMatrix
-from supsup_models._arguments import expect, whole_number
-from supsup_models._names import check
+from supsup_models._names import check, expect, expect_call, seed_of, whole_number
 from supsup_models.data import checked_images
 from supsup_models.errors import InferenceError
-from supsup_models.inference.choice import default_method
 from supsup_models.inference.given import check_masks, check_tasks
 from supsup_models.inference.infer import METHODS, infer_each, infer_task
 from supsup_models.inference.labelling import NO_EXTRAS, classify, labels_of
@@ -73,7 +71,7 @@ class Inference:
 
     def chosen(self, model: MaskedModel) -> "Inference":
         """The same with nothing left open: the method and the objective that a network takes by default filled in."""
-        method = default_method(model) if self.method is None else self.method
+        method = model.inference_method if self.method is None else self.method
         return replace(self, method=method, objective=model.objective if self.objective is None else self.objective)
 
 
@@ -211,6 +209,8 @@ def evaluate(
     check("scenario", scenario, SCENARIOS)
     expect("inference", inference, Inference, "an Inference", str="Inference(method) makes one")
     limit = None if limit is None else whole_number("limit", limit)
+    seed = seed_of("seed", seed)
+    expect_call("on_task", on_task)
     if limit is not None and limit < len(tasks):
         raise InferenceError(f"evaluation: expected a limit of at least {len(tasks)}, one a task, found {limit}")
     if not len(tasks):

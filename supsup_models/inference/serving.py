@@ -16,7 +16,7 @@ from torch import Tensor
 
 from maskstore import Mask, MaskMatrix
 from maskstore.bank import MaskSource
-from supsup_models._arguments import expect, whole_number
+from supsup_models._names import expect, whole_number
 from supsup_models.data import checked_images
 from supsup_models.errors import ArgumentError, ShapeError
 from supsup_models.inference.given import check_extras, check_spec
@@ -214,6 +214,11 @@ class MaskServer:
         images = checked_images(images, self._model)
         if isinstance(tasks, str):
             return finite_logits(self._model.run_with(images, self.weights(tasks), self.extras(tasks)))
+        listed: Any = tasks
+        tasks = listed.tolist() if isinstance(listed, np.ndarray) and listed.ndim == 1 else listed
+        expect("tasks", tasks, Sequence, "a task's name, or one for each image")
+        for task in tasks:
+            expect("tasks", task, str, "names of tasks")
         if len(tasks) != len(images):
             raise ShapeError(f"tasks: expected a name for each of {len(images)} images, found {len(tasks)}")
         numbers: dict[str, int] = {}

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from maskstore import Mask, MaskSpec
 from maskstore.masks import bits
 from maskstore.priors import Prior
-from supsup_models._arguments import found
+from supsup_models._names import found
 from supsup_models.errors import ArgumentTypeError, DeviceError, MissingMaskError, NetworkError, ShapeError
 from supsup_models.networks import seed_state, seeded
 
@@ -69,6 +69,15 @@ class MaskedModel(nn.Module, ABC):
         return "H" if self.densities is None or self.classes == self.outputs else "G"
 
     @property
+    def inference_method(self) -> str:
+        """The method that task inference uses unless told otherwise: one that works in the network.
+
+        "exhaustive" for networks that normalise with running statistics, of which none fit a superposition of masks;
+        "one-shot" for others.
+        """
+        return "exhaustive" if self.initial_statistics() else "one-shot"
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.weights.device
@@ -103,7 +112,7 @@ class MaskedModel(nn.Module, ABC):
                 f"{type(mask).__name__}{f' {mask!r:.40}' if isinstance(mask, str | int) else ''}; "
                 "a bank or a matrix gives the mask of a task: bank[name]"
             )
-        arrays = {name: layer.detach().cpu() if isinstance(layer, Tensor) else layer for name, layer in mask.items()}
+        arrays = {name: _host_array(layer) for name, layer in mask.items()}
         return Mask.from_dense(arrays, self.spec)
 
     def needed_mask(self, mask: AnyMask) -> AnyMask:
@@ -215,6 +224,13 @@ class MaskedModel(nn.Module, ABC):
         """As torch's; OtherNetworkError for the state of a network of other frozen weights."""
         seed_state.check(local_metadata, self.frozen_from())
         super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
+
+
+def _host_array(layer: Any) -> Any:
+    """A tensor where numpy can read it; float64 stands for dtypes that numpy has not. Other values as they are."""
+    if not isinstance(layer, Tensor):
+        return layer
+    return layer.detach().to("cpu", torch.float64 if layer.is_floating_point() else layer.dtype)
 
 
 def check_model(model: object) -> None:

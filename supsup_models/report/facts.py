@@ -5,7 +5,7 @@ not done has no bank yet, and is a run all the same.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ from maskstore.priors import Uniform
 from supsup_models.errors import RunError
 from supsup_models.networks import mask_densities
 from supsup_models.report.wording import finite, fraction
-from supsup_models.runs import Curve, RunRecord, bank_path
+from supsup_models.runs import Curve, RunRecord, bank_path, seed_folders
 
 _ZSTD_LEVEL = 19
 _ZSTD_BYTES = 4 << 20  # packed bytes that the general coder is measured on: it is slow, and masks are much alike
@@ -50,6 +50,17 @@ class Alternative:
 
 
 @dataclass(frozen=True)
+class SeedFacts:
+    """One of the runs of several seeds; figures that it lacks are None."""
+
+    seed: int
+    tasks: int
+    accuracy: float | None
+    """Mean test accuracy, each task under its own mask; None without task identity."""
+    bits_per_parameter: float | None
+
+
+@dataclass(frozen=True)
 class RunFacts:
     """A run, and of its masks all that the page shows."""
 
@@ -63,6 +74,8 @@ class RunFacts:
     densities: NDArray[np.float64]
     """Fraction of ones by mask and layer, `(masks, layers)`."""
     alternatives: tuple[Alternative, ...]
+    seeds: tuple[SeedFacts, ...] = ()
+    """Of runs of several seeds: what each came to. All other facts are of the first of them."""
 
     @property
     def task_identity(self) -> bool:
@@ -87,11 +100,15 @@ class RunFacts:
 
 
 def read_run(folder: Path) -> RunFacts:
-    """Read a run, finished or not.
+    """Read a run, finished or not; of a folder with runs of several seeds the first, and what the others came to.
 
     Raises RunError for a folder without a run or with another network's masks, and maskstore's errors for a bank that
     cannot be read.
     """
+    several = seed_folders(folder)
+    if several:
+        first = read_run(next(iter(several.values())))
+        return replace(first, name=folder.resolve().name, seeds=tuple(map(_seed_facts, several.values())))
     record = RunRecord.read(folder)
     name = folder.resolve().name
     if not bank_path(folder).exists():
@@ -117,6 +134,18 @@ def read_run(folder: Path) -> RunFacts:
     alternatives = _alternatives(known, bank.spec, zstd_bytes, len(sample)) if tasks else ()
     metas = [info.meta for info in infos]
     return RunFacts(name, record, _is_finished(record, metas), bank.spec, known, tasks, densities, alternatives)
+
+
+def _seed_facts(folder: Path) -> SeedFacts:
+    record, path = RunRecord.read(folder), bank_path(folder)
+    if not path.exists():
+        return SeedFacts(record.config.seed, 0, None, None)
+    with MaskBank.open(path) as bank:
+        _check_origin(bank, record)
+        known = [accuracy for info in bank.infos() if (accuracy := fraction(info.meta.get("accuracy"))) is not None]
+        tasks, weights = len(bank), bank.spec.bits
+    mean = float(np.mean(known)) if known and record.config.task_identity else None
+    return SeedFacts(record.config.seed, tasks, mean, 8 * path.stat().st_size / (tasks * weights) if tasks else None)
 
 
 def _check_origin(bank: MaskBank, record: RunRecord) -> None:

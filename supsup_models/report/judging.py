@@ -38,7 +38,7 @@ def judge_run(
     """
     own = None if isinstance(folder, LoadedRun) else RunRecord.read(folder).own
     if own is not None and (own.network is not None or own.data is not None):
-        reason = f"{folder}: made in Python; `Run.open(folder, model, stream).report()` judges it"
+        reason = f"{folder}: made in Python; `make_report(Run.open(folder, model, stream))` judges it"
         return NoData("the run's caller", reason, python=True)
     run = folder if isinstance(folder, LoadedRun) else load_run(folder, device)
     try:

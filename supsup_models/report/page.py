@@ -44,7 +44,9 @@ def render(
         sections.recovery_section(facts, recovered),
         sections.density_section(facts),
     )
-    all_sections = (*figures, sections.configuration_section(facts), sections.commands_section(facts))
+    seeds = sections.seeds_section(facts)
+    about = (sections.configuration_section(facts), sections.commands_section(facts))
+    all_sections = (*figures[:1], *([] if seeds is None else [seeds]), *figures[1:], *about)
     body = (
         _header(facts, images),
         _navigation(all_sections),
@@ -116,6 +118,9 @@ def _tiles(facts: RunFacts, judged: Judged | None) -> Iterable[Markup]:
     planned = facts.record.config.tasks
     if facts.task_identity:
         yield _tile("accuracy (GG)", wording.percent(facts.accuracy), "task given, mean over tasks")
+    if (spread := sections.seed_spread(facts)) is not None:
+        note = f"± {wording.percent(spread[1])} over {len(facts.seeds)} seeds"
+        yield _tile("accuracy, all seeds", wording.percent(spread[0]), note)
     if judged is not None:
         where = "task inferred" if judged.last.scenario == "GNu" else "no task known"
         sampled = "" if judged.last.interval is None else " sampled"

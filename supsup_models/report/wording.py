@@ -1,8 +1,11 @@
 """How figures are said on the page: one rule each for fractions, bytes, counts and bits."""
 
+from collections.abc import Callable
 from math import isfinite
 from typing import Any
 
+Said = Callable[[float], str]
+"""How a figure is said."""
 SPACE = "\u202f"  # narrow and no-break: between groups of digits, and before units
 
 

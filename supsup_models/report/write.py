@@ -1,7 +1,7 @@
 """`supsup report`: one self-contained page about a run."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -13,11 +13,11 @@ from supsup_models.report.facts import RunFacts, read_run
 from supsup_models.report.judged import Judged, NoData
 from supsup_models.report.page import GENERATOR, Page, render
 from supsup_models.report.recovery import read_recovery
-from supsup_models.runs import RunRecord
+from supsup_models.runs import RunRecord, seed_folders
 
 if TYPE_CHECKING:
     from supsup_models.inference import Inference
-    from supsup_models.runs import LoadedRun
+    from supsup_models.runs import Run
 
 _HEAD_BYTES = 1024  # within these a page says what made it
 
@@ -46,6 +46,7 @@ class Report:
             "tasks": len(self.facts.tasks),
             "accuracy": self.facts.accuracy,
             "bits_per_parameter": self.facts.bits_per_parameter,
+            "seeds": [asdict(each) for each in self.facts.seeds],
             "scenario": judged.last.scenario if judged else None,
             "inferred_accuracy": judged.last.accuracy if judged else None,
             "given_accuracy": judged.last.given_accuracy if judged else None,
@@ -57,8 +58,8 @@ class Report:
 
 
 def make_report(
-    folder: Path,
-    out: Path,
+    folder: "Path | Run",
+    out: Path | None = None,
     *,
     inference: "Inference | None" = None,
     limit: int | None = None,
@@ -69,14 +70,13 @@ def make_report(
     device: str = "auto",
     overwrite: bool = False,
     reporter: Reporting = Reporter,
-    loaded: "LoadedRun | None" = None,
 ) -> Report:
-    """Write the page of a run, finished or not, to `out`.
+    """Write the page of a run, finished or not, to `out`, or to `report.html` in the run's folder.
 
-    An earlier report there is replaced, any other file only with `overwrite`. Without `inference`, or with a `limit` of
-    0, no test image is looked at. `loaded` is the run as `load_run` gave it, where it has been. Raises ReportError for
-    a file that would be lost and for input of another kind, RunError for a folder without a run, and what `judge_run`
-    raises.
+    An earlier report there is replaced, any other file only with `overwrite`. Of a folder, no test image is looked at
+    without `inference`; of a `Run`, its own test images are, by default as `Inference()` says; with a `limit` of 0 none
+    is. Raises ReportError for a file that would be lost and for input of another kind, RunError for a folder without a
+    run, and what `judge_run` raises.
 
     Examples:
         >>> from pathlib import Path
@@ -90,17 +90,28 @@ def make_report(
         >>> made.page.drawn
         ('accuracy', 'training', 'storage', 'pareto', 'density')
     """
-    RunRecord.read(folder)  # a folder without a run is named before what is wrong with a place inside it
+    run = None if isinstance(folder, Path) else folder
+    folder = folder if isinstance(folder, Path) else folder.folder
+    out = folder / "report.html" if out is None else out
+    first = next(iter(seed_folders(folder).values()), folder)  # all but the seeds' own section is of one run
+    RunRecord.read(first)  # a folder without a run is named before what is wrong with a place inside it
     _check_place(folder, out, overwrite)
     facts = read_run(folder)
     recovered = read_recovery(recovery) if recovery else None
     compared = read_comparisons(compare, facts) if compare else Compared(())
     judged: Judged | NoData | None = None
-    if inference is not None and limit != 0 and facts.tasks:
+    if (inference is not None or run is not None) and limit != 0 and facts.tasks:
+        from supsup_models.inference import Inference
         from supsup_models.report.judging import judge_run
 
         judged = judge_run(
-            loaded or folder, inference, limit=limit, data=data, download=download, device=device, reporter=reporter
+            first if run is None else run.loaded,
+            inference or Inference(),
+            limit=limit,
+            data=data,
+            download=download,
+            device=device,
+            reporter=reporter,
         )
     page = render(facts, judged, recovered, compared)
     with replacing(out, overwrite=True) as scratch:

@@ -1,14 +1,9 @@
 """The curves of training in a run's record: the loss and the accuracy of a few batches of each task."""
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from maskstore.files import typed
-
-if TYPE_CHECKING:
-    from supsup_models.training import TrainingCurve
-
-_MOST = 20  # points of a task: a record is written anew with every task, and is read by people
 
 
 @dataclass(frozen=True)
@@ -31,14 +26,3 @@ class Curve:
         in_order = all(0 < a < b for a, b in zip(curve.batches, curve.batches[1:], strict=False))
         possible = all(0 <= each <= 1 for each in curve.accuracies) and curve.batches[0] > 0
         return curve if len(lengths) == 1 and in_order and possible else None
-
-
-def shown(curve: "TrainingCurve") -> dict[str, list[Any]]:
-    """A curve as the record has it: the last point, and as many before it as fit, evenly spaced; four digits each."""
-    step = max(1, -(-len(curve.batches) // _MOST))
-    rows = range((len(curve.batches) - 1) % step, len(curve.batches), step)
-    return {
-        "batches": [curve.batches[row] for row in rows],
-        "losses": [float(f"{curve.losses[row]:.4g}") for row in rows],
-        "accuracies": [float(f"{curve.accuracies[row]:.4g}") for row in rows],
-    }

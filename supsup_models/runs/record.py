@@ -6,22 +6,27 @@ The bank is the truth about which tasks are finished; the record repeats their f
 It is replaced atomically, so a reader never sees half of one. Imports no torch.
 """
 
+import os
+import platform
+import re
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import MISSING, asdict, dataclass, field, fields, replace
+from datetime import UTC, datetime
 from pathlib import Path
+from time import perf_counter
 from typing import TYPE_CHECKING, Any, Self
 
 from maskstore import MaskBank, MaskSpec
 from maskstore.bank import side_files
 from maskstore.files import read_json, typed, write_json
 from supsup_models.errors import RunError
-from supsup_models.runs.history import History
 
 if TYPE_CHECKING:
     from supsup_models.data import TaskStream
     from supsup_models.networks import MaskedModel
 
 FORMAT = 1
+_CPU_INFO = Path("/proc/cpuinfo")
 _OPTIONAL = ("densities", "image_shape", "mask", "weights")
 """What a bank says of some networks only."""
 
@@ -126,6 +131,27 @@ class Own:
 
 
 @dataclass(frozen=True)
+class History:
+    """When, for how long and on what a run was trained. It says nothing of the masks: two runs may differ in it alone.
+
+    Attributes:
+        started: When training began, in UTC, as ISO 8601 has it.
+        changed: When the last mask was written.
+        seconds: Wall-clock time of training, judging and storing, over all calls.
+        processors: The processors that it was trained on, the first one first.
+        cores: How many cores the latest of them had.
+        system: The operating system and the machine's architecture.
+    """
+
+    started: str
+    changed: str
+    seconds: float
+    processors: tuple[str, ...]
+    cores: int
+    system: str
+
+
+@dataclass(frozen=True)
 class RunRecord:
     """What `run.json` holds.
 
@@ -175,6 +201,8 @@ class RunRecord:
             return read_json(record_path(folder), "a run record", cls.from_json, RunError)
         except (FileNotFoundError, NotADirectoryError):
             found = "no run.json in it" if folder.is_dir() else "a file" if folder.exists() else "no such folder"
+            if several := [each.name for each in seed_folders(folder).values()]:
+                found = f"runs of several seeds; name one of {', '.join(several[:4])}{', …' if several[4:] else ''}"
             raise RunError(f"{folder}: expected the folder of a run made by `train_run`, found {found}") from None
 
     def bank_meta(self, model: "MaskedModel") -> dict[str, Any]:
@@ -210,9 +238,57 @@ class RunRecord:
             )
 
 
+class Clock:
+    """Measures a call that trains; `now` is the history with this call added, up to this moment.
+
+    Args:
+        earlier: What earlier calls have left in the record, if there were any.
+        accelerator: The name of the device that computes, where it is not the processor.
+    """
+
+    def __init__(self, earlier: History | None, accelerator: str | None = None) -> None:
+        self._start = perf_counter()
+        name = accelerator or processor()
+        here = History(
+            _time_now(), _time_now(), 0.0, (name,), os.cpu_count() or 1, f"{platform.system()} {platform.machine()}"
+        )
+        if earlier is not None:
+            known = tuple(dict.fromkeys((*earlier.processors, name)))
+            here = replace(here, started=earlier.started, seconds=earlier.seconds, processors=known)
+        self._begun = here
+
+    def now(self) -> History:
+        """The history so far."""
+        seconds = self._begun.seconds + perf_counter() - self._start
+        return replace(self._begun, changed=_time_now(), seconds=round(seconds, 2))
+
+
+def processor() -> str:
+    """The name of this machine's processor, as far as the system tells it."""
+    try:
+        lines = _CPU_INFO.read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    named = (line.partition(":")[2].strip() for line in lines if line.startswith("model name"))
+    return next(named, "") or platform.processor() or platform.machine() or "unknown"
+
+
+def _time_now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
 def record_path(folder: Path) -> Path:
     """Where a run's record lies."""
     return folder / "run.json"
+
+
+def seed_folders(folder: Path) -> dict[int, Path]:
+    """The runs of several seeds in a folder, by seed, ascending; none for the folder of a single run."""
+    if record_path(folder).exists() or not folder.is_dir():
+        return {}
+    numbers = {each: each.name.removeprefix("seed-") for each in folder.glob("seed-*") if record_path(each).exists()}
+    named = {int(text): each for each, text in numbers.items() if re.fullmatch("0|[1-9][0-9]{0,19}", text)}
+    return dict(sorted(named.items()))
 
 
 def bank_path(folder: Path) -> Path:

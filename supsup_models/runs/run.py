@@ -2,7 +2,7 @@
 
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, final
+from typing import Any, final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -23,9 +23,6 @@ from supsup_models.runs.record import NetworkSizes, Own, Pixels, RunConfig, RunR
 from supsup_models.runs.train import Trained, train_into, versions
 from supsup_models.training import DEFAULT, DENSE, EDGE_POPUP, RECIPES, Recipe
 
-if TYPE_CHECKING:
-    from supsup_models.report import Report
-
 
 @final
 class Run:
@@ -33,7 +30,8 @@ class Run:
 
     `create` begins a run or goes on with it, `open` takes one that was trained. What the folder needs from its caller
     is given again each time: the network if it is a converted one, and the data if they are not a stream of
-    `open_stream`. A network, data or arguments that are not those of the folder are refused.
+    `open_stream`. A network, data or arguments that are not those of the folder are refused. `make_report(run)` writes
+    its page.
 
     Attributes:
         folder: Where the run is.
@@ -44,6 +42,7 @@ class Run:
         >>> import numpy as np, torch
         >>> from tempfile import TemporaryDirectory
         >>> from supsup_models import Run, TaskStream, convert
+        >>> from supsup_models.report import make_report
         >>> rng = np.random.default_rng(0)
         >>> def labelled(images: int, turned: int) -> tuple[np.ndarray, np.ndarray]:
         ...     labels = rng.integers(0, 2, images)
@@ -59,7 +58,7 @@ class Run:
         ...     again = Run.create(f"{folder}/own", model, stream, batches=60).train()  # finds nothing left to do
         ...     found = run.evaluate("GG")
         ...     answers = run.infer(stream[0].test.images(slice(0, 3)).numpy(), one_task=True)
-        ...     page = run.report().page
+        ...     page = make_report(run).page
         >>> trained.new_tasks, again.new_tasks, found.accuracy > 0.8
         (2, 0, True)
         >>> len(answers.answers), page.drawn[:3]
@@ -189,15 +188,6 @@ class Run:
     def infer(self, images: Path | NDArray[np.generic], **options: Any) -> Answers:
         """Task and label of unlabelled images; the options are those of `infer_images`."""
         return infer_images(self.loaded, images, **options)
-
-    def report(
-        self, out: Path | None = None, *, inference: Inference = Inference(), limit: int | None = None, **options: Any
-    ) -> "Report":
-        """Write the run's page, by default into its folder; other options are those of `make_report`."""
-        from supsup_models.report import make_report
-
-        place = self.folder / "report.html" if out is None else out
-        return make_report(self.folder, place, inference=inference, limit=limit, loaded=self.loaded, **options)
 
     def __repr__(self) -> str:
         return f"Run({str(self.folder)!r}: {self._record.config.model} on {self.stream.name})"

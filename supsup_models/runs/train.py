@@ -21,9 +21,8 @@ from supsup_models.errors import NetworkError, RunBusyError, RunError
 from supsup_models.inference import Calibration, mask_accuracy
 from supsup_models.networks import ARCHITECTURES, MaskedModel, MaskedNetwork, mask_densities
 from supsup_models.runs.config import is_masked_network, make_network, pick_device, priced, run_recipe, task_extras
-from supsup_models.runs.curves import shown
-from supsup_models.runs.history import Clock
 from supsup_models.runs.record import (
+    Clock,
     NetworkSizes,
     Own,
     Pixels,
@@ -33,6 +32,7 @@ from supsup_models.runs.record import (
     calibration_path,
     record_path,
     remove_run,
+    seed_folders,
 )
 from supsup_models.runs.train_target import meet_target
 from supsup_models.runs.train_unnamed import train_without_identity
@@ -108,6 +108,8 @@ def train_run(
         _check_same_config(folder, config)
     elif bank_path(folder).exists():
         raise RunError(f"{folder}: expected run.json beside masks.bank, found none; choose another folder")
+    elif seed_folders(folder):
+        raise RunError(f"{folder}: expected a folder for a single run, found runs of several seeds")
     where = pick_device(device)
     stream = open_stream(config.stream, tasks=config.tasks, seed=config.seed, data=data, download=download)
     record = _new_record(config, recipe, stream, where)
@@ -185,7 +187,7 @@ def _train(
         results = _results(model, missing, recipe, record.config, bank, on_step)
         for task, trained in zip(missing, results, strict=True):
             figures = _keep(model, task, trained, bank)
-            more = {"densities": _densities(trained.mask), "curve": shown(trained.curve)}
+            more = {"densities": _densities(trained.mask), "curve": trained.curve.to_json()}
             finished.append({"name": task.name, **figures, **more})
             record = replace(record, history=clock.now())
             replace(record, tasks=tuple(finished)).write(folder)

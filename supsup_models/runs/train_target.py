@@ -13,8 +13,7 @@ from supsup_models._progress import Reporting
 from supsup_models.data import TaskStream
 from supsup_models.errors import NetworkError, RunError
 from supsup_models.runs.config import make_network, priced
-from supsup_models.runs.history import Clock
-from supsup_models.runs.record import RunRecord, trials_path
+from supsup_models.runs.record import Clock, RunRecord, trials_path
 from supsup_models.training import Recipe, coded_bits, find_density, train_task
 
 _PROBE = 1e-6  # a density at which no layer meets its cap

@@ -18,8 +18,7 @@ from supsup_models._progress import Reporting
 from supsup_models.continual import IdentityFreeLearner, KnownMask, PutAway
 from supsup_models.data import TaskStream, batch_order
 from supsup_models.networks import MaskedNetwork
-from supsup_models.runs.history import Clock
-from supsup_models.runs.record import RunConfig, RunRecord
+from supsup_models.runs.record import Clock, RunConfig, RunRecord
 from supsup_models.training import Recipe
 
 

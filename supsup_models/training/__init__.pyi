@@ -7,6 +7,7 @@ from .recipes import RECIPES as RECIPES
 from .recipes import Adam as Adam
 from .recipes import Recipe as Recipe
 from .recipes import RMSProp as RMSProp
+from .recipes import named_recipe as named_recipe
 from .target_density import coded_bits as coded_bits
 from .target_density import find_density as find_density
 from .task import NumberedTask as NumberedTask

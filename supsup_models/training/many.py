@@ -6,7 +6,7 @@ scores of T tasks are stacked there and every product is a batched one.
 """
 
 import os
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
 from threading import Event
@@ -15,8 +15,7 @@ from typing import Any, Literal, get_args
 
 import torch
 
-from supsup_models._arguments import expect, whole_number
-from supsup_models._names import check
+from supsup_models._names import check, expect, expect_call, whole_number
 from supsup_models.data import Task, labelled_images
 from supsup_models.errors import NetworkError
 from supsup_models.networks import MaskedModel, MaskedNetwork, check_model
@@ -104,6 +103,9 @@ def train_many(
     check_model(model)
     recipe, numbered = named_recipe(recipe), _numbered(tasks)
     steps = whole_number("steps", steps)
+    expect_call("on_step", on_step)
+    if stepping is not None:
+        check("stepping", stepping, get_args(Stepping))
     can_stack = recipe.sparse is None and fastest(model, recipe) != "autograd" and stepping in (None, "fused")
     if together is None:
         together = "stacked" if model.device.type == "cuda" and can_stack else "cores"
@@ -144,14 +146,13 @@ def train_many(
 
 def _numbered(tasks: Any) -> list[NumberedTask]:
     """The tasks to train; ArgumentTypeError for what are none."""
-    expect(
-        "tasks", tasks, Iterable, "a list of NumberedTask", NumberedTask="[task] is a list of one", Task="[task] is one"
-    )
+    one = "[task] is a list of one"
+    expect("tasks", tasks, Sequence, "a list of NumberedTask, or a stream", NumberedTask=one, Task=one)
     numbered = []
     for each in tasks:
         if isinstance(each, Task):
             each = NumberedTask(each.index, each.train)
-        expect("tasks", each, NumberedTask, "a list of NumberedTask")
+        expect("tasks", each, NumberedTask, "NumberedTask in the list")
         numbered.append(each)
     return numbered
 

@@ -4,14 +4,13 @@
 (Wortsman et al. 2020, appendix on MNIST; the remaining settings are the defaults of torch's RMSprop).
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from math import cos, inf, pi
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, get_args
 
-from supsup_models._arguments import found
-from supsup_models._names import check, choose
+from supsup_models._names import check, choose, expect, found, number, whole_number
 from supsup_models.errors import ArgumentTypeError, NetworkError
 from supsup_models.networks import layer_densities
 
@@ -21,10 +20,10 @@ if TYPE_CHECKING:
 Schedule = Literal["constant", "cosine"]
 
 
-def _expect(holds: bool, what: str, found: float) -> None:
-    """NetworkError unless a setting is as expected; comparisons with NaN never hold."""
-    if not holds:
-        raise NetworkError(f"{what}, found {found}")
+def _expect(within: Callable[[float], bool], what: str, value: float) -> None:
+    """NetworkError unless a setting is as expected, ArgumentTypeError for no number; no comparison with NaN holds."""
+    if not within(number(what.partition(":")[0], value)):
+        raise NetworkError(f"{what}, found {value}")
 
 
 @dataclass(frozen=True)
@@ -52,9 +51,9 @@ class RMSProp:
     eps: float = 1e-8
 
     def __post_init__(self) -> None:
-        _expect(0 < self.learning_rate < inf, "RMSProp: expected learning_rate in (0, inf)", self.learning_rate)
-        _expect(0 <= self.alpha < 1, "RMSProp: expected alpha in [0, 1)", self.alpha)
-        _expect(0 <= self.eps < inf, "RMSProp: expected eps in [0, inf)", self.eps)
+        _expect(lambda x: 0 < x < inf, "RMSProp: expected learning_rate in (0, inf)", self.learning_rate)
+        _expect(lambda x: 0 <= x < 1, "RMSProp: expected alpha in [0, 1)", self.alpha)
+        _expect(lambda x: 0 <= x < inf, "RMSProp: expected eps in [0, inf)", self.eps)
 
 
 @dataclass(frozen=True)
@@ -82,10 +81,13 @@ class Adam:
     eps: float = 1e-8
 
     def __post_init__(self) -> None:
-        _expect(0 < self.learning_rate < inf, "Adam: expected learning_rate in (0, inf)", self.learning_rate)
+        _expect(lambda x: 0 < x < inf, "Adam: expected learning_rate in (0, inf)", self.learning_rate)
+        expect("Adam's betas", self.betas, (tuple, list), "two numbers")
+        if len(self.betas) != 2:
+            raise NetworkError(f"Adam: expected two betas, found {len(self.betas)}")
         for beta in self.betas:
-            _expect(0 <= beta < 1, "Adam: expected betas in [0, 1)", beta)
-        _expect(0 <= self.eps < inf, "Adam: expected eps in [0, inf)", self.eps)
+            _expect(lambda x: 0 <= x < 1, "Adam: expected betas in [0, 1)", beta)
+        _expect(lambda x: 0 <= x < inf, "Adam: expected eps in [0, inf)", self.eps)
 
 
 Optimiser = RMSProp | Adam
@@ -122,15 +124,16 @@ class Sparse:
     """Share of a batch's images that are shown shuffled as well, where a loss wants them."""
 
     def __post_init__(self) -> None:
+        number("sparse recipe", self.density)
         for name in ("start_density", "shuffled"):  # `densities` checks the density
             value = getattr(self, name)
-            _expect(0 < value <= 1, f"sparse recipe: expected {name} in (0, 1]", value)
+            _expect(lambda x: 0 < x <= 1, f"sparse recipe: expected {name} in (0, 1]", value)
         for name in ("settled", "one_shot_from"):
             value = getattr(self, name)
-            _expect(0 <= value <= 1, f"sparse recipe: expected {name} in [0, 1]", value)
+            _expect(lambda x: 0 <= x <= 1, f"sparse recipe: expected {name} in [0, 1]", value)
         for name in ("rate_weight", "novelty_weight", "one_shot_weight", "margin"):
             value = getattr(self, name)
-            _expect(0 <= value < inf, f"sparse recipe: expected {name} in [0, inf)", value)
+            _expect(lambda x: 0 <= x < inf, f"sparse recipe: expected {name} in [0, inf)", value)
 
     def densities(self, shapes: Mapping[str, tuple[int, ...]]) -> tuple[float, ...]:
         """Each layer's density; SparsityError for one that no layer can have."""
@@ -172,9 +175,14 @@ class Recipe:
     sparse: Sparse | None = None
 
     def __post_init__(self) -> None:
+        expect("recipe's name", self.name, str, "a str")
+        expect("optimiser", self.optimiser, (RMSProp, Adam), "RMSProp or Adam")
+        if self.sparse is not None:
+            expect("sparse", self.sparse, Sparse, "Sparse or None")
         check("schedule", self.schedule, get_args(Schedule))
-        _expect(self.batch_size >= 1, f"recipe {self.name!r}: expected batch_size in [1, inf)", self.batch_size)
-        _expect(0 < self.weight_gain < inf, f"recipe {self.name!r}: expected weight_gain in (0, inf)", self.weight_gain)
+        whole_number("batch_size", self.batch_size)
+        _expect(lambda x: x >= 1, f"recipe {self.name!r}: expected batch_size in [1, inf)", self.batch_size)
+        _expect(lambda x: 0 < x < inf, f"recipe {self.name!r}: expected weight_gain in (0, inf)", self.weight_gain)
 
     def network(
         self, arch: "str | MultilayerPerceptron", *, inputs: int, outputs: int, seed: int, classes: int | None = None

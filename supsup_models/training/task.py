@@ -12,7 +12,7 @@ from torch import Tensor
 
 from maskstore import Mask, MaskMatrix
 from maskstore.priors import Prior, Uniform
-from supsup_models._arguments import expect, whole_number
+from supsup_models._names import expect, expect_call, whole_number
 from supsup_models.data import LabelledImages, batch_order, checked_images, checked_labels, labelled_images
 from supsup_models.errors import NetworkError, ShapeError, TrainingStopped
 from supsup_models.networks import MaskedModel, check_model
@@ -105,6 +105,16 @@ class TrainingCurve:
     losses: tuple[float, ...]
     accuracies: tuple[float, ...]
 
+    def to_json(self, most: int = 20) -> dict[str, list[Any]]:
+        """JSON-ready: the last point, and as many before it as make at most `most`, evenly spaced; four digits each."""
+        step = max(1, -(-len(self.batches) // most))
+        rows = range((len(self.batches) - 1) % step, len(self.batches), step)
+        return {
+            "batches": [self.batches[row] for row in rows],
+            "losses": [float(f"{self.losses[row]:.4g}") for row in rows],
+            "accuracies": [float(f"{self.accuracies[row]:.4g}") for row in rows],
+        }
+
     def with_point(self, batches: int, loss: float, accuracy: float) -> "TrainingCurve":
         """The curve with one more point at its end."""
         return TrainingCurve((*self.batches, batches), (*self.losses, loss), (*self.accuracies, accuracy))
@@ -168,6 +178,8 @@ def train_task(
     task, steps = whole_number("task", task), whole_number("steps", steps)
     if not 0 <= task < 2**32:
         raise NetworkError(f"task: expected a number in [0, 2**32), found {task}")
+    expect_call("on_step", on_step)
+    expect_call("stop", stop)
     if transfer is not None:
         expect("transfer", transfer, MaskMatrix, "a MaskMatrix", MaskBank="bank.matrix() makes one")
         if transfer.spec != model.spec:

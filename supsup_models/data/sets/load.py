@@ -8,7 +8,7 @@ import numpy as np
 
 from maskstore.files import check_known
 from maskstore.philox import Role, random_permutation
-from supsup_models._arguments import expect
+from supsup_models._names import expect
 from supsup_models.data.names import DATA_SETS
 from supsup_models.data.sets.cifar import load_cifar100
 from supsup_models.data.sets.data_set import DataSet, LabelledPixels

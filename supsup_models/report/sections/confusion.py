@@ -23,7 +23,7 @@ def confusion_section(facts: RunFacts, judged: Judged | NoData | None) -> Sectio
     if judged is None:
         return Section(_NAME, _HEADING, (), "This page was made without looking at test images.")
     if isinstance(judged, NoData) and judged.python:
-        how = ("To see it, make this page in Python: ", code("Run.open(folder, model, stream).report()"), ".")
+        how = ("To see it, make this page in Python: ", code("make_report(Run.open(folder, model, stream))"), ".")
         return Section(_NAME, _HEADING, (paragraph(*how),), "This run's network or data were given in Python.")
     if isinstance(judged, NoData):
         how = ("To see it, make this page with the data set at hand: ", code("supsup report RUN --data DIR"), ".")

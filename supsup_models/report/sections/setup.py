@@ -57,7 +57,7 @@ def _in_python(facts: RunFacts) -> str:
     transfer = ", transfer=True" if config.transfer else ""
     return (
         f"run = Run.create({facts.name!r}, model, stream, recipe={recipe}, batches={config.batches}{transfer})\n"
-        "run.train()\nrun.evaluate()\nrun.report()"
+        "run.train()\nrun.evaluate()\nmake_report(run)"
     )
 
 
@@ -76,15 +76,17 @@ def reproducing(facts: RunFacts) -> list[list[str]]:
             given += [option] if value else []
         elif value is not None:
             given += [option, str(value)]
+    given += ["--seeds", str(len(facts.seeds))] if facts.seeds else []
+    bank = f"{run}/seed-{config.seed}/masks.bank" if facts.seeds else f"{run}/masks.bank"
     scenario = "GNu" if config.task_identity else "NNs"
     # `train` never codes with mix: that takes a compact of the highest level, and changes what the page shows
     compacted = facts.account is not None and "mix" in facts.account.codecs
-    compacting = [["maskstore", "compact", f"{run}/masks.bank", "--level", "max"]] if compacted else []
+    compacting = [["maskstore", "compact", bank, "--level", "max"]] if compacted else []
     return [
         ["supsup", "train", *given, *data, "--out", run],
         ["supsup", "eval", run, "--scenario", scenario, *data, "--json"],
         *compacting,
-        ["maskstore", "stats", f"{run}/masks.bank"],
+        ["maskstore", "stats", bank],
         ["supsup", "report", run, *data, "-o", "report.html"],
     ]
 

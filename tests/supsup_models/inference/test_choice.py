@@ -10,7 +10,6 @@ from torch import nn
 from maskstore import MaskMatrix
 from supsup_models import Inference, MaskedModel, TaskInference, convert, infer_each, infer_task
 from supsup_models.errors import BatchStatisticsError, InferenceError, MethodWarning, UnknownNameError
-from supsup_models.inference import default_method
 from tests.helpers.networks import network
 
 IMAGES = torch.randn(6, 64, generator=torch.Generator().manual_seed(0))
@@ -46,7 +45,7 @@ def extras_of(model: MaskedModel) -> dict[str, dict[str, np.ndarray]]:
 def test_networks_with_running_statistics_take_exhaustive_inference(kind: str) -> None:
     model = NORMALISED[kind]()
     matrix, extras = masks_of(model), extras_of(model)
-    assert default_method(model) == "exhaustive"
+    assert model.inference_method == "exhaustive"
     for ask in (infer_task, infer_each):
         found, named = (ask(model, matrix, IMAGES, method=m, extras=extras) for m in (None, "exhaustive"))
         assert np.array_equal(found.scores, named.scores)
@@ -62,13 +61,24 @@ def test_networks_with_running_statistics_take_exhaustive_inference(kind: str) -
 def test_other_networks_take_one_shot_inference(kind: str) -> None:
     model = PLAIN[kind]()
     matrix = masks_of(model)
-    assert default_method(model) == "one-shot"
+    assert model.inference_method == "one-shot"
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         for ask in (infer_task, infer_each):
             found, named = (ask(model, matrix, IMAGES, method=m) for m in (None, "one-shot"))
             assert np.array_equal(found.scores, named.scores)
             ask(model, matrix, IMAGES, method="exhaustive")
+
+
+def test_kept_weights_bring_statistics_for_tasks_that_have_none() -> None:
+    plain = nn.Sequential(nn.Linear(64, 8), nn.BatchNorm1d(8), nn.ReLU(), nn.Linear(8, 6)).eval()
+    model = convert(plain, weights="keep", image_shape=(64,))
+    matrix = masks_of(model)
+    assert model.inference_method == "exhaustive"
+    together = infer_each(model, matrix, IMAGES)
+    for number, image in enumerate(IMAGES.split(1)):  # no batch plays a part
+        np.testing.assert_allclose(infer_task(model, matrix, image).scores, together.scores[number], rtol=1e-5)
+        assert infer_task(model, matrix, image, method="one-shot").scores.shape == (3,)
 
 
 def test_missing_statistics_are_named_to_a_python_caller() -> None:

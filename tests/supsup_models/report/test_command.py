@@ -36,6 +36,7 @@ def test_json_says_what_was_drawn(trained: Path, tmp_path: Path, capsys: pytest.
         "tasks": 3,
         "accuracy": facts.accuracy,
         "bits_per_parameter": facts.bits_per_parameter,
+        "seeds": [],
         "scenario": "GNu",
         "inferred_accuracy": found["inferred_accuracy"],
         "given_accuracy": found["given_accuracy"],

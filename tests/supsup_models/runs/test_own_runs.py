@@ -15,6 +15,7 @@ from supsup_models import ConvertedModel, MaskedNetwork, Recipe, RMSProp, Run, T
 from supsup_models.cli.app import run_command
 from supsup_models.errors import NetworkError, RunError, UnknownNameError
 from supsup_models.networks import MultilayerPerceptron
+from supsup_models.report import make_report
 from supsup_models.runs import RunRecord, bank_path, record_path
 from tests.helpers.commands import error_of
 
@@ -62,7 +63,7 @@ def test_a_run_is_judged_inferred_and_reported(own: Run) -> None:
     answers = own.infer(own.stream[1].test.images(slice(0, 8)).numpy(), one_task=True).answers
     assert len(answers) == 8
     assert answers[0].task_confidence is not None
-    report = own.report()
+    report = make_report(own)
     assert report.path == own.folder / "report.html"
     assert set(report.page.drawn) >= {"accuracy", "training", "storage", "confusion"}
     text = html.unescape(report.path.read_text())
@@ -169,7 +170,7 @@ def test_commands_say_what_they_cannot_do(own: Run, tmp_path: Path, capsys: pyte
         assert run_command([words[0], str(own.folder), *words[1:]]) == 1
         assert "given in Python" in error_of(capsys)
     assert run_command(["report", str(own.folder), "-o", str(tmp_path / "page.html")]) == 0
-    assert "made in Python; `Run.open(folder, model, stream).report()` judges it" in capsys.readouterr().err
+    assert "made in Python; `make_report(Run.open(folder, model, stream))` judges it" in capsys.readouterr().err
     text = (tmp_path / "page.html").read_text()
     assert "This run&#x27;s network or data were given in Python." in text
     assert "None" not in text

@@ -20,11 +20,10 @@ from supsup_models.inference.calibration import Calibration
 from supsup_models.report import read_recovery
 from supsup_models.runs import train_run
 from supsup_models.runs.config import make_network, run_config
-from supsup_models.runs.curves import Curve, shown
-from supsup_models.runs.history import Clock
+from supsup_models.runs.curves import Curve
 from supsup_models.runs.infer import read_images
 from supsup_models.runs.load import load_run
-from supsup_models.runs.record import NetworkSizes, Pixels, RunConfig, RunRecord, calibration_path, record_path
+from supsup_models.runs.record import Clock, NetworkSizes, Pixels, RunConfig, RunRecord, calibration_path, record_path
 from supsup_models.runs.train_target import Trials
 from supsup_models.training import TrainingCurve
 
@@ -227,9 +226,9 @@ def test_a_record_holds_nothing_that_cannot_be_written_again(text: str, tmp_path
 
 
 def test_the_history_adds_up_over_calls(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("supsup_models.runs.history.processor", lambda: "one")
+    monkeypatch.setattr("supsup_models.runs.record.processor", lambda: "one")
     first = Clock(None).now()
-    monkeypatch.setattr("supsup_models.runs.history.processor", lambda: "two")
+    monkeypatch.setattr("supsup_models.runs.record.processor", lambda: "two")
     second = Clock(replace(first, seconds=100.0)).now()
     assert second.started == first.started <= second.changed
     assert 100.0 <= second.seconds < 160.0
@@ -265,7 +264,7 @@ def test_a_curve_is_its_three_lists_or_none(change: dict[str, Any]) -> None:
 @pytest.mark.parametrize("points", [1, 2, 19, 20, 21, 40, 41, 1000])
 def test_a_record_keeps_few_points_of_a_curve_and_the_last(points: int) -> None:
     batches = tuple(range(1, points + 1))
-    found = shown(TrainingCurve(batches, tuple(each / 3 for each in batches), (1 / 3,) * points))
+    found = TrainingCurve(batches, tuple(each / 3 for each in batches), (1 / 3,) * points).to_json()
     assert len(found["batches"]) == min(points, -(-points // max(1, -(-points // 20))))
     assert found["batches"][-1] == points
     assert len({late - early for early, late in pairwise(found["batches"])}) <= 1
