@@ -21,8 +21,8 @@ class SupSupError(Exception):
         UnknownStreamError
     """
 
-    def __str__(self) -> str:  # KeyError would print the repr of its message
-        return str(self.args[0]) if self.args else ""
+    def __str__(self) -> str:  # KeyError would print the repr of its message, and names of strangers are in it
+        return errors.printable(str(self.args[0])) if self.args else ""
 
 
 class ArgumentError(SupSupError, ValueError):
