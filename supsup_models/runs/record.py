@@ -114,6 +114,10 @@ class Pixels:
     scale: float | tuple[float, ...]
     shift: float | tuple[float, ...]
 
+    def __post_init__(self) -> None:
+        if 0.0 in (self.scale if isinstance(self.scale, tuple) else (self.scale,)):
+            raise ValueError("pixels.scale: expected a factor, found 0")
+
 
 @dataclass(frozen=True)
 class Own:
