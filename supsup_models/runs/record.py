@@ -47,7 +47,7 @@ class RunConfig:
         tasks: Number of tasks.
         model: Name of the network.
         outputs: Outputs of the network, superfluous ones included.
-        batches: Training steps for each task.
+        batches: Training batches for each task.
         recipe: Name of the training recipe.
         seed: Of weights, scores, pixels and batches.
         task_identity: False for scenario NNs: a mask is not a task's, and masks are allocated as the data calls for
