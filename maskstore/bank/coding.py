@@ -149,9 +149,12 @@ def standalone(record: Record, spec: MaskSpec) -> Record:
     return sealed(replace(coded, meta=record.meta, extras=record.extras), record.id)
 
 
-def decode_mask(record: Record, spec: MaskSpec) -> Mask:
-    """All layers of a record; LimitError if that takes more than its source's limit allows."""
-    charge(record, spec, Budget(record.limit))
+def decode_mask(record: Record, spec: MaskSpec, *, unpacked: bool = False) -> Mask:
+    """All layers of a record; LimitError if that takes more than its source's limit allows.
+
+    `unpacked`: the caller will also unpack it, to a byte for each bit.
+    """
+    charge(record, spec, Budget(record.limit), unpacked=unpacked)
     entries, start = read_table(record.data, spec, record.what, len(record.data))
     decode = _layer_decoder(record, spec, base_masks(record.bases, spec))
     words: NDArray[np.uint64] | None = None
@@ -166,13 +169,14 @@ def decode_mask(record: Record, spec: MaskSpec) -> Mask:
     return Mask(spec, words)
 
 
-def charge(record: Record, spec: MaskSpec, budget: Budget) -> None:
+def charge(record: Record, spec: MaskSpec, budget: Budget, *, unpacked: bool = False) -> None:
     """Count what decoding a record, and the masks that it needs, will cost; LimitError if that is too much."""
     for one in (record, *(base.record for base in record.bases)):
         codec = codec_of(one.codec)
         entries, start = read_table(one.data, spec, one.what, len(one.data))
         for layer, entry in zip(spec, entries, strict=True):
-            budget.spend(record.what, codec, _coded(entry, one.data[start : start + entry.size]), layer)
+            coded = _coded(entry, one.data[start : start + entry.size])
+            budget.spend(record.what, codec, coded, layer, unpacked=unpacked and one is record)
             start += entry.size
 
 

@@ -9,6 +9,8 @@ from maskstore.errors import CorruptError
 
 _KEYS = {"created_by", "meta", "spec", "templates"}
 _CLOSED, _AT_WORK = "maskstore ", "MASKSTORE "  # as long as each other, so that a closed bank has the bytes it had
+HAS_MARK = f"SELECT 1 FROM head WHERE key='created_by' AND substr(value,1,{len(_AT_WORK)})='{_AT_WORK}'"
+"""Gives a row if the head says that a writer is at work, or was when it ended: then a log belongs to the bank."""
 
 
 def with_checksum(head: Mapping[str, str]) -> dict[str, str]:
@@ -38,12 +40,6 @@ def change_head(link: sqlite3.Connection, key: str, value: str) -> None:
     """Put another text in the place of one, and the checksum of all; CorruptError for a damaged head."""
     changed = with_checksum({**_checked(link), key: value})
     link.executemany("UPDATE head SET value=? WHERE key=?", [(changed[name], name) for name in (key, "checksum")])
-
-
-def has_mark(link: sqlite3.Connection) -> bool:
-    """Whether the head says that a writer is at work, or was when it ended: then a log belongs to the bank."""
-    found = link.execute("SELECT value FROM head WHERE key='created_by'").fetchone()
-    return found is not None and str(found[0]).startswith(_AT_WORK)
 
 
 def change_mark(link: sqlite3.Connection, *, at_work: bool) -> bool:

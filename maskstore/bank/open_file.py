@@ -5,14 +5,14 @@ import sqlite3
 import threading
 import weakref
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import gettempdir
 from typing import Any, Self
 
 from maskstore import errors
 from maskstore.bank import sqlite
-from maskstore.bank.head import change_mark, has_mark, read_head, with_checksum
+from maskstore.bank.head import HAS_MARK, change_mark, read_head, with_checksum
 from maskstore.files import Link
 
 _CLOSING_TIMEOUT_MS = 1000  # how long a closing writer waits for readers before it leaves the log for the next one
@@ -75,7 +75,7 @@ class BankFile:
         try:
             return cls(path, writable=True, timeout=timeout)
         except BaseException:
-            _remove_new(path, made)
+            sqlite.remove_new(path, made)
             raise
 
     def close(self) -> None:
@@ -119,7 +119,7 @@ class BankFile:
             link.execute(f"PRAGMA busy_timeout={_CLOSING_TIMEOUT_MS}")
             link.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         for each in list(self._links):
-            each.close(fold=True)
+            each.close(fold=self._unchanged(each))
 
     def read_head(self) -> dict[str, str]:
         """The bank's head, its checksum checked and left out."""
@@ -130,11 +130,17 @@ class BankFile:
     def reading(self) -> Iterator[sqlite3.Connection]:
         """This thread's connection, which nobody closes meanwhile; SQLite's errors become ours."""
         with named_errors(self.path):
-            link = self._link()
-            while not link.take():
-                link = self._link()
-            with link.using() as connection:
-                yield connection
+            link = self._taken_link()
+            try:
+                yield link.connection
+            except (errors.CorruptError, sqlite3.DatabaseError) as error:
+                self._check_unchanged(link, error)
+                raise
+            else:
+                self._check_unchanged(link, None)
+            finally:
+                link.uses -= 1
+                link.lock.release()
 
     @contextmanager
     def snapshot(self) -> Iterator[sqlite3.Connection]:
@@ -187,7 +193,7 @@ class BankFile:
 
         A reader that is in the way for a second keeps the mark in the log; a later checkpoint takes it over.
         """
-        if has_mark(link):
+        if link.execute(HAS_MARK).fetchone():
             return
         with _committing(link):
             changed = change_mark(link, at_work=True)
@@ -242,7 +248,7 @@ class BankFile:
     def check_log(self, link: sqlite3.Connection) -> None:
         """CorruptError if a writer did not close the bank and the log that it left is not there."""
         log = sqlite.log_of(self.path)
-        if has_mark(link) and not sqlite.has_content(log):
+        if link.execute(HAS_MARK).fetchone() and not sqlite.has_content(log):
             raise errors.CorruptError(
                 f"{self.path}: expected the log {log.name} of a writer that did not close the bank, found none: masks "
                 f"may be missing (copy the log too, or write to the bank to go on without)"
@@ -278,6 +284,16 @@ class BankFile:
                 f"{self.path}: expected a writing bank to stay in the thread and process that opened it, found another"
             )
 
+    def _taken_link(self) -> Link:
+        """This thread's link, in use: nobody else closes it."""
+        while True:
+            link = self._link()
+            link.lock.acquire()
+            if not link.closed:  # by a fork, or by whoever opens all links to the file anew
+                link.uses += 1
+                return link
+            link.lock.release()
+
     def _link(self) -> Link:
         if self.closed:
             raise errors.BankClosedError(f"{self.path}: expected an open bank, found it closed")
@@ -285,7 +301,7 @@ class BankFile:
             self._check_owner()
         link: Link | None = getattr(self._mine, "link", None)
         if link is not None and not link.closed:
-            if link.uses or link.current():
+            if link.uses or (self._unchanged(link) and not (link.stamp and link.old())):
                 return link
             if self._in_transaction:
                 raise errors.BankIOError(
@@ -294,10 +310,36 @@ class BankFile:
             link.close_all()
         self._check_file()
         link = sqlite.connect(self.path, writable=self.writable, timeout=self._timeout)
+        link.seen = () if link.stamp else self._inodes()
         self._file = self._file or link.file
         self._mine.link = link
         self._links.add(link)
         return link
+
+    def _unchanged(self, link: Link) -> bool:
+        """Whether the files are still those that a link opened.
+
+        SQLite deletes a log when the last connection closes. If this process lost its locks, because the program it
+        runs in opened and closed the file itself, another process can take itself for the last.
+        """
+        return link.still() if link.stamp else self._inodes() == link.seen
+
+    def _check_unchanged(self, link: Link, error: Exception | None) -> None:
+        if link.uses == 1 and not link.closed and not self._unchanged(link):
+            raise errors.BankBusyError(
+                f"{self.path}: expected the bank and its log to stay while they were used, found that another program "
+                f"replaced one: try again"
+            ) from error
+
+    def _inodes(self) -> tuple[int, ...]:
+        found = []
+        for ending in ("", "-wal", "-shm"):
+            try:
+                each = os.stat(f"{self.path}{ending}")
+                found += [each.st_dev, each.st_ino]
+            except OSError:
+                found += [0, 0]
+        return tuple(found)
 
     def _close_links(self) -> None:
         for link in list(self._links):
@@ -339,20 +381,6 @@ def _abandon(link: sqlite3.Connection) -> None:
     """End a transaction without its changes; also one that an interrupt (Ctrl-C) left open between two statements."""
     if link.in_transaction:
         link.execute("ROLLBACK")
-
-
-def _remove_new(path: Path, made: os.stat_result) -> None:
-    """Remove an empty bank that could be made but not opened, unless somebody else writes to it already."""
-    from filelock import FileLock, Timeout
-
-    lock = FileLock(f"{path}.lock", timeout=0)
-    with suppress(OSError, Timeout), lock:
-        found = path.stat()
-        if (found.st_dev, found.st_ino, found.st_size) != (made.st_dev, made.st_ino, made.st_size):
-            return
-        if not sqlite.has_content(sqlite.log_of(path)):
-            for each in (path, *sqlite.side_files(path), Path(lock.lock_file)):
-                each.unlink(missing_ok=True)
 
 
 def fitting_page_size(bits: int) -> int:

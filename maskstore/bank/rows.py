@@ -38,6 +38,7 @@ class Rows:
         self._spec, self._limit = spec, limit
         self.templates = Templates()
         self._trusted: tuple[sqlite3.Connection | None, int] = (None, 0)
+        self._claimed = 0  # where the rows' bytes ended when `trust` looked at them
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
@@ -51,11 +52,17 @@ class Rows:
 
         The row is looked up by its id: asked by name, SQLite would answer with the name that the index has.
         """
-        found = link.execute("SELECT id FROM masks WHERE name=?", (name,)).fetchone()
-        if found is None:
+        row = self._indexed(link, name)
+        if row is None:
             hidden = link.execute("SELECT id FROM masks NOT INDEXED WHERE name=?", (name,)).fetchone()
             if hidden is not None:
                 raise CorruptError(f"mask row {hidden[0]}: expected it in the index on names, found it missing")
+        return row
+
+    def _indexed(self, link: sqlite3.Connection, name: str) -> StoredRow | None:
+        """The row that the index has for a name, as `named`; for who knows that the index lacks none."""
+        found = link.execute("SELECT id FROM masks WHERE name=?", (name,)).fetchone()
+        if found is None:
             return None
         row = self._row(link, found[0])
         if row is None or row.name != name:
@@ -168,13 +175,13 @@ class Rows:
             return
         if known is not link:
             check_pages(link)
-        self._all(link)
+        self._claimed = max((row.start + row.extras + row.data for row in self._all(link)), default=0)
         self._trusted = link, version
 
     def insert(self, link: sqlite3.Connection, new: Record, *, overwrite: bool) -> None:
         """Store a record under its name, in the old one's place if there is one, with the masks that it needs."""
         self.trust(link)
-        found = self.named(link, new.name)
+        found = self._indexed(link, new.name)
         if found is not None and not overwrite:
             raise TaskExistsError(f"task {new.name!r}: expected a new name, found it stored (see `overwrite=True`)")
         bases = [self._keep(link, base) for base in new.bases]
@@ -205,7 +212,7 @@ class Rows:
     def remove(self, link: sqlite3.Connection, name: str) -> bool:
         """Delete a mask, or make it a snapshot if others need it; whether there was one."""
         self.trust(link)
-        found = self.named(link, name)
+        found = self._indexed(link, name)
         if found is not None:
             self._drop(link, found)
         return found is not None
@@ -238,7 +245,9 @@ class Rows:
     def _append(self, link: sqlite3.Connection, data: bytes) -> int:
         """Bytes at the end of the stream; CorruptError if a row claims places there, whose chunk is lost."""
         start = byte_stream.append(link, data)
-        (end,) = link.execute("SELECT ifnull(max(start+extras+data),0) FROM masks").fetchone()
+        if start >= self._claimed:
+            return start
+        (end,) = link.execute("SELECT ifnull(max(start+extras+data),0) FROM masks").fetchone()  # some may have gone
         if start < end:
             raise CorruptError(f"bank's bytes: expected chunks up to place {end}, found them end at {start}")
         return start

@@ -120,6 +120,10 @@ class MaskSource(Mapping[str, Mask]):
             result.append(name, mask)
         return result
 
+    def dense(self, name: str) -> dict[str, NDArray[np.bool_]]:
+        """All layers of one mask as bool arrays of their shapes, in spec order; their bytes count for the limit too."""
+        return decode_mask(self.record(name), self.spec, unpacked=True).dense()
+
     def layer(self, name: str, layer: str) -> NDArray[np.bool_]:
         """One layer of one mask, a bool array of the layer's shape; the mask's checksum is checked.
 

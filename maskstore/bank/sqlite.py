@@ -5,11 +5,12 @@
 
 import os
 import sqlite3
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
 from maskstore import errors
-from maskstore.bank.head import has_mark
+from maskstore.bank.head import HAS_MARK
 from maskstore.files import (
     Link,
     connect_still,
@@ -50,6 +51,7 @@ _ERRORS: dict[int, tuple[type[errors.MaskStoreError], str]] = {
     sqlite3.SQLITE_READONLY: (errors.BankReadOnlyError, "a bank that can be written"),
     sqlite3.SQLITE_READONLY_DBMOVED: (errors.BankIOError, "the file that was opened to stay where it is"),
     sqlite3.SQLITE_PERM: (errors.BankReadOnlyError, "permission for the bank and its folder"),
+    sqlite3.SQLITE_IOERR_SHMSIZE: (errors.BankFullError, "room for the index of the log on the disk"),
     sqlite3.SQLITE_IOERR: (errors.BankIOError, "the system to read or write the bank"),
     sqlite3.SQLITE_CANTOPEN: (errors.BankIOError, "the system to open the bank and its log"),
     sqlite3.SQLITE_NOLFS: (errors.BankIOError, "a system that can hold files of this size"),
@@ -96,6 +98,20 @@ def create_file(path: Path, page_size: int, head: dict[str, str]) -> None:
             connection.close()
 
 
+def remove_new(path: Path, made: os.stat_result) -> None:
+    """Remove an empty bank that could be made but not opened, unless somebody else writes to it already."""
+    from filelock import FileLock, Timeout
+
+    lock = FileLock(f"{path}.lock", timeout=0)
+    with suppress(OSError, Timeout), lock:
+        found = path.stat()
+        if (found.st_dev, found.st_ino, found.st_size) != (made.st_dev, made.st_ino, made.st_size):
+            return
+        if not has_content(log_of(path)):
+            for each in (path, *side_files(path), Path(lock.lock_file)):
+                each.unlink(missing_ok=True)
+
+
 def clear_side_files(path: Path) -> None:
     """Remove what readers of an earlier bank left behind; BankExistsError for a bank, or for a log with content."""
     if path.exists():
@@ -131,10 +147,11 @@ def connect(path: Path, *, writable: bool, timeout: float) -> Link:
     except sqlite3.OperationalError as error:
         if error.sqlite_errorcode & 0xFF not in _NO_INDEX:
             raise
+    stamp = still_stamp(path)
     if not has_content(log_of(path)):
-        return Link(path, lambda: _prepared(connect_still(path), path), stamp=still_stamp)
+        return Link(path, lambda: _prepared(connect_still(path), path), stamp=stamp)
     copy = copy_with_log(path)
-    return Link(path, partial(_shared, copy.path, "ro", timeout), stamp=still_stamp, needs=copy)
+    return Link(path, partial(_shared, copy.path, "ro", timeout), stamp=stamp, needs=copy)
 
 
 _NO_INDEX = {sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_FULL}
@@ -216,7 +233,7 @@ def _check_identity(connection: sqlite3.Connection, path: Path) -> None:
 
 def _check_names(link: sqlite3.Connection, path: Path) -> None:
     """BankIOError for a bank with several names whose log lies beside another one."""
-    if path.stat().st_nlink > 1 and has_mark(link) and not has_content(log_of(path)):
+    if path.stat().st_nlink > 1 and link.execute(HAS_MARK).fetchone() and not has_content(log_of(path)):
         raise errors.BankIOError(
             f"{path}: expected the log of the writer that is at work, found none beside this name: "
             f"the file has other names (hard links), and the log lies beside the one that it is written under"

@@ -140,7 +140,7 @@ def get(
     if out.exists() and out.resolve() == bank.resolve():
         raise console.UsageError(f"--out: expected another file than the bank, found {out}")
     with MaskBank.open(bank) as opened:
-        arrays = {layer: opened.layer(task, layer)} if layer else opened[task].dense()
+        arrays = {layer: opened.layer(task, layer)} if layer else opened.dense(task)
     write_npz(out, arrays, overwrite=overwrite)
     console.note(f"{out}: {len(arrays)} layers of {task!r}")
 
@@ -162,6 +162,9 @@ def put(
     prior: Annotated[str, typer.Option(help="JSON object: what is known about the mask.")] = '{"id": "uniform"}',
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a mask of this name.")] = False,
     create: Annotated[bool, typer.Option("--create", help="Create the bank if there is none.")] = False,
+    limit: Annotated[
+        int | None, typer.Option(help="Bytes that the arrays may take, where far fewer are stored.", show_default=False)
+    ] = None,
 ) -> None:
     """Store a mask from an .npz file."""
     console.choice("--codec", codec, codec_names())
@@ -171,7 +174,7 @@ def put(
         raise console.UsageError(f"--prior: {error}") from None
     described = _json_object("--meta", meta)
     check_name("task name", task)
-    mask = Mask.from_dense(read_npz(source))
+    mask = Mask.from_dense(read_npz(source, limit=limit))
     exists = bank.exists()
     if not exists and not create:
         raise console.UsageError(f"{bank}: expected an existing bank, found none (use --create to make one)")

@@ -8,7 +8,7 @@ from maskstore.errors import LimitError
 from maskstore.masks import LayerSpec
 
 FREE_BYTES = 1 << 30  # that much is decoded from however few bytes
-RATIO = 512  # and of more, so many times the coded bytes: about what a mask with one bit in 10 000 set has
+RATIO = 512  # and of more, so many times the coded bytes: more than a mask with one bit in 5 000 set has
 
 
 class Budget:

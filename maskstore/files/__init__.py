@@ -2,7 +2,7 @@
 
 from maskstore.files.arrays import as_numpy
 from maskstore.files.atomic import replacing
-from maskstore.files.claims import check_claim, check_table
+from maskstore.files.claims import TABLE_BYTES, check_claim, check_table
 from maskstore.files.connections import (
     Link,
     connect_still,
@@ -20,6 +20,7 @@ from maskstore.files.regular import open_regular, read_regular
 from maskstore.files.values import Cursor, check_name, encode_meta, is_name, parse_json, parse_object, write_leb128
 
 __all__ = [
+    "TABLE_BYTES",
     "Cursor",
     "Link",
     "as_numpy",

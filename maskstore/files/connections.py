@@ -2,7 +2,7 @@
 
 POSIX drops all locks that a process holds on a file as soon as the process closes any descriptor of that file. SQLite
 knows this, and puts such a close off; nobody else does. So nothing in this package opens a file that SQLite takes for
-a database (`is_database`), and a `Link` looks before and after each use whether the files are still those that it
+a database (`is_database`), and whoever uses a `Link` looks before and after whether the files are still those that were
 opened. `docs/design.md`, "The bank is an SQLite file", has the argument.
 """
 
@@ -18,7 +18,7 @@ from contextlib import closing, contextmanager, suppress
 from errno import ENOSPC
 from pathlib import Path
 
-from maskstore.errors import BankBusyError, BankFullError, BankThreadError, CorruptError
+from maskstore.errors import BankBusyError, BankFullError, BankThreadError
 
 Stamp = tuple[int, ...]
 Connect = Callable[[], sqlite3.Connection]
@@ -42,9 +42,10 @@ _HELD: list["Link"] = []
 
 def is_database(path: Path) -> bool:
     """Whether SQLite takes a file for one of its own; SQLite itself is asked, so that no lock on the file is lost."""
-    with _GATE, closing(connect_still(path)) as link:
+    with _GATE:
         try:
-            link.execute("PRAGMA schema_version")
+            with closing(connect_still(path)) as link:
+                link.execute("PRAGMA schema_version")
         except sqlite3.DatabaseError as error:
             return error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CANTOPEN)
     return path.stat().st_size > 1  # an empty file may become a database, and SQLite takes one byte for none
@@ -71,27 +72,16 @@ def connect_still(path: Path) -> sqlite3.Connection:
     return sqlite3.connect(uri, uri=True, isolation_level=None, check_same_thread=False)
 
 
-def shared_stamp(path: Path) -> Stamp:
-    """Which files a connection uses that shares a database through its log: device and inodes, 0 for none."""
-    return tuple(number for each in _with_log(path) for number in ((each.st_dev, each.st_ino) if each else (0, 0)))
-
-
 def still_stamp(path: Path) -> Stamp:
     """What changes when anybody writes to a database or its log; not what opening them does."""
-    file, log, _ = _with_log(path)
-    stamp = (file.st_dev, file.st_ino, file.st_size, file.st_mtime_ns, file.st_ctime_ns) if file else ()
-    # SQLite gives a log its owner anew when it opens it, and so changes the time of its last change of any kind
-    return stamp + ((log.st_ino, log.st_size, log.st_mtime_ns) if log and log.st_size else ())
-
-
-def _with_log(path: Path) -> list[os.stat_result | None]:
-    found: list[os.stat_result | None] = []
-    for each in (path, f"{path}-wal", f"{path}-shm"):
-        try:
-            found.append(os.stat(each))
-        except OSError:
-            found.append(None)
-    return found
+    file = path.stat()
+    stamp: Stamp = (file.st_dev, file.st_ino, file.st_size, file.st_mtime_ns, file.st_ctime_ns)
+    with suppress(FileNotFoundError):
+        log = os.stat(f"{path}-wal")
+        if log.st_size:
+            # SQLite gives a log its owner anew when it opens it, and so changes its st_ctime
+            stamp += (log.st_ino, log.st_size, log.st_mtime_ns)
+    return stamp
 
 
 class Copy:
@@ -137,7 +127,7 @@ def _remove(folder: Path, process: int) -> None:
 
 
 class Link:
-    """A connection of one thread to one file. Between `take` and the end of `using` nobody closes it.
+    """A connection of one thread to one file. Who uses it holds `lock` and is counted in `uses`.
 
     A link that writes has a second connection, a guard that only reads. As long as the guard is open, SQLite does not
     fold the log in and delete it when the first one is closed; a guard itself cannot do so. So `close` leaves the log
@@ -149,23 +139,34 @@ class Link:
         path: Path,
         connect: Connect,
         *,
-        stamp: Callable[[Path], Stamp] = shared_stamp,
         guard: Connect | None = None,
+        stamp: Stamp = (),
         needs: Copy | None = None,
     ) -> None:
+        """Open a file.
+
+        Args:
+            path: The file.
+            connect: Makes the connection.
+            guard: Makes the guard of a link that writes.
+            stamp: For a file that is read as it lies there, its `still_stamp`.
+            needs: The copy that is opened in the place of the file.
+        """
         self.closed = True  # until it is open
-        self._needs = needs  # goes when this does
         self.lock = threading.RLock()
         self.uses = 0
-        self._process, self._path, self._stamp = os.getpid(), path, stamp
+        self.stamp = stamp
+        self.seen: tuple[int, ...] = ()
+        """The inodes of the file, its log and the log's index, for whoever looks whether they stay."""
+        self._process, self._path, self._needs = os.getpid(), path, needs
         with _GATE:
-            self.file = shared_stamp(path)[:2]
+            found = path.stat()
+            self.file = (found.st_dev, found.st_ino)
             if self.file in _CLOSED_TO_CHILD:
                 raise BankThreadError(
                     f"{path}: expected no transaction to be open when this process was forked, found one: "
                     f"start processes outside of transactions"
                 )
-            before = still_stamp(path)
             self.connection = connect()
             self.guard: sqlite3.Connection | None = None
             try:
@@ -176,38 +177,16 @@ class Link:
                 self._close_connections()
                 raise
             self.closed = False
-            self._seen = before if stamp is still_stamp else stamp(path)
-            self._settled = stamp is shared_stamp or needs is not None or time.time() - path.stat().st_mtime > _SETTLED
+            self._settled = needs is not None or time.time() - found.st_mtime > _SETTLED
             _LINKS.add(self)
 
-    def take(self) -> bool:
-        """Keep others from closing it, for `using`, which ends that; False if it was closed meanwhile."""
-        self.lock.acquire()
-        if self.closed:
-            self.lock.release()
-            return False
-        self.uses += 1
-        return True
+    def old(self) -> bool:
+        """Whether what was read from a file that lies still may be old by now."""
+        return not self._settled or not self.still()
 
-    @contextmanager
-    def using(self) -> Iterator[sqlite3.Connection]:
-        """The connection, once it is taken; BankBusyError if the files changed while it was used."""
-        try:
-            yield self.connection
-        except (CorruptError, sqlite3.DatabaseError) as error:
-            if self.uses == 1 and not self._unchanged():
-                raise self._changed() from error
-            raise
-        else:
-            if self.uses == 1 and not self._unchanged():
-                raise self._changed()
-        finally:
-            self.uses -= 1
-            self.lock.release()
-
-    def current(self) -> bool:
-        """Whether the files are still those that were opened, and what is read from them is not old."""
-        return not self.closed and self._settled and self._unchanged()
+    def still(self) -> bool:
+        """Whether nobody wrote to a file that was opened as one that lies still."""
+        return still_stamp(self._path) == self.stamp
 
     def busy(self) -> bool:
         """Whether it must not be closed: this thread uses it, or a transaction that writes is open."""
@@ -217,7 +196,7 @@ class Link:
         """Close; with `fold`, SQLite may fold in and delete the log if this is the last connection to the file."""
         if self._process == os.getpid():
             with self.lock:
-                if fold and self.guard is not None and not self.closed and self._unchanged():
+                if fold and self.guard is not None:
                     self.guard.close()
                 self._close_connections()
 
@@ -228,23 +207,17 @@ class Link:
         """
         with _GATE:
             for link in [link for link in _LINKS if link.file == self.file and not link.closed]:
-                if not link.lock.acquire(timeout=_FORK_TIMEOUT):
-                    raise self._changed()
+                free = link.lock.acquire(timeout=_FORK_TIMEOUT)
                 try:
-                    if link.busy():
-                        raise self._changed()
+                    if not free or link.busy():
+                        raise BankBusyError(
+                            f"{self._path}: expected nobody to use the bank while it is opened anew, since another "
+                            f"program replaced its log, found that it is used: try again"
+                        )
                     link.close()
                 finally:
-                    link.lock.release()
-
-    def _unchanged(self) -> bool:
-        return self._stamp(self._path) == self._seen
-
-    def _changed(self) -> BankBusyError:
-        return BankBusyError(
-            f"{self._path}: expected the bank and its log to stay while they were used, found that another program "
-            f"replaced one: try again"
-        )
+                    if free:
+                        link.lock.release()
 
     def _close_connections(self) -> None:
         self.closed = True
@@ -257,7 +230,7 @@ class Link:
         """In a child: keep the connections for ever, and the file closed to this process."""
         self.closed = True
         _USED_BY_PARENT.extend(each for each in (self.connection, self.guard) if each is not None)
-        _CLOSED_TO_CHILD.add((self.file[0], self.file[1]))
+        _CLOSED_TO_CHILD.add(self.file)
 
     def __del__(self) -> None:
         if not self.closed:

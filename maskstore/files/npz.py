@@ -15,7 +15,7 @@ from urllib.parse import unquote
 import numpy as np
 from numpy.typing import NDArray
 
-from maskstore.errors import BankNotFoundError, ForeignFileError, MaskStoreError, one_line
+from maskstore.errors import BankNotFoundError, ForeignFileError, IrregularFileError, MaskStoreError, one_line
 from maskstore.files.atomic import replacing
 from maskstore.files.claims import check_claim, check_table
 from maskstore.files.regular import open_regular
@@ -55,9 +55,16 @@ def read_npy(stream: IO[bytes], size: int, what: str) -> NDArray[Any]:
         raise ForeignFileError(f"{what}: expected a shape that arrays can have, found {shape!r:.80}") from None
 
 
+def _opened(path: Path, what: str) -> BinaryIO:
+    try:
+        return open_regular(path, what=what)
+    except IrregularFileError as error:
+        raise ForeignFileError(str(error)) from None
+
+
 def read_npy_file(path: Path) -> NDArray[Any]:
     """The array of an .npy file."""
-    with open_regular(path, what="an .npy file") as file:
+    with _opened(path, "an .npy file") as file:
         return read_npy(file, path.stat().st_size, str(path))
 
 
@@ -115,7 +122,7 @@ def read_npz(path: Path, *, compressed: bool = True, limit: int | None = None) -
     if not path.exists():
         raise BankNotFoundError(f"{path}: expected an .npz file, found none")
     arrays: dict[str, NDArray[Any]] = {}
-    with open_regular(path, what="an .npz file") as file:
+    with _opened(path, "an .npz file") as file:
         if file.read(6) == b"\x93NUMPY":
             raise ForeignFileError(f"{path}: expected an .npz file with an array a layer, found a single array")
         try:

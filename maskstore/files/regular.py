@@ -1,17 +1,15 @@
 """Regular files of bounded size: the one door through which a file of somebody else's is read.
 
 A FIFO keeps its reader waiting for ever, a device such as `/dev/zero` never ends, and a file may be far larger than
-what is looked for. All of them are refused before a byte is read. So is every SQLite database, banks among them: to
-close its file would drop the locks that this process holds on it.
+what is looked for. All of them are refused before a byte is read. So is an SQLite file: to close one drops the locks
+that this process holds on it (`maskstore.files.connections`). It stays open until the process ends.
 """
 
 import os
 import stat
-from pathlib import Path
 from typing import BinaryIO
 
 from maskstore.errors import IrregularFileError
-from maskstore.files.connections import is_database
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -20,7 +18,10 @@ _KINDS = (
     (stat.S_ISCHR, "a device"),
     (stat.S_ISBLK, "a device"),
 )
-TEXT_LIMIT = 64 << 20
+TEXT_LIMIT = 32 << 20
+_SQLITE = b"SQLite format 3\0"
+_PARKED: dict[tuple[int, int], BinaryIO] = {}
+"""SQLite files that were opened here. They stay open: to close one drops the locks that this process has on it."""
 _WHAT = "a regular file"
 
 
@@ -33,7 +34,7 @@ def open_regular(path: str | os.PathLike[str], *, what: str = _WHAT) -> BinaryIO
 
     Raises:
         OSError: As `open` raises it, for a file that is missing or cannot be read.
-        IrregularFileError: There is a folder, a named pipe, a socket, a device, or an SQLite database.
+        IrregularFileError: There is a folder, a named pipe, a socket, a device or an SQLite file. Nothing was read.
 
     Examples:
         >>> import tempfile
@@ -46,15 +47,19 @@ def open_regular(path: str | os.PathLike[str], *, what: str = _WHAT) -> BinaryIO
         b'PK'
     """
     _check(os.stat(path), path, what)  # before it is opened: to open a device may already act on it
-    if is_database(Path(path)):
-        raise IrregularFileError(f"{os.fspath(path)}: expected {what}, found a bank or another SQLite file")
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     try:
-        _check(os.fstat(handle), path, what)  # another file may have taken the name meanwhile
-        return os.fdopen(handle, "rb")
+        found = os.fstat(handle)
+        _check(found, path, what)  # another file may have taken the name meanwhile
+        file = os.fdopen(handle, "rb")
     except BaseException:
         os.close(handle)
         raise
+    if file.read(len(_SQLITE)) == _SQLITE:
+        _PARKED[found.st_dev, found.st_ino] = file
+        _check(found, path, what)
+    file.seek(0)
+    return file
 
 
 def read_regular(path: str | os.PathLike[str], *, limit: int = TEXT_LIMIT, what: str = _WHAT) -> bytes:
@@ -94,5 +99,8 @@ def kind_of(mode: int) -> str:
 
 
 def _check(found: os.stat_result, path: str | os.PathLike[str], what: str) -> None:
-    if kind := kind_of(found.st_mode):
+    kind = kind_of(found.st_mode)
+    if (found.st_dev, found.st_ino) in _PARKED:
+        kind = "a bank or another SQLite file"
+    if kind:
         raise IrregularFileError(f"{os.fspath(path)}: expected {what}, found {kind}")

@@ -8,7 +8,7 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from maskstore.errors import BankNotFoundError, ForeignFileError, ImportOptionError, IrregularFileError, SpecError
-from maskstore.files import is_database, named_os_errors, npz, open_regular
+from maskstore.files import named_os_errors, npz, open_regular
 from maskstore.interop import exchange
 from maskstore.interop.model import Arrays, ForeignMasks, ReadOptions
 from maskstore.interop.readers import (
@@ -98,17 +98,16 @@ def container_of(path: Path, options: ReadOptions) -> str:
     """The kind of file: torch, npz, npy or safetensors; ForeignFileError for others."""
     if not path.exists():
         raise BankNotFoundError(f"{path}: expected a file of masks, found none")
-    if path.is_file() and is_database(path):
-        raise ForeignFileError(f"{path}: expected a foreign file, found a bank (`merge` takes those)")
     try:
         with open_regular(path, what="a file of masks") as file:
             start, size = file.read(_START), path.stat().st_size
             if start.startswith(b"PK\x03\x04"):
                 return _kind_of_zip(path, file, options)
     except IrregularFileError as error:
-        raise ForeignFileError(str(error)) from None
-    if start.startswith(MAGIC):
-        raise ForeignFileError(f"{path}: expected a foreign file, found a shard (`merge` takes those)")
+        hint = " (`merge` takes those)" if path.is_file() else ""
+        raise ForeignFileError(f"{error}{hint}") from None
+    if start.startswith((b"SQLite format 3\0", MAGIC)):
+        raise ForeignFileError(f"{path}: expected a foreign file, found a bank or shard (`merge` takes those)")
     if start.startswith(b"\x93NUMPY"):
         return "npy"
     # before pickles: the length of a safetensors header may begin like one

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from maskstore.bank import Maintenance, MaskBank, Record, clear_side_files, sealed
-from maskstore.errors import SpecError, TaskExistsError, TaskNotFoundError
+from maskstore.errors import BankFullError, BankIOError, SpecError, TaskExistsError, TaskNotFoundError
 from maskstore.files import replacing
 from maskstore.interop.model import ForeignMasks
 from maskstore.interop.open import open_source
@@ -31,8 +31,15 @@ def filling(path: Path, spec: MaskSpec, meta: Mapping[str, Any]) -> Iterator[Mas
         return
     with replacing(path, overwrite=False) as scratch:
         clear_side_files(path)  # now, since the work may be long, and again when it is done
-        with MaskBank.create(scratch, spec, meta=meta) as bank, bank.transaction():
-            yield bank
+        made = False
+        try:
+            with MaskBank.create(scratch, spec, meta=meta) as bank, bank.transaction():
+                yield bank
+                made = True
+        except (BankFullError, BankIOError) as error:
+            if made:  # what closing the bank kept goes with the folder that it is in
+                raise type(error)(f"{path}: expected room for a new bank, found none; nothing was kept") from error
+            raise
         clear_side_files(path)  # the log of a bank that was here before would be played into this one
 
 

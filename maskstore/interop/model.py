@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from maskstore.codecs import Codec
 from maskstore.errors import ForeignFileError, ImportOptionError, MaskStoreError, MaskValueError, SpecError, one_line
-from maskstore.files import check_known, read_regular
+from maskstore.files import TABLE_BYTES, check_known, read_regular
 from maskstore.masks import Mask, MaskSpec
 from maskstore.priors import Prior
 
@@ -127,7 +127,7 @@ class ReadOptions:
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """Shapes from a JSON object `{"fc1": [300, 784], ...}`; ImportOptionError for another file."""
     try:
-        value = json.loads(read_regular(path, what="JSON").decode(), object_pairs_hook=_distinct)
+        value = json.loads(read_regular(path, limit=TABLE_BYTES, what="JSON").decode(), object_pairs_hook=_distinct)
         shapes = {str(name): tuple(shape) for name, shape in value.items()}
         MaskSpec(shapes)
     except (MaskStoreError, OSError, ValueError, TypeError, AttributeError, RecursionError) as error:

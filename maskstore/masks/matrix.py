@@ -10,6 +10,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from maskstore import kernels
 from maskstore.errors import SpecError, TaskExistsError, TaskNotFoundError
+from maskstore.files import as_numpy
 from maskstore.kernels import Kernel
 from maskstore.masks.interleave import GrowingRows, Interleaved, chosen_rows
 from maskstore.masks.mask import Mask
@@ -167,7 +168,7 @@ class MaskMatrix:
         Raises:
             SpecError: For another shape.
         """
-        flat = np.asarray(g, dtype=np.float32)
+        flat = as_numpy(g, "dot").astype(np.float32, copy=False)
         if flat.shape != (self.spec.bits,):
             raise SpecError(f"dot: expected a flat array of shape ({self.spec.bits},), found {flat.shape}")
         masks = self.interleaved
@@ -187,7 +188,7 @@ class MaskMatrix:
         Raises:
             SpecError: For another shape.
         """
-        many, masks = np.asarray(G, dtype=np.float32), self.interleaved
+        many, masks = as_numpy(G, "dot_many").astype(np.float32, copy=False), self.interleaved
         if many.ndim != 2 or many.shape[1] != self.spec.bits:
             raise SpecError(f"dot_many: expected an array of shape (b, {self.spec.bits}), found {many.shape}")
         total = np.zeros((many.shape[0], len(masks)), dtype=np.float32)
@@ -231,7 +232,7 @@ class MaskMatrix:
             SpecError: For other shapes, and for rows that are not there.
         """
         at = self.spec[layer]
-        w, a, b = (np.asarray(array, dtype=np.float32) for array in (weights, left, right))
+        w, a, b = (as_numpy(x, "outer_dots").astype(np.float32, copy=False) for x in (weights, left, right))
         if w.ndim != 2 or w.shape != at.shape or a.shape != (len(a), w.shape[0]) or b.shape != (len(a), w.shape[1]):
             raise SpecError(
                 f"outer_dots: expected layer {layer!r} of two dimensions, weights {at.shape}, left (B, o) and right "

@@ -13,7 +13,7 @@ from typing import Annotated
 
 import typer
 
-from maskstore.cli import announcing, console
+from maskstore.cli import announced, announcing, console
 from maskstore.errors import MaskStoreError
 from supsup_models.cli import recover, train
 from supsup_models.cli.options import AsJson, Data, Device, Download, Method, Objective, RunFolder, example
@@ -260,7 +260,6 @@ def demo(
         "supsup reproduce permuted-lenet-250 --quick",
     )
 )
-@announcing
 def reproduce(
     experiment: Annotated[str | None, typer.Argument(help="Its name; see --list.", show_default=False)] = None,
     out: Annotated[Path, typer.Option(help="Folder for results and trained runs.")] = Path("reproduced"),
@@ -285,9 +284,10 @@ def reproduce(
             console.say("\n".join(f"{each['name']}: {each['title']}" for each in known))
         return
     name = command.check_experiment(experiment)
-    from supsup_models.experiments import Context  # torch
+    with announced(console.note):
+        from supsup_models.experiments import Context  # torch
 
-    result, path = command.reproduce(name, Context(out, quick, data, download, device), seeds)
+        result, path = command.reproduce(name, Context(out, quick, data, download, device), seeds)
     if as_json:
         console.print_json(result)
     else:

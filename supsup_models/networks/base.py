@@ -112,7 +112,7 @@ class MaskedModel(nn.Module, ABC):
                 f"{type(mask).__name__}{f' {mask!r:.40}' if isinstance(mask, str | int) else ''}; "
                 "a bank or a matrix gives the mask of a task: bank[name]"
             )
-        arrays = {name: layer.detach().cpu() if isinstance(layer, Tensor) else layer for name, layer in mask.items()}
+        arrays = {name: _host_array(layer) for name, layer in mask.items()}
         return Mask.from_dense(arrays, self.spec)
 
     def needed_mask(self, mask: AnyMask) -> AnyMask:
@@ -224,6 +224,13 @@ class MaskedModel(nn.Module, ABC):
         """As torch's; OtherNetworkError for the state of a network of other frozen weights."""
         seed_state.check(local_metadata, self.frozen_from())
         super()._load_from_state_dict(state_dict, prefix, local_metadata, *args)
+
+
+def _host_array(layer: Any) -> Any:
+    """A tensor where numpy can read it; float64 stands for dtypes that numpy has not. Other values as they are."""
+    if not isinstance(layer, Tensor):
+        return layer
+    return layer.detach().to("cpu", torch.float64 if layer.is_floating_point() else layer.dtype)
 
 
 def check_model(model: object) -> None:

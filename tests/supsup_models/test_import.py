@@ -16,6 +16,7 @@ def test_package_and_help_load_nothing_heavy() -> None:
         "from supsup_models.cli.app import run_command; run_command(['--help'])",
         "from supsup_models.cli.app import run_command; run_command(['train', '--help'])",
         "from supsup_models.cli.app import run_command; run_command(['train', '--stream', 'x', '--out', 'y'])",
+        "from supsup_models.cli.app import run_command; run_command(['reproduce', 'x'])",
     ):
         found = in_fresh_process(f"{code}\n{PROBE}")
         assert found.stdout.splitlines()[-1] == "[]", (code, found.stdout)

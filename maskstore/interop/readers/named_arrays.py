@@ -1,5 +1,6 @@
 """Layouts of named arrays, whatever file they came in: pruned state dicts, plain arrays, packed vectors."""
 
+import re
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from maskstore.interop.model import Arrays, BitOrder, ForeignMasks, ReadOptions,
 from maskstore.interop.readers.leaves import as_array, is_float, plain_names, shape_of
 from maskstore.masks import Mask, MaskSpec
 
+_PARAMETRIZED = re.compile(r"(.+\.)?parametrizations\.(\w+)\.\d+\.mask")
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
 
 
@@ -68,24 +70,25 @@ def _kept(array: NDArray[Any], what: str) -> NDArray[np.bool_]:
 
 def is_pruned(state: Mapping[str, Any]) -> str:
     """What speaks for `torch.nn.utils.prune`: the first `NAME_mask` beside `NAME_orig`; "" if nothing does."""
-    return next((name for name in state if _pruned(name) and f"{_pruned(name)}_orig" in state), "")
+    return next((name for name in state if _pruned(name) and _original(name) in state), "")
 
 
 def read_pruned(state: Mapping[str, Any], path: Path, options: ReadOptions) -> ForeignMasks:
     """The buffers `NAME_mask` that `torch.nn.utils.prune` keeps beside `NAME_orig`; layers are called `NAME`.
 
+    The masks of `torch.ao.pruning`, `MODULE.parametrizations.NAME.0.mask` beside `.original`, are taken alike.
     Other buffers called `*_mask` are the network's own, and are left out. Where there is no `NAME_orig` at all, the
     file is one of masks alone.
     """
     names = [name for name in state if _pruned(name)]
     if is_pruned(state):
-        names = [name for name in names if f"{_pruned(name)}_orig" in state]
+        names = [name for name in names if _original(name) in state]
     if not names:
         raise ForeignFileError(f"{path}: expected buffers named *_mask, found none among {len(state)} arrays")
     for name in names:
-        original = state.get(f"{_pruned(name)}_orig", state[name])
+        original = state.get(_original(name), state[name])
         if shape_of(original) != shape_of(state[name]):
-            raise ForeignFileError(f"{path}, {name}: expected shape {shape_of(original)}, that of its _orig, "
+            raise ForeignFileError(f"{path}, {name}: expected shape {shape_of(original)}, that of {_original(name)}, "
                                    f"found {shape_of(state[name])}")  # fmt: skip
     by_task = _by_task({_pruned(name): state[name] for name in names}, path, options)
     if options.nonzero:
@@ -95,7 +98,17 @@ def read_pruned(state: Mapping[str, Any], path: Path, options: ReadOptions) -> F
 
 
 def _pruned(name: str) -> str:
+    """The layer of which an array may be the mask, by its name; "" if it is none."""
+    if parts := _PARAMETRIZED.fullmatch(name):
+        return f"{parts[1] or ''}{parts[2]}"
     return name.removesuffix("_mask") if name.endswith("_mask") else ""
+
+
+def _original(name: str) -> str:
+    """The array that stands beside a mask of this name."""
+    if parts := _PARAMETRIZED.fullmatch(name):
+        return f"{parts[1] or ''}parametrizations.{parts[2]}.original"
+    return f"{_pruned(name)}_orig"
 
 
 def is_vectors(arrays: Mapping[str, Any], options: ReadOptions) -> str:

@@ -42,10 +42,11 @@ def readings_of(tree: Any) -> dict[str, str]:
     if found or not is_nested(tree, holes=True):
         return found
     outer, inner = list(tree), {key for layers in tree.values() for key in layers}
-    paths = all(isinstance(key, str) and "." in key for key in inner)
-    if all(isinstance(key, int) for key in outer) and paths:
-        return {"wsn": f"tasks by number ({outer[0]!r}), layers by path"}
-    if not is_nested(tree) or not all(isinstance(key, str) for key in outer):
+    parameters = all(isinstance(key, str) and _PARAMETER.fullmatch(key) for key in inner)
+    if all(isinstance(key, int) for key in outer) and all(isinstance(key, str) for key in inner):
+        found = {"wsn": f"tasks by number ({outer[0]!r}), ... of layers"}
+        return found | ({"nni": f"modules by number ({outer[0]!r}), ... of parameters"} if parameters else {})
+    if not all(isinstance(key, str) for key in outer):
         return {}
     if all(isinstance(key, int) for key in inner):
         return {"piggyback": "layers by the number of their module"}
@@ -55,7 +56,7 @@ def readings_of(tree: Any) -> dict[str, str]:
     found = {}
     if all(shape == shapes[0] for shape in shapes):
         found["piggyback"] = f"tasks {outer[0]!r:.40}, ... of equal layers"
-    if all(isinstance(key, str) and (_PARAMETER.fullmatch(key) or len(found) == 1) for key in inner):
+    if parameters or (found and all(isinstance(key, str) for key in inner)):
         found["nni"] = f"modules {outer[0]!r:.40}, ... of parameters"
     return found
 
@@ -108,7 +109,7 @@ def read_nni(tree: Any, path: Path, options: ReadOptions) -> ForeignMasks:
         raise ForeignFileError(f"{path}: expected masks by module and parameter, found {type(tree).__name__}")
     arrays = {}
     for module, parameters in tree.items():
-        if not isinstance(module, str) or not isinstance(parameters, Mapping):
+        if isinstance(module, bool) or not isinstance(module, (str, int)) or not isinstance(parameters, Mapping):
             raise ForeignFileError(
                 f"{path}: expected masks by module and parameter, found {type(parameters).__name__} "
                 f"under {module!r:.40}"

@@ -1,7 +1,7 @@
 """Safetensors files and folders, read without the package: a table of contents, then the tensors' bytes back to back.
 
-A tensor is read only when it is used. One of a type that numpy lacks does not block the others; bfloat16 becomes
-float32, which holds each of its values.
+A tensor is read only when it is used. One of a type that numpy lacks does not block the others. bfloat16 and float8
+become float32, which holds each of their values.
 """
 
 import json
@@ -15,11 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskstore.errors import ForeignFileError, LimitError, MaskStoreError, one_line
-from maskstore.files import check_table, open_regular, read_regular
+from maskstore.files import TABLE_BYTES, check_table, open_regular, read_regular
 
 _DTYPES = {
     "BOOL": "|b1", "U8": "|u1", "I8": "|i1", "U16": "<u2", "I16": "<i2", "F16": "<f2", "U32": "<u4", "I32": "<i4",
-    "F32": "<f4", "U64": "<u8", "I64": "<i8", "F64": "<f8", "BF16": "<u2",
+    "F32": "<f4", "U64": "<u8", "I64": "<i8", "F64": "<f8", "BF16": "<u2", "F8_E5M2": "|u1", "F8_E4M3": "|u1",
 }  # fmt: skip
 INDEX_ENDING = ".index.json"
 
@@ -53,7 +53,21 @@ class SafeTensor:
             values = np.frombuffer(data, dtype=dtype).reshape(self.shape)
         except ValueError:  # more dimensions than numpy has
             raise ForeignFileError(f"{what}: expected a shape that arrays can have, found {self.shape!r:.80}") from None
-        return (values.astype(np.uint32) << 16).view(np.float32) if self.dtype == "BF16" else values
+        return _WIDENED[self.dtype](values) if self.dtype in _WIDENED else values
+
+
+def _from_e4m3(values: NDArray[np.uint8]) -> NDArray[np.float32]:
+    exponent, fraction = (values >> 3 & 15).astype(np.float32), (values & 7).astype(np.float32) / 8
+    size = np.where(exponent == 0, fraction * 2.0**-6, (1 + fraction) * 2.0 ** (exponent - 7))
+    signed = np.where(values >> 7, -size, size)
+    return np.where(values & 127 == 127, np.nan, signed).astype(np.float32)
+
+
+_WIDENED: dict[str, Callable[[NDArray[Any]], NDArray[np.float32]]] = {
+    "BF16": lambda values: (values.astype(np.uint32) << 16).view(np.float32),
+    "F8_E5M2": lambda values: (values.astype(np.uint16) << 8).view(np.float16).astype(np.float32),
+    "F8_E4M3": _from_e4m3,
+}
 
 
 def load_safetensors(path: Path, limit: int | None = None) -> tuple[dict[str, SafeTensor], dict[str, str]]:
@@ -112,7 +126,7 @@ def load_parts(index: Path, load: Callable[[Path], Any]) -> dict[str, Any]:
     ForeignFileError if a tensor is not where the index says, and for names of files that lead out of the folder.
     """
     try:
-        table = json.loads(read_regular(index, what="an index").decode(), object_pairs_hook=distinct)
+        table = json.loads(read_regular(index, limit=TABLE_BYTES, what="an index").decode(), object_pairs_hook=distinct)
         places = table["weight_map"]
         if not places or not all(isinstance(part, str) for part in places.values()):
             raise ValueError("no map from tensors to files")

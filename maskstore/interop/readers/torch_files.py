@@ -20,8 +20,8 @@ from typing import Any, BinaryIO
 import numpy as np
 from numpy.typing import NDArray
 
-from maskstore.errors import ForeignFileError, LimitError, MaskStoreError, needing, one_line
-from maskstore.files import check_claim, check_table, npz, open_regular
+from maskstore.errors import ForeignFileError, LimitError, MaskStoreError, MaskValueError, needing, one_line
+from maskstore.files import as_numpy, check_claim, check_table, npz, open_regular
 
 _SAFE_FROM = (2, 10)  # earlier weights_only readers could be made to run code (CVE-2025-32434, CVE-2026-24747)
 _LEGACY_PICKLES = 5  # magic number, version, system, the tree, names of storages
@@ -205,13 +205,11 @@ def as_array(value: Any, what: str) -> NDArray[Any]:
     # a few stored bytes can be viewed as a tensor of any size: what is not in the file is not made up here
     if value.numel() * value.element_size() > value.untyped_storage().nbytes():
         raise ForeignFileError(f"{what}: expected {value.numel()} stored values, found a view that repeats fewer")
-    if value.dtype == torch.bfloat16:
-        value = value.float()
     if value.dtype.is_complex:
         raise ForeignFileError(f"{what}: expected bools or real numbers, found {value.dtype}")
     try:
-        return np.asarray(value.detach().numpy())
-    except TypeError:
+        return as_numpy(value, what)
+    except MaskValueError:
         raise ForeignFileError(f"{what}: expected bools or real numbers, found {value.dtype}") from None
 
 

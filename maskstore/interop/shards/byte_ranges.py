@@ -12,13 +12,14 @@ from maskstore.errors import (
     BankIOError,
     BankNotFoundError,
     CorruptError,
+    IrregularFileError,
     MaskStoreError,
     MissingPackageError,
     NotABankError,
     needing,
     one_line,
 )
-from maskstore.files import is_database, named_os_errors, open_regular
+from maskstore.files import named_os_errors, open_regular
 
 T = TypeVar("T")
 _FINAL = (FileNotFoundError, ConnectionError, TimeoutError, PermissionError)
@@ -54,12 +55,14 @@ class LocalRanges(Ranges):
     def __init__(self, path: Path) -> None:
         if not path.exists():
             raise BankNotFoundError(f"{path}: expected a shard, found no file")
-        if is_database(path):  # closing a bank's file would drop the locks of this process on it
-            raise NotABankError(f"{path}: expected a shard, found a bank (`MaskBank.open` opens it)")
         self._path = path
         self._lock = threading.Lock()
         with named_os_errors(path):
-            self._file = open_regular(path, what="a shard")
+            try:
+                self._file = open_regular(path, what="a shard")
+            except IrregularFileError as error:
+                hint = " (`MaskBank.open` opens banks)" if path.is_file() else ""
+                raise NotABankError(f"{error}{hint}") from None
             self.size = os.fstat(self._file.fileno()).st_size
 
     def tails(self, count: int) -> Iterator[bytes]:

@@ -2,13 +2,14 @@
 
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
-from typing import get_args
+from numbers import Real
+from typing import Any, get_args
 
 import torch
 from torch import Tensor, nn
 
 from maskstore import MaskSpec
-from supsup_models._names import check
+from supsup_models._names import check, expect, whole_number
 from supsup_models.errors import ConversionError
 from supsup_models.networks import seeded
 from supsup_models.networks.base import MaskedModel, check_gain
@@ -72,11 +73,13 @@ def convert(
         The copy, which takes a mask in every call.
 
     Raises:
-        ConversionError: for a module with nothing to mask, a pattern that matches nothing, weights of several dtypes
-            or on several devices, or an image shape that the module does not take.
+        ConversionError: for a module with nothing to mask or with parts that a mask cannot follow (`docs/convert.md`),
+            a pattern that matches nothing, weights of several dtypes or on several devices, options that would have no
+            effect, or an image shape that the module does not take.
         SparsityError: for densities outside (0, 1].
         NetworkError: for a weight gain that is not positive.
         UnknownNameError: for other names.
+        ArgumentTypeError: for arguments of other types.
 
     Source: Mallya et al., "Piggyback", ECCV 2018 (threshold); Ramanujan et al., CVPR 2020 (edge-popup).
 
@@ -89,10 +92,10 @@ def convert(
         >>> model(torch.ones(2, 64), mask).shape
         torch.Size([2, 10])
     """
+    check_is_module(module)
     check("mask", mask, MASK_RULES)
     check("weights", weights, WEIGHT_INITS)
-    check_gain(weight_gain)
-    check_is_module(module)
+    _check_options(weights, weight_gain, density, sparsity, image_shape, classes)
     skipped = find_skipped(module, skip)
     masked = find_masked(module, skipped, embeddings)
     densities = _densities(masked, mask, density, sparsity)
@@ -135,13 +138,38 @@ def mask_spec(module: nn.Module, *, skip: Iterable[str] = (), embeddings: bool =
 
 def check_is_module(module: object) -> None:
     """ConversionError for what is no module, or one that has masks already."""
-    if isinstance(module, MaskedModel):
-        raise ConversionError(f"module: expected a plain nn.Module, found a {type(module).__name__}, which has masks")
+    for part in module.modules() if isinstance(module, nn.Module) else ():
+        if isinstance(part, MaskedModel):
+            raise ConversionError(f"module: expected a plain nn.Module, found a {type(part).__name__}, which has masks")
     if not isinstance(module, nn.Module):
         what = f"{type(module).__name__} {module!r:.40}" if isinstance(module, str) else f"{module!r:.60}"
         raise ConversionError(
             f"module: expected an nn.Module, found {what}; a function such as resnet_18_20(outputs=10) makes one"
         )
+
+
+def _check_options(weights: str, weight_gain: Any, density: Any, sparsity: str, image_shape: Any, classes: Any) -> None:
+    """ArgumentTypeError or ConversionError for options of other types, and for those that would have no effect."""
+    expect("weight_gain", weight_gain, Real, "a number")
+    check_gain(weight_gain)
+    if weights == "keep" and weight_gain != 1.0:
+        raise ConversionError(
+            f"weight_gain: expected none with kept weights, which stay as they are, found {weight_gain}"
+        )
+    expect("density", density, (Real, Mapping, type(None)), "a number, or a dict of numbers by layer")
+    if isinstance(density, Mapping):
+        for name, value in density.items():
+            expect(f"density of {name!r}", value, Real, "a number")
+        if sparsity != "uniform":
+            raise ConversionError(f"sparsity: expected none with a density for each layer, found {sparsity!r}")
+    if image_shape is not None:
+        expect("image_shape", image_shape, (tuple, list), "a tuple of sizes such as (1, 28, 28)")
+        if any(whole_number("image_shape", size) < 1 for size in image_shape):
+            raise ConversionError(f"image_shape: expected sizes of at least 1, found {tuple(image_shape)}")
+    if classes is not None:
+        whole_number("classes", classes)
+        if image_shape is None:
+            raise ConversionError(f"classes: expected image_shape with it, found {classes} classes alone")
 
 
 def _frozen_copy(module: nn.Module) -> nn.Module:

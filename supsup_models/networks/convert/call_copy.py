@@ -160,6 +160,7 @@ class CallCopy:
         self._copies[id(module)] = copy
         state = copy.__dict__
         state.update(module.__dict__)
+        state.pop("_compiled_call_impl", None)  # of `module.compile()`, which would run the module itself
         for name, (start, last) in self._assigned.get(path, {}).items():
             if state.get(name) is last:  # otherwise a caller has set it since
                 state[name] = start

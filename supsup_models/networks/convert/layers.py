@@ -10,6 +10,7 @@ from torch import nn
 from torch.nn.parameter import is_lazy
 from torch.nn.utils.parametrize import is_parametrized
 
+from supsup_models._names import expect
 from supsup_models.errors import ConversionError
 
 _MULTIPLIED = (nn.Linear, nn.Conv1d, nn.Conv2d, nn.Conv3d)
@@ -119,10 +120,12 @@ def find_skipped(module: nn.Module, patterns: Iterable[str]) -> frozenset[str]:
     """
     paths = [path for path, _ in module.named_modules() if path]
     found: set[str] = set()
-    for pattern in (patterns,) if isinstance(patterns, str) else patterns:  # a string's letters are no patterns
+    wanted = "a pattern, or several"
+    for pattern in (patterns,) if isinstance(patterns, str) else expect("skip", patterns, Iterable, wanted):
+        expect("skip", pattern, str, wanted)
         matched = [path for path in paths if fnmatchcase(path, pattern)]
         if not matched:
-            known = ", ".join(paths[:6]) + (", ..." if len(paths) > 6 else "")
+            known = ", ".join(paths[:6]) or "its parts, of which it has none" + (", ..." if len(paths) > 6 else "")
             raise ConversionError(f"skip {pattern!r}: expected a pattern that matches one of {known}, found no match")
         found.update(path for path in paths for top in matched if path == top or path.startswith(top + "."))
     return frozenset(found)

@@ -202,16 +202,23 @@ class ModuleWithMasks(MaskedModel, ABC):
     ) -> tuple[tuple[Any, ...], dict[str, Any]]:
         """A call's arguments with the images, the first of them, in the module's own shape."""
         if args:
-            return ((self._shaped(args[0]), *args[1:]) if isinstance(args[0], Tensor) else args), kwargs
+            return ((self._shaped(args[0]), *args[1:]) if self._is_images(args[0]) else args), kwargs
         first = calls.first_parameter(self.module)
-        if first is not None and isinstance(kwargs.get(first), Tensor):
+        if first is not None and first in kwargs and self._is_images(kwargs[first]):
             kwargs = {**kwargs, first: self._shaped(kwargs[first])}
         return args, kwargs
+
+    def _is_images(self, value: object) -> bool:
+        """Whether a first argument is to be checked; without an image shape, the module may take anything."""
+        return self._image_shape is not None or isinstance(value, Tensor)
 
     def _shaped(self, x: Tensor) -> Tensor:
         """Images in the module's own shape. DeviceError or ShapeError for those it cannot take."""
         self.check_device(x)
         shape = self._image_shape
+        casts = shape is None or not x.is_floating_point() or torch.is_autocast_enabled(x.device.type)
+        if not casts and x.dtype != self.weights.dtype:
+            raise ShapeError(f"images: expected {self.weights.dtype}, that of the weights, found {x.dtype}")
         if shape is None or tuple(x.shape[1:]) == shape:
             return x
         if x.ndim != 2 or x.shape[1] != prod(shape):

@@ -12,7 +12,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from supsup_models.errors import ConversionError, ShapeError
+from supsup_models._names import expect, found
+from supsup_models.errors import ArgumentTypeError, ConversionError, ShapeError
 from supsup_models.networks.convert.call_copy import CallCopy
 from supsup_models.networks.convert.layers import TRACKING_NORMALISATIONS, joined
 
@@ -58,8 +59,9 @@ def checked(extras: Mapping[str, Any], expected: Mapping[str, Tensor]) -> dict[s
     """A task's statistics as tensors of the dtype and device of those expected.
 
     Tensors that fit already are passed through, so that training updates them in place. Raises ShapeError for other
-    names or shapes.
+    names or shapes, ArgumentTypeError for what are no numbers.
     """
+    expect("extras", extras, Mapping, "a dict of arrays by name")
     if extras.keys() != expected.keys():
         wrong = sorted(extras.keys() ^ expected.keys())
         raise ShapeError(
@@ -69,11 +71,21 @@ def checked(extras: Mapping[str, Any], expected: Mapping[str, Tensor]) -> dict[s
     result = {}
     for name, like in expected.items():
         value = extras[name]
-        tensor = value if isinstance(value, Tensor) else torch.from_numpy(np.array(value))
+        tensor = value if isinstance(value, Tensor) else _tensor(name, value)
         if tensor.shape != like.shape:
             raise ShapeError(f"extras {name!r}: expected shape {tuple(like.shape)}, found {tuple(tensor.shape)}")
         result[name] = tensor.to(like)
     return result
+
+
+def _tensor(name: str, value: Any) -> Tensor:
+    try:
+        array = np.array(value)
+    except ValueError:  # rows of unequal lengths
+        array = np.array(None)
+    if array.dtype.kind not in "biuf":
+        raise ArgumentTypeError(f"extras {name!r}: expected an array of numbers, found {found(value)}")
+    return torch.from_numpy(array)
 
 
 def put_in(copy: CallCopy, names: Iterable[str], values: Mapping[str, Tensor] | None) -> None:

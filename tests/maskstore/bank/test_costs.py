@@ -16,6 +16,7 @@ from maskstore.codecs import Ans, EncodedLayer, Gap, Mix, Raw, Zstd, encode_mask
 from maskstore.codecs.coders import gap_loop, mix_model, rans
 from maskstore.errors import LimitError, MaskStoreError
 from maskstore.priors import SeededScores, Uniform
+from tests.helpers.commands import maskstore
 from tests.helpers.forged_banks import Forge, layer_data
 from tests.helpers.masks import random_mask
 
@@ -65,6 +66,7 @@ def test_masks_of_gigabytes_in_a_few_bytes_are_refused_by_every_call(tmp_path, l
             lambda: next(bank.masks()),
             lambda: list(bank.values()),
             lambda: bank.layer("t0", "l1"),
+            lambda: bank.dense("t0"),
             lambda: account(bank),
         )
         for call in calls:
@@ -98,6 +100,23 @@ def test_sparse_masks_of_a_billion_bits_are_in_ordinary_use(tmp_path):
         assert bank["t0"].spec.bits == 10**9
         assert bank.layer("t1", "b").sum() == 0
         assert bank.verify() == 3
+
+
+def test_unpacked_bits_are_counted(tmp_path, capsys):
+    """As packed words they are few, as bytes eight times as many."""
+    path = zeros(tmp_path, MaskSpec({"a": (8 * 1000,)}))
+    for limit, well in ((8999, False), (9000, True)):
+        with MaskBank.open(path, limit=limit) as bank:
+            for read in (lambda bank=bank: bank.dense("t0")["a"], lambda bank=bank: bank.layer("t0", "a")):
+                if well:
+                    assert read().sum() == 0
+                else:
+                    with pytest.raises(LimitError):
+                        read()
+            assert bank["t0"].ones == 0
+    path = huge(tmp_path, bits=1 << 31, rows=1)
+    assert maskstore("get", str(path), "t0", "-o", str(tmp_path / "x.npz")) == 1
+    assert "mask 't0': expected to decode at most" in capsys.readouterr().err
 
 
 def test_a_limit_holds_for_who_writes_too(tmp_path):

@@ -182,3 +182,24 @@ def test_what_others_changed_is_looked_at_again(tmp_path):
         sql(path, "UPDATE masks SET used=1 WHERE name='t2'")
         bank.delete("new")
         assert "new" not in bank
+
+
+@pytest.mark.parametrize("repair", ["delete", "replace"])
+def test_a_mask_whose_bytes_are_damaged_can_be_taken_out(original, tmp_path, repair):
+    """All others stay, and the bank is sound again."""
+    path, image, names, _, masks = original
+    with MaskBank.open(path) as bank:
+        data = bank.record("t4").data
+    at = image.index(data)
+    broken = tmp_path / "broken.bank"
+    write_alone(broken, flipped(image, 8 * (at + len(data) // 2)))
+    with MaskBank.open(broken, "a") as bank:
+        with pytest.raises(CorruptError):
+            bank.verify()
+        if repair == "delete":
+            bank.delete("t4")
+        else:
+            bank.put("t4", masks["t4"], overwrite=True)
+    with MaskBank.open(broken) as bank:
+        assert bank.verify() == len(names) - (repair == "delete")
+        assert {name: bank[name] for name in bank if name != "t4"} == {n: m for n, m in masks.items() if n != "t4"}

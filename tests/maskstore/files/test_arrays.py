@@ -5,7 +5,7 @@ import warnings
 import numpy as np
 import pytest
 
-from maskstore import Mask, MaskBank, MaskSpec
+from maskstore import Mask, MaskBank, MaskMatrix, MaskSpec
 from maskstore.errors import MaskValueError
 from maskstore.files import as_numpy, encode_meta, parse_object
 
@@ -124,3 +124,16 @@ def test_a_value_that_json_lacks_is_named_by_its_key(meta, phrase):
     endless["self"] = endless
     with pytest.raises(MaskValueError, match="metadata"):
         encode_meta(endless)
+
+
+@pytest.mark.parametrize("kind", ["bf16", "bf16 parameter", "needs a gradient", "transposed", "negative view"])
+def test_products_take_any_tensor(kind):
+    mask = Mask.from_dense({"fc": BITS})
+    matrix = MaskMatrix(mask.spec, [mask])
+    value = TENSORS[kind]
+    assert matrix.dot(value.reshape(-1)).tolist() == [3.0]
+    assert matrix.dot_many(value.reshape(1, -1)).tolist() == [[3.0]]
+    left, right = torch.ones(1, 2).bfloat16(), torch.nn.Parameter(torch.ones(1, 3))
+    assert matrix.outer_dots("fc", value, left, right).tolist() == [[3.0]]
+    with pytest.raises(MaskValueError, match=r"dot: .*device meta"):
+        matrix.dot(torch.zeros(6, device="meta"))

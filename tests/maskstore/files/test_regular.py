@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from maskstore import MaskBank, MaskSpec
 from maskstore.errors import IrregularFileError, MaskStoreError
 from maskstore.files import open_regular, read_regular
 
@@ -75,6 +76,16 @@ def test_a_file_that_shows_no_size_is_read_and_bounded() -> None:
     assert b"Name:" in read_regular("/proc/self/status")
     with pytest.raises(IrregularFileError, match="a regular file of at most 10 bytes"):
         read_regular("/proc/self/status", limit=10)
+
+
+def test_an_sqlite_file_is_not_opened_since_closing_it_would_drop_its_locks(tmp_path: Path) -> None:
+    with MaskBank.create(tmp_path / "a.bank", MaskSpec({"fc": (3,)})) as bank:
+        bank.put("t", {"fc": [1, 0, 1]})
+        os.symlink("a.bank", tmp_path / "link")
+        for name in ("a.bank", "link"):
+            for read in (open_regular, read_regular):
+                with pytest.raises(IrregularFileError, match="found a bank or another SQLite file"):
+                    read(tmp_path / name)
 
 
 def test_a_missing_file_stays_a_file_not_found(tmp_path: Path) -> None:

@@ -61,6 +61,8 @@ def test_equal_layers_are_tasks_or_modules(tmp_path, tree):
         ({"task_0": {"a": _mask(4, 4)}, "task_1": {"a": _mask(4, 4)}}, "piggyback", ["task_0", "task_1"]),
         ({"cubs": {4: _mask(4, 4)}, "cars": {4: _mask(4, 4)}}, "piggyback", ["cubs", "cars"]),
         ({"dataset2masks": {"fc1": {"weight": _mask(4, 4)}}}, "piggyback", ["fc1"]),
+        ({"a": {"weight": _mask(4, 4), "bias": None}, "b": {"weight": _mask(3, 4), "bias": None}}, "nni", ["m"]),
+        ({0: {"fc1": _mask(4, 4)}, 1: {"fc1": _mask(4, 4)}}, "wsn", ["task-0", "task-1"]),
         ({0: {"fc1.weight": _mask(4, 4)}, 1: {"fc1.weight": _mask(4, 4)}}, "wsn", ["task-0", "task-1"]),
     ],
 )
@@ -80,6 +82,7 @@ def test_what_speaks_for_one_layout_decides(tmp_path, tree, layout, tasks):
         ({"a_orig": _mask(3), "a_mask": _mask(3), "b.scores": _mask(2, 2), "b.weight": _mask(2, 2)}, "hidden", "prune"),
         ({"dataset2masks": {"t": {1: _mask(2)}}, "previous_masks": {1: _mask(2)}}, "packnet", "piggyback"),
         ({"previous_masks": {1: _mask(2)}, "state_dict": {"a_orig": _mask(3), "a_mask": _mask(3)}}, "packnet", "prune"),
+        ({4: {"weight": _mask(2, 2)}, 7: {"weight": _mask(2, 2)}}, "wsn", "nni"),
         ({"model": {"weight": _mask(2, 2)}, "head": {"weight": _mask(2, 2)}}, "piggyback", "arrays"),
     ],
 )
@@ -110,6 +113,16 @@ def test_a_networks_own_masks_are_no_layers(tmp_path, buffer):
         found = read_masks(_save(tmp_path / "m.pt", module.state_dict()), ReadOptions(layout=layout))
         assert list(found.spec.shapes) == ["0.weight"]
         assert np.array_equal(found.tasks[0].mask.layer("0.weight"), module[0].weight_mask.numpy() == 1)
+
+
+def test_masks_of_parametrizations(tmp_path):
+    mask = _mask(3, 4)
+    state = {"0.parametrizations.weight.original": torch.randn(3, 4), "0.parametrizations.weight.0.mask": mask,
+             "parametrizations.bias.original": torch.randn(3), "parametrizations.bias.0.mask": _mask(3),
+             "1.weight": torch.randn(2, 2), "1.attn.mask": torch.full((2, 2), -100.0)}  # fmt: skip
+    found = read_masks(_save(tmp_path / "m.pt", state))
+    assert (found.layout, list(found.spec.shapes)) == ("prune", ["0.weight", "bias"])
+    assert np.array_equal(found.tasks[0].mask.layer("0.weight"), mask.numpy() == 1)
 
 
 def test_masks_alone_and_a_choice_of_layers(tmp_path):

@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 import fsspec
 import pytest
 
-from maskstore.errors import BankClosedError, BankIOError, BankNotFoundError, CorruptError, IrregularFileError
+from maskstore.errors import BankClosedError, BankIOError, BankNotFoundError, CorruptError, NotABankError
 from maskstore.interop import ShardReader, write_shard
 from tests.helpers.foreign_files import example_bank
 from tests.helpers.range_servers import WAYS, PlainHTTPFileSystem, serving
@@ -174,5 +174,5 @@ def test_readers_are_sent_to_new_processes(shard, masks, way):
 
 def test_what_is_no_file_is_refused(tmp_path):
     os.mkfifo(tmp_path / "a.shard")
-    with pytest.raises(IrregularFileError, match="expected a shard, found a named pipe"):
+    with pytest.raises(NotABankError, match="expected a shard, found a named pipe"):
         ShardReader(tmp_path / "a.shard")

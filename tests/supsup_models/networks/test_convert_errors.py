@@ -12,7 +12,15 @@ from torch import nn
 
 from maskstore.errors import SpecError
 from supsup_models import ConvertedModel, convert
-from supsup_models.errors import ConversionError, DeviceError, NetworkError, ShapeError, SparsityError, UnknownNameError
+from supsup_models.errors import (
+    ArgumentTypeError,
+    ConversionError,
+    DeviceError,
+    NetworkError,
+    ShapeError,
+    SparsityError,
+    UnknownNameError,
+)
 
 
 def mlp() -> nn.Module:
@@ -70,6 +78,30 @@ BAD: list[tuple[str, Callable[[], object], type[Exception], str]] = [
         ConversionError,
         "momentum",
     ),
+    ("a name", lambda: convert("resnet"), ConversionError, "expected an nn.Module, found str 'resnet'"),
+    ("a class", lambda: convert(nn.Linear), ConversionError, "expected an nn.Module, found <class"),
+    ("masks inside", lambda: convert(nn.Sequential(converted(mlp()))), ConversionError, "which has masks"),
+    ("a gain in words", lambda: converted(mlp(), weight_gain="1"), ArgumentTypeError, "weight_gain: expected a number"),
+    ("a gain unused", lambda: converted(mlp(), weights="keep", weight_gain=2.0), ConversionError, "kept weights"),
+    ("a density in words", lambda: converted(mlp(), mask="edge-popup", density="1"), ArgumentTypeError, "density"),
+    (
+        "a shape in words",
+        lambda: converted(mlp(), image_shape="12"),
+        ArgumentTypeError,
+        "image_shape: expected a tuple",
+    ),
+    ("no tuple", lambda: converted(mlp(), image_shape=12), ArgumentTypeError, "image_shape: expected a tuple"),
+    ("an empty image", lambda: converted(mlp(), image_shape=(0,)), ConversionError, "at least 1"),
+    ("classes in words", lambda: converted(mlp(), image_shape=(12,), classes="3"), ArgumentTypeError, "classes"),
+    ("classes alone", lambda: converted(mlp(), classes=3), ConversionError, "image_shape with it"),
+    ("skip nothing", lambda: convert(mlp(), skip=None), ArgumentTypeError, "skip: expected a pattern"),
+    ("skip numbers", lambda: convert(mlp(), skip=[1]), ArgumentTypeError, "skip: expected a pattern"),
+    (
+        "a sparsity unused",
+        lambda: converted(mlp(), mask="edge-popup", sparsity="er", density={"hidden.weight": 0.5, "head.weight": 0.5}),
+        ConversionError,
+        "sparsity: expected none",
+    ),
     ("no gain", lambda: convert(nn.Linear(2, 2), weight_gain=0.0), NetworkError, "weight gain: expected a positive"),
 ]
 
@@ -91,6 +123,10 @@ def test_images_that_do_not_fit_are_refused() -> None:
     for shape in ((2, 63), (2, 8, 8), (2, 1, 8, 9)):
         with pytest.raises(ShapeError, match=r"expected shape \(b, 64\) or \(b, 1, 8, 8\), found"):
             model(torch.zeros(shape))
+    with pytest.raises(ShapeError, match=r"expected torch\.float32, that of the weights, found torch\.float64"):
+        model(torch.zeros(2, 64).double())
+    with pytest.raises(ShapeError, match="images: expected a tensor, found ndarray"):
+        model(np.zeros((2, 64), np.float32))
     with pytest.raises(DeviceError, match="expected them on cpu, where the weights are, found meta"):
         model(torch.zeros(2, 64, device="meta"))
 
@@ -113,5 +149,8 @@ def test_masks_and_statistics_of_another_network_are_refused() -> None:
     wrong = {name: value[:1] for name, value in model.initial_statistics().items()}
     with pytest.raises(ShapeError, match=r"expected shape \(6,\), found \(1,\)"):
         model(inputs, mask, extras=wrong)
+    for extras in ("task-0", [1.0], dict.fromkeys(model.initial_statistics(), "x")):
+        with pytest.raises(ArgumentTypeError, match=r"extras.*: expected"):
+            model(inputs, mask, extras=extras)
     with pytest.raises(ShapeError, match="mean mask"):
         model.transfer_scores(np.zeros(3), 0)

@@ -22,6 +22,7 @@ from tests.helpers.model_checks import (
     ways_of,
     wrong_in_processes,
     wrong_in_threads,
+    wrong_in_workers,
 )
 
 
@@ -71,6 +72,8 @@ def test_served_masks_in_threads(name: str) -> None:
 @pytest.mark.parametrize("start", ["spawn", "fork", "forkserver"])
 def test_processes_get_what_one_gets(start: str) -> None:
     assert wrong_in_processes(tuple(SUBJECTS), start=start) == 0
+    if start == "spawn":  # the default on macOS and Windows
+        assert wrong_in_workers("converted CNN with batch norm", start=start) == 0
 
 
 @pytest.mark.parametrize("name", SUBJECTS)
