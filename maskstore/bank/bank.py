@@ -15,8 +15,9 @@ from maskstore import _version
 from maskstore.bank import coding
 from maskstore.bank.open_file import BankFile, fitting_page_size
 from maskstore.bank.record import MaskInfo, Record, info_of
-from maskstore.bank.rows import Rows, check_pages
+from maskstore.bank.rows import Rows
 from maskstore.bank.source import MaskSource
+from maskstore.bank.sqlite import check_pages
 from maskstore.codecs import AnyCodec, Budget, get_codec
 from maskstore.errors import (
     BankClosedError,

@@ -13,7 +13,7 @@ from torch import Tensor
 from maskstore import MaskMatrix
 from supsup_models._names import found
 from supsup_models.data import checked_images, labelled_images
-from supsup_models.errors import ArgumentTypeError, ImageValueError, MethodWarning, MissingStatisticsError, ShapeError
+from supsup_models.errors import ArgumentTypeError, ImageValueError, MethodWarning, ShapeError
 from supsup_models.inference.sampling import CHUNK
 from supsup_models.networks import AnyMask, Extras, MaskedModel, TaskExtras, check_model
 
@@ -102,7 +102,7 @@ def mask_accuracy(model: MaskedModel, mask: AnyMask, data: Any, extras: Extras =
 
     Raises:
         ShapeError: The images, the mask or the extras do not fit the network.
-        MissingStatisticsError: The network needs statistics, and none are given.
+        MissingStatisticsError: The network keeps running statistics, and the mask came without them.
         ArgumentTypeError, TaskDataError: There is nothing to take as a mask, or as labelled images.
         ImageValueError: The images hold NaN or infinity, are too large for the network's arithmetic, or are uint8.
 
@@ -119,13 +119,8 @@ def mask_accuracy(model: MaskedModel, mask: AnyMask, data: Any, extras: Extras =
         raise ArgumentTypeError("mask: expected a Mask or a dict of arrays by layer, found None")
     if extras is not None and not isinstance(extras, Mapping):
         raise ArgumentTypeError(f"extras: expected a dict of arrays, found {found(extras)}")
-    if not extras and model.needs_extras:
-        raise MissingStatisticsError(
-            "mask: expected its normalisation statistics as `extras`, found none; training gives them, and "
-            "`bank.extras(name)` has them"
-        )
     data = labelled_images(data)
-    weights = model.masked_weights(mask)
+    weights, extras = model.masked_weights(mask), model.needed_extras(extras)
     labels = np.asarray(data.labels)
     right = 0
     with torch.no_grad():

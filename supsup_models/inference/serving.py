@@ -18,7 +18,7 @@ from maskstore import Mask, MaskMatrix
 from maskstore.bank import MaskSource
 from supsup_models._names import expect, whole_number
 from supsup_models.data import checked_images
-from supsup_models.errors import ArgumentError, MissingStatisticsError, ShapeError
+from supsup_models.errors import ArgumentError, ShapeError
 from supsup_models.inference.given import check_extras, check_spec
 from supsup_models.inference.labelling import NO_EXTRAS, finite_logits, run_groups
 from supsup_models.networks import Extras, MaskedModel, TaskExtras, check_model
@@ -187,13 +187,7 @@ class MaskServer:
         if not self._has_statistics:
             return None
         with self._lock:
-            found = self._stored(task).extras
-        if not found and self._model.needs_extras:
-            raise MissingStatisticsError(
-                f"serving {task!r:.80}: expected the task's normalisation statistics, found none; give them as "
-                "`extras`, or serve from a bank that has them"
-            )
-        return found
+            return self._model.needed_extras(self._stored(task).extras)
 
     def _stored(self, task: str) -> "_Stored":
         """What the source holds of a task, kept."""

@@ -18,6 +18,8 @@ from supsup_models.inference import Calibration, Inference, TaskInference, class
 from supsup_models.runs.load import LoadedRun, load_run
 from supsup_models.runs.record import RunRecord, calibration_path
 
+_LEAST_STD = 1e-6  # of pixels in [0, 1]; what is below, or above its inverse, no data have
+
 
 @dataclass(frozen=True)
 class Answer:
@@ -184,7 +186,7 @@ def pixel_scale(record: RunRecord) -> PixelScale:
     """How a run's training images were normalised, as far as its record says."""
     scale, shift, std = record.pixels.scale, record.pixels.shift, record.stream.get("std")
     numbers: list[Any] = std if isinstance(std, list) else [std]
-    known = all(type(each) in (int, float) and 0 < each < float("inf") for each in numbers)
+    known = all(type(each) in (int, float) and _LEAST_STD < each < 1 / _LEAST_STD for each in numbers)
     if not known or len(numbers) not in (1, np.size(scale)):
         return PixelScale(scale, shift)
-    return PixelScale(scale, shift, tuple(numbers) if isinstance(std, list) else numbers[0])
+    return PixelScale(scale, shift, tuple(map(float, numbers)) if isinstance(std, list) else float(numbers[0]))
