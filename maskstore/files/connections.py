@@ -48,7 +48,7 @@ def is_database(path: Path) -> bool:
                 link.execute("PRAGMA schema_version")
         except sqlite3.DatabaseError as error:
             return error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_NOTADB, sqlite3.SQLITE_CANTOPEN)
-    return path.stat().st_size > 0  # an empty file may become a database
+    return path.stat().st_size > 1  # an empty file may become a database, and SQLite takes one byte for none
 
 
 @contextmanager
