@@ -11,7 +11,7 @@ from maskstore.files.connections import (
     no_fork,
     still_stamp,
 )
-from maskstore.files.json_files import read_json, typed, write_json
+from maskstore.files.json_files import decimal_numbers, read_json, typed, write_json
 from maskstore.files.names import check_known, nearest
 from maskstore.files.npz import read_npy_file, read_npz, write_npz
 from maskstore.files.os_errors import lock_fault, named_os_error, named_os_errors
@@ -28,6 +28,7 @@ __all__ = [
     "check_table",
     "connect_still",
     "copy_with_log",
+    "decimal_numbers",
     "encode_meta",
     "first_bytes",
     "is_database",

@@ -1,13 +1,11 @@
 """`supsup report`: one self-contained page about a run."""
 
 from collections.abc import Sequence
-from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from maskstore.errors import IrregularFileError
-from maskstore.files import open_regular, replacing
+from maskstore.files import first_bytes, replacing
 from supsup_models._progress import Reporter, Reporting
 from supsup_models.errors import ReportError
 from supsup_models.report.compare import Compared, read_comparisons
@@ -136,6 +134,4 @@ def _check_place(folder: Path, out: Path, overwrite: bool) -> None:
 
 
 def _is_report(path: Path) -> bool:
-    with suppress(IrregularFileError), open_regular(path, what="a report") as file:
-        return f'name="generator" content="{GENERATOR} '.encode() in file.read(_HEAD_BYTES)
-    return False
+    return path.is_file() and f'name="generator" content="{GENERATOR} '.encode() in first_bytes(path, _HEAD_BYTES)
