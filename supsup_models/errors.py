@@ -21,8 +21,8 @@ class SupSupError(Exception):
         UnknownStreamError
     """
 
-    def __str__(self) -> str:  # KeyError would print the repr of its message
-        return str(self.args[0]) if self.args else ""
+    def __str__(self) -> str:  # KeyError would print the repr of its message, and names of strangers are in it
+        return errors.printable(str(self.args[0])) if self.args else ""
 
 
 class ArgumentError(SupSupError, ValueError):
@@ -59,6 +59,10 @@ class StreamLengthError(ArgumentError):
 
 class TaskDataError(SupSupError, ValueError):
     """Images and labels do not make a task: a wrong shape or type, NaN, a label out of range, or nothing at all."""
+
+
+class ClassesWarning(UserWarning):
+    """Labels leave out classes below the largest one, so the tasks have more classes than were perhaps meant."""
 
 
 class UnknownNameError(ArgumentError):

@@ -178,9 +178,11 @@ class MaskServer:
             return made
 
     def extras(self, task: str) -> Extras:
-        """A task's normalisation statistics, None if the network has none.
+        """A task's normalisation statistics, None for a network without any.
 
-        TaskNotFoundError if the source has no such task, MissingStatisticsError if it does not have them.
+        Raises:
+            TaskNotFoundError: The source has no such task.
+            MissingStatisticsError: The network needs statistics, and the task has none.
         """
         if not self._has_statistics:
             return None
@@ -213,6 +215,7 @@ class MaskServer:
             ShapeError: The images do not fit the network, or there are more or fewer names.
             ImageValueError: The images hold NaN or infinity, are too large for the network's arithmetic, or are uint8.
             TaskNotFoundError: The source has no such task.
+            MissingStatisticsError: The network needs statistics, and a task has none.
         """
         images = checked_images(images, self._model)
         if isinstance(tasks, str):
