@@ -172,8 +172,9 @@ class Calibration:
 
         Raises:
             ShapeError, ImageValueError: Images that do not fit, as for `infer_task`.
+            InferenceError: A mask was not calibrated.
         """
-        return self._highest(model, matrix, checked_images(images, model), extras, self.values, one_task=one_task)
+        return self._highest(model, matrix, checked_images(images, model), extras, matrix.names, one_task=one_task)
 
     def _highest(
         self,

@@ -78,6 +78,9 @@ def test_a_wrong_guess_does_not_make_a_stranger(trained: Trained) -> None:
     highest = trained.calibration.highest_confidence(trained.model, trained.matrix, images)
     assert refused(highest).mean() < 0.03
     assert trained.calibration.none_of_these(float(np.median(highest))) in (False, None)
+    partly = Calibration({"task-0": (1.0,)})
+    with pytest.raises(InferenceError, match="expected values for mask 'task-1'"):
+        partly.highest_confidence(trained.model, trained.matrix, images)
     strange = trained.stream[KNOWN].test.images(slice(0, 64))
     together = trained.calibration.highest_confidence(trained.model, trained.matrix, strange, one_task=True)
     assert trained.calibration.none_of_these(float(together[0]), 64) is True
