@@ -18,6 +18,7 @@ from maskstore.errors import MaskStoreError
 from supsup_models.cli import recover, train
 from supsup_models.cli.options import AsJson, Data, Device, Download, Method, Objective, RunFolder, example
 from supsup_models.cli.seeds import print_evaluated
+from supsup_models.cli.resuming import RESUMING
 from supsup_models.errors import ArgumentError, SupSupError
 
 WORDS = {
@@ -73,9 +74,7 @@ def main() -> None:
 def run_command(arguments: list[str]) -> int:
     """Run `supsup` with these arguments; returns its exit code."""
     failures = SupSupError, MaskStoreError
-    return console.run(
-        "supsup", app, failures, arguments, usage=(ArgumentError,), words=WORDS, resuming=("train", "reproduce")
-    )
+    return console.run("supsup", app, failures, arguments, usage=(ArgumentError,), words=WORDS, resuming=RESUMING)
 
 
 @app.callback()
