@@ -17,8 +17,8 @@ from maskstore.cli import announced, announcing, console
 from maskstore.errors import MaskStoreError
 from supsup_models.cli import recover, train
 from supsup_models.cli.options import AsJson, Data, Device, Download, Method, Objective, RunFolder, example
-from supsup_models.cli.seeds import print_evaluated
 from supsup_models.cli.resuming import RESUMING
+from supsup_models.cli.seeds import print_evaluated
 from supsup_models.errors import ArgumentError, SupSupError
 
 WORDS = {
