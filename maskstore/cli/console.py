@@ -16,7 +16,7 @@ import typer
 from maskstore._version import __version__
 from maskstore.cli.streams import OutputError, ReaderGoneError, sturdy
 from maskstore.errors import one_line, printable
-from maskstore.files import check_known
+from maskstore.files import check_known, decimal_numbers
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 _PIPE_WIDTH = 100_000
@@ -51,7 +51,7 @@ def examples(*lines: str) -> str:
 
 def print_json(value: Mapping[str, Any]) -> None:
     """One JSON object on standard output."""
-    sys.stdout.write(json.dumps(value, indent=2, allow_nan=False) + "\n")
+    sys.stdout.write(json.dumps(decimal_numbers(value), indent=2, allow_nan=False) + "\n")
     sys.stdout.flush()
 
 

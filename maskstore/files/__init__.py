@@ -1,6 +1,5 @@
 """Files in general: read only if regular, written whole or not at all; names, integers, JSON, .npz. Knows no mask."""
 
-from maskstore.files.arrays import as_numpy
 from maskstore.files.atomic import replacing
 from maskstore.files.claims import TABLE_BYTES, check_claim, check_table
 from maskstore.files.connections import (
@@ -12,7 +11,7 @@ from maskstore.files.connections import (
     no_fork,
     still_stamp,
 )
-from maskstore.files.json_files import read_json, typed, write_json
+from maskstore.files.json_files import decimal_numbers, read_json, typed, write_json
 from maskstore.files.names import check_known, nearest
 from maskstore.files.npz import read_npy_file, read_npz, write_npz
 from maskstore.files.os_errors import lock_fault, named_os_error, named_os_errors
@@ -23,13 +22,13 @@ __all__ = [
     "TABLE_BYTES",
     "Cursor",
     "Link",
-    "as_numpy",
     "check_claim",
     "check_known",
     "check_name",
     "check_table",
     "connect_still",
     "copy_with_log",
+    "decimal_numbers",
     "encode_meta",
     "first_bytes",
     "is_database",

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping
 from contextlib import suppress
 from dataclasses import MISSING, fields, is_dataclass
-from math import isfinite
+from math import isclose, isfinite
 from pathlib import Path
 from types import UnionType
 from typing import Any, TypeVar, get_args, get_origin, get_type_hints
@@ -15,6 +15,7 @@ from maskstore.files.regular import read_regular
 
 T = TypeVar("T")
 _LARGEST = 3e38  # float32 holds it
+_ROUNDED_OFF = 2e-15  # of a number: some units in the last place
 _DEEPEST = 100  # objects and lists inside one another; what walks through them calls itself once or more for each
 
 
@@ -23,6 +24,27 @@ def write_json(path: Path, content: Mapping[str, Any], indent: int | None = 2) -
     text = json.dumps(content, indent=indent, allow_nan=False) + "\n"
     with replacing(path, overwrite=True) as scratch:
         scratch.write_text(text, encoding="utf-8")
+
+
+def decimal_numbers(value: Any) -> Any:
+    """A JSON-ready value whose numbers read as people would write them: 0.96978, and not 0.9697799999999999.
+
+    A float that differs from a decimal of twelve digits by no more than arithmetic rounds off becomes that decimal. All
+    other values stay as they are, to the last bit. For what people and programs read, not for what must be read back
+    exactly.
+
+    Examples:
+        >>> from maskstore.files import decimal_numbers
+        >>> decimal_numbers({"accuracy": 0.1 + 0.2, "third": 1 / 3, "tasks": [2, 0.9697799999999999]})
+        {'accuracy': 0.3, 'third': 0.3333333333333333, 'tasks': [2, 0.96978]}
+    """
+    if isinstance(value, Mapping):
+        return {key: decimal_numbers(each) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [decimal_numbers(each) for each in value]
+    if isinstance(value, float) and isclose(value, short := float(f"{value:.12g}"), rel_tol=_ROUNDED_OFF):
+        return short
+    return value
 
 
 def read_json(path: Path, what: str, make: Callable[[Any], T], error: Callable[[str], Exception]) -> T:

@@ -64,7 +64,8 @@ def recover(as_json: bool, **asked: Any) -> None:
     if as_json:
         console.print_json(found)
         return
-    console.say(f"{found['exact']} of {found['tasks']} masks recovered exactly, in at most {found['steps']} steps")
+    steps = f"{found['steps']} steps of {found['step_images']} images"
+    console.say(f"{found['exact']} of {found['tasks']} masks recovered exactly, in at most {steps}")
     console.say(f"mean Hamming distance {found['hamming']:.2f} bits")
     console.say(
         f"accuracy {found['accuracy']:.4f} with the recovered masks, {found['true_accuracy']:.4f} with the true"

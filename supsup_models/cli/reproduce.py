@@ -7,7 +7,7 @@ from time import perf_counter
 from typing import Any
 
 from maskstore.cli import console
-from maskstore.files import write_json
+from maskstore.files import decimal_numbers, write_json
 from supsup_models._names import check
 
 NAMES = (
@@ -49,7 +49,7 @@ def reproduce(name: str, context: Any, seeds: int = 1) -> tuple[dict[str, Any], 
     result = outcome.to_json(experiment, context, seconds=perf_counter() - start, seeds=seeds)
     path = context.file(name, ".json")
     path.parent.mkdir(parents=True, exist_ok=True)
-    write_json(path, result)
+    write_json(path, decimal_numbers(result))
     return result, path
 
 

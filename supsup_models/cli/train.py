@@ -34,7 +34,7 @@ def _options(
         str, typer.Option(help="lenet-300-100, fc-1024-1024, resnet-18-20 or resnet-50.")
     ] = "lenet-300-100",
     outputs: Annotated[int, typer.Option(help="Outputs, superfluous ones included.", min=1)] = 100,
-    batches: Annotated[int, typer.Option(help="Training steps a task.", min=1, max=1_000_000)] = 1000,
+    batches: Annotated[int, typer.Option(help="Training batches a task.", min=1, max=1_000_000)] = 1000,
     mask: Annotated[
         str | None, typer.Option(help="threshold or edge-popup; by default as published for the model.")
     ] = None,

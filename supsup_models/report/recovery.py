@@ -1,4 +1,4 @@
-"""What `supsup recover --json` wrote, read back: wrong bits of each task's mask after every step."""
+"""What `supsup recover --json` wrote, read back: wrong bits of each task's mask after every batch."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ from supsup_models.report.wording import fraction
 
 @dataclass(frozen=True)
 class RecoveredTask:
-    """Wrong bits by layer: after each step, and last of all in the answer."""
+    """Wrong bits by layer: after each batch of images, and last of all in the answer."""
 
     task: int
     exact: bool
@@ -38,8 +38,8 @@ class Recovered:
         return sum(task.exact for task in self.tasks)
 
     @property
-    def steps(self) -> int:
-        """The most steps of any task."""
+    def batches(self) -> int:
+        """The most batches of images of any task."""
         return max(len(curve) - 1 for task in self.tasks for curve in task.by_layer.values())
 
 
@@ -71,7 +71,7 @@ def _task(content: Mapping[str, Any]) -> RecoveredTask:
     steps = typed(Mapping[str, tuple[int, ...]], content["hamming_by_step"], "hamming_by_step")
     by_layer = {layer: (*curve, answer[layer]) for layer, curve in steps.items()}
     if len({len(curve) for curve in by_layer.values()}) != 1:
-        raise ValueError("expected as many steps in every layer, found others")
+        raise ValueError("expected as many batches in every layer, found others")
     if any(bits < 0 for curve in by_layer.values() for bits in curve):
         raise ValueError("expected counts of wrong bits, found others")
     return RecoveredTask(typed(int, content["task"], "task"), bool(content["exact"]), by_layer)

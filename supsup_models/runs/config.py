@@ -64,7 +64,7 @@ def run_config(
         tasks: Number of tasks; by default all of the stream (permuted: 10).
         model: Name of the network, fully connected or residual.
         outputs: Outputs of the network, superfluous ones included.
-        batches: Training steps for each task.
+        batches: Training batches for each task.
         recipe: By default "edge-popup" for edge-popup masks; "default", sparse masks, for fully connected networks with
             signed-constant weights; "dense" for others and for scenario NNs.
         seed: Of weights, scores, pixels and batches.

@@ -47,7 +47,7 @@ class RunConfig:
         tasks: Number of tasks.
         model: Name of the network.
         outputs: Outputs of the network, superfluous ones included.
-        batches: Training steps for each task.
+        batches: Training batches for each task.
         recipe: Name of the training recipe.
         seed: Of weights, scores, pixels and batches.
         task_identity: False for scenario NNs: a mask is not a task's, and masks are allocated as the data calls for
@@ -113,6 +113,10 @@ class Pixels:
 
     scale: float | tuple[float, ...]
     shift: float | tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        if 0.0 in (self.scale if isinstance(self.scale, tuple) else (self.scale,)):
+            raise ValueError("pixels.scale: expected a factor, found 0")
 
 
 @dataclass(frozen=True)

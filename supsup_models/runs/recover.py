@@ -59,7 +59,8 @@ def recover_run(
         JSON-ready: `tasks`, `exact` and `steps` (the most of any task, of `step_images` images each), `hamming` (mean
         number of wrong bits a task), `accuracy` (mean test accuracy under the recovered masks), `true_accuracy` (under
         the true ones), `overlap_argmax` (how many tasks a plain nearest-mask look-up on the same images names), sizes
-        in bytes, and `per_task` with the same for each and the wrong bits by layer after every step.
+        in bytes, and `per_task` with the same for each and the wrong bits by layer after every batch, of `batch_images`
+        images (`hamming_by_step`; `evaluations` says how many batches).
 
     Raises:
         UnknownNameError: For other names.
@@ -104,6 +105,7 @@ def recover_run(
         "recipe": how,
         "memory": repr(case.memory),
         "step_images": case.setup.step_images,
+        "batch_images": case.setup.batch,
         "memory_bytes": case.memory.nbytes,
         "mask_bytes": case.masks.nbytes,
         "per_task": [

@@ -1,4 +1,4 @@
-"""Hamming distance to the true mask by recovery step, a panel for each layer and a curve for each task."""
+"""Hamming distance to the true mask after each batch of recovery, a panel for each layer and a curve for each task."""
 
 from supsup_models.report import plot, wording
 from supsup_models.report.facts import RunFacts
@@ -7,7 +7,7 @@ from supsup_models.report.recovery import Recovered
 from supsup_models.report.section import Section, code, figure, name, paragraph, table, whole_name
 from supsup_models.runs import RunRecord
 
-_NAME, _HEADING = "recovery", "Hamming distance by recovery step"
+_NAME, _HEADING = "recovery", "Hamming distance in recovery"
 _MOST_PANELS = 12
 _MOST_CURVES = 200
 
@@ -38,7 +38,7 @@ def recovery_section(facts: RunFacts, recovered: Recovered | None) -> Section:
         ]
         for task in recovered.tasks
     ]
-    headings = ["task", "exact", "steps", *(f"wrong bits at the end, {layer}" for layer in recovered.layers)]
+    headings = ["task", "exact", "batches", *(f"wrong bits at the end, {layer}" for layer in recovered.layers)]
     said = paragraph("Recipe ", name(recovered.recipe), ", memory ", name(recovered.memory), ".")
     return Section(
         _NAME,
@@ -68,7 +68,7 @@ def _sentence(recovered: Recovered, own: bool) -> str:
     tasks = len(recovered.tasks)
     text = (
         f"Of {of}, {wording.count(recovered.exact)} of {wording.count(tasks)} came back bit for bit, in at most "
-        f"{wording.plural(recovered.steps, 'step')}. A plain look-up of the nearest mask names "
+        f"{wording.count(recovered.batches)} batches of unlabelled images. A plain look-up of the nearest mask names "
         f"{wording.count(recovered.overlap_argmax)} of {wording.count(tasks)}."
     )
     if recovered.accuracy is not None and recovered.true_accuracy is not None:
@@ -78,8 +78,8 @@ def _sentence(recovered: Recovered, own: bool) -> str:
         )
     return (
         f"{text} A curve is a task; only its last point is the answer. Curves rise and fall on the way: each batch "
-        "of images pulls the state towards the masks that suit it, while the memory pulls it to what is stored. Early "
-        "steps follow the batch, late ones the memory."
+        "of images pulls the state towards the masks that suit it, while the memory pulls it to what is stored. First "
+        "the batches lead, later the memory does."
     )
 
 
@@ -97,7 +97,7 @@ def _panel(recovered: Recovered, layer: str, number: int) -> Markup:
         kind = "point" if curve[-1] == 0 else "point wrong"
         marks.append(plot.dot(x, y, end, f"task {task.task}: {wording.plural(curve[-1], 'wrong bit')}", kind, 3))
     text = (
-        f"Wrong bits of layer {layer} after each step, on a logarithmic scale, a curve for each of {len(tasks)} tasks."
+        f"Wrong bits of layer {layer} after each batch, on a logarithmic scale, a curve for each of {len(tasks)} tasks."
     )
     grid = plot.frame(x, y, "batch of unlabelled images", "wrong bits")
     drawn = plot.drawing(f"{_NAME}-{number}", f"{_HEADING}: {layer}", text, 220, grid, *marks)

@@ -1,5 +1,6 @@
 """JSON files as typed values: what fits is read back, and every other value is refused with its place."""
 
+import json
 import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
@@ -7,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
-from maskstore.files import read_json, typed, write_json
+from maskstore.files import decimal_numbers, read_json, typed, write_json
 
 
 @dataclass(frozen=True)
@@ -94,3 +97,27 @@ def test_a_file_of_another_kind_is_the_callers_error(tmp_path: Path) -> None:
     os.mkfifo(path)
     with pytest.raises(LookupError, match=r"expected a drawing, found a named pipe$"):
         read_json(path, "a drawing", drawing, LookupError)
+
+
+@given(st.floats(allow_nan=False, allow_infinity=False))
+def test_numbers_keep_their_value_or_become_the_decimal_beside_it(value: float) -> None:
+    found = decimal_numbers({"a": [value]})["a"][0]
+    assert found == value or (abs(found - value) <= 2e-15 * abs(value) and len(f"{found:.15g}") <= len(f"{value:.17g}"))
+    assert decimal_numbers(found) == found
+
+
+@pytest.mark.parametrize(
+    ("value", "said"),
+    [
+        (0.9697799999999999, "0.96978"),
+        (sum([0.1] * 3), "0.3"),
+        (1 / 3, "0.3333333333333333"),
+        (True, "true"),
+        (None, "null"),
+        (10**20, "100000000000000000000"),
+        (-0.0, "-0.0"),
+        (5e-324, "5e-324"),
+    ],
+)
+def test_numbers_are_written_as_people_write_them(value: Any, said: str) -> None:
+    assert json.dumps(decimal_numbers(value)) == said

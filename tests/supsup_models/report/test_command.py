@@ -284,4 +284,4 @@ def test_a_report_without_images_needs_no_torch(tmp_path: Path) -> None:
     for words, code in ((["--limit", "0"], 0), ([], 1)):  # the second shows that torch was out of reach
         done = in_fresh_process(script, *words)
         assert done.returncode == code, done.stderr
-    assert "supsup_models needs torch" in done.stderr
+    assert "supsup_models: expected torch, found it not installed" in done.stderr

@@ -165,7 +165,7 @@ GOOD: dict[str, Any] = {
 def test_a_recovery_is_read_with_its_answer(tmp_path: Path) -> None:
     found = read_recovery(_written(tmp_path / "x.json", GOOD))
     assert found.tasks[0].by_layer == {"fc": (9, 4, 2)}
-    assert (found.steps, found.exact, found.layers) == (2, 0, ("fc",))
+    assert (found.batches, found.exact, found.layers) == (2, 0, ("fc",))
 
 
 @pytest.mark.parametrize(

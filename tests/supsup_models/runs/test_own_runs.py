@@ -200,7 +200,7 @@ def test_a_named_stream_needs_only_a_network(tmp_path: Path) -> None:
     opened = Run.open(tmp_path / "run", model)
     assert opened.stream.to_json() == stream.to_json()
     assert opened.evaluate("GG").accuracy == run.evaluate("GG").accuracy
-    with pytest.raises(RunError, match=r"expected the run's own recipe; `Run\.create` takes it"):
+    with pytest.raises(RunError, match=r"expected the run's own recipe, found none known; `Run\.create` takes it"):
         opened.train()
 
 

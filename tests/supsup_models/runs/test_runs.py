@@ -21,7 +21,7 @@ from supsup_models.report import read_recovery
 from supsup_models.runs import train_run
 from supsup_models.runs.config import make_network, run_config
 from supsup_models.runs.curves import Curve
-from supsup_models.runs.infer import read_images
+from supsup_models.runs.infer import pixel_scale, read_images
 from supsup_models.runs.load import load_run
 from supsup_models.runs.record import Clock, NetworkSizes, Pixels, RunConfig, RunRecord, calibration_path, record_path
 from supsup_models.runs.train_target import Trials
@@ -76,6 +76,8 @@ def test_a_write_that_fails_leaves_the_earlier_file_and_nothing_else(
         {"network": {"inputs": [64], "outputs": 40, "classes": 10, "weight_gain": 1.0}},
         {"pixels": {"scale": [], "shift": 0.0}},
         {"pixels": {"scale": "1", "shift": 0.0}},
+        {"pixels": {"scale": 0, "shift": 0.0}},
+        {"pixels": {"scale": [1.0, 0.0], "shift": 0.0}},
         {"pixels": [1.0, 0.0]},
         {"stream": "permuted-digits"},
         {"tasks": {"task-0": {}}},
@@ -289,3 +291,12 @@ def test_a_run_records_when_on_what_and_how_it_was_trained(tmp_path: Path) -> No
     assert [task["curve"] for task in more.tasks[:2]] == [task["curve"] for task in written.tasks]
     assert more.history is not None
     assert more.history.seconds > written.history.seconds
+
+
+@pytest.mark.parametrize("std", [10**30, 1e300, 1e-300, 0, -1, True, "1", None, [0.5, 10**30], {"a": 1}])
+def test_deviations_that_no_data_have_are_not_known(std: Any, tmp_path: Path) -> None:
+    write_record(tmp_path, 1)
+    record = RunRecord.read(tmp_path)
+    scale = pixel_scale(replace(record, stream={**record.stream, "std": std}))
+    assert (scale.std, scale.levels) == (None, None)
+    assert pixel_scale(replace(record, stream={**record.stream, "std": 1})).levels == 1
