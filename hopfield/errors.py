@@ -12,6 +12,9 @@ from maskstore import errors
 class HopfieldError(Exception):
     """Base class of all errors raised by hopfield."""
 
+    def __str__(self) -> str:  # paths and names of strangers are in it
+        return errors.printable(str(self.args[0])) if self.args else ""
+
 
 class PatternError(HopfieldError, ValueError):
     """A pattern, cue or state holds values it must not: not bool or -1/+1, or not finite."""

@@ -23,8 +23,8 @@ from contextlib import contextmanager
 class MaskStoreError(Exception):
     """Base class of all errors raised by maskstore."""
 
-    def __str__(self) -> str:  # KeyError would print the repr of its message
-        return str(self.args[0]) if self.args else ""
+    def __str__(self) -> str:  # KeyError would print the repr of its message, and names of strangers are in it
+        return printable(str(self.args[0])) if self.args else ""
 
 
 def one_line(error: BaseException, limit: int = 160) -> str:

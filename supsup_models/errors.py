@@ -21,8 +21,8 @@ class SupSupError(Exception):
         UnknownStreamError
     """
 
-    def __str__(self) -> str:  # KeyError would print the repr of its message
-        return str(self.args[0]) if self.args else ""
+    def __str__(self) -> str:  # KeyError would print the repr of its message, and names of strangers are in it
+        return errors.printable(str(self.args[0])) if self.args else ""
 
 
 class ArgumentError(SupSupError, ValueError):
@@ -61,6 +61,10 @@ class TaskDataError(SupSupError, ValueError):
     """Images and labels do not make a task: a wrong shape or type, NaN, a label out of range, or nothing at all."""
 
 
+class ClassesWarning(UserWarning):
+    """Labels leave out classes below the largest one, so the tasks have more classes than were perhaps meant."""
+
+
 class UnknownNameError(ArgumentError):
     """No model, recipe, scenario, inference method or objective of that name."""
 
@@ -89,11 +93,11 @@ class ShapeError(SupSupError, ValueError):
     """Images, labels or masks do not fit the network they were given to."""
 
 
-class MissingMaskError(SupSupError, TypeError):
+class MissingMaskError(ArgumentTypeError):
     """A network was called without a mask, outside of a block that applies one."""
 
 
-class MissingStatisticsError(SupSupError, ValueError):
+class MissingStatisticsError(ArgumentError):
     """A mask came without the normalisation statistics that its network needs."""
 
 

@@ -15,8 +15,9 @@ from maskstore import _version
 from maskstore.bank import coding
 from maskstore.bank.open_file import BankFile, fitting_page_size
 from maskstore.bank.record import MaskInfo, Record, info_of
-from maskstore.bank.rows import Rows, check_pages
+from maskstore.bank.rows import Rows
 from maskstore.bank.source import MaskSource
+from maskstore.bank.sqlite import check_pages
 from maskstore.codecs import AnyCodec, Budget, get_codec
 from maskstore.errors import (
     BankClosedError,
@@ -24,6 +25,7 @@ from maskstore.errors import (
     BankThreadError,
     CorruptError,
     MaskStoreError,
+    NotABankError,
     SpecError,
     TaskNotFoundError,
 )
@@ -60,6 +62,11 @@ class MaskBank(MaskSource):
     """
 
     def __init__(self, file: BankFile, *, limit: int | None = None) -> None:
+        if not isinstance(file, BankFile):  # callers try MaskBank("tasks.bank")
+            raise NotABankError(
+                f"MaskBank: expected a file that is open, found {type(file).__name__}; MaskBank.open(path) opens a "
+                "bank, MaskBank.create(path, spec) makes one"
+            )
         self._file = file
         self.limit = limit
         self._place = file.path.absolute()  # now: a later change of the working folder does not move the bank

@@ -5,14 +5,16 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from io import BytesIO
 from pathlib import Path
-from tempfile import TemporaryDirectory
+from tempfile import TemporaryDirectory, gettempdir
 from typing import BinaryIO
 
 from maskstore.bank import byte_stream
 from maskstore.bank.bank import MaskBank
 from maskstore.bank.coding import check_sum
 from maskstore.bank.record import MAX_PLACE, Record
-from maskstore.files import check_name, parse_object
+from maskstore.bank.sqlite import side_files
+from maskstore.errors import CorruptError
+from maskstore.files import check_name, named_os_errors, parse_object
 
 _CHUNK_BYTES, _SMALL_BYTES = 1 << 16, 1 << 12
 _IN_MEMORY_BYTES = 1 << 26
@@ -103,18 +105,34 @@ class Maintenance:
 
     def image(self) -> bytes:
         """The file as it would be after a checkpoint, in memory."""
+        self._size()
         with self._file.reading() as link:
             return link.serialize()
 
     @contextmanager
     def image_file(self) -> Iterator[BinaryIO]:
         """The file as it would be after a checkpoint: in memory if it is small, else as a temporary file."""
-        if self._file.path.stat().st_size <= _IN_MEMORY_BYTES:
+        if self._size() <= _IN_MEMORY_BYTES:
             yield BytesIO(self.image())
             return
-        with TemporaryDirectory(prefix="maskstore-") as folder:
+        with named_os_errors(Path(gettempdir())), TemporaryDirectory(prefix="maskstore-") as folder:
             copy = Path(folder) / "image"
             with self._file.reading() as link, closing(sqlite3.connect(copy)) as target:
                 link.backup(target)
             with copy.open("rb") as file:
                 yield file
+
+    def _size(self) -> int:
+        """How long the file would be after a checkpoint; CorruptError if it claims more pages than it and its log have.
+
+        A log of a few bytes can claim any number. Within a transaction, pages may also be in memory.
+        """
+        with self._file.reading() as link:
+            changing = self._file.writable and link.in_transaction
+        with self._file.snapshot() as link:
+            pages, size = link.execute("SELECT * FROM pragma_page_count, pragma_page_size").fetchone()
+            parts = [self._file.path, *side_files(self._file.path)[:1]]
+            there = sum(part.stat().st_size for part in parts if part.exists())
+        if not changing and pages * size > there:
+            raise CorruptError(f"{self._file.path}: expected {pages * size} bytes in pages, found {there} with the log")
+        return int(pages * size)

@@ -17,6 +17,8 @@ from maskstore.files import Link
 
 _CLOSING_TIMEOUT_MS = 1000  # how long a closing writer waits for readers before it leaves the log for the next one
 
+_NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR_GETTEMPPATH)
+
 
 @contextmanager
 def named_errors(path: Path) -> Iterator[None]:
@@ -55,12 +57,13 @@ class BankFile:
                     sqlite.check_header(path)  # before a lock file is made beside something that is no bank
                 from filelock import FileLock
 
-                self._lock = FileLock(f"{path}.lock", timeout=timeout)
+                self._lock = FileLock(f"{path.absolute()}.lock", timeout=timeout)
                 with self._locked():
                     self._check_one_name()
                     self.head = self.read_head()
             else:
                 self.head = self.read_head()
+            self.path = path.absolute()  # a later change of the working folder does not move the bank
         except BaseException:
             self.closed = True
             self._close_links()
@@ -218,7 +221,7 @@ class BankFile:
             try:
                 link.execute("VACUUM")
             except sqlite3.OperationalError as error:
-                if error.sqlite_errorcode & 0xFF not in (sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN):
+                if error.sqlite_errorcode not in _NO_ROOM:
                     raise
                 raise errors.BankFullError(
                     f"{self.path}: expected room for a second copy, beside the bank and in the temporary folder "

@@ -14,7 +14,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskstore.errors import CorruptError, MaskValueError
-from maskstore.files import Cursor, as_numpy, is_name, parse_json, parse_object, write_leb128
+from maskstore.files import Cursor, is_name, parse_json, parse_object, write_leb128
+from maskstore.masks import bits
 
 DIGEST_BYTES = 8
 MAX_BLOB_BYTES = 1_000_000_000  # SQLite's own limit
@@ -160,7 +161,7 @@ def encode_extras(extras: Mapping[str, Any]) -> bytes:
     for name, value in extras.items():
         if not isinstance(name, str):
             raise MaskValueError(f"extras: expected names that are strings, found {name!r:.40}")
-        array = as_numpy(value, f"extras {name!r:.80}")
+        array = bits.as_numpy(value, f"extras {name!r:.80}")
         array = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"), copy=False)).reshape(array.shape)
         if array.dtype.str[1:] not in _EXTRA_DTYPES:
             raise MaskValueError(f"extras {name!r}: expected numbers or bools, found dtype {array.dtype}")

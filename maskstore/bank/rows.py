@@ -8,19 +8,13 @@ refers to others cannot be referred to, so there are neither chains nor cycles. 
 import sqlite3
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 
 from maskstore.bank import byte_stream, coding
-from maskstore.bank.record import (
-    COLUMNS,
-    Base,
-    Record,
-    StoredRow,
-    checked_row,
-    pack_bases,
-    unpack_bases,
-)
-from maskstore.bank.templates import Templates
+from maskstore.bank.record import COLUMNS, Base, Record, StoredRow, checked_row, pack_bases, unpack_bases
+from maskstore.bank.sqlite import check_pages
+from maskstore.bank.templates import Templates, three_texts
 from maskstore.errors import CodecError, CorruptError, MaskValueError, TaskExistsError
 from maskstore.files import is_name
 from maskstore.masks import MaskSpec
@@ -38,7 +32,7 @@ class Rows:
         self._spec, self._limit = spec, limit
         self.templates = Templates()
         self._trusted: tuple[sqlite3.Connection | None, int] = (None, 0)
-        self._claimed = 0  # where the rows' bytes ended when `trust` looked at them
+        self._claimed = 0  # where the rows' bytes ended last
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
@@ -178,9 +172,25 @@ class Rows:
         self._claimed = max((row.start + row.extras + row.data for row in self._all(link)), default=0)
         self._trusted = link, version
 
+    @contextmanager
+    def _change(self, link: sqlite3.Connection) -> Iterator[None]:
+        """One change, whole or not at all, even if the transaction that it is a part of goes on."""
+        self.trust(link)
+        link.execute("SAVEPOINT change")
+        try:
+            yield
+        except BaseException:
+            link.execute("ROLLBACK TO change")
+            raise
+        finally:
+            link.execute("RELEASE change")
+
     def insert(self, link: sqlite3.Connection, new: Record, *, overwrite: bool) -> None:
         """Store a record under its name, in the old one's place if there is one, with the masks that it needs."""
-        self.trust(link)
+        with self._change(link):
+            self._insert(link, new, overwrite=overwrite)
+
+    def _insert(self, link: sqlite3.Connection, new: Record, *, overwrite: bool) -> None:
         found = self._indexed(link, new.name)
         if found is not None and not overwrite:
             raise TaskExistsError(f"task {new.name!r}: expected a new name, found it stored (see `overwrite=True`)")
@@ -211,18 +221,21 @@ class Rows:
 
     def remove(self, link: sqlite3.Connection, name: str) -> bool:
         """Delete a mask, or make it a snapshot if others need it; whether there was one."""
-        self.trust(link)
-        found = self._indexed(link, name)
-        if found is not None:
-            self._drop(link, found)
-        return found is not None
+        with self._change(link):
+            found = self._indexed(link, name)
+            if found is not None:
+                self._drop(link, found)
+            return found is not None
 
     def recode(self, link: sqlite3.Connection, new: Record) -> None:
         """Put other bytes for the same bits into a row, under another codec or prior; the rest of it stays.
 
         Who refers to it does so as before.
         """
-        self.trust(link)
+        with self._change(link):
+            self._recode(link, new)
+
+    def _recode(self, link: sqlite3.Connection, new: Record) -> None:
         row = self._row(link, new.id)
         if row is None or (row.used and new.bases):
             raise CorruptError(f"{new.what}: expected a row that can be coded anew, found none")
@@ -245,11 +258,11 @@ class Rows:
     def _append(self, link: sqlite3.Connection, data: bytes) -> int:
         """Bytes at the end of the stream; CorruptError if a row claims places there, whose chunk is lost."""
         start = byte_stream.append(link, data)
-        if start >= self._claimed:
-            return start
-        (end,) = link.execute("SELECT ifnull(max(start+extras+data),0) FROM masks").fetchone()  # some may have gone
-        if start < end:
-            raise CorruptError(f"bank's bytes: expected chunks up to place {end}, found them end at {start}")
+        if start < self._claimed:  # perhaps some of that has gone since
+            (end,) = link.execute("SELECT ifnull(max(start+extras+data),0) FROM masks").fetchone()
+            if start < end:
+                raise CorruptError(f"bank's bytes: expected chunks up to place {end}, found them end at {start}")
+        self._claimed = start + len(data)
         return start
 
     def _release(self, link: sqlite3.Connection, start: int, length: int) -> None:
@@ -274,7 +287,7 @@ class Rows:
             return found
 
         try:  # the templates seen last are nearly always those of now, and the checksum tells
-            return checked(_split(self.templates.unpack_by_last(row.about), row.id))
+            return checked(three_texts(self.templates.unpack_by_last(row.about), row.id))
         except CorruptError:
             return checked(self._texts(link, row))
 
@@ -359,7 +372,7 @@ class Rows:
 
     def _texts(self, link: sqlite3.Connection, row: StoredRow) -> tuple[str, str, str]:
         """(metadata, codec, prior) of a row."""
-        return _split(self.templates.unpack(link, row.about), row.id)
+        return three_texts(self.templates.unpack(link, row.about), row.id)
 
     def _packed(self, link: sqlite3.Connection, new: Record) -> bytes:
         """A record's texts as they are stored."""
@@ -367,13 +380,6 @@ class Rows:
         if text.count("\n") != 2:
             raise MaskValueError(f"{new.what}: expected texts of one line, found more lines")
         return self.templates.pack(link, text)
-
-
-def _split(text: str, id: int) -> tuple[str, str, str]:
-    parts = text.split("\n")
-    if len(parts) != 3:
-        raise CorruptError(f"mask row {id}: expected metadata, codec and prior, found {len(parts)} texts")
-    return parts[0], parts[1], parts[2]
 
 
 def _free_id(link: sqlite3.Connection, formula: str) -> int:
@@ -387,11 +393,3 @@ def _free_id(link: sqlite3.Connection, formula: str) -> int:
 def _packed_bases(new: Record, ids: Sequence[int]) -> bytes | None:
     """The pointers of a record to what it needs, which has these ids here."""
     return pack_bases([(id, base.digest) for id, base in zip(ids, new.bases, strict=True)]) if ids else None
-
-
-def check_pages(link: sqlite3.Connection) -> None:
-    """CorruptError unless SQLite finds every page, free or in use, where it belongs, and index and rows agreeing."""
-    for (line,) in link.execute("PRAGMA integrity_check(1)"):
-        if line != "ok":
-            found = " ".join(line.removeprefix("*** in database main ***").split())
-            raise CorruptError(f"bank's pages: expected an intact bank, found: {found}")

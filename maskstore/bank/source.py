@@ -4,7 +4,7 @@ import os
 from abc import abstractmethod
 from collections.abc import Callable, ItemsView, Iterator, Mapping, Sequence, ValuesView
 from concurrent.futures import ThreadPoolExecutor
-from itertools import chain, islice
+from itertools import islice
 from threading import Event
 from types import TracebackType
 from typing import Any, Self, TypeVar
@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from maskstore.bank.coding import charge, check_content, decode_mask, decode_one
 from maskstore.bank.record import MaskInfo, Record, decode_extras
-from maskstore.codecs import FREE_BYTES, Budget, wanted_until
+from maskstore.codecs import FREE_BYTES, RATIO, Budget, wanted_until
 from maskstore.errors import MaskStoreError
 from maskstore.files import parse_object
 from maskstore.masks import Mask, MaskMatrix, MaskSpec
@@ -99,7 +99,7 @@ class MaskSource(Mapping[str, Mask]):
 
     def masks(self) -> Iterator[tuple[str, Mask]]:
         """All (name, mask) pairs in insertion order, decoded on all cores."""
-        for row, mask in self.map_records(lambda row: decode_mask(row, self.spec)):
+        for row, mask in self._decoded():
             yield row.name, mask
 
     def matrix(self, names: Sequence[str] | None = None) -> MaskMatrix:
@@ -111,13 +111,14 @@ class MaskSource(Mapping[str, Mask]):
         Raises:
             TaskNotFoundError: There is no mask of one of the names.
         """
-        pairs = self.masks() if names is None else self._named(names)
-        first = next(iter(pairs), None)  # a mask must be there before memory for all that a forged file claims is taken
-        count = len(self) if names is None else len(names)
-        room = min(count, FREE_BYTES // (8 * self.spec.words + 1))
-        result = MaskMatrix(self.spec, room=room if first else 0)
-        for name, mask in chain([first] if first else [], pairs):
-            result.append(name, mask)
+        decoded = self._decoded() if names is None else self._named(names)
+        result, count = MaskMatrix(self.spec), len(self) if names is None else len(names)
+        for row, mask in decoded:  # one must be there before memory for all that a forged file claims is taken
+            if not len(result):
+                ordinary = RATIO * len(row.data) >= mask.nbytes
+                room = count if ordinary else min(count, FREE_BYTES // (mask.nbytes + 1))
+                result = MaskMatrix(self.spec, room=room)
+            result.append(row.name, mask)
         return result
 
     def dense(self, name: str) -> dict[str, NDArray[np.bool_]]:
@@ -185,12 +186,15 @@ class MaskSource(Mapping[str, Mask]):
             finally:
                 ended.set()  # after an interrupt, the masks that are being decoded are wanted no more
 
-    def _named(self, names: Sequence[str]) -> Iterator[tuple[str, Mask]]:
+    def _decoded(self) -> Iterator[tuple[Record, Mask]]:
+        return self.map_records(lambda row: decode_mask(row, self.spec))
+
+    def _named(self, names: Sequence[str]) -> Iterator[tuple[Record, Mask]]:
         budget = Budget(self.limit)
         for name in names:
             row = self.record(name)
             charge(row, self.spec, budget)
-            yield name, decode_mask(row, self.spec)
+            yield row, decode_mask(row, self.spec)
 
 
 class _Items(ItemsView[str, Mask]):

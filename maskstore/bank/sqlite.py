@@ -238,3 +238,11 @@ def _check_names(link: sqlite3.Connection, path: Path) -> None:
             f"{path}: expected the log of the writer that is at work, found none beside this name: "
             f"the file has other names (hard links), and the log lies beside the one that it is written under"
         )
+
+
+def check_pages(connection: sqlite3.Connection) -> None:
+    """CorruptError unless SQLite finds every page, free or in use, where it belongs, and index and rows agreeing."""
+    for (line,) in connection.execute("PRAGMA integrity_check(1)"):
+        if line != "ok":
+            found = " ".join(line.removeprefix("*** in database main ***").split())
+            raise errors.CorruptError(f"bank's pages: expected an intact bank, found: {found}")

@@ -82,6 +82,14 @@ def split(text: str) -> tuple[str, list[str]]:
     return _NUMBERS.sub(cut, text), numbers
 
 
+def three_texts(text: str, id: int) -> tuple[str, str, str]:
+    """Metadata, codec and prior of the row of this id."""
+    parts = text.split("\n")
+    if len(parts) != 3:
+        raise CorruptError(f"mask row {id}: expected metadata, codec and prior, found {len(parts)} texts")
+    return parts[0], parts[1], parts[2]
+
+
 def pack(text: str, templates: Sequence[str]) -> bytes:
     """The text by its place in `templates` if its template is there, else with the template itself.
 

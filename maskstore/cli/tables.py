@@ -20,7 +20,7 @@ from maskstore.errors import printable
 from maskstore.interop import BankDiff, TaskDiff
 from maskstore.masks import MaskSpec
 
-_MOST_LAYERS = 8  # columns that still fit a terminal
+_MOST_LAYERS = 8  # columns that still fit a terminal; a pipe takes all
 _LEFT = ("part", "layer", "task", "codec", "prior", "metadata", "beside")
 
 
@@ -123,19 +123,21 @@ def print_diff(a: str, b: str, found: BankDiff) -> None:
         (f"layers only in {b}", found.layers_only_in_b),
     ):
         if names:
-            listed = ", ".join(names[:20]) + (f", ... ({len(names)} in all)" if len(names) > 20 else "")
+            most = 20 if sys.stdout.isatty() else len(names)
+            listed = ", ".join(names[:most]) + (f", ... ({len(names)} in all)" if len(names) > most else "")
             terminal.print(f"{cell(what)}: {cell(listed)}")
     terminal.print("the same" if found.same else "different")
 
 
 def _differences(title: str, tasks: Sequence[TaskDiff]) -> Table:
-    layers = [cell(layer.name) for layer in tasks[0].layers[:_MOST_LAYERS]]
+    most = _MOST_LAYERS if sys.stdout.isatty() else len(tasks[0].layers)
+    layers = [cell(layer.name) for layer in tasks[0].layers[:most]]
     table = _table(title, "task", *layers, "all layers", "share", "beside")
     for task in tasks:
         beside = [name for name, same in (("meta", task.meta_same), ("extras", task.extras_same)) if not same]
         table.add_row(
             cell(task.a if task.a == task.b else f"{task.a} / {task.b}"),
-            *(f"{layer.distance:,}" for layer in task.layers[:_MOST_LAYERS]),
+            *(f"{layer.distance:,}" for layer in task.layers[:most]),
             f"{task.distance:,}",
             f"{task.distance / task.bits:.3%}" if task.bits else "-",
             ", ".join(beside),

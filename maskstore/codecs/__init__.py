@@ -17,7 +17,7 @@ from maskstore.codecs.choice import (
     get_codec,
     size_of,
 )
-from maskstore.codecs.costs import FREE_BYTES, Budget
+from maskstore.codecs.costs import FREE_BYTES, RATIO, Budget
 from maskstore.codecs.gap import Gap
 from maskstore.codecs.mix import Mix
 from maskstore.codecs.pieces import wanted_until
@@ -27,6 +27,7 @@ from maskstore.codecs.zstd import Zstd
 __all__ = [
     "FREE_BYTES",
     "LEVELS",
+    "RATIO",
     "Ans",
     "AnyCodec",
     "Budget",

@@ -1,6 +1,5 @@
 """Files in general: read only if regular, written whole or not at all; names, integers, JSON, .npz. Knows no mask."""
 
-from maskstore.files.arrays import as_numpy
 from maskstore.files.atomic import replacing
 from maskstore.files.claims import TABLE_BYTES, check_claim, check_table
 from maskstore.files.connections import (
@@ -23,7 +22,6 @@ __all__ = [
     "TABLE_BYTES",
     "Cursor",
     "Link",
-    "as_numpy",
     "check_claim",
     "check_known",
     "check_name",

@@ -18,7 +18,7 @@ from contextlib import closing, contextmanager, suppress
 from errno import ENOSPC
 from pathlib import Path
 
-from maskstore.errors import BankBusyError, BankFullError, BankThreadError
+from maskstore.errors import BankBusyError, BankFullError, BankIOError, BankThreadError, one_line
 
 Stamp = tuple[int, ...]
 Connect = Callable[[], sqlite3.Connection]
@@ -88,12 +88,15 @@ class Copy:
     """A copy of a database and its log in a temporary folder, which goes when nobody uses the copy any more."""
 
     def __init__(self, path: Path) -> None:
+        log = Path(f"{path}-wal")
+        if log.is_symlink():  # nor does SQLite follow it
+            raise BankIOError(f"{path}: expected a log that is a file, found the link {log.name}")
         folder = Path(tempfile.mkdtemp(prefix="maskstore-"))
         weakref.finalize(self, _remove, folder, os.getpid())
         self.path = folder / path.name
         with closing(connect_still(path)) as source, closing(sqlite3.connect(self.path)) as target:
             source.backup(target)
-        shutil.copyfile(f"{path}-wal", f"{self.path}-wal")
+        shutil.copyfile(log, f"{self.path}-wal")
 
 
 def copy_with_log(path: Path) -> Copy:
@@ -106,15 +109,13 @@ def copy_with_log(path: Path) -> Copy:
             try:
                 copy = Copy(path)
             except (OSError, sqlite3.Error) as error:
-                if (
-                    getattr(error, "errno", 0) != ENOSPC
-                    and getattr(error, "sqlite_errorcode", 0) != sqlite3.SQLITE_FULL
-                ):
-                    raise
-                raise BankFullError(
-                    f"{path}: expected room for a copy of the bank and its log in {tempfile.gettempdir()}, found none "
-                    f"(the variable TMPDIR names another folder)"
-                ) from None
+                full = (
+                    getattr(error, "errno", 0) == ENOSPC or getattr(error, "sqlite_errorcode", 0) == sqlite3.SQLITE_FULL
+                )
+                raise (BankFullError if full else BankIOError)(
+                    f"{path}: expected to copy the bank and its log to the temporary folder, which the variable TMPDIR "
+                    f"names, found: {one_line(error)}"
+                ) from error
             if still_stamp(path) == stamp:
                 _COPIES[stamp] = copy
                 return copy

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from maskstore import errors
 from maskstore.bank import MaskSource
 from maskstore.codecs import codec_from_config
-from maskstore.errors import ForeignFileError, MaskStoreError
+from maskstore.errors import ForeignFileError, LimitError, MaskStoreError
 from maskstore.files import npz, parse_json, replacing
 from maskstore.interop.model import Arrays, ForeignMasks, ForeignTask, ReadOptions
 from maskstore.masks import Mask, MaskSpec, bits
@@ -107,7 +107,11 @@ def write_npz(source: MaskSource, path: str | os.PathLike[str], *, overwrite: bo
 def to_arrays(source: MaskSource) -> tuple[dict[str, NDArray[Any]], str]:
     """The arrays of all masks and the JSON header."""
     spec, count = source.spec, len(source)
-    rows = {layer.name: np.empty((count, layer.bytes), dtype=np.uint8) for layer in spec}
+    try:
+        rows = {layer.name: np.empty((count, layer.bytes), dtype=np.uint8) for layer in spec}
+    except MemoryError:
+        packed = sum(layer.bytes for layer in spec)
+        raise LimitError(f"export: expected memory for {count} masks of {packed} bytes, found too little") from None
     arrays: dict[str, NDArray[Any]] = {f"masks/{name}": row for name, row in rows.items()}
     tasks = []
     for i, (name, mask) in enumerate(source.masks()):

@@ -68,7 +68,7 @@ def _interpreted(function: Callable[..., Any]) -> Callable[..., Any]:
 
 def _kernel_cache(function: Callable[..., Any]) -> Any:
     """Numba's cache of a function, whose every failure is a note."""
-    from numba.core.caching import CompileResultCacheImpl, FunctionCache, NullCache, UserProvidedCacheLocator
+    from numba.core.caching import CompileResultCacheImpl, FunctionCache, NullCache
     from numba.core.config import CACHE_DIR  # type: ignore[attr-defined]
 
     class Stored(CompileResultCacheImpl):
@@ -113,7 +113,7 @@ def _kernel_cache(function: Callable[..., Any]) -> Any:
                     asked = f"{CACHE_DIR} (NUMBA_CACHE_DIR) is none" if CACHE_DIR else "found none"
                     _note(f"expected a folder that can be written, {asked}", _EACH_TIME)
                 else:
-                    if CACHE_DIR and not isinstance(self._opened._impl.locator, UserProvidedCacheLocator):
+                    if CACHE_DIR and not Path(self._opened.cache_path).is_relative_to(CACHE_DIR):
                         why = f"expected a folder that can be written, {CACHE_DIR} (NUMBA_CACHE_DIR) is none"
                         _note(why, f"they go to {self._opened.cache_path}")
             return self._opened

@@ -48,6 +48,9 @@ class Interleaved:
         return layout.rows_of(self.blocks, self.tail, words)
 
 
+_LARGE = 1 << 17  # words of a mask of a megabyte
+
+
 class GrowingRows:
     """Masks that arrive one after the other; `arrived` has those so far, and is never written to again.
 
@@ -58,16 +61,16 @@ class GrowingRows:
     def __init__(self, words: int, *, room: int = 0) -> None:
         self._words = words
         self._blocks = np.zeros((room // LANES, 2 * words, LANES), dtype=np.uint32)  # pages are taken when written
-        self._tail = np.zeros((LANES, words), dtype=np.uint64)
-        self.arrived = Interleaved(self._blocks[:0], self._tail[:0])
+        self._tail = np.zeros((0, words), dtype=np.uint64)
+        self.arrived = Interleaved(self._blocks[:0], self._tail)
 
     @classmethod
     def of(cls, masks: Interleaved) -> "GrowingRows":
         """Goes on after masks that are there; takes their memory over."""
         result = cls(masks.tail.shape[1])
-        result._tail[: len(masks.tail)] = masks.tail
+        result._tail = masks.tail.copy()
         result._blocks = masks.blocks
-        result.arrived = Interleaved(masks.blocks, result._tail[: len(masks.tail)])
+        result.arrived = Interleaved(masks.blocks, result._tail)
         return result
 
     def __reduce__(self) -> tuple[Callable[[Interleaved], "GrowingRows"], tuple[Interleaved]]:
@@ -77,6 +80,10 @@ class GrowingRows:
     def append(self, row: NDArray[np.uint64]) -> None:
         """Add a mask `(words,)`."""
         full, left = len(self.arrived.blocks), len(self.arrived.tail)
+        if left == len(self._tail):  # large masks are set memory aside for as they come
+            longer = np.zeros((min(LANES, 2 * left + 1 if self._words > _LARGE else LANES), self._words), np.uint64)
+            longer[:left] = self._tail
+            self._tail = longer
         self._tail[left] = row
         if left + 1 < LANES:
             self.arrived = Interleaved(self._blocks[:full], self._tail[: left + 1])
@@ -86,8 +93,8 @@ class GrowingRows:
             grown[:full] = self._blocks
             self._blocks = grown
         self._blocks[full] = layout.chunks_of(self._tail).T
-        fresh = np.zeros_like(self._tail)  # whoever holds the old tail may go on reading it
-        arrived = Interleaved(self._blocks[: full + 1], fresh[:0])
+        fresh = np.zeros((0, self._words), dtype=np.uint64)  # whoever holds the old tail may go on reading it
+        arrived = Interleaved(self._blocks[: full + 1], fresh)
         self.arrived, self._tail = arrived, fresh  # in one step: an interrupt between them would lose the tail's masks
 
 

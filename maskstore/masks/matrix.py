@@ -10,8 +10,8 @@ from numpy.typing import ArrayLike, NDArray
 
 from maskstore import kernels
 from maskstore.errors import SpecError, TaskExistsError, TaskNotFoundError
-from maskstore.files import as_numpy
 from maskstore.kernels import Kernel
+from maskstore.masks.bits import as_numpy
 from maskstore.masks.interleave import GrowingRows, Interleaved, chosen_rows
 from maskstore.masks.mask import Mask
 from maskstore.masks.spec import MaskSpec

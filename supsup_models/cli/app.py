@@ -155,7 +155,11 @@ def infer(
     device: Device = "auto",
     as_json: AsJson = False,
 ) -> None:
-    """Task, label and confidence for unlabelled images, each image its own task unless --one-task is given."""
+    """Task, label and confidence for unlabelled images, each image its own task unless --one-task is given.
+
+    The confidence beside the label is the probability that the network gives it under the task's mask. The task
+    confidence is the share of the task's own images that look less like it; below 0.01 it is none of these tasks.
+    """
     from dataclasses import asdict
 
     from supsup_models.runs import infer_images
@@ -174,7 +178,7 @@ def infer(
     for number, each in enumerate(found.answers):
         sureness = "" if each.task_confidence is None else f", task confidence {each.task_confidence:.3f}"
         task = f"none of these tasks (nearest {each.task})" if each.none_of_these else each.task
-        console.say(f"image {number}: {task}, label {each.label}, confidence {each.confidence:.3f}{sureness}")
+        console.say(f"image {number}: {task}, label {each.label} (confidence {each.confidence:.3f}){sureness}")
 
 
 app.command("recover", epilog=recover.EXAMPLES)(recover.recover)

@@ -3,6 +3,7 @@
 Everything about a stream follows from its name, its length and its seed; torch's random streams play no part.
 """
 
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from numbers import Real
 from pathlib import Path
@@ -18,7 +19,7 @@ from supsup_models.data.arrays import MAX_CLASSES, SamePixels, collected, make_s
 from supsup_models.data.names import classes_per_split, parse_stream_name, stream_length
 from supsup_models.data.sets import ClassFolders, DataSet, find_imagenet, load_data_set
 from supsup_models.data.tasks import Task, plain
-from supsup_models.errors import ArgumentTypeError, StreamLengthError, TaskDataError
+from supsup_models.errors import ArgumentTypeError, ClassesWarning, StreamLengthError, TaskDataError
 
 _INDEX_DIGITS = 18  # a task's index has fewer
 
@@ -83,8 +84,9 @@ class TaskStream(Sequence[Task]):
         """A stream of one task for each (train images, train labels, test images, test labels).
 
         Images have shape (n, inputs), or (n, ...) and are flattened; labels (n,) are integers in range(classes), where
-        `classes` is one more than the largest label if not given. uint8 images are divided by 255, others are taken as
-        float32 as they are; then (x - mean) / std. All is copied. Raises `TaskDataError` for anything else.
+        `classes` is one more than the largest label if not given; a `ClassesWarning` says if one of them has no image.
+        uint8 images are divided by 255, others are taken as float32 as they are; then (x - mean) / std. All is copied.
+        Raises `TaskDataError` for anything else.
         """
         if not isinstance(arrays, Iterable):
             raise ArgumentTypeError(f"arrays: expected four arrays for each task, found {found_of(arrays)}")
@@ -105,6 +107,8 @@ class TaskStream(Sequence[Task]):
                 raise TaskDataError(f"task {index} labels: expected labels in range({classes}), found {found - 1}")
             tasks.append(Task(index, tuple(range(found if classes is None else classes)), train, test))
             shapes |= {tuple(np.shape(four[0])[1:]), tuple(np.shape(four[2])[1:])}
+        if classes is None:
+            _warn_of_gaps(tasks)
         widths = sorted({split.inputs for task in tasks for split in (task.train, task.test)})
         if len(widths) != 1:
             found_widths = " and ".join(map(str, widths)) or "no task"
@@ -181,6 +185,20 @@ class TaskStream(Sequence[Task]):
         """What a run record must keep to open the same stream again and to know that it is the same."""
         sizes = {"tasks": len(self), "inputs": self.inputs, "classes": self.classes}
         return {"stream": self.name, **sizes, **self._record}
+
+
+def _warn_of_gaps(tasks: Sequence[Task]) -> None:
+    """ClassesWarning where classes below the largest label have no image in any task: labels were hardly meant so."""
+    seen = {int(label) for task in tasks for part in (task.train, task.test) for label in part.labels.unique()}
+    most = 1 + max(seen, default=-1)
+    missing = next((label for label in range(most) if label not in seen), None)
+    if missing is not None:
+        warnings.warn(
+            f"labels: expected images of every class from 0 on, found {len(seen)} labels up to {most - 1} and none "
+            f"{missing}; the tasks have {most} classes: number labels from 0, or say `classes={most}`",
+            ClassesWarning,
+            stacklevel=3,
+        )
 
 
 def _check_count(values: Any, count: int, what: str, index: int) -> None:

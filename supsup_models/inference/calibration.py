@@ -7,7 +7,11 @@ al., "Algorithmic Learning in a Random World", 2005: conformal prediction).
 
 For images of known tasks whose mask was found, the confidence is uniform in (0, 1]. To refuse all images below `level`
 therefore refuses that fraction of them and no more, whatever the network's own idea of its certainty. How many images
-of other tasks are refused depends on the network; `refused` says which.
+of other tasks are refused depends on the network, so `fit` measures it: images of the calibrated tasks are strangers to
+all masks but their own. `none_of_these` answers "no" only where nearly all strangers would have been refused.
+
+A guess may be wrong, and its mask then refuses images of a known task. Images are of none of the tasks only if no mask
+takes them for its own (`highest_confidence`).
 
 For a batch that shares one guess, the statistic is the mean over its images, compared with means of as many draws.
 """
@@ -35,6 +39,9 @@ LEVEL = 0.01  # of known tasks' images, refused by default
 _VALUES = 128  # kept of each mask: enough to tell p = 0.01
 _DRAWS = 1024  # means drawn to judge a batch's mean
 _FORMAT = 1
+_ENOUGH = 0.9  # of strangers: where fewer are refused, to refuse none says nothing
+_STRANGERS = 8  # tasks whose images are strangers to the other masks
+_TOGETHER = 16  # of their images, which are judged one by one and all together
 
 
 @dataclass(frozen=True)
@@ -43,9 +50,11 @@ class Calibration:
 
     Attributes:
         values: By the mask's name, entropies of own images under it in nats, ascending; at most 128.
+        power: The fractions of images of unknown tasks that are refused at 0.01, one by one and 16 together. None where
+            it was not measured, as with a single mask.
 
     Raises:
-        InferenceError: Values are not finite, not ascending or none.
+        InferenceError: Values are not finite, not ascending or none, or the power is not two fractions.
 
     Examples:
         Images of a task that no mask was trained for get a low confidence:
@@ -70,6 +79,7 @@ class Calibration:
     """
 
     values: Mapping[str, tuple[float, ...]]
+    power: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         expect("calibration", self.values, Mapping, "ascending entropies by the masks' names")
@@ -78,6 +88,9 @@ class Calibration:
                 number(f"calibration of {name!r:.80}", value)
             if not values or not np.isfinite(values).all() or list(values) != sorted(values):
                 raise InferenceError(f"calibration of {name!r}: expected finite ascending values, found others or none")
+
+        if self.power is not None and not (len(self.power) == 2 and all(0 <= each <= 1 for each in self.power)):
+            raise InferenceError(f"calibration: expected a power of two fractions, found {self.power!r:.40}")
 
     def __repr__(self) -> str:
         return f"Calibration(of {len(self.values)} masks)"
@@ -110,19 +123,90 @@ class Calibration:
             raise ArgumentTypeError(
                 f"images: expected images by the masks' names, or pairs of the two, found {found(images)}"
             )
-        values = {}
+        values, strangers = {}, list[tuple[str, Tensor]]()
+        step = -(-len(matrix) // _STRANGERS)
         for pair in images.items() if isinstance(images, Mapping) else images:
             if not isinstance(pair, tuple | list) or len(pair) != 2:
                 raise ArgumentTypeError(f"images: expected pairs of a name and images, found {found(pair)}")
             name, own = pair
             checked = checked_images(own, model)
-            rows = np.full(len(checked), matrix.index(name))
+            row = matrix.index(name)
+            rows = np.full(len(checked), row)
+            if row % step == 0:
+                strangers.append((name, checked[:_TOGETHER]))
             entropies = np.sort(image_entropies(model, matrix, checked, rows, extras))
             kept = (
                 entropies if len(entropies) <= _VALUES else np.quantile(entropies, (np.arange(_VALUES) + 0.5) / _VALUES)
             )
             values[name] = tuple(round(float(value), 5) for value in kept)
-        return cls(values)
+        return cls(values, cls(values)._measured(model, matrix, strangers, extras))
+
+    def _measured(
+        self, model: MaskedModel, matrix: MaskMatrix, strangers: list[tuple[str, Tensor]], extras: TaskExtras
+    ) -> tuple[float, float] | None:
+        """The power: how many images are refused when their own task's mask does not count; None with a single mask."""
+        if len(self.values) < 2:
+            return None
+        alone, together = [], []
+        for name, images in strangers:
+            others = [other for other in self.values if other != name]
+            alone.append(self._highest(model, matrix, images, extras, others, one_task=False))
+            together.append(self._highest(model, matrix, images, extras, others, one_task=True))
+        return (
+            round(float((np.concatenate(alone) < LEVEL).mean()), 4),
+            round(float((np.concatenate(together) < LEVEL).mean()), 4),
+        )
+
+    def highest_confidence(
+        self,
+        model: MaskedModel,
+        matrix: MaskMatrix,
+        images: Any,
+        extras: TaskExtras = NO_EXTRAS,
+        *,
+        one_task: bool = False,
+    ) -> NDArray[np.float32]:
+        """The confidence of the mask that takes images for its own most readily, whatever the guess: `(b,)`.
+
+        With `one_task`, of all images together: `(1,)`. Every mask runs once.
+
+        Raises:
+            ShapeError, ImageValueError: Images that do not fit, as for `infer_task`.
+        """
+        return self._highest(model, matrix, checked_images(images, model), extras, self.values, one_task=one_task)
+
+    def _highest(
+        self,
+        model: MaskedModel,
+        matrix: MaskMatrix,
+        images: Tensor,
+        extras: TaskExtras,
+        names: Iterable[str],
+        *,
+        one_task: bool,
+    ) -> NDArray[np.float32]:
+        best = np.zeros(1 if one_task else len(images), dtype=np.float32)
+        for name in names:
+            entropies = image_entropies(model, matrix, images, np.full(len(images), matrix.index(name)), extras)
+            own = (
+                self.confidence(name, entropies)
+                if one_task
+                else self.confidence_of_each([name] * len(images), entropies)
+            )
+            np.maximum(best, own, out=best)
+        return best
+
+    def none_of_these(self, highest: float, images: int = 1) -> bool | None:
+        """Whether images are of none of the tasks, by their highest confidence.
+
+        True below 0.01, which is so for one in a hundred images of known tasks. False where the calibration refuses at
+        least nine in ten strangers; None where it refuses fewer, so that nothing follows from not being refused.
+        `images` says how many were judged together.
+        """
+        if highest < LEVEL:
+            return True
+        power = 0.0 if self.power is None else self.power[images >= _TOGETHER]
+        return False if power >= _ENOUGH else None
 
     def confidence(self, name: str, entropies: NDArray[np.float64]) -> float:
         """The confidence that images, all of one task, are of the task of a mask.
@@ -148,7 +232,9 @@ class Calibration:
         Raises:
             MaskStoreError: The file cannot be written.
         """
-        write_json(path_of("path", path), {"format": _FORMAT, "values": dict(self.values)}, indent=None)
+        measured = {} if self.power is None else {"power": list(self.power)}
+        content = {"format": _FORMAT, "values": dict(self.values), **measured}
+        write_json(path_of("path", path), content, indent=None)
 
     @classmethod
     def read(cls, path: str | os.PathLike[str]) -> Self:
@@ -164,7 +250,8 @@ class Calibration:
     def _from_json(cls, content: Mapping[str, Any]) -> Self:
         if content["format"] != _FORMAT:
             raise ValueError(f"expected format {_FORMAT}, found {content['format']}")
-        return cls(typed(Mapping[str, tuple[float, ...]], content["values"], "values"))
+        power = None if content.get("power") is None else typed(tuple[float, ...], content["power"], "power")
+        return cls(typed(Mapping[str, tuple[float, ...]], content["values"], "values"), power)
 
     def covers(self, names: Iterable[str]) -> bool:
         """Whether all masks of these names were calibrated."""

@@ -1,5 +1,6 @@
 """Logits and labels of images whose mask is known, and how many labels are right."""
 
+import warnings
 from collections.abc import Callable, Mapping
 from types import MappingProxyType
 from typing import Any
@@ -12,7 +13,7 @@ from torch import Tensor
 from maskstore import MaskMatrix
 from supsup_models._names import found
 from supsup_models.data import checked_images, labelled_images
-from supsup_models.errors import ArgumentTypeError, ImageValueError, ShapeError
+from supsup_models.errors import ArgumentTypeError, ImageValueError, MethodWarning, ShapeError
 from supsup_models.inference.sampling import CHUNK
 from supsup_models.networks import AnyMask, Extras, MaskedModel, TaskExtras, check_model
 
@@ -62,6 +63,15 @@ def run_each(
         raise ShapeError(
             f"tasks: expected a row of the {len(names)} masks for each of {len(images)} images, found {shown}"
         )
+    if model.needs_extras and rows.size:
+        lacking = next((names[row] for row in np.unique(rows).tolist() if not extras.get(names[row])), None)
+        if lacking is not None:
+            warnings.warn(
+                "images under their masks: expected the normalisation statistics of every mask (`extras`), found none "
+                f"given for {lacking!r:.80}; those of the batch are used",
+                MethodWarning,
+                stacklevel=3,
+            )
     return run_groups(model, images, rows, lambda row: (model.masked_weights(matrix[row]), extras.get(names[row])))
 
 
@@ -92,6 +102,7 @@ def mask_accuracy(model: MaskedModel, mask: AnyMask, data: Any, extras: Extras =
 
     Raises:
         ShapeError: The images, the mask or the extras do not fit the network.
+        MissingStatisticsError: The network keeps running statistics, and the mask came without them.
         ArgumentTypeError, TaskDataError: There is nothing to take as a mask, or as labelled images.
         ImageValueError: The images hold NaN or infinity, are too large for the network's arithmetic, or are uint8.
 
@@ -109,7 +120,7 @@ def mask_accuracy(model: MaskedModel, mask: AnyMask, data: Any, extras: Extras =
     if extras is not None and not isinstance(extras, Mapping):
         raise ArgumentTypeError(f"extras: expected a dict of arrays, found {found(extras)}")
     data = labelled_images(data)
-    weights = model.masked_weights(mask)
+    weights, extras = model.masked_weights(mask), model.needed_extras(extras)
     labels = np.asarray(data.labels)
     right = 0
     with torch.no_grad():

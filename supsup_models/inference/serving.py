@@ -178,11 +178,16 @@ class MaskServer:
             return made
 
     def extras(self, task: str) -> Extras:
-        """A task's normalisation statistics, None if it has none; TaskNotFoundError if the source has no such task."""
+        """A task's normalisation statistics, None for a network without any.
+
+        Raises:
+            TaskNotFoundError: The source has no such task.
+            MissingStatisticsError: The network needs statistics, and the task has none.
+        """
         if not self._has_statistics:
             return None
         with self._lock:
-            return self._stored(task).extras
+            return self._model.needed_extras(self._stored(task).extras)
 
     def _stored(self, task: str) -> "_Stored":
         """What the source holds of a task, kept."""
@@ -210,6 +215,7 @@ class MaskServer:
             ShapeError: The images do not fit the network, or there are more or fewer names.
             ImageValueError: The images hold NaN or infinity, are too large for the network's arithmetic, or are uint8.
             TaskNotFoundError: The source has no such task.
+            MissingStatisticsError: The network needs statistics, and a task has none.
         """
         images = checked_images(images, self._model)
         if isinstance(tasks, str):

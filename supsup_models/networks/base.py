@@ -12,7 +12,14 @@ from maskstore import Mask, MaskSpec
 from maskstore.masks import bits
 from maskstore.priors import Prior
 from supsup_models._names import found
-from supsup_models.errors import ArgumentTypeError, DeviceError, MissingMaskError, NetworkError, ShapeError
+from supsup_models.errors import (
+    ArgumentTypeError,
+    DeviceError,
+    MissingMaskError,
+    MissingStatisticsError,
+    NetworkError,
+    ShapeError,
+)
 from supsup_models.networks import seed_state, seeded
 
 AnyMask = Mask | Mapping[str, Tensor] | None
@@ -89,7 +96,7 @@ class MaskedModel(nn.Module, ABC):
     def masked_weights(self, mask: AnyMask) -> Tensor:
         """W times a mask, flat `(spec.bits,)`; None is the full network.
 
-        Raises SpecError or ShapeError for a mask of other layers or shapes, or for what is no mask.
+        Raises SpecError or ShapeError for a mask of other layers or shapes, ArgumentTypeError for what is no mask.
         """
         if mask is None:
             return self.weights
@@ -105,11 +112,10 @@ class MaskedModel(nn.Module, ABC):
         return result
 
     def _packed(self, mask: object) -> Mask:
-        """A dict of arrays by layer as a mask; ShapeError for anything else."""
+        """A dict of arrays by layer as a mask; ArgumentTypeError for anything else."""
         if not isinstance(mask, Mapping):
-            raise ShapeError(
-                "mask: expected a Mask or a dict of bool arrays by layer, found "
-                f"{type(mask).__name__}{f' {mask!r:.40}' if isinstance(mask, str | int) else ''}; "
+            raise ArgumentTypeError(
+                f"mask: expected a Mask or a dict of bool arrays by layer, found {found(mask)}; "
                 "a bank or a matrix gives the mask of a task: bank[name]"
             )
         arrays = {name: _host_array(layer) for name, layer in mask.items()}
@@ -185,6 +191,16 @@ class MaskedModel(nn.Module, ABC):
     def needs_extras(self) -> bool:
         """Whether a mask runs only with statistics of its own: without extras, those of the batch would be used."""
         return False
+
+    def needed_extras(self, extras: Extras) -> Extras:
+        """The extras of a mask; MissingStatisticsError if it needs some and there are none."""
+        if extras is None and self.needs_extras:
+            statistic = next(iter(self.initial_statistics()))
+            raise MissingStatisticsError(
+                f"extras: expected the task's statistics of {statistic!r} and others, found none; training gives them, "
+                "and bank.extras(name) has them"
+            )
+        return extras
 
     def initial_statistics(self) -> dict[str, Tensor]:
         """Fresh per-task statistics, which `run_layers` updates in place in training mode; none by default."""

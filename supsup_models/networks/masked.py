@@ -104,9 +104,10 @@ class MaskedNetwork(MaskedModel):
             self.densities = tuple(float(density) for density in densities)
             self.kept = tuple(map(kept_weights, (layer.size for layer in self.spec), self.densities))
             gains = [weight_gain / sqrt(density) for density in self.densities]
-        flat = [seeded.weights(seed, i, layer.shape, gains[i]) for i, layer in enumerate(self.spec)]
-        # Not persistent: a state dict holds nothing, because the seed gives everything back.
-        self.register_buffer("weights", torch.cat([weight.reshape(-1) for weight in flat]), persistent=False)
+        with torch.inference_mode(False):  # a caller's would leave weights that cannot train a mask
+            flat = [seeded.weights(seed, i, layer.shape, gains[i]).reshape(-1) for i, layer in enumerate(self.spec)]
+            # Not persistent: a state dict holds nothing, because the seed gives everything back.
+            self.register_buffer("weights", torch.cat(flat), persistent=False)
 
     @classmethod
     def from_bank(cls, bank: MaskSource) -> Self:

@@ -5,7 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from maskstore.files import replacing
+from maskstore.files import first_bytes, replacing
 from supsup_models._progress import Reporter, Reporting
 from supsup_models.errors import ReportError
 from supsup_models.report.compare import Compared, read_comparisons
@@ -134,5 +134,4 @@ def _check_place(folder: Path, out: Path, overwrite: bool) -> None:
 
 
 def _is_report(path: Path) -> bool:
-    with path.open("rb") as file:
-        return f'name="generator" content="{GENERATOR} '.encode() in file.read(_HEAD_BYTES)
+    return path.is_file() and f'name="generator" content="{GENERATOR} '.encode() in first_bytes(path, _HEAD_BYTES)

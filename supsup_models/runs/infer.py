@@ -1,5 +1,6 @@
 """Task, label and confidence of images that nobody labelled."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from maskstore.errors import ForeignFileError, IrregularFileError
 from maskstore.files import read_npy_file
+from supsup_models._names import path_of
 from supsup_models.data import PixelScale, checked_images
 from supsup_models.errors import ShapeError
 from supsup_models.inference import Calibration, Inference, TaskInference, classify, labels_of, refused
@@ -23,8 +25,10 @@ _LEAST_STD = 1e-6  # of pixels in [0, 1]; what is below, or above its inverse, n
 class Answer:
     """For one image: the inferred task's name, the label, and the softmax of that label under the task's mask.
 
-    `task_confidence` is that of the guess, and `none_of_these` whether it is too low for any of the tasks; None where
-    the run has no calibration of all its masks.
+    `confidence` is the network's own. `task_confidence` is that of the guess: the share of the task's own images that
+    look less like it. `none_of_these` says whether the image looks like those of none of the tasks, whatever the guess.
+    It is None where that is unknown, because the calibration lets too many images of unknown tasks pass. All that
+    concerns the task is None where the run has no calibration of all its masks.
     """
 
     task: str
@@ -45,7 +49,7 @@ class Answers:
 
 def infer_images(
     folder: Path | LoadedRun,
-    images: Path | NDArray[np.generic],
+    images: str | Path | NDArray[np.generic] | torch.Tensor,
     *,
     method: str | None = None,
     objective: str | None = None,
@@ -57,8 +61,8 @@ def infer_images(
 
     Args:
         folder: The run's folder, or the run as `load_run` gave it.
-        images: An array, or a `.npy` file of one, uint8 or float: `(n, inputs)`, or in the shape of the run's images,
-            such as `(n, height, width)` or `(n, channels, height, width)`.
+        images: An array or a tensor, or a `.npy` file of one, uint8 or float: `(n, inputs)`, or in the shape of the
+            run's images, such as `(n, height, width)` or `(n, channels, height, width)`.
         method: How tasks are inferred, as in `infer_task`; by default what works in the run's network.
         objective: "H" or "G"; what the masks were trained for if not said.
         one_task: All images are of one task, which is then inferred from all of them together.
@@ -104,6 +108,13 @@ def infer_images(
     else:
         each = inference.infer_each(checked, method=method, objective=objective)
         tasks, sureness = each.tasks, [None] * len(checked) if each.confidence is None else each.confidence.tolist()
+    none_of_these = _none_of_these(run, checked, sureness, calibration, one_task=one_task)
+    if calibration is not None and None in none_of_these and calibration.power is not None:
+        share = calibration.power[one_task and len(checked) >= 16]
+        notes.append(
+            f"none of these tasks: unknown where the answer is no, because only {share:.0%} of images of an unknown "
+            "task would be refused here"
+        )
     probabilities = classify(run.model, run.matrix, checked, tasks, run.extras)
     labels = labels_of(run.model, probabilities)
     confidence = probabilities[torch.arange(len(checked)), torch.from_numpy(labels)].tolist()
@@ -111,16 +122,40 @@ def infer_images(
     return Answers(
         normalisation,
         tuple(
-            Answer(names[task], label, sure, of_task, None if of_task is None else bool(refused(of_task)))
-            for task, label, sure, of_task in zip(tasks.tolist(), labels.tolist(), confidence, sureness, strict=True)
+            Answer(names[task], label, sure, of_task, none)
+            for task, label, sure, of_task, none in zip(
+                tasks.tolist(), labels.tolist(), confidence, sureness, none_of_these, strict=True
+            )
         ),
         tuple(notes),
     )
 
 
-def read_images(images: Path | NDArray[np.generic], record: RunRecord) -> NDArray[np.generic]:
+def _none_of_these(
+    run: LoadedRun,
+    images: torch.Tensor,
+    sureness: Sequence[float | None],
+    calibration: Calibration | None,
+    *,
+    one_task: bool,
+) -> list[bool | None]:
+    """For each image, whether it is of none of the tasks. Where its guess refuses it, the other masks are asked too."""
+    if calibration is None:
+        return [None] * len(images)
+    highest = np.array(sureness, dtype=np.float32)
+    low = np.flatnonzero(np.asarray(refused(highest)))
+    if len(low):
+        own = calibration.highest_confidence(run.model, run.matrix, images[low], run.extras, one_task=one_task)
+        highest[low] = own
+    together = len(images) if one_task else 1
+    return [calibration.none_of_these(each, together) for each in highest.tolist()]
+
+
+def read_images(images: Any, record: RunRecord) -> NDArray[np.generic]:
     """Images of a run, an array or a `.npy` file of one, flattened to `(n, inputs)`; ShapeError for anything else."""
-    what, array = ("images", images) if isinstance(images, np.ndarray) else (str(images), _load(images))
+    given: Any = images.detach().cpu().numpy() if isinstance(images, torch.Tensor) else images
+    is_array = isinstance(given, np.ndarray)
+    what, array = ("images", given) if is_array else (str(given), _load(path_of("images", given)))
     if array.ndim < 2 or not array.size:
         found = f"shape {array.shape}"
         raise ShapeError(f"{what}: expected one array of shape (n, inputs) or (n, height, width), found {found}")

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from maskstore import MaskBank, MaskMatrix
+from supsup_models._names import path_of
 from supsup_models.data import Task, TaskStream, open_stream
 from supsup_models.errors import RunError
 from supsup_models.inference import Inference
@@ -103,6 +104,7 @@ def load_run(
         >>> tuple(run.model(images, run.matrix[1]).shape)  # logits under the second task's mask
         (5, 40)
     """
+    folder = path_of("folder", folder)
     record = RunRecord.read(folder)
     if not bank_path(folder).exists():
         raise RunError(f"{folder}: expected masks in masks.bank, found no such file; no task was finished")

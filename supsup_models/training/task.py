@@ -120,6 +120,7 @@ class TrainingCurve:
         return TrainingCurve((*self.batches, batches), (*self.losses, loss), (*self.accuracies, accuracy))
 
 
+@torch.inference_mode(False)  # scores need gradients, whatever mode the caller is in
 def train_task(
     model: MaskedModel,
     data: Any,

@@ -114,7 +114,7 @@ def _options() -> dict[str, dict[str, set[str]]]:
                 if not getattr(item, "hidden", False)
                 for option in (*item.opts, *item.secondary_opts)
             }
-            for command, made in group.commands.items()
+            for command, made in {**group.commands, "": group}.items()  # "": what stands before any command
         }
     return found
 

@@ -30,7 +30,7 @@ from maskstore.kernels import compiled
 from maskstore.kernels.ir import seeded_contexts
 from maskstore.priors import prior_from_config
 from maskstore.torch import PackedMasks
-from supsup_models import MaskedNetwork, convert, export_onnx, infer_task, inference, runs, train_task
+from supsup_models import MaskedNetwork, TaskStream, convert, export_onnx, infer_task, inference, runs, train_task
 from supsup_models.data import open_stream
 from supsup_models.data.sets.download import download_files
 from supsup_models.data.sets.load import load_data_set
@@ -127,6 +127,7 @@ for _kind, _case in {
     se.RunError: lambda p: runs.load_run(p.folder, "cpu"),
     se.InferenceError: lambda p: inference.make_objective("G", classes=3, outputs=3),
     se.ArgumentError: lambda p: inference.MaskServer(p.model(), _bank_of(p), cache_bytes=-1),
+    se.ClassesWarning: lambda p: TaskStream.from_arrays([(np.zeros((2, 4)), [1, 2]) * 2]),
     se.ArgumentTypeError: lambda p: train_task("lenet", None, "paper", task=0, steps=1),  # type: ignore[arg-type]
     se.TaskDataError: lambda p: _train(p, torch.zeros(3)),
     se.DataFormatError: lambda p: load_data_set("mnist", data=_other_data(p)),

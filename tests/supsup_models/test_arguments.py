@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader, Dataset, TensorDataset, WeightedRandomSampler
 
 from maskstore import Mask, MaskBank, MaskMatrix
-from maskstore.errors import MaskStoreError
+from maskstore.errors import MaskStoreError, NotABankError
 from supsup_models import (
     RECIPES,
     Adam,
@@ -113,7 +113,7 @@ def test_names_streams_and_dense_masks_are_taken() -> None:
     many = list(train_many(MODEL, STREAM, "dense", steps=2))
     assert [each.mask for each in many] == [each.mask for each in train_many(MODEL, STREAM[:], "dense", steps=2)]
     assert many[0].mask == by_name.mask
-    dense = {name: torch.from_numpy(layer) for name, layer in many[0].mask.dense().items()}
+    dense = many[0].mask.dense()
     assert mask_accuracy(MODEL, dense, STREAM[0].test) == mask_accuracy(MODEL, many[0].mask, STREAM[0].test)
     assert IdentityFreeLearner(MODEL, "dense").model is MODEL
     names = np.array(["task-1", "task-0"])
@@ -215,3 +215,11 @@ def test_errors_say_what_to_do(tmp_path: Path) -> None:
     other = MaskMatrix(Mask.from_dense({"a": np.ones((2, 2), dtype=bool)}).spec)
     with pytest.raises(SupSupError, match="transfer: expected masks of"):
         train_task(MODEL, STREAM[0].train, RECIPE, task=0, steps=1, transfer=other)
+
+
+@pytest.mark.parametrize("given", ["x.bank", Path("x.bank"), MODEL.spec, None])
+def test_a_bank_is_opened_by_its_methods(given: Any) -> None:
+    with pytest.raises(
+        NotABankError, match=r"found \w+; MaskBank\.open\(path\) opens a bank, MaskBank\.create\(path, spec"
+    ):
+        MaskBank(given)

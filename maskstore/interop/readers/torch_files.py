@@ -21,7 +21,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskstore.errors import ForeignFileError, LimitError, MaskStoreError, MaskValueError, needing, one_line
-from maskstore.files import as_numpy, check_claim, check_table, npz, open_regular
+from maskstore.files import check_claim, check_table, npz, open_regular
+from maskstore.masks import bits
 
 _SAFE_FROM = (2, 10)  # earlier weights_only readers could be made to run code (CVE-2025-32434, CVE-2026-24747)
 _LEGACY_PICKLES = 5  # magic number, version, system, the tree, names of storages
@@ -208,7 +209,7 @@ def as_array(value: Any, what: str) -> NDArray[Any]:
     if value.dtype.is_complex:
         raise ForeignFileError(f"{what}: expected bools or real numbers, found {value.dtype}")
     try:
-        return as_numpy(value, what)
+        return bits.as_numpy(value, what)
     except MaskValueError:
         raise ForeignFileError(f"{what}: expected bools or real numbers, found {value.dtype}") from None
 

@@ -31,6 +31,7 @@ WEIGHT_INITS: tuple[WeightInit, ...] = get_args(WeightInit)
 DEFAULT_DENSITY = 0.5  # where a layer has most subnetworks
 
 
+@torch.inference_mode(False)  # a caller's would leave weights that cannot train a mask
 def convert(
     module: nn.Module,
     *,

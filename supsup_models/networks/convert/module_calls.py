@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from maskstore import MaskSpec
-from supsup_models.errors import MissingStatisticsError, ShapeError
+from supsup_models.errors import NetworkError, ShapeError
 from supsup_models.networks.base import AnyMask, Extras, MaskedModel
 from supsup_models.networks.convert import calls, statistics
 from supsup_models.networks.convert.call_copy import Assigned, CallCopy
@@ -61,7 +61,13 @@ class BoundModel:
     """Those of the task; None stands for those of the batch."""
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """What the module returns for these arguments, under the mask."""
+        """What the module returns for these arguments, under the mask; NetworkError if the model was moved since."""
+        own, bound = self.model.weights, self.weights[0]
+        if (bound.dtype, bound.device) != (own.dtype, own.device):
+            raise NetworkError(
+                f"bound mask: expected a model that is still {bound.dtype} on {bound.device}, found {own.dtype} on "
+                f"{own.device}; bind the mask again"
+            )
         return self.model._call(self.weights, self.statistics, args, kwargs)
 
 
@@ -123,6 +129,8 @@ class ModuleWithMasks(MaskedModel, ABC):
     def bind(self, mask: AnyMask, extras: Extras | calls.BatchStatistics = None) -> BoundModel:
         """The model under one mask, to be called exactly as the module is; the mask is unpacked once.
 
+        The weights are those that the model has now. If kept weights are loaded anew, bind the mask again.
+
         Arguments and errors are those of `model(x, mask, extras=extras)`.
         """
         weights = self.layer_weights(self.masked_weights(self.needed_mask(mask)))
@@ -181,11 +189,8 @@ class ModuleWithMasks(MaskedModel, ABC):
             return None
         if extras is not None:
             return statistics.checked(cast(Mapping[str, Any], extras), self._starts())
-        if self.needs_extras and not self._trains():
-            raise MissingStatisticsError(
-                f"extras: expected the task's statistics of {self._statistics[0]!r} and others, found none; "
-                'bank.extras(name) has those of a trained task, and `extras="batch"` uses those of the batch'
-            )
+        if not self._trains():
+            self.needed_extras(extras)
         return self._own_statistics()
 
     def _own_statistics(self) -> Mapping[str, Tensor] | None:
@@ -216,8 +221,7 @@ class ModuleWithMasks(MaskedModel, ABC):
         """Images in the module's own shape. DeviceError or ShapeError for those it cannot take."""
         self.check_device(x)
         shape = self._image_shape
-        casts = shape is None or not x.is_floating_point() or torch.is_autocast_enabled(x.device.type)
-        if not casts and x.dtype != self.weights.dtype:
+        if shape is not None and x.is_floating_point() and x.dtype != self.weights.dtype and not _casts(x):
             raise ShapeError(f"images: expected {self.weights.dtype}, that of the weights, found {x.dtype}")
         if shape is None or tuple(x.shape[1:]) == shape:
             return x
@@ -255,3 +259,8 @@ class ModuleWithMasks(MaskedModel, ABC):
 
     def _starts(self) -> dict[str, Tensor]:
         return {name: self.get_buffer(f"_start{index}") for index, name in enumerate(self._statistics)}
+
+
+def _casts(x: Tensor) -> bool:
+    """Whether autocast is on where a tensor is."""
+    return torch.is_autocast_enabled(x.device.type)

@@ -39,9 +39,12 @@ def check_reach(module: nn.Module, masked: Collection[str]) -> None:
     modules = set(module.modules())
     weights = {name: module.get_parameter(name) for name in masked}
     own = {id(weight): name for name, weight in weights.items()}
-    spans = {name: span for name in own.values() if (span := _span(weights[name])) is not None}
+    spans: dict[int, dict[str, _Span]] = {}  # of masked weights, by storage
+    for name in own.values():
+        if (span := _span(weights[name])) is not None:
+            spans.setdefault(span.storage, {})[name] = span
     for name, tensor in chain(module.named_parameters(), module.named_buffers()):
-        _check_apart(name, tensor, {other: span for other, span in spans.items() if other != own.get(id(tensor))})
+        _check_apart(name, tensor, spans, own.get(id(tensor)))
     for path, owner in module.named_modules():
         for attribute, value in owner.__dict__.items():
             if attribute in _TORCH_STATE and attribute not in _HOOKS:
@@ -61,11 +64,11 @@ def check_reach(module: nn.Module, masked: Collection[str]) -> None:
                     _check_apart(name, found, spans)
 
 
-def _check_apart(name: str, tensor: Tensor, spans: dict[str, _Span]) -> None:
-    """ConversionError if a tensor shares memory with a masked weight."""
+def _check_apart(name: str, tensor: Tensor, spans: dict[int, dict[str, _Span]], itself: str | None = None) -> None:
+    """ConversionError if a tensor shares memory with a masked weight; `itself` is the weight that it is."""
     here = _span(tensor)
-    for masked, there in spans.items():
-        if here is not None and here.storage == there.storage and here.first < there.end and there.first < here.end:
+    for masked, there in spans.get(here.storage, {}).items() if here is not None else ():
+        if masked != itself and here is not None and here.first < there.end and there.first < here.end:
             raise ConversionError(
                 f"{name}: expected a tensor with memory of its own, found one in the memory of the masked {masked!r}; "
                 "to tie them, use one nn.Parameter in both places"

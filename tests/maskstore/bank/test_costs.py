@@ -2,7 +2,9 @@
 
 import json
 import os
+import shutil
 import signal
+import struct
 import threading
 import time
 import tracemalloc
@@ -14,7 +16,7 @@ from maskstore import Mask, MaskBank, MaskSpec, Reference, account, compact
 from maskstore.bank.coding import decode_mask
 from maskstore.codecs import Ans, EncodedLayer, Gap, Mix, Raw, Zstd, encode_mask
 from maskstore.codecs.coders import gap_loop, mix_model, rans
-from maskstore.errors import LimitError, MaskStoreError
+from maskstore.errors import CorruptError, LimitError, MaskStoreError
 from maskstore.priors import SeededScores, Uniform
 from tests.helpers.commands import maskstore
 from tests.helpers.forged_banks import Forge, layer_data
@@ -212,3 +214,54 @@ def test_ctrl_c_is_answered_while_masks_are_decoded(tmp_path, scan):
         finally:
             timer.cancel()
         assert time.monotonic() - start < 3  # 0.6 on a machine that does nothing else
+
+
+def _forge_log(path, pages):
+    """Add a page 1 that claims so many pages to the log of a bank, as SQLite's page on its file format says."""
+    log = path.with_name(path.name + "-wal")
+    data, bank = log.read_bytes(), path.read_bytes()
+    size = 512
+    order = ">" if data[3] & 1 else "<"
+
+    def checksum(a, b, part):
+        words = struct.unpack(f"{order}{len(part) // 4}I", part)
+        for i in range(0, len(words), 2):
+            a = (a + words[i] + b) & 0xFFFFFFFF
+            b = (b + words[i + 1] + a) & 0xFFFFFFFF
+        return a, b
+
+    last = struct.unpack(">2I", data[-size - 8 : -size])
+    page = bank[:28] + struct.pack(">I", pages) + bank[32:92] + bank[24:28] + bank[96:size]
+    head = struct.pack(">2I", 1, pages)
+    last = checksum(*checksum(*last, head), page)
+    log.write_bytes(data + head + data[16:24] + struct.pack(">2I", *last) + page)
+
+
+def _in_mode(path, mode, work):
+    with MaskBank.open(path, mode) as bank:
+        work(bank)
+
+
+FORGED_LOG = {
+    "account": lambda path: _in_mode(path, "r", account),
+    "verify": lambda path: _in_mode(path, "r", MaskBank.verify),
+    "compact": compact,
+    "put": lambda path: _in_mode(path, "a", lambda bank: bank.put("new", bank["t0"])),
+    "delete": lambda path: _in_mode(path, "a", lambda bank: bank.delete("t0")),
+}
+
+
+@pytest.mark.parametrize("work", FORGED_LOG)
+def test_a_log_that_claims_a_gigabyte(tmp_path, work):
+    spec = MaskSpec({"a": (80,)})
+    mask, path = random_mask(spec, 0.5, 0), tmp_path / "b.bank"
+    with MaskBank.create(tmp_path / "a.bank", spec, page_size=512) as writer:
+        writer.put("t0", mask)
+        for ending in ("", "-wal"):
+            shutil.copy(tmp_path / f"a.bank{ending}", tmp_path / f"b.bank{ending}")
+    _forge_log(path, 1 << 21)
+    with MaskBank.open(path) as bank:
+        assert bank["t0"] == mask  # the log is one that SQLite takes
+        with bank._file.reading() as link:
+            assert link.execute("PRAGMA page_count").fetchone() == (1 << 21,)
+    assert isinstance(taking(10, lambda: FORGED_LOG[work](path)), CorruptError)

@@ -7,7 +7,7 @@ import sqlite3
 
 import pytest
 
-from maskstore import MaskBank, compact
+from maskstore import MaskBank, Reference, compact
 from maskstore.errors import CorruptError, MaskStoreError
 from tests.helpers.flipped_bits import CHANGES, content, flipped, lost_by, small_bank, write_alone, wrong_readings
 
@@ -203,3 +203,31 @@ def test_a_mask_whose_bytes_are_damaged_can_be_taken_out(original, tmp_path, rep
     with MaskBank.open(broken) as bank:
         assert bank.verify() == len(names) - (repair == "delete")
         assert {name: bank[name] for name in bank if name != "t4"} == {n: m for n, m in masks.items() if n != "t4"}
+
+
+def test_a_change_that_fails_leaves_no_trace_in_a_transaction_that_goes_on(tmp_path):
+    """The mask it needs was found and counted before the failure."""
+    path = small_bank(tmp_path / "a.bank", related=True)
+    with MaskBank.open(path, "a") as bank:
+        names, mask = list(bank), bank["t3"]
+        with bank.transaction():
+            bank.put("first", mask)
+            sql_in(bank, "DELETE FROM chunks WHERE start=(SELECT max(start) FROM chunks)")
+            before = dump(bank)
+            with pytest.raises(CorruptError, match="expected chunks up to place"):
+                bank.put("t3", mask, prior=Reference("t2"), overwrite=True)
+            assert dump(bank) == before
+            bank.delete("t5")
+        assert list(bank) == [name for name in [*names, "first"] if name != "t5"]
+
+
+def sql_in(bank, statement):
+    """Change a bank within its own transaction."""
+    with bank._file.reading() as link:
+        link.execute(statement)
+
+
+def dump(bank):
+    """All rows and chunks."""
+    with bank._file.reading() as link:
+        return [link.execute(f"SELECT * FROM {table}").fetchall() for table in ("head", "masks", "chunks")]

@@ -4,7 +4,7 @@ import os
 import shutil
 import sqlite3
 import tempfile
-from errno import ENOLCK
+from errno import EACCES, ENOLCK, ENOSPC
 from pathlib import Path
 
 import pytest
@@ -312,3 +312,58 @@ def test_compacting_a_damaged_bank_is_a_named_error(bank, damage):
     bank.path.write_bytes(data)
     with pytest.raises(MaskStoreError):
         compact(bank.path)
+
+
+def test_a_log_that_is_a_link_is_not_copied(bank, tmp_path):
+    path = _without_index(_killed(bank, tmp_path / "killed"))
+    log = Path(f"{path}-wal")
+    log.rename(tmp_path / "elsewhere")
+    log.symlink_to(tmp_path / "elsewhere")
+    with pytest.raises(BankIOError, match="expected a log that is a file"):
+        MaskBank.open(path)
+
+
+@pytest.mark.parametrize(("errno", "kind"), [(ENOSPC, BankFullError), (EACCES, BankIOError)])
+def test_a_temporary_folder_without_room_is_named(bank, tmp_path, monkeypatch, errno, kind):
+    def refused(**_):
+        raise OSError(errno, os.strerror(errno))
+
+    path = _without_index(_killed(bank, tmp_path / "killed"))
+    monkeypatch.setattr("maskstore.files.connections.tempfile.mkdtemp", refused)
+    with pytest.raises(kind, match="expected to copy the bank and its log to the temporary folder"):
+        MaskBank.open(path)
+
+
+class _FullAt:
+    """A connection that has no room for one statement."""
+
+    def __init__(self, link, statement):
+        self._link, self._statement = link, statement
+
+    def __getattr__(self, name):
+        return getattr(self._link, name)
+
+    def execute(self, sql, *rest):
+        if sql.startswith(self._statement):
+            _full(None)
+        return self._link.execute(sql, *rest)
+
+
+@pytest.mark.parametrize(
+    ("statement", "work", "kept"),
+    [
+        ("VACUUM", lambda bank: bank._file.vacuum(), "all masks are kept"),
+        ("PRAGMA wal_checkpoint", lambda bank: bank.close(), "all changes are kept, in bank and log together"),
+        ("BEGIN IMMEDIATE", lambda bank: bank.close(), "all changes are kept, in bank and log together"),
+        ("COMMIT", lambda bank: bank.put("t2", _mask(2)), "room to write"),
+    ],
+)
+def test_a_full_disk_says_what_is_kept(bank, statement, work, kept):
+    with bank._file.reading():
+        link = bank._file._mine.link
+    plain, link.connection = link.connection, _FullAt(link.connection, statement)
+    with pytest.raises(BankFullError, match=kept):
+        work(bank)
+    link.connection = plain
+    assert MaskBank.open(bank.path).verify() == 2
+    bank.close()

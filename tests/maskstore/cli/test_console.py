@@ -4,7 +4,12 @@ import pytest
 
 from maskstore.cli import console
 
-WORDS = {"method": "--infer", "train_run": "supsup train"}
+WORDS = {
+    "method": "--infer",
+    "train_run": "supsup train",
+    "extras": "masks.bank",
+    "bank.extras(name)": "masks.bank",
+}
 
 
 @pytest.mark.parametrize(
@@ -15,6 +20,7 @@ WORDS = {"method": "--infer", "train_run": "supsup train"}
         ("give `one_task=True` or `images=16`", "give --one-task or --images 16"),
         ('choose `method="exhaustive"`', "choose --infer exhaustive"),
         ("a folder made by `train_run`", "a folder made by `supsup train`"),
+        ("given (`extras`), and `bank.extras(name)` has them", "given (`masks.bank`), and `masks.bank` has them"),
         ("a run of `other_function`", "a run of `other_function`"),
         ("found 'device=cpu' and `a b=True`", "found 'device=cpu' and `a b=True`"),
     ],

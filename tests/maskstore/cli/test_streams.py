@@ -186,3 +186,16 @@ def test_version_examples_and_completion(capsys):
     printed = capsys.readouterr().out
     assert "maskstore put tasks.bank task-0 mask.npz --create" in printed
     assert "--install-completion" in printed
+
+
+def test_into_a_pipe_differences_name_every_layer_and_task(tmp_path, capsys):
+    spec = MaskSpec({f"layer-{number}": (3, 3) for number in range(12)})
+    for name, tasks in (("a", range(30)), ("b", range(1))):
+        with MaskBank.create(tmp_path / f"{name}.bank", spec) as opened:
+            for task in tasks:
+                opened.put(f"task-{task}", random_mask(spec, 0.5, task))
+    assert maskstore("diff", tmp_path / "a.bank", tmp_path / "b.bank") == 1
+    out = capsys.readouterr().out
+    assert "layer-11" in out
+    assert "task-29" in out
+    assert "..." not in out

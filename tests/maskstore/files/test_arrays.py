@@ -7,7 +7,8 @@ import pytest
 
 from maskstore import Mask, MaskBank, MaskMatrix, MaskSpec
 from maskstore.errors import MaskValueError
-from maskstore.files import as_numpy, encode_meta, parse_object
+from maskstore.files import encode_meta, parse_object
+from maskstore.masks.bits import as_numpy
 
 torch = pytest.importorskip("torch")
 BITS = torch.tensor([[1.0, 0.0, 1.0], [0.0, 0.0, 1.0]])

@@ -71,5 +71,5 @@ def test_modules_that_need_a_package_say_so(package, module, extra):
     done = in_fresh_process(f"import sys; sys.modules[{package!r}] = None; import {module}")
     last = done.stderr.strip().splitlines()[-1]
     assert last.endswith(
-        f'{module}: expected {package}, found it not installed (in the checkout: pip install ".[{extra}]")'
+        f'{module}: expected the package {package}, found it not installed (in the checkout: pip install ".[{extra}]")'
     )

@@ -1,3 +1,5 @@
+import pickle
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -6,6 +8,7 @@ from hypothesis import strategies as st
 from maskstore import MaskMatrix, MaskSpec
 from maskstore.errors import SpecError, TaskExistsError, TaskNotFoundError
 from maskstore.kernels import Kernel, load
+from maskstore.masks import interleave
 from maskstore.masks.interleave import Interleaved
 from tests.helpers.masks import random_mask, random_matrix, specs
 
@@ -105,3 +108,23 @@ def test_outer_dots_of_chosen_rows_are_entries_of_all(shape):
         np.testing.assert_allclose(found, expected, rtol=1e-4, atol=1e-4)
     with pytest.raises(SpecError, match="below 21"):
         matrix.outer_dots("layer", *arrays, np.full((6, 1), 21))
+
+
+def test_a_matrix_of_huge_masks_sets_no_memory_aside_before_they_come():
+    """A spec is a few bytes of a file; sixteen masks of this one take 128 GiB."""
+    matrix = MaskMatrix(MaskSpec({f"l{i}": (1 << 33,) for i in range(8)}))
+    assert (len(matrix), matrix.names, matrix.rows.shape) == (0, (), (0, 1 << 30))
+
+
+@pytest.mark.parametrize("count", [1, 2, 3, 15, 16, 17, 40])
+def test_large_masks_lie_as_small_ones_do(count, monkeypatch):
+    spec = MaskSpec({"a": (300,)})
+    masks = [random_mask(spec, 0.5, i) for i in range(count)]
+    small = MaskMatrix(spec, masks)
+    monkeypatch.setattr(interleave, "_LARGE", 0)
+    large = MaskMatrix(spec, masks)
+    assert large.rows.tolist() == small.rows.tolist() == [mask.words.tolist() for mask in masks]
+    again = pickle.loads(pickle.dumps(large))
+    again.append("one more", masks[0])
+    assert again.rows.tolist() == [*large.rows.tolist(), masks[0].words.tolist()]
+    assert len(large) == count

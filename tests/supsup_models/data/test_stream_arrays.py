@@ -1,5 +1,6 @@
 """Streams of a caller's own arrays: taken as they are, or refused with one line that says why."""
 
+import re
 from collections.abc import Iterator
 
 import numpy as np
@@ -12,12 +13,13 @@ from PIL import Image
 from torch.utils.data import IterableDataset, Subset, TensorDataset
 
 from supsup_models.data import TaskStream
-from supsup_models.errors import SupSupError, TaskDataError
+from supsup_models.errors import ClassesWarning, SupSupError, TaskDataError
 
 IMAGES = np.linspace(-1, 1, 12, dtype=np.float32).reshape(4, 3)
 LABELS = np.array([0, 2, 1, 0])
 
 
+@pytest.mark.filterwarnings("ignore::supsup_models.errors.ClassesWarning")  # labels are any
 @given(
     images=hnp.arrays(np.float32, (4, 2, 3), elements=st.floats(-1e6, 1e6, width=32)),
     labels=st.lists(st.integers(0, 9), min_size=4, max_size=4),
@@ -184,3 +186,22 @@ def test_streams_know_the_shape_of_an_image(shape: tuple[int, ...], expected: tu
     flat = images.reshape(2, -1)
     mixed = TaskStream.from_arrays([(images, [0, 1], flat, [0, 1])])
     assert mixed.image_shape == (expected if len(shape) == 1 else (flat.shape[1],))
+
+
+@pytest.mark.parametrize(
+    ("labels", "says"),
+    [
+        ([100, 101, 102], "found 3 labels up to 102 and none 0; the tasks have 103 classes"),
+        ([1, 2, 3], "none 0; the tasks have 4 classes: number labels from 0, or say `classes=4`"),
+        ([0, 1, 3], "found 3 labels up to 3 and none 2"),
+    ],
+)
+def test_classes_without_an_image_are_told(labels: list[int], says: str) -> None:
+    images = np.zeros((3, 4), dtype=np.float32)
+    task = (images, labels, images, labels)
+    with pytest.warns(ClassesWarning, match=re.escape(says)):
+        assert TaskStream.from_arrays([task]).classes == max(labels) + 1
+    assert TaskStream.from_arrays([task], classes=max(labels) + 1).classes == max(labels) + 1  # said, so no warning
+    rest = sorted(set(range(max(labels))) - set(labels)) or [0]
+    others = (np.zeros((len(rest), 4)), rest, np.zeros((len(rest), 4)), rest)
+    assert len(TaskStream.from_arrays([task, others])) == 2  # another task has the images

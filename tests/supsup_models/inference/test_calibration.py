@@ -13,7 +13,7 @@ from supsup_models import Calibration, MaskedNetwork, Recipe, RMSProp, TaskStrea
 from supsup_models.cli.app import run_command
 from supsup_models.data import open_stream
 from supsup_models.errors import InferenceError, RunError
-from supsup_models.inference.calibration import refused
+from supsup_models.inference.calibration import image_entropies, refused
 from supsup_models.runs.record import calibration_path
 
 KNOWN = 3
@@ -58,6 +58,73 @@ def test_a_batch_of_strangers_is_refused_and_one_of_a_known_task_is_not(trained:
         guess = infer_task(trained.model, trained.matrix, images, calibration=trained.calibration)
         assert isinstance(guess.confidence, float)
         assert refused(guess.confidence) == (index >= KNOWN)
+
+
+def test_the_power_is_what_strangers_show(trained: Trained) -> None:
+    """Measured on known tasks' images without their own masks, it holds for images of tasks that no mask knows."""
+    assert trained.calibration.power is not None
+    alone, together = trained.calibration.power
+    strange = confidences(trained, slice(KNOWN, KNOWN + 2))
+    assert alone == pytest.approx(refused(strange).mean(), abs=0.2)
+    assert together == 1.0
+
+
+def test_a_wrong_guess_does_not_make_a_stranger(trained: Trained) -> None:
+    """Under a wrong mask images of a known task are refused; their own mask still takes them."""
+    images = trained.stream[0].test.images(slice(180, 360))
+    wrong = image_entropies(trained.model, trained.matrix, images, np.full(len(images), 1))
+    under_wrong = trained.calibration.confidence_of_each(["task-1"] * len(images), wrong)
+    assert refused(under_wrong).mean() > 0.5
+    highest = trained.calibration.highest_confidence(trained.model, trained.matrix, images)
+    assert refused(highest).mean() < 0.03
+    assert trained.calibration.none_of_these(float(np.median(highest))) in (False, None)
+    strange = trained.stream[KNOWN].test.images(slice(0, 64))
+    together = trained.calibration.highest_confidence(trained.model, trained.matrix, strange, one_task=True)
+    assert trained.calibration.none_of_these(float(together[0]), 64) is True
+
+
+@pytest.mark.parametrize(
+    ("power", "images", "says"),
+    [
+        (None, 1, None),
+        ((0.95, 1.0), 1, False),
+        ((0.2, 1.0), 1, None),
+        ((0.2, 1.0), 15, None),
+        ((0.2, 1.0), 16, False),
+        ((0.95, 0.5), 40, None),
+    ],
+)
+def test_not_refused_means_known_only_where_strangers_are_refused(
+    power: tuple[float, float] | None, images: int, says: bool | None
+) -> None:
+    calibration = Calibration({"a": (1.0,)}, power)
+    assert calibration.none_of_these(0.5, images) is says
+    assert calibration.none_of_these(0.009, images) is True
+
+
+def test_a_network_that_cannot_tell_strangers_says_so(tmp_path: Path) -> None:
+    """Untrained masks are as uncertain of any image; and nine own images are too few to refuse one at 0.01."""
+    stream = open_stream("permuted-digits", tasks=3)
+    model = MaskedNetwork("lenet-300-100", inputs=64, outputs=50, seed=0, classes=10)
+    matrix = MaskMatrix(model.spec, [model.mask_of(model.initial_scores(t)) for t in range(3)], ["a", "b", "c"])
+    for count in (180, 9):
+        own = {name: task.test.images(slice(0, count)) for name, task in zip(matrix.names, stream, strict=True)}
+        calibration = Calibration.fit(model, matrix, own)
+        assert calibration.power is not None
+        assert calibration.power[0] < 0.3
+        assert calibration.none_of_these(0.5) is None
+        calibration.write(tmp_path / "c.json")
+        assert Calibration.read(tmp_path / "c.json") == calibration
+    assert Calibration.fit(model, matrix, {"a": own["a"]}).power is None
+
+
+@pytest.mark.parametrize("power", ["[1]", "[0.5, 2]", '["a", 1]', "[0.1, 0.2, 0.3]", "3"])
+def test_a_damaged_power_is_refused(power: str, tmp_path: Path) -> None:
+    (tmp_path / "c.json").write_text(f'{{"format": 1, "values": {{"a": [1.0]}}, "power": {power}}}')
+    with pytest.raises(RunError, match="expected"):
+        Calibration.read(tmp_path / "c.json")
+    (tmp_path / "c.json").write_text('{"format": 1, "values": {"a": [1.0]}}')  # as earlier versions wrote it
+    assert Calibration.read(tmp_path / "c.json").power is None
 
 
 def test_a_guess_without_calibration_says_nothing(trained: Trained) -> None:

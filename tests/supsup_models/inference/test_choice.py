@@ -8,8 +8,25 @@ import torch
 from torch import nn
 
 from maskstore import MaskMatrix
-from supsup_models import Inference, MaskedModel, TaskInference, convert, infer_each, infer_task
-from supsup_models.errors import BatchStatisticsError, InferenceError, MethodWarning, UnknownNameError
+from supsup_models import (
+    Calibration,
+    Inference,
+    MaskedModel,
+    TaskInference,
+    convert,
+    infer_each,
+    infer_task,
+    mask_accuracy,
+    serve,
+)
+from supsup_models.errors import (
+    BatchStatisticsError,
+    InferenceError,
+    MethodWarning,
+    MissingStatisticsError,
+    UnknownNameError,
+)
+from supsup_models.inference import classify
 from tests.helpers.networks import network
 
 IMAGES = torch.randn(6, 64, generator=torch.Generator().manual_seed(0))
@@ -98,6 +115,21 @@ def test_missing_statistics_are_named_to_a_python_caller() -> None:
         "one-shot inference of a single image: expected a network that treats each image by itself, found batch "
         "statistics in '1.running_mean'; `method=\"exhaustive\"` finds the task of a single image"
     )
+
+
+def test_single_masks_without_their_statistics_are_refused_or_told() -> None:
+    model = NORMALISED["batch norm"]()
+    matrix, extras = masks_of(model), extras_of(model)
+    with pytest.raises(MissingStatisticsError, match=r"serving 'a': .* give them as `extras`, or serve from a bank"):
+        serve(model, matrix)(IMAGES, "a")
+    with pytest.raises(MissingStatisticsError, match=r"expected its normalisation statistics as `extras`, found none"):
+        mask_accuracy(model, matrix["a"], (IMAGES, torch.zeros(6, dtype=torch.int64)))
+    with pytest.warns(MethodWarning, match=r"\(`extras`\), found none given for 'a'; those of the batch are used"):
+        classify(model, matrix, IMAGES, np.zeros(6, dtype=int))
+    with pytest.warns(MethodWarning, match="none given for 'b'"):
+        Calibration.fit(model, matrix, {"b": IMAGES})
+    assert serve(model, matrix, extras=extras)(IMAGES, "a").shape == (6, 6)
+    assert classify(model, matrix, IMAGES, np.zeros(6, dtype=int), extras).shape == (6, 6)
 
 
 def test_an_evaluation_says_what_it_chose() -> None:

@@ -12,16 +12,20 @@ from torch import Tensor, nn
 
 from maskstore import MaskBank, MaskMatrix
 from supsup_models import (
+    Adam,
     Calibration,
     MaskedModel,
     MaskServer,
+    Recipe,
     TaskInference,
+    convert,
     evaluate,
     infer_each,
     infer_task,
     mask_accuracy,
     open_stream,
     serve,
+    train_task,
 )
 from supsup_models.inference.infer import METHODS
 from tests.helpers.networks import network
@@ -29,10 +33,17 @@ from tests.helpers.networks import network
 MASKS, THREADS, ROUNDS = 8, 8, 4
 
 
+def convolutional(*, norm: bool) -> MaskedModel:
+    layers = (nn.Unflatten(1, (1, 8, 8)), nn.Conv2d(1, 6, 3), *((nn.BatchNorm2d(6),) if norm else ()), nn.ReLU())
+    return convert(nn.Sequential(*layers, nn.Flatten(), nn.Linear(216, 12)), image_shape=(64,), classes=10)
+
+
 MODELS: dict[str, Callable[[], MaskedModel]] = {
     "perceptron": lambda: network((64, 20, 30), classes=10),
     "sparse": lambda: network((64, 20, 30), classes=10, densities=(0.2, 0.2)),
     "double": lambda: network((64, 20, 30), classes=10).double(),
+    "convolutional": lambda: convolutional(norm=False),
+    "with statistics": lambda: convolutional(norm=True),
 }
 
 
@@ -142,3 +153,28 @@ def test_evaluation_and_accuracy() -> None:
         lambda t=t: mask_accuracy(model, matrix[t], stream[t % 2].test) for t in range(4)
     ] + [lambda t=t: evaluate(model, matrix, stream, "GNu", limit=10 + t).accuracy for t in range(2)]
     check(jobs)
+
+
+@pytest.mark.parametrize("kind", ["perceptron", "with statistics"])
+def test_training_beside_inference(kind: str) -> None:
+    """A network that trains in one thread answers in the others as it does alone, and trains the same mask."""
+    model = MODELS[kind]()
+    matrix, extras = masks_of(model)
+    stream = open_stream("split-digits", tasks=2)
+
+    def train(number: int) -> list[np.ndarray]:
+        recipe = Recipe("r", Adam(1e-2), batch_size=16)
+        trained = train_task(model, stream[number].train, recipe, task=number, steps=15)
+        return [trained.mask.words, *trained.extras.values()]
+
+    def infer(number: int) -> list[np.ndarray]:
+        return [infer_task(model, matrix, images(number), method="exhaustive", extras=extras).scores]
+
+    jobs = [lambda: train(0), *(lambda n=n: infer(n) for n in range(20)), lambda: train(1)]
+    alone = [job() for job in jobs]
+    before = state_of(model)
+    with ThreadPoolExecutor(THREADS) as pool:
+        together = list(pool.map(lambda job: job(), jobs))
+    for one, other in zip(alone, together, strict=True):
+        assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+    assert state_of(model) == before

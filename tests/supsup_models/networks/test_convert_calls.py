@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from supsup_models import ConvertedModel, convert
-from supsup_models.errors import MissingMaskError, MissingStatisticsError, ShapeError
+from supsup_models.errors import ArgumentTypeError, MissingMaskError, MissingStatisticsError, ShapeError
 
 
 class Keywords(nn.Module):
@@ -138,7 +138,7 @@ def test_a_call_without_a_mask_is_an_error_not_the_full_network() -> None:
         with pytest.raises(MissingMaskError, match="expected a mask"):
             call()
     for other in ("task-0", 3, X):
-        with pytest.raises(ShapeError, match="expected a Mask or a dict of bool arrays by layer"):
+        with pytest.raises(ArgumentTypeError, match="expected a Mask or a dict of bool arrays by layer"):
             model(X, other)
     mask = model.mask_of(model.initial_scores(0))
     with model.apply_mask(mask):

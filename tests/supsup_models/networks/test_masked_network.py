@@ -10,7 +10,14 @@ import torch.nn.functional as F
 
 from maskstore import Mask, MaskBank, MaskSpec, MaskStoreError
 from supsup_models import ARCHITECTURES, MaskedNetwork, SupSupError, convert
-from supsup_models.errors import DeviceError, MissingMaskError, NetworkError, ShapeError, UnknownNameError
+from supsup_models.errors import (
+    ArgumentTypeError,
+    DeviceError,
+    MissingMaskError,
+    NetworkError,
+    ShapeError,
+    UnknownNameError,
+)
 from supsup_models.networks import MultilayerPerceptron
 from tests.helpers.masks import random_mask
 from tests.helpers.networks import network
@@ -51,7 +58,7 @@ def test_mask_forms_are_equal_and_leave_nothing_behind(model: MaskedNetwork) -> 
         with pytest.raises(MissingMaskError, match="expected a mask"):
             model(images, *nothing)
     for other in ("task-0", 3, torch.ones(6)):
-        with pytest.raises(ShapeError, match="expected a Mask or a dict"):
+        with pytest.raises(ArgumentTypeError, match="expected a Mask or a dict"):
             model(images, other)
     plain = model.export(mask)
     assert torch.equal(plain(images), packed)

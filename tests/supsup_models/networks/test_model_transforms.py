@@ -11,8 +11,9 @@ from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
 from maskstore import MaskMatrix
-from supsup_models import ConvertedModel, MaskedModel, convert, infer_each, infer_task
-from supsup_models.errors import OtherNetworkError, StateDictWarning
+from supsup_models import Adam, ConvertedModel, MaskedModel, Recipe, convert, infer_each, infer_task, train_task
+from supsup_models.data.tasks import Split
+from supsup_models.errors import NetworkError, OtherNetworkError, StateDictWarning
 from tests.helpers.model_checks import SUBJECTS, Subject, called, expected, exported, subject, ways_of
 from tests.helpers.networks import network
 
@@ -38,6 +39,30 @@ def test_a_mask_that_was_bound_in_inference_mode_serves_gradients() -> None:
     bound(inputs).sum().backward()
     assert inputs.grad is not None
     assert inputs.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("kind", ["MaskedNetwork", "converted"])
+def test_models_are_made_and_trained_in_inference_mode(kind: str) -> None:
+    def make() -> MaskedModel:
+        return network((6, 8, 3)) if kind == "MaskedNetwork" else mlp(image_shape=(6,))
+
+    images = torch.randn(24, 6, generator=torch.Generator().manual_seed(0))
+    task = Split(torch.arange(24) % 3, lambda: images, 6)
+    with torch.inference_mode():
+        inside = make()
+        first = train_task(make(), task, Recipe("short", Adam(1e-3), batch_size=8), task=0, steps=3).mask
+    for model in (inside, make()):
+        assert train_task(model, task, Recipe("short", Adam(1e-3), batch_size=8), task=0, steps=3).mask == first
+
+
+def test_a_bound_mask_of_a_model_that_was_moved_is_refused() -> None:
+    model = mlp()
+    bound = model.bind(model.mask_of(model.initial_scores(0)))
+    with model.apply_mask(model.mask_of(model.initial_scores(0))):
+        model.double()
+        for call in (bound, model):
+            with pytest.raises(NetworkError, match="bind the mask again"):
+                call(torch.ones(1, 6, dtype=torch.float64))
 
 
 @pytest.mark.parametrize("name", CONVERTED)
