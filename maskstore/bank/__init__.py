@@ -5,7 +5,7 @@ from maskstore.bank.bank import MaskBank
 from maskstore.bank.coding import check_sum, decode_mask, sealed, standalone
 from maskstore.bank.compaction import Compaction, compact
 from maskstore.bank.maintenance import Maintenance
-from maskstore.bank.record import MAX_BLOB_BYTES, MaskInfo, Record, decode_extras
+from maskstore.bank.record import MAX_BLOB_BYTES, MaskInfo, Record, decode_extras, info_of
 from maskstore.bank.source import MaskSource
 from maskstore.bank.sqlite import clear_side_files, side_files
 
@@ -25,6 +25,7 @@ __all__ = [
     "compact",
     "decode_extras",
     "decode_mask",
+    "info_of",
     "sealed",
     "side_files",
     "standalone",

@@ -5,7 +5,7 @@ import sqlite3
 import threading
 import weakref
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import gettempdir
 from typing import Any, Self
@@ -382,8 +382,9 @@ def _committing(link: sqlite3.Connection) -> Iterator[None]:
 
 def _abandon(link: sqlite3.Connection) -> None:
     """End a transaction without its changes; also one that an interrupt (Ctrl-C) left open between two statements."""
-    if link.in_transaction:
-        link.execute("ROLLBACK")
+    with suppress(sqlite3.ProgrammingError):  # closed meanwhile, and so rolled back
+        if link.in_transaction:
+            link.execute("ROLLBACK")
 
 
 def fitting_page_size(bits: int) -> int:

@@ -7,7 +7,7 @@ that this process holds on it (`maskstore.files.connections`). It stays open unt
 
 import os
 import stat
-from typing import BinaryIO
+from io import BufferedReader
 
 from maskstore.errors import IrregularFileError
 
@@ -20,12 +20,12 @@ _KINDS = (
 )
 TEXT_LIMIT = 32 << 20
 _SQLITE = b"SQLite format 3\0"
-_PARKED: dict[tuple[int, int], BinaryIO] = {}
+_PARKED: dict[tuple[int, int], int] = {}
 """SQLite files that were opened here. They stay open: to close one drops the locks that this process has on it."""
 _WHAT = "a regular file"
 
 
-def open_regular(path: str | os.PathLike[str], *, what: str = _WHAT) -> BinaryIO:
+def open_regular(path: str | os.PathLike[str], *, what: str = _WHAT) -> BufferedReader:
     """A regular file, open for reading bytes.
 
     Args:
@@ -51,15 +51,15 @@ def open_regular(path: str | os.PathLike[str], *, what: str = _WHAT) -> BinaryIO
     try:
         found = os.fstat(handle)
         _check(found, path, what)  # another file may have taken the name meanwhile
-        file = os.fdopen(handle, "rb")
+        if os.read(handle, len(_SQLITE)) == _SQLITE:
+            _PARKED[found.st_dev, found.st_ino] = handle
+            _check(found, path, what)
+        os.lseek(handle, 0, os.SEEK_SET)
+        return os.fdopen(handle, "rb")
     except BaseException:
-        os.close(handle)
+        if handle not in _PARKED.values():
+            os.close(handle)
         raise
-    if file.read(len(_SQLITE)) == _SQLITE:
-        _PARKED[found.st_dev, found.st_ino] = file
-        _check(found, path, what)
-    file.seek(0)
-    return file
 
 
 def read_regular(path: str | os.PathLike[str], *, limit: int = TEXT_LIMIT, what: str = _WHAT) -> bytes:

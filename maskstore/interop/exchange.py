@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskstore import errors
-from maskstore.bank import MaskSource
+from maskstore.bank import MaskSource, decode_extras, decode_mask, info_of
 from maskstore.codecs import codec_from_config
 from maskstore.errors import ForeignFileError, LimitError, MaskStoreError
 from maskstore.files import npz, parse_json, replacing
@@ -112,20 +112,18 @@ def to_arrays(source: MaskSource) -> tuple[dict[str, NDArray[Any]], str]:
     except MemoryError:
         packed = sum(layer.bytes for layer in spec)
         raise LimitError(f"export: expected memory for {count} masks of {packed} bytes, found too little") from None
-    arrays: dict[str, NDArray[Any]] = {f"masks/{name}": row for name, row in rows.items()}
-    tasks = []
-    for i, (name, mask) in enumerate(source.masks()):
-        if i == count:
-            raise MaskStoreError(f"task {name!r}: expected {count} masks, found more (is another program writing?)")
+    arrays: dict[str, NDArray[Any]] = {}
+    tasks: list[dict[str, Any]] = []
+    for i, (row, mask) in enumerate(source.map_records(lambda row: decode_mask(row, spec))):
+        if i == count:  # another program has put more meanwhile
+            break
         for layer in spec:
             rows[layer.name][i] = mask.layer_bytes(layer.name)
-        info = source.info(name)
-        extras = source.extras(name) if info.extras_bytes else {}
+        info, extras = info_of(row), decode_extras(row.extras, row.name)
         arrays.update({f"extras/{i}/{key}": value for key, value in extras.items()})
         prior = info.prior.get("given", info.prior)  # rows that the prior refers to stay behind
-        tasks.append({"name": name, "meta": info.meta, "codec": info.codec, "prior": prior, "extras": list(extras)})
-    if len(tasks) != count:
-        raise MaskStoreError(f"export: expected {count} masks, found {len(tasks)} (is another program writing?)")
+        tasks.append({"name": row.name, "meta": info.meta, "codec": info.codec, "prior": prior, "extras": list(extras)})
+    arrays |= {f"masks/{name}": row[: len(tasks)] for name, row in rows.items()}  # fewer if some were removed meanwhile
     header = {
         "layout": _LAYOUT_VERSION,
         "bit_order": "little",

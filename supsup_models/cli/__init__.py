@@ -5,6 +5,8 @@ The command starts here, so that Ctrl-C while its modules are being imported is 
 
 import sys
 
+from supsup_models.cli.resuming import RESUMING
+
 __all__ = ["main"]
 
 
@@ -13,6 +15,7 @@ def main() -> None:
     try:
         from supsup_models.cli.app import main as run  # a third of a second
     except KeyboardInterrupt:
-        sys.stderr.write("supsup: interrupted\n")
+        goes_on = "; the same command goes on from what is finished" if sys.argv[1:] and sys.argv[1] in RESUMING else ""
+        sys.stderr.write(f"supsup: interrupted{goes_on}\n")
         sys.exit(130)
     run()

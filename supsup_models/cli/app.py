@@ -17,6 +17,7 @@ from maskstore.cli import announced, announcing, console
 from maskstore.errors import MaskStoreError
 from supsup_models.cli import recover, train
 from supsup_models.cli.options import AsJson, Data, Device, Download, Method, Objective, RunFolder, example
+from supsup_models.cli.resuming import RESUMING
 from supsup_models.cli.seeds import print_evaluated
 from supsup_models.errors import ArgumentError, SupSupError
 
@@ -73,9 +74,7 @@ def main() -> None:
 def run_command(arguments: list[str]) -> int:
     """Run `supsup` with these arguments; returns its exit code."""
     failures = SupSupError, MaskStoreError
-    return console.run(
-        "supsup", app, failures, arguments, usage=(ArgumentError,), words=WORDS, resuming=("train", "reproduce")
-    )
+    return console.run("supsup", app, failures, arguments, usage=(ArgumentError,), words=WORDS, resuming=RESUMING)
 
 
 @app.callback()

@@ -117,7 +117,8 @@ def _tiles(facts: RunFacts, judged: Judged | None) -> Iterable[Markup]:
     known = facts.account
     planned = facts.record.config.tasks
     if facts.task_identity:
-        yield _tile("accuracy (GG)", wording.percent(facts.accuracy), "task given, mean over tasks")
+        seed = f", seed {facts.record.config.seed}" if facts.seeds else ""
+        yield _tile("accuracy (GG)", wording.percent(facts.accuracy), f"task given, mean over tasks{seed}")
     if (spread := sections.seed_spread(facts)) is not None:
         note = f"± {wording.percent(spread[1])} over {len(facts.seeds)} seeds"
         yield _tile("accuracy, all seeds", wording.percent(spread[0]), note)

@@ -1,17 +1,28 @@
 """What both command lines say of wrong input: one line, options for arguments, the exit code of its kind."""
 
 import os
+import re
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+from typer.main import get_command
 
 from maskstore import MaskBank, MaskSpec
+from maskstore.cli.app import app as maskstore_app
 from maskstore.cli.app import run_command as maskstore
+from supsup_models.cli.app import app as supsup_app
 from supsup_models.cli.app import run_command as supsup
 from tests.helpers.messages import check_message
 
+OPTIONS = {
+    program: {
+        name: {option for item in command.params for option in item.opts}
+        for name, command in get_command(app).commands.items()  # type: ignore[attr-defined]
+    }
+    for program, app in (("maskstore", maskstore_app), ("supsup", supsup_app))
+}
 PROGRAMS: dict[str, Callable[[list[str]], int]] = {"maskstore": maskstore, "supsup": supsup}
 TRAIN = "supsup train --stream permuted-digits --tasks 1 --batches 1 --out {}/run"
 
@@ -103,3 +114,5 @@ def test_wrong_input_is_one_line(code: int, line: str, folder: Path, capsys: pyt
     assert (found, printed.out) == (code, ""), printed.err
     assert printed.err.startswith(f"{program}: ")
     check_message(printed.err.removesuffix("\n").removeprefix(f"{program}: "), command=True)
+    own = re.sub(r"`[^`]*`", "", printed.err)  # other commands may have other options
+    assert set(re.findall(r"(?<![\w-])--[a-z-]+", own)) <= OPTIONS[program][arguments[0]], printed.err

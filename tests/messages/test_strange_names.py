@@ -1,5 +1,6 @@
 """A name or path from a stranger steers no terminal: what is not printable in a message or a repr is escaped."""
 
+import ast
 from collections.abc import Callable
 from pathlib import Path
 
@@ -52,3 +53,14 @@ def test_messages_are_printable(bank: MaskBank, case: Callable[[MaskBank], objec
 def test_reprs_are_printable(bank: MaskBank) -> None:
     for value in (bank, bank.spec, bank[EVIL], bank.info(EVIL), bank.matrix(), bank.record(EVIL), *bank.spec):
         assert repr(value).isprintable()
+
+
+def test_nothing_is_printed_but_through_the_helpers() -> None:
+    """`print` and `typer.echo` escape nothing; `console.say`, `note`, `cell` and `Reporter.line` do."""
+    root, found = Path(__file__).parents[2], []
+    for package in ("maskstore", "hopfield", "supsup_models"):
+        for path in (root / package).rglob("*.py"):
+            for node in ast.walk(ast.parse(path.read_text())):
+                if isinstance(node, ast.Call) and ast.unparse(node.func) in ("print", "typer.echo", "click.echo"):
+                    found.append(f"{path.relative_to(root)}:{node.lineno}")
+    assert found == []

@@ -189,7 +189,8 @@ def _reason(error: Exception) -> str:
     for pattern in (r"GLOBAL (\S+) (?:was not|whose module)", r"function (<.+?>)", r"but got (<class .+?>)"):
         named = re.search(pattern, text)
         if named:
-            return f"expected tensors and plain containers, found {named[1]}, which only unpickling code could load"
+            found = f"found {named[1]}, which only unpickling code could load (save the masks alone)"
+            return f"expected tensors and plain containers, {found}"
     return f"expected a torch file, found: {text[:160]}"
 
 

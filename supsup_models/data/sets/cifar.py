@@ -14,7 +14,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskstore.errors import ForeignFileError, one_line
+from maskstore.errors import ForeignFileError, IrregularFileError, one_line
+from maskstore.files import read_regular
 from maskstore.interop.readers import StoredArray, StoredDtype
 from supsup_models.data.sets.data_set import DataSet, LabelledPixels
 from supsup_models.data.sets.find import describe_places, search_places
@@ -118,6 +119,9 @@ def _content(path: Path) -> bytes:
         size = path.stat().st_size
         if size > _MAX_BYTES:
             raise DataFormatError(f"{path}: expected at most {_MAX_BYTES} bytes, found {size}")
-        return path.read_bytes()
+        return read_regular(path, limit=_MAX_BYTES, what="a file")
+    except IrregularFileError as error:
+        found = str(error).removeprefix(f"{path}: ")
+        raise DataNotFoundError(f"{path}: cannot be read: {found}") from None
     except OSError as error:
         raise DataNotFoundError(f"{path}: cannot be read: expected a file, found {error.strerror!r}") from None

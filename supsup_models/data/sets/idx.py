@@ -17,6 +17,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from maskstore.errors import IrregularFileError
+from maskstore.files import open_regular
 from supsup_models.errors import DataFormatError, DataNotFoundError
 
 DEFAULT_MAX_BYTES = 1 << 28  # 256 MiB, five times MNIST's training images
@@ -39,7 +41,7 @@ def read_idx(path: Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> IdxContent:
     opened and `DataFormatError` if it is no IDX file, is cut short, damaged, longer than declared or above the bound.
     """
     try:
-        with path.open("rb") as raw:
+        with open_regular(path, what="a file") as raw:
             zipped = raw.read(len(_GZIP_MAGIC)) == _GZIP_MAGIC
             raw.seek(0)
             if not zipped:
@@ -50,6 +52,9 @@ def read_idx(path: Path, *, max_bytes: int = DEFAULT_MAX_BYTES) -> IdxContent:
         raise DataFormatError(f"{path}: expected a whole gzip file, found one that is cut short") from None
     except (gzip.BadGzipFile, zlib.error):
         raise DataFormatError(f"{path}: expected an intact gzip file, found a damaged one") from None
+    except IrregularFileError as error:
+        found = str(error).removeprefix(f"{path}: ")
+        raise DataNotFoundError(f"{path}: cannot be read: {found}") from None
     except OSError as error:
         raise DataNotFoundError(f"{path}: cannot be read: expected a file, found {error.strerror!r}") from None
 

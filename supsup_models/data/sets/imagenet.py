@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskstore.errors import one_line
+from maskstore.files import open_regular
 from maskstore.philox import Role, random_uint32
 from supsup_models.data.sets.find import describe_places, search_places
 from supsup_models.data.tasks import labelled_image, normalise, pixel_levels
@@ -163,7 +164,7 @@ class ImageFiles:
         from PIL import Image  # only here: no other stream needs it
 
         try:
-            with Image.open(file, formats=("JPEG", "PNG")) as image:
+            with open_regular(file, what="an image") as raw, Image.open(raw, formats=("JPEG", "PNG")) as image:
                 if image.format == "JPEG" and not self._augmented:
                     image.draft("RGB", (_RESIZED, _RESIZED))  # a JPEG can be decoded at half its size for less
                 rgb = image.convert("RGB")

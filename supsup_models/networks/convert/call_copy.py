@@ -29,6 +29,11 @@ from supsup_models.networks.convert.layers import joined
 _TORCH_STATE = frozenset(nn.Module().__dict__)
 """The attributes that torch itself keeps on every module."""
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
+_PLAIN = (  # the most frequent first
+    *(str, int, float, type(None), Tensor, torch.dtype, torch.device, torch.Size),
+    *(type, FunctionType, ModuleType, Enum),
+)
+"""What holds no module, or none that a copy would not hold itself."""
 _DEPTH = 4  # of lists in dicts in objects, in which modules are looked for
 
 
@@ -51,20 +56,6 @@ def _renew_lock() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_lock)
-_PLAIN = (
-    Enum,
-    str,
-    int,
-    float,
-    type(None),
-    Tensor,
-    torch.dtype,
-    torch.device,
-    torch.Size,
-    type,
-    FunctionType,
-    ModuleType,
-)
 
 
 class Assigned(NamedTuple):
@@ -208,13 +199,17 @@ def _moved(value: Any, known: Mapping[int, nn.Module], depth: int = _DEPTH) -> A
         return known.get(id(value), value)
     if isinstance(value, _PLAIN) or not depth:
         return value
+    if isinstance(value, dict | list | tuple | set | frozenset):  # a vocabulary is long, and holds no module
+        parts = value.values() if isinstance(value, dict) else value
+        if all(isinstance(part, _PLAIN) for part in parts):
+            return value
     if isinstance(value, MethodType):
         owner = _moved(value.__self__, known, depth - 1)
         return value if owner is value.__self__ else MethodType(value.__func__, owner)
     if isinstance(value, partial):
-        parts = (value.func, value.args, value.keywords)
-        moved = tuple(_moved(part, known, depth - 1) for part in parts)
-        return value if all(map(is_, parts, moved)) else partial(moved[0], *moved[1], **moved[2])
+        made_of = (value.func, value.args, value.keywords)
+        moved = tuple(_moved(part, known, depth - 1) for part in made_of)
+        return value if all(map(is_, made_of, moved)) else partial(moved[0], *moved[1], **moved[2])
     if isinstance(value, dict):
         changed = {key: new for key, old in value.items() if (new := _moved(old, known, depth - 1)) is not old}
         return _updated(value, changed) if changed else value

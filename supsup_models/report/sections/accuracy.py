@@ -36,7 +36,8 @@ def accuracy_section(facts: RunFacts, judged: Judged | None) -> Section:
         ("line mean", "Mean of the tasks so far (GG), all their test images"),
     ]
     if judged:
-        inferred = f"Mean with inferred tasks (GNu, {_how(judged)}), 95{wording.SPACE}% interval"
+        interval = f", 95{wording.SPACE}% interval" if ends else ""
+        inferred = f"Mean with inferred tasks (GNu, {_how(judged)}){interval}"
         entries.append(("line inferred", inferred))
         entries.append(("dot given", "The same images with the task given (GG)"))
     text = _sentence(facts, judged)

@@ -16,7 +16,10 @@ from maskstore import MaskBank, MaskSpec
 from maskstore.errors import BankBusyError
 from tests.helpers.masks import random_mask
 
-pytestmark = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs forks")
+pytestmark = [
+    pytest.mark.skipif(not hasattr(os, "fork"), reason="needs forks"),
+    pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning"),  # from Python 3.12
+]
 SPEC = MaskSpec({"a": (30, 40)})
 
 

@@ -100,6 +100,7 @@ def test_a_read_during_which_the_file_changed_is_an_error(bank):
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs a second user")
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")  # from Python 3.12
 def test_a_reader_without_permission_is_right_beside_the_owner_who_writes():
     folder = Path(tempfile.mkdtemp())
     folder.chmod(0o755)

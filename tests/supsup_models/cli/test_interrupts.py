@@ -11,6 +11,7 @@ from maskstore import MaskBank
 from tests.helpers.commands import in_fresh_process
 
 # what a shell starts in the background ignores SIGINT, and so would the children of tests that run there
+INTERRUPTED = "supsup: interrupted; the same command goes on from what is finished"
 INTERRUPTIBLE = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
 
 
@@ -24,7 +25,7 @@ def test_ctrl_c_keeps_finished_tasks_and_prints_one_line(tmp_path: Path) -> None
         process.send_signal(signal.SIGINT)
         lines = process.stderr.read().splitlines()
         assert process.wait(60) == 130
-    assert lines[-1] == "supsup: interrupted; the same command goes on from what is finished"
+    assert lines[-1] == INTERRUPTED
     assert all(line.startswith("task-") for line in lines[:-1])
     with MaskBank.open(tmp_path / "masks.bank") as bank:
         assert len(bank) == len(lines)
@@ -54,4 +55,4 @@ def test_ctrl_c_while_modules_are_imported_is_one_line(module: str, tmp_path: Pa
     """The last two are imported after the command has been read."""
     arguments = ["train", "--stream", "permuted-digits", "--tasks", "500", "--out", tmp_path, module]
     found = in_fresh_process(INTERRUPTIBLE + INTERRUPTED_BY_ITSELF, *arguments)
-    assert (found.returncode, found.stdout, found.stderr) == (130, "", "supsup: interrupted\n")
+    assert (found.returncode, found.stdout, found.stderr) == (130, "", f"{INTERRUPTED}\n")

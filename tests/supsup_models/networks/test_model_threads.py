@@ -2,6 +2,7 @@
 
 import pickle
 import threading
+import warnings
 from concurrent.futures import ThreadPoolExecutor
 from copy import deepcopy
 
@@ -9,8 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from supsup_models import MaskedNetwork, convert
-from supsup_models.errors import MissingMaskError
+from maskstore import MaskMatrix
+from supsup_models import MaskedNetwork, convert, infer_task
+from supsup_models.errors import MethodWarning, MissingMaskError
 from tests.helpers.model_checks import (
     MASKS,
     SUBJECTS,
@@ -66,6 +68,25 @@ def test_served_masks_in_threads(name: str) -> None:
     model = subject(name)
     server = model.served()
     assert wrong_in_threads(model, lambda _, mask: server(model.inputs.flatten(1), str(mask)), calls=16) == 0
+
+
+@pytest.mark.parametrize("name", SUBJECTS)
+def test_tasks_are_inferred_in_threads(name: str) -> None:
+    model = subject(name)
+    matrix = MaskMatrix(model.model.spec)
+    for number, mask in enumerate(model.masks):
+        matrix.append(str(number), mask)
+    extras = {str(number): own for number, own in enumerate(model.extras) if own is not None}
+    images = model.inputs.flatten(1)
+
+    def infer(method: str) -> list[float]:
+        return infer_task(model.model, matrix, images, method=method, extras=extras).scores.tolist()
+
+    methods = ["one-shot", "exhaustive", "binary"]
+    with warnings.catch_warnings(), ThreadPoolExecutor(8) as pool:
+        warnings.simplefilter("ignore", MethodWarning)
+        right = [infer(method) for method in methods]
+        assert list(pool.map(infer, methods * 8)) == right * 8
 
 
 @pytest.mark.slow
