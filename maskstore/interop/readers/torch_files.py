@@ -27,6 +27,7 @@ from maskstore.masks import bits
 _SAFE_FROM = (2, 10)  # earlier weights_only readers could be made to run code (CVE-2025-32434, CVE-2026-24747)
 _LEGACY_PICKLES = 5  # magic number, version, system, the tree, names of storages
 _TENSOR_TYPE = re.compile(r"torch\.(\w+\.)?(\w*Tensor)")
+_STORAGE_TYPE = re.compile(r"torch\.(\w+\.)?(\w*Storage)")  # files name these, and must not call them
 _MOST_VALUES = 100_000
 LEGACY_START = b"\x80\x02\x8a\nl\xfc\x9cF\xf9 j\xa8P\x19."
 """How `torch.save` began a file before version 1.6: its magic number, pickled."""
@@ -146,19 +147,54 @@ def _check_zip(path: Path, file: BinaryIO, limit: int | None) -> None:
 
 def _check_pickle(path: Path, stream: BinaryIO, limit: int | None) -> None:
     """Read one pickle without running it: every step is known, its length is bounded, and it makes no raw memory."""
-    start = stream.tell()
+    start, called = stream.tell(), _Calls()
     try:
         for operation, argument, at in pickletools.genops(stream):
             check_table(str(path), (at or start) - start, limit)
-            if operation.name == "GLOBAL":
-                name = str(argument).replace(" ", ".", 1)
-                if name == "builtins.bytearray" or _TENSOR_TYPE.fullmatch(name):
-                    raise ForeignFileError(f"{path}: expected tensors that hold their values, found {name}, "
-                                           "which could take any amount of memory")  # fmt: skip
+            if name := called.after(operation, argument):
+                raise ForeignFileError(f"{path}: expected tensors that hold their values, found {name}, "
+                                       "which could take any amount of memory")  # fmt: skip
     except MaskStoreError:
         raise
+    except (IndexError, KeyError):  # of what cannot be followed, nothing is run
+        raise ForeignFileError(f"{path}: expected a torch file, found steps that take what is not there") from None
     except Exception:  # not a pickle that Python knows: torch says what is wrong with it
         return
+
+
+class _Calls:
+    """Which names a pickle calls: its stack and memo, with names alone in them."""
+
+    def __init__(self) -> None:
+        self._stack: list[object] = []
+        self._memo: dict[object, object] = {}
+
+    def after(self, operation: pickletools.OpcodeInfo, argument: object) -> str:
+        """Take one step of the pickle. The name that it calls or loads, if that could make raw memory; else ""."""
+        before = operation.stack_before
+        made: list[object] = [None] * len(operation.stack_after)
+        match operation.name:
+            case "GLOBAL":
+                name = str(argument).replace("__builtin__ ", "builtins ").replace(" ", ".", 1)
+                if name == "builtins.bytearray" or _TENSOR_TYPE.fullmatch(name):
+                    return name
+                made = [name]
+            case "PUT" | "BINPUT" | "LONG_BINPUT":
+                self._memo[argument] = self._stack[-1]
+            case "GET" | "BINGET" | "LONG_BINGET":
+                made = [self._memo[argument]]
+            case "REDUCE" | "NEWOBJ" if _STORAGE_TYPE.fullmatch(str(self._stack[-2])):
+                return str(self._stack[-2])
+            case "MARK":
+                made = [pickletools.markobject]
+        taken = len(before)
+        if pickletools.markobject in before:
+            while self._stack.pop() is not pickletools.markobject:
+                pass
+            taken = before.index(pickletools.markobject)
+        del self._stack[len(self._stack) - taken :]
+        self._stack.extend(made)
+        return ""
 
 
 def _claimed(tree: Any, path: Path) -> int:

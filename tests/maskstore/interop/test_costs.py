@@ -49,10 +49,21 @@ def _long_text():
 BIG = b"\x8a\x05" + (1 << 32).to_bytes(5, "little")
 
 
-@pytest.mark.parametrize("name", ["builtins.bytearray", "torch.Tensor", "torch.FloatTensor", "torch.cuda.HalfTensor"])
+RAW = {name: name for name in ("builtins.bytearray", "torch.Tensor", "torch.FloatTensor", "torch.cuda.HalfTensor")} | {
+    "__builtin__.bytearray": "builtins.bytearray",  # as Python 2 called it: torch knows the old names
+    "torch.storage.UntypedStorage": "torch.storage.UntypedStorage",
+    "torch.storage.TypedStorage": "torch.storage.TypedStorage",
+}
+
+
+@pytest.mark.parametrize("name", RAW)
+@pytest.mark.parametrize("remembered", [False, True])
 @pytest.mark.parametrize("old_form", [False, True])
-def test_raw_memory_in_a_torch_file(tmp_path, name, old_form, little_memory):
-    pickled = _call(name, BIG)
+def test_raw_memory_in_a_torch_file(tmp_path, name, remembered, old_form, little_memory):
+    pickled, said = _call(name, BIG), RAW[name]
+    if remembered:  # put away, dropped, and taken out again
+        loaded = "c{}\n{}\n".format(*name.rsplit(".", 1)).encode()
+        pickled = b"\x80\x02" + loaded + b"q\x07\x85" + b"}U\x01ah\x07" + BIG + b"\x85Rs\x86."
     if old_form:
         path = tmp_path / "a.pt"
         magic = pickle.dumps(0x1950A86A20F9469CFC6C, protocol=2)
@@ -61,7 +72,7 @@ def test_raw_memory_in_a_torch_file(tmp_path, name, old_form, little_memory):
         )
     else:
         path = _torch_file(tmp_path / "a.pt", pickled)
-    with pytest.raises(ForeignFileError, match=f"found {name}, which could take any amount of memory"):
+    with pytest.raises(ForeignFileError, match=f"found {said}, which could take any amount of memory"):
         read_masks(path)
 
 
