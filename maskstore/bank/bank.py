@@ -337,7 +337,10 @@ class MaskBank(MaskSource):
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All changes in the block together: either every one is stored, when the block ends, or none."""
+        """All changes in the block together: either every one is stored, when the block ends, or none.
+
+        A block inside another one is undone alone if its error is caught; it is stored when the outer one ends.
+        """
         with self._file.transaction():
             yield
 

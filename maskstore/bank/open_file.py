@@ -5,7 +5,7 @@ import sqlite3
 import threading
 import weakref
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import gettempdir
 from typing import Any, Self
@@ -116,8 +116,8 @@ class BankFile:
         if not self._is_there():  # what another file of this name and its log hold is not ours to touch
             return
         with self.reading() as link:
-            _abandon(link)
-            with _committing(link):
+            sqlite.abandon(link)
+            with sqlite.committing(link):
                 change_mark(link, at_work=False)
             link.execute(f"PRAGMA busy_timeout={_CLOSING_TIMEOUT_MS}")
             link.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -152,31 +152,40 @@ class BankFile:
             if self._in_transaction or getattr(self._mine, "in_snapshot", False):
                 yield link
                 return
-            _abandon(link)
+            sqlite.abandon(link)
             self._mine.in_snapshot = True
             try:
                 link.execute("BEGIN")
                 yield link
             finally:
                 self._mine.in_snapshot = False
-                _abandon(link)  # nothing was changed
+                sqlite.abandon(link)  # nothing was changed
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """A transaction under the writers' lock; inside another one, a part of that one.
+        """A transaction under the writers' lock; inside another one, a part of it that is stored whole or not at all.
 
         Only our own statements have their errors named: what the block raises passes as it is, after a rollback.
         """
         self.check_writable()
+        process = os.getpid()
         if self._in_transaction:
-            yield
+            with self.reading() as link:
+                link.execute("SAVEPOINT part")
+            try:
+                yield
+            except BaseException:
+                if process == os.getpid():
+                    sqlite.abandon_part(link)
+                raise
+            with self.reading() as link:
+                link.execute("RELEASE part")
             return
         with self._locked():
             self._check_still_there()
             with self.reading() as link:
-                _abandon(link)
+                sqlite.abandon(link)
                 self._set_mark(link)
-            process = os.getpid()
             try:
                 with self.reading() as link:
                     link.execute("BEGIN IMMEDIATE")
@@ -186,7 +195,7 @@ class BankFile:
                     link.execute("COMMIT")
             except BaseException:
                 if process == os.getpid():  # in a forked child the connection is the parent's
-                    _abandon(link)
+                    sqlite.abandon(link)
                 raise
             finally:
                 self._in_transaction = False
@@ -198,7 +207,7 @@ class BankFile:
         """
         if link.execute(HAS_MARK).fetchone():
             return
-        with _committing(link):
+        with sqlite.committing(link):
             changed = change_mark(link, at_work=True)
         if changed:
             link.execute(f"PRAGMA busy_timeout={_CLOSING_TIMEOUT_MS}")
@@ -367,24 +376,6 @@ class BankFile:
         finally:
             if process == os.getpid():
                 self._lock.release()
-
-
-@contextmanager
-def _committing(link: sqlite3.Connection) -> Iterator[None]:
-    link.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        link.execute("COMMIT")
-    except BaseException:
-        _abandon(link)
-        raise
-
-
-def _abandon(link: sqlite3.Connection) -> None:
-    """End a transaction without its changes; also one that an interrupt (Ctrl-C) left open between two statements."""
-    with suppress(sqlite3.ProgrammingError):  # closed meanwhile, and so rolled back
-        if link.in_transaction:
-            link.execute("ROLLBACK")
 
 
 def fitting_page_size(bits: int) -> int:

@@ -5,7 +5,8 @@
 
 import os
 import sqlite3
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -110,6 +111,32 @@ def remove_new(path: Path, made: os.stat_result) -> None:
         if not has_content(log_of(path)):
             for each in (path, *side_files(path), Path(lock.lock_file)):
                 each.unlink(missing_ok=True)
+
+
+@contextmanager
+def committing(link: sqlite3.Connection) -> Iterator[None]:
+    """A transaction of statements that cannot be a part of another one."""
+    link.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        link.execute("COMMIT")
+    except BaseException:
+        abandon(link)
+        raise
+
+
+def abandon(link: sqlite3.Connection) -> None:
+    """End a transaction without its changes; also one that an interrupt (Ctrl-C) left open between two statements."""
+    with suppress(sqlite3.ProgrammingError):  # closed meanwhile, and so rolled back
+        if link.in_transaction:
+            link.execute("ROLLBACK")
+
+
+def abandon_part(link: sqlite3.Connection) -> None:
+    """Undo what was changed since the last `SAVEPOINT part`, unless SQLite has undone the whole transaction."""
+    with suppress(sqlite3.Error):
+        link.execute("ROLLBACK TO part")
+        link.execute("RELEASE part")
 
 
 def clear_side_files(path: Path) -> None:
