@@ -77,3 +77,9 @@ def test_braces_stand_for_the_stem_of_a_file_that_names_no_task(tmp_path):
     np.savez(tmp_path / "pruned.npz", fc1=np.eye(4, dtype=bool))
     (task,) = read_masks(tmp_path / "pruned.npz", ReadOptions(name="run-1/{}")).tasks
     assert task.name == "run-1/pruned"
+
+
+@pytest.mark.parametrize("key", ["state_dict", "model_state_dict", "model"])
+def test_a_state_dict_alone_under_its_key_is_read(tmp_path, key):
+    (task,) = read_masks(_saved(tmp_path, {key: {"fc1": EYE, "fc2": 1 - EYE}})).tasks
+    assert list(task.mask) == ["fc1", "fc2"]
