@@ -13,11 +13,11 @@ from typing import Any, Self
 
 from maskstore import _version
 from maskstore.bank import coding
-from maskstore.bank.open_file import BankFile, fitting_page_size
+from maskstore.bank.open_file import BankFile
 from maskstore.bank.record import MaskInfo, Record, info_of
 from maskstore.bank.rows import Rows
 from maskstore.bank.source import MaskSource
-from maskstore.bank.sqlite import check_pages
+from maskstore.bank.sqlite import check_pages, fitting_page_size
 from maskstore.codecs import AnyCodec, Budget, get_codec
 from maskstore.errors import (
     BankClosedError,

@@ -5,7 +5,7 @@ import sqlite3
 import threading
 import weakref
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import gettempdir
 from typing import Any, Self
@@ -116,8 +116,8 @@ class BankFile:
         if not self._is_there():  # what another file of this name and its log hold is not ours to touch
             return
         with self.reading() as link:
-            sqlite.abandon(link)
-            with sqlite.committing(link):
+            _abandon(link)
+            with _committing(link):
                 change_mark(link, at_work=False)
             link.execute(f"PRAGMA busy_timeout={_CLOSING_TIMEOUT_MS}")
             link.execute("PRAGMA wal_checkpoint(TRUNCATE)")
@@ -152,14 +152,14 @@ class BankFile:
             if self._in_transaction or getattr(self._mine, "in_snapshot", False):
                 yield link
                 return
-            sqlite.abandon(link)
+            _abandon(link)
             self._mine.in_snapshot = True
             try:
                 link.execute("BEGIN")
                 yield link
             finally:
                 self._mine.in_snapshot = False
-                sqlite.abandon(link)  # nothing was changed
+                _abandon(link)  # nothing was changed
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -184,7 +184,7 @@ class BankFile:
         with self._locked():
             self._check_still_there()
             with self.reading() as link:
-                sqlite.abandon(link)
+                _abandon(link)
                 self._set_mark(link)
             try:
                 with self.reading() as link:
@@ -195,7 +195,7 @@ class BankFile:
                     link.execute("COMMIT")
             except BaseException:
                 if process == os.getpid():  # in a forked child the connection is the parent's
-                    sqlite.abandon(link)
+                    _abandon(link)
                 raise
             finally:
                 self._in_transaction = False
@@ -207,7 +207,7 @@ class BankFile:
         """
         if link.execute(HAS_MARK).fetchone():
             return
-        with sqlite.committing(link):
+        with _committing(link):
             changed = change_mark(link, at_work=True)
         if changed:
             link.execute(f"PRAGMA busy_timeout={_CLOSING_TIMEOUT_MS}")
@@ -378,7 +378,19 @@ class BankFile:
                 self._lock.release()
 
 
-def fitting_page_size(bits: int) -> int:
-    """About a thirtieth of a mask of so many bits, coded in 0.4 each: then neither slack nor page heads weigh much."""
-    coded = bits * 0.4 / 8
-    return next((size for size in (512, 1024, 2048, 4096, 8192, 16384, 32768) if coded <= 32 * size), 65536)
+@contextmanager
+def _committing(link: sqlite3.Connection) -> Iterator[None]:
+    link.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        link.execute("COMMIT")
+    except BaseException:
+        _abandon(link)
+        raise
+
+
+def _abandon(link: sqlite3.Connection) -> None:
+    """End a transaction without its changes; also one that an interrupt (Ctrl-C) left open between two statements."""
+    with suppress(sqlite3.ProgrammingError):  # closed meanwhile, and so rolled back
+        if link.in_transaction:
+            link.execute("ROLLBACK")

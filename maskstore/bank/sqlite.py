@@ -5,8 +5,7 @@
 
 import os
 import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -113,23 +112,10 @@ def remove_new(path: Path, made: os.stat_result) -> None:
                 each.unlink(missing_ok=True)
 
 
-@contextmanager
-def committing(link: sqlite3.Connection) -> Iterator[None]:
-    """A transaction of statements that cannot be a part of another one."""
-    link.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        link.execute("COMMIT")
-    except BaseException:
-        abandon(link)
-        raise
-
-
-def abandon(link: sqlite3.Connection) -> None:
-    """End a transaction without its changes; also one that an interrupt (Ctrl-C) left open between two statements."""
-    with suppress(sqlite3.ProgrammingError):  # closed meanwhile, and so rolled back
-        if link.in_transaction:
-            link.execute("ROLLBACK")
+def fitting_page_size(bits: int) -> int:
+    """About a thirtieth of a mask of so many bits, coded in 0.4 each: then neither slack nor page heads weigh much."""
+    coded = bits * 0.4 / 8
+    return next((size for size in (512, 1024, 2048, 4096, 8192, 16384, 32768) if coded <= 32 * size), 65536)
 
 
 def abandon_part(link: sqlite3.Connection) -> None:
