@@ -264,6 +264,8 @@ def _tensor(values: Any, what: str) -> Tensor:
     """A dense real tensor of what was given; PatternError for what is not numbers."""
     if isinstance(values, Tensor):
         tensor = values.detach()
+        if tensor.device.type == "meta":
+            raise PatternError(f"{what}: expected a tensor of numbers, found one that holds none (device meta)")
         if tensor.is_complex() or tensor.layout != torch.strided:
             raise PatternError(f"{what}: expected dense real numbers, found {tensor.dtype}, {tensor.layout}")
         return tensor

@@ -63,15 +63,20 @@ class HopfieldNetwork(QuadraticMemory):
         centre: CentreSetting = "auto",
         device: torch.device | str = "cpu",
     ) -> None:
-        if not isinstance(dim, int | np.integer) or dim < 1:
+        if not isinstance(dim, int | np.integer) or isinstance(dim, bool) or dim < 1:
             raise DimensionError(f"HopfieldNetwork: expected a whole number of neurons, at least one, found {dim!r}")
         if rule is not None and not isinstance(rule, Rule):
             raise RuleError(f"HopfieldNetwork: expected a rule such as Hebbian(), found {rule!r:.60}")
         self.rule: Rule = rule or Hebbian()
         self._auto = isinstance(centre, str) and centre == "auto"
-        self._packed: np.ndarray = np.zeros((0, (dim + 63) // 64), dtype=np.uint64)
         where = as_device(device, DeviceError)
-        couplings = self._wrap(torch.zeros(dim, dim, device=where, dtype=torch.float32))
+        try:
+            couplings = self._wrap(torch.zeros(int(dim), int(dim), device=where, dtype=torch.float32))
+        except (RuntimeError, TypeError):  # what torch raises for more memory, and for sizes, than there are
+            raise DimensionError(
+                f"HopfieldNetwork: expected memory for {dim} x {dim} couplings, found too little; DualMemory needs none"
+            ) from None
+        self._packed: np.ndarray = np.zeros((0, (int(dim) + 63) // 64), dtype=np.uint64)
         given = None if centre is None or self._auto else as_centre(centre, dim, where)
         super().__init__(int(dim), couplings, Centring(given), 0)
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from hopfield import patterns as pt
-from hopfield.errors import DeviceError, DimensionError, ForgetError
+from hopfield.errors import DeviceError, DimensionError, ForgetError, PatternError
 from hopfield.memories.base import Memory
 from maskstore import Mask, MaskMatrix, MaskSpec
 from maskstore.torch import PackedMasks, as_device
@@ -27,6 +27,11 @@ class PackedMemory(Memory):
     """
 
     def __init__(self, masks: MaskMatrix, device: torch.device | str) -> None:
+        if not isinstance(masks, MaskMatrix):
+            raise PatternError(
+                f"{type(self).__name__}: expected a MaskMatrix, found {type(masks).__name__}; "
+                f"{type(self).__name__}.of_patterns takes patterns"
+            )
         self.masks = masks
         self.dim = masks.spec.bits
         self._packed = PackedMasks.of(masks, as_device(device, DeviceError))

@@ -13,16 +13,17 @@ from typing import Any, Self
 
 from maskstore import _version
 from maskstore.bank import coding
-from maskstore.bank.open_file import BankFile, fitting_page_size
+from maskstore.bank.open_file import BankFile
 from maskstore.bank.record import MaskInfo, Record, info_of
 from maskstore.bank.rows import Rows
 from maskstore.bank.source import MaskSource
-from maskstore.bank.sqlite import check_pages
+from maskstore.bank.sqlite import check_pages, fitting_page_size
 from maskstore.codecs import AnyCodec, Budget, get_codec
 from maskstore.errors import (
     BankClosedError,
     BankExistsError,
     BankThreadError,
+    CodecError,
     CorruptError,
     MaskStoreError,
     NotABankError,
@@ -125,6 +126,8 @@ class MaskBank(MaskSource):
             1
             1
         """
+        if not isinstance(spec, MaskSpec):
+            raise SpecError(f"{path}: expected a spec such as MaskSpec.of(masks), found {type(spec).__name__}")
         if page_size is None:
             page_size = fitting_page_size(spec.bits)
         if page_size not in [1 << n for n in range(9, 17)]:
@@ -304,7 +307,9 @@ class MaskBank(MaskSource):
         mask = masks if isinstance(masks, Mask) else Mask.from_dense(masks, self.spec)
         if mask.spec is not self.spec and mask.spec != self.spec:
             raise SpecError(f"mask {name!r}: expected the bank's spec {self.spec!r}, found {mask.spec!r}")
-        known, chosen = prior or Uniform(), get_codec(codec)
+        known, chosen = prior if prior is not None else Uniform(), get_codec(codec)
+        if not isinstance(known, Prior):
+            raise CodecError(f"prior: expected one such as Uniform(), found {known!r:.60}")
         if not known.needs[-1]:  # coded before the bank is locked
             coded = coding.encode_record(name, mask, chosen, known, meta=meta, extras=extras)
         with self._file.changing() as link:
@@ -337,7 +342,10 @@ class MaskBank(MaskSource):
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All changes in the block together: either every one is stored, when the block ends, or none."""
+        """All changes in the block together: either every one is stored, when the block ends, or none.
+
+        A block inside another one is undone alone if its error is caught; it is stored when the outer one ends.
+        """
         with self._file.transaction():
             yield
 

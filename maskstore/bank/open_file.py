@@ -163,20 +163,29 @@ class BankFile:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """A transaction under the writers' lock; inside another one, a part of that one.
+        """A transaction under the writers' lock; inside another one, a part of it that is stored whole or not at all.
 
         Only our own statements have their errors named: what the block raises passes as it is, after a rollback.
         """
         self.check_writable()
+        process = os.getpid()
         if self._in_transaction:
-            yield
+            with self.reading() as link:
+                link.execute("SAVEPOINT part")
+            try:
+                yield
+            except BaseException:
+                if process == os.getpid():
+                    sqlite.abandon_part(link)
+                raise
+            with self.reading() as link:
+                link.execute("RELEASE part")
             return
         with self._locked():
             self._check_still_there()
             with self.reading() as link:
                 _abandon(link)
                 self._set_mark(link)
-            process = os.getpid()
             try:
                 with self.reading() as link:
                     link.execute("BEGIN IMMEDIATE")
@@ -385,9 +394,3 @@ def _abandon(link: sqlite3.Connection) -> None:
     with suppress(sqlite3.ProgrammingError):  # closed meanwhile, and so rolled back
         if link.in_transaction:
             link.execute("ROLLBACK")
-
-
-def fitting_page_size(bits: int) -> int:
-    """About a thirtieth of a mask of so many bits, coded in 0.4 each: then neither slack nor page heads weigh much."""
-    coded = bits * 0.4 / 8
-    return next((size for size in (512, 1024, 2048, 4096, 8192, 16384, 32768) if coded <= 32 * size), 65536)

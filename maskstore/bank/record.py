@@ -157,6 +157,8 @@ def encode_extras(extras: Mapping[str, Any]) -> bytes:
     """Arrays as a 4-byte header length, a JSON header `{name: [dtype, shape]}` and the raw bytes in order."""
     if not extras:
         return b""
+    if not hasattr(extras, "items"):
+        raise MaskValueError(f"extras: expected a dict of name to array, found {type(extras).__name__}")
     header, chunks = {}, []
     for name, value in extras.items():
         if not isinstance(name, str):

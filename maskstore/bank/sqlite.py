@@ -112,6 +112,19 @@ def remove_new(path: Path, made: os.stat_result) -> None:
                 each.unlink(missing_ok=True)
 
 
+def fitting_page_size(bits: int) -> int:
+    """About a thirtieth of a mask of so many bits, coded in 0.4 each: then neither slack nor page heads weigh much."""
+    coded = bits * 0.4 / 8
+    return next((size for size in (512, 1024, 2048, 4096, 8192, 16384, 32768) if coded <= 32 * size), 65536)
+
+
+def abandon_part(link: sqlite3.Connection) -> None:
+    """Undo what was changed since the last `SAVEPOINT part`, unless SQLite has undone the whole transaction."""
+    with suppress(sqlite3.Error):
+        link.execute("ROLLBACK TO part")
+        link.execute("RELEASE part")
+
+
 def clear_side_files(path: Path) -> None:
     """Remove what readers of an earlier bank left behind; BankExistsError for a bank, or for a log with content."""
     if path.exists():

@@ -140,7 +140,7 @@ def get(
     if out.exists() and out.resolve() == bank.resolve():
         raise console.UsageError(f"--out: expected another file than the bank, found {out}")
     with MaskBank.open(bank) as opened:
-        arrays = {layer: opened.layer(task, layer)} if layer else opened.dense(task)
+        arrays = opened.dense(task) if layer is None else {layer: opened.layer(task, layer)}
     write_npz(out, arrays, overwrite=overwrite)
     console.note(f"{out}: {len(arrays)} layers of {task!r}")
 
@@ -189,6 +189,8 @@ def put(
 @app.command(epilog=examples("maskstore rm tasks.bank task-4"))
 def rm(bank: BankPath, tasks: Annotated[list[str], typer.Argument(metavar="TASK...", show_default=False)]) -> None:
     """Remove masks: all of those named, or, if one is missing, none."""
+    if twice := next((task for task in tasks if tasks.count(task) > 1), None):
+        raise console.UsageError(f"TASK: expected each task once, found {twice!r:.80} twice")
     with MaskBank.open(bank, "a") as opened, opened.transaction():
         for task in tasks:
             opened.delete(task)
@@ -224,9 +226,15 @@ def compact(
 
 def _json_object(option: str, text: str) -> dict[str, Any]:
     try:
-        value = json.loads(text)
+        value = json.loads(text, object_pairs_hook=_distinct)
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
-        raise console.UsageError(f"{option}: expected a JSON object, found {text[:60]!r}")
+        raise console.UsageError(f"{option}: expected a JSON object, each key once, found {text[:60]!r}")
     return value
+
+
+def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    if len(dict(pairs)) != len(pairs):
+        raise ValueError("one key twice")
+    return dict(pairs)

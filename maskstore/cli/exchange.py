@@ -51,7 +51,7 @@ def import_masks(
         typer.Option("--format", help=f"The layout, where the file does not show it: {', '.join(interop.LAYOUTS)}."),
     ] = "auto",
     name: Annotated[
-        str | None, typer.Option(help="The task's name; of several tasks, {} in it is each one's own.")
+        str | None, typer.Option(help="The task's name; {} in it is the task's own, or the file's stem.")
     ] = None,
     shapes: Annotated[Path | None, typer.Option(help="JSON of layer shapes, for packed bytes.")] = None,
     bit_order: Annotated[str, typer.Option(help="Of packed bytes: big (numpy.packbits) or little.")] = "big",
@@ -161,6 +161,8 @@ def merge(
         old, found, new = text.partition("=")
         if not found or not old or not new:
             raise console.UsageError(f"--rename: expected OLD=NEW, found {text!r}")
+        if old in names:
+            raise console.UsageError(f"--rename: expected one new name for {old!r:.80}, found two")
         names[old] = new
     count, disputed = interop.merge(sources, bank, overwrite=overwrite, rename=names, prefix=prefix)
     if as_json:

@@ -137,9 +137,9 @@ def get_codec(codec: AnyCodec) -> Codec | CodecChoice:
     """
     if isinstance(codec, Codec | CodecChoice):
         return codec
-    if codec in _CHOICES:
+    if isinstance(codec, str) and codec in _CHOICES:
         return _CHOICES[codec]
-    if codec in _CODECS:
+    if isinstance(codec, str) and codec in _CODECS:
         return _CODECS[codec]()
     raise UnknownCodecError(f"codec {codec!r:.40}: expected one of {', '.join(codec_names())}")
 

@@ -10,7 +10,10 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from maskstore.errors import BankExistsError
+from maskstore.files.connections import is_database
 from maskstore.files.os_errors import named_os_errors
+
+_BESIDE_A_BANK = ("-wal", "-shm", "-journal", ".lock")
 
 
 @contextmanager
@@ -20,13 +23,15 @@ def replacing(path: Path, *, overwrite: bool) -> Iterator[Path]:
     The new path is in a folder of its own beside `path`, which goes in the end with all that is in it. After an error
     nothing is left behind; what a killed process left is removed by the next one that writes the same file. A file that
     is replaced hands its permissions on, and a link stays a link: the file that it leads to is replaced.
-    BankExistsError if there is a file at `path` and `overwrite` is not set.
+    BankExistsError if there is a file at `path` and `overwrite` is not set. A bank, and what lies beside one, is never
+    replaced.
     """
     if path.exists() and not overwrite:
         raise _taken(path)
     with named_os_errors(path):
         target = Path(os.path.realpath(path)) if overwrite and path.is_symlink() else path
         mode = _mode_of(target) if overwrite else None
+        _refuse_banks(target)
         with _scratch_folder(target) as folder:
             scratch = folder / target.name
             yield scratch
@@ -59,6 +64,16 @@ def publish(scratch: Path, path: Path, *, overwrite: bool) -> None:
 
 def _taken(path: Path) -> BankExistsError:
     return BankExistsError(f"{path}: expected no file at this path, found one (`overwrite=True` replaces it)")
+
+
+def _refuse_banks(path: Path) -> None:
+    """BankExistsError where a new file would destroy a bank, the one that is read just now included, or its log."""
+    name = path.name
+    owners = [path.with_name(name.removesuffix(end)) for end in _BESIDE_A_BANK if name.endswith(end) and name != end]
+    for bank in (path, *owners):
+        if bank.is_file() and is_database(bank):
+            found = "a bank" if bank is path else f"one that belongs to the bank {bank.name}"
+            raise BankExistsError(f"{path}: expected a file that holds no bank, found {found} (name another file)")
 
 
 def _mode_of(path: Path) -> int | None:

@@ -93,8 +93,10 @@ def encode_meta(meta: Mapping[str, Any]) -> str:
 
     MaskValueError names the key of a value that JSON cannot hold (NaN too).
     """
+    if not isinstance(meta, Mapping):
+        raise MaskValueError(f"metadata: expected a dict, found {type(meta).__name__}")
     try:
-        text = json.dumps(_plain(dict(meta), ""), separators=(",", ":"), allow_nan=False, ensure_ascii=False)
+        text = json.dumps(_plain(meta, ""), separators=(",", ":"), allow_nan=False, ensure_ascii=False)
         text.encode()  # an unpaired surrogate is valid in a Python string, but not in a file
         return text
     except MaskValueError:
@@ -106,10 +108,15 @@ def encode_meta(meta: Mapping[str, Any]) -> str:
 def _plain(value: Any, where: str) -> Any:
     """A value with numpy's numbers, and tensors of one number, as Python's."""
     if isinstance(value, Mapping):
-        return {
+        inside = {
             key.item() if isinstance(key, np.generic) else key: _plain(inner, f"{where}[{key!r:.40}]")
             for key, inner in value.items()
         }
+        if len({key if isinstance(key, str) else json.dumps(key) for key in inside}) != len(value):
+            raise MaskValueError(
+                f"metadata{where}: expected keys that differ as text, found two that JSON writes alike"
+            )
+        return inside
     if isinstance(value, (list, tuple)):
         return [_plain(inner, f"{where}[{i}]") for i, inner in enumerate(value)]
     if isinstance(value, np.generic) or getattr(value, "shape", None) == ():

@@ -177,6 +177,8 @@ def _readings(tree: Any, path: Path, options: ReadOptions) -> dict[str, str]:
     """The layouts for which something in a tree speaks, and what; nothing speaks for plain arrays."""
     found = nested.readings_of(tree)
     keys = states_of(tree)
+    if isinstance(tree, Mapping) and len(keys) == len(tree) == 1:
+        found = {}  # a state dict that was saved under its customary key, with nothing beside it
     if not keys and (found or nested.is_nested(tree)):
         return found or _refuse_nested(tree, path)
     if isinstance(tree, Mapping) and len(keys) == 1 and len(tree) > 1 and nested.is_nested(tree):

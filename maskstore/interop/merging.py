@@ -137,6 +137,8 @@ def merge(
         ...         print(count, list(bank))
         2 ['a/task-0', 'b/task-0']
     """
+    if isinstance(sources, (str, os.PathLike)):
+        raise SpecError(f"merge: expected a list of sources, found one path, {str(sources)!r:.80}")
     if not sources:
         raise SpecError("merge: expected at least one source, found none")
     path = Path(path)
@@ -159,15 +161,15 @@ def merge(
                     taken += [name for name in names if name in bank]
             _refuse(taken)
         meta, disputed = _common([source.meta for source in opened])
-        count = 0
+        stored = set()
         with filling(path, spec, meta) as bank:
             keeper = Maintenance(bank)
             for source, names_of in zip(opened, renamed, strict=True):
                 for row in source.records():
                     if row.name in names_of:  # a row that another program put meanwhile waits for the next merge
                         keeper.put_record(_renamed(row, names_of), overwrite=overwrite)
-                        count += 1
-    return count, disputed
+                        stored.add(names_of[row.name])
+    return len(stored), disputed
 
 
 def _renaming(

@@ -73,7 +73,7 @@ class ReadOptions:
     separator: str | None = None
     """Splits array names into task and layer at its first place; without it the file is one task."""
     name: str | None = None
-    """Name of the task; where there are several, "{}" in it stands for each one's own name."""
+    """Name of the task; "{}" in it stands for the task's own name, or for the file's stem if the file names none."""
     conv_type: str | None = None
     """The mask rule of a reference SupSup state dict that was saved without its arguments."""
     density: float | None = None
@@ -116,7 +116,7 @@ class ReadOptions:
     def task_names(self, own: Sequence[str], default: str) -> list[str]:
         """Final task names; `default` is the only task's if the file does not name it (`own` is `[""]`)."""
         if list(own) == [""]:
-            return [self.name or default]
+            own = [default]
         if self.name is None:
             return list(own)
         if "{}" not in self.name and len(own) > 1:

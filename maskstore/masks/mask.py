@@ -78,6 +78,8 @@ class Mask:
             SpecError: For wrong names or shapes.
             MaskValueError: For values that are not 0 or 1.
         """
+        if not hasattr(masks, "items"):
+            raise SpecError(f"mask: expected a Mask or a dict of layer name to array, found {type(masks).__name__}")
         arrays = {name: bits.as_bool(array, f"layer {name!r}") for name, array in masks.items()}
         if spec is None:
             spec = MaskSpec.of(arrays)
@@ -146,7 +148,7 @@ class Mask:
         return self.layer(name)
 
     def __contains__(self, name: object) -> bool:
-        return name in self.spec.shapes
+        return isinstance(name, str) and name in self.spec.shapes
 
     def __iter__(self) -> Iterator[str]:
         """Names of the layers, in spec order."""
@@ -195,6 +197,8 @@ class Mask:
         return f"Mask({len(self.spec)} layers, {self.spec.bits} bits, density {self.density:.3f})"
 
     def _check_same_spec(self, other: "Mask") -> None:
+        if not isinstance(other, Mask):
+            raise SpecError(f"masks of one spec: expected another Mask, found {type(other).__name__}")
         if self.spec != other.spec:
             raise SpecError(f"masks of two specs: expected {self.spec!r}, found {other.spec!r}")
 

@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from math import prod
@@ -93,6 +93,8 @@ class MaskSpec:
     """Number of 64-bit words of a packed mask; each layer starts at a word."""
 
     def __init__(self, shapes: Mapping[str, Sequence[int]]) -> None:
+        if not hasattr(shapes, "items"):
+            raise SpecError(f"a mask spec: expected a dict of layer name to shape, found {type(shapes).__name__}")
         if not shapes:
             raise SpecError("a mask spec: expected at least one layer, found none")
         if len(shapes) > MAX_LAYERS:
@@ -112,6 +114,11 @@ class MaskSpec:
     @classmethod
     def of(cls, arrays: Mapping[str, Any]) -> Self:
         """The spec of a dict of layer name to array, or to anything else with a `shape`."""
+        if not hasattr(arrays, "items"):
+            raise SpecError(f"a mask spec: expected a dict of layer name to array, found {type(arrays).__name__}")
+        for name, array in arrays.items():
+            if not hasattr(array, "shape"):
+                raise SpecError(f"layer {name!r:.80}: expected an array, found {type(array).__name__}")
         return cls({name: tuple(array.shape) for name, array in arrays.items()})
 
     @classmethod
@@ -147,7 +154,7 @@ class MaskSpec:
         """Position of a layer in the order; LayerNotFoundError if there is none of that name."""
         try:
             return self._index[name]
-        except KeyError:
+        except (KeyError, TypeError):  # the latter for what no dict can hold
             known = ", ".join(list(self._index)[:8]) + (", ..." if len(self._index) > 8 else "")
             raise LayerNotFoundError(f"layer {name!r}: expected one of {known}") from None
 
@@ -175,6 +182,8 @@ class MaskSpec:
 
 def _checked_shape(name: object, dims: Sequence[int]) -> tuple[int, ...]:
     check_name("a layer's name", name)
+    if not isinstance(dims, Iterable):
+        raise SpecError(f"layer {name!r}: expected a shape of integers >= 0, found {dims!r:.80}")
     shape = tuple(dims)
     if len(shape) > MAX_DIMENSIONS:
         raise SpecError(f"layer {name!r}: expected at most {MAX_DIMENSIONS} dimensions, found {len(shape)}")

@@ -15,7 +15,8 @@ from maskstore.interop.readers.named_arrays import read_arrays, read_tasks
 
 PACKNET, PIGGYBACK, WSN = "previous_masks", "dataset2masks", "per_task_masks"
 """The keys under which the released code of each saves its masks."""
-_PARAMETER = re.compile(r"\w*(weight|bias|kernel|embedding|scale)\w*|_(in|out)put_(\d+_?)?")
+_IN_OR_OUT = re.compile(r"_(in|out)put_(\d+_?)?")
+_PARAMETER = re.compile(rf"\w*(weight|bias|kernel|embedding|scale)\w*|{_IN_OR_OUT.pattern}")
 _TASK = re.compile(r"task[-_ ]?\d+")
 
 
@@ -107,15 +108,20 @@ def read_nni(tree: Any, path: Path, options: ReadOptions) -> ForeignMasks:
     """
     if not isinstance(tree, Mapping):
         raise ForeignFileError(f"{path}: expected masks by module and parameter, found {type(tree).__name__}")
-    arrays = {}
+    arrays: dict[str, Any] = {}
     for module, parameters in tree.items():
         if isinstance(module, bool) or not isinstance(module, (str, int)) or not isinstance(parameters, Mapping):
             raise ForeignFileError(
                 f"{path}: expected masks by module and parameter, found {type(parameters).__name__} "
                 f"under {module!r:.40}"
             )
-        kept = {k: value for k, value in parameters.items() if value is not None and not str(k).startswith("_")}
-        arrays.update({f"{module}.{parameter}": value for parameter, value in kept.items()})
+        for parameter, value in parameters.items():
+            name = f"{module}.{parameter}"
+            if value is None or _IN_OR_OUT.fullmatch(str(parameter)):
+                continue
+            if name in arrays:
+                raise ForeignFileError(f"{path}: expected distinct names, found {name!r:.80} twice")
+            arrays[name] = value
     return read_arrays("nni", plain_names(arrays, path), path, options)
 
 
@@ -127,9 +133,12 @@ def read_packnet(tree: Any, path: Path, options: ReadOptions) -> ForeignMasks:
     owners = tree.get(PACKNET, tree) if isinstance(tree, Mapping) else {}
     if not isinstance(owners, Mapping) or not owners or not all(is_array(value) for value in owners.values()):
         raise ForeignFileError(f"{path}: expected {PACKNET}, a dict of arrays by module index, found none")
+    by_name = {str(key): value for key, value in owners.items()}
+    if len(by_name) != len(owners):
+        raise ForeignFileError(f"{path}, {PACKNET}: expected distinct names, found one twice")
     layers = {
         name: as_array(value, f"{path}, layer {name!r:.80}")
-        for name, value in options.chosen({str(key): value for key, value in owners.items()}, str(path)).items()
+        for name, value in options.chosen(by_name, str(path)).items()
     }
     for name, array in layers.items():
         if array.dtype.kind not in "iu" or (array.size and array.min() < 0):
@@ -156,7 +165,8 @@ def _datasets(tree: Mapping[Any, Any], most: int, path: Path) -> dict[str, int]:
         if not isinstance(name, str) or number.size != 1 or not str(number[0]).isdecimal() or not int(number[0]):
             raise ForeignFileError(f"{path}, dataset2idx: expected numbers from 1 by name, found {value!r:.40}")
         numbers[name] = int(number[0])
-    if len(set(numbers.values())) != len(numbers) or max(numbers.values(), default=0) < most:
+    named = set(numbers.values())
+    if len(named) != len(numbers) or most > len(named) or not named.issuperset(range(1, most + 1)):
         raise ForeignFileError(f"{path}, dataset2idx: expected a name for each data set up to {most}, "
                                f"found {str(numbers)[:80]}")  # fmt: skip
     return dict(sorted(numbers.items(), key=lambda item: item[1]))

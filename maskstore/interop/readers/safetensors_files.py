@@ -83,7 +83,8 @@ def load_safetensors(path: Path, limit: int | None = None) -> tuple[dict[str, Sa
         table = json.loads(text.decode(), object_pairs_hook=distinct)
         meta = table.pop("__metadata__", {})
         tensors = sorted(
-            (_tensor(path, name, entry, 8 + size) for name, entry in table.items()), key=lambda item: item[1].start
+            (_tensor(path, name, entry, 8 + size) for name, entry in table.items()),
+            key=lambda item: (item[1].start, item[1].stop),
         )
         if not isinstance(meta, dict) or not all(isinstance(value, str) for value in meta.values()):
             raise ValueError("metadata that is not text")

@@ -7,6 +7,7 @@ a task; `args`, an `argparse.Namespace`, says how masks come from scores. Fully 
 import hashlib
 import math
 import re
+import sys
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -48,7 +49,7 @@ def read_supsup(tree: Any, path: Path, options: ReadOptions) -> ForeignMasks:
     Threshold layers: `scores >= 0`. Top-k layers: all but the `int((1 - density) * n)` smallest |scores|, equal ones
     ranked in C order. The weights are checked against the constant form that the arguments claim.
     """
-    state, arguments = state_of(tree, path), _arguments(tree)
+    state, arguments = state_of(tree, path), _arguments(tree, path)
     scores = options.chosen(_scores_by_layer(state, path), str(path))
     numbers = _task_numbers(scores, arguments, path)
     squeeze = _all_pointwise([next(iter(by_task.values())) for by_task in scores.values()])
@@ -78,9 +79,14 @@ def read_supsup(tree: Any, path: Path, options: ReadOptions) -> ForeignMasks:
     return ForeignMasks("supsup", spec, tasks, {"arguments": kept, "weights": weights})
 
 
-def _arguments(tree: Mapping[str, Any]) -> dict[str, Any]:
+def _arguments(tree: Mapping[str, Any], path: Path) -> dict[str, Any]:
     found = None if is_array(tree.get("args")) else tree.get("args")
-    return dict(found) if isinstance(found, Mapping) else dict(getattr(found, "__dict__", {}))
+    given = found if isinstance(found, Mapping) else getattr(found, "__dict__", {})
+    arguments = {key: value for key, value in given.items() if isinstance(key, str)}
+    arrays = [key for key, value in arguments.items() if is_array(value)]  # which are neither true nor false
+    if arrays:
+        raise ForeignFileError(f"{path}, args.{arrays[0]:.40}: expected a plain value, found an array")
+    return arguments
 
 
 def _scores_by_layer(state: Mapping[str, Any], path: Path) -> dict[str, dict[int, Any]]:
@@ -199,6 +205,6 @@ def _accuracies(tree: Mapping[str, Any], number: int) -> dict[str, Any]:
         value = tree.get(key)
         if isinstance(value, list) and number < len(value):
             value = value[number]
-        if isinstance(value, (int, float)) and math.isfinite(value):
+        if isinstance(value, (int, float)) and abs(value) <= sys.float_info.max:
             meta[name] = value
     return meta

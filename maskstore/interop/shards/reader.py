@@ -143,7 +143,7 @@ class ShardReader(MaskSource):
         """Copies, and readers that are sent to other processes, open the file anew; it has to be the same shard."""
         if self._closed:
             raise errors.BankClosedError(f"{self.location}: expected an open shard, found it closed")
-        return _reopened, (*self._arguments, self._footer)
+        return _reopened, (*self._arguments, self.limit, self._footer)
 
     def close(self) -> None:
         """Release the file. Closing twice is fine."""
@@ -158,7 +158,7 @@ class ShardReader(MaskSource):
         return iter(self._entries)
 
     def __contains__(self, name: object) -> bool:
-        return name in self._entries
+        return isinstance(name, str) and name in self._entries
 
     def task_meta(self, name: str) -> dict[str, Any]:
         """The metadata stored beside a mask; it is in the index, so this is no request."""
@@ -204,7 +204,7 @@ class ShardReader(MaskSource):
             raise errors.CorruptError(f"{self.location}: expected to start with {MAGIC!r}, found other bytes")
 
     def _entry(self, name: str) -> Entry:
-        if name not in self._entries:
+        if name not in self:
             found = f"expected one of {len(self)} tasks in {self.location}{nearest(str(name), self)}"
             raise errors.TaskNotFoundError(f"task {name!r:.80}: {found}")
         return self._entries[name]
@@ -219,9 +219,9 @@ class ShardReader(MaskSource):
 
 
 def _reopened(
-    location: str, tail_bytes: int, options: dict[str, Any] | None, footer: shard_format.Footer
+    location: str, tail_bytes: int, options: dict[str, Any] | None, limit: int | None, footer: shard_format.Footer
 ) -> ShardReader:
-    reader = ShardReader(location, tail_bytes=tail_bytes, options=options)
+    reader = ShardReader(location, tail_bytes=tail_bytes, options=options, limit=limit)
     if reader._footer != footer:
         reader.close()
         raise errors.CorruptError(f"{location}: expected the shard that was open when the reader was copied, "
@@ -250,6 +250,9 @@ def _upload(source: MaskSource, url: str, *, overwrite: bool) -> None:
 
     try:
         files, path = fsspec.core.url_to_fs(url)
+        if "file" in (files.protocol if isinstance(files.protocol, tuple) else (files.protocol,)):
+            write_shard(source, path, overwrite=overwrite)
+            return
         if not overwrite and files.exists(path):
             raise errors.BankExistsError(f"{url}: expected no file there, found one (`overwrite=True` replaces it)")
         with tempfile.TemporaryDirectory() as folder:

@@ -10,7 +10,14 @@ import numpy as np
 import pytest
 
 from maskstore import MaskBank, MaskSpec, account, compact, open_source
-from maskstore.errors import BankIOError, ForeignFileError, IrregularFileError, MaskStoreError, NotABankError
+from maskstore.errors import (
+    BankExistsError,
+    BankIOError,
+    ForeignFileError,
+    IrregularFileError,
+    MaskStoreError,
+    NotABankError,
+)
 from maskstore.files import npz, read_regular
 from maskstore.interop import merge, read_masks, write_shard
 from maskstore.interop.shards import ShardReader
@@ -72,9 +79,10 @@ BESIDE = {
     "created over": lambda bank: _refused(MaskStoreError, lambda: MaskBank.create(bank.path, SPEC)),
     "imported": lambda bank: _refused(ForeignFileError, lambda: read_masks(bank.path)),
     "as a shard": lambda bank: _refused(NotABankError, lambda: ShardReader(bank.path)),
-    "as .npz": lambda bank: _refused(IrregularFileError, lambda: npz.read_npz(bank.path)),
+    "as .npz": lambda bank: _refused(ForeignFileError, lambda: npz.read_npz(bank.path)),
     "as JSON": lambda bank: _refused(IrregularFileError, lambda: read_regular(bank.path)),
-    "as .npy": lambda bank: _refused(IrregularFileError, lambda: npz.read_npy_file(bank.path)),
+    "as .npy": lambda bank: _refused(ForeignFileError, lambda: npz.read_npy_file(bank.path)),
+    "written over": lambda bank: _refused(BankExistsError, lambda: npz.write_npz(bank.path, {}, overwrite=True)),
 }
 
 

@@ -8,6 +8,7 @@ import sys
 import numpy as np
 import pytest
 
+from maskstore import MaskBank, MaskSpec
 from maskstore.errors import BankExistsError
 from maskstore.files import read_npz, replacing, write_json, write_npz
 
@@ -116,3 +117,22 @@ def test_no_second_name_is_left_beside_a_new_file(tmp_path):
     assert (tmp_path / "a").stat().st_nlink == 1
     with pytest.raises(BankExistsError), replacing(tmp_path / "a", overwrite=False):
         raise AssertionError
+
+
+@pytest.mark.parametrize("ending", ["", "-wal", "-shm", "-journal", ".lock"])
+def test_a_bank_and_what_belongs_to_it_are_never_replaced(tmp_path, ending):
+    masks = {"fc1": np.eye(4, dtype=bool)}
+    with MaskBank.create(tmp_path / "tasks.bank", MaskSpec.of(masks)) as bank:
+        bank.put("task-0", masks)
+        there = (tmp_path / f"tasks.bank{ending}").exists()
+        with pytest.raises(BankExistsError, match="expected a file that holds no bank"):
+            write_npz(tmp_path / f"tasks.bank{ending}", {"a": np.ones(3)}, overwrite=True)
+        assert (tmp_path / f"tasks.bank{ending}").exists() == there
+        bank.put("task-1", masks)
+    with MaskBank.open(tmp_path / "tasks.bank") as bank:
+        assert bank.verify() == 2
+
+
+def test_a_file_that_is_named_like_an_ending_is_written(tmp_path):
+    write_npz(tmp_path / "-wal", {"a": np.ones(3)})
+    assert (tmp_path / "-wal").exists()

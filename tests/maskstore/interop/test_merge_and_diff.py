@@ -233,3 +233,13 @@ def test_errors_of_an_import_name_the_option_that_is_missing_or_wrong(banks, com
     ):
         code, _, err = command("import", banks / file, banks / "x.bank", *options)
         assert (code, named in err) == (status, True), err
+
+
+def test_the_count_is_that_of_the_masks_in_the_bank(banks):
+    count, _ = merge([banks / "a.bank", banks / "a.bank"], banks / "all.bank", overwrite=True)
+    assert count == 4
+
+
+def test_a_single_path_is_no_list_of_sources(banks):
+    with pytest.raises(SpecError, match="expected a list"):
+        merge(str(banks / "a.bank"), banks / "all.bank")
