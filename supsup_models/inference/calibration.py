@@ -89,6 +89,9 @@ class Calibration:
             if not values or not np.isfinite(values).all() or list(values) != sorted(values):
                 raise InferenceError(f"calibration of {name!r}: expected finite ascending values, found others or none")
 
+        if self.power is not None:
+            for each in expect("calibration", self.power, (tuple, list), "a power of two fractions"):
+                number("calibration, power", each)
         if self.power is not None and not (len(self.power) == 2 and all(0 <= each <= 1 for each in self.power)):
             raise InferenceError(f"calibration: expected a power of two fractions, found {self.power!r:.40}")
 
