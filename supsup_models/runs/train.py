@@ -15,6 +15,7 @@ from filelock import FileLock, Timeout
 import maskstore
 from maskstore import Mask, MaskBank
 from maskstore.files import named_os_errors
+from supsup_models._names import expect, path_of
 from supsup_models._progress import Reporter, Reporting
 from supsup_models.data import Task, TaskStream, open_stream
 from supsup_models.errors import NetworkError, RunBusyError, RunError
@@ -56,7 +57,7 @@ class Trained:
 
 def train_run(
     config: RunConfig,
-    folder: Path,
+    folder: str | Path,
     *,
     data: Path | None = None,
     download: bool = False,
@@ -103,7 +104,8 @@ def train_run(
         >>> [task["name"] for task in trained.record.tasks]
         ['task-0', 'task-1']
     """
-    recipe = run_recipe(config)
+    expect("config", config, RunConfig, "what run_config makes")
+    recipe, folder = run_recipe(config), path_of("folder", folder)
     if record_path(folder).exists():
         _check_same_config(folder, config)
     elif bank_path(folder).exists():
