@@ -18,7 +18,7 @@ from supsup_models.runs.config import run_recipe
 from supsup_models.runs.evaluate import evaluate_run
 from supsup_models.runs.infer import Answers, infer_images
 from supsup_models.runs.load import LoadedRun, check_stream, load_run
-from supsup_models.runs.own import data_digests, has_name, network_digest, own_recipe
+from supsup_models.runs.own import data_digests, has_name, network_answers, network_digest, own_recipe
 from supsup_models.runs.record import NetworkSizes, Own, Pixels, RunConfig, RunRecord, record_path
 from supsup_models.runs.train import Trained, train_into, versions
 from supsup_models.training import DEFAULT, DENSE, EDGE_POPUP, RECIPES, Recipe
@@ -229,7 +229,10 @@ def _new_record(model: MaskedModel, stream: TaskStream, recipe: Recipe, batches:
     test = stream[0].test
     named, known_data = has_name(model), stream.to_json().get("data_set") is not None
     own = Own(
-        None if named else network_digest(model), own_recipe(recipe), None if known_data else data_digests(stream)
+        None if named else network_digest(model),
+        own_recipe(recipe),
+        None if known_data else data_digests(stream),
+        None if named else network_answers(model),
     )
     own_or_none = None if own == Own() else own
     pixels = Pixels(test.scale, test.shift)

@@ -22,6 +22,7 @@ from supsup_models.errors import NetworkError, RunBusyError, RunError
 from supsup_models.inference import Calibration, mask_accuracy
 from supsup_models.networks import ARCHITECTURES, MaskedModel, MaskedNetwork, mask_densities
 from supsup_models.runs.config import is_masked_network, make_network, pick_device, priced, run_recipe, task_extras
+from supsup_models.runs.own import same_answers
 from supsup_models.runs.record import (
     Clock,
     NetworkSizes,
@@ -314,7 +315,7 @@ def _check_same_own(folder: Path, asked: Own | None, started: Own | None) -> Non
     wrong = [
         name
         for name, differs in (
-            ("network", asked.network != started.network),
+            ("network", asked.network != started.network or not same_answers(asked.answers, started.answers)),
             ("recipe", asked.recipe != started.recipe),
             ("data", (asked.data is None) != (started.data is None) or data != known),
         )
