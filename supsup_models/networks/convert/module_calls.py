@@ -227,8 +227,8 @@ class ModuleWithMasks(MaskedModel, ABC):
         if shape is None or tuple(x.shape[1:]) == shape:
             return x
         if x.ndim != 2 or x.shape[1] != prod(shape):
-            either = f"(b, {prod(shape)}) or (b, {', '.join(map(str, shape))})"
-            raise ShapeError(f"images: expected shape {either}, found {tuple(x.shape)}")
+            either = dict.fromkeys((f"(b, {prod(shape)})", f"(b, {', '.join(map(str, shape))})"))
+            raise ShapeError(f"images: expected shape {' or '.join(either)}, found {tuple(x.shape)}")
         return x.reshape(len(x), *shape)
 
     @contextmanager
