@@ -10,8 +10,9 @@ from operator import index
 from pathlib import Path
 from typing import Any, TypeVar
 
+from maskstore.errors import CodecError
 from maskstore.files import check_known
-from supsup_models.errors import ArgumentError, ArgumentTypeError, UnknownNameError
+from supsup_models.errors import ArgumentTypeError, UnknownNameError
 
 T = TypeVar("T")
 
@@ -58,10 +59,10 @@ def whole_number(what: str, value: Any) -> int:
 
 
 def seed_of(what: str, value: Any) -> int:
-    """The value as a seed; ArgumentTypeError for no whole number, ArgumentError for one out of range."""
+    """The value as a seed; ArgumentTypeError for no whole number, CodecError for one out of range."""
     seed = whole_number(what, value)
     if not 0 <= seed < _SEEDS:
-        raise ArgumentError(f"{what}: expected a whole number in [0, 2**64), found {seed}")
+        raise CodecError(f"{what}: expected a whole number in [0, 2**64), found {seed}")
     return seed
 
 
