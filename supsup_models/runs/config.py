@@ -82,6 +82,7 @@ def run_config(
         UnknownStreamError, StreamLengthError: No such stream, or not so many tasks.
         UnknownNameError: No such model, recipe, rule or sparsity.
         NetworkError, SparsityError: Arguments that do not go together, or a number out of range.
+        CodecError: A seed that is not in [0, 2**64).
 
     Examples:
         >>> from supsup_models import run_config
