@@ -41,6 +41,8 @@ def image_tensor(images: Any) -> Tensor:
             raise ShapeError(f"images: expected real numbers, found {array.dtype}")
         images = torch.from_numpy(np.require(array, array.dtype.newbyteorder("="), ["C", "W"]))
     tensor: Tensor = images
+    if tensor.is_meta:
+        raise ShapeError("images: expected real numbers, found a tensor on the meta device, which has none")
     if tensor.is_complex() or tensor.layout is not torch.strided:
         raise ShapeError(f"images: expected real numbers in a dense tensor, found {tensor.dtype}, {tensor.layout}")
     return tensor

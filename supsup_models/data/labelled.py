@@ -59,6 +59,8 @@ def _of_loader(loader: "DataLoader[Any]", what: str) -> tuple[NDArray[np.generic
             raise TaskDataError(f"{what}: expected batches of (images, labels), found {found(batch)} at {number}")
         images.append(as_array(batch[0], f"{what}, images of batch {number}"))
         labels.append(as_array(batch[1], f"{what}, labels of batch {number}"))
+        if not labels[-1].ndim:
+            raise TaskDataError(f"{what}: expected batches, found single images; give the loader a batch_size")
     shapes = sorted({array.shape[1:] for array in images})
     if len(shapes) != 1:
         seen = f"{shapes[0]} and {shapes[1]}" if shapes else "an empty loader"

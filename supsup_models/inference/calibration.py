@@ -89,6 +89,9 @@ class Calibration:
             if not values or not np.isfinite(values).all() or list(values) != sorted(values):
                 raise InferenceError(f"calibration of {name!r}: expected finite ascending values, found others or none")
 
+        if self.power is not None:
+            for each in expect("calibration", self.power, (tuple, list), "a power of two fractions"):
+                number("calibration, power", each)
         if self.power is not None and not (len(self.power) == 2 and all(0 <= each <= 1 for each in self.power)):
             raise InferenceError(f"calibration: expected a power of two fractions, found {self.power!r:.40}")
 
@@ -217,15 +220,19 @@ class Calibration:
             entropies: Those of the images under the mask in nats, `(b,)`.
 
         Raises:
-            InferenceError: The mask was not calibrated.
+            InferenceError: The mask was not calibrated, or there are no entropies, or some that are not finite.
         """
-        return _p_value(_means(self._of(name), len(entropies)), float(entropies.mean()))
+        values = _entropies(entropies)
+        return _p_value(_means(self._of(name), len(values)), float(values.mean()))
 
     def confidence_of_each(self, names: Sequence[str], entropies: NDArray[np.float64]) -> NDArray[np.float32]:
         """The confidence `(b,)` of each image in a task of its own, as `confidence` gives it for one image."""
+        values = _entropies(entropies)
+        if len(names) != len(values):
+            raise InferenceError(f"names: expected one for each of {len(values)} entropies, found {len(names)}")
         own = {name: self._of(name) for name in set(names)}
-        found = [_p_value(own[name], value) for name, value in zip(names, entropies.tolist(), strict=True)]
-        return np.array(found, dtype=np.float32)
+        each = [_p_value(own[name], value) for name, value in zip(names, values.tolist(), strict=True)]
+        return np.array(each, dtype=np.float32)
 
     def write(self, path: str | os.PathLike[str]) -> None:
         """Write a JSON file, which replaces an earlier one whole or not at all.
@@ -274,6 +281,17 @@ def image_entropies(
 def refused(confidence: float | NDArray[np.float32], level: float = LEVEL) -> bool | NDArray[np.bool_]:
     """Whether the images are of none of the tasks: the confidence of their guess, or of each, is below the level."""
     return confidence < level
+
+
+def _entropies(values: Any) -> NDArray[np.float64]:
+    """Entropies as an array; InferenceError for none, and for those that are no finite numbers."""
+    try:
+        array = np.asarray(values, dtype=np.float64)
+    except (TypeError, ValueError):
+        raise InferenceError(f"entropies: expected an array of numbers, found {found(values)}") from None
+    if array.ndim != 1 or not array.size or not np.isfinite(array).all():
+        raise InferenceError(f"entropies: expected finite numbers of shape (b,), b >= 1, found shape {array.shape}")
+    return array
 
 
 def _p_value(own: NDArray[np.float64], found: float) -> float:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from maskstore import MaskMatrix
 from supsup_models._names import found
-from supsup_models.data import checked_images, labelled_images
+from supsup_models.data import checked_images, checked_labels, labelled_images
 from supsup_models.errors import ArgumentTypeError, ImageValueError, MethodWarning, ShapeError
 from supsup_models.inference.sampling import CHUNK
 from supsup_models.networks import AnyMask, Extras, MaskedModel, TaskExtras, check_model
@@ -105,6 +105,7 @@ def mask_accuracy(model: MaskedModel, mask: AnyMask, data: Any, extras: Extras =
         MissingStatisticsError: The network keeps running statistics, and the mask came without them.
         ArgumentTypeError, TaskDataError: There is nothing to take as a mask, or as labelled images.
         ImageValueError: The images hold NaN or infinity, are too large for the network's arithmetic, or are uint8.
+        LabelValueError: Labels outside the network's classes.
 
     Examples:
         >>> from supsup_models import MaskedNetwork, Recipe, RMSProp, mask_accuracy, open_stream, train_task
@@ -121,7 +122,7 @@ def mask_accuracy(model: MaskedModel, mask: AnyMask, data: Any, extras: Extras =
         raise ArgumentTypeError(f"extras: expected a dict of arrays, found {found(extras)}")
     data = labelled_images(data)
     weights, extras = model.masked_weights(mask), model.needed_extras(extras)
-    labels = np.asarray(data.labels)
+    labels = checked_labels(data.labels, model.classes).numpy()
     right = 0
     with torch.no_grad():
         for rows in torch.arange(len(labels)).split(CHUNK):

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from maskstore import Mask, MaskSpec
 from maskstore.masks import bits
 from maskstore.priors import Prior
-from supsup_models._names import found
+from supsup_models._names import expect, found
 from supsup_models.errors import (
     ArgumentTypeError,
     DeviceError,
@@ -91,6 +91,9 @@ class MaskedModel(nn.Module, ABC):
 
     def layer_weights(self, flat: Tensor) -> list[Tensor]:
         """Views by layer, in their shapes, of a flat tensor over all layers `(spec.bits,)`."""
+        if not isinstance(flat, Tensor) or flat.shape != self.weights.shape:
+            what = f"shape {tuple(flat.shape)}" if isinstance(flat, Tensor) else found(flat)
+            raise ShapeError(f"flat tensor: expected one number a weight, shape ({self.spec.bits},), found {what}")
         return [flat[layer.flat].view(layer.shape) for layer in self.spec]
 
     def masked_weights(self, mask: AnyMask) -> Tensor:
@@ -167,11 +170,18 @@ class MaskedModel(nn.Module, ABC):
 
     def effective_weights(self, scores: Tensor) -> Tensor:
         """W times the mask that scores choose, flat `(spec.bits,)`, with a gradient straight through to the scores."""
-        return self.weights * self.subnet(scores)
+        return self.weights * self.subnet(self._flat(scores))
 
     def mask_of(self, scores: Tensor) -> Mask:
         """The packed mask that flat scores choose."""
-        return Mask.from_flat(self.subnet(scores.detach()).bool().cpu().numpy(), self.spec)
+        return Mask.from_flat(self.subnet(self._flat(scores).detach()).bool().cpu().numpy(), self.spec)
+
+    def _flat(self, scores: Tensor) -> Tensor:
+        """The scores; ArgumentTypeError for no tensor, ShapeError for scores of another number of weights."""
+        expect("scores", scores, Tensor, "a tensor", ndarray="torch.from_numpy(scores) makes one")
+        if scores.shape != self.weights.shape:
+            raise ShapeError(f"scores: expected shape {tuple(self.weights.shape)}, found {tuple(scores.shape)}")
+        return scores
 
     def transfer_scores(self, mean: Any, task: int) -> Tensor:
         """Scores that start a task from the mean of earlier masks, `mean` `(spec.bits,)` in [0, 1].

@@ -2,10 +2,12 @@
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from maskstore.files import first_bytes, replacing
+from supsup_models._names import path_of
 from supsup_models._progress import Reporter, Reporting
 from supsup_models.errors import ReportError
 from supsup_models.report.compare import Compared, read_comparisons
@@ -58,8 +60,8 @@ class Report:
 
 
 def make_report(
-    folder: "Path | Run",
-    out: Path | None = None,
+    folder: "str | Path | Run",
+    out: str | Path | None = None,
     *,
     inference: "Inference | None" = None,
     limit: int | None = None,
@@ -90,9 +92,9 @@ def make_report(
         >>> made.page.drawn
         ('accuracy', 'training', 'storage', 'pareto', 'density')
     """
-    run = None if isinstance(folder, Path) else folder
-    folder = folder if isinstance(folder, Path) else folder.folder
-    out = folder / "report.html" if out is None else out
+    run = None if isinstance(folder, str | PathLike) or not hasattr(folder, "loaded") else folder
+    folder = path_of("folder", folder if run is None else run.folder)
+    out = folder / "report.html" if out is None else path_of("out", out)
     first = next(iter(seed_folders(folder).values()), folder)  # all but the seeds' own section is of one run
     RunRecord.read(first)  # a folder without a run is named before what is wrong with a place inside it
     _check_place(folder, out, overwrite)

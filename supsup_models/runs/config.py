@@ -8,7 +8,7 @@ import torch
 
 import maskstore.torch
 from maskstore import MaskBank, MaskSpec
-from supsup_models._names import check, choose
+from supsup_models._names import check, choose, number, seed_of, whole_number
 from supsup_models.data import stream_length
 from supsup_models.errors import DeviceError, NetworkError, RunError, UnknownNameError
 from supsup_models.networks import (
@@ -82,6 +82,7 @@ def run_config(
         UnknownStreamError, StreamLengthError: No such stream, or not so many tasks.
         UnknownNameError: No such model, recipe, rule or sparsity.
         NetworkError, SparsityError: Arguments that do not go together, or a number out of range.
+        CodecError: A seed that is not in [0, 2**64).
 
     Examples:
         >>> from supsup_models import run_config
@@ -93,6 +94,15 @@ def run_config(
         supsup_models.errors.NetworkError: recipe dense: expected a recipe of sparse masks for a target, found another
     """
     count = stream_length(stream, tasks)
+    batches, outputs = whole_number("batches", batches), whole_number("outputs", outputs)
+    if min(batches, outputs) < 1:
+        raise NetworkError(
+            f"run: expected at least 1 batch and 1 output, found {batches} batches and {outputs} outputs"
+        )
+    seed = seed_of("seed", seed)
+    for name, value in (("density", density), ("rate_weight", rate_weight), ("target_bits", target_bits)):
+        if value is not None:
+            number(name, value)
     if model == "hopsupsup":
         raise UnknownNameError(
             "model: expected masks over weights, found hopsupsup, whose masks are over neurons; `recover_run` trains it"

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from supsup_models._names import check
+from supsup_models._names import check, expect
 from supsup_models._progress import Reporter, Reporting
 from supsup_models.errors import RunError
 from supsup_models.inference import SCENARIOS, Evaluation, Inference, evaluate
@@ -10,7 +10,7 @@ from supsup_models.runs.load import LoadedRun, load_run
 
 
 def evaluate_run(
-    folder: Path | LoadedRun,
+    folder: str | Path | LoadedRun,
     scenario: str | None = None,
     inference: Inference = Inference(),
     *,
@@ -50,6 +50,7 @@ def evaluate_run(
     """
     if scenario is not None:
         check("scenario", scenario, SCENARIOS)
+    expect("inference", inference, Inference, "an Inference", str="Inference(method) makes one")
     run = folder if isinstance(folder, LoadedRun) else load_run(folder, device)
     scenario = scenario or ("GNu" if run.record.config.task_identity else "NNs")
     if run.record.config.task_identity != (scenario != "NNs"):

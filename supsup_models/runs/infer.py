@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from os import PathLike
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,9 @@ from numpy.typing import NDArray
 
 from maskstore.errors import ForeignFileError, IrregularFileError
 from maskstore.files import read_npy_file
-from supsup_models._names import path_of
+from supsup_models._names import found, path_of
 from supsup_models.data import PixelScale, checked_images
-from supsup_models.errors import ShapeError
+from supsup_models.errors import ArgumentTypeError, ShapeError
 from supsup_models.inference import Calibration, Inference, TaskInference, classify, labels_of, refused
 from supsup_models.runs.load import LoadedRun, load_run
 from supsup_models.runs.record import RunRecord, calibration_path
@@ -48,7 +49,7 @@ class Answers:
 
 
 def infer_images(
-    folder: Path | LoadedRun,
+    folder: str | Path | LoadedRun,
     images: str | Path | NDArray[np.generic] | torch.Tensor,
     *,
     method: str | None = None,
@@ -155,10 +156,14 @@ def read_images(images: Any, record: RunRecord) -> NDArray[np.generic]:
     """Images of a run, an array or a `.npy` file of one, flattened to `(n, inputs)`; ShapeError for anything else."""
     given: Any = images.detach().cpu().numpy() if isinstance(images, torch.Tensor) else images
     is_array = isinstance(given, np.ndarray)
+    if not is_array and not isinstance(given, str | PathLike):
+        raise ArgumentTypeError(f"images: expected an array, or the path of a .npy file of one, found {found(given)}")
     what, array = ("images", given) if is_array else (str(given), _load(path_of("images", given)))
     if array.ndim < 2 or not array.size:
-        found = f"shape {array.shape}"
-        raise ShapeError(f"{what}: expected one array of shape (n, inputs) or (n, height, width), found {found}")
+        raise ShapeError(
+            f"{what}: expected one array of shape (n, inputs) or (n, height, width) with n >= 1, found shape "
+            f"{array.shape}"
+        )
     if array.dtype != np.uint8 and array.dtype.kind != "f":
         raise ShapeError(f"{what}: expected uint8 or float pixels, found {array.dtype}")
     shape = record.network.image_shape or ()

@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Any
 
 from maskstore import MaskBank, MaskMatrix
-from supsup_models._names import path_of
+from supsup_models._names import expect, path_of
 from supsup_models.data import Task, TaskStream, open_stream
 from supsup_models.errors import RunError
 from supsup_models.inference import Inference
-from supsup_models.networks import ARCHITECTURES, MaskedModel, MaskedNetwork, TaskExtras
+from supsup_models.networks import ARCHITECTURES, MaskedModel, MaskedNetwork, TaskExtras, check_model
 from supsup_models.runs.config import make_network, network_spec, pick_device, task_extras
 from supsup_models.runs.own import check_own_data, check_own_network
 from supsup_models.runs.record import RunRecord, bank_path
@@ -75,7 +75,7 @@ class LoadedRun:
 
 
 def load_run(
-    folder: Path, device: str = "auto", *, model: MaskedModel | None = None, stream: TaskStream | None = None
+    folder: str | Path, device: str = "auto", *, model: MaskedModel | None = None, stream: TaskStream | None = None
 ) -> LoadedRun:
     """Load a run's network and masks.
 
@@ -105,6 +105,10 @@ def load_run(
         (5, 40)
     """
     folder = path_of("folder", folder)
+    if model is not None:
+        check_model(model)
+    if stream is not None:
+        check_stream(stream)
     record = RunRecord.read(folder)
     if not bank_path(folder).exists():
         raise RunError(f"{folder}: expected masks in masks.bank, found no such file; no task was finished")
@@ -124,6 +128,12 @@ def load_run(
     if not len(matrix):
         raise RunError(f"{bank_path(folder)}: expected at least one mask, found none")
     return LoadedRun(folder, record, model, matrix, extras, seen, stream)
+
+
+def check_stream(stream: object) -> None:
+    """ArgumentTypeError for what is no stream; it says how to get one."""
+    hints = {"str": "open_stream(name) opens one", "list": "TaskStream.from_arrays(...) makes one of arrays"}
+    expect("stream", stream, TaskStream, "a TaskStream", **hints)
 
 
 def _seen(bank: MaskBank, record: RunRecord) -> int:

@@ -1,7 +1,9 @@
 """What a run has from its Python caller, a network, a recipe, data: how it is known again when it is given again."""
 
+import copy
 import hashlib
 import json
+import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
 from typing import Any
@@ -17,6 +19,8 @@ from supsup_models.networks.convert import ConvertedModel
 from supsup_models.runs.record import RunRecord
 from supsup_models.training import RECIPES, Recipe
 
+_PROBES = 8
+_ROUNDING = 0.03  # of the largest answer: half precision, summed in another order
 _SAMPLE = 256  # images of each part of a task; the labels count all
 
 
@@ -35,6 +39,29 @@ def network_digest(model: MaskedModel) -> str:
         digest.update(f"{name} {values.dtype} {tuple(values.shape)};".encode())
         digest.update(values.reshape(-1).view(torch.uint8).numpy().tobytes())
     return digest.hexdigest()
+
+
+def network_answers(model: MaskedModel) -> tuple[float, ...] | None:
+    """A few logits of the full network for fixed images: modules of the same numbers may compute with them differently.
+
+    None where they are not finite, or differ from call to call.
+    """
+    probe = copy.deepcopy(model).eval()  # forward may write to its buffers
+    images = torch.sin(torch.arange(_PROBES * model.inputs, dtype=torch.float64)).view(_PROBES, model.inputs)
+    with torch.no_grad(), warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        first, second = (probe.run_with(images.to(model.weights), model.weights) for _ in range(2))
+    if not torch.equal(first, second) or not bool(first.isfinite().all()):
+        return None
+    return tuple(float(f"{value:.5g}") for value in first[:4, :4].reshape(-1).tolist())
+
+
+def same_answers(asked: tuple[float, ...] | None, started: tuple[float, ...] | None) -> bool:
+    """Whether answers differ by no more than rounding, which another machine or version of torch does differently."""
+    if asked is None or started is None:
+        return True
+    one, other = np.array(asked), np.array(started)
+    return one.shape == other.shape and bool(np.abs(one - other).max() <= _ROUNDING * np.abs(other).max())
 
 
 def data_digests(stream: TaskStream) -> dict[str, str]:
@@ -60,6 +87,11 @@ def check_own_network(record: RunRecord, model: MaskedModel) -> None:
         raise RunError(
             f"run of {record.config.model}: expected the network that the run was made with, found another "
             f"{type(model).__name__}, or other weights, parameters or sizes"
+        )
+    if record.own is not None and record.own.answers and not same_answers(network_answers(model), record.own.answers):
+        raise RunError(
+            f"run of {record.config.model}: expected the network that the run was made with, found one of the same "
+            "numbers that gives other answers; its layers or their order have changed"
         )
 
 

@@ -127,11 +127,14 @@ class Own:
         network: The SHA-256 of the network's weights, parameters and sizes; None where its name says all.
         recipe: The recipe; None for one of `RECIPES`.
         data: The SHA-256 of each task's labels and of a sample of its images; None for a stream of `open_stream`.
+        answers: A few logits of the full network, which tell its code; None where its name says all, and where they
+            are not finite or differ from call to call.
     """
 
     network: str | None = None
     recipe: Mapping[str, Any] | None = None
     data: Mapping[str, str] | None = None
+    answers: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True)

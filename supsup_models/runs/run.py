@@ -7,18 +7,18 @@ from typing import Any, final
 import numpy as np
 from numpy.typing import NDArray
 
-from supsup_models._names import choose
+from supsup_models._names import choose, path_of, whole_number
 from supsup_models._progress import Reporter, Reporting
 from supsup_models.data import TaskStream
 from supsup_models.errors import NetworkError, RunError
 from supsup_models.inference import Evaluation, Inference
-from supsup_models.networks import MaskedModel, MaskedNetwork
+from supsup_models.networks import MaskedModel, MaskedNetwork, check_model
 from supsup_models.networks.convert import ConvertedModel
 from supsup_models.runs.config import run_recipe
 from supsup_models.runs.evaluate import evaluate_run
 from supsup_models.runs.infer import Answers, infer_images
-from supsup_models.runs.load import LoadedRun, load_run
-from supsup_models.runs.own import data_digests, has_name, network_digest, own_recipe
+from supsup_models.runs.load import LoadedRun, check_stream, load_run
+from supsup_models.runs.own import data_digests, has_name, network_answers, network_digest, own_recipe
 from supsup_models.runs.record import NetworkSizes, Own, Pixels, RunConfig, RunRecord, record_path
 from supsup_models.runs.train import Trained, train_into, versions
 from supsup_models.training import DEFAULT, DENSE, EDGE_POPUP, RECIPES, Recipe
@@ -99,6 +99,9 @@ class Run:
             UnknownNameError: No such recipe.
             NetworkError: A model that takes no images of the stream, or has too few outputs.
         """
+        check_model(model)
+        check_stream(stream)
+        folder, batches = path_of("folder", folder), whole_number("batches", batches)
         if recipe is None:
             recipe = _usual_recipe(model)
         elif isinstance(recipe, str):
@@ -111,7 +114,7 @@ class Run:
             )
         if batches < 1:
             raise NetworkError(f"training: expected at least 1 batch, found {batches}")
-        return cls(Path(folder), model, stream, _new_record(model, stream, recipe, batches, transfer), recipe)
+        return cls(folder, model, stream, _new_record(model, stream, recipe, batches, transfer), recipe)
 
     @classmethod
     def open(
@@ -135,7 +138,7 @@ class Run:
         Raises:
             RunError: A folder without a run, or a model or data that are not the run's, or are missing.
         """
-        loaded = load_run(Path(folder), device, model=model, stream=stream)
+        loaded = load_run(folder, device, model=model, stream=stream)
         own = loaded.record.own
         recipe = run_recipe(loaded.record.config) if own is None or own.recipe is None else None
         run = cls(loaded.folder, loaded.model, loaded.stream(data), loaded.record, recipe)
@@ -226,7 +229,10 @@ def _new_record(model: MaskedModel, stream: TaskStream, recipe: Recipe, batches:
     test = stream[0].test
     named, known_data = has_name(model), stream.to_json().get("data_set") is not None
     own = Own(
-        None if named else network_digest(model), own_recipe(recipe), None if known_data else data_digests(stream)
+        None if named else network_digest(model),
+        own_recipe(recipe),
+        None if known_data else data_digests(stream),
+        None if named else network_answers(model),
     )
     own_or_none = None if own == Own() else own
     pixels = Pixels(test.scale, test.shift)

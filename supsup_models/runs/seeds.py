@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from supsup_models._names import path_of
 from supsup_models.errors import NetworkError, RunError
 from supsup_models.inference import Evaluation, Inference
 from supsup_models.runs.evaluate import evaluate_run
@@ -65,7 +66,7 @@ class SeedsEvaluation:
         return {**content, "per_seed": [{"seed": seed, **asdict(run)} for seed, run in runs]}
 
 
-def train_seeds(config: RunConfig, folder: Path, seeds: int, **options: Any) -> tuple[Trained, ...]:
+def train_seeds(config: RunConfig, folder: str | Path, seeds: int, **options: Any) -> tuple[Trained, ...]:
     """Train a run for each of `seeds` seeds, `config.seed` and those after it, in `folder/seed-0`, `folder/seed-1`, ...
 
     The seed is that of weights, initial scores, batches and the stream's own random choices. What is on the disk is
@@ -88,6 +89,7 @@ def train_seeds(config: RunConfig, folder: Path, seeds: int, **options: Any) -> 
     """
     if not 2 <= seeds <= 1000:
         raise NetworkError(f"seeds: expected 2 to 1000, found {seeds}")
+    folder = path_of("folder", folder)
     if record_path(folder).exists():
         raise RunError(f"{folder}: expected a folder for runs of {seeds} seeds, found a single run")
     configs = [replace(config, seed=config.seed + offset) for offset in range(seeds)]
@@ -95,12 +97,13 @@ def train_seeds(config: RunConfig, folder: Path, seeds: int, **options: Any) -> 
 
 
 def evaluate_seeds(
-    folder: Path, scenario: str | None = None, inference: Inference = Inference(), **options: Any
+    folder: str | Path, scenario: str | None = None, inference: Inference = Inference(), **options: Any
 ) -> SeedsEvaluation:
     """Judge the runs of a folder that `train_seeds` made, each as `evaluate_run` does, to which the options go.
 
     Raises RunError for a folder with less than two such runs, or with runs of other numbers of tasks.
     """
+    folder = path_of("folder", folder)
     found = seed_folders(folder)
     if len(found) < 2:
         raise RunError(f"{folder}: expected runs of several seeds, found {len(found)}")

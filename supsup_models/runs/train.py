@@ -15,12 +15,14 @@ from filelock import FileLock, Timeout
 import maskstore
 from maskstore import Mask, MaskBank
 from maskstore.files import named_os_errors
+from supsup_models._names import expect, path_of
 from supsup_models._progress import Reporter, Reporting
 from supsup_models.data import Task, TaskStream, open_stream
 from supsup_models.errors import NetworkError, RunBusyError, RunError
 from supsup_models.inference import Calibration, mask_accuracy
 from supsup_models.networks import ARCHITECTURES, MaskedModel, MaskedNetwork, mask_densities
 from supsup_models.runs.config import is_masked_network, make_network, pick_device, priced, run_recipe, task_extras
+from supsup_models.runs.own import same_answers
 from supsup_models.runs.record import (
     Clock,
     NetworkSizes,
@@ -56,7 +58,7 @@ class Trained:
 
 def train_run(
     config: RunConfig,
-    folder: Path,
+    folder: str | Path,
     *,
     data: Path | None = None,
     download: bool = False,
@@ -103,7 +105,8 @@ def train_run(
         >>> [task["name"] for task in trained.record.tasks]
         ['task-0', 'task-1']
     """
-    recipe = run_recipe(config)
+    expect("config", config, RunConfig, "what run_config makes")
+    recipe, folder = run_recipe(config), path_of("folder", folder)
     if record_path(folder).exists():
         _check_same_config(folder, config)
     elif bank_path(folder).exists():
@@ -312,7 +315,7 @@ def _check_same_own(folder: Path, asked: Own | None, started: Own | None) -> Non
     wrong = [
         name
         for name, differs in (
-            ("network", asked.network != started.network),
+            ("network", asked.network != started.network or not same_answers(asked.answers, started.answers)),
             ("recipe", asked.recipe != started.recipe),
             ("data", (asked.data is None) != (started.data is None) or data != known),
         )

@@ -28,6 +28,7 @@ from supsup_models.training.task import (
     TrainingCurve,
     batch_accuracy,
     check_recipe,
+    check_trained,
     task_batches,
     train_task,
 )
@@ -207,6 +208,8 @@ def _stacked(
             if on_step is not None and (done + 1) % REPORT == 0:
                 for task, loss in zip(stack, losses.tolist(), strict=True):
                     on_step(task.number, done + 1, loss)
+        for task, scores, loss in zip(stack, trained.scores, losses.tolist(), strict=True):
+            check_trained(task.number, scores, loss)
         masks = [model.mask_of(scores) for scores in trained.scores]
         seconds = (perf_counter() - start) / len(stack)
         for task, mask, loss, curve in zip(stack, masks, losses.tolist(), curves, strict=True):

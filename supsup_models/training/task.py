@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from math import isfinite
 from time import perf_counter
 from typing import Any
 
@@ -157,7 +158,8 @@ def train_task(
     Raises:
         ShapeError, ImageValueError, LabelValueError: for data that does not fit, before a step is taken from it.
         NetworkError: for a recipe that asks for another `weight_gain` or kind of mask than the network has, a network
-            that takes no images, or a stepping that cannot train the recipe.
+            that takes no images, or a stepping that cannot train the recipe; for a loss or scores that became NaN or
+            infinite.
         TaskDataError: for arrays or a data set that do not make a task.
         ArgumentTypeError: for an argument of a type that cannot be meant.
         UnknownNameError: for another recipe or stepping.
@@ -200,6 +202,7 @@ def train_task(
                 on_step(done + 1, float(loss))
             if stop is not None and stop():
                 raise TrainingStopped(f"task {task}: stopped after {done + 1} of {steps} batches")
+    check_trained(task, trained.scores, float(loss))
     return TrainedTask(
         model.mask_of(trained.scores),
         float(loss),
@@ -208,6 +211,16 @@ def train_task(
         prior=model.prior(task),  # after a transfer a share of the scores, and the weights, still are the seed's
         curve=curve,
     )
+
+
+def check_trained(task: int, scores: Tensor, loss: float) -> None:
+    """NetworkError for scores or a loss that are no numbers any more: the mask would be empty."""
+    if not isfinite(loss) or bool(scores.isnan().any()):
+        what = f"a loss of {loss}" if not isfinite(loss) else "scores that are NaN"
+        raise NetworkError(
+            f"task {task}: expected a training that stays finite, found {what}; look at the images' range, at what the "
+            "network computes, or take a lower learning rate"
+        )
 
 
 def batch_accuracy(model: MaskedModel, logits: Tensor, labels: Tensor) -> Tensor:

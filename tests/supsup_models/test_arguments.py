@@ -35,7 +35,7 @@ from supsup_models import (
     train_many,
     train_task,
 )
-from supsup_models.errors import ArgumentTypeError, TaskDataError, UnknownNameError
+from supsup_models.errors import ArgumentTypeError, LabelValueError, TaskDataError, UnknownNameError
 from supsup_models.inference import classify
 from supsup_models.training.recipes import Sparse
 
@@ -93,6 +93,17 @@ def test_uint8_images_are_divided_by_255_as_in_a_stream() -> None:
     expected = train_task(MODEL, stream[0].train, RECIPE, task=0, steps=3).mask
     for data in ((pixels, labels), TensorDataset(torch.from_numpy(pixels), torch.from_numpy(labels))):
         assert train_task(MODEL, data, RECIPE, task=0, steps=3).mask == expected
+
+
+def test_labels_of_no_class_are_an_error_and_not_all_wrong() -> None:
+    with pytest.raises(LabelValueError, match=r"^labels: expected values in \[0, 2\), found 5"):
+        mask_accuracy(MODEL, MODEL.mask_of(MODEL.initial_scores(0)), (IMAGES, LABELS * 0 + 5))
+
+
+def test_a_loader_that_makes_no_batches_is_named() -> None:
+    loader = DataLoader(TensorDataset(IMAGES, LABELS), batch_size=None)
+    with pytest.raises(TaskDataError, match=r"^data: expected batches, found single images; .*batch_size"):
+        train_task(MODEL, loader, RECIPE, task=0, steps=1)
 
 
 def test_a_sampler_of_its_own_is_not_passed_over() -> None:

@@ -98,6 +98,7 @@ class ModuleWithMasks(MaskedModel, ABC):
         self._statistics, self._counts = tuple(starts.values), starts.counts
         for index, start in enumerate(starts.values.values()):  # as buffers, so that they move with the model
             self.register_buffer(f"_start{index}", start, persistent=kept)
+        self.register_load_state_dict_post_hook(statistics.forgive_counts)
 
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """The module's output under a mask: `model(x, mask, ..., extras=extras)`; all else goes to the module.
@@ -226,8 +227,8 @@ class ModuleWithMasks(MaskedModel, ABC):
         if shape is None or tuple(x.shape[1:]) == shape:
             return x
         if x.ndim != 2 or x.shape[1] != prod(shape):
-            either = f"(b, {prod(shape)}) or (b, {', '.join(map(str, shape))})"
-            raise ShapeError(f"images: expected shape {either}, found {tuple(x.shape)}")
+            either = dict.fromkeys((f"(b, {prod(shape)})", f"(b, {', '.join(map(str, shape))})"))
+            raise ShapeError(f"images: expected shape {' or '.join(either)}, found {tuple(x.shape)}")
         return x.reshape(len(x), *shape)
 
     @contextmanager

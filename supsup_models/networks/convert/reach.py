@@ -5,9 +5,11 @@ was made with: in a copy, it would run the original, with all of its weights.
 """
 
 from collections.abc import Collection, Iterator
+from contextlib import suppress
 from functools import partial
+from gc import get_referents
 from itertools import chain
-from types import FunctionType, MethodType, ModuleType
+from types import FunctionType, MemberDescriptorType, MethodType, ModuleType
 from typing import Any, NamedTuple
 from weakref import ReferenceType
 
@@ -17,6 +19,7 @@ from supsup_models.errors import ConversionError
 from supsup_models.networks.convert.layers import joined
 
 _DEPTH = 8
+_FOLLOWED = 4  # of these, as deep as a call's copy looks (`call_copy`)
 _TORCH_STATE = frozenset(nn.Module().__dict__)
 _HOOKS = ("_forward_hooks", "_forward_pre_hooks", "_backward_hooks", "_backward_pre_hooks")
 
@@ -53,8 +56,9 @@ def check_reach(module: nn.Module, masked: Collection[str]) -> None:
             for found, captured in _reached(value, False, _DEPTH, set()):
                 if captured and found in modules:
                     raise ConversionError(
-                        f"{name}: expected modules that are reached as attributes, found a function or weak reference "
-                        f"that holds a {type(found).__name__}; a copy would run the original, without a mask"
+                        f"{name}: expected modules that are reached as attributes, found a {type(found).__name__} in a "
+                        "function, weak reference, iterator, dict key, slot or deep nest; a copy would run the "
+                        "original, without a mask"
                     )
                 if isinstance(found, Tensor):
                     if id(found) in own:
@@ -90,7 +94,7 @@ def _span(tensor: Tensor) -> _Span | None:
 def _reached(value: Any, captured: bool, depth: int, seen: set[int]) -> Iterator[tuple[Any, bool]]:
     """The modules and tensors that a value holds, and whether a function or a weak reference holds them."""
     if isinstance(value, nn.Module | Tensor):
-        yield value, captured
+        yield value, captured or depth < _DEPTH - _FOLLOWED
         return
     if not depth or id(value) in seen or isinstance(value, str | bytes | int | float | type | ModuleType | None):
         return
@@ -108,12 +112,28 @@ def _reached(value: Any, captured: bool, depth: int, seen: set[int]) -> Iterator
         inner = [value.func, value.args, value.keywords]
     elif isinstance(value, dict):
         inner = list(value.values())
+        yield from _reached(list(value), True, depth - 1, seen)  # a copy has other values, and the same keys
     elif isinstance(value, list | tuple | set | frozenset):
         inner = list(value)
     elif isinstance(getattr(value, "__dict__", None), dict):
         inner = list(value.__dict__.values())
+    elif isinstance(value, Iterator):  # of itertools, for example: what it goes over is in no attribute
+        captured, inner = True, get_referents(value)
+    for each in _slots(value):
+        yield from _reached(each, True, depth - 1, seen)
     for each in inner:
         yield from _reached(each, captured, depth - 1, seen)
+
+
+def _slots(value: Any) -> list[Any]:
+    """What an object keeps in `__slots__`, which a copy would share."""
+    kinds = (kind for kind in type(value).__mro__ if "__slots__" in kind.__dict__)
+    slots = (each for kind in kinds for each in kind.__dict__.values() if isinstance(each, MemberDescriptorType))
+    found = []
+    for slot in slots:
+        with suppress(AttributeError):  # a slot that was never filled
+            found.append(slot.__get__(value))
+    return found
 
 
 def _is_filled(cell: Any) -> bool:

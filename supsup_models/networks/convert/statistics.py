@@ -105,6 +105,31 @@ def use_batch(module: nn.Module, name: str) -> None:
     module.get_submodule(name.rpartition(".")[0]).track_running_stats = False  # type: ignore[assignment]
 
 
+def forgive_counts(model: nn.Module, keys: Any) -> None:
+    """After a state dict was loaded: the counts of batches are no keys of it.
+
+    torch adds them to a state dict without metadata, such as one from a safetensors file, and then finds no place for
+    them in layers whose statistics were taken out.
+    """
+    kept = [key for key in keys.unexpected_keys if not _is_taken_count(model, key)]
+    keys.unexpected_keys[:] = kept
+
+
+def _is_taken_count(model: nn.Module, key: str) -> bool:
+    parts = [end for end, letter in enumerate(key) if letter == "."]
+    if not key.endswith(f".{_COUNT}"):
+        return False
+    # the model may itself be a part of what is loaded, so that its own path comes first
+    for start in (0, *(end + 1 for end in parts)):
+        try:
+            owner = model.get_submodule(key[start : parts[-1]])
+        except AttributeError:
+            continue
+        if isinstance(owner, TRACKING_NORMALISATIONS) and owner._buffers.get(_COUNT) is None:
+            return True
+    return False
+
+
 def put_back(module: nn.Module, values: Mapping[str, Tensor], counts: Mapping[str, int]) -> None:
     """Give a module copies of statistics as ordinary buffers, with the layers' counts of batches."""
     for name, value in values.items():

@@ -12,7 +12,7 @@ from maskstore import MaskMatrix
 from supsup_models import Calibration, MaskedNetwork, Recipe, RMSProp, TaskStream, infer_each, infer_task, train_task
 from supsup_models.cli.app import run_command
 from supsup_models.data import open_stream
-from supsup_models.errors import InferenceError, RunError
+from supsup_models.errors import ArgumentTypeError, InferenceError, RunError
 from supsup_models.inference.calibration import image_entropies, refused
 from supsup_models.runs.record import calibration_path
 
@@ -201,3 +201,20 @@ def test_the_page_on_scenarios_runs_as_printed(capsys: pytest.CaptureFixture[str
     (example,) = re.findall(r"```python\n(.*?)```", page, re.DOTALL)
     exec(compile(example, "docs/scenarios.md", "exec"), {})
     assert 0 < float(capsys.readouterr().out) < 0.01
+
+
+@pytest.mark.parametrize("wrong", [[], [float("nan")], [[0.1]], "text", None, [float("inf")]])
+def test_entropies_that_are_none_are_named(wrong):
+    calibration = Calibration({"a": (0.1, 0.2)})
+    assert calibration.confidence("a", [0.15]) == pytest.approx(2 / 3)
+    for call in (calibration.confidence, lambda _, values: calibration.confidence_of_each(["a"], values)):
+        with pytest.raises(InferenceError, match=r"^entropies: expected"):
+            call("a", wrong)
+
+
+def test_names_and_entropies_go_together():
+    with pytest.raises(InferenceError, match=r"^names: expected one for each of 2 entropies, found 1"):
+        Calibration({"a": (0.1, 0.2)}).confidence_of_each(["a"], [0.1, 0.2])
+    for power in (3, ("a", "b"), "ab"):
+        with pytest.raises(ArgumentTypeError, match=r"^calibration"):
+            Calibration({"a": (0.1,)}, power)

@@ -154,3 +154,9 @@ def test_masks_and_statistics_of_another_network_are_refused() -> None:
             model(inputs, mask, extras=extras)
     with pytest.raises(ShapeError, match="mean mask"):
         model.transfer_scores(np.zeros(3), 0)
+
+
+def test_a_flat_shape_is_named_once() -> None:
+    model = convert(nn.Linear(64, 10), image_shape=(64,))
+    with pytest.raises(ShapeError, match=r"^images: expected shape \(b, 64\), found \(5, 8, 8\)$"):
+        model(torch.zeros(5, 8, 8), model.mask_of(model.initial_scores(0)))

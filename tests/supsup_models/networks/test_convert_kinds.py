@@ -151,7 +151,7 @@ REFUSED: dict[str, tuple[Callable[[], nn.Module], str]] = {
     ),
     "a weak reference": (
         lambda: Pair(lambda net: setattr(net, "f", weakref.ref(net.a)), lambda net, x: net.f()(x)),
-        "weak reference that holds a Linear",
+        "found a Linear in a function, weak reference",
     ),
     "an embedding of bounded norm": (lambda: nn.Embedding(4, 6, max_norm=1.0), "without max_norm"),
     "an RNN's weight": (

@@ -232,3 +232,17 @@ def test_kept_weights_are_in_the_state_dict_and_need_no_seed() -> None:
     assert not torch.equal(one.weights, two.weights)
     two.load_state_dict(dict(one.state_dict()))
     assert torch.equal(one.weights, two.weights)
+
+
+@pytest.mark.parametrize("weights", ["signed-constant", "keep"])
+def test_a_state_dict_without_metadata_loads_where_layers_track_statistics(weights):
+    """As a safetensors file gives it. torch adds counts of batches to such a dict, which have no place in the model."""
+    plain = nn.Sequential(nn.Linear(8, 4), nn.BatchNorm1d(4), nn.Sequential(nn.Linear(4, 4), nn.BatchNorm1d(4)))
+    model = convert(plain, weights=weights)
+    bare = {name: tensor.clone() for name, tensor in model.state_dict().items()}
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", StateDictWarning)
+        model.load_state_dict(bare)
+        nn.ModuleDict({"part": model}).load_state_dict({f"part.{name}": value for name, value in bare.items()})
+        with pytest.raises(RuntimeError, match="Unexpected key"):
+            model.load_state_dict({**bare, "module.0.num_batches_tracked": torch.tensor(0)})

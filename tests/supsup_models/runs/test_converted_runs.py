@@ -228,7 +228,7 @@ def test_records_written_before_there_were_such_masks_are_read(lenet: Path, tmp_
             lambda content: content["network"].update(image_shape=["8"]),
             "network.image_shape: expected a list or null",
         ),
-        (lambda content: content["network"].update(image_shape=[63]), "image_shape (63,): expected a shape that"),
+        (lambda content: content["network"].update(image_shape=[63]), "64 inputs of shape (63,)"),
         (lambda content: content["config"].update(density="half"), "density: expected float or null, found 'half'"),
         (lambda content: content["config"].update(mask=3), "mask: expected str, found 3"),
         (lambda content: content["pixels"].update(scale=[]), "pixels.scale: expected float"),

@@ -1,6 +1,7 @@
 """Runs made in Python: own modules and own data are resumed, judged, inferred and reported as all runs are."""
 
 import html
+import json
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -228,3 +229,41 @@ def test_arguments_are_checked_before_there_is_a_folder(
     with pytest.raises(error, match=phrase):
         Run.create(tmp_path / "run", own_model(), stream, **options)
     assert not (tmp_path / "run").exists()
+
+
+def computing(activation: torch.nn.Module, stride: int = 1) -> ConvertedModel:
+    """Networks of the same numbers, whatever the activation."""
+    layers = (torch.nn.Conv2d(1, 6, 3, stride), activation, torch.nn.AdaptiveAvgPool2d(2), torch.nn.Flatten())
+    torch.manual_seed(0)
+    return convert(torch.nn.Sequential(*layers, torch.nn.Linear(24, 2)), image_shape=(1, 6, 6))
+
+
+def test_a_network_of_the_same_numbers_that_computes_otherwise_is_refused(tmp_path: Path) -> None:
+    stream = own_stream(2)
+    Run.create(tmp_path, computing(torch.nn.ReLU()), stream, batches=2).train()
+    assert Run.create(tmp_path, computing(torch.nn.ReLU()), stream, batches=2).train().new_tasks == 0
+    assert Run.open(tmp_path, computing(torch.nn.ReLU()), stream).evaluate("GG").tasks == 2
+    for other in (computing(torch.nn.Tanh()), computing(torch.nn.LeakyReLU(0.2)), computing(torch.nn.ReLU(), stride=2)):
+        with pytest.raises(RunError, match="gives other answers; its layers or their order have changed"):
+            Run.open(tmp_path, other, stream)
+        with pytest.raises(RunError, match="found another network"):
+            Run.create(tmp_path, other, stream, batches=2).train()
+
+
+def test_networks_that_answer_at_random_and_older_records_are_taken(tmp_path: Path) -> None:
+    class Noise(torch.nn.Module):
+        def forward(self, x: torch.Tensor) -> torch.Tensor:
+            return x + torch.randn_like(x)
+
+    stream = own_stream(2)
+    run = Run.create(tmp_path / "random", computing(Noise()), stream, batches=2)
+    run.train()
+    assert run.record.own is not None
+    assert run.record.own.answers is None
+    assert Run.open(tmp_path / "random", computing(Noise()), stream).evaluate("GG").tasks == 2
+    Run.create(tmp_path / "old", computing(torch.nn.ReLU()), stream, batches=2).train()
+    content = json.loads(record_path(tmp_path / "old").read_text())
+    assert len(content["own"].pop("answers")) == 8
+    record_path(tmp_path / "old").write_text(json.dumps(content))
+    assert Run.open(tmp_path / "old", computing(torch.nn.ReLU()), stream).evaluate("GG").tasks == 2
+    assert Run.create(tmp_path / "old", computing(torch.nn.ReLU()), stream, batches=2).train().new_tasks == 0

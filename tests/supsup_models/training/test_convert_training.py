@@ -30,8 +30,16 @@ from supsup_models import (
     train_task,
 )
 from supsup_models.data.tasks import Split
-from supsup_models.errors import BatchStatisticsError, LabelValueError, MethodWarning, NetworkError, ShapeError
+from supsup_models.errors import (
+    ArgumentTypeError,
+    BatchStatisticsError,
+    LabelValueError,
+    MethodWarning,
+    NetworkError,
+    ShapeError,
+)
 from supsup_models.networks.resnet import ResNet
+from supsup_models.training.task import check_trained
 
 RECIPE = Recipe("short", Adam(1e-3), batch_size=32)
 
@@ -176,3 +184,38 @@ def test_bad_tasks_are_refused() -> None:
     lenet = MaskedNetwork("lenet-300-100", inputs=4, outputs=3, seed=0)
     with pytest.raises(ShapeError, match="extras: expected none"):
         mask_accuracy(lenet, lenet.mask_of(lenet.initial_scores(0)), split([0, 1]), {"x": np.zeros(1)})
+
+
+class Logarithm(nn.Module):
+    """A network whose answers are no numbers for most weights."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.layer = nn.Linear(64, 10)
+
+    def forward(self, x: torch.Tensor) -> torch.Tensor:
+        return self.layer(x).log()
+
+
+def test_a_training_that_becomes_nan_is_an_error_and_no_empty_mask() -> None:
+    model = convert(Logarithm(), image_shape=(64,))
+    images, labels = torch.randn(20, 64), torch.arange(20) % 10
+    with pytest.raises(NetworkError, match=r"^task 3: expected a training that stays finite, found a loss of nan"):
+        train_task(model, (images, labels), Recipe("short", Adam(1e-3)), task=3, steps=2)
+
+
+def test_scores_that_become_nan_are_an_error_too() -> None:
+    """A mask of NaN scores keeps no weight, and the loss of the last batch may be finite."""
+    with pytest.raises(NetworkError, match=r"^task 0: .* scores that are NaN; .* lower learning rate"):
+        check_trained(0, torch.tensor([1.0, float("nan")]), 0.5)
+
+
+def test_scores_and_weights_of_another_network_are_named() -> None:
+    model = convert(nn.Linear(64, 10))
+    for call in (model.mask_of, model.effective_weights):
+        with pytest.raises(ShapeError, match=r"^scores: expected shape \(640,\), found \(3,\)"):
+            call(torch.zeros(3))
+        with pytest.raises(ArgumentTypeError, match=r"^scores: expected a tensor, found ndarray; torch.from_numpy"):
+            call(np.zeros(640))  # type: ignore[arg-type]
+    with pytest.raises(ShapeError, match=r"^flat tensor: expected one number a weight, shape \(640,\), found shape"):
+        model.run_with(torch.zeros(1, 64), torch.zeros(3))
