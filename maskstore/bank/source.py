@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from maskstore.bank.coding import charge, check_content, decode_mask, decode_one
 from maskstore.bank.record import MaskInfo, Record, decode_extras
 from maskstore.codecs import FREE_BYTES, RATIO, Budget, wanted_until
-from maskstore.errors import MaskStoreError
+from maskstore.errors import MaskStoreError, TaskNotFoundError
 from maskstore.files import parse_object
 from maskstore.masks import Mask, MaskMatrix, MaskSpec
 
@@ -111,6 +111,8 @@ class MaskSource(Mapping[str, Mask]):
         Raises:
             TaskNotFoundError: There is no mask of one of the names.
         """
+        if isinstance(names, str):
+            raise TaskNotFoundError(f"names: expected a list of names, found one text: give [{names!r:.80}]")
         decoded = self._decoded() if names is None else self._named(names)
         result, count = MaskMatrix(self.spec), len(self) if names is None else len(names)
         for row, mask in decoded:  # one must be there before memory for all that a forged file claims is taken

@@ -37,6 +37,9 @@ def as_numpy(value: Any, what: str) -> NDArray[Any]:
     torch = sys.modules.get("torch")  # nobody can have a tensor before torch was imported
     if torch is not None and isinstance(value, torch.Tensor):
         return _of_tensor(value, what)
+    if isinstance(value, np.ma.MaskedArray):
+        raise MaskValueError(f"{what}: expected an array, found one of numpy.ma, of which some values do not count: "
+                             "give `array.filled(value)`")  # fmt: skip
     try:
         array = np.asarray(value)
         if array.dtype.kind == "V" and array.dtype.names is None and array.dtype.name.strip("_0123456789") != "void":

@@ -4,7 +4,14 @@ import numpy as np
 import pytest
 
 from maskstore import Mask, MaskBank, MaskSpec, Uniform
-from maskstore.errors import CodecError, LayerNotFoundError, MaskValueError, SpecError, UnknownCodecError
+from maskstore.errors import (
+    CodecError,
+    LayerNotFoundError,
+    MaskValueError,
+    SpecError,
+    TaskNotFoundError,
+    UnknownCodecError,
+)
 
 MASKS = {"fc1": np.eye(4, dtype=bool)}
 
@@ -78,3 +85,18 @@ def test_what_cannot_be_a_layer_is_in_no_mask(wrong):
     assert wrong not in mask
     with pytest.raises(LayerNotFoundError, match="expected one of fc1"):
         mask[wrong]
+
+
+def test_one_name_is_no_list_of_names(bank):
+    bank.put("t", MASKS)
+    assert list(bank.matrix(["t"]).names) == ["t"]
+    with pytest.raises(TaskNotFoundError, match=r"expected a list of names.*give \['t'\]"):
+        bank.matrix("t")
+
+
+def test_arrays_of_which_some_values_do_not_count_are_refused(bank):
+    values = np.ma.masked_equal(np.arange(16).reshape(4, 4) % 2, 1)
+    for call in (lambda: bank.put("t", {"fc1": values}), lambda: bank.put("t", MASKS, extras={"scale": values})):
+        with pytest.raises(MaskValueError, match=r"numpy\.ma, of which some values do not count"):
+            call()
+    assert len(bank) == 0
