@@ -102,6 +102,16 @@ def evaluate_seeds(
     """Judge the runs of a folder that `train_seeds` made, each as `evaluate_run` does, to which the options go.
 
     Raises RunError for a folder with less than two such runs, or with runs of other numbers of tasks.
+
+    Examples:
+        >>> from tempfile import TemporaryDirectory
+        >>> from supsup_models import evaluate_seeds, run_config, train_seeds
+        >>> config = run_config("permuted-digits", tasks=1, outputs=10, batches=20, recipe="dense")
+        >>> with TemporaryDirectory() as folder:
+        ...     trained = train_seeds(config, folder, 2)
+        ...     found = evaluate_seeds(folder)
+        >>> [run.tasks for run in found.runs]
+        [1, 1]
     """
     folder = path_of("folder", folder)
     found = seed_folders(folder)
