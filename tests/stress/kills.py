@@ -253,7 +253,7 @@ def kill_once(folder: Path, work: str, first: int, wait: float) -> set[int]:
     wrong = [line for line in said if re.match(r"\w*Error|LostError|supsup:", line)]
     if wrong:
         raise LostError(f"{work}: {wrong[0]}")
-    found = [re.match(r"(?:task-)?(\d+)( \(.*: accuracy.*s)?$", line) for line in said]
+    found = [re.match(r"(?:task-)?(\d+)( \(.*: accuracy.*)?$", line) for line in said]
     return {int(match[1]) for match in found if match}
 
 

@@ -220,7 +220,7 @@ def test_a_file_that_cannot_be_written_is_a_named_error(tmp_path: Path) -> None:
     with pytest.raises(MemoryWriteError, match="No such file"):
         network.save(tmp_path / "nowhere" / "m.npz")
     (tmp_path / "folder").mkdir()
-    with pytest.raises(MemoryWriteError, match="directory"):
+    with pytest.raises(MemoryWriteError, match="expected a file to replace, found something else"):
         network.save(tmp_path / "folder")
     assert os.listdir(tmp_path) == ["folder"]
 

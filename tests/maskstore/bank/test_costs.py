@@ -207,13 +207,13 @@ def test_ctrl_c_is_answered_while_masks_are_decoded(tmp_path, scan):
         row = bank.record("t0")
         timer = threading.Timer(0.3, lambda: os.kill(os.getpid(), signal.SIGINT))
         timer.start()
-        start = time.monotonic()
+        start = time.process_time()  # a busy machine makes it no longer
         try:
             with pytest.raises(KeyboardInterrupt):
                 list(bank.masks()) if scan else decode_mask(row, bank.spec)
         finally:
             timer.cancel()
-        assert time.monotonic() - start < 3  # 0.6 on a machine that does nothing else
+        assert time.process_time() - start < 3  # all masks take more than ten
 
 
 def _forge_log(path, pages):
