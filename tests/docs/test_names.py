@@ -18,7 +18,18 @@ PAGES = [*(ROOT / name for name in OUTSIDE), *sorted((ROOT / "docs").glob("*.md"
 """Not the changelog, which has names that are gone."""
 TREES = ("maskstore", "hopfield", "supsup_models", "benchmarks", "tests", "docs")
 PUBLIC = ("maskstore", "hopfield", "supsup_models")
-OTHER_OPTIONS = {"--debug", "--full", "--again", "--write", "--index-url", "--help"}
+OTHER_OPTIONS = {
+    "--debug",
+    "--full",
+    "--again",
+    "--write",
+    "--index-url",
+    "--help",
+    "--bank",
+    "--cases",
+    "--kills",
+    "--seconds",
+}
 """Of pytest in benchmarks/, of `python -m` scripts, of pip, and of every command of ours."""
 
 by_page = pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
