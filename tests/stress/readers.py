@@ -96,7 +96,8 @@ def run(seconds: float) -> dict[str, Tally]:
         MaskBank.create(path, SPEC).close()
         command = [sys.executable, "-m", "tests.stress.readers", "--write", str(path), "--seconds", str(seconds)]
         writer = subprocess.Popen(command, stdout=subprocess.PIPE, text=True)
-        threading.Thread(target=follow, args=(writer.stdout,), daemon=True).start()
+        follower = threading.Thread(target=follow, args=(writer.stdout,), daemon=True)
+        follower.start()
         while not stored():
             time.sleep(0.01)
         bank = MaskBank.open(path)
@@ -117,6 +118,9 @@ def run(seconds: float) -> dict[str, Tally]:
         for thread in threads:
             thread.join()
         writer.wait()
+        follower.join()
+        assert writer.stdout is not None
+        writer.stdout.close()
         bank.close()
         for part in parts:
             _add(tallies["thread"], part)
