@@ -16,7 +16,7 @@ quick: $(VENV)/.installed
 	$(BIN)/python -m pytest tests -m "not slow" -n 2 --dist loadfile --benchmark-disable
 
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest tests
+	$(BIN)/python -m pytest tests -n 2 --dist loadfile --benchmark-disable
 
 check: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -4,6 +4,8 @@ import os
 
 # Before torch is imported: its threads otherwise spin while they wait, which starves small steps on a busy machine.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+if "PYTEST_XDIST_WORKER" in os.environ:  # one of several processes that share the cores
+    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import pytest
 

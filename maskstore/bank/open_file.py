@@ -171,14 +171,16 @@ class BankFile:
         process = os.getpid()
         if self._in_transaction:
             with self.reading() as link:
+                sqlite.check_not_undone(link, self.path)
                 link.execute("SAVEPOINT part")
             try:
                 yield
             except BaseException:
                 if process == os.getpid():
-                    sqlite.abandon_part(link)
+                    sqlite.abandon_part(link, "part")
                 raise
             with self.reading() as link:
+                sqlite.check_not_undone(link, self.path)
                 link.execute("RELEASE part")
             return
         with self._locked():
@@ -192,6 +194,7 @@ class BankFile:
                 self._in_transaction = True
                 yield
                 with self.reading() as link:
+                    sqlite.check_not_undone(link, self.path)
                     link.execute("COMMIT")
             except BaseException:
                 if process == os.getpid():  # in a forked child the connection is the parent's

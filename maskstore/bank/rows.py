@@ -13,7 +13,7 @@ from dataclasses import replace
 
 from maskstore.bank import byte_stream, coding
 from maskstore.bank.record import COLUMNS, Base, Record, StoredRow, checked_row, pack_bases, unpack_bases
-from maskstore.bank.sqlite import check_pages
+from maskstore.bank.sqlite import abandon_part, check_pages
 from maskstore.bank.templates import Templates, three_texts
 from maskstore.errors import CodecError, CorruptError, MaskValueError, TaskExistsError
 from maskstore.files import is_name
@@ -180,10 +180,9 @@ class Rows:
         try:
             yield
         except BaseException:
-            link.execute("ROLLBACK TO change")
+            abandon_part(link, "change")
             raise
-        finally:
-            link.execute("RELEASE change")
+        link.execute("RELEASE change")
 
     def insert(self, link: sqlite3.Connection, new: Record, *, overwrite: bool) -> None:
         """Store a record under its name, in the old one's place if there is one, with the masks that it needs."""

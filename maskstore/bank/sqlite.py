@@ -118,11 +118,24 @@ def fitting_page_size(bits: int) -> int:
     return next((size for size in (512, 1024, 2048, 4096, 8192, 16384, 32768) if coded <= 32 * size), 65536)
 
 
-def abandon_part(link: sqlite3.Connection) -> None:
-    """Undo what was changed since the last `SAVEPOINT part`, unless SQLite has undone the whole transaction."""
-    with suppress(sqlite3.Error):
-        link.execute("ROLLBACK TO part")
-        link.execute("RELEASE part")
+def abandon_part(link: sqlite3.Connection, name: str) -> None:
+    """Undo what was changed since the last savepoint of that name, unless SQLite has undone the whole transaction.
+
+    After some errors, a full disk among them, it has: then there is neither a transaction nor a savepoint.
+    """
+    with suppress(sqlite3.ProgrammingError):  # closed meanwhile, and so rolled back
+        if link.in_transaction:
+            link.execute(f"ROLLBACK TO {name}")
+            link.execute(f"RELEASE {name}")
+
+
+def check_not_undone(link: sqlite3.Connection, path: Path) -> None:
+    """BankIOError in a transaction that SQLite has undone by itself: a change would be stored without the others."""
+    if not link.in_transaction:
+        raise errors.BankIOError(
+            f"{path}: expected a transaction without errors, found one undone after an error (a full disk?): none of "
+            f"its changes was kept, leave the block and begin again"
+        )
 
 
 def clear_side_files(path: Path) -> None:

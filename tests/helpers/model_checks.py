@@ -202,9 +202,15 @@ def leaks(subject: Subject, run: Callable[[], object]) -> list[str]:
 
 
 def wrong_in_processes(names: Sequence[str], *, start: str = "spawn", processes: int = 2, calls: int = MASKS) -> int:
-    """As `wrong_in_threads`, in processes to which the models were sent; `calls` of each."""
+    """As `wrong_in_threads`, in processes to which the models were sent; `calls` of each.
+
+    Each process begins with `torch.set_num_threads(1)`, as those of a `DataLoader` do: the threads of torch's own
+    pool do not live on in a forked process, which would wait for them for ever.
+    """
     right = {name: [answers.numpy() for answers in expected(subject(name))] for name in names}
-    with ProcessPoolExecutor(processes, mp_context=get_context(start)) as pool:
+    with ProcessPoolExecutor(
+        processes, mp_context=get_context(start), initializer=torch.set_num_threads, initargs=(1,)
+    ) as pool:
         jobs = [(name, mask % MASKS) for name in names for mask in range(calls)]
         found = [pool.submit(_answers, subject(name), mask) for name, mask in jobs]
         return sum(

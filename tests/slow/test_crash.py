@@ -127,6 +127,28 @@ def test_a_full_database_is_named(tmp_path):
         assert bank.verify() == len(bank) > 0
 
 
+def test_a_transaction_that_a_full_database_has_undone_takes_no_more_changes(tmp_path):
+    """SQLite undoes all of it, so that a change caught and followed by another would be stored without the others."""
+    with MaskBank.create(tmp_path / "full.bank", SPEC) as bank:
+        bank.put("before", random_mask(SPEC, 0.5, 0))
+        with bank._file.reading() as link:
+            link.execute("PRAGMA max_page_count=20")
+        with pytest.raises(BankIOError, match="undone"), bank.transaction():
+            with pytest.raises(BankFullError):
+                _put_until_full(bank, "t")
+            with pytest.raises(BankIOError, match="undone"):
+                bank.put("alone", random_mask(SPEC, 0.5, 1))
+            with pytest.raises(BankIOError, match="undone"), bank.transaction():
+                pass
+        assert list(bank) == ["before"]
+        bank.put("after", random_mask(SPEC, 0.5, 2))
+        with pytest.raises(BankIOError, match="undone"), bank.transaction():  # the same in a part of a transaction
+            with pytest.raises(BankIOError, match="undone"), bank.transaction(), pytest.raises(BankFullError):
+                _put_until_full(bank, "t")
+        assert list(bank) == ["before", "after"]
+        assert bank.verify() == 2
+
+
 def test_readers_beside_a_writer_see_whole_masks(tmp_path):
     path = tmp_path / "shared.bank"
     writer = MaskBank.create(path, SPEC)
