@@ -133,18 +133,28 @@ def test_a_transaction_that_a_full_database_has_undone_takes_no_more_changes(tmp
         bank.put("before", random_mask(SPEC, 0.5, 0))
         with bank._file.reading() as link:
             link.execute("PRAGMA max_page_count=20")
-        with pytest.raises(BankIOError, match="undone"), bank.transaction():
-            with pytest.raises(BankFullError):
-                _put_until_full(bank, "t")
-            with pytest.raises(BankIOError, match="undone"):
-                bank.put("alone", random_mask(SPEC, 0.5, 1))
-            with pytest.raises(BankIOError, match="undone"), bank.transaction():
-                pass
+
+        def go_on() -> None:
+            with bank.transaction():
+                with pytest.raises(BankFullError):
+                    _put_until_full(bank, "t")
+                with pytest.raises(BankIOError, match="undone"):
+                    bank.put("alone", random_mask(SPEC, 0.5, 1))
+                with pytest.raises(BankIOError, match="undone"), bank.transaction():
+                    pass
+
+        def go_on_outside() -> None:
+            with bank.transaction():
+                with pytest.raises(BankIOError, match="undone"), bank.transaction(), pytest.raises(BankFullError):
+                    _put_until_full(bank, "t")
+                assert list(bank) == ["before", "after"]
+
+        with pytest.raises(BankIOError, match="undone"):
+            go_on()
         assert list(bank) == ["before"]
         bank.put("after", random_mask(SPEC, 0.5, 2))
-        with pytest.raises(BankIOError, match="undone"), bank.transaction():  # the same in a part of a transaction
-            with pytest.raises(BankIOError, match="undone"), bank.transaction(), pytest.raises(BankFullError):
-                _put_until_full(bank, "t")
+        with pytest.raises(BankIOError, match="undone"):
+            go_on_outside()
         assert list(bank) == ["before", "after"]
         assert bank.verify() == 2
 
