@@ -1,4 +1,4 @@
-"""Images of other ranges are warned of; those that the network's arithmetic cannot bear are an error; none gives NaN."""
+"""Images of other ranges are warned of, and those that arithmetic cannot bear are an error; no answer is NaN."""
 
 import re
 from collections.abc import Callable
