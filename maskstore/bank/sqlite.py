@@ -129,13 +129,12 @@ def abandon_part(link: sqlite3.Connection, name: str) -> None:
             link.execute(f"RELEASE {name}")
 
 
-def check_not_undone(link: sqlite3.Connection, path: Path) -> None:
-    """BankIOError in a transaction that SQLite has undone by itself: a change would be stored without the others."""
-    if not link.in_transaction:
-        raise errors.BankIOError(
-            f"{path}: expected a transaction without errors, found one undone after an error (a full disk?): none of "
-            f"its changes was kept, leave the block and begin again"
-        )
+def undone(path: Path) -> errors.BankIOError:
+    """For a transaction that SQLite has undone by itself: a further change would be stored without the others."""
+    return errors.BankIOError(
+        f"{path}: expected a transaction without errors, found one undone after an error (a full disk?): none of its "
+        f"changes was kept, leave the block and begin again"
+    )
 
 
 def clear_side_files(path: Path) -> None:
