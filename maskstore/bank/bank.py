@@ -214,7 +214,7 @@ class MaskBank(MaskSource):
         """Metadata, codec, prior and sizes of a mask, for listings; its checksum is checked, and nothing decoded."""
         self._check_known(name)
         with self._file.snapshot() as link:
-            row = self._rows.find(link, name)
+            row = self._rows.find(link, name, unread=True)
             if row is not None and row.bases:
                 self._rows.check_users(link)
         if row is None:
@@ -235,6 +235,15 @@ class MaskBank(MaskSource):
         if row is None:
             raise self._missing(name)
         return row
+
+    @contextmanager
+    def _unread(self, name: str) -> Iterator[Record]:
+        self._check_known(name)
+        with self._file.snapshot() as link:
+            row = self._rows.find(link, name, unread=True)
+            if row is None:
+                raise self._missing(name)
+            yield row
 
     def records(self) -> Iterator[Record]:
         """The stored rows of the masks that are there when the first is asked for, in order, checksums checked.

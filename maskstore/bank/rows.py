@@ -7,14 +7,16 @@ refers to others cannot be referred to, so there are neither chains nor cycles. 
 
 import sqlite3
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
 from maskstore.bank import byte_stream, coding
+from maskstore.bank.blocks import Data, Parts, Unread, pieces_of
 from maskstore.bank.record import COLUMNS, Base, Record, StoredRow, checked_row, pack_bases, unpack_bases
 from maskstore.bank.sqlite import abandon_part, check_pages
 from maskstore.bank.templates import Templates, three_texts
+from maskstore.codecs import in_blocks
 from maskstore.errors import CodecError, CorruptError, MaskValueError, TaskExistsError
 from maskstore.files import is_name
 from maskstore.masks import MaskSpec
@@ -36,10 +38,13 @@ class Rows:
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
-    def find(self, link: sqlite3.Connection, name: str) -> Record | None:
-        """The record of a name, checked; None if there is none."""
+    def find(self, link: sqlite3.Connection, name: str, *, unread: bool = False) -> Record | None:
+        """The record of a name, checked; None if there is none.
+
+        `unread`: of a mask in blocks, only the table is read.
+        """
         row = self.named(link, name)
-        return None if row is None else self._record(link, row, {})
+        return None if row is None else self._record(link, row, {}, unread=unread)
 
     def named(self, link: sqlite3.Connection, name: str) -> StoredRow | None:
         """The row of a name; None if there is none. CorruptError if the index on names leads to another, or hides it.
@@ -202,7 +207,7 @@ class Rows:
             id = _free_id(link, "max(ifnull(max(id),0),0)+1")
         new = coding.sealed(new, id)
         about = self._packed(link, new)
-        start = self._append(link, new.extras + new.data)
+        start = self._append(link, [new.extras, *pieces_of(new.data)])
         values = (
             id,
             new.name,
@@ -241,7 +246,7 @@ class Rows:
         old = self._record(link, row, {})
         new = replace(old, codec=new.codec, prior=new.prior, data=new.data, bases=new.bases)
         bases = [self._keep(link, base) for base in new.bases]
-        start = self._append(link, new.extras + new.data)
+        start = self._append(link, [new.extras, *pieces_of(new.data)])
         new = coding.sealed(new, row.id)
         values = (self._packed(link, new), new.checksum, start, len(new.data), _packed_bases(new, bases), row.id)
         link.execute("UPDATE masks SET about=?,checksum=?,start=?,data=?,bases=? WHERE id=?", values)
@@ -254,14 +259,14 @@ class Rows:
         found = link.execute(f"SELECT {COLUMNS} FROM masks WHERE id=?", (id,)).fetchone()
         return None if found is None else checked_row(found)
 
-    def _append(self, link: sqlite3.Connection, data: bytes) -> int:
+    def _append(self, link: sqlite3.Connection, pieces: Iterable[bytes]) -> int:
         """Bytes at the end of the stream; CorruptError if a row claims places there, whose chunk is lost."""
-        start = byte_stream.append(link, data)
+        start, length = byte_stream.append_pieces(link, pieces)
         if start < self._claimed:  # perhaps some of that has gone since
             (end,) = link.execute("SELECT ifnull(max(start+extras+data),0) FROM masks").fetchone()
             if start < end:
                 raise CorruptError(f"bank's bytes: expected chunks up to place {end}, found them end at {start}")
-        self._claimed = start + len(data)
+        self._claimed = start + length
         return start
 
     def _release(self, link: sqlite3.Connection, start: int, length: int) -> None:
@@ -276,13 +281,22 @@ class Rows:
             raise CorruptError(f"mask row {id}: expected a mask that another one needs, found none")
         return row
 
-    def _record(self, link: sqlite3.Connection, row: StoredRow, known: dict[int, Record]) -> Record:
-        blobs = byte_stream.read(link, row.start, row.extras + row.data)
-        extras, data, bases = blobs[: row.extras], blobs[row.extras :], self._bases(link, row, known)
+    def _record(
+        self, link: sqlite3.Connection, row: StoredRow, known: dict[int, Record], *, unread: bool = False
+    ) -> Record:
+        """The record of a row, its checksum checked; `unread`: of a mask in blocks, only the table is read."""
+        bases, begin = self._bases(link, row, known), row.start + row.extras
+        extras = byte_stream.read(link, row.start, row.extras)
 
         def checked(texts: tuple[str, str, str]) -> Record:
+            data: Data
+            if unread and in_blocks(texts[1]):
+                data = Unread(row.data, lambda first, stop: byte_stream.read(link, begin + first, stop - first))
+            else:
+                parts = byte_stream.read_parts(link, begin, row.data)
+                data = Parts(parts) if in_blocks(texts[1]) else b"".join(parts)
             found = Record(row.id, row.name or "", *texts, row.checksum, extras, data, bases, self._limit)
-            coding.check_sum(found)
+            coding.check_own_sum(found)
             return found
 
         try:  # the templates seen last are nearly always those of now, and the checksum tells
@@ -332,7 +346,7 @@ class Rows:
             id = _free_id(link, "min(ifnull(min(id),0),0)-1")
             new = coding.sealed(replace(base.record, name="", meta="{}", extras=b"", bases=()), id)
             coding.base_masks([replace(base, record=new)], self._spec)
-            values = (id, self._packed(link, new), new.checksum, self._append(link, new.data), len(new.data))
+            values = (id, self._packed(link, new), new.checksum, self._append(link, pieces_of(new.data)), len(new.data))
             link.execute(
                 "INSERT INTO masks(id,name,about,checksum,start,extras,data,used) VALUES(?,NULL,?,?,?,0,?,0)", values
             )
