@@ -73,7 +73,7 @@ def encode_record(
     others = base_masks(bases, mask.spec) if bases else []
     new = described(name, prior, meta=meta, extras=extras, bases=bases)
     if mask.spec.bits >= BLOCKED_BITS:
-        encoder = blocks.BlockEncoder(mask.spec, blocks.layers_of(mask), codec, prior, others)
+        encoder = blocks.BlockEncoder(mask.spec, blocks.layers_of(mask, mask.spec), codec, prior, others)
         data: blocks.Data = blocks.Parts(list(encoder))
         text = encoder.layout.to_json()
     else:

@@ -156,11 +156,11 @@ class MaskSource(Mapping[str, Mask]):
             ((20, 40), (3, 40))
         """
         index = self.spec.index(layer)
-        with self._unread(name) as record:
+        with self._found(name) as record:
             return decode_one(record, self.spec, index, rows)
 
     @contextmanager
-    def _unread(self, name: str) -> Iterator[Record]:
+    def _found(self, name: str) -> Iterator[Record]:
         """The record of a mask, of which as little as possible is read before it is needed in the block."""
         yield self.record(name)
 
