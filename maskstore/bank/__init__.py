@@ -2,6 +2,7 @@
 
 from maskstore.bank.accounting import Account, LayerAccount, account
 from maskstore.bank.bank import MaskBank
+from maskstore.bank.blocks import pieces_of
 from maskstore.bank.coding import check_sum, decode_mask, sealed, standalone
 from maskstore.bank.compaction import Compaction, compact
 from maskstore.bank.maintenance import Maintenance
@@ -26,6 +27,7 @@ __all__ = [
     "decode_extras",
     "decode_mask",
     "info_of",
+    "pieces_of",
     "sealed",
     "side_files",
     "standalone",
