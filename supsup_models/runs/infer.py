@@ -94,7 +94,8 @@ def infer_images(
     run = folder if isinstance(folder, LoadedRun) else load_run(folder, device)
     values, normalisation = pixel_scale(run.record).normalised(read_images(images, run.record), pixels)
     checked = checked_images(values, run.model)
-    calibration = _calibration(calibration_path(run.folder))
+    path = calibration_path(run.folder)
+    calibration = _calibration(path)
     notes = [] if (note := run.objective_note(way)) is None else [note]
     if calibration is not None and not calibration.covers(run.matrix.names):  # more tasks than it was made for
         calibration = None
