@@ -31,7 +31,17 @@ from maskstore.errors import (
     SpecError,
     TaskNotFoundError,
 )
-from maskstore.files import check_name, encode_meta, is_name, nearest, parse_object
+from maskstore.files import (
+    byte_limit,
+    check_name,
+    encode_meta,
+    is_name,
+    nearest,
+    parse_object,
+    path_of,
+    same_json,
+    seconds,
+)
 from maskstore.masks import Mask, MaskSpec
 from maskstore.priors import Prior, Uniform
 
@@ -129,6 +139,7 @@ class MaskBank(MaskSource):
         """
         if not isinstance(spec, MaskSpec):
             raise SpecError(f"{path}: expected a spec such as MaskSpec.of(masks), found {type(spec).__name__}")
+        place, timeout, limit = path_of(path), seconds(timeout), byte_limit(limit)
         if page_size is None:
             page_size = fitting_page_size(spec.bits)
         if page_size not in [1 << n for n in range(9, 17)]:
@@ -140,13 +151,13 @@ class MaskBank(MaskSource):
             "templates": "[]",
         }
         try:
-            return cls(BankFile.create(Path(path), page_size, head, timeout=timeout), limit=limit)
+            return cls(BankFile.create(place, page_size, head, timeout=timeout), limit=limit)
         except BankExistsError as error:
             if not exist_ok:
-                hint = " (`exist_ok=True` opens it)" if Path(path).is_file() else ""
+                hint = " (`exist_ok=True` opens it)" if place.is_file() else ""
                 raise BankExistsError(f"{error}{hint}") from None
         found = cls.open(path, "a", timeout=timeout, limit=limit)
-        same_meta = meta is None or parse_object(head["meta"]) == found.meta
+        same_meta = meta is None or same_json(parse_object(head["meta"]), found.meta)
         for what, same in (("layers", found.spec == spec), ("metadata", same_meta)):
             if not same:
                 found.close()
@@ -178,7 +189,8 @@ class MaskBank(MaskSource):
         """
         if mode not in ("r", "a"):
             raise SpecError(f'mode: expected "r" to read or "a" to write, found {mode!r:.20}')
-        return cls(BankFile(Path(path), writable=mode == "a", timeout=timeout), limit=limit)
+        limit = byte_limit(limit)
+        return cls(BankFile(path_of(path), writable=mode == "a", timeout=seconds(timeout)), limit=limit)
 
     def close(self) -> None:
         """Close; a writer first folds its write-ahead log into the file. Closing twice is fine."""
