@@ -18,6 +18,10 @@ from .resnet import ResNet as ResNet
 from .resnet import resnet_18_20 as resnet_18_20
 from .resnet import resnet_50 as resnet_50
 from .score_masks import threshold as threshold
+from .small import PLAIN_NETWORKS as PLAIN_NETWORKS
+from .small import VisionTransformer as VisionTransformer
+from .small import conv_4 as conv_4
+from .small import vit_tiny as vit_tiny
 from .sparsity import SPARSITIES as SPARSITIES
 from .sparsity import erdos_renyi as erdos_renyi
 from .sparsity import kept_weights as kept_weights

@@ -216,6 +216,13 @@ class MaskedModel(nn.Module, ABC):
         """Fresh per-task statistics, which `run_layers` updates in place in training mode; none by default."""
         return {}
 
+    def mixture_statistics(self, flat_weights: Tensor) -> Extras:
+        """What normalisation layers use where masks are mixed, given the effective weights `(spec.bits,)`.
+
+        No task's statistics fit a mixture of masks. None, the default, is for networks without running statistics.
+        """
+        return None
+
     @contextmanager
     def training_mode(self, step: int) -> Iterator[None]:
         """Around the forward pass of training step number `step`: layers that train differently do so inside."""

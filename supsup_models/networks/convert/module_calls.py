@@ -19,6 +19,7 @@ from supsup_models.networks.base import AnyMask, Extras, MaskedModel
 from supsup_models.networks.convert import calls, statistics
 from supsup_models.networks.convert.call_copy import Assigned, CallCopy
 from supsup_models.networks.convert.layers import MaskedParameter
+from supsup_models.networks.convert.noise import noise_images
 
 # Newest first. Context variables, so that neither another thread nor another task of an event loop sees them.
 _APPLIED: ContextVar[tuple["BoundModel", ...]] = ContextVar("applied", default=())
@@ -257,6 +258,21 @@ class ModuleWithMasks(MaskedModel, ABC):
     def initial_statistics(self) -> dict[str, Tensor]:
         """Running statistics that a task starts from, by buffer name: new tensors."""
         return {name: start.clone() for name, start in self._starts().items()}
+
+    def mixture_statistics(self, flat_weights: Tensor) -> Extras:
+        """Kept weights: the statistics that the module came with. Seeded weights: those of seeded noise images.
+
+        Noise images tell how large the activations of a mixture are, and nothing of any task. So a single image can be
+        asked, the answer does not depend on the images beside it, and nothing is stored.
+        """
+        if not self._statistics or self._kept_weights or self._image_shape is None:
+            return self._own_statistics()
+        with torch.no_grad():
+            copy = CallCopy(self.module, self._assigned)
+            for names, weight in zip(self._names, self.layer_weights(flat_weights.detach()), strict=True):
+                for name in names:
+                    copy.put(name, weight)
+            return statistics.measured(copy, self.initial_statistics(), noise_images(self._image_shape, self.weights))
 
     def _starts(self) -> dict[str, Tensor]:
         return {name: self.get_buffer(f"_start{index}") for index, name in enumerate(self._statistics)}
