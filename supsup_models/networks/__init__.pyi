@@ -6,6 +6,8 @@ from .base import MaskedModel as MaskedModel
 from .base import TaskExtras as TaskExtras
 from .base import check_model as check_model
 from .base import entropy as entropy
+from .forward_mode import load_forward_mode as load_forward_mode
+from .forward_mode import logits_along as logits_along
 from .masked import MaskedNetwork as MaskedNetwork
 from .mlp import ARCHITECTURES as ARCHITECTURES
 from .mlp import LayerFunction as LayerFunction

@@ -95,7 +95,7 @@ class ModuleWithMasks(MaskedModel, ABC):
         self.register_buffer("weights", weights, persistent=kept)
         self._names = tuple(parameter.names for parameter in masked)
         self._assigned: dict[str, dict[str, Assigned]] = {}
-        self._skipped, self._image_shape, self._kept_weights = skipped, image_shape, kept
+        self._skipped, self.image_shape, self._kept_weights = skipped, image_shape, kept
         self._statistics, self._counts = tuple(starts.values), starts.counts
         for index, start in enumerate(starts.values.values()):  # as buffers, so that they move with the model
             self.register_buffer(f"_start{index}", start, persistent=kept)
@@ -217,12 +217,12 @@ class ModuleWithMasks(MaskedModel, ABC):
 
     def _is_images(self, value: object) -> bool:
         """Whether a first argument is to be checked; without an image shape, the module may take anything."""
-        return self._image_shape is not None or isinstance(value, Tensor)
+        return self.image_shape is not None or isinstance(value, Tensor)
 
     def _shaped(self, x: Tensor) -> Tensor:
         """Images in the module's own shape. DeviceError or ShapeError for those it cannot take."""
         self.check_device(x)
-        shape = self._image_shape
+        shape = self.image_shape
         if shape is not None and x.is_floating_point() and x.dtype != self.weights.dtype and not _casts(x):
             raise ShapeError(f"images: expected {self.weights.dtype}, that of the weights, found {x.dtype}")
         if shape is None or tuple(x.shape[1:]) == shape:
@@ -260,19 +260,20 @@ class ModuleWithMasks(MaskedModel, ABC):
         return {name: start.clone() for name, start in self._starts().items()}
 
     def mixture_statistics(self, flat_weights: Tensor) -> Extras:
-        """Kept weights: the statistics that the module came with. Seeded weights: those of seeded noise images.
+        """Kept weights: the statistics that the module came with. Sparse masks on seeded weights: those of noise.
 
         Noise images tell how large the activations of a mixture are, and nothing of any task. So a single image can be
-        asked, the answer does not depend on the images beside it, and nothing is stored.
+        asked, the answer does not depend on the images beside it, and nothing is stored. Other masks are not trained to
+        be told apart that way: in a mixture of them, images are normalised with the statistics of their batch.
         """
-        if not self._statistics or self._kept_weights or self._image_shape is None:
+        if not self._statistics or self._kept_weights or self.image_shape is None or self.densities is None:
             return self._own_statistics()
         with torch.no_grad():
             copy = CallCopy(self.module, self._assigned)
             for names, weight in zip(self._names, self.layer_weights(flat_weights.detach()), strict=True):
                 for name in names:
                     copy.put(name, weight)
-            return statistics.measured(copy, self.initial_statistics(), noise_images(self._image_shape, self.weights))
+            return statistics.measured(copy, self.initial_statistics(), noise_images(self.image_shape, self.weights))
 
     def _starts(self) -> dict[str, Tensor]:
         return {name: self.get_buffer(f"_start{index}") for index, name in enumerate(self._statistics)}

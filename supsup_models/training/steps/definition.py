@@ -12,20 +12,17 @@ What is special to networks other than a `MaskedNetwork`:
   directions r with the variance of a random mask. A `MaskedNetwork` has the exact one of each image.
 """
 
-import warnings
 from contextlib import AbstractContextManager, nullcontext
-from functools import cache
 from math import sqrt
 
 import torch
-import torch.autograd.forward_ad as fwd
 import torch.nn.functional as F
 from torch import Tensor
-from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from maskstore.masks import bits
 from maskstore.philox import Role, random_packed_bits
-from supsup_models.networks import MaskedModel, MaskedNetwork, kept_weights
+from supsup_models.networks import MaskedModel, MaskedNetwork, kept_weights, load_forward_mode, logits_along
+from supsup_models.training.foreign import foreign
 from supsup_models.training.recipes import Recipe
 from supsup_models.training.steps.autograd import ALONE
 from supsup_models.training.steps.base import Step
@@ -43,15 +40,6 @@ _PROBES = 8
 _REMEASURED = 25  # steps between two looks at the spread, while densities change
 
 
-@cache
-def _load_forward_mode() -> None:
-    """Once, because what torch loads for forward-mode derivatives warns of itself."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", DeprecationWarning)
-        with fwd.dual_level():
-            fwd.make_dual(torch.zeros(1), torch.zeros(1))
-
-
 class DefinedStep(Step):
     """Trains the scores of a sparse mask for any network; see the module."""
 
@@ -67,7 +55,7 @@ class DefinedStep(Step):
         self._optimiser = torch.optim.Adam([self.scores], lr=config.learning_rate, betas=config.betas, eps=config.eps)
         self._expected = model.weights * self._by_layer(self._densities)
         self._at_expected = model.mixture_statistics(self._expected)
-        _load_forward_mode()
+        load_forward_mode()
         self._spread: float | None = None
         self._measured_at = -_REMEASURED
         self._thresholds = [0.0] * len(self._densities)
@@ -83,7 +71,7 @@ class DefinedStep(Step):
         scaled = self._model.weights * self._by_layer(gains)
         wanted = bool(self._sparse.novelty_weight or self._sparse.one_shot_weight)
         count = max(1, round(len(images) * self._sparse.shuffled)) if wanted else 0
-        others = shuffled(self._model, images[:count], step=self._done, task=self._task)
+        others = self._outliers(images[:count])
         with self._turn, torch.enable_grad():
             effective = (scaled * mask).requires_grad_()
             logits, strange = self._answers(images, others, effective)
@@ -108,6 +96,13 @@ class DefinedStep(Step):
         self._done += 1
         self.logits = logits.detach()
         return loss.detach()
+
+    def _outliers(self, images: Tensor) -> Tensor:
+        """Images of no task made of the task's own, `(n, inputs)` of `(n, inputs)`."""
+        shape = self._model.image_shape
+        if not len(images) or shape is None or len(shape) != 3:
+            return shuffled(self._model, images, step=self._done, task=self._task)
+        return foreign(images, shape, seed=self._model.seed, task=self._task, step=self._done)
 
     def _answers(self, images: Tensor, others: Tensor, effective: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of the task's images in training, and of the outliers as at inference."""
@@ -177,15 +172,9 @@ class DefinedStep(Step):
         return costs
 
     def _along(self, shown: Tensor, direction: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """The expected weights as a leaf, the logits with their graph, and <g(x), direction / W> of each image `(b,)`.
-
-        Attention runs without its fused kernel, for which torch has no forward-mode derivative.
-        """
-        with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH):
+        """The expected weights, the logits with their graph to these, and <g(x), direction / W> of each image."""
+        with torch.enable_grad():
             expected = self._expected.clone().requires_grad_()
-            with fwd.dual_level():
-                layers = map(self._model.layer_weights, (expected, direction))
-                weights = [fwd.make_dual(primal, tangent) for primal, tangent in zip(*layers, strict=True)]
-                logits, tangents = fwd.unpack_dual(self._model.run_layers(shown, weights, self._at_expected))
-                inner = torch.softmax(logits.detach(), dim=1) * tangents.detach()
+            logits, tangents = logits_along(self._model, expected, direction, shown, self._at_expected)
+        inner = torch.softmax(logits.detach(), dim=1) * tangents
         return expected, logits, inner[:, self._model.classes :].sum(dim=1)
