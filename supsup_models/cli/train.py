@@ -24,11 +24,12 @@ def _options(
     stream: Annotated[
         str,
         typer.Option(
-            help="permuted-, rotated- or split- digits, mnist or fashion-mnist; split-cifar-100, split-imagenet."
+            help="permuted-, rotated-, split-, transformed- or patched- digits, mnist, fashion-mnist or "
+            "mnist+fashion-mnist; datasets-mnist+fashion-mnist; split-cifar-100, split-imagenet."
         ),
     ],
     tasks: Annotated[
-        int | None, typer.Option(help="Number of tasks; by default all of the stream, permuted: 10.", min=1)
+        int | None, typer.Option(help="Number of tasks; by default all of the stream, permuted, patched: 10.", min=1)
     ] = None,
     model: Annotated[
         str, typer.Option(help="lenet-300-100, fc-1024-1024, conv-4, vit-tiny, resnet-18-20 or resnet-50.")

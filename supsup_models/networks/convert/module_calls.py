@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from maskstore import MaskSpec
+from supsup_models._names import whole_number
 from supsup_models.errors import NetworkError, ShapeError
 from supsup_models.networks.base import AnyMask, Extras, MaskedModel
 from supsup_models.networks.convert import calls, statistics
@@ -159,7 +160,7 @@ class ModuleWithMasks(MaskedModel, ABC):
         Without extras, kept weights run with the module's own statistics, seeded ones with those of the batch.
         """
         values = self._own_statistics() if extras is None else self._task_statistics(extras)
-        logits: Tensor = self._call(weights, values, (images,), {})
+        logits: Tensor = self._call(self.checked_layers(weights), values, (images,), {})
         return logits
 
     @property
@@ -176,12 +177,24 @@ class ModuleWithMasks(MaskedModel, ABC):
     ) -> Any:
         """What the module returns under given weights and statistics; None stands for those of the batch."""
         args, kwargs = self._shaped_arguments(args, kwargs)
-        copy = CallCopy(self.module, self._assigned, train=self in _IN_TRAINING.get(), skipped=self._skipped)
+        copy = CallCopy(
+            self.module,
+            self._assigned,
+            train=self in _IN_TRAINING.get(),
+            skipped=self._skipped,
+            differentiated=torch.is_grad_enabled() and any(weight.requires_grad for weight in weights),
+        )
         for names, weight in zip(self._names, weights, strict=True):
             for name in names:
                 copy.put(name, weight)
         statistics.put_in(copy, self._statistics, values)
-        result = copy.module(*args, **kwargs)
+        try:
+            result = copy.module(*args, **kwargs)
+        except (RuntimeError, TypeError, ValueError) as error:
+            known = calls.named(error, args, self.weights, images=self._image_shape is not None)
+            if known is None:
+                raise
+            raise known from error
         copy.end()
         return result
 
@@ -239,6 +252,7 @@ class ModuleWithMasks(MaskedModel, ABC):
         A block holds for its own thread. Blocks of several threads wait for each other, because torch has one generator
         for all threads.
         """
+        step = whole_number("step", step)
         devices = [self.device] if self.device.type == "cuda" else []
         with _DROPOUT, torch.random.fork_rng(devices=devices):
             torch.manual_seed((self.seed * 0x9E3779B1 + step) % (1 << 63))
