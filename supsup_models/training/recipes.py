@@ -236,9 +236,9 @@ take 0.41 bits a parameter and reach 95.6 %, but on permuted digits only 96 % of
 
 DEFAULT = Recipe(
     "default",
-    Adam(3e-2, betas=(0.9, 0.99)),
+    Adam(3e-2, betas=(0.9, 0.999)),
     schedule="cosine",
-    sparse=Sparse(0.05, start_density=0.2, novelty_weight=0.3, one_shot_weight=0.02),
+    sparse=Sparse(0.05, start_density=0.2, floor=1.0, novelty_weight=0.3, one_shot_weight=0.05),
 )
 """Sparse masks: a fraction of the bits, and more accurate. One-shot inference works with the objective G."""
 
