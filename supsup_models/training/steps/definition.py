@@ -22,7 +22,7 @@ from torch import Tensor
 from maskstore.masks import bits
 from maskstore.philox import Role, random_packed_bits
 from supsup_models.networks import MaskedModel, MaskedNetwork, kept_weights, load_forward_mode, logits_along
-from supsup_models.training.foreign import foreign
+from supsup_models.training.other_images import foreign
 from supsup_models.training.recipes import Recipe
 from supsup_models.training.steps.autograd import ALONE
 from supsup_models.training.steps.base import Step
@@ -173,8 +173,7 @@ class DefinedStep(Step):
 
     def _along(self, shown: Tensor, direction: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """The expected weights, the logits with their graph to these, and <g(x), direction / W> of each image."""
-        with torch.enable_grad():
-            expected = self._expected.clone().requires_grad_()
-            logits, tangents = logits_along(self._model, expected, direction, shown, self._at_expected)
+        expected = self._expected.clone().requires_grad_()
+        logits, tangents = logits_along(self._model, expected, direction, shown, self._at_expected)
         inner = torch.softmax(logits.detach(), dim=1) * tangents
         return expected, logits, inner[:, self._model.classes :].sum(dim=1)
