@@ -20,6 +20,7 @@ from maskstore.codecs.choice import (
 from maskstore.codecs.costs import FREE_BYTES, RATIO, Budget
 from maskstore.codecs.gap import Gap
 from maskstore.codecs.mix import Mix
+from maskstore.codecs.pattern import Pattern
 from maskstore.codecs.pieces import wanted_until
 from maskstore.codecs.raw import Raw
 from maskstore.codecs.zstd import Zstd
@@ -36,6 +37,7 @@ __all__ = [
     "EncodedLayer",
     "Gap",
     "Mix",
+    "Pattern",
     "Raw",
     "Zstd",
     "codec_from_config",
