@@ -1,6 +1,6 @@
 from . import steps as steps
+from .foreign_images import foreign as foreign
 from .many import train_many as train_many
-from .other_images import foreign as foreign
 from .recipes import DEFAULT as DEFAULT
 from .recipes import DENSE as DENSE
 from .recipes import EDGE_POPUP as EDGE_POPUP
