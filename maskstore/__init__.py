@@ -5,7 +5,7 @@ from maskstore._version import __version__
 from maskstore.bank import Account, MaskBank, MaskInfo, MaskSource, account, compact
 from maskstore.errors import MaskStoreError
 from maskstore.interop import open_source
-from maskstore.masks import LayerSpec, Mask, MaskMatrix, MaskSpec
+from maskstore.masks import LayerSpec, Mask, MaskMatrix, MaskSpec, SignedMask
 from maskstore.priors import Reference, RunningMean, SeededScores, Uniform
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "Reference",
     "RunningMean",
     "SeededScores",
+    "SignedMask",
     "Uniform",
     "__version__",
     "account",

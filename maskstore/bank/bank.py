@@ -16,6 +16,7 @@ from maskstore.bank import coding
 from maskstore.bank.open_file import BankFile
 from maskstore.bank.record import MaskInfo, Record, info_of
 from maskstore.bank.rows import Rows
+from maskstore.bank.signs import encode_signed
 from maskstore.bank.source import MaskSource
 from maskstore.bank.sqlite import check_pages, fitting_page_size
 from maskstore.codecs import AnyCodec, Budget, get_codec
@@ -31,7 +32,7 @@ from maskstore.errors import (
     TaskNotFoundError,
 )
 from maskstore.files import check_name, encode_meta, is_name, nearest, parse_object
-from maskstore.masks import Mask, MaskSpec
+from maskstore.masks import Mask, MaskSpec, SignedMask
 from maskstore.priors import Prior, Uniform
 
 _BATCH = 64  # records read from the file at a time while scanning
@@ -320,6 +321,20 @@ class MaskBank(MaskSource):
                 bases = self._rows.resolve(link, known)
                 coded = coding.encode_record(name, mask, chosen, known, meta=meta, extras=extras, bases=bases)
             self._rows.insert(link, coded, overwrite=overwrite)
+
+    def put_signed(self, name: str, signed: SignedMask, *, sign_prior: Prior | None = None, **options: Any) -> None:
+        """Store a signed mask as `put` stores a mask, its signs coded only where it keeps a weight; `signed` reads it.
+
+        Args:
+            name: The task.
+            signed: The mask, its signs and its scales.
+            sign_prior: What is known about the signs: `SeededScores` knows those of the frozen weights. Without it,
+                what the prior of the mask knows by itself.
+            options: As in `put`, which also says what is raised.
+        """
+        known = sign_prior if sign_prior is not None else options.get("prior")
+        extras = encode_signed(signed, known, options.get("codec", "auto"), options.pop("extras", None))
+        self.put(name, signed.mask, extras=extras, **options)
 
     def delete(self, name: str) -> None:
         """Remove a mask, atomically and durably. Masks that were coded against it keep what they need.

@@ -51,14 +51,8 @@ def encode_record(
     bases: Sequence[Base] = (),
 ) -> Record:
     """Code a mask as a record without id and checksum; see `sealed`. `bases`: what the prior refers to."""
-    others = base_masks(bases, mask.spec) if bases else []
-    used, layers = encode_mask(codec, mask, prior, others)
-    table, chunks = [], []
-    for layer, coded in zip(mask.spec.layers, layers, strict=True):
-        crc = _CRC.pack(_crc(mask.words[layer.packed], layer))
-        table += [write_leb128(len(coded.side)), write_leb128(len(coded.payload)), crc]
-        chunks += [coded.side, coded.payload]
-    data, arrays = b"".join(table + chunks), encode_extras(extras) if extras else b""
+    used, data = encode_data(mask, codec, prior, base_masks(bases, mask.spec) if bases else [])
+    arrays = encode_extras(extras) if extras else b""
     if len(data) + len(arrays) > MAX_BLOB_BYTES:
         found = f"{len(data)} coded and {len(arrays)} of extra arrays"
         raise MaskValueError(f"mask {name!r}: expected at most {MAX_BLOB_BYTES} bytes in all, found {found}")
@@ -72,6 +66,17 @@ def encode_record(
         data=data,
         bases=tuple(bases),
     )
+
+
+def encode_data(mask: Mask, codec: AnyCodec, prior: Prior, others: Sequence[Mask] = ()) -> tuple[Codec, bytes]:
+    """The codec that was used, and the data of a record: the offset table, and the coded layers."""
+    used, layers = encode_mask(codec, mask, prior, others)
+    table, chunks = [], []
+    for layer, coded in zip(mask.spec.layers, layers, strict=True):
+        crc = _CRC.pack(_crc(mask.words[layer.packed], layer))
+        table += [write_leb128(len(coded.side)), write_leb128(len(coded.payload)), crc]
+        chunks += [coded.side, coded.payload]
+    return used, b"".join(table + chunks)
 
 
 def sealed(record: Record, id: int) -> Record:
@@ -149,14 +154,15 @@ def standalone(record: Record, spec: MaskSpec) -> Record:
     return sealed(replace(coded, meta=record.meta, extras=record.extras), record.id)
 
 
-def decode_mask(record: Record, spec: MaskSpec, *, unpacked: bool = False) -> Mask:
+def decode_mask(record: Record, spec: MaskSpec, *, unpacked: bool = False, prior: Prior | None = None) -> Mask:
     """All layers of a record; LimitError if that takes more than its source's limit allows.
 
-    `unpacked`: the caller will also unpack it, to a byte for each bit.
+    `unpacked`: the caller will also unpack it, to a byte for each bit. `prior`: the one that the record's text stands
+    for, where that does not say all of it.
     """
     charge(record, spec, Budget(record.limit), unpacked=unpacked)
     entries, start = read_table(record.data, spec, record.what, len(record.data))
-    decode = _layer_decoder(record, spec, base_masks(record.bases, spec))
+    decode = _layer_decoder(record, spec, base_masks(record.bases, spec), prior)
     words: NDArray[np.uint64] | None = None
     for index, (layer, entry) in enumerate(zip(spec, entries, strict=True)):
         found = decode(index, entry, record.data[start : start + entry.size])
@@ -196,13 +202,13 @@ def _coded(entry: TableEntry, chunk: bytes) -> EncodedLayer:
 
 
 def _layer_decoder(
-    record: Record, spec: MaskSpec, others: Sequence[Mask]
+    record: Record, spec: MaskSpec, others: Sequence[Mask], given: Prior | None = None
 ) -> Callable[[int, TableEntry, bytes], NDArray[np.uint64]]:
     """A function of a layer's index, its entry of the offset table and its bytes, that gives its packed words.
 
-    `others` are the record's bases, decoded.
+    `others` are the record's bases, decoded; `given` is its prior, where its text does not say all of it.
     """
-    codec, prior = codec_of(record.codec), prior_of(record.prior)
+    codec, prior = codec_of(record.codec), given or prior_of(record.prior)
     prior.check_bases(len(others))
 
     def decode(index: int, entry: TableEntry, chunk: bytes) -> NDArray[np.uint64]:

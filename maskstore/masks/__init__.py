@@ -4,6 +4,21 @@ from maskstore.masks.bits import popcount
 from maskstore.masks.interleave import Interleaved
 from maskstore.masks.mask import Mask
 from maskstore.masks.matrix import MaskMatrix
+from maskstore.masks.signed import SCALES, SignedMask, kept_bits, rows_of, spread_bits
 from maskstore.masks.spec import MAX_LAYER_BITS, LayerSpec, MaskSpec
 
-__all__ = ["MAX_LAYER_BITS", "Interleaved", "LayerSpec", "Mask", "MaskMatrix", "MaskSpec", "bits", "popcount"]
+__all__ = [
+    "MAX_LAYER_BITS",
+    "SCALES",
+    "Interleaved",
+    "LayerSpec",
+    "Mask",
+    "MaskMatrix",
+    "MaskSpec",
+    "SignedMask",
+    "bits",
+    "kept_bits",
+    "popcount",
+    "rows_of",
+    "spread_bits",
+]
