@@ -6,10 +6,12 @@ from maskstore.bank import Account, MaskBank, MaskInfo, MaskSource, account, com
 from maskstore.errors import MaskStoreError
 from maskstore.interop import open_source
 from maskstore.masks import LayerSpec, Mask, MaskMatrix, MaskSpec, SignedMask
+from maskstore.messages import Expected, decode_mask, decode_signed_mask, encode_mask
 from maskstore.priors import Reference, RunningMean, SeededScores, Uniform
 
 __all__ = [
     "Account",
+    "Expected",
     "LayerSpec",
     "Mask",
     "MaskBank",
@@ -26,6 +28,9 @@ __all__ = [
     "__version__",
     "account",
     "compact",
+    "decode_mask",
+    "decode_signed_mask",
+    "encode_mask",
     "errors",
     "open_source",
 ]

@@ -51,7 +51,7 @@ def encode_record(
     bases: Sequence[Base] = (),
 ) -> Record:
     """Code a mask as a record without id and checksum; see `sealed`. `bases`: what the prior refers to."""
-    used, data = encode_data(mask, codec, prior, base_masks(bases, mask.spec) if bases else [])
+    how, data = encode_data(mask, codec, prior, base_masks(bases, mask.spec) if bases else [])
     arrays = encode_extras(extras) if extras else b""
     if len(data) + len(arrays) > MAX_BLOB_BYTES:
         found = f"{len(data)} coded and {len(arrays)} of extra arrays"
@@ -60,7 +60,7 @@ def encode_record(
         0,
         name,
         encode_meta(meta) if meta else "{}",
-        codec_to_json(used),
+        how,
         _prior_text(prior),
         extras=arrays,
         data=data,
@@ -68,15 +68,15 @@ def encode_record(
     )
 
 
-def encode_data(mask: Mask, codec: AnyCodec, prior: Prior, others: Sequence[Mask] = ()) -> tuple[Codec, bytes]:
-    """The codec that was used, and the data of a record: the offset table, and the coded layers."""
+def encode_data(mask: Mask, codec: AnyCodec, prior: Prior, others: Sequence[Mask] = ()) -> tuple[str, bytes]:
+    """The codec that was used, as a record says it, and the record's data: the offset table, and the coded layers."""
     used, layers = encode_mask(codec, mask, prior, others)
     table, chunks = [], []
     for layer, coded in zip(mask.spec.layers, layers, strict=True):
         crc = _CRC.pack(_crc(mask.words[layer.packed], layer))
         table += [write_leb128(len(coded.side)), write_leb128(len(coded.payload)), crc]
         chunks += [coded.side, coded.payload]
-    return used, b"".join(table + chunks)
+    return codec_to_json(used), b"".join(table + chunks)
 
 
 def sealed(record: Record, id: int) -> Record:

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from maskstore.bank.coding import decode_mask, encode_data, prior_of
 from maskstore.bank.record import SCALES, SIGNS, Record, decode_extras, extras_sizes
-from maskstore.codecs import AnyCodec, codec_to_json
+from maskstore.codecs import AnyCodec
 from maskstore.errors import CodecError, CorruptError, MaskValueError, SpecError, TaskNotFoundError
 from maskstore.files import Cursor, write_leb128
 from maskstore.masks import Mask, MaskSpec, SignedMask, bits, kept_bits, popcount, rows_of, spread_bits
@@ -64,8 +64,8 @@ def encode_signed(
         negative = signed.negative.words[layer.packed]
         words[kept.packed] = bits.pack(kept_bits(negative, mask.words[layer.packed], layer.size))
     words.flags.writeable = False
-    used, data = encode_data(Mask(spec, words), codec, Kept(known, mask))
-    texts = [text.encode() for text in (codec_to_json(used), prior_to_json(known))]
+    how, data = encode_data(Mask(spec, words), codec, Kept(known, mask))
+    texts = [text.encode() for text in (how, prior_to_json(known))]
     head = b"".join(write_leb128(len(text)) + text for text in texts)
     found = {**(extras or {}), SIGNS: np.frombuffer(bytes([_VERSION]) + head + data, dtype=np.uint8)}
     if signed.scales:
