@@ -76,7 +76,7 @@ class SignedMask:
             SpecError: For wrong names or shapes.
             MaskValueError: For other values.
         """
-        arrays = _arrays(values)
+        arrays = dict(_arrays(values))
         for name, array in arrays.items():
             wrong = ~((array == 0) | (array == 1) | (array == -1))
             if wrong.any():
@@ -96,7 +96,8 @@ class SignedMask:
         """Ternarise numbers: their signs, and the mean magnitude of those kept, which is the nearest scale.
 
         Args:
-            deltas: Layer name to array of numbers, such as the difference of two checkpoints.
+            deltas: Layer name to array of numbers, such as the difference of two checkpoints. They are looked at one
+                after the other, so a mapping that reads a layer when it is asked for one needs little memory.
             spec: As in `from_dense`.
             density: The fraction of each layer to keep, the largest magnitudes, equal ones in C order. Without it, all
                 that are not 0.
@@ -112,22 +113,29 @@ class SignedMask:
             raise SpecError(f"scale: expected one of {', '.join(SCALES)}, found {scale!r:.40}")
         if density is not None and not 0 <= density <= 1:
             raise SpecError(f"density: expected a fraction in [0, 1], found {density!r:.40}")
-        arrays = _arrays(deltas)
-        kept: dict[str, NDArray[np.bool_]] = {}
+        kept: dict[str, NDArray[np.uint64]] = {}
+        negative: dict[str, NDArray[np.uint64]] = {}
+        shapes: dict[str, tuple[int, ...]] = {}
         scales: dict[str, NDArray[np.float64]] = {}
-        for name, array in arrays.items():
-            if array.dtype.kind == "f" and not np.isfinite(array).all():
-                raise MaskValueError(f"layer {name!r}: expected finite numbers, found others among them")
+        for name, array in _arrays(deltas):
             sizes = np.abs(array.astype(np.float64))
-            kept[name] = sizes != 0 if density is None else _largest(sizes, ceil(density * array.size))
+            if not np.isfinite(sizes).all():
+                raise MaskValueError(f"layer {name!r}: expected finite numbers, found others among them")
+            chosen = sizes != 0 if density is None else _largest(sizes, ceil(density * array.size))
+            shapes[name], kept[name], negative[name] = array.shape, bits.pack(chosen), bits.pack(chosen & (array < 0))
             rows = (array.shape[0] if array.ndim > 1 else 1) if scale == "row" else 1
             shape = rows, array.size // max(rows, 1)
-            by_row = np.where(kept[name], sizes, 0).reshape(shape).sum(axis=1)
-            mean = by_row / np.maximum(kept[name].reshape(shape).sum(axis=1), 1)
+            total = np.where(chosen, sizes, 0).reshape(shape).sum(axis=1)
+            mean = total / np.maximum(chosen.reshape(shape).sum(axis=1), 1)
             scales[name] = mean if scale == "row" else mean[0]
-        mask = Mask.from_dense(kept, spec)
-        negative = Mask.from_dense({name: kept[name] & (array < 0) for name, array in arrays.items()}, mask.spec)
-        return cls(mask, negative, None if scale == "none" else scales)
+        found = MaskSpec(shapes)
+        if spec is not None and dict(found.shapes) != dict(spec.shapes):
+            raise SpecError(f"signed mask: expected the layers of {spec!r}, found {found!r}")
+        found = spec or found
+        mask, minus = (
+            Mask(found, np.concatenate([words[layer.name] for layer in found])) for words in (kept, negative)
+        )
+        return cls(mask, minus, None if scale == "none" else scales)
 
     @property
     def spec(self) -> MaskSpec:
@@ -225,14 +233,15 @@ def spread_bits(values: NDArray[np.bool_], kept: NDArray[np.uint64], size: int) 
     return words
 
 
-def _arrays(values: Mapping[str, Any]) -> dict[str, NDArray[Any]]:
+def _arrays(values: Mapping[str, Any]) -> Iterator[tuple[str, NDArray[Any]]]:
+    """The layers as numpy arrays, one after the other."""
     if not hasattr(values, "items"):
         raise SpecError(f"signed mask: expected a dict of layer name to array, found {type(values).__name__}")
-    arrays = {name: bits.as_numpy(value, f"layer {name!r:.80}") for name, value in values.items()}
-    for name, array in arrays.items():
+    for name, value in values.items():
+        array = bits.as_numpy(value, f"layer {name!r:.80}")
         if array.dtype.kind not in "biuf":
             raise MaskValueError(f"layer {name!r:.80}: expected real numbers, found dtype {array.dtype}")
-    return arrays
+        yield name, array
 
 
 def _largest(sizes: NDArray[np.float64], count: int) -> NDArray[np.bool_]:

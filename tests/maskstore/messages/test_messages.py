@@ -244,3 +244,11 @@ def test_a_few_bytes_do_not_ask_for_much():
 
 def test_repr_says_what_is_expected():
     assert repr(Expected(expected())) == "Expected(2 layers, 1440 probabilities)"
+
+
+@pytest.mark.filterwarnings("ignore")  # of its own dependencies
+def test_a_message_travels_in_flower():
+    """As docs/federated.md says: in the records of Flower's messages."""
+    flower = pytest.importorskip("flwr.common")
+    sent = flower.RecordDict({"mask": flower.ConfigRecord({"bytes": encode_mask(MASK)})})
+    assert decode_mask(sent["mask"]["bytes"], SPEC) == MASK
