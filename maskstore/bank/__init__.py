@@ -2,12 +2,13 @@
 
 from maskstore.bank.accounting import Account, LayerAccount, account
 from maskstore.bank.bank import MaskBank
+from maskstore.bank.blocks import pieces_of
 from maskstore.bank.coding import check_sum, decode_mask, encode_data, prior_of, sealed, standalone
 from maskstore.bank.compaction import Compaction, compact
 from maskstore.bank.maintenance import Maintenance
 from maskstore.bank.record import MAX_BLOB_BYTES, MaskInfo, Record, decode_extras, encode_extras, info_of
 from maskstore.bank.signs import decode_signed, encode_signed
-from maskstore.bank.source import MaskSource
+from maskstore.bank.source import MaskSource, check_source
 from maskstore.bank.sqlite import clear_side_files, side_files
 
 __all__ = [
@@ -21,6 +22,7 @@ __all__ = [
     "MaskSource",
     "Record",
     "account",
+    "check_source",
     "check_sum",
     "clear_side_files",
     "compact",
@@ -31,6 +33,7 @@ __all__ = [
     "encode_extras",
     "encode_signed",
     "info_of",
+    "pieces_of",
     "prior_of",
     "sealed",
     "side_files",

@@ -1,6 +1,7 @@
 """A mask in memory: its layers, its packed bits, many masks side by side. Knows neither codecs nor banks."""
 
 from maskstore.masks.bits import popcount
+from maskstore.masks.blocks import FEWEST_DIGITS, MOST_DIGITS, Cut
 from maskstore.masks.interleave import Interleaved
 from maskstore.masks.mask import Mask
 from maskstore.masks.matrix import MaskMatrix
@@ -8,8 +9,11 @@ from maskstore.masks.signed import SCALES, SignedMask, kept_bits, rows_of, sprea
 from maskstore.masks.spec import MAX_LAYER_BITS, LayerSpec, MaskSpec
 
 __all__ = [
+    "FEWEST_DIGITS",
     "MAX_LAYER_BITS",
+    "MOST_DIGITS",
     "SCALES",
+    "Cut",
     "Interleaved",
     "LayerSpec",
     "Mask",

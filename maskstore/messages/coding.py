@@ -63,7 +63,7 @@ def encode_mask(
     about = _digested(known) if isinstance(known, Expected) else prior_to_json(known)
     texts = [how.encode(), about.encode(), extras]
     head = _MAGIC + bytes([_VERSION]) + _fingerprint(mask.spec)
-    whole = b"".join([head, *(write_leb128(len(text)) + text for text in texts), data])
+    whole = b"".join([head, *(write_leb128(len(text)) + text for text in texts), data[:]])
     return whole + _checksum(whole)
 
 

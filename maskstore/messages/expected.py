@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskstore.errors import CodecError, MaskValueError, SpecError
-from maskstore.masks import Mask, MaskSpec, bits
+from maskstore.masks import LayerSpec, Mask, MaskSpec, bits
 from maskstore.priors import Contexts, Prior
 
 _DIGEST_BYTES = 8
@@ -79,9 +79,12 @@ class Expected(Prior):
         raise CodecError("prior expected: expected one that a bank can hold, found one that only `encode_mask` takes "
                          "(Reference or RunningMean refer to masks of the bank)")  # fmt: skip
 
-    def contexts(self, spec: MaskSpec, index: int, bases: Sequence[Mask] = ()) -> Contexts:
+    def contexts(
+        self, spec: MaskSpec, index: int, bases: Sequence[Mask] = (), part: LayerSpec | None = None
+    ) -> Contexts:
         """128 levels, of which 90 are used, and one class."""
-        return Contexts(self._levels[index], levels=_LEVELS, classes=1)
+        levels = self._levels[index]
+        return Contexts(levels if part is None else levels[part.flat], levels=_LEVELS, classes=1)
 
     def __repr__(self) -> str:
         return f"Expected({len(self.spec)} layers, {self.spec.bits} probabilities)"

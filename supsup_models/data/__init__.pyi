@@ -19,3 +19,5 @@ from .tasks import LabelledImages as LabelledImages
 from .tasks import Split as Split
 from .tasks import Task as Task
 from .tasks import plain as plain
+from .transforms import patch_order as patch_order
+from .transforms import turn_order as turn_order

@@ -120,12 +120,14 @@ class Sparse:
     """Share of the steps after which that loss counts: earlier it would choose weights before the task does."""
     margin: float = 4.0
     """The one-shot score to reach, in standard deviations of the scores of random masks."""
+    kept_density: float = 0.95
+    """The density, the same in every layer, where the weights are those of a trained network: what is dropped costs."""
     shuffled: float = 0.5
     """Share of a batch's images that are shown shuffled as well, where a loss wants them."""
 
     def __post_init__(self) -> None:
         number("sparse recipe", self.density)
-        for name in ("start_density", "shuffled"):  # `densities` checks the density
+        for name in ("start_density", "shuffled", "kept_density"):  # `densities` checks the density
             value = getattr(self, name)
             _expect(lambda x: 0 < x <= 1, f"sparse recipe: expected {name} in (0, 1]", value)
         for name in ("settled", "one_shot_from"):
@@ -194,11 +196,25 @@ class Recipe:
         from supsup_models.networks import ARCHITECTURES, MaskedNetwork  # torch; a recipe alone needs none
 
         found = choose("model", arch, ARCHITECTURES) if isinstance(arch, str) else arch
-        densities = None if self.sparse is None else self.sparse.densities(found.shapes(inputs, outputs))
+        densities = self.densities(found.shapes(inputs, outputs))
         return MaskedNetwork(
             found, inputs=inputs, outputs=outputs, seed=seed, classes=classes,
             weight_gain=self.weight_gain, densities=densities,
         )  # fmt: skip
+
+    def densities(self, shapes: Mapping[str, tuple[int, ...]], *, trained: bool = False) -> tuple[float, ...] | None:
+        """The density of each layer of a network for masks of this recipe; None where masks are not sparse.
+
+        Args:
+            shapes: each layer's shape by name.
+            trained: whether the weights are those of a trained network, most of which a mask then keeps.
+
+        Raises:
+            SparsityError: for a density that no layer can have.
+        """
+        if self.sparse is None:
+            return None
+        return (self.sparse.kept_density,) * len(shapes) if trained else self.sparse.densities(shapes)
 
     def learning_rate(self, step: int, steps: int) -> float:
         """The rate of step number `step` of `steps`, from 0."""

@@ -4,6 +4,8 @@
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -14,7 +16,7 @@ from maskstore.bank.record import SCALES, SIGNS, Record, decode_extras, extras_s
 from maskstore.codecs import AnyCodec
 from maskstore.errors import CodecError, CorruptError, MaskValueError, SpecError, TaskNotFoundError
 from maskstore.files import Cursor, write_leb128
-from maskstore.masks import Mask, MaskSpec, SignedMask, bits, kept_bits, popcount, rows_of, spread_bits
+from maskstore.masks import LayerSpec, Mask, MaskSpec, SignedMask, bits, kept_bits, popcount, rows_of, spread_bits
 from maskstore.priors import Contexts, Prior, Uniform, prior_to_json
 
 _VERSION = 1
@@ -27,13 +29,26 @@ class Kept(Prior):
 
     def __init__(self, prior: Prior, mask: Mask) -> None:
         self._prior, self._mask = prior, mask
+        self._lock = Lock()
+        self._last: tuple[int, Contexts] | None = None
 
-    def contexts(self, spec: MaskSpec, index: int, bases: Sequence[Mask] = ()) -> Contexts:
+    def contexts(
+        self, spec: MaskSpec, index: int, bases: Sequence[Mask] = (), part: LayerSpec | None = None
+    ) -> Contexts:
         """The contexts of the bits of layer `index`, which are those that the mask keeps of its own layer."""
+        with self._lock:  # blocks of one layer come one after the other, on several cores
+            if self._last is None or self._last[0] != index:
+                self._last = index, self._of_layer(index)
+            found = self._last[1]
+        if part is None:
+            return found
+        return replace(found, ids=found.ids[part.flat])
+
+    def _of_layer(self, index: int) -> Contexts:
         found = self._prior.contexts(self._mask.spec, index)
         layer = self._mask.spec.layers[index]
-        ids = found.ids[bits.unpack(self._mask.words[layer.packed], layer.size)]
-        return Contexts(ids, found.levels, found.classes, found.directions)
+        kept = bits.unpack(self._mask.words[layer.packed], layer.size)
+        return replace(found, ids=found.ids[kept])
 
 
 def kept_spec(mask: Mask) -> MaskSpec:
@@ -67,7 +82,7 @@ def encode_signed(
     how, data = encode_data(Mask(spec, words), codec, Kept(known, mask))
     texts = [text.encode() for text in (how, prior_to_json(known))]
     head = b"".join(write_leb128(len(text)) + text for text in texts)
-    found = {**(extras or {}), SIGNS: np.frombuffer(bytes([_VERSION]) + head + data, dtype=np.uint8)}
+    found = {**(extras or {}), SIGNS: np.frombuffer(bytes([_VERSION]) + head + data[:], dtype=np.uint8)}
     if signed.scales:
         values = np.concatenate([signed.scales[layer.name].reshape(-1) for layer in mask.spec])
         found[SCALES] = values.reshape(1, -1) if next(iter(signed.scales.values())).ndim else values

@@ -30,12 +30,18 @@ from torch import Tensor
 
 from maskstore.philox import Role, random_permutation
 from supsup_models.errors import NetworkError
-from supsup_models.networks import MaskedNetwork, kept_weights, perceptron_backward, perceptron_forward
+from supsup_models.networks import (
+    MaskedModel,
+    MaskedNetwork,
+    kept_weights,
+    perceptron_backward,
+    perceptron_forward,
+)
 from supsup_models.training.recipes import Adam, Recipe, Sparse
 from supsup_models.training.steps.base import Step
 
-_REFRESH = 10  # steps between two looks for the thresholds that keep a density
-_PRICED = 5  # steps between two looks at the rows' and columns' shares
+REFRESHED = 10  # steps between two looks for the thresholds that keep a density
+PRICED = 5  # steps between two looks at the rows' and columns' shares
 _PSEUDO = 8.0  # bits' worth of the layer's density in every row's and column's share: no share is ever zero
 
 
@@ -49,18 +55,9 @@ class SparseStep(Step):
     def __init__(
         self, model: MaskedNetwork, scores: Tensor, recipe: Recipe, *, task: int, steps: int, half: bool = False
     ) -> None:
-        sparse, config = recipe.sparse, recipe.optimiser
-        if sparse is None or model.densities is None or not isinstance(config, Adam):
-            raise NetworkError(
-                f"recipe {recipe.name!r}: expected Adam, a density and a network of densities, found {config}, "
-                f"{sparse} and densities {model.densities}"
-            )
+        sparse, config = check_sparse(model, recipe)
+        assert model.densities is not None  # `check_sparse` says so
         self._wants_shuffled = bool(sparse.novelty_weight or sparse.one_shot_weight)
-        if self._wants_shuffled and model.classes == model.outputs:
-            raise NetworkError(
-                f"recipe {recipe.name!r}: expected superfluous outputs (classes < outputs), "
-                f"found {model.classes} classes, {model.outputs} outputs"
-            )
         self._model, self._sparse, self._steps, self._task = model, sparse, steps, task
         self._densities = model.densities
         self.scores = scores.clone()
@@ -111,7 +108,7 @@ class SparseStep(Step):
     def _choose(self, densities: tuple[float, ...]) -> None:
         """The signs that are kept at these densities; thresholds are looked for now and then."""
         for index, scores in enumerate(self._layer_scores):
-            if self._done % _REFRESH == 0:
+            if self._done % REFRESHED == 0:
                 flat = scores.reshape(-1)
                 count = kept_weights(flat.numel(), densities[index])
                 self._thresholds[index] = float(flat.kthvalue(flat.numel() - count + 1).values)
@@ -121,9 +118,8 @@ class SparseStep(Step):
         """The images, and where a loss wants them the first of them once more, their values shuffled alike."""
         if not self._wants_shuffled:
             return images
-        order = random_permutation(self._model.seed, Role.SHUFFLE, images.shape[1], layer=self._done, stream=self._task)
         count = max(1, round(len(images) * self._sparse.shuffled))
-        return torch.cat([images, images[:count, torch.from_numpy(order).to(images.device)]])
+        return torch.cat([images, shuffled(self._model, images[:count], step=self._done, task=self._task)])
 
     def _answers(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """The cross-entropy of the first `len(labels)` images, and the gradient of CE and N at all logits."""
@@ -156,7 +152,7 @@ class SparseStep(Step):
             inner += c * (deltas[index] * kept.sub_(every, alpha=density)).sum(dim=1, dtype=inner.dtype)
             squares = [one.to(logits.dtype).square().sum(dim=1) for one in (deltas[index], at[index])]
             variance += squares[0] * squares[1] * (c * c * density * (1.0 - density))
-        pull = _one_shot_pull(inner, variance.sqrt_().clamp_(min=1e-30), own, self._sparse.margin)
+        pull = one_shot_pull(inner, variance.sqrt_().clamp_(min=1e-30), own, self._sparse.margin)
         pull *= self._sparse.one_shot_weight
         for index, product in enumerate(self._products):
             share = pull * (self._constants[index] / scales[index])
@@ -164,13 +160,35 @@ class SparseStep(Step):
 
     def _add_prices(self) -> None:
         """Add the rate's derivative by every bit of the masks."""
-        if self._done % _PRICED == 0:
+        if self._done % PRICED == 0:
             self._prices = [bit_prices(masked.abs().to(self.scores.dtype)) for masked in self._masked]
         for gradient, price in zip(self._gradients, self._prices, strict=True):
             gradient.add_(price, alpha=self._sparse.rate_weight)
 
 
-def _one_shot_pull(inner: Tensor, spread: Tensor, own: int, margin: float) -> Tensor:
+def check_sparse(model: MaskedModel, recipe: Recipe) -> tuple[Sparse, Adam]:
+    """A recipe's sparse settings and its Adam; NetworkError if it lacks one, or the network is not for sparse masks."""
+    sparse, config = recipe.sparse, recipe.optimiser
+    if sparse is None or model.densities is None or not isinstance(config, Adam):
+        raise NetworkError(
+            f"recipe {recipe.name!r}: expected Adam, a density and a network of densities, found {config}, "
+            f"{sparse} and densities {model.densities}"
+        )
+    if (sparse.novelty_weight or sparse.one_shot_weight) and model.classes == model.outputs:
+        raise NetworkError(
+            f"recipe {recipe.name!r}: expected superfluous outputs (classes < outputs), "
+            f"found {model.classes} classes, {model.outputs} outputs"
+        )
+    return sparse, config
+
+
+def shuffled(model: MaskedModel, images: Tensor, *, step: int, task: int) -> Tensor:
+    """Images `(b, inputs)` with their values shuffled, all alike, by a permutation of the step."""
+    order = random_permutation(model.seed, Role.SHUFFLE, images.shape[1], layer=step, stream=task)
+    return images[:, torch.from_numpy(order).to(images.device)]
+
+
+def one_shot_pull(inner: Tensor, spread: Tensor, own: int, margin: float) -> Tensor:
     """dS / d<g, M> of each image `(b,)`, S being averaged over the first `own` images and over the shuffled others."""
     z = -inner / spread
     slope = torch.empty_like(z)

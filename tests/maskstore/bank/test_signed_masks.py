@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maskstore import Mask, MaskBank, MaskSpec, Reference, RunningMean, SeededScores, SignedMask, account, compact
+from maskstore.bank import coding
 from maskstore.bank.coding import sealed
 from maskstore.bank.maintenance import Maintenance
 from maskstore.bank.record import SCALES, SIGNS, encode_extras
@@ -41,7 +42,7 @@ def bank(tmp_path):
         yield opened
 
 
-@settings(max_examples=30)
+@settings(max_examples=15)
 @given(st.data(), specs())
 def test_any_signed_mask_comes_back(tmp_path_factory, data, spec):
     signed, known = data.draw(signed_masks(spec)), data.draw(st.none() | priors)
@@ -241,3 +242,18 @@ def test_signs_count_for_the_limit(tmp_path):
         bank.put_signed("t", SignedMask(ones, ones), codec="mix")
     with MaskBank.open(tmp_path / "a.bank", limit=1 << 20) as bank, pytest.raises(LimitError):
         bank.signed("t")
+
+
+def test_signs_of_large_masks_are_in_blocks(tmp_path, monkeypatch):
+    """Both the mask and its signs; the contexts of a block of signs are those of its weights."""
+    monkeypatch.setattr(coding, "BLOCKED_BITS", 1 << 12)
+    spec = MaskSpec({"a": (400, 500), "b": (3, 7)})
+    signs = [random_packed_bits(7, Role.WEIGHT_SIGN, layer.size, layer=i) for i, layer in enumerate(spec)]
+    mask = random_mask(spec, 0.7, 0)
+    signed = SignedMask(mask, (~Mask(spec, np.concatenate(signs)) ^ random_mask(spec, 0.02, 1)) & mask)
+    with MaskBank.create(tmp_path / "a.bank", spec) as bank:
+        bank.put_signed("t", signed, sign_prior=SeededScores(7, 0))
+        assert b'"blocks"' in bank.extras("t")[SIGNS].tobytes()
+        assert bank.signed("t") == signed
+        assert 8 * bank.info("t").sign_bytes < 0.2 * mask.ones
+        assert bank.verify() == 1

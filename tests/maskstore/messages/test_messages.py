@@ -252,3 +252,14 @@ def test_a_message_travels_in_flower():
     flower = pytest.importorskip("flwr.common")
     sent = flower.RecordDict({"mask": flower.ConfigRecord({"bytes": encode_mask(MASK)})})
     assert decode_mask(sent["mask"]["bytes"], SPEC) == MASK
+
+
+def test_large_masks_are_in_blocks():
+    rng = np.random.default_rng(0)
+    mean = {"a": rng.random((2100, 2000)).astype(np.float32) ** 6}
+    drawn = {"a": rng.random((2100, 2000)) < mean["a"]}
+    spec, known = MaskSpec.of(mean), Expected(mean)
+    sent = encode_mask(drawn, prior=known)
+    assert b'"blocks"' in sent[:40]
+    assert decode_mask(sent, spec, prior=known) == Mask.from_dense(drawn)
+    assert len(sent) < 0.75 * len(encode_mask(drawn))
