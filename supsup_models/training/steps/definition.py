@@ -22,7 +22,7 @@ from torch import Tensor
 from maskstore.masks import bits
 from maskstore.philox import Role, random_packed_bits
 from supsup_models.networks import MaskedModel, MaskedNetwork, kept_weights, load_forward_mode, logits_along
-from supsup_models.training.foreign import foreign
+from supsup_models.training.foreign_images import foreign
 from supsup_models.training.recipes import Recipe
 from supsup_models.training.steps.autograd import ALONE
 from supsup_models.training.steps.base import Step
