@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.storage.banks import measure_bank
 from benchmarks.storage.cases import MODEL, OUTPUTS, SEED, Place
-from benchmarks.storage.clock import timed
+from benchmarks.storage.clock import RUNS, timed
 from benchmarks.storage.entropies import iid_bits
 from benchmarks.storage.formats import FORMATS, measure_format
 from benchmarks.storage.judged import StoredMask
@@ -122,8 +122,9 @@ class Other:
         if optional is not None and optional.why_absent:
             raise LeftOutError(optional.why_absent)
         form, plain = optional.format if optional else FORMATS[self.name], [each.mask for each in masks]
-        parts, encoding, decoding = measure_format(form, plain)
-        if optional is not None and optional.program:  # the clock does not see what other processes do
+        slow = optional is not None and optional.program
+        parts, encoding, decoding = measure_format(form, plain, runs=1 if slow else RUNS)
+        if slow:  # the clock does not see what other processes do
             encoding = decoding = None
         return Row(form.title, "format", parts, case.tasks, plain[0].spec.bits,
                    encode_seconds=encoding, decode_seconds=decoding)  # fmt: skip

@@ -147,9 +147,6 @@ class MaskInfo(NamedTuple):
     """Bytes of offset table, side information and payload."""
     extras_bytes: int
     """Bytes of the extra arrays."""
-    sign_bytes: int | None = 0
-    """Those of them that are the coded signs of a `SignedMask`; None where only reading the mask would tell, as in a
-    shard."""
 
 
 def info_of(record: Record) -> MaskInfo:
@@ -157,8 +154,7 @@ def info_of(record: Record) -> MaskInfo:
     meta, codec, prior = (parse_object(text) for text in (record.meta, record.codec, record.prior))
     if record.bases:
         prior["tasks"] = [base.record.name for base in record.bases]
-    signs = extras_sizes(record.extras, record.name).get(SIGNS, 0)
-    return MaskInfo(record.name, meta, codec, prior, len(record.data), len(record.extras), signs)
+    return MaskInfo(record.name, meta, codec, prior, len(record.data), len(record.extras))
 
 
 def encode_extras(extras: Mapping[str, Any]) -> bytes:

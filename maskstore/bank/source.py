@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from maskstore.bank.coding import charge, check_content, decode_mask, decode_one
 from maskstore.bank.record import MaskInfo, Record, decode_extras
-from maskstore.bank.signs import check_signed, decode_signed
+from maskstore.bank.signs import check_signed, decode_signed, signed_sizes
 from maskstore.codecs import FREE_BYTES, RATIO, Budget, wanted_until
 from maskstore.errors import ArgumentTypeError, MaskStoreError, TaskNotFoundError
 from maskstore.files import parse_object
@@ -179,6 +179,10 @@ class MaskSource(Mapping[str, Mask]):
         TaskNotFoundError if there is none, or if it has no signs. `source[name]` is the mask alone.
         """
         return decode_signed(self.record(name), self.spec)
+
+    def sign_bytes(self, name: str) -> int:
+        """Bytes of a mask's coded signs, which are among its extra arrays; 0 for a mask without. Nothing is decoded."""
+        return signed_sizes(self.record(name))[0]
 
     def task_meta(self, name: str) -> dict[str, Any]:
         """The metadata stored beside a mask; its checksum is checked."""

@@ -69,6 +69,8 @@ def encode_signed(
     if not isinstance(known, Prior):
         raise CodecError(f"prior: expected one such as Uniform(), found {known!r:.60}")
     known = known.alone
+    if extras is not None and not hasattr(extras, "items"):
+        raise MaskValueError(f"extras: expected a dict of name to array, found {type(extras).__name__}")
     if taken := [name for name in extras or {} if name in (SIGNS, SCALES)]:
         raise MaskValueError(
             f"extras {taken[0]!r}: expected a name that signed masks do not use, found one that they do"

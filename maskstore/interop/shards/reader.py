@@ -175,8 +175,7 @@ class ShardReader(MaskSource):
         entry = self._entry(name)
         row = entry.row
         meta, codec, prior = (parse_object(text) for text in (row.meta, row.codec, row.prior))
-        signs = None if entry.extras_bytes else 0
-        return MaskInfo(name, meta, codec, prior, entry.data_bytes, entry.extras_bytes, signs)
+        return MaskInfo(name, meta, codec, prior, entry.data_bytes, entry.extras_bytes)
 
     def record(self, name: str) -> Record:
         """The stored row of a mask, its checksum checked: one request."""
