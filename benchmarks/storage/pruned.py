@@ -9,6 +9,7 @@ depends on these numbers, so the rows compare coders, and say little about a rea
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
+from functools import lru_cache
 from math import ceil
 from types import MappingProxyType
 from typing import Any
@@ -82,6 +83,7 @@ PATTERNS: Mapping[str, tuple[str, Keep]] = {
 }
 
 
+@lru_cache(maxsize=1)  # the rows of one pattern follow one another
 def pruned_mask(case: PrunedCase, pattern: str) -> Mask:
     """What a way of pruning keeps of the drawn weights."""
     rng, kept = np.random.default_rng(SEED), {}
