@@ -186,12 +186,12 @@ def shuffled(model: MaskedModel, images: Tensor, *, step: int, task: int) -> Ten
     return images[:, torch.from_numpy(order).to(images.device)]
 
 
-def one_shot_pull(inner: Tensor, spread: Tensor, own: int, margin: float) -> Tensor:
+def one_shot_pull(inner: Tensor, spread: Tensor, own: int, margin: float, below: float = 1.0) -> Tensor:
     """dS / d<g, M> of each image `(b,)`, S being averaged over the first `own` images and over the shuffled others."""
     z = -inner / spread
     slope = torch.empty_like(z)
     slope[:own] = torch.sigmoid(margin - z[:own]) / own  # softplus falls with z, and z with <g, M>
-    slope[own:] = -torch.sigmoid(z[own:] + 1.0) / max(1, len(z) - own)
+    slope[own:] = -torch.sigmoid(z[own:] + below) / max(1, len(z) - own)
     return slope / spread
 
 
