@@ -110,7 +110,7 @@ class ImageValueError(SupSupError, ValueError):
 
 
 class ImageValueWarning(UserWarning):
-    """Images are hardly normalised: their mean is that of raw pixels."""
+    """Images are hardly normalised: their values are as large as those of raw pixels, or larger."""
 
 
 class LabelValueError(SupSupError, ValueError):

@@ -2,11 +2,12 @@
 
 from maskstore.bank.accounting import Account, LayerAccount, account
 from maskstore.bank.bank import MaskBank
+from maskstore.bank.blocks import pieces_of
 from maskstore.bank.coding import check_sum, decode_mask, sealed, standalone
 from maskstore.bank.compaction import Compaction, compact
 from maskstore.bank.maintenance import Maintenance
 from maskstore.bank.record import MAX_BLOB_BYTES, MaskInfo, Record, decode_extras, info_of
-from maskstore.bank.source import MaskSource
+from maskstore.bank.source import MaskSource, check_source
 from maskstore.bank.sqlite import clear_side_files, side_files
 
 __all__ = [
@@ -20,12 +21,14 @@ __all__ = [
     "MaskSource",
     "Record",
     "account",
+    "check_source",
     "check_sum",
     "clear_side_files",
     "compact",
     "decode_extras",
     "decode_mask",
     "info_of",
+    "pieces_of",
     "sealed",
     "side_files",
     "standalone",

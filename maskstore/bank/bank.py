@@ -13,12 +13,13 @@ from typing import Any, Self
 
 from maskstore import _version
 from maskstore.bank import coding
+from maskstore.bank.blocks import AnyMask, BlockEncoder, gathered, layers_of
 from maskstore.bank.open_file import BankFile
-from maskstore.bank.record import MaskInfo, Record, info_of
+from maskstore.bank.record import Base, MaskInfo, Record, info_of
 from maskstore.bank.rows import Rows
 from maskstore.bank.source import MaskSource
 from maskstore.bank.sqlite import check_pages, fitting_page_size
-from maskstore.codecs import AnyCodec, Budget, get_codec
+from maskstore.codecs import BLOCKED_BITS, AnyCodec, Budget, get_codec
 from maskstore.errors import (
     BankClosedError,
     BankExistsError,
@@ -30,7 +31,17 @@ from maskstore.errors import (
     SpecError,
     TaskNotFoundError,
 )
-from maskstore.files import check_name, encode_meta, is_name, nearest, parse_object
+from maskstore.files import (
+    byte_limit,
+    check_name,
+    encode_meta,
+    is_name,
+    nearest,
+    parse_object,
+    path_of,
+    same_json,
+    seconds,
+)
 from maskstore.masks import Mask, MaskSpec
 from maskstore.priors import Prior, Uniform
 
@@ -128,6 +139,7 @@ class MaskBank(MaskSource):
         """
         if not isinstance(spec, MaskSpec):
             raise SpecError(f"{path}: expected a spec such as MaskSpec.of(masks), found {type(spec).__name__}")
+        place, timeout, limit = path_of(path), seconds(timeout), byte_limit(limit)
         if page_size is None:
             page_size = fitting_page_size(spec.bits)
         if page_size not in [1 << n for n in range(9, 17)]:
@@ -139,13 +151,13 @@ class MaskBank(MaskSource):
             "templates": "[]",
         }
         try:
-            return cls(BankFile.create(Path(path), page_size, head, timeout=timeout), limit=limit)
+            return cls(BankFile.create(place, page_size, head, timeout=timeout), limit=limit)
         except BankExistsError as error:
             if not exist_ok:
-                hint = " (`exist_ok=True` opens it)" if Path(path).is_file() else ""
+                hint = " (`exist_ok=True` opens it)" if place.is_file() else ""
                 raise BankExistsError(f"{error}{hint}") from None
         found = cls.open(path, "a", timeout=timeout, limit=limit)
-        same_meta = meta is None or parse_object(head["meta"]) == found.meta
+        same_meta = meta is None or same_json(parse_object(head["meta"]), found.meta)
         for what, same in (("layers", found.spec == spec), ("metadata", same_meta)):
             if not same:
                 found.close()
@@ -177,7 +189,8 @@ class MaskBank(MaskSource):
         """
         if mode not in ("r", "a"):
             raise SpecError(f'mode: expected "r" to read or "a" to write, found {mode!r:.20}')
-        return cls(BankFile(Path(path), writable=mode == "a", timeout=timeout), limit=limit)
+        limit = byte_limit(limit)
+        return cls(BankFile(path_of(path), writable=mode == "a", timeout=seconds(timeout)), limit=limit)
 
     def close(self) -> None:
         """Close; a writer first folds its write-ahead log into the file. Closing twice is fine."""
@@ -214,7 +227,7 @@ class MaskBank(MaskSource):
         """Metadata, codec, prior and sizes of a mask, for listings; its checksum is checked, and nothing decoded."""
         self._check_known(name)
         with self._file.snapshot() as link:
-            row = self._rows.find(link, name)
+            row = self._rows.find(link, name, unread=True)
             if row is not None and row.bases:
                 self._rows.check_users(link)
         if row is None:
@@ -229,12 +242,17 @@ class MaskBank(MaskSource):
 
     def record(self, name: str) -> Record:
         """The stored row of a mask, its checksum checked."""
+        with self._found(name, unread=False) as row:
+            return row
+
+    @contextmanager
+    def _found(self, name: str, *, unread: bool = True) -> Iterator[Record]:
         self._check_known(name)
         with self._file.snapshot() as link:
-            row = self._rows.find(link, name)
-        if row is None:
-            raise self._missing(name)
-        return row
+            row = self._rows.find(link, name, unread=unread)
+            if row is None:
+                raise self._missing(name)
+            yield row
 
     def records(self) -> Iterator[Record]:
         """The stored rows of the masks that are there when the first is asked for, in order, checksums checked.
@@ -270,7 +288,7 @@ class MaskBank(MaskSource):
     def put(
         self,
         name: str,
-        masks: Mask | Mapping[str, Any],
+        masks: AnyMask,
         *,
         meta: Mapping[str, Any] | None = None,
         extras: Mapping[str, Any] | None = None,
@@ -284,7 +302,10 @@ class MaskBank(MaskSource):
 
         Args:
             name: The task, 1 to 512 characters.
-            masks: A `Mask`, or arrays of 0/1 values by layer name, of the bank's spec.
+            masks: A `Mask`, or arrays of 0/1 values by layer name, of the bank's spec. Arrays may be memory maps, and
+                the mapping an open safetensors file. Pairs `(layer name, array)` from an iterator, in the order of the
+                spec, work too. A mask of 4 194 304 bits and more is coded and written block by block; the bank is
+                locked meanwhile, and beside the caller's arrays a few blocks are in memory.
             meta: JSON to store beside the mask.
             extras: Arrays of numbers that belong to the task, such as normalisation statistics.
             codec: A codec, or its name. "auto" keeps the smallest of the quick codecs, "max" of all.
@@ -304,22 +325,29 @@ class MaskBank(MaskSource):
         """
         self._file.check_writable()
         check_name("task name", name)
-        mask = masks if isinstance(masks, Mask) else Mask.from_dense(masks, self.spec)
-        if mask.spec is not self.spec and mask.spec != self.spec:
-            raise SpecError(f"mask {name!r}: expected the bank's spec {self.spec!r}, found {mask.spec!r}")
+        if isinstance(masks, Mask) and masks.spec is not self.spec and masks.spec != self.spec:
+            raise SpecError(f"mask {name!r}: expected the bank's spec {self.spec!r}, found {masks.spec!r}")
         known, chosen = prior if prior is not None else Uniform(), get_codec(codec)
         if not isinstance(known, Prior):
             raise CodecError(f"prior: expected one such as Uniform(), found {known!r:.60}")
-        if not known.needs[-1]:  # coded before the bank is locked
+        mask = None if self.spec.bits >= BLOCKED_BITS else gathered(masks, self.spec)
+        if mask is not None and not known.needs[-1]:  # coded before the bank is locked
             coded = coding.encode_record(name, mask, chosen, known, meta=meta, extras=extras)
         with self._file.changing() as link:
+            bases: list[Base] = []
             if known.needs[-1]:
                 missing = [task for task in known.tasks if task not in self]
                 if missing:
                     raise self._missing(missing[0])
                 bases = self._rows.resolve(link, known)
+            encoder: BlockEncoder | None = None
+            if mask is None:  # coded as it is written, so that it never is in memory as a whole
+                coded = coding.described(name, known, meta=meta, extras=extras, bases=bases)
+                others = coding.base_masks(bases, self.spec)
+                encoder = BlockEncoder(self.spec, layers_of(masks, self.spec), chosen, known, others)
+            elif bases:
                 coded = coding.encode_record(name, mask, chosen, known, meta=meta, extras=extras, bases=bases)
-            self._rows.insert(link, coded, overwrite=overwrite)
+            self._rows.insert(link, coded, overwrite=overwrite, encoder=encoder)
 
     def delete(self, name: str) -> None:
         """Remove a mask, atomically and durably. Masks that were coded against it keep what they need.

@@ -13,7 +13,7 @@ from maskstore.bank.bank import MaskBank
 from maskstore.bank.coding import check_sum
 from maskstore.bank.record import MAX_PLACE, Record
 from maskstore.bank.sqlite import side_files
-from maskstore.errors import CorruptError
+from maskstore.errors import ArgumentTypeError, CorruptError
 from maskstore.files import check_name, named_os_errors, parse_object
 
 _CHUNK_BYTES, _SMALL_BYTES = 1 << 16, 1 << 12
@@ -24,6 +24,8 @@ class Maintenance:
     """Changes and measures the rows and pages of an open bank, within its transaction where one is open."""
 
     def __init__(self, bank: MaskBank) -> None:
+        if not isinstance(bank, MaskBank):
+            raise ArgumentTypeError(f"bank: expected an open MaskBank, found {type(bank).__name__}")
         self._file, self._rows = bank._file, bank._rows
 
     def put_record(self, row: Record, *, overwrite: bool = False) -> None:
@@ -62,8 +64,8 @@ class Maintenance:
             first: int | None = None
             for id, text in zip(ids, texts, strict=True):
                 row = rows.known(link, id)
-                blobs = byte_stream.read(link, row.start, row.extras + row.data)
-                start = byte_stream.append(link, blobs, least=least, apart=first is None)
+                blobs = byte_stream.read_parts(link, row.start, row.extras + row.data)
+                start, _ = byte_stream.append_pieces(link, blobs, least=least, apart=first is None)
                 first = start if first is None else first
                 link.execute("UPDATE masks SET about=?,start=? WHERE id=?", (templates.pack(link, text), start, id))
             byte_stream.drop_before(link, MAX_PLACE if first is None else first)

@@ -13,12 +13,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from maskstore.bank.blocks import Data
 from maskstore.errors import CorruptError, MaskValueError
 from maskstore.files import Cursor, is_name, parse_json, parse_object, write_leb128
 from maskstore.masks import bits
 
 DIGEST_BYTES = 8
 MAX_BLOB_BYTES = 1_000_000_000  # SQLite's own limit
+MAX_DATA_BYTES = 1 << 34  # more than the packed bits of any mask
 MAX_PLACE = 1 << 62  # in the stream
 _EXTRA_DTYPES = frozenset(["f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"])
 _MAX_BASES = 15
@@ -53,8 +55,8 @@ def checked_row(values: tuple[Any, ...]) -> StoredRow:
     if not (is_name(row.name) and row.id > 0 if row.name is not None else row.id < 0):
         raise CorruptError(f"mask row {row.id}: expected a name and an id from 1 on, or none and one below 0, "
                            f"found name {row.name!r:.40}")  # fmt: skip
-    length = row.extras + row.data
-    if min(row.start, row.extras, row.data, row.used) < 0 or length > 2 * MAX_BLOB_BYTES or row.start > MAX_PLACE:
+    lengths = row.extras <= MAX_BLOB_BYTES and row.data <= MAX_DATA_BYTES
+    if min(row.start, row.extras, row.data, row.used) < 0 or not lengths or row.start > MAX_PLACE:
         raise CorruptError(f"mask row {row.id}: expected places and lengths of a mask, found others")
     return row
 
@@ -97,8 +99,8 @@ class Record:
     prior: str
     checksum: bytes = b""
     extras: bytes = b""
-    data: bytes = b""
-    """The offset table, then side information and payload of each layer."""
+    data: Data = b""
+    """The offset table, then side information and payload of each layer; or blocks, and then their table."""
     bases: tuple[Base, ...] = ()
     """The masks that the prior refers to."""
     limit: int | None = field(default=None, compare=False)

@@ -4,6 +4,7 @@ import os
 from abc import abstractmethod
 from collections.abc import Callable, ItemsView, Iterator, Mapping, Sequence, ValuesView
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from itertools import islice
 from threading import Event
 from types import TracebackType
@@ -15,13 +16,21 @@ from numpy.typing import NDArray
 from maskstore.bank.coding import charge, check_content, decode_mask, decode_one
 from maskstore.bank.record import MaskInfo, Record, decode_extras
 from maskstore.codecs import FREE_BYTES, RATIO, Budget, wanted_until
-from maskstore.errors import MaskStoreError, TaskNotFoundError
+from maskstore.errors import ArgumentTypeError, MaskStoreError, TaskNotFoundError
 from maskstore.files import parse_object
 from maskstore.masks import Mask, MaskMatrix, MaskSpec
 
 T = TypeVar("T")
 _BATCH = 64  # records read at a time while scanning
 _BATCH_BYTES = 1 << 28  # packed masks that are decoded at a time
+
+
+def check_source(source: object) -> None:
+    """ArgumentTypeError for what is no open bank or shard."""
+    if not isinstance(source, MaskSource):
+        raise ArgumentTypeError(
+            f"source: expected an open bank or shard, found {type(source).__name__}; open_source(path) opens one"
+        )
 
 
 class MaskSource(Mapping[str, Mask]):
@@ -127,13 +136,41 @@ class MaskSource(Mapping[str, Mask]):
         """All layers of one mask as bool arrays of their shapes, in spec order; their bytes count for the limit too."""
         return decode_mask(self.record(name), self.spec, unpacked=True).dense()
 
-    def layer(self, name: str, layer: str) -> NDArray[np.bool_]:
-        """One layer of one mask, a bool array of the layer's shape; the mask's checksum is checked.
+    def layer(self, name: str, layer: str, rows: slice | None = None) -> NDArray[np.bool_]:
+        """One layer of one mask, a bool array of the layer's shape; the checksums of what is read are checked.
 
-        The other layers are not decoded. Masks that it was coded against are decoded whole.
+        The other layers are not decoded, and of large masks not read. Masks that it was coded against are decoded
+        whole.
+
+        Args:
+            name: The task.
+            layer: The layer.
+            rows: A slice of the layer's first dimension. Of masks of 4 194 304 bits and more, only the blocks that hold
+                these rows are read.
+
+        Raises:
+            TaskNotFoundError: There is no mask of that name.
+            LayerNotFoundError: There is no layer of that name.
+            SpecError: `rows` is no slice, or the layer has no dimension.
+
+        Examples:
+            >>> import numpy as np, tempfile
+            >>> from maskstore import MaskBank, MaskSpec
+            >>> masks = {"fc1": np.arange(800).reshape(20, 40) % 10 == 0}
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     with MaskBank.create(f"{folder}/tasks.bank", MaskSpec.of(masks)) as bank:
+            ...         bank.put("task-0", masks)
+            ...         bank.layer("task-0", "fc1").shape, bank.layer("task-0", "fc1", rows=slice(5, 8)).shape
+            ((20, 40), (3, 40))
         """
         index = self.spec.index(layer)
-        return decode_one(self.record(name), self.spec, index)
+        with self._found(name) as record:
+            return decode_one(record, self.spec, index, rows)
+
+    @contextmanager
+    def _found(self, name: str) -> Iterator[Record]:
+        """The record of a mask, of which as little as possible is read before it is needed in the block."""
+        yield self.record(name)
 
     def task_meta(self, name: str) -> dict[str, Any]:
         """The metadata stored beside a mask; its checksum is checked."""

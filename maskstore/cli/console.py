@@ -28,6 +28,13 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on s
 AsCsv = Annotated[bool, typer.Option("--csv", help="Print comma-separated values, one line a row.")]
 
 
+Limit = Annotated[
+    int | None,
+    typer.Option(help="The most bytes to decode, for a file that you trust and that asks for many.", min=0,
+                 show_default=False),
+]  # fmt: skip
+
+
 class UsageError(Exception):
     """Arguments that parse but do not make sense; ends a command with exit code 2."""
 

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from maskstore._configured import from_config
 from maskstore.codecs.ans import Ans
-from maskstore.codecs.base import Codec, EncodedLayer, Plan
+from maskstore.codecs.base import Codec, EncodedLayer, Piece, Plan
 from maskstore.codecs.gap import Gap
 from maskstore.codecs.mix import Mix
 from maskstore.codecs.raw import Raw
@@ -29,6 +29,7 @@ _SPARSE = 64  # with fewer rarer bits than one in so many gap decodes faster tha
 _WORTH = 1.005  # then it has to save this much
 _NEAR = 1.1  # how much more than the best so far a sample may promise and still be looked into,
 _SLACK = 1024  # and these bits, since small masks are quickly tried
+_ALIKE = 1.002  # samples tell no more than that
 _NO_BITS = Plan(0.0, partial(EncodedLayer, b"", b""))
 
 
@@ -94,6 +95,22 @@ class CodecChoice:
         if self.level == "max":
             tried.append((_MIX, _encode(_MIX, mask, contexts)))
         return min(tried, key=lambda candidate: size_of(candidate[1]))
+
+    def candidates(self, samples: Sequence[Piece]) -> tuple[Codec, ...]:
+        """The codecs that are worth a look at each block of a layer, of which there are samples; at least one."""
+        weighed = {codec: sum(codec.plan(*sample).bits for sample in samples) for codec in self._worth_a_sample}
+        size, ones = (
+            sum(sample.layer.size for sample in samples),
+            sum(bits.popcount(sample.words) for sample in samples),
+        )
+        if _SPARSE * min(ones, size - ones) > size:
+            weighed[_GAP] *= _WORTH
+        least = min(weighed.values())
+        return tuple(codec for codec, needed in weighed.items() if needed <= _ALIKE * least)
+
+    @property
+    def _worth_a_sample(self) -> tuple[Codec, ...]:
+        return (_ANS, _RAW, _GAP, _ZSTD, _MIX) if self.level == "max" else (_ANS, _RAW, _GAP, _ZSTD)
 
 
 AnyCodec = str | Codec | CodecChoice

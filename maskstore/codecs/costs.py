@@ -25,17 +25,27 @@ class Budget:
         self._limit = limit
         self._spent = self._earned = 0
 
-    def spend(self, what: str, codec: Codec, coded: EncodedLayer, layer: LayerSpec, *, unpacked: bool = False) -> None:
+    def spend(
+        self,
+        what: str,
+        codec: Codec,
+        coded: EncodedLayer,
+        layer: LayerSpec,
+        *,
+        size: int | None = None,
+        unpacked: bool = False,
+    ) -> None:
         """Count a layer before it is decoded; LimitError, which begins with `what`, if that is too much.
 
-        `unpacked`: it will also be unpacked to a byte for each bit.
+        `size`: its coded bytes, where the payload was not read. `unpacked`: it will also be unpacked to a byte for each
+        bit.
         """
-        size = len(coded.side) + len(coded.payload)
+        size = len(coded.side) + len(coded.payload) if size is None else size
         self._spent += codec.cost(coded, layer) + (layer.size if unpacked else 0)
         self._earned += RATIO * size * (codec.weight + (8 if unpacked else 0))
         allowed = max(FREE_BYTES, self._earned) if self._limit is None else self._limit
         if self._spent > allowed:
             raise LimitError(
                 f"{what}: expected to decode at most {allowed} bytes in one call, found {self._spent} or more in all "
-                f"(a file that you trust can be opened with a larger limit: `MaskBank.open(path, limit=...)` in Python)"
+                f"(a larger `limit` allows it, for a file that you trust)"
             )

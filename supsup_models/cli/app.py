@@ -27,6 +27,7 @@ WORDS = {
     "extras": "masks.bank",
     "bank.extras(name)": "masks.bank",
     "data": "--data",
+    "limit": "limit of MaskBank.open",
     "train_run": "supsup train",
     "recover_run": "supsup recover",
 }

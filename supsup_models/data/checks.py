@@ -11,8 +11,8 @@ from torch import Tensor
 from supsup_models._names import found
 from supsup_models.errors import ImageValueError, ImageValueWarning, LabelValueError, ShapeError
 
-_LEAST_RAW_MEAN = 4.0  # normalised pixels have a mean near 0, and white images one below 3; raw ones more
-_MOST_RAW_MEAN = 65535.0
+_MOST_MEAN = 4.0
+"""Of the values without their signs: below 3 for white images that are normalised; more for raw pixels."""
 
 
 class TakesImages(Protocol):
@@ -64,15 +64,16 @@ def checked_images(images: Any, model: TakesImages) -> Tensor:
         raise ShapeError(f"images: expected shape (b, {model.inputs}) with b >= 1, found {tuple(tensor.shape)}")
     tensor = tensor.to(model.weights).resolve_neg()  # half of a conjugate may be a view that numpy does not take
     # one cheap pass says whether a slower look is needed: a sum is finite unless a term is not (or it overflows)
-    total = _sum(tensor)
-    if not isfinite(total) and not torch.isfinite(tensor).all():
-        bad = int((~torch.isfinite(tensor).all(dim=1)).nonzero()[0])
-        raise ImageValueError(f"images: expected finite values, found NaN or infinity in image {bad}")
-    mean = total / tensor.numel()
-    if _LEAST_RAW_MEAN < mean < _MOST_RAW_MEAN:
+    mean = _sum(tensor) / tensor.numel()
+    if not isfinite(mean):
+        if not torch.isfinite(tensor).all():
+            bad = int((~torch.isfinite(tensor).all(dim=1)).nonzero()[0])
+            raise ImageValueError(f"images: expected finite values, found NaN or infinity in image {bad}")
+        mean = float(tensor.cpu().double().abs().mean())
+    if mean > _MOST_MEAN:
         warnings.warn(
-            f"images: expected values normalised as in training, of a mean near 0, found a mean of {mean:.4g}; "
-            "raw pixels give wrong answers to a network that was trained on normalised ones",
+            f"images: expected values normalised as in training, near 0, found a mean of {mean:.4g} without signs; "
+            "raw pixels and other ranges give wrong answers to a network that was trained on normalised values",
             ImageValueWarning,
             stacklevel=3,
         )
@@ -80,11 +81,14 @@ def checked_images(images: Any, model: TakesImages) -> Tensor:
 
 
 def _sum(tensor: Tensor) -> float:
-    """The sum of a tensor, on the host by numpy: to wake torch's threads takes ten times as long as a batch's sum."""
+    """The sum of a tensor's values without their signs.
+
+    On the host by numpy: to wake torch's threads takes ten times as long as a batch's sum.
+    """
     if tensor.device.type == "cpu" and tensor.dtype == torch.float32:
         with np.errstate(all="ignore"):
-            return float(tensor.detach().numpy().sum())
-    return float(tensor.sum())
+            return float(np.abs(tensor.detach().numpy()).sum())
+    return float(tensor.abs().sum(dtype=torch.promote_types(tensor.dtype, torch.float32)))
 
 
 def checked_labels(labels: Any, classes: int) -> Tensor:

@@ -1,7 +1,7 @@
 """`MaskedModel`: what training, task inference and evaluation need of a network with frozen weights."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from typing import Any
 
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from maskstore import Mask, MaskSpec
 from maskstore.masks import bits
 from maskstore.priors import Prior
-from supsup_models._names import expect, found
+from supsup_models._names import expect, found, whole_number
 from supsup_models.errors import (
     ArgumentTypeError,
     DeviceError,
@@ -60,6 +60,8 @@ class MaskedModel(nn.Module, ABC):
     """How many times sqrt(2 / fan_in) the weights are."""
     inputs: int
     """Values of an image; 0 where the network does not say what an image is, as `outputs` and `classes` then are."""
+    image_shape: tuple[int, ...] | None = None
+    """The shape of an image, `(channels, height, width)` or another, where the network takes no flat ones."""
     outputs: int
     """Number of logits."""
     classes: int
@@ -80,9 +82,9 @@ class MaskedModel(nn.Module, ABC):
         """The method that task inference uses unless told otherwise: one that works in the network.
 
         "exhaustive" for networks that normalise with running statistics, of which none fit a superposition of masks;
-        "one-shot" for others.
+        "one-shot" for others, and for sparse masks, which are trained to be told by it.
         """
-        return "exhaustive" if self.initial_statistics() else "one-shot"
+        return "exhaustive" if self.densities is None and self.initial_statistics() else "one-shot"
 
     @property
     def device(self) -> torch.device:
@@ -95,6 +97,26 @@ class MaskedModel(nn.Module, ABC):
             what = f"shape {tuple(flat.shape)}" if isinstance(flat, Tensor) else found(flat)
             raise ShapeError(f"flat tensor: expected one number a weight, shape ({self.spec.bits},), found {what}")
         return [flat[layer.flat].view(layer.shape) for layer in self.spec]
+
+    def checked_layers(self, weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
+        """Effective weights, one tensor a layer; ShapeError for others, DeviceError for those that lie elsewhere."""
+        layers = tuple(weights) if isinstance(weights, Iterable) else ()
+        if len(layers) != len(self.spec) or not all(isinstance(layer, Tensor) for layer in layers):
+            what = found(weights) if not isinstance(weights, Sized) else f"{found(weights)} of {len(weights)}"
+            raise ShapeError(
+                f"weights: expected a tensor for each of {len(self.spec)} layers, as `layer_weights(flat)` gives them, "
+                f"found {what}"
+            )
+        own = self.weights
+        for layer, weight in zip(self.spec, layers, strict=True):
+            if weight.shape != layer.shape or weight.dtype != own.dtype:
+                raise ShapeError(
+                    f"weights of {layer.name!r}: expected {own.dtype} of shape {layer.shape}, found {weight.dtype} of "
+                    f"{tuple(weight.shape)}"
+                )
+            if weight.device != own.device:
+                raise DeviceError(f"weights of {layer.name!r}: expected them on {own.device}, found {weight.device}")
+        return layers
 
     def masked_weights(self, mask: AnyMask) -> Tensor:
         """W times a mask, flat `(spec.bits,)`; None is the full network.
@@ -190,7 +212,10 @@ class MaskedModel(nn.Module, ABC):
         two weights are equal (Wortsman et al. 2020, section 4.1, "Transfer"; the scale and the mixture are ours).
         Raises ShapeError for another shape.
         """
-        tensor = torch.as_tensor(mean).to(self.weights)
+        try:
+            tensor = torch.as_tensor(mean).to(self.weights)
+        except (TypeError, ValueError, RuntimeError, OverflowError):  # as torch says it of what is no array
+            raise ShapeError(f"mean mask: expected an array of numbers, found {found(mean)}") from None
         if tensor.shape != self.weights.shape:
             raise ShapeError(f"mean mask: expected shape {tuple(self.weights.shape)}, found {tuple(tensor.shape)}")
         own = self.initial_scores(task)
@@ -216,9 +241,17 @@ class MaskedModel(nn.Module, ABC):
         """Fresh per-task statistics, which `run_layers` updates in place in training mode; none by default."""
         return {}
 
+    def mixture_statistics(self, flat_weights: Tensor) -> Extras:
+        """What normalisation layers use where masks are mixed, given the effective weights `(spec.bits,)`.
+
+        No task's statistics fit a mixture of masks. None, the default, is for networks without running statistics.
+        """
+        return None
+
     @contextmanager
     def training_mode(self, step: int) -> Iterator[None]:
         """Around the forward pass of training step number `step`: layers that train differently do so inside."""
+        whole_number("step", step)
         yield
 
     def check_device(self, images: Tensor) -> None:

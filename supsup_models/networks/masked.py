@@ -173,6 +173,13 @@ class MaskedNetwork(MaskedModel):
         self._check_shape(images)
         return self.architecture.run(images, linear)
 
+    def _check_images(self, images: Tensor) -> None:
+        """DeviceError or ShapeError for images that the weights cannot be multiplied with."""
+        self.check_device(images)
+        if images.dtype != self.weights.dtype:
+            raise ShapeError(f"images: expected {self.weights.dtype}, that of the weights, found {images.dtype}")
+        self._check_shape(images)
+
     def _check_shape(self, images: Tensor) -> None:
         """ShapeError unless images are `(b, inputs)`."""
         if images.ndim != 2 or images.shape[1] != self.inputs:
@@ -181,7 +188,9 @@ class MaskedNetwork(MaskedModel):
     def run_layers(self, images: Tensor, weights: Sequence[Tensor], extras: Extras = None) -> Tensor:
         """Logits `(b, outputs)` under given effective weights, one tensor a layer. ShapeError for any extras."""
         self._check_no_extras(extras)
-        return self.run(images, lambda index, activation: F.linear(activation, weights[index]))
+        self._check_images(images)
+        layers = self.checked_layers(weights)
+        return self.run(images, lambda index, activation: F.linear(activation, layers[index]))
 
     def forward(self, images: Tensor, mask: AnyMask = None) -> Tensor:
         """Logits `(b, outputs)` of images `(b, inputs)` under a packed `Mask` or a dict of bool arrays by layer.
@@ -189,10 +198,7 @@ class MaskedNetwork(MaskedModel):
         Raises ShapeError or DeviceError for images of another shape or dtype or on another device, and for a mask of
         another network; MissingMaskError without a mask.
         """
-        self.check_device(images)
-        if images.dtype != self.weights.dtype:
-            raise ShapeError(f"images: expected {self.weights.dtype}, that of the weights, found {images.dtype}")
-        self._check_shape(images)
+        self._check_images(images)
         return self.run_with(images, self.masked_weights(self.needed_mask(mask)))
 
     def export(self, mask: AnyMask, extras: Extras = None) -> nn.Sequential:

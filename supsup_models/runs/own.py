@@ -79,7 +79,7 @@ def recipe_json(recipe: Recipe) -> dict[str, Any]:
     if recipe.sparse is not None:
         made = recipe.sparse.outliers
         content["sparse"]["outliers"] = made if isinstance(made, str) else f"{type(made).__module__}.{made!r:.200}"
-        if made == "shuffled":
+        if made == "fitting":
             del content["sparse"]["outliers"]
     return dict(json.loads(json.dumps(content)))
 

@@ -1,4 +1,5 @@
 from . import steps as steps
+from .foreign import foreign as foreign
 from .many import train_many as train_many
 from .outliers import Outliers as Outliers
 from .outliers import composed as composed

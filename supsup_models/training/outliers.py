@@ -6,9 +6,12 @@ no leak, since it follows from this task's images alone. But it means that outli
 
 - "shuffled": all values of the images in another order, one for each step. For flat vectors, and for tasks that differ
   in the order of pixels.
+- "foreign": for images of any kind: turned, inverted, stretched, noise, blobs and strokes (`training.foreign`). For
+  tasks that see the same things otherwise, and for one-shot inference in networks of images.
 - "composed": for images, a quarter of them each way: quadrants in another order; a quadrant of each of four images;
   halves of two images, the second one perhaps mirrored; bent. They have the strokes and textures of the task's images
   and other shapes, as images of other classes do. For tasks that show other classes in the same way.
+- "fitting": "foreign" where the network knows the shape of its images, "shuffled" elsewhere.
 
 `Sparse.outliers` takes the name of one of these, or a callable of your own.
 
@@ -17,6 +20,7 @@ al., ICCV 2019) puts parts of images together, too.
 """
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import permutations
 from typing import Protocol
 
@@ -28,6 +32,7 @@ from torch import Tensor
 
 from maskstore.philox import Role, random_permutation, random_uniform
 from supsup_models.errors import NetworkError, ShapeError
+from supsup_models.training.foreign import foreign
 
 _BEND = 0.35
 """The standard deviation by which a bent image's 4 x 4 anchors move, in halves of its side."""
@@ -167,27 +172,20 @@ def _bent(grid: Tensor, indices: NDArray[np.int64], draw: Draw) -> Tensor:
 _WAYS = (_swapped, _of_four, _of_two, _bent)
 
 
-def made_outliers(outliers: "Outliers | str", image_shape: tuple[int, ...] | None) -> Outliers:
+def made_outliers(outliers: Outliers | str, image_shape: tuple[int, ...] | None) -> Outliers:
     """What makes outliers: the callable itself, or the one of a name for images of a shape.
 
     Raises:
-        NetworkError: "composed" for images of which nobody said the shape.
+        NetworkError: Outliers for images of which nobody said the shape.
     """
     if not isinstance(outliers, str):
         return outliers
-    if outliers == "shuffled":
+    shape = image_shape if image_shape is not None and len(image_shape) == 3 else None
+    if outliers == "shuffled" or (outliers == "fitting" and shape is None):
         return shuffled
-    if image_shape is None:
+    if shape is None:
         raise NetworkError(
-            "composed outliers: expected a recipe that knows the images' shape, found none; "
+            f"{outliers} outliers: expected a recipe that knows the images' shape, found none; "
             "`recipe.for_images(stream.image_shape)` does"
         )
-    return _Composed(image_shape)
-
-
-class _Composed:
-    def __init__(self, image_shape: tuple[int, ...]) -> None:
-        self._shape = image_shape
-
-    def __call__(self, images: Tensor, *, seed: int, task: int, step: int) -> Tensor:
-        return composed(images, self._shape, seed=seed, task=task, step=step)
+    return partial(composed if outliers == "composed" else foreign, image_shape=shape)

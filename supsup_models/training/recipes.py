@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from supsup_models.training.outliers import Outliers
 
 Schedule = Literal["constant", "cosine"]
-OUTLIER_KINDS = ("shuffled", "composed")
+OUTLIER_KINDS = ("fitting", "shuffled", "foreign", "composed")
 
 
 def _expect(within: Callable[[float], bool], what: str, value: float) -> None:
@@ -123,14 +123,16 @@ class Sparse:
     """Share of the steps after which that loss counts: earlier it would choose weights before the task does."""
     margin: float = 4.0
     """The one-shot score to reach, in standard deviations of the scores of random masks."""
+    kept_density: float = 0.95
+    """The density, the same in every layer, where the weights are those of a trained network: what is dropped costs."""
     shuffled: float = 0.5
     """Share of a batch's images of which outliers are made, where a loss wants them."""
-    outliers: "Outliers | str" = "shuffled"
-    """How outliers are made of the task's images: "shuffled", "composed", or a callable; see `training.outliers`."""
+    outliers: "Outliers | str" = "fitting"
+    """How outliers are made: "shuffled", "foreign", "composed", "fitting", or a callable; see `training.outliers`."""
 
     def __post_init__(self) -> None:
         number("sparse recipe", self.density)
-        for name in ("start_density", "shuffled"):  # `densities` checks the density
+        for name in ("start_density", "shuffled", "kept_density"):  # `densities` checks the density
             value = getattr(self, name)
             _expect(lambda x: 0 < x <= 1, f"sparse recipe: expected {name} in (0, 1]", value)
         for name in ("settled", "one_shot_from"):
@@ -162,8 +164,8 @@ class Recipe:
         views: in how many views an image is shown, 1, 4 or 8; the mask learns to name the view with superfluous outputs
             (`supsup_models.Views`). That makes it sure of its own images and unsure of others.
         view_share: how many further views a step shows for each image of the batch.
-        image_shape: channels, height and width of the images, which views and composed outliers need; `for_images` sets
-            it.
+        image_shape: channels, height and width of the images, which views and outliers need; `for_images` sets it. None
+            takes the network's own, if it knows one.
 
     Raises:
         UnknownNameError: for another schedule.
@@ -212,7 +214,7 @@ class Recipe:
         Raises:
             ShapeError: for images that have no such views.
         """
-        needed = self.views > 1 or (self.sparse is not None and self.sparse.outliers == "composed")
+        needed = self.views > 1 or (self.sparse is not None and self.sparse.outliers in ("foreign", "composed"))
         if not needed:
             return self
         return replace(self, image_shape=checked_image_shape(f"recipe {self.name!r}", image_shape))
@@ -231,11 +233,25 @@ class Recipe:
         from supsup_models.networks import ARCHITECTURES, MaskedNetwork  # torch; a recipe alone needs none
 
         found = choose("model", arch, ARCHITECTURES) if isinstance(arch, str) else arch
-        densities = None if self.sparse is None else self.sparse.densities(found.shapes(inputs, outputs))
+        densities = self.densities(found.shapes(inputs, outputs))
         return MaskedNetwork(
             found, inputs=inputs, outputs=outputs, seed=seed, classes=classes,
             weight_gain=self.weight_gain, densities=densities,
         )  # fmt: skip
+
+    def densities(self, shapes: Mapping[str, tuple[int, ...]], *, trained: bool = False) -> tuple[float, ...] | None:
+        """The density of each layer of a network for masks of this recipe; None where masks are not sparse.
+
+        Args:
+            shapes: each layer's shape by name.
+            trained: whether the weights are those of a trained network, most of which a mask then keeps.
+
+        Raises:
+            SparsityError: for a density that no layer can have.
+        """
+        if self.sparse is None:
+            return None
+        return (self.sparse.kept_density,) * len(shapes) if trained else self.sparse.densities(shapes)
 
     def learning_rate(self, step: int, steps: int) -> float:
         """The rate of step number `step` of `steps`, from 0."""

@@ -259,7 +259,8 @@ def recipe_views(model: MaskedModel, recipe: Recipe) -> Views | None:
     """
     if recipe.views == 1:
         return None
-    if recipe.image_shape is None:
+    shape = recipe.image_shape or model.image_shape
+    if shape is None:
         raise NetworkError(
             f"recipe {recipe.name!r}: expected the images' shape for its views, found none; "
             "`recipe.for_images(stream.image_shape)` sets it"
@@ -269,11 +270,9 @@ def recipe_views(model: MaskedModel, recipe: Recipe) -> Views | None:
             f"recipe {recipe.name!r}: expected an output for each of {model.classes} classes in {recipe.views} views, "
             f"found {model.outputs} outputs"
         )
-    views = Views(recipe.image_shape, recipe.views)
+    views = Views(shape, recipe.views)
     if views.inputs != model.inputs:
-        raise ShapeError(
-            f"recipe {recipe.name!r}: expected images of {model.inputs} values, found shape {recipe.image_shape}"
-        )
+        raise ShapeError(f"recipe {recipe.name!r}: expected images of {model.inputs} values, found shape {shape}")
     return views
 
 

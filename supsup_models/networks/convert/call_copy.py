@@ -9,8 +9,9 @@ buffers and submodules are dropped.
 """
 
 import os
+import sys
 import warnings
-from collections import deque
+from collections import OrderedDict, deque
 from collections.abc import Collection, Mapping
 from copy import copy as shallow
 from enum import Enum
@@ -22,8 +23,9 @@ from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor, nn
+from torch.utils.checkpoint import CheckpointFunction
 
-from supsup_models.errors import SharedStateWarning
+from supsup_models.errors import NetworkError, SharedStateWarning
 from supsup_models.networks.convert.layers import joined
 
 _TORCH_STATE = frozenset(nn.Module().__dict__)
@@ -89,6 +91,7 @@ class CallCopy:
         train: Whether its modules are put into training mode. Otherwise each keeps its mode. A module in training has
             copies of its buffers, so that training one task leaves nothing to the others.
         skipped: Paths of the modules that are never put into training mode.
+        differentiated: Whether gradients of the weights are wanted. Then a NetworkError says where they would get lost.
     """
 
     def __init__(
@@ -98,8 +101,10 @@ class CallCopy:
         *,
         train: bool = False,
         skipped: Collection[str] = (),
+        differentiated: bool = False,
     ) -> None:
         self._assigned, self._train, self._skipped = assigned, train, skipped
+        self._differentiated = differentiated
         self._copies: dict[int, nn.Module] = {}  # by the id of the module
         self._copied: dict[int, _Copied] = {}  # by the id of the copy
         self._put: set[tuple[int, str]] = set()
@@ -160,6 +165,9 @@ class CallCopy:
         state["_parameters"] = dict(module._parameters)
         state["_buffers"] = buffers = dict(module._buffers)
         state["_non_persistent_buffers_set"] = set(module._non_persistent_buffers_set)
+        if self._differentiated:
+            state["_forward_pre_hooks"] = OrderedDict(module._forward_pre_hooks)
+            copy.register_forward_pre_hook(partial(_refuse_reentrant, path))
         trains = self._train and path not in self._skipped
         if trains:
             state["training"] = True
@@ -178,6 +186,21 @@ class CallCopy:
             for name, child in module._modules.items()
         }
         return copy
+
+
+def _refuse_reentrant(path: str, module: nn.Module, args: Any) -> None:
+    """NetworkError in a part that a reentrant checkpoint runs: it gives gradients to the part's own tensors alone.
+
+    Masked weights are no tensors of the part, but computed from the scores before it.
+    """
+    frame = None if torch.is_grad_enabled() else sys._getframe()
+    while frame is not None:
+        if frame.f_code is CheckpointFunction.forward.__code__:
+            raise NetworkError(
+                f"{path or type(module).__name__}: expected a checkpoint that gives masked weights their gradients, "
+                "found one that does not; torch.utils.checkpoint does with `use_reentrant=False`"
+            )
+        frame = frame.f_back
 
 
 def _version(buffer: Tensor | None) -> int:

@@ -8,13 +8,17 @@ from collections.abc import Collection, Mapping
 from inspect import Parameter, Signature, signature
 from typing import Any, Literal, NamedTuple
 
-from torch import nn
+import torch
+from torch import Tensor, nn
 
 from maskstore import Mask
+from supsup_models.errors import BatchStatisticsError, ShapeError
 from supsup_models.networks.base import AnyMask, Extras
 
 BatchStatistics = Literal["batch"]
 """Asks normalisation layers to use the statistics of the batch at hand."""
+_INDICES = (torch.int32, torch.int64, torch.bool)
+"""What a module may take in the place of floats: the numbers of tokens, a mask of its own."""
 _ANY_KEYWORD = Parameter.VAR_KEYWORD
 _POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -64,6 +68,33 @@ def tell_apart(
         if evident or not _takes(module, "extras"):
             extras = kwargs.pop("extras")
     return Given(mask, extras, args, kwargs)
+
+
+def named(error: Exception, args: tuple[Any, ...], weights: Tensor, *, images: bool) -> Exception | None:
+    """What a module's error about a call means in the caller's terms; None for any other, such as one of its own.
+
+    Args:
+        error: What the module raised.
+        args: The positional arguments of the call.
+        weights: The masked weights.
+        images: Whether the module takes images: then integers are as wrong as another kind of float.
+    """
+    first = args[0] if args else None
+    if "more than 1 value per channel" in str(error):
+        return BatchStatisticsError(
+            "images: expected two or more, because a normalisation layer takes the statistics of the batch, found one"
+        )
+    if not isinstance(first, Tensor) or not isinstance(error, RuntimeError):
+        return None
+    if first.layout is not torch.strided:
+        return ShapeError(f"images: expected a dense tensor, found {first.layout}")
+    if first.dtype == weights.dtype or (not images and first.dtype in _INDICES):
+        return None
+    hint = "; (pixels / 255 - mean) / std with the mean and std of the training images makes floats"
+    return ShapeError(
+        f"images: expected {weights.dtype}, that of the weights, found {first.dtype}"
+        f"{hint if first.dtype == torch.uint8 else ''}"
+    )
 
 
 def is_batch(extras: object) -> bool:

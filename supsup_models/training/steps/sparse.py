@@ -29,13 +29,19 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from supsup_models.errors import NetworkError
-from supsup_models.networks import MaskedNetwork, kept_weights, perceptron_backward, perceptron_forward
-from supsup_models.training.outliers import made_outliers
+from supsup_models.networks import (
+    MaskedModel,
+    MaskedNetwork,
+    kept_weights,
+    perceptron_backward,
+    perceptron_forward,
+)
+from supsup_models.training.outliers import Outliers, made_outliers
 from supsup_models.training.recipes import Adam, Recipe, Sparse
 from supsup_models.training.steps.base import Step
 
-_REFRESH = 10  # steps between two looks for the thresholds that keep a density
-_PRICED = 5  # steps between two looks at the rows' and columns' shares
+REFRESHED = 10  # steps between two looks for the thresholds that keep a density
+PRICED = 5  # steps between two looks at the rows' and columns' shares
 _PSEUDO = 8.0  # bits' worth of the layer's density in every row's and column's share: no share is ever zero
 
 
@@ -49,21 +55,10 @@ class SparseStep(Step):
     def __init__(
         self, model: MaskedNetwork, scores: Tensor, recipe: Recipe, *, task: int, steps: int, half: bool = False
     ) -> None:
-        sparse, config = recipe.sparse, recipe.optimiser
-        if sparse is None or model.densities is None or not isinstance(config, Adam):
-            raise NetworkError(
-                f"recipe {recipe.name!r}: expected Adam, a density and a network of densities, found {config}, "
-                f"{sparse} and densities {model.densities}"
-            )
-        self._wants_outliers = bool(sparse.novelty_weight or sparse.one_shot_weight)
+        sparse, config = check_sparse(model, recipe)
+        assert model.densities is not None  # `check_sparse` says so
+        self._outliers = OutliersOfSteps(model, recipe, task)
         self._named = recipe.named_outputs(model.classes)
-        if self._wants_outliers and self._named >= model.outputs:
-            raise NetworkError(
-                f"recipe {recipe.name!r}: expected superfluous outputs (classes in every view < outputs), "
-                f"found {model.classes} classes, {recipe.views} views and {model.outputs} outputs"
-            )
-        self._outliers = made_outliers(sparse.outliers, recipe.image_shape) if self._wants_outliers else None
-        self._batch = recipe.batch_size
         self._model, self._sparse, self._steps, self._task = model, sparse, steps, task
         self._densities = model.densities
         self.scores = scores.clone()
@@ -114,7 +109,7 @@ class SparseStep(Step):
     def _choose(self, densities: tuple[float, ...]) -> None:
         """The signs that are kept at these densities; thresholds are looked for now and then."""
         for index, scores in enumerate(self._layer_scores):
-            if self._done % _REFRESH == 0:
+            if self._done % REFRESHED == 0:
                 flat = scores.reshape(-1)
                 count = kept_weights(flat.numel(), densities[index])
                 self._thresholds[index] = float(flat.kthvalue(flat.numel() - count + 1).values)
@@ -122,11 +117,8 @@ class SparseStep(Step):
 
     def _with_outliers(self, images: Tensor) -> Tensor:
         """The images, and where a loss wants them outliers made of the first of them."""
-        if self._outliers is None:
-            return images
-        count = max(1, round(min(len(images), self._batch) * self._sparse.shuffled))
-        made = self._outliers(images[:count], seed=self._model.seed, task=self._task, step=self._done)
-        return torch.cat([images, made.to(images.dtype)])
+        made = self._outliers(images, self._done)
+        return torch.cat([images, made]) if len(made) else images
 
     def _answers(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """The cross-entropy of the first `len(labels)` images, and the gradient of CE and N at all logits."""
@@ -159,7 +151,7 @@ class SparseStep(Step):
             inner += c * (deltas[index] * kept.sub_(every, alpha=density)).sum(dim=1, dtype=inner.dtype)
             squares = [one.to(logits.dtype).square().sum(dim=1) for one in (deltas[index], at[index])]
             variance += squares[0] * squares[1] * (c * c * density * (1.0 - density))
-        pull = _one_shot_pull(inner, variance.sqrt_().clamp_(min=1e-30), own, self._sparse.margin)
+        pull = one_shot_pull(inner, variance.sqrt_().clamp_(min=1e-30), own, self._sparse.margin)
         pull *= self._sparse.one_shot_weight
         for index, product in enumerate(self._products):
             share = pull * (self._constants[index] / scales[index])
@@ -167,13 +159,49 @@ class SparseStep(Step):
 
     def _add_prices(self) -> None:
         """Add the rate's derivative by every bit of the masks."""
-        if self._done % _PRICED == 0:
+        if self._done % PRICED == 0:
             self._prices = [bit_prices(masked.abs().to(self.scores.dtype)) for masked in self._masked]
         for gradient, price in zip(self._gradients, self._prices, strict=True):
             gradient.add_(price, alpha=self._sparse.rate_weight)
 
 
-def _one_shot_pull(inner: Tensor, spread: Tensor, own: int, margin: float) -> Tensor:
+def check_sparse(model: MaskedModel, recipe: Recipe) -> tuple[Sparse, Adam]:
+    """A recipe's sparse settings and its Adam; NetworkError if it lacks one, or the network is not for sparse masks."""
+    sparse, config = recipe.sparse, recipe.optimiser
+    if sparse is None or model.densities is None or not isinstance(config, Adam):
+        raise NetworkError(
+            f"recipe {recipe.name!r}: expected Adam, a density and a network of densities, found {config}, "
+            f"{sparse} and densities {model.densities}"
+        )
+    if (sparse.novelty_weight or sparse.one_shot_weight) and recipe.named_outputs(model.classes) >= model.outputs:
+        views = "" if recipe.views == 1 else f" in {recipe.views} views"
+        raise NetworkError(
+            f"recipe {recipe.name!r}: expected superfluous outputs (classes < outputs), "
+            f"found {model.classes} classes{views}, {model.outputs} outputs"
+        )
+    return sparse, config
+
+
+class OutliersOfSteps:
+    """Outliers for each step of a recipe that wants any, made of the first images of its batch."""
+
+    def __init__(self, model: MaskedModel, recipe: Recipe, task: int) -> None:
+        sparse = recipe.sparse
+        assert sparse is not None  # `check_sparse` says so
+        self._make: Outliers | None = None
+        if sparse.novelty_weight or sparse.one_shot_weight:
+            self._make = made_outliers(sparse.outliers, recipe.image_shape or model.image_shape)
+        self._seed, self._task, self._batch, self._share = model.seed, task, recipe.batch_size, sparse.shuffled
+
+    def __call__(self, images: Tensor, step: int) -> Tensor:
+        """`(n, inputs)`, none where no loss wants any."""
+        if self._make is None:
+            return images[:0]
+        own = images[: max(1, round(min(len(images), self._batch) * self._share))]
+        return self._make(own, seed=self._seed, task=self._task, step=step).to(images.dtype)
+
+
+def one_shot_pull(inner: Tensor, spread: Tensor, own: int, margin: float) -> Tensor:
     """dS / d<g, M> of each image `(b,)`, S being averaged over the first `own` images and over the outliers."""
     z = -inner / spread
     slope = torch.empty_like(z)

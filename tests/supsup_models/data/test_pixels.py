@@ -6,7 +6,7 @@ import torch
 
 from maskstore import MaskMatrix
 from supsup_models import MaskedNetwork, MaskServer, TaskStream, infer_each, infer_task, open_stream
-from supsup_models.data import PixelScale, load_data_set
+from supsup_models.data import PixelScale, checked_images, load_data_set
 from supsup_models.errors import ImageValueError, ImageValueWarning, ShapeError, TaskDataError, UnknownNameError
 
 DIGITS = load_data_set("digits")
@@ -126,6 +126,18 @@ def test_a_network_alone_refuses_raw_pixels() -> None:
             infer_task(model, matrix, raw)
     white = np.full((1, 64), (1 - DIGITS.mean) / DIGITS.std)
     infer_task(model, matrix, white)  # no warning
+    infer_task(model, matrix, torch.from_numpy(np.repeat(expected(), 200, axis=0)).half())  # its sum is beyond float16
+
+
+@pytest.mark.parametrize("factor", [1e30, -1e30, 1e5, -200.0, 3e38])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16])
+def test_values_of_another_range_are_warned_of_whatever_their_sign(factor: float, dtype: torch.dtype) -> None:
+    model = MaskedNetwork("lenet-300-100", inputs=64, outputs=10, seed=0)
+    balanced = torch.tensor([1.0, -1.0]).repeat(2, 32)
+    with pytest.warns(ImageValueWarning, match="without signs"):
+        checked_images((balanced * factor).to(dtype), model)
+    with pytest.warns(ImageValueWarning, match="without signs"):
+        checked_images(torch.rand(3, 64).to(dtype).mul(factor), model)
 
 
 def _stream(*images: np.ndarray) -> TaskStream:

@@ -7,7 +7,7 @@ import torch
 from maskstore import Mask, MaskMatrix
 from maskstore.torch import Backend, PackedMasks
 from supsup_models import MaskedNetwork, infer_each, infer_task
-from supsup_models.errors import ImageValueError
+from supsup_models.errors import ImageValueError, ImageValueWarning
 from supsup_models.inference import superposition
 from supsup_models.inference.superposition import Superposition
 from tests.helpers.masks import random_matrix
@@ -53,7 +53,8 @@ def test_images_that_overflow_the_network_are_refused(method: str, infer, model:
     signs = torch.randint(0, 2, (2, 12), generator=torch.Generator().manual_seed(0)) * 2 - 1
     images = 3e38 * signs
     for matrix in (MaskMatrix(model.spec, [full, empty]), MaskMatrix(model.spec, [full, full])):
-        with pytest.raises(ImageValueError, match="found NaN in its answers"):
+        answers = pytest.raises(ImageValueError, match="found NaN in its answers")
+        with pytest.warns(ImageValueWarning, match="without signs"), answers:
             infer(model, matrix, images, method=method)
 
 

@@ -100,7 +100,7 @@ def test_what_does_not_go_together_is_refused() -> None:
     with pytest.raises(NetworkError, match=r"expected a recipe that knows the images' shape.*for_images"):
         train_task(digits_network(recipe), task.train, recipe, task=0, steps=1)
     shown = recipe.for_images((1, 8, 8))
-    with pytest.raises(NetworkError, match=r"expected superfluous outputs .*2 classes, 8 views and 16 outputs"):
+    with pytest.raises(NetworkError, match=r"expected superfluous outputs .*2 classes in 8 views, 16 outputs"):
         train_task(digits_network(recipe, 16), task.train, shown, task=0, steps=1)
     assert shown.sparse is not None
     alone = replace(shown, sparse=replace(shown.sparse, novelty_weight=0.0))
