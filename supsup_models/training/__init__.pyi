@@ -1,5 +1,5 @@
 from . import steps as steps
-from .foreign import foreign as foreign
+from .foreign_images import foreign as foreign
 from .many import train_many as train_many
 from .outliers import Outliers as Outliers
 from .outliers import composed as composed

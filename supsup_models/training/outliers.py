@@ -6,7 +6,7 @@ no leak, since it follows from this task's images alone. But it means that outli
 
 - "shuffled": all values of the images in another order, one for each step. For flat vectors, and for tasks that differ
   in the order of pixels.
-- "foreign": for images of any kind: turned, inverted, stretched, noise, blobs and strokes (`training.foreign`). For
+- "foreign": for images of any kind: turned, inverted, stretched, noise, blobs and strokes (`training.foreign_images`). For
   tasks that see the same things otherwise, and for one-shot inference in networks of images.
 - "composed": for images, a quarter of them each way: quadrants in another order; a quadrant of each of four images;
   halves of two images, the second one perhaps mirrored; bent. They have the strokes and textures of the task's images
@@ -32,7 +32,7 @@ from torch import Tensor
 
 from maskstore.philox import Role, random_permutation, random_uniform
 from supsup_models.errors import NetworkError, ShapeError
-from supsup_models.training.foreign import foreign
+from supsup_models.training.foreign_images import foreign
 
 _BEND = 0.35
 """The standard deviation by which a bent image's 4 x 4 anchors move, in halves of its side."""

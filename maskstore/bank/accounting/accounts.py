@@ -14,12 +14,12 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from maskstore.bank.accounting.sqlite_pages import measure
 from maskstore.bank.bank import MaskBank
 from maskstore.bank.coding import base_masks, decode_mask, layer_bytes, prior_of
 from maskstore.bank.maintenance import Maintenance
 from maskstore.bank.record import Record
 from maskstore.bank.sqlite import log_of
-from maskstore.bank.sqlite_pages import measure
 from maskstore.codecs import counts_by_context
 from maskstore.errors import CorruptError
 from maskstore.files import parse_object
