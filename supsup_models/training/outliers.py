@@ -6,8 +6,8 @@ no leak, since it follows from this task's images alone. But it means that outli
 
 - "shuffled": all values of the images in another order, one for each step. For flat vectors, and for tasks that differ
   in the order of pixels.
-- "foreign": for images of any kind: turned, inverted, stretched, noise, blobs and strokes (`training.foreign_images`). For
-  tasks that see the same things otherwise, and for one-shot inference in networks of images.
+- "foreign": for images of any kind: turned, inverted, stretched, noise, blobs and strokes (`foreign_images`). For tasks
+  that see the same things otherwise, and for one-shot inference in networks of images.
 - "composed": for images, a quarter of them each way: quadrants in another order; a quadrant of each of four images;
   halves of two images, the second one perhaps mirrored; bent. They have the strokes and textures of the task's images
   and other shapes, as images of other classes do. For tasks that show other classes in the same way.
