@@ -1,8 +1,8 @@
 """Tasks that show other classes in the same way: `pytest benchmarks/ -k anynet -s --full`.
 
 Split MNIST and Split Fashion-MNIST, five tasks of two classes, scenario GNu, one image, recipe `views`; and how often
-16 images of an unknown task are flagged (leave one out). Needs the data sets where `open_stream` looks for them. `--full`
-trains LeNet-300-100 and conv-4 for as many batches as the docs state, with seeds 0 and 1: about an hour on two cores;
+16 images of an unknown task are flagged (leave one out). Needs the data sets where `open_stream` looks for them. With
+`--full`, LeNet-300-100 and conv-4 for as many batches as the docs state, seeds 0 and 1: about an hour on two cores;
 without, LeNet-300-100 on split digits, one seed.
 """
 

@@ -35,6 +35,7 @@ from maskstore.files import (
     byte_limit,
     check_name,
     encode_meta,
+    is_database,
     is_name,
     nearest,
     parse_object,
@@ -154,7 +155,7 @@ class MaskBank(MaskSource):
             return cls(BankFile.create(place, page_size, head, timeout=timeout), limit=limit)
         except BankExistsError as error:
             if not exist_ok:
-                hint = " (`exist_ok=True` opens it)" if place.is_file() else ""
+                hint = " (`exist_ok=True` opens it)" if place.is_file() and is_database(place) else ""
                 raise BankExistsError(f"{error}{hint}") from None
         found = cls.open(path, "a", timeout=timeout, limit=limit)
         same_meta = meta is None or same_json(parse_object(head["meta"]), found.meta)

@@ -45,7 +45,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-BankPath = Annotated[Path, typer.Argument(metavar="BANK", help="A bank file.", show_default=False)]
+BankPath = Annotated[
+    Path, typer.Argument(metavar="BANK", help="A bank file.", show_default=False, callback=console.no_stream)
+]
 TaskName = Annotated[str, typer.Argument(metavar="TASK", help="The mask's task name.", show_default=False)]
 
 
@@ -133,7 +135,10 @@ def ls(bank: BankPath, as_json: AsJson = False, as_csv: AsCsv = False) -> None:
 def get(
     bank: BankPath,
     task: TaskName,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The .npz file to write: one bool array a layer.")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", help="The .npz file to write: one bool array a layer.", callback=console.no_stream),
+    ],
     layer: Annotated[str | None, typer.Option(help="Only this layer.", show_default=False)] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
     limit: Limit = None,

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -22,6 +22,7 @@ DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 _PIPE_WIDTH = 100_000
 
 
+T = TypeVar("T")
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 
 
@@ -37,6 +38,13 @@ Limit = Annotated[
 
 class UsageError(Exception):
     """Arguments that parse but do not make sense; ends a command with exit code 2."""
+
+
+def no_stream(where: T) -> T:
+    """A path as it is; UsageError for `-`, which other programs take for their standard output."""
+    if str(where) == "-":
+        raise UsageError("-: expected the name of a file, found the sign for a stream (nothing is written to streams)")
+    return where
 
 
 def choice(what: str, word: str, known: Iterable[str]) -> str:

@@ -12,6 +12,10 @@ from maskstore.cli.console import AsJson, Limit, examples
 from maskstore.codecs import codec_names
 from maskstore.errors import ImportOptionError
 
+NewBank = Annotated[
+    Path,
+    typer.Argument(metavar="BANK", help="Made if there is none.", show_default=False, callback=console.no_stream),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what has the same name.")]
 
 
@@ -45,7 +49,7 @@ def import_masks(
         Path,
         typer.Argument(metavar="SOURCE", help="A torch, .npz, .npy or safetensors file, or an index of several."),
     ],
-    bank: Annotated[Path, typer.Argument(metavar="BANK", help="Made if there is none.", show_default=False)],
+    bank: NewBank,
     layout: Annotated[
         str,
         typer.Option("--format", help=f"The layout, where the file does not show it: {', '.join(interop.LAYOUTS)}."),
@@ -114,7 +118,13 @@ def import_masks(
 def export(
     bank: Annotated[str, typer.Argument(metavar="BANK", help="A bank or shard.", show_default=False)],
     out: Annotated[
-        str, typer.Argument(metavar="OUT", help=".safetensors, .npz or .shard (also a URL).", show_default=False)
+        str,
+        typer.Argument(
+            metavar="OUT",
+            help=".safetensors, .npz or .shard (also a URL).",
+            show_default=False,
+            callback=console.no_stream,
+        ),
     ],
     layout: Annotated[
         str | None, typer.Option("--format", help="safetensors, npz or shard; told by OUT's ending otherwise.")
@@ -144,7 +154,7 @@ def merge(
     sources: Annotated[
         list[str], typer.Argument(metavar="SOURCE...", help="Banks or shards of one spec.", show_default=False)
     ],
-    bank: Annotated[Path, typer.Argument(metavar="BANK", help="Made if there is none.", show_default=False)],
+    bank: NewBank,
     overwrite: Overwrite = False,
     rename: Annotated[
         list[str] | None, typer.Option(metavar="OLD=NEW", help="Rename a task; may be given many times.")
@@ -185,14 +195,14 @@ def diff(
     """Compare two banks, or two masks: Hamming distance by layer. Exit code 0 if they are the same, 1 if not."""
     if b is None and tasks is None:
         raise console.UsageError("diff: expected two banks, or one and --tasks T U, found one bank")
-    with interop.open_source(a, limit=limit) as left, interop.open_source(b or a, limit=limit) as right:
+    with interop.open_source(a, limit=limit) as left, interop.open_source(a if b is None else b, limit=limit) as right:
         found = interop.diff_tasks(left, right, *tasks) if tasks is not None else interop.diff_banks(left, right)
     if as_json:
         console.print_json(_diff_json(found))
     else:
         from maskstore.cli.tables import print_diff
 
-        print_diff(a, b or a, found)
+        print_diff(a, a if b is None else b, found)
     if not found.same:
         raise typer.Exit(console.FAILED)
 

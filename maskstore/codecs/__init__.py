@@ -21,6 +21,7 @@ from maskstore.codecs.choice import (
 from maskstore.codecs.costs import FREE_BYTES, RATIO, Budget
 from maskstore.codecs.gap import Gap
 from maskstore.codecs.mix import Mix
+from maskstore.codecs.pattern import Pattern
 from maskstore.codecs.pieces import wanted_now, wanted_until
 from maskstore.codecs.raw import Raw
 from maskstore.codecs.zstd import Zstd
@@ -40,6 +41,7 @@ __all__ = [
     "Gap",
     "Method",
     "Mix",
+    "Pattern",
     "Piece",
     "Raw",
     "Zstd",

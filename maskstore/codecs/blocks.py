@@ -21,7 +21,8 @@ BLOCKED_BITS = 1 << 22  # masks of so many bits and more are coded in blocks
 _MOST_CODECS = 256
 _DIGITS, _SPARSE_DIGITS = 20, 24
 _CODED_BITS = 1 << 18  # blocks of sparse layers are larger, so that about so much is left of each
-_RAW = Raw()
+_LESS = 0.999  # a slower codec has to save so much
+_RAW: Codec = Raw()
 
 
 class Method(NamedTuple):
@@ -84,8 +85,13 @@ def method(codec: Codec | CodecChoice, samples: Sequence[Piece]) -> Method:
 
 
 def encode_block(codecs: Sequence[Codec], piece: Piece) -> tuple[Codec, EncodedLayer]:
-    """The codec that needs the fewest bits for a block, and what it wrote; plain bits where none saves any."""
-    best = min(((codec.plan(*piece), codec) for codec in codecs), key=lambda found: found[0].bits)
-    if best[0].bits >= 8 * piece.layer.bytes:
-        return _RAW, _RAW.encode_layer(*piece)
-    return best[1], best[0].encode()
+    """The codec that needs the fewest bits for a block, and what it wrote; plain bits where none saves any.
+
+    Of two that need nearly the same, the one named first.
+    """
+    chosen, plan = _RAW, _RAW.plan(*piece)
+    for codec in codecs:
+        found = codec.plan(*piece)
+        if found.bits < (plan.bits if chosen is _RAW else _LESS * plan.bits):
+            chosen, plan = codec, found
+    return chosen, plan.encode()

@@ -1,7 +1,7 @@
 """Files in general: read only if regular, written whole or not at all; names, integers, JSON, .npz. Knows no mask."""
 
 from maskstore.files.arguments import byte_limit, path_of, seconds, text_of
-from maskstore.files.atomic import replacing
+from maskstore.files.atomic import replacing, taken
 from maskstore.files.claims import TABLE_BYTES, check_claim, check_table
 from maskstore.files.connections import (
     Link,
@@ -64,6 +64,7 @@ __all__ = [
     "same_json",
     "seconds",
     "still_stamp",
+    "taken",
     "text_of",
     "typed",
     "write_json",

@@ -18,7 +18,7 @@ def path_of(value: Any, what: str = "path") -> Path:
         os.fsencode(text)
     except UnicodeEncodeError:  # half of a surrogate pair
         text += "\0"
-    if "\0" in text:
+    if "\0" in text or not text:
         raise SpecError(f"{what}: expected text that a file can be called, found {text!r:.60}")
     return Path(text)
 

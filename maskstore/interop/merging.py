@@ -36,7 +36,7 @@ def filling(path: Path, spec: MaskSpec, meta: Mapping[str, Any]) -> Iterator[Mas
             with bank.transaction():
                 yield bank
         return
-    with replacing(path, overwrite=False) as scratch:
+    with replacing(path, overwrite=False, remedy="") as scratch:
         clear_side_files(path)  # now, since the work may be long, and again when it is done
         made = False
         try:

@@ -22,7 +22,7 @@ from maskstore.errors import (
     SpecError,
     one_line,
 )
-from maskstore.files import TABLE_BYTES, byte_limit, check_known, distinct_names, read_regular
+from maskstore.files import TABLE_BYTES, byte_limit, check_known, distinct_names, is_name, read_regular
 from maskstore.masks import Mask, MaskSpec
 from maskstore.priors import Prior
 
@@ -117,6 +117,8 @@ class ReadOptions:
                 raise ArgumentTypeError(f"{name}: expected {expected}, found {type(value).__name__} {value!r:.40}")
         if self.density is not None and (isinstance(self.density, bool) or not 0 <= self.density <= 1):
             raise ImportOptionError(f"density: expected a fraction in [0, 1], found {self.density!r:.40}")
+        if self.name is not None and not is_name(self.name):
+            raise ImportOptionError(f"name: expected 1 to 512 characters, found {self.name!r:.60}")
         if isinstance(self.layers, str):
             raise ImportOptionError(f"layers: expected a sequence of patterns, found one string {self.layers!r:.60}")
         if self.layers is not None and not all(isinstance(pattern, str) for pattern in self.layers):

@@ -20,7 +20,12 @@ EXAMPLES = example(
 
 
 def _options(
-    out: Annotated[Path, typer.Option(help="The run's folder; an unfinished run there goes on.", show_default=False)],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="The run's folder; an unfinished run there goes on.", show_default=False, callback=console.no_stream
+        ),
+    ],
     stream: Annotated[
         str,
         typer.Option(

@@ -113,6 +113,9 @@ class Sparse:
     """Of every layer at the first step, if the layer's own is not larger."""
     settled: float = 0.7
     """Share of the steps after which the densities are final."""
+    floor: float = 0.0
+    """Added to the root in Adam's step, in units of the root mean square of the layer's gradients
+    (`supsup_models.training.steps.layer_adam`): scores of weights that hardly matter then hardly move."""
     rate_weight: float = 0.0
     """Price of a coded bit, in nats of cross-entropy."""
     novelty_weight: float = 0.0
@@ -140,7 +143,7 @@ class Sparse:
             _expect(lambda x: 0 <= x <= 1, f"sparse recipe: expected {name} in [0, 1]", value)
         if not callable(self.outliers):
             check("kind of outliers", self.outliers, OUTLIER_KINDS)
-        for name in ("rate_weight", "novelty_weight", "one_shot_weight", "margin"):
+        for name in ("floor", "rate_weight", "novelty_weight", "one_shot_weight", "margin"):
             value = getattr(self, name)
             _expect(lambda x: 0 <= x < inf, f"sparse recipe: expected {name} in [0, inf)", value)
 

@@ -25,9 +25,11 @@ from supsup_models.networks import MaskedModel, MaskedNetwork, kept_weights, loa
 from supsup_models.training.recipes import Recipe
 from supsup_models.training.steps.autograd import ALONE
 from supsup_models.training.steps.base import Step
+from supsup_models.training.steps.layer_adam import LayerAdam
 from supsup_models.training.steps.sparse import (
     PRICED,
     REFRESHED,
+    SCORED,
     OutliersOfSteps,
     bit_prices,
     check_sparse,
@@ -51,8 +53,9 @@ class DefinedStep(Step):
         self.scores = scores.clone()
         for layer in model.layer_weights(self.scores):
             layer.mul_(sqrt(layer[0].numel()) / 2)
-        self.scores.requires_grad_()
-        self._optimiser = torch.optim.Adam([self.scores], lr=config.learning_rate, betas=config.betas, eps=config.eps)
+        self.scores.grad = self._gradient = torch.zeros_like(self.scores)
+        scores_of, gradients_of = model.layer_weights(self.scores), model.layer_weights(self._gradient)
+        self._optimiser = LayerAdam(scores_of, gradients_of, config, floor=self._sparse.floor)
         self._expected = model.weights * self._by_layer(self._densities)
         self._at_expected = model.mixture_statistics(self._expected)
         load_forward_mode()
@@ -60,6 +63,7 @@ class DefinedStep(Step):
         self._measured_at = -_REMEASURED
         self._thresholds = [0.0] * len(self._densities)
         self._prices = torch.empty(0)
+        self._pull: Tensor | None = None
         self._done = 0
         self._turn: AbstractContextManager[object] = nullcontext() if isinstance(model, MaskedNetwork) else ALONE
 
@@ -81,16 +85,16 @@ class DefinedStep(Step):
             (gradient,) = torch.autograd.grad(total, effective)
         gradient *= scaled  # straight through: dL/ds = dL/dM = dL/d(W M) * W
         if self._sparse.one_shot_weight and self._done >= self._sparse.one_shot_from * self._steps:
-            gradient += self._one_shot_gradient(images, others, mask, densities) * self._sparse.one_shot_weight
+            if self._pull is None or self._done % SCORED == 0:
+                self._pull = self._one_shot_gradient(images, others, mask, densities) * self._sparse.one_shot_weight
+            gradient += self._pull
         if self._sparse.rate_weight:
             if self._done % PRICED == 0:
                 prices = [bit_prices(layer.flatten(1)).reshape(-1) for layer in self._model.layer_weights(mask)]
                 self._prices = torch.cat(prices)
             gradient.add_(self._prices, alpha=self._sparse.rate_weight)
-        self.scores.grad = gradient
-        for group in self._optimiser.param_groups:
-            group["lr"] = rate
-        self._optimiser.step()
+        self._gradient.copy_(gradient)
+        self._optimiser.step(rate)
         self._done += 1
         self.logits = logits.detach()
         return loss.detach()
