@@ -16,8 +16,8 @@ def logits_along(
 ) -> tuple[Tensor, Tensor]:
     """Logits `(b, outputs)` under given effective weights, and their derivative along a direction of these.
 
-    The logits have a graph if gradients are on and the weights want one. Attention runs without its fused kernels, for
-    which torch has no forward-mode derivative.
+    The logits have a graph if the weights want gradients. Attention runs without its fused kernels, which have no
+    forward-mode derivative: torch takes others for the products, and where some tensor wants a gradient.
 
     Args:
         model: The network.
@@ -27,11 +27,14 @@ def logits_along(
         extras: Normalisation statistics.
     """
     load_forward_mode()
-    with sdpa_kernel(SDPBackend.MATH), fwd.dual_level():
-        layers = map(model.layer_weights, (flat_weights, direction))
+    wanted = flat_weights.requires_grad
+    with torch.enable_grad(), sdpa_kernel(SDPBackend.MATH), fwd.dual_level():
+        start = flat_weights if wanted else flat_weights.detach().requires_grad_()
+        layers = map(model.layer_weights, (start, direction))
         weights = [fwd.make_dual(primal, tangent) for primal, tangent in zip(*layers, strict=True)]
         logits, tangents = fwd.unpack_dual(model.run_layers(images, weights, extras))
-    return logits, torch.zeros_like(logits) if tangents is None else tangents.detach()
+    tangents = torch.zeros_like(logits) if tangents is None else tangents
+    return logits if wanted else logits.detach(), tangents.detach()
 
 
 @cache

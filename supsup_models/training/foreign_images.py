@@ -9,7 +9,8 @@ objects. `foreign` shows both, in fixed shares:
 | one | the same, and inverted |
 | one | the task's own, turned by any angle, and stretched |
 | one | noise with detail of several sizes |
-| three | blobs and strokes, drawn from a seed, half of them inverted |
+| one | the task's own, cut into patches in another order |
+| two | blobs and strokes, drawn from a seed, half of them inverted |
 
 Drawn images and noise are the same pool for all tasks and networks, so that what natural images have in common speaks
 for no task. On a convolutional network they raise the share of images whose task a linear score finds from 72 to 82 %
@@ -25,8 +26,10 @@ import torch.nn.functional as F
 from numpy.typing import NDArray
 from torch import Tensor
 
-from maskstore.philox import Role, random_uniform
+from maskstore.philox import Role, random_permutation, random_uniform
 
+KINDS = 8
+"""Images are dealt to the rows of the table in turn, so that every eighth is of one kind."""
 _CANVAS = 28  # pixels, the side of what is drawn; larger images get it enlarged
 _POOL = 512  # images of each kind
 _SEED = 0  # for all networks the same pool
@@ -57,10 +60,10 @@ def foreign(images: Tensor, image_shape: tuple[int, ...], *, seed: int, task: in
     numbers = torch.from_numpy((drawn + 1.0) / 2.0).to(grid).view(-1, _NEEDED)  # in (0, 1)
     low, high = grid.amin(dim=(0, 2, 3), keepdim=True), grid.amax(dim=(0, 2, 3), keepdim=True)
     result = grid.clone()
-    for first, made in enumerate((_turned, _turned, _inverted, _bent, _noise, _shapes, _shapes, _shapes)):
-        own = grid[first::8]
+    for first, made in enumerate((_turned, _turned, _inverted, _bent, _noise, _patched, _shapes, _shapes)):
+        own = grid[first::KINDS]
         if len(own):
-            result[first::8] = made(own, numbers[first::8], low, high)
+            result[first::KINDS] = made(own, numbers[first::KINDS], low, high)
     return result.reshape(len(images), -1)
 
 
@@ -87,6 +90,21 @@ def _bent(grid: Tensor, numbers: Tensor, low: Tensor, high: Tensor) -> Tensor:
 def _noise(grid: Tensor, numbers: Tensor, low: Tensor, high: Tensor) -> Tensor:
     mean, deviation = grid.mean(dim=(0, 2, 3), keepdim=True), grid.std(dim=(0, 2, 3), keepdim=True)
     return _taken("noise", grid, numbers) * deviation + mean
+
+
+def _patched(grid: Tensor, numbers: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    """Patches of a quarter of the sides in another order, one for all images; rows and columns left over stay."""
+    high_side, wide_side = (max(1, side // 4) for side in grid.shape[2:])
+    count, channels = grid.shape[:2]
+    rows, columns = grid.shape[2] // high_side, grid.shape[3] // wide_side
+    inner = grid[..., : rows * high_side, : columns * wide_side]
+    cut = inner.reshape(count, channels, rows, high_side, columns, wide_side).transpose(3, 4).flatten(2, 3)
+    seed = int(float(numbers[0, 0]) * 2**31)
+    order = torch.from_numpy(random_permutation(seed, Role.SHUFFLE, rows * columns)).to(grid.device)
+    moved = cut[:, :, order].unflatten(2, (rows, columns)).transpose(3, 4).reshape(inner.shape)
+    result = grid.clone()
+    result[..., : rows * high_side, : columns * wide_side] = moved
+    return result
 
 
 def _shapes(grid: Tensor, numbers: Tensor, low: Tensor, high: Tensor) -> Tensor:

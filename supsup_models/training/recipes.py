@@ -97,6 +97,31 @@ Optimiser = RMSProp | Adam
 
 
 @dataclass(frozen=True)
+class OneShot:
+    """What trains the one-shot score: S of `supsup_models.training.steps.sparse`.
+
+    Args:
+        weight: of the loss.
+        start: share of the steps after which it counts.
+        margin: the score to reach on the task's images, in standard deviations of the scores of random masks.
+        below: the score to stay under on outliers, with the other sign.
+
+    Raises:
+        NetworkError: for a value out of its range.
+    """
+
+    weight: float
+    start: float
+    margin: float
+    below: float
+
+    def __post_init__(self) -> None:
+        for name in ("weight", "margin", "below"):
+            _expect(lambda x: 0 <= x < inf, f"one-shot loss: expected {name} in [0, inf)", getattr(self, name))
+        _expect(lambda x: 0 <= x <= 1, "one-shot loss: expected start in [0, 1]", self.start)
+
+
+@dataclass(frozen=True)
 class Sparse:
     """Masks that keep a fixed share of each layer's weights, and training that pays for their bits.
 
@@ -128,6 +153,8 @@ class Sparse:
     """The one-shot score to reach, in standard deviations of the scores of random masks."""
     kept_density: float = 0.95
     """The density, the same in every layer, where the weights are those of a trained network: what is dropped costs."""
+    on_images: OneShot | None = None
+    """What takes the place of `one_shot_weight`, `one_shot_from` and `margin` in converted networks of images."""
     shuffled: float = 0.5
     """Share of a batch's images of which outliers are made, where a loss wants them."""
     outliers: "Outliers | str" = "fitting"
@@ -146,6 +173,12 @@ class Sparse:
         for name in ("floor", "rate_weight", "novelty_weight", "one_shot_weight", "margin"):
             value = getattr(self, name)
             _expect(lambda x: 0 <= x < inf, f"sparse recipe: expected {name} in [0, inf)", value)
+
+    def one_shot(self, *, on_images: bool) -> OneShot:
+        """What trains the one-shot score in a network; `on_images` says whether it is a converted one of images."""
+        if on_images and self.on_images is not None:
+            return self.on_images
+        return OneShot(self.one_shot_weight, self.one_shot_from, self.margin, 1.0)
 
     def densities(self, shapes: Mapping[str, tuple[int, ...]]) -> tuple[float, ...]:
         """Each layer's density; SparsityError for one that no layer can have."""
@@ -205,11 +238,13 @@ class Recipe:
         _expect(lambda x: 0 < x < inf, f"recipe {self.name!r}: expected weight_gain in (0, inf)", self.weight_gain)
         checked_view_count(self.views)
         _expect(lambda x: 0 < x < inf, f"recipe {self.name!r}: expected view_share in (0, inf)", self.view_share)
-        if self.views > 1 and self.sparse is not None and self.sparse.one_shot_weight:
-            raise NetworkError(
-                f"recipe {self.name!r}: expected one_shot_weight 0 beside views, which use superfluous outputs, found "
-                f"{self.sparse.one_shot_weight}"
-            )
+        if self.views > 1 and self.sparse is not None:
+            weight = max(self.sparse.one_shot(on_images=on_images).weight for on_images in (False, True))
+            if weight:
+                raise NetworkError(
+                    f"recipe {self.name!r}: expected one_shot_weight 0 beside views, which use superfluous outputs, "
+                    f"found {weight}"
+                )
 
     def for_images(self, image_shape: tuple[int, ...]) -> "Recipe":
         """The recipe for images of a shape, `(channels, height, width)`, where its views or outliers need to know it.
@@ -275,7 +310,13 @@ DEFAULT = Recipe(
     "default",
     Adam(3e-2, betas=(0.9, 0.99)),
     schedule="cosine",
-    sparse=Sparse(0.05, start_density=0.2, novelty_weight=0.3, one_shot_weight=0.02),
+    sparse=Sparse(
+        0.05,
+        start_density=0.2,
+        novelty_weight=0.3,
+        one_shot_weight=0.02,
+        on_images=OneShot(weight=0.2, start=0.1, margin=8.0, below=3.0),
+    ),
 )
 """Sparse masks: a fraction of the bits, and more accurate. One-shot inference works with the objective G."""
 

@@ -191,7 +191,7 @@ class ModuleWithMasks(MaskedModel, ABC):
         try:
             result = copy.module(*args, **kwargs)
         except (RuntimeError, TypeError, ValueError) as error:
-            known = calls.named(error, args, self.weights, images=self._image_shape is not None)
+            known = calls.named(error, args, self.weights, images=self.image_shape is not None)
             if known is None:
                 raise
             raise known from error

@@ -8,8 +8,11 @@ What is special to networks other than a `MaskedNetwork`:
   `MaskedModel.mixture_statistics`, which are fixed. The inner product of an image's score with a mask, <g(x), M - d>,
   is a forward-mode derivative along W (M - d). The pull of all images on the mask is one backward pass of their
   weighted costs.
-- **The spread among random masks** is a mean over the images of a step, `|<g, r>|²` averaged over a few seeded random
-  directions r with the variance of a random mask. A `MaskedNetwork` has the exact one of each image.
+- **The spread among random masks** is that of <g, r> for a few seeded random directions r with the variance of a random
+  mask, one number for the task's images and one for each kind of outliers. A `MaskedNetwork` has the exact spread of
+  each image.
+- **Other weights**, `Sparse.on_images`: the score has to tell tasks that are much more alike than permutations are. As
+  many of the task's images are scored as there are outliers.
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -22,6 +25,7 @@ from torch import Tensor
 from maskstore.masks import bits
 from maskstore.philox import Role, random_packed_bits
 from supsup_models.networks import MaskedModel, MaskedNetwork, kept_weights, load_forward_mode, logits_along
+from supsup_models.training.foreign_images import KINDS
 from supsup_models.training.recipes import Recipe
 from supsup_models.training.steps.autograd import ALONE
 from supsup_models.training.steps.base import Step
@@ -48,7 +52,11 @@ class DefinedStep(Step):
         self._sparse, config = check_sparse(model, recipe)
         assert model.densities is not None  # `check_sparse` says so
         self._model, self._task, self._steps, self._densities = model, task, steps, model.densities
-        self._outliers, self._named = OutliersOfSteps(model, recipe, task), recipe.named_outputs(model.classes)
+        shape = model.image_shape
+        shows_images = not isinstance(model, MaskedNetwork) and shape is not None and len(shape) == 3
+        self._one_shot = self._sparse.one_shot(on_images=shows_images)
+        self._outliers = OutliersOfSteps(model, recipe, task, one_shot=self._one_shot.weight)
+        self._named = recipe.named_outputs(model.classes)
         self.statistics = model.initial_statistics()
         self.scores = scores.clone()
         for layer in model.layer_weights(self.scores):
@@ -59,7 +67,7 @@ class DefinedStep(Step):
         self._expected = model.weights * self._by_layer(self._densities)
         self._at_expected = model.mixture_statistics(self._expected)
         load_forward_mode()
-        self._spread: float | None = None
+        self._spread: list[float] = []
         self._measured_at = -_REMEASURED
         self._thresholds = [0.0] * len(self._densities)
         self._prices = torch.empty(0)
@@ -84,9 +92,9 @@ class DefinedStep(Step):
                 total = loss - self._sparse.novelty_weight * superfluous.mean()
             (gradient,) = torch.autograd.grad(total, effective)
         gradient *= scaled  # straight through: dL/ds = dL/dM = dL/d(W M) * W
-        if self._sparse.one_shot_weight and self._done >= self._sparse.one_shot_from * self._steps:
+        if self._one_shot.weight and self._done >= self._one_shot.start * self._steps:
             if self._pull is None or self._done % SCORED == 0:
-                self._pull = self._one_shot_gradient(images, others, mask, densities) * self._sparse.one_shot_weight
+                self._pull = self._one_shot_gradient(images, others, mask, densities) * self._one_shot.weight
             gradient += self._pull
         if self._sparse.rate_weight:
             if self._done % PRICED == 0:
@@ -129,12 +137,14 @@ class DefinedStep(Step):
 
     def _one_shot_gradient(self, images: Tensor, others: Tensor, mask: Tensor, densities: tuple[float, ...]) -> Tensor:
         """dS/dM, flat."""
+        if not isinstance(self._model, MaskedNetwork):
+            images = images[-len(others) :]
         own, shown = len(images), torch.cat([images, others])
         density = self._by_layer(densities)
         spread = self._spreads(shown, own, density)
         with self._turn, torch.enable_grad():
             expected, logits, inner = self._along(shown, self._model.weights * (mask - density))
-            pull = one_shot_pull(inner, spread, own, self._sparse.margin)
+            pull = one_shot_pull(inner, spread, own, self._one_shot.margin, self._one_shot.below)
             (gradient,) = torch.autograd.grad((pull * self._costs(logits)).sum(), expected)
         return gradient * self._model.weights
 
@@ -146,11 +156,14 @@ class DefinedStep(Step):
             spread: Tensor = (gradients * deviation).square().sum(dim=1).sqrt().clamp(min=1e-30)
             return spread
         settled = self._done >= self._sparse.settled * self._steps + _REMEASURED
-        if self._spread is None or (not settled and self._done - self._measured_at >= _REMEASURED):
-            found = [self._along(shown[:own], deviation * self._random_signs(probe))[2] for probe in range(_PROBES)]
-            self._spread = max(float(torch.stack(found).square().mean().sqrt()), 1e-30)
+        kinds = [0] * own + [1 + number % KINDS for number in range(len(shown) - own)]
+        if not self._spread or (not settled and self._done - self._measured_at >= _REMEASURED):
+            found = [self._along(shown, deviation * self._random_signs(probe))[2] for probe in range(_PROBES)]
+            squares = torch.stack(found).square().mean(dim=0)
+            groups = [[index for index, kind in enumerate(kinds) if kind == one] for one in range(1 + KINDS)]
+            self._spread = [max(float(squares[group].mean().sqrt()), 1e-30) if group else 1.0 for group in groups]
             self._measured_at = self._done
-        return shown.new_full((len(shown),), self._spread)
+        return shown.new_tensor([self._spread[kind] for kind in kinds])
 
     def _random_signs(self, probe: int) -> Tensor:
         size = self._model.spec.bits

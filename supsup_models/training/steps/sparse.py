@@ -59,7 +59,7 @@ class SparseStep(Step):
     ) -> None:
         sparse, config = check_sparse(model, recipe)
         assert model.densities is not None  # `check_sparse` says so
-        self._outliers = OutliersOfSteps(model, recipe, task)
+        self._outliers = OutliersOfSteps(model, recipe, task, one_shot=sparse.one_shot_weight)
         self._named = recipe.named_outputs(model.classes)
         self._model, self._sparse, self._steps, self._task = model, sparse, steps, task
         self._densities = model.densities
@@ -183,11 +183,11 @@ def check_sparse(model: MaskedModel, recipe: Recipe) -> tuple[Sparse, Adam]:
 class OutliersOfSteps:
     """Outliers for each step of a recipe that wants any, made of the first images of its batch."""
 
-    def __init__(self, model: MaskedModel, recipe: Recipe, task: int) -> None:
+    def __init__(self, model: MaskedModel, recipe: Recipe, task: int, *, one_shot: float) -> None:
         sparse = recipe.sparse
         assert sparse is not None  # `check_sparse` says so
         self._make: Outliers | None = None
-        if sparse.novelty_weight or sparse.one_shot_weight:
+        if sparse.novelty_weight or one_shot:
             self._make = made_outliers(sparse.outliers, recipe.image_shape or model.image_shape)
         self._seed, self._task, self._batch, self._share = model.seed, task, recipe.batch_size, sparse.shuffled
 
@@ -199,12 +199,12 @@ class OutliersOfSteps:
         return self._make(own, seed=self._seed, task=self._task, step=step).to(images.dtype)
 
 
-def one_shot_pull(inner: Tensor, spread: Tensor, own: int, margin: float) -> Tensor:
+def one_shot_pull(inner: Tensor, spread: Tensor, own: int, margin: float, below: float = 1.0) -> Tensor:
     """dS / d<g, M> of each image `(b,)`, S being averaged over the first `own` images and over the outliers."""
     z = -inner / spread
     slope = torch.empty_like(z)
     slope[:own] = torch.sigmoid(margin - z[:own]) / own  # softplus falls with z, and z with <g, M>
-    slope[own:] = -torch.sigmoid(z[own:] + 1.0) / max(1, len(z) - own)
+    slope[own:] = -torch.sigmoid(z[own:] + below) / max(1, len(z) - own)
     return slope / spread
 
 
