@@ -140,7 +140,8 @@ class Sparse:
     """Share of the steps after which the densities are final."""
     floor: float = 0.0
     """Added to the root in Adam's step, in units of the root mean square of the layer's gradients
-    (`supsup_models.training.steps.layer_adam`): scores of weights that hardly matter then hardly move."""
+    (`supsup_models.training.steps.layer_adam`): scores of weights that hardly matter then hardly move. Converted
+    networks of images have none."""
     rate_weight: float = 0.0
     """Price of a coded bit, in nats of cross-entropy."""
     novelty_weight: float = 0.0
@@ -148,7 +149,7 @@ class Sparse:
     one_shot_weight: float = 0.0
     """Of the loss that asks for a one-shot score that tells the task's images from outliers."""
     one_shot_from: float = 0.3
-    """Share of the steps after which that loss counts: earlier it would choose weights before the task does."""
+    """Share of the steps after which that loss counts."""
     margin: float = 4.0
     """The one-shot score to reach, in standard deviations of the scores of random masks."""
     kept_density: float = 0.95
@@ -313,8 +314,10 @@ DEFAULT = Recipe(
     sparse=Sparse(
         0.05,
         start_density=0.2,
+        floor=1.0,
         novelty_weight=0.3,
-        one_shot_weight=0.02,
+        one_shot_weight=0.05,
+        one_shot_from=0.0,
         on_images=OneShot(weight=0.2, start=0.1, margin=8.0, below=3.0),
     ),
 )
