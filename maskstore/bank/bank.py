@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from maskstore import _version
 from maskstore.bank import coding
@@ -17,6 +17,7 @@ from maskstore.bank.blocks import AnyMask, BlockEncoder, gathered, layers_of
 from maskstore.bank.open_file import BankFile
 from maskstore.bank.record import Base, MaskInfo, Record, info_of
 from maskstore.bank.rows import Rows
+from maskstore.bank.signs import PutOptions, encode_signed
 from maskstore.bank.source import MaskSource
 from maskstore.bank.sqlite import check_pages, fitting_page_size
 from maskstore.codecs import BLOCKED_BITS, AnyCodec, Budget, get_codec
@@ -43,7 +44,7 @@ from maskstore.files import (
     same_json,
     seconds,
 )
-from maskstore.masks import Mask, MaskSpec
+from maskstore.masks import Mask, MaskSpec, SignedMask
 from maskstore.priors import Prior, Uniform
 
 _BATCH = 64  # records read from the file at a time while scanning
@@ -349,6 +350,22 @@ class MaskBank(MaskSource):
             elif bases:
                 coded = coding.encode_record(name, mask, chosen, known, meta=meta, extras=extras, bases=bases)
             self._rows.insert(link, coded, overwrite=overwrite, encoder=encoder)
+
+    def put_signed(
+        self, name: str, signed: SignedMask, *, sign_prior: Prior | None = None, **options: Unpack[PutOptions]
+    ) -> None:
+        """Store a signed mask as `put` stores a mask, its signs coded only where it keeps a weight; `signed` reads it.
+
+        Args:
+            name: The task.
+            signed: The mask, its signs and its scales.
+            sign_prior: What is known about the signs: `SeededScores` knows those of the frozen weights. Without it,
+                what the prior of the mask knows by itself.
+            options: `meta`, `extras`, `codec`, `prior` and `overwrite` as in `put`, which also says what is raised.
+        """
+        known = sign_prior if sign_prior is not None else options.get("prior")
+        options["extras"] = encode_signed(signed, known, options.get("codec", "auto"), options.get("extras"))
+        self.put(name, signed.mask, **options)
 
     def delete(self, name: str) -> None:
         """Remove a mask, atomically and durably. Masks that were coded against it keep what they need.
