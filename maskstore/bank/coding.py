@@ -82,12 +82,14 @@ def sealed(record: Record, id: int) -> Record:
 
 def checksum_of(record: Record) -> bytes:
     """BLAKE2b-64 over all but the checksum; each part is preceded by its length, so no byte can move between two."""
-    digest = hashlib.blake2b(struct.pack("<q", record.id), digest_size=_CHECKSUM_BYTES)
-    texts = (record.name, record.meta, record.codec, record.prior)
+    texts = [text.encode() for text in (record.name, record.meta, record.codec, record.prior)]
     digests = b"".join([base.digest for base in record.bases])
-    for part in (*map(str.encode, texts), digests, record.extras, record.data):
-        digest.update(struct.pack("<Q", len(part)))
-        digest.update(part)
+    hashed = [struct.pack("<q", record.id)]
+    for part in (*texts, digests, record.extras):
+        hashed += (struct.pack("<Q", len(part)), part)
+    hashed.append(struct.pack("<Q", len(record.data)))
+    digest = hashlib.blake2b(b"".join(hashed), digest_size=_CHECKSUM_BYTES)
+    digest.update(record.data)  # large, and not copied
     return digest.digest()
 
 

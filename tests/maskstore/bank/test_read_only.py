@@ -368,3 +368,48 @@ def test_a_full_disk_says_what_is_kept(bank, statement, work, kept):
     link.connection = plain
     assert MaskBank.open(bank.path).verify() == 2
     bank.close()
+
+
+READS = {
+    "len": len,
+    "list": list,
+    "in": lambda bank: "t1" in bank,
+    "get": lambda bank: bank["t1"],
+    "layer": lambda bank: bank.layer("t1", SPEC.layers[0].name).tolist(),
+    "info": lambda bank: bank.info("t1"),
+    "infos": lambda bank: bank.infos(),
+    "record": lambda bank: bank.record("t1"),
+    "items": lambda bank: list(bank.items()),
+    "matrix": lambda bank: list(bank.matrix().names),
+    "verify": lambda bank: bank.verify(),
+}
+
+
+@pytest.mark.parametrize("call", READS)
+def test_a_read_during_which_the_file_changed_is_made_again(bank, call, monkeypatch):
+    bank.close()
+    path = _without_index(bank.path)
+    reader = MaskBank.open(path)
+    expected, changes = READS[call](reader), []
+    look, kept = Rows.listing, path.read_bytes()
+
+    def changing(link, *rest, work):
+        found = work(link, *rest)
+        if len(changes) < 2:  # what was read before the change may be old, and after it, too
+            changes.append(1)
+            path.write_bytes(kept)
+        return found
+
+    def changed(name):
+        work = getattr(Rows, name)
+        return lambda self, link, *rest: changing(link, *rest, work=partial(work, self))
+
+    assert look is Rows.listing
+    for name in ("listing", "named", "count", "some", "check_users"):
+        monkeypatch.setattr(Rows, name, changed(name))
+    assert READS[call](reader) == expected
+    assert len(changes) == 2
+    monkeypatch.setattr("maskstore.bank.open_file.time.sleep", lambda pause: None)
+    changes.clear()
+    changes.__class__  # noqa: B018
+    reader.close()
