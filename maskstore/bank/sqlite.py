@@ -29,6 +29,7 @@ from maskstore.files import (
 APPLICATION_ID = 0x4D534B42  # "MSKB"
 FORMAT_VERSION = 1
 _HEADER_BYTES = 100
+_NORMAL = 1  # of `PRAGMA synchronous`: checkpoints are synced, commits are not
 _SHARD_MAGIC = b"MSKSHARD"
 # In as few words as it can be said, so that it fits into the first page of the smallest page size; what a constraint
 # would say, a reader has to check all the same.
@@ -126,11 +127,12 @@ def synced_by_checkpoint(link: sqlite3.Connection) -> Iterator[None]:
 
     For the mark of a writer alone: whether it is there says nothing of a mask.
     """
-    link.execute("PRAGMA synchronous=NORMAL")
+    (level,) = link.execute("PRAGMA synchronous").fetchone()
+    link.execute(f"PRAGMA synchronous={min(level, _NORMAL)}")
     try:
         yield
     finally:
-        link.execute("PRAGMA synchronous=FULL")
+        link.execute(f"PRAGMA synchronous={level}")
 
 
 @contextmanager
