@@ -28,6 +28,7 @@ class Role(IntEnum):
     SAMPLE = 6
     AUGMENT = 7
     SHUFFLE = 8
+    VIEW = 9
 
 
 _LIMITS = (("seed", 64), ("role", 8), ("layer", 24), ("stream", 32))
@@ -71,9 +72,14 @@ def random_permutation(seed: int, role: int, count: int, *, layer: int = 0, stre
     return np.argsort(random_words(seed, role, count, layer=layer, stream=stream), kind="stable")
 
 
-def random_packed_bits(seed: int, role: int, count: int, *, layer: int = 0, stream: int = 0) -> NDArray[np.uint64]:
-    """`count` random bits packed like a mask layer, shape `(ceil(count / 64),)`, uint64; padding bits are zero."""
-    words = random_words(seed, role, (count + 63) // 64, layer=layer, stream=stream)
+def random_packed_bits(
+    seed: int, role: int, count: int, *, layer: int = 0, stream: int = 0, start: int = 0
+) -> NDArray[np.uint64]:
+    """`count` random bits packed like a mask layer, shape `(ceil(count / 64),)`, uint64; padding bits are zero.
+
+    `start`: from this bit on, a multiple of 64.
+    """
+    words = random_words(seed, role, (count + 63) // 64, layer=layer, stream=stream, start=start // 64)
     if count % 64:
         words[-1] &= np.uint64((1 << count % 64) - 1)
     return words

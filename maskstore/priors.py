@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 from maskstore import kernels
 from maskstore._configured import Configured, from_config
 from maskstore.errors import CodecError, CorruptError, UnknownPriorError
-from maskstore.masks import Mask, MaskSpec, bits
+from maskstore.masks import LayerSpec, Mask, MaskSpec, bits
 from maskstore.philox import Role, address_key, random_packed_bits
 
 
@@ -44,8 +44,13 @@ class Prior(Configured):
     """How many other masks it refers to."""
 
     @abstractmethod
-    def contexts(self, spec: MaskSpec, index: int, bases: Sequence[Mask] = ()) -> Contexts:
-        """The contexts of the bits of layer `index` of `spec`, in C order; `bases` are the masks it refers to."""
+    def contexts(
+        self, spec: MaskSpec, index: int, bases: Sequence[Mask] = (), part: LayerSpec | None = None
+    ) -> Contexts:
+        """The contexts of the bits of layer `index` of `spec`, in C order; `bases` are the masks it refers to.
+
+        `part`: of one block of the layer only (`maskstore.masks.Cut`).
+        """
 
     @property
     def tasks(self) -> tuple[str, ...]:
@@ -77,9 +82,11 @@ class Uniform(Prior):
 
     id: ClassVar[str] = "uniform"
 
-    def contexts(self, spec: MaskSpec, index: int, bases: Sequence[Mask] = ()) -> Contexts:
+    def contexts(
+        self, spec: MaskSpec, index: int, bases: Sequence[Mask] = (), part: LayerSpec | None = None
+    ) -> Contexts:
         """One level, one class."""
-        return Contexts(np.zeros(spec.layers[index].size, dtype=np.uint8), levels=1, classes=1)
+        return Contexts(np.zeros((part or spec.layers[index]).size, dtype=np.uint8), levels=1, classes=1)
 
 
 @dataclass(frozen=True)
@@ -127,12 +134,14 @@ class SeededScores(Prior):
                 raise CodecError(f"prior seeded-scores: expected {name} to be an integer in [0, 2**{limit}), "
                                  f"found {value!r:.40}")  # fmt: skip
 
-    def contexts(self, spec: MaskSpec, index: int, bases: Sequence[Mask] = ()) -> Contexts:
+    def contexts(
+        self, spec: MaskSpec, index: int, bases: Sequence[Mask] = (), part: LayerSpec | None = None
+    ) -> Contexts:
         """64 levels of |score|, 4 classes of signs; gradients push a score along or against its weight's sign."""
-        size = spec.layers[index].size
-        signs = random_packed_bits(self.seed, Role.WEIGHT_SIGN, size, layer=index)
+        size, first = (part.size, part.flat_start) if part else (spec.layers[index].size, 0)
+        signs = random_packed_bits(self.seed, Role.WEIGHT_SIGN, size, layer=index, start=first)
         scores = address_key(self.seed, Role.SCORE, index, self.task)
-        ids: NDArray[np.uint8] = kernels.load().score_contexts(scores, signs, size)
+        ids: NDArray[np.uint8] = kernels.load().score_contexts(scores, signs, size, first)
         return Contexts(ids, levels=self.LEVELS, classes=4, directions=(-1, 1, -1, 1))
 
 
@@ -160,16 +169,20 @@ class Related(Prior):
         """The id and what else is given."""
         return {"id": self.id, "given": self.given.to_config()}
 
-    def contexts(self, spec: MaskSpec, index: int, bases: Sequence[Mask] = ()) -> Contexts:
+    def contexts(
+        self, spec: MaskSpec, index: int, bases: Sequence[Mask] = (), part: LayerSpec | None = None
+    ) -> Contexts:
         """Levels of the count under Uniform; beside scores, 2 or 4 classes of it times the classes of the scores."""
         self.check_bases(len(bases))
-        layer = spec.layers[index]
-        counts = np.zeros(layer.size, dtype=np.uint8)
+        whole = spec.layers[index]
+        here = part.packed if part else slice(None)
+        size = part.size if part else whole.size
+        counts = np.zeros(size, dtype=np.uint8)
         for mask in bases:
-            counts += bits.unpack(mask.words[layer.packed], layer.size)
+            counts += bits.unpack(mask.words[whole.packed][here], size)
         if isinstance(self.given, Uniform):
             return Contexts(counts, levels=1 << len(bases).bit_length(), classes=1)
-        known = self.given.contexts(spec, index)
+        known = self.given.contexts(spec, index, part=part)
         groups = 2 if len(bases) == 1 else 4
         table = (np.arange(len(bases) + 1) * (groups - 1) * 2 + len(bases)) // (2 * len(bases))
         scores, level = known.ids % known.classes, known.ids // known.classes // groups

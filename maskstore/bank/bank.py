@@ -6,20 +6,22 @@ module adds the masks. A `put` that returned is on the disk; one that did not le
 
 import os
 import sqlite3
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, TypeVar, Unpack
 
 from maskstore import _version
 from maskstore.bank import coding
+from maskstore.bank.blocks import AnyMask, BlockEncoder, gathered, layers_of
 from maskstore.bank.open_file import BankFile
-from maskstore.bank.record import MaskInfo, Record, info_of
+from maskstore.bank.record import Base, MaskInfo, Record, info_of
 from maskstore.bank.rows import Rows
+from maskstore.bank.signs import PutOptions, encode_signed
 from maskstore.bank.source import MaskSource
 from maskstore.bank.sqlite import check_pages, fitting_page_size
-from maskstore.codecs import AnyCodec, Budget, get_codec
+from maskstore.codecs import BLOCKED_BITS, AnyCodec, Budget, get_codec
 from maskstore.errors import (
     BankClosedError,
     BankExistsError,
@@ -43,9 +45,10 @@ from maskstore.files import (
     same_json,
     seconds,
 )
-from maskstore.masks import Mask, MaskSpec
+from maskstore.masks import Mask, MaskSpec, SignedMask
 from maskstore.priors import Prior, Uniform
 
+T = TypeVar("T")
 _BATCH = 64  # records read from the file at a time while scanning
 
 
@@ -225,7 +228,7 @@ class MaskBank(MaskSource):
         """Metadata, codec, prior and sizes of a mask, for listings; its checksum is checked, and nothing decoded."""
 
         def read(link: sqlite3.Connection) -> Record | None:
-            row = self._rows.find(link, name)
+            row = self._rows.find(link, name, unread=True)
             if row is not None and row.bases:
                 self._rows.check_users(link)
             return row
@@ -243,11 +246,17 @@ class MaskBank(MaskSource):
 
     def record(self, name: str) -> Record:
         """The stored row of a mask, its checksum checked."""
+        return self._of_record(name, lambda row: row, unread=False)
+
+    def _of_record(self, name: str, work: Callable[[Record], T], *, unread: bool = True) -> T:
+        def read(link: sqlite3.Connection) -> T:
+            row = self._rows.find(link, name, unread=unread)
+            if row is None:
+                raise self._missing(name)
+            return work(row)
+
         self._check_known(name)
-        row = self._file.read(lambda link: self._rows.find(link, name))
-        if row is None:
-            raise self._missing(name)
-        return row
+        return self._file.read(read)
 
     def records(self) -> Iterator[Record]:
         """The stored rows of the masks that are there when the first is asked for, in order, checksums checked.
@@ -286,7 +295,7 @@ class MaskBank(MaskSource):
     def put(
         self,
         name: str,
-        masks: Mask | Mapping[str, Any],
+        masks: AnyMask,
         *,
         meta: Mapping[str, Any] | None = None,
         extras: Mapping[str, Any] | None = None,
@@ -300,7 +309,10 @@ class MaskBank(MaskSource):
 
         Args:
             name: The task, 1 to 512 characters.
-            masks: A `Mask`, or arrays of 0/1 values by layer name, of the bank's spec.
+            masks: A `Mask`, or arrays of 0/1 values by layer name, of the bank's spec. Arrays may be memory maps, and
+                the mapping an open safetensors file. Pairs `(layer name, array)` from an iterator, in the order of the
+                spec, work too. A mask of 4 194 304 bits and more is coded and written block by block; the bank is
+                locked meanwhile, and beside the caller's arrays a few blocks are in memory.
             meta: JSON to store beside the mask.
             extras: Arrays of numbers that belong to the task, such as normalisation statistics.
             codec: A codec, or its name. "auto" keeps the smallest of the quick codecs, "max" of all.
@@ -320,22 +332,45 @@ class MaskBank(MaskSource):
         """
         self._file.check_writable()
         check_name("task name", name)
-        mask = masks if isinstance(masks, Mask) else Mask.from_dense(masks, self.spec)
-        if mask.spec is not self.spec and mask.spec != self.spec:
-            raise SpecError(f"mask {name!r}: expected the bank's spec {self.spec!r}, found {mask.spec!r}")
+        if isinstance(masks, Mask) and masks.spec is not self.spec and masks.spec != self.spec:
+            raise SpecError(f"mask {name!r}: expected the bank's spec {self.spec!r}, found {masks.spec!r}")
         known, chosen = prior if prior is not None else Uniform(), get_codec(codec)
         if not isinstance(known, Prior):
             raise CodecError(f"prior: expected one such as Uniform(), found {known!r:.60}")
-        if not known.needs[-1]:  # coded before the bank is locked
+        mask = None if self.spec.bits >= BLOCKED_BITS else gathered(masks, self.spec)
+        if mask is not None and not known.needs[-1]:  # coded before the bank is locked
             coded = coding.encode_record(name, mask, chosen, known, meta=meta, extras=extras)
         with self._file.changing() as link:
+            bases: list[Base] = []
             if known.needs[-1]:
                 missing = [task for task in known.tasks if task not in self]
                 if missing:
                     raise self._missing(missing[0])
                 bases = self._rows.resolve(link, known)
+            encoder: BlockEncoder | None = None
+            if mask is None:  # coded as it is written, so that it never is in memory as a whole
+                coded = coding.described(name, known, meta=meta, extras=extras, bases=bases)
+                others = coding.base_masks(bases, self.spec)
+                encoder = BlockEncoder(self.spec, layers_of(masks, self.spec), chosen, known, others)
+            elif bases:
                 coded = coding.encode_record(name, mask, chosen, known, meta=meta, extras=extras, bases=bases)
-            self._rows.insert(link, coded, overwrite=overwrite)
+            self._rows.insert(link, coded, overwrite=overwrite, encoder=encoder)
+
+    def put_signed(
+        self, name: str, signed: SignedMask, *, sign_prior: Prior | None = None, **options: Unpack[PutOptions]
+    ) -> None:
+        """Store a signed mask as `put` stores a mask, its signs coded only where it keeps a weight; `signed` reads it.
+
+        Args:
+            name: The task.
+            signed: The mask, its signs and its scales.
+            sign_prior: What is known about the signs: `SeededScores` knows those of the frozen weights. Without it,
+                what the prior of the mask knows by itself.
+            options: `meta`, `extras`, `codec`, `prior` and `overwrite` as in `put`, which also says what is raised.
+        """
+        known = sign_prior if sign_prior is not None else options.get("prior")
+        options["extras"] = encode_signed(signed, known, options.get("codec", "auto"), options.get("extras"))
+        self.put(name, signed.mask, **options)
 
     def delete(self, name: str) -> None:
         """Remove a mask, atomically and durably. Masks that were coded against it keep what they need.

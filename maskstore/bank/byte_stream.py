@@ -14,6 +14,7 @@ from maskstore.bank.record import MAX_PLACE
 from maskstore.errors import CorruptError
 
 Pieces = Callable[[int, int], Iterable[tuple[int, int]]]
+_CHUNK_BYTES = 1 << 20
 _WHOLE_BYTES = 1 << 14  # of larger chunks small parts are read without the rest
 _HOLDER = (
     f"SELECT start,length(data),typeof(data),iif(length(data)<={_WHOLE_BYTES},data,NULL) FROM chunks "
@@ -22,36 +23,73 @@ _HOLDER = (
 
 
 def append(link: sqlite3.Connection, data: bytes, *, least: int = 1, apart: bool = False) -> int:
-    """Write bytes at the end of the stream; their place.
+    """As `append_pieces`, of one piece; its place."""
+    return append_pieces(link, (data,), least=least, apart=apart)[0]
 
-    The last chunk is filled first, up to `least` bytes and on to the next full page; `apart` begins a new one.
+
+def append_pieces(
+    link: sqlite3.Connection, pieces: Iterable[bytes], *, least: int = 1, apart: bool = False
+) -> tuple[int, int]:
+    """Write bytes, which come in pieces, at the end of the stream; (their place, how many they were).
+
+    The last chunk is filled first, up to `least` bytes and on to the next full page; `apart` begins a new one. Chunks
+    of a long string have about a mebibyte: no more is in memory, and a part of it is read without most of its pages.
     """
     (page,) = link.execute("PRAGMA page_size").fetchone()
     query = "SELECT start,dead,length(data),typeof(data) FROM chunks ORDER BY start DESC LIMIT 1"
     last = link.execute(query).fetchone()
-    end, filled = 0, 0
+    place, missing = 0, 0
     if last is not None:
         start, dead, size, kind = last
-        if kind != "blob" or type(dead) is not int or not 0 <= start <= MAX_PLACE - len(data):
+        if kind != "blob" or type(dead) is not int or not 0 <= start <= MAX_PLACE - size:
             raise CorruptError(f"bank's bytes: expected a last chunk that can be filled, found one at {start:.20g}")
-        end = start + size
-        filled = 0 if apart else min(len(data), max(0, _full(max(size, least), page) - size))
-        if filled:
-            (before,) = link.execute("SELECT data FROM chunks WHERE start=?", (start,)).fetchone()
-            # taken away first, so that SQLite fits the record, now shorter on its page, among those before it
-            link.execute("DELETE FROM chunks WHERE start=?", (start,))
-            _insert(link, start, dead, before + data[:filled])
-    if filled < len(data):
-        _insert(link, end + filled, 0, data[filled:])
-    return end
+        place = start + size
+        missing = 0 if apart else max(0, _full(max(size, least), page) - size)
+    whole = _full(_CHUNK_BYTES, page)
+    held, end = bytearray(), place
+
+    def cut(most: int) -> bytes:
+        part = bytes(held[:most])
+        del held[:most]
+        return part
+
+    for piece in pieces:
+        held += piece
+        if missing and len(held) >= missing:
+            end += _fill(link, start, dead, cut(missing))
+            missing = 0
+        while not missing and len(held) >= whole:
+            end += _insert(link, end, 0, cut(whole))
+    if held:
+        end += _fill(link, start, dead, bytes(held)) if missing else _insert(link, end, 0, bytes(held))
+    if end > MAX_PLACE:
+        raise CorruptError(f"bank's bytes: expected places up to 2**62, found {end}")
+    return place, end - place
 
 
-def _insert(link: sqlite3.Connection, start: int, dead: int, data: bytes) -> None:
+def _fill(link: sqlite3.Connection, start: int, dead: int, more: bytes) -> int:
+    """Lengthen a chunk; the number of bytes."""
+    (before,) = link.execute("SELECT data FROM chunks WHERE start=?", (start,)).fetchone()
+    # taken away first, so that SQLite fits the record, now shorter on its page, among those before it
+    link.execute("DELETE FROM chunks WHERE start=?", (start,))
+    _insert(link, start, dead, before + more)
+    return len(more)
+
+
+def _insert(link: sqlite3.Connection, start: int, dead: int, data: bytes) -> int:
+    """A new chunk; the number of its bytes."""
     link.execute("INSERT INTO chunks(start,dead,data) VALUES(?,?,?)", (start, dead, data))
+    return len(data)
 
 
 def read(link: sqlite3.Connection, start: int, length: int) -> bytes:
     """`length` bytes from a place; CorruptError if they are not there."""
+    parts = read_parts(link, start, length)
+    return parts[0] if len(parts) == 1 else b"".join(parts)
+
+
+def read_parts(link: sqlite3.Connection, start: int, length: int) -> list[bytes]:
+    """The same in as many pieces as chunks have them."""
     if not (0 <= start <= MAX_PLACE and 0 <= length < MAX_PLACE):
         raise CorruptError(f"bank's bytes: expected places below 2**62, found {start:.20g} and {length:.20g} bytes")
     parts, at, end = [], start, start + length
@@ -62,7 +100,7 @@ def read(link: sqlite3.Connection, start: int, length: int) -> bytes:
             raise CorruptError(f"bank's bytes: expected {length} from place {start}, found {at - start}")
         parts.append(_part(link, first, at, stop) if data is None else data[at - first : stop - first])
         at = stop
-    return parts[0] if len(parts) == 1 else b"".join(parts)
+    return parts
 
 
 def _part(link: sqlite3.Connection, first: int, start: int, stop: int) -> bytes:

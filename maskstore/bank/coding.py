@@ -14,9 +14,28 @@ from typing import Any, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from maskstore.bank.record import DIGEST_BYTES, MAX_BLOB_BYTES, Base, Record, decode_extras, encode_extras
-from maskstore.codecs import AnyCodec, Budget, Codec, EncodedLayer, codec_from_config, codec_to_json, encode_mask
-from maskstore.errors import CorruptError, MaskValueError
+from maskstore.bank import blocks
+from maskstore.bank.record import (
+    DIGEST_BYTES,
+    MAX_BLOB_BYTES,
+    Base,
+    Record,
+    decode_extras,
+    encode_extras,
+)
+from maskstore.codecs import (
+    BLOCKED_BITS,
+    AnyCodec,
+    Budget,
+    Codec,
+    EncodedLayer,
+    codec_from_config,
+    codec_to_json,
+    encode_mask,
+    in_blocks,
+    layout_from_json,
+)
+from maskstore.errors import CorruptError, MaskValueError, SpecError
 from maskstore.files import Cursor, encode_meta, parse_json, parse_object, write_leb128
 from maskstore.masks import LayerSpec, Mask, MaskSpec, bits
 from maskstore.priors import Prior, prior_from_config, prior_to_json
@@ -51,27 +70,41 @@ def encode_record(
     bases: Sequence[Base] = (),
 ) -> Record:
     """Code a mask as a record without id and checksum; see `sealed`. `bases`: what the prior refers to."""
-    others = base_masks(bases, mask.spec) if bases else []
+    new = described(name, prior, meta=meta, extras=extras, bases=bases)
+    how, data = encode_data(mask, codec, prior, base_masks(bases, mask.spec) if bases else [])
+    return replace(new, codec=how, data=data)
+
+
+def described(
+    name: str,
+    prior: Prior,
+    *,
+    meta: Mapping[str, Any] | None = None,
+    extras: Mapping[str, Any] | None = None,
+    bases: Sequence[Base] = (),
+) -> Record:
+    """A record of a mask that is yet to be coded; MaskValueError for more extra arrays than a row can have."""
+    arrays = encode_extras(extras) if extras else b""
+    if len(arrays) > MAX_BLOB_BYTES:
+        expected = f"at most {MAX_BLOB_BYTES} bytes of extra arrays"
+        raise MaskValueError(f"mask {name!r}: expected {expected}, found {len(arrays)}")
+    text = encode_meta(meta) if meta else "{}"
+    return Record(0, name, text, "", _prior_text(prior), extras=arrays, bases=tuple(bases))
+
+
+def encode_data(mask: Mask, codec: AnyCodec, prior: Prior, others: Sequence[Mask] = ()) -> tuple[str, blocks.Data]:
+    """What a record says in the place of its codec, and its data."""
+    if mask.spec.bits >= BLOCKED_BITS:
+        encoder = blocks.BlockEncoder(mask.spec, blocks.layers_of(mask, mask.spec), codec, prior, others)
+        data = blocks.Parts(list(encoder))
+        return encoder.layout.to_json(), data
     used, layers = encode_mask(codec, mask, prior, others)
     table, chunks = [], []
     for layer, coded in zip(mask.spec.layers, layers, strict=True):
         crc = _CRC.pack(_crc(mask.words[layer.packed], layer))
         table += [write_leb128(len(coded.side)), write_leb128(len(coded.payload)), crc]
         chunks += [coded.side, coded.payload]
-    data, arrays = b"".join(table + chunks), encode_extras(extras) if extras else b""
-    if len(data) + len(arrays) > MAX_BLOB_BYTES:
-        found = f"{len(data)} coded and {len(arrays)} of extra arrays"
-        raise MaskValueError(f"mask {name!r}: expected at most {MAX_BLOB_BYTES} bytes in all, found {found}")
-    return Record(
-        0,
-        name,
-        encode_meta(meta) if meta else "{}",
-        codec_to_json(used),
-        _prior_text(prior),
-        extras=arrays,
-        data=data,
-        bases=tuple(bases),
-    )
+    return codec_to_json(used), b"".join(table + chunks)
 
 
 def sealed(record: Record, id: int) -> Record:
@@ -81,20 +114,30 @@ def sealed(record: Record, id: int) -> Record:
 
 
 def checksum_of(record: Record) -> bytes:
-    """BLAKE2b-64 over all but the checksum; each part is preceded by its length, so no byte can move between two."""
-    texts = [text.encode() for text in (record.name, record.meta, record.codec, record.prior)]
+    """BLAKE2b-64 over all but the checksum; each part is preceded by its length, so no byte can move between two.
+
+    Of data in blocks only the table is looked at: it has the checksums of the blocks.
+    """
+    digest = hashlib.blake2b(struct.pack("<q", record.id), digest_size=_CHECKSUM_BYTES)
+    texts = (record.name, record.meta, record.codec, record.prior)
     digests = b"".join([base.digest for base in record.bases])
-    hashed = [struct.pack("<q", record.id)]
-    for part in (*texts, digests, record.extras):
-        hashed += (struct.pack("<Q", len(part)), part)
-    hashed.append(struct.pack("<Q", len(record.data)))
-    digest = hashlib.blake2b(b"".join(hashed), digest_size=_CHECKSUM_BYTES)
-    digest.update(record.data)  # large, and not copied
+    for part in (*map(str.encode, texts), digests, record.extras):
+        digest.update(struct.pack("<Q", len(part)))
+        digest.update(part)
+    digest.update(struct.pack("<Q", len(record.data)))
+    digest.update(blocks.tail_of(record.data, record.what) if in_blocks(record.codec) else record.data[:])
     return digest.digest()
 
 
 def check_sum(record: Record) -> None:
-    """CorruptError unless the record has the checksum it was stored with."""
+    """CorruptError unless the record has the checksum it was stored with, and its blocks have theirs."""
+    check_own_sum(record)
+    if in_blocks(record.codec):
+        blocks.check_blocks(record.data, record.what)
+
+
+def check_own_sum(record: Record) -> None:
+    """As `check_sum`, of the row itself: the blocks of a mask in blocks are not looked at."""
     if checksum_of(record) != record.checksum:
         raise CorruptError(f"{record.what}: expected the checksum it was stored with, found other bytes")
 
@@ -151,17 +194,21 @@ def standalone(record: Record, spec: MaskSpec) -> Record:
     return sealed(replace(coded, meta=record.meta, extras=record.extras), record.id)
 
 
-def decode_mask(record: Record, spec: MaskSpec, *, unpacked: bool = False) -> Mask:
+def decode_mask(record: Record, spec: MaskSpec, *, unpacked: bool = False, prior: Prior | None = None) -> Mask:
     """All layers of a record; LimitError if that takes more than its source's limit allows.
 
-    `unpacked`: the caller will also unpack it, to a byte for each bit.
+    `unpacked`: the caller will also unpack it, to a byte for each bit. `prior`: the one that the record's text stands
+    for, where that does not say all of it.
     """
-    charge(record, spec, Budget(record.limit), unpacked=unpacked)
-    entries, start = read_table(record.data, spec, record.what, len(record.data))
-    decode = _layer_decoder(record, spec, base_masks(record.bases, spec))
+    charge(record, spec, Budget(record.limit), unpacked=unpacked, prior=prior)
+    if in_blocks(record.codec):
+        return Mask(spec, open_blocks(record, spec, prior=prior).decode_all())
+    data = record.data[:]
+    entries, start = read_table(data, spec, record.what, len(data))
+    decode = _layer_decoder(record, spec, base_masks(record.bases, spec), prior)
     words: NDArray[np.uint64] | None = None
     for index, (layer, entry) in enumerate(zip(spec, entries, strict=True)):
-        found = decode(index, entry, record.data[start : start + entry.size])
+        found = decode(index, entry, data[start : start + entry.size])
         if words is None:  # a hostile file must fail at its first layer, before memory for all of them is taken
             words = found if len(spec) == 1 else np.empty(spec.words, dtype=np.uint64)
         words[layer.packed] = found
@@ -171,26 +218,66 @@ def decode_mask(record: Record, spec: MaskSpec, *, unpacked: bool = False) -> Ma
     return Mask(spec, words)
 
 
-def charge(record: Record, spec: MaskSpec, budget: Budget, *, unpacked: bool = False) -> None:
+def charge(
+    record: Record, spec: MaskSpec, budget: Budget, *, unpacked: bool = False, prior: Prior | None = None
+) -> None:
     """Count what decoding a record, and the masks that it needs, will cost; LimitError if that is too much."""
     for one in (record, *(base.record for base in record.bases)):
-        codec = codec_of(one.codec)
-        entries, start = read_table(one.data, spec, one.what, len(one.data))
+        if in_blocks(one.codec):
+            open_blocks(one, spec, (), prior=prior).charge_all(budget, record.what, unpacked=unpacked and one is record)
+            continue
+        codec, data = codec_of(one.codec), one.data[:]
+        entries, start = read_table(data, spec, one.what, len(data))
         for layer, entry in zip(spec, entries, strict=True):
-            coded = _coded(entry, one.data[start : start + entry.size])
+            coded = _coded(entry, data[start : start + entry.size])
             budget.spend(record.what, codec, coded, layer, unpacked=unpacked and one is record)
             start += entry.size
 
 
-def decode_one(record: Record, spec: MaskSpec, index: int) -> NDArray[np.bool_]:
-    """One layer of a record, a bool array of the layer's shape; the others are not decoded."""
-    entries, start = read_table(record.data, spec, record.what, len(record.data))
+def decode_one(record: Record, spec: MaskSpec, index: int, rows: slice | None = None) -> NDArray[np.bool_]:
+    """One layer of a record, or some of its rows, as a bool array; the other layers are not decoded.
+
+    Of a mask in blocks only the blocks that hold the rows are read. SpecError for rows of a layer without a dimension.
+    """
+    layer, budget = spec.layers[index], Budget(record.limit)
+    if rows is not None and (not isinstance(rows, slice) or not layer.shape):
+        raise SpecError(f"rows: expected a slice such as slice(0, 10) of a layer with rows, found {rows!r:.40}")
+    if in_blocks(record.codec):
+        return open_blocks(record, spec).decode_rows(index, rows, budget)
+    data = record.data[:]
+    entries, start = read_table(data, spec, record.what, len(data))
     start += sum(entry.size for entry in entries[:index])
-    entry, layer = entries[index], spec.layers[index]
-    chunk = record.data[start : start + entry.size]
-    Budget(record.limit).spend(record.what, codec_of(record.codec), _coded(entry, chunk), layer, unpacked=True)
+    entry = entries[index]
+    chunk = data[start : start + entry.size]
+    budget.spend(record.what, codec_of(record.codec), _coded(entry, chunk), layer, unpacked=True)
     words = _layer_decoder(record, spec, base_masks(record.bases, spec))(index, entry, chunk)
-    return bits.unpack(words, layer.size).reshape(layer.shape)
+    whole = bits.unpack(words, layer.size).reshape(layer.shape)
+    return whole if rows is None else whole[rows].copy()
+
+
+def layer_bytes(record: Record, spec: MaskSpec) -> list[tuple[int, int]]:
+    """(payload bytes, side bytes) of each layer."""
+    if in_blocks(record.codec):
+        table = blocks.read_table(record.data, spec, layout_from_json(record.codec), record.what)
+        cuts = [table.entries[first : first + len(cut)] for first, cut in zip(table.starts, table.cuts, strict=False)]
+        return [(int(cut["payload"].sum(dtype=np.int64)), int(cut["side"].sum(dtype=np.int64))) for cut in cuts]
+    entries, _ = read_table(record.data[:], spec, record.what, len(record.data))
+    return [(entry.payload_bytes, entry.side_bytes) for entry in entries]
+
+
+def open_blocks(
+    record: Record, spec: MaskSpec, others: Sequence[Mask] | None = None, *, prior: Prior | None = None
+) -> blocks.BlockDecoder:
+    """What decodes the blocks of a record in blocks; `others` are its bases, decoded, or decoded here if not given.
+
+    `prior`: as in `decode_mask`.
+    """
+    known = prior or prior_of(record.prior)
+    known.check_bases(len(record.bases))
+    layout = layout_from_json(record.codec)
+    if others is None:
+        others = base_masks(record.bases, spec)
+    return blocks.BlockDecoder(record.data, layout, spec, known, others, record.what)
 
 
 def _coded(entry: TableEntry, chunk: bytes) -> EncodedLayer:
@@ -198,13 +285,13 @@ def _coded(entry: TableEntry, chunk: bytes) -> EncodedLayer:
 
 
 def _layer_decoder(
-    record: Record, spec: MaskSpec, others: Sequence[Mask]
+    record: Record, spec: MaskSpec, others: Sequence[Mask], given: Prior | None = None
 ) -> Callable[[int, TableEntry, bytes], NDArray[np.uint64]]:
     """A function of a layer's index, its entry of the offset table and its bytes, that gives its packed words.
 
-    `others` are the record's bases, decoded.
+    `others` are the record's bases, decoded; `given` is its prior, where its text does not say all of it.
     """
-    codec, prior = codec_of(record.codec), prior_of(record.prior)
+    codec, prior = codec_of(record.codec), given or prior_of(record.prior)
     prior.check_bases(len(others))
 
     def decode(index: int, entry: TableEntry, chunk: bytes) -> NDArray[np.uint64]:

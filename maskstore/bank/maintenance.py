@@ -64,8 +64,8 @@ class Maintenance:
             first: int | None = None
             for id, text in zip(ids, texts, strict=True):
                 row = rows.known(link, id)
-                blobs = byte_stream.read(link, row.start, row.extras + row.data)
-                start = byte_stream.append(link, blobs, least=least, apart=first is None)
+                blobs = byte_stream.read_parts(link, row.start, row.extras + row.data)
+                start, _ = byte_stream.append_pieces(link, blobs, least=least, apart=first is None)
                 first = start if first is None else first
                 link.execute("UPDATE masks SET about=?,start=? WHERE id=?", (templates.pack(link, text), start, id))
             byte_stream.drop_before(link, MAX_PLACE if first is None else first)
@@ -101,7 +101,7 @@ class Maintenance:
             return byte_stream.dead_bytes(link)
 
     def root_pages(self) -> list[int]:
-        """Page numbers of the roots of all b-trees of the file, for `maskstore.bank.sqlite_pages`."""
+        """Page numbers of the roots of all b-trees of the file, for `maskstore.bank.accounting.sqlite_pages`."""
         with self._file.reading() as link:
             return [1] + [root for (root,) in link.execute("SELECT rootpage FROM sqlite_schema WHERE rootpage>0")]
 

@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from maskstore.bank.coding import charge, check_content, decode_mask, decode_one
 from maskstore.bank.record import MaskInfo, Record, decode_extras
+from maskstore.bank.signs import check_signed, decode_signed, signed_sizes
 from maskstore.codecs import FREE_BYTES, RATIO, Budget, wanted_until
 from maskstore.errors import ArgumentTypeError, MaskStoreError, TaskNotFoundError
 from maskstore.files import parse_object
-from maskstore.masks import Mask, MaskMatrix, MaskSpec
+from maskstore.masks import Mask, MaskMatrix, MaskSpec, SignedMask
 
 T = TypeVar("T")
 _BATCH = 64  # records read at a time while scanning
@@ -135,13 +136,50 @@ class MaskSource(Mapping[str, Mask]):
         """All layers of one mask as bool arrays of their shapes, in spec order; their bytes count for the limit too."""
         return decode_mask(self.record(name), self.spec, unpacked=True).dense()
 
-    def layer(self, name: str, layer: str) -> NDArray[np.bool_]:
-        """One layer of one mask, a bool array of the layer's shape; the mask's checksum is checked.
+    def layer(self, name: str, layer: str, rows: slice | None = None) -> NDArray[np.bool_]:
+        """One layer of one mask, a bool array of the layer's shape; the checksums of what is read are checked.
 
-        The other layers are not decoded. Masks that it was coded against are decoded whole.
+        The other layers are not decoded, and of large masks not read. Masks that it was coded against are decoded
+        whole.
+
+        Args:
+            name: The task.
+            layer: The layer.
+            rows: A slice of the layer's first dimension. Of masks of 4 194 304 bits and more, only the blocks that hold
+                these rows are read.
+
+        Raises:
+            TaskNotFoundError: There is no mask of that name.
+            LayerNotFoundError: There is no layer of that name.
+            SpecError: `rows` is no slice, or the layer has no dimension.
+
+        Examples:
+            >>> import numpy as np, tempfile
+            >>> from maskstore import MaskBank, MaskSpec
+            >>> masks = {"fc1": np.arange(800).reshape(20, 40) % 10 == 0}
+            >>> with tempfile.TemporaryDirectory() as folder:
+            ...     with MaskBank.create(f"{folder}/tasks.bank", MaskSpec.of(masks)) as bank:
+            ...         bank.put("task-0", masks)
+            ...         bank.layer("task-0", "fc1").shape, bank.layer("task-0", "fc1", rows=slice(5, 8)).shape
+            ((20, 40), (3, 40))
         """
         index = self.spec.index(layer)
-        return decode_one(self.record(name), self.spec, index)
+        return self._of_record(name, lambda record: decode_one(record, self.spec, index, rows))
+
+    def _of_record(self, name: str, work: Callable[[Record], T]) -> T:
+        """What `work` makes of the record of a mask, of which as little as possible is read before it is needed."""
+        return work(self.record(name))
+
+    def signed(self, name: str) -> SignedMask:
+        """A mask with its signs and scales, as `MaskBank.put_signed` was given it; its checksums are checked.
+
+        TaskNotFoundError if there is none, or if it has no signs. `source[name]` is the mask alone.
+        """
+        return decode_signed(self.record(name), self.spec)
+
+    def sign_bytes(self, name: str) -> int:
+        """Bytes of a mask's coded signs, which are among its extra arrays; 0 for a mask without. Nothing is decoded."""
+        return signed_sizes(self.record(name))[0]
 
     def task_meta(self, name: str) -> dict[str, Any]:
         """The metadata stored beside a mask; its checksum is checked."""
@@ -165,7 +203,12 @@ class MaskSource(Mapping[str, Mask]):
             CorruptError: Names the first thing that is not as it was written.
         """
         self._check_file()
-        return sum(1 for _ in self.map_records(lambda row: check_content(row, self.spec)))
+
+        def check(row: Record) -> None:
+            check_content(row, self.spec)
+            check_signed(row, self.spec)
+
+        return sum(1 for _ in self.map_records(check))
 
     def map_records(self, work: Callable[[Record], T]) -> Iterator[tuple[Record, T]]:
         """(row, work(row)) for all rows in insertion order; work runs on all cores, a batch of rows at a time.

@@ -116,9 +116,13 @@ def remove_new(path: Path, made: os.stat_result) -> None:
 
 
 def fitting_page_size(bits: int) -> int:
-    """About a thirtieth of a mask of so many bits, coded in 0.4 each: then neither slack nor page heads weigh much."""
-    coded = bits * 0.4 / 8
-    return next((size for size in (512, 1024, 2048, 4096, 8192, 16384, 32768) if coded <= 32 * size), 65536)
+    """The largest page for which a mask of so many bits, one in a hundred of them set, lies in a file of little slack.
+
+    A file has about six pages that are not full. They may take 6 KiB and a hundredth of such a mask; of a denser mask
+    that is less. Beyond 16 KiB larger pages are no faster.
+    """
+    room = 6144 + bits * 0.08 / 8 / 100
+    return next((size for size in (16384, 8192, 4096, 2048, 1024) if 6 * size <= room), 512)
 
 
 @contextmanager
@@ -164,13 +168,12 @@ def abandon_part(link: sqlite3.Connection, name: str) -> None:
             link.execute(f"RELEASE {name}")
 
 
-def check_not_undone(link: sqlite3.Connection, path: Path) -> None:
-    """BankIOError in a transaction that SQLite has undone by itself: a change would be stored without the others."""
-    if not link.in_transaction:
-        raise errors.BankIOError(
-            f"{path}: expected a transaction without errors, found one undone after an error (a full disk?): none of "
-            f"its changes was kept, leave the block and begin again"
-        )
+def undone(path: Path) -> errors.BankIOError:
+    """For a transaction that SQLite has undone by itself: a further change would be stored without the others."""
+    return errors.BankIOError(
+        f"{path}: expected a transaction without errors, found one undone after an error (a full disk?): none of its "
+        f"changes was kept, leave the block and begin again"
+    )
 
 
 def clear_side_files(path: Path) -> None:

@@ -29,6 +29,7 @@ WORDS = {
     "layers": "--layers",
     "density": "--density",
     "nonzero": "--nonzero",
+    "ternarise": "--ternarise",
     "limit": "--limit",
 }
 """What errors call by its Python name, as the command line has it."""

@@ -4,7 +4,8 @@ An id stands for one byte format for ever: bytes written under an id by any vers
 """
 
 from maskstore.codecs.ans import Ans, counts_by_context
-from maskstore.codecs.base import Codec, EncodedLayer
+from maskstore.codecs.base import Codec, EncodedLayer, Piece
+from maskstore.codecs.blocks import BLOCKED_BITS, Blocks, Method, encode_block, in_blocks, layout_from_json, method
 from maskstore.codecs.choice import (
     LEVELS,
     AnyCodec,
@@ -20,31 +21,42 @@ from maskstore.codecs.choice import (
 from maskstore.codecs.costs import FREE_BYTES, RATIO, Budget
 from maskstore.codecs.gap import Gap
 from maskstore.codecs.mix import Mix
-from maskstore.codecs.pieces import wanted_until
+from maskstore.codecs.pattern import Pattern
+from maskstore.codecs.pieces import wanted_now, wanted_until
 from maskstore.codecs.raw import Raw
 from maskstore.codecs.zstd import Zstd
 
 __all__ = [
+    "BLOCKED_BITS",
     "FREE_BYTES",
     "LEVELS",
     "RATIO",
     "Ans",
     "AnyCodec",
+    "Blocks",
     "Budget",
     "Codec",
     "CodecChoice",
     "EncodedLayer",
     "Gap",
+    "Method",
     "Mix",
+    "Pattern",
+    "Piece",
     "Raw",
     "Zstd",
     "codec_from_config",
     "codec_names",
     "codec_to_json",
     "counts_by_context",
+    "encode_block",
     "encode_mask",
     "estimate_bits",
     "get_codec",
+    "in_blocks",
+    "layout_from_json",
+    "method",
     "size_of",
+    "wanted_now",
     "wanted_until",
 ]

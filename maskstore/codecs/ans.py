@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from maskstore.codecs.base import ContextSource, EncodedLayer, EntropyCodec
+from maskstore.codecs.base import ContextSource, EncodedLayer, EntropyCodec, Plan
 from maskstore.errors import CorruptError
 from maskstore.masks import LayerSpec
 from maskstore.priors import Contexts
@@ -45,9 +45,13 @@ class Ans(EntropyCodec):
     weight: ClassVar[int] = 9  # a byte for each bit's context
 
     def _encode(self, words: NDArray[np.uint64], layer: LayerSpec, contexts: ContextSource) -> EncodedLayer:
+        return self._plan(words, layer, contexts).encode()
+
+    def _plan(self, words: NDArray[np.uint64], layer: LayerSpec, contexts: ContextSource) -> Plan:
+        """Counts tell the bits; the table that is chosen by them is the one that is coded with."""
         from maskstore.codecs.coders import rans
 
-        return rans.plan(words, contexts()).encode()
+        return rans.plan(words, contexts())
 
     def _decode(
         self, coded: EncodedLayer, layer: LayerSpec, contexts: ContextSource, words: NDArray[np.uint64]

@@ -33,6 +33,15 @@ ContextSource = Callable[[], Contexts]
 """Contexts cost time, so a codec is handed a function and calls it only if it conditions on them."""
 
 
+class Piece(NamedTuple):
+    """A layer, a block of one or a sample of one, to be coded."""
+
+    words: NDArray[np.uint64]
+    layer: LayerSpec
+    """Its own shape, and of a block its place in the layer (`maskstore.masks.Cut`)."""
+    contexts: ContextSource
+
+
 class Codec(Configured):
     """Base of all codecs. `decode_layer(encode_layer(words)) == words`, given the same layer and contexts.
 
@@ -48,6 +57,11 @@ class Codec(Configured):
     def encode_layer(self, words: NDArray[np.uint64], layer: LayerSpec, contexts: ContextSource) -> EncodedLayer:
         """Code one layer."""
 
+    def plan(self, words: NDArray[np.uint64], layer: LayerSpec, contexts: ContextSource) -> Plan:
+        """How the codec would code a layer; one that can't tell the bits without coding has coded it then."""
+        coded = self.encode_layer(words, layer, contexts)
+        return Plan(8.0 * (len(coded.side) + len(coded.payload)), lambda: coded)
+
     def cost(self, coded: EncodedLayer, layer: LayerSpec) -> int:
         """About what decoding a layer costs, in bytes of plain packed bits."""
         return self.weight * layer.bytes
@@ -55,6 +69,12 @@ class Codec(Configured):
     @abstractmethod
     def decode_layer(self, coded: EncodedLayer, layer: LayerSpec, contexts: ContextSource) -> NDArray[np.uint64]:
         """The packed words of one layer; CorruptError if the bytes are not what this codec writes."""
+
+    def decode_into(
+        self, coded: EncodedLayer, layer: LayerSpec, contexts: ContextSource, words: NDArray[np.uint64]
+    ) -> None:
+        """As `decode_layer`, into `words`, which are all zero."""
+        words[:] = self.decode_layer(coded, layer, contexts)
 
 
 class EntropyCodec(Codec):
@@ -67,11 +87,25 @@ class EntropyCodec(Codec):
     def decode_layer(self, coded: EncodedLayer, layer: LayerSpec, contexts: ContextSource) -> NDArray[np.uint64]:
         """The packed words of one layer; CorruptError if the bytes are not what this codec writes."""
         words = np.zeros(layer.words, dtype=np.uint64)
+        self.decode_into(coded, layer, contexts, words)
+        return words
+
+    def decode_into(
+        self, coded: EncodedLayer, layer: LayerSpec, contexts: ContextSource, words: NDArray[np.uint64]
+    ) -> None:
+        """As `decode_layer`, into `words`, which are all zero."""
         if layer.size:
             self._decode(coded, layer, contexts, words)
         elif coded.side or coded.payload:
             raise CorruptError(f"layer {layer.name!r}: expected no bytes for no bits, found some")
-        return words
+
+    def plan(self, words: NDArray[np.uint64], layer: LayerSpec, contexts: ContextSource) -> Plan:
+        """How the codec would code a layer."""
+        return self._plan(words, layer, contexts) if layer.size else Plan(0.0, lambda: EncodedLayer(b"", b""))
+
+    def _plan(self, words: NDArray[np.uint64], layer: LayerSpec, contexts: ContextSource) -> Plan:
+        """How the codec would code a layer of at least one bit."""
+        return super().plan(words, layer, contexts)
 
     @abstractmethod
     def _encode(self, words: NDArray[np.uint64], layer: LayerSpec, contexts: ContextSource) -> EncodedLayer:

@@ -10,9 +10,10 @@ from numpy.typing import NDArray
 
 from maskstore._configured import from_config
 from maskstore.codecs.ans import Ans
-from maskstore.codecs.base import Codec, EncodedLayer, Plan
+from maskstore.codecs.base import Codec, EncodedLayer, Piece, Plan
 from maskstore.codecs.gap import Gap
 from maskstore.codecs.mix import Mix
+from maskstore.codecs.pattern import Pattern
 from maskstore.codecs.raw import Raw
 from maskstore.codecs.zstd import Zstd
 from maskstore.errors import CodecError, UnknownCodecError
@@ -23,12 +24,14 @@ LayerContexts = Callable[[int], Contexts]
 """The contexts of a layer, by its index."""
 
 LEVELS = ("fast", "max")
-_RAW, _ZSTD, _GAP, _ANS, _MIX = Raw(), Zstd(), Gap(), Ans(), Mix()
+_RAW, _ZSTD, _GAP, _ANS, _MIX, _PATTERN = Raw(), Zstd(), Gap(), Ans(), Mix(), Pattern()
 _SAMPLE_WORDS = 1 << 13
 _SPARSE = 64  # with fewer rarer bits than one in so many gap decodes faster than ans, with more slower;
 _WORTH = 1.005  # then it has to save this much
 _NEAR = 1.1  # how much more than the best so far a sample may promise and still be looked into,
 _SLACK = 1024  # and these bits, since small masks are quickly tried
+_PROMISING = 0.98  # a sample of a pattern has to promise so much less
+_ALIKE, _ALIKE_BITS = 1.002, 512  # samples tell no more than that: in a small one, what is stored once weighs much
 _NO_BITS = Plan(0.0, partial(EncodedLayer, b"", b""))
 
 
@@ -36,9 +39,9 @@ _NO_BITS = Plan(0.0, partial(EncodedLayer, b"", b""))
 class CodecChoice:
     """Chooses the codec that codes a mask in the fewest bytes, without coding it by each. Not a codec itself.
 
-    Level "fast" estimates `raw`, `ans` and `gap` from counts, and codes with the best; `zstd` is coded too where a
-    sample says that it could win. Level "max" also codes with `mix`, which takes a hundred times as long. A bank takes
-    a choice wherever it takes a codec; "auto" stands for level "fast", "max" for level "max".
+    Level "fast" estimates `raw`, `ans` and `gap` from counts, and codes with the best; `pattern` is estimated, and
+    `zstd` coded too, where a sample says that it could win. Level "max" also codes with `mix`, which takes a hundred
+    times as long. A bank takes a choice wherever it takes a codec; "auto" stands for level "fast", "max" for "max".
 
     Args:
         level: "fast" or "max".
@@ -88,6 +91,10 @@ class CodecChoice:
             slow = _SPARSE * min(mask.ones, size - mask.ones) > size
             if (found := _bits_of(by_gap) * (_WORTH if slow else 1)) < expected:
                 expected, likely, plans = found, _GAP, by_gap
+        if _promised_by_pattern(mask) < _PROMISING * expected:
+            by_pattern = _pattern_plans(mask)
+            if (found := _bits_of(by_pattern)) < expected:
+                expected, likely, plans = found, _PATTERN, by_pattern
         tried = [(likely, _encode(likely, mask, contexts) if plans is None else [plan.encode() for plan in plans])]
         if _zstd_ratio(sample) * size < _NEAR * expected + _SLACK:
             tried.append((_ZSTD, _encode(_ZSTD, mask, contexts)))
@@ -95,10 +102,24 @@ class CodecChoice:
             tried.append((_MIX, _encode(_MIX, mask, contexts)))
         return min(tried, key=lambda candidate: size_of(candidate[1]))
 
+    def candidates(self, samples: Sequence[Piece]) -> tuple[Codec, ...]:
+        """The codecs that are worth a look at each block of a layer, of which there are samples; the quickest first."""
+        codecs = (_PATTERN, _GAP, _ANS, _ZSTD, _MIX) if self.level == "max" else (_PATTERN, _GAP, _ANS, _ZSTD)
+        weighed = {codec: sum(codec.plan(*sample).bits for sample in samples) for codec in codecs}
+        size, ones = (
+            sum(sample.layer.size for sample in samples),
+            sum(bits.popcount(sample.words) for sample in samples),
+        )
+        if _SPARSE * min(ones, size - ones) > size:
+            weighed[_GAP] *= _WORTH
+        least = _ALIKE * min(*weighed.values(), size) + _ALIKE_BITS * len(samples)
+        worth = tuple(codec for codec, needed in weighed.items() if needed <= least and needed * _ALIKE < size)
+        return worth or (_RAW,)
+
 
 AnyCodec = str | Codec | CodecChoice
 """What a caller may ask for: a codec's id, "auto", "max", a codec or a choice."""
-_CODECS: dict[str, type[Codec]] = {codec.id: codec for codec in (Raw, Zstd, Gap, Ans, Mix)}
+_CODECS: dict[str, type[Codec]] = {codec.id: codec for codec in (Raw, Zstd, Gap, Ans, Mix, Pattern)}
 _CHOICES = {"auto": CodecChoice("fast"), "max": CodecChoice("max")}
 
 
@@ -178,6 +199,21 @@ def _ans_plans(mask: Mask, contexts: LayerContexts) -> list[Plan]:
     return [
         rans.plan(mask.words[layer.packed], contexts(index)) if layer.size else _NO_BITS
         for index, layer in enumerate(mask.spec.layers)
+    ]
+
+
+def _promised_by_pattern(mask: Mask) -> float:
+    """Bits that `pattern` would need, as small samples of the layers promise."""
+    from maskstore.codecs.coders import pattern_plan
+
+    return sum(pattern_plan.promise(mask.words[layer.packed], layer) for layer in mask.spec.layers if layer.size)
+
+
+def _pattern_plans(mask: Mask) -> list[Plan]:
+    from maskstore.codecs.coders import pattern_plan
+
+    return [
+        pattern_plan.plan(mask.words[layer.packed], layer) if layer.size else _NO_BITS for layer in mask.spec.layers
     ]
 
 

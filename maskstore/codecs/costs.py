@@ -25,12 +25,22 @@ class Budget:
         self._limit = limit
         self._spent = self._earned = 0
 
-    def spend(self, what: str, codec: Codec, coded: EncodedLayer, layer: LayerSpec, *, unpacked: bool = False) -> None:
+    def spend(
+        self,
+        what: str,
+        codec: Codec,
+        coded: EncodedLayer,
+        layer: LayerSpec,
+        *,
+        size: int | None = None,
+        unpacked: bool = False,
+    ) -> None:
         """Count a layer before it is decoded; LimitError, which begins with `what`, if that is too much.
 
-        `unpacked`: it will also be unpacked to a byte for each bit.
+        `size`: its coded bytes, where the payload was not read. `unpacked`: it will also be unpacked to a byte for each
+        bit.
         """
-        size = len(coded.side) + len(coded.payload)
+        size = len(coded.side) + len(coded.payload) if size is None else size
         self._spent += codec.cost(coded, layer) + (layer.size if unpacked else 0)
         self._earned += RATIO * size * (codec.weight + (8 if unpacked else 0))
         allowed = max(FREE_BYTES, self._earned) if self._limit is None else self._limit

@@ -11,7 +11,7 @@ from typing import ClassVar
 import numpy as np
 from numpy.typing import NDArray
 
-from maskstore.codecs.base import ContextSource, EncodedLayer, EntropyCodec
+from maskstore.codecs.base import ContextSource, EncodedLayer, EntropyCodec, Plan
 from maskstore.errors import CorruptError
 from maskstore.files import Cursor
 from maskstore.masks import LayerSpec, bits
@@ -39,6 +39,12 @@ class Gap(EntropyCodec):
         from maskstore.codecs.coders import gap_loop
 
         return gap_loop.code(layer.size, *gap_loop.measure(words, layer.size))
+
+    def _plan(self, words: NDArray[np.uint64], layer: LayerSpec, contexts: ContextSource) -> Plan:
+        """The digits of the gaps, counted, tell the bits within a few per cent."""
+        from maskstore.codecs.coders import gap_loop
+
+        return gap_loop.plan(words, layer.size)
 
     def cost(self, coded: EncodedLayer, layer: LayerSpec) -> int:
         """The packed bits, and the time that the gaps take."""

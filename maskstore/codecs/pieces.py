@@ -4,7 +4,7 @@ import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-_here = threading.local()  # .ended: the event that stops this thread's work
+_here = threading.local()  # .ended: the events that stop this thread's work
 
 
 class StoppedError(Exception):
@@ -13,18 +13,23 @@ class StoppedError(Exception):
 
 def pieces(count: int, size: int) -> Iterator[tuple[int, int]]:
     """(first, stop) of pieces of range(count), each of `size`; StoppedError once nobody wants them any more."""
-    ended: threading.Event | None = getattr(_here, "ended", None)
     for first in range(0, count, size):
-        if ended is not None and ended.is_set():
+        if any(event.is_set() for event in wanted_now()):
             raise StoppedError
         yield first, min(first + size, count)
 
 
+def wanted_now() -> tuple[threading.Event, ...]:
+    """The events that stop this thread's work, for other threads that do parts of it."""
+    found: tuple[threading.Event, ...] = getattr(_here, "ended", ())
+    return found
+
+
 @contextmanager
-def wanted_until(ended: threading.Event) -> Iterator[None]:
-    """In the block, `pieces` of this thread go on until the event is set."""
-    _here.ended = ended
+def wanted_until(*ended: threading.Event) -> Iterator[None]:
+    """In the block, `pieces` of this thread go on until one of the events is set."""
+    before, _here.ended = wanted_now(), ended
     try:
         yield
     finally:
-        _here.ended = None
+        _here.ended = before

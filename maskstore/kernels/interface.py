@@ -46,8 +46,11 @@ class Kernels(Protocol):
     def chosen_blocks(self, blocks: Blocks, tail: Tail, chosen: Sequence[int]) -> Blocks:
         """Blocks of some of the masks in this order, a multiple of sixteen."""
 
-    def score_contexts(self, key: tuple[int, int], signs: NDArray[np.uint64], size: int) -> NDArray[np.uint8]:
+    def score_contexts(
+        self, key: tuple[int, int], signs: NDArray[np.uint64], size: int, start: int = 0
+    ) -> NDArray[np.uint8]:
         """Contexts of the `SeededScores` prior: 4 * bin + 2 * (score > 0) + (weight > 0), `(size,)`.
 
         `key` is the address of the scores' random stream (`philox.address_key`), `signs` is packed like a mask layer.
+        `start` is the place of the first bit, a multiple of 8; `signs` begin there.
         """

@@ -49,8 +49,9 @@ def chosen_blocks(blocks: Blocks, tail: Tail, chosen: Sequence[int]) -> Blocks:
     return np.ascontiguousarray(chunks.reshape(-1, LANES, chunks.shape[1]).transpose(0, 2, 1))
 
 
-def score_contexts(key: tuple[int, int], signs: NDArray[np.uint64], size: int) -> NDArray[np.uint8]:
-    words = np.random.Philox(key=np.array(key, dtype=np.uint64)).random_raw((size + 1) // 2)
+def score_contexts(key: tuple[int, int], signs: NDArray[np.uint64], size: int, start: int = 0) -> NDArray[np.uint8]:
+    stream = np.random.Philox(key=np.array(key, dtype=np.uint64), counter=start // 8)
+    words = stream.random_raw((size + 1) // 2)
     u = np.asarray(words, dtype="<u8").view("<u4")[:size].astype(np.int64)
     positive = u >= 2**31
     magnitude = np.where(positive, u - 2**31, 2**31 - 1 - u)

@@ -29,19 +29,20 @@ def _options(
     stream: Annotated[
         str,
         typer.Option(
-            help="permuted-, rotated- or split- digits, mnist or fashion-mnist; split-cifar-100, split-imagenet."
+            help="permuted-, rotated-, split-, transformed- or patched- digits, mnist, fashion-mnist or "
+            "mnist+fashion-mnist; datasets-mnist+fashion-mnist; split-cifar-100, split-imagenet."
         ),
     ],
     tasks: Annotated[
-        int | None, typer.Option(help="Number of tasks; by default all of the stream, permuted: 10.", min=1)
+        int | None, typer.Option(help="Number of tasks; by default all of the stream, permuted, patched: 10.", min=1)
     ] = None,
     model: Annotated[
-        str, typer.Option(help="lenet-300-100, fc-1024-1024, resnet-18-20 or resnet-50.")
+        str, typer.Option(help="lenet-300-100, fc-1024-1024, conv-4, vit-tiny, resnet-18-20 or resnet-50.")
     ] = "lenet-300-100",
     outputs: Annotated[int, typer.Option(help="Outputs, superfluous ones included.", min=1)] = 100,
     batches: Annotated[int, typer.Option(help="Training batches a task.", min=1, max=1_000_000)] = 1000,
     mask: Annotated[
-        str | None, typer.Option(help="threshold or edge-popup; by default as published for the model.")
+        str | None, typer.Option(help="threshold, edge-popup or sparse; by default what the recipe trains.")
     ] = None,
     weights: Annotated[str, typer.Option(help="signed-constant or kaiming: the frozen weights.")] = "signed-constant",
     density: Annotated[
@@ -69,7 +70,10 @@ def _options(
     ] = False,
     recipe: Annotated[
         str | None,
-        typer.Option(help="default (ours: sparse masks), dense (ours), paper or edge-popup (as published)."),
+        typer.Option(
+            help="default (ours: sparse masks), views (ours, for split streams), dense (ours), paper or edge-popup "
+            "(as published)."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of weights, scores, pixels, batches.", min=0, max=2**64 - 1)] = 0,
     seeds: Annotated[

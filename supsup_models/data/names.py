@@ -4,9 +4,11 @@ from maskstore.files import check_known
 from supsup_models._names import expect, whole_number
 from supsup_models.errors import StreamLengthError, UnknownStreamError
 
-STREAM_KINDS = ("permuted", "rotated", "split")
+STREAM_KINDS = ("permuted", "rotated", "split", "transformed", "patched", "datasets")
 DATA_SETS = ("digits", "mnist", "fashion-mnist", "cifar-100")  # as arrays in memory
 ROTATION_STEP = 10  # degrees between a rotated task and the next
+TOGETHER = {"mnist+fashion-mnist": ("mnist", "fashion-mnist")}
+"""Data sets of one shape, whose tasks take turns in a stream."""
 
 _SPLITS = {  # data sets whose classes are shared out: how many a task has, and how many tasks that makes
     "digits": (2, 5),
@@ -18,6 +20,7 @@ _SPLITS = {  # data sets whose classes are shared out: how many a task has, and 
 _ONLY_SPLIT = ("cifar-100", "imagenet")  # colour images: nobody permutes or rotates them
 _MAX_PERMUTATIONS = 1 << 32  # of one seed: the width of a random stream's number
 _DEFAULT_PERMUTATIONS = 10
+_TRANSFORMATIONS = 16  # of squares: four turns, mirrored or not, inverted or not
 
 
 def stream_names() -> tuple[str, ...]:
@@ -25,9 +28,14 @@ def stream_names() -> tuple[str, ...]:
     return tuple(
         f"{kind}-{data_set}"
         for kind in STREAM_KINDS
-        for data_set in _SPLITS
-        if kind == "split" or data_set not in _ONLY_SPLIT
+        for data_set in (*_SPLITS, *TOGETHER)
+        if (kind == "split" or data_set not in _ONLY_SPLIT) and (kind != "datasets" or data_set in TOGETHER)
     )
+
+
+def data_sets_of(data_set: str) -> tuple[str, ...]:
+    """The data sets that a part of a stream's name stands for: one, or those of `TOGETHER`."""
+    return TOGETHER.get(data_set, (data_set,))
 
 
 def parse_stream_name(name: str) -> tuple[str, str]:
@@ -47,8 +55,17 @@ def stream_length(name: str, tasks: int | None = None) -> int:
     Raises `UnknownStreamError`, and `StreamLengthError` for none or for more than it can give.
     """
     kind, data_set = parse_stream_name(name)
-    most = {"permuted": _MAX_PERMUTATIONS, "rotated": 360 // ROTATION_STEP, "split": _SPLITS[data_set][1]}[kind]
-    default = _DEFAULT_PERMUTATIONS if kind == "permuted" else most
+    parts = data_sets_of(data_set)
+    of_each = {
+        "permuted": _MAX_PERMUTATIONS // len(parts),
+        "rotated": 360 // ROTATION_STEP,
+        "split": _SPLITS[parts[0]][1],
+        "transformed": _TRANSFORMATIONS,
+        "patched": _MAX_PERMUTATIONS // len(parts),
+        "datasets": 1,
+    }[kind]
+    most = of_each * len(parts)
+    default = min(most, _DEFAULT_PERMUTATIONS) if kind in ("permuted", "patched") else most
     count = default if tasks is None else whole_number("tasks", tasks)
     if not 1 <= count <= most:
         raise StreamLengthError(f"{name}: expected 1 to {most} tasks, found {count}")
@@ -57,4 +74,4 @@ def stream_length(name: str, tasks: int | None = None) -> int:
 
 def classes_per_split(data_set: str) -> int:
     """How many classes a task of the split stream over a data set has."""
-    return _SPLITS[data_set][0]
+    return _SPLITS[data_sets_of(data_set)[0]][0]

@@ -1,10 +1,10 @@
-"""How each kind of stream makes its tasks: pixels permuted, images rotated, classes shared out.
+"""How each kind of stream makes its tasks: pixels permuted, images rotated or transformed, classes shared out.
 
 What makes them is data and no closure, so streams and tasks can be sent to other processes.
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -16,10 +16,12 @@ from supsup_models.data.augment import Augmented
 from supsup_models.data.names import ROTATION_STEP, classes_per_split
 from supsup_models.data.rotation import Rotations
 from supsup_models.data.sets import ClassFolders, DataSet, ImageFiles
-from supsup_models.data.tasks import Held, Split, Task, TaskImages, pixel_levels
+from supsup_models.data.tasks import Held, Levels, Split, Task, TaskImages, pixel_levels
+from supsup_models.data.transforms import PATCHES, TRANSFORMATIONS, patch_order, turn_order
 from supsup_models.errors import DataFormatError
 
 MakeTask = Callable[[int], Task]
+_PATCHED = 1  # layer of the random stream that orders patches; layer 0 orders pixels
 _CLASS_ORDER = 1  # layer of the random stream that shares out classes; layer 0 splits the digits for testing
 _IN_ORDER = 10  # data sets of so many classes are shared out in order, 0 and 1, 2 and 3, ..., as published
 
@@ -33,11 +35,7 @@ class Permuted:
 
     def __call__(self, index: int) -> Task:
         order = random_permutation(self.seed, Role.PERMUTATION, self.source.inputs, stream=index)
-        columns = torch.from_numpy(order)
-        splits = (
-            _split_of(self.source, Held(pixels), labels, columns=columns) for pixels, labels in _parts(self.source)
-        )
-        return Task(index, tuple(range(self.source.classes)), *splits)
+        return _all_classes(self.source, index, torch.from_numpy(order))
 
 
 def permuted(source: DataSet, seed: int) -> MakeTask:
@@ -71,6 +69,67 @@ def rotated(source: DataSet) -> MakeTask:
 
 
 @dataclass(frozen=True, eq=False)
+class Transformed:
+    """Task t sees all images under transformation t of `TRANSFORMATIONS`."""
+
+    source: DataSet
+
+    def __call__(self, index: int) -> Task:
+        quarters, mirrored, inverted = TRANSFORMATIONS[index]
+        columns = torch.from_numpy(turn_order(self.source.image_shape, quarters, mirrored))
+        return _all_classes(self.source, index, columns, inverted=inverted)
+
+
+@dataclass(frozen=True, eq=False)
+class Patched:
+    """Task t sees all images cut into 16 patches, in the order that `seed` and t give; task 0 sees them as stored."""
+
+    source: DataSet
+    seed: int
+
+    def __call__(self, index: int) -> Task:
+        order = np.arange(PATCHES * PATCHES)
+        if index:
+            order = random_permutation(self.seed, Role.PERMUTATION, len(order), layer=_PATCHED, stream=index)
+        return _all_classes(self.source, index, torch.from_numpy(patch_order(self.source.image_shape, order)))
+
+
+@dataclass(frozen=True, eq=False)
+class Whole:
+    """The one task sees all images as they are stored."""
+
+    source: DataSet
+
+    def __call__(self, index: int) -> Task:
+        return _all_classes(self.source, index, None)
+
+
+@dataclass(frozen=True, eq=False)
+class TakingTurns:
+    """Task t is the next one of the data set whose turn it is: with two, task 2 i and 2 i + 1 are task i of each."""
+
+    kinds: Sequence[MakeTask]
+
+    def __call__(self, index: int) -> Task:
+        of_one, turn = divmod(index, len(self.kinds))
+        return replace(self.kinds[turn](of_one), index=index)
+
+
+def alike(sources: Sequence[DataSet]) -> list[DataSet]:
+    """Data sets of one shape with one normalisation: whoever asks for an image's task does not know its data set.
+
+    Mean and std are those of all training pixels, each data set counted alike. DataFormatError for several shapes.
+    """
+    shapes = {(source.image_shape, source.levels) for source in sources}
+    if len(shapes) != 1:
+        raise DataFormatError(f"data sets: expected images of one shape, found {sorted(shapes)}")
+    levels = np.array([(source.mean, source.std) for source in sources])  # grey images: a number each
+    mean = levels[:, 0].mean()
+    std = np.sqrt((levels**2).sum(axis=1).mean() - mean**2)
+    return [replace(source, mean=round(float(mean), 4), std=round(float(std), 4)) for source in sources]
+
+
+@dataclass(frozen=True, eq=False)
 class SplitClasses:
     """Task t sees its own classes; colour images are augmented in training."""
 
@@ -92,6 +151,19 @@ class SplitClasses:
 def split(source: DataSet, seed: int) -> MakeTask:
     """`SplitClasses`, with the classes shared out by `seed`."""
     return SplitClasses(source, seed, shared_out(source.classes, classes_per_split(source.name), seed))
+
+
+def of_kind(kind: str, source: DataSet, seed: int) -> MakeTask:
+    """What makes the tasks of a kind of stream over a data set."""
+    makers: dict[str, Callable[[], MakeTask]] = {
+        "permuted": lambda: permuted(source, seed),
+        "rotated": lambda: rotated(source),
+        "split": lambda: split(source, seed),
+        "transformed": lambda: Transformed(source),
+        "patched": lambda: Patched(source, seed),
+        "datasets": lambda: Whole(source),
+    }
+    return makers[kind]()
 
 
 @dataclass(frozen=True, eq=False)
@@ -145,6 +217,21 @@ def _parts(source: DataSet) -> tuple[tuple[Tensor, Tensor], tuple[Tensor, Tensor
     return train, test
 
 
-def _split_of(source: DataSet, pixels: Callable[[], Tensor], labels: Tensor, **indices: Tensor) -> Split:
+def _all_classes(source: DataSet, index: int, columns: Tensor | None, *, inverted: bool = False) -> Task:
+    """A task of all classes and images; `columns` is the order of their pixels."""
+    splits = [_split_of(source, Held(pixels), labels, columns=columns) for pixels, labels in _parts(source)]
+    if inverted:  # pixel * scale + shift of levels - pixel
+        scale, shift = (np.asarray(each) for each in pixel_levels(source.mean, source.std, source.levels))
+        of_levels, black = _levels(-scale), _levels(shift + scale * source.levels)
+        splits = [replace(each, scale=of_levels, shift=black) for each in splits]
+    return Task(index, tuple(range(source.classes)), *splits)
+
+
+def _levels(values: np.ndarray) -> Levels:
+    """A number for all pixels, or one for each channel."""
+    return tuple(values.tolist()) if values.ndim else float(values)
+
+
+def _split_of(source: DataSet, pixels: Callable[[], Tensor], labels: Tensor, **indices: Tensor | None) -> Split:
     scale, shift = pixel_levels(source.mean, source.std, source.levels)
     return Split(labels, pixels, inputs=source.inputs, scale=scale, shift=shift, **indices)

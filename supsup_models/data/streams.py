@@ -1,4 +1,4 @@
-"""Streams of tasks: `permuted-*`, `rotated-*` and `split-*` over the data sets, and streams of a caller's own data.
+"""Streams of tasks: `permuted-*`, `rotated-*`, `split-*` and more over the data sets, and of a caller's own data.
 
 Everything about a stream follows from its name, its length and its seed; torch's random streams play no part.
 """
@@ -16,7 +16,7 @@ from supsup_models._names import found as found_of
 from supsup_models._names import path_of, seed_of, whole_number
 from supsup_models.data import stream_kinds
 from supsup_models.data.arrays import MAX_CLASSES, SamePixels, collected, make_split
-from supsup_models.data.names import classes_per_split, parse_stream_name, stream_length
+from supsup_models.data.names import classes_per_split, data_sets_of, parse_stream_name, stream_length
 from supsup_models.data.sets import ClassFolders, DataSet, find_imagenet, load_data_set
 from supsup_models.data.tasks import Task, plain
 from supsup_models.errors import ArgumentTypeError, ClassesWarning, StreamLengthError, TaskDataError
@@ -221,6 +221,12 @@ def open_stream(
     - `rotated-*`: task t sees all images rotated counter-clockwise by 10 t degrees; up to 36 tasks.
     - `split-*`: task t sees classes of its own, with task-local labels from 0. Of ten classes 2t and 2t + 1, up to 5
       tasks; `split-cifar-100` 5 and `split-imagenet` 10 classes that `seed` draws, up to 20 and 100 tasks.
+    - `transformed-*`: up to 16 tasks see all images as stored, turned counter-clockwise by one, two and three quarters,
+      and inverted; then mirrored, and all of this combined (`data.transforms`).
+    - `patched-*`: task t sees all images cut into 4 x 4 patches, in an order that follows from `seed` and t; task 0
+      sees them as stored. Any number of tasks.
+    - `*-mnist+fashion-mnist`: the data sets take turns. Task 2 i is task i of MNIST, and task 2 i + 1 is task i of
+      Fashion-MNIST. Both are normalised alike. `datasets-mnist+fashion-mnist` shows each as it is stored, in two tasks.
 
     Args:
         name: a kind of stream over a data set, such as "permuted-mnist".
@@ -256,14 +262,18 @@ def open_stream(
             raise StreamLengthError(
                 f"{name}: expected {count * classes} classes for {count} tasks, found {len(source.names)} class folders"
             )
-        make_task = stream_kinds.split_folders(source, seed)
+        make_task, sha256 = stream_kinds.split_folders(source, seed), dict(source.sha256)
     else:
-        source = load_data_set(data_set, data=data, download=download)
+        names = data_sets_of(data_set)
+        sources = [load_data_set(each, data=data, download=download) for each in names]
+        sources = stream_kinds.alike(sources) if len(sources) > 1 else sources
+        kinds = [stream_kinds.of_kind(kind, each, seed) for each in sources]
+        make_task = kinds[0] if len(kinds) == 1 else stream_kinds.TakingTurns(kinds)
+        source = sources[0]
         classes = classes or source.classes
-        if kind == "permuted":
-            make_task = stream_kinds.permuted(source, seed)
-        else:
-            make_task = stream_kinds.rotated(source) if kind == "rotated" else stream_kinds.split(source, seed)
+        sha256 = dict(source.sha256)
+        if len(sources) > 1:
+            sha256 = {f"{each.name}/{file}": digest for each in sources for file, digest in each.sha256.items()}
     return TaskStream(
         name,
         make_task,
@@ -273,8 +283,8 @@ def open_stream(
         image_shape=source.image_shape,
         record={
             "seed": seed,
-            "data_set": source.name,
-            "sha256": dict(source.sha256),
+            "data_set": data_set,
+            "sha256": sha256,
             "mean": plain(source.mean),
             "std": plain(source.std),
         },

@@ -1,3 +1,13 @@
 """Numba loops of the codecs. Importing this folder imports Numba."""
 
-__all__ = ["gap_loop", "mix_model", "range_coder", "rans"]
+__all__ = [
+    "byte_rans",
+    "gap_loop",
+    "lines",
+    "mix_model",
+    "pattern_form",
+    "pattern_plan",
+    "pattern_tables",
+    "range_coder",
+    "rans",
+]

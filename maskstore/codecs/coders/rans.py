@@ -13,11 +13,12 @@ from maskstore.codecs import tables
 from maskstore.codecs.base import EncodedLayer, Plan
 from maskstore.codecs.pieces import pieces
 from maskstore.kernels import compiled
+from maskstore.masks import bits
 from maskstore.priors import Contexts
 
 _PIECE = 1 << 24  # bits that are decoded at a time, a tenth of a second's work
 _LOW = np.uint64(1 << 32)  # the least state, which is also the first
-_MANY_BITS = 1 << 20  # from here on four lanes are worth their 24 bytes
+_MANY_BITS = 1 << 19  # from here on four lanes are worth their 24 bytes
 
 
 @compiled
@@ -136,7 +137,13 @@ def count(ids, words, contexts):
 
 def plan(words: NDArray[np.uint64], known: Contexts) -> Plan:
     """How `Ans` codes a layer of at least one bit; its bits are within a few bytes of what it then takes."""
-    table, total = tables.choose(count(known.ids, words, known.levels * known.classes), known)
+    contexts = known.levels * known.classes
+    if contexts == 1:
+        ones = bits.popcount(words)
+        counts = np.array([[known.ids.size - ones, ones]], dtype=np.int64)
+    else:
+        counts = count(known.ids, words, contexts)
+    table, total = tables.choose(counts, known)
     lanes = 4 if known.ids.size >= _MANY_BITS else 1
 
     def encode_layer() -> EncodedLayer:

@@ -13,7 +13,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from maskstore import errors
-from maskstore.bank import MaskInfo, MaskSource, Record, check_source, decode_extras, standalone
+from maskstore.bank import MaskInfo, MaskSource, Record, check_source, check_sum, decode_extras, pieces_of, standalone
 from maskstore.files import byte_limit, encode_meta, nearest, parse_object, path_of, replacing, text_of
 from maskstore.interop.shards import format as shard_format
 from maskstore.interop.shards.byte_ranges import is_url, open_ranges
@@ -236,8 +236,9 @@ def _write(source: MaskSource, path: Path) -> None:
         file.write(MAGIC)
         for stored in source.records():
             row = standalone(stored, source.spec)
+            check_sum(row)
             file.write(row.extras)
-            file.write(row.data)
+            file.writelines(pieces_of(row.data))
             rows.append(shard_format.encode_row(row))
         file.write(shard_format.encode_end(source.spec, encode_meta(source.meta), rows, file.tell()))
 

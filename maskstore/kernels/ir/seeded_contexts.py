@@ -35,10 +35,10 @@ def _score_context(u, weight):
 
 
 @compiled
-def _score_contexts(key0, key1, signs, out):
+def _score_contexts(key0, key1, start, signs, out):
     words = np.empty(4, dtype=np.uint64)
     for block in range((out.size + 7) // 8):
-        c0, c1, c2, c3 = np.uint64(block + 1), np.uint64(0), np.uint64(0), np.uint64(0)
+        c0, c1, c2, c3 = start + np.uint64(block + 1), np.uint64(0), np.uint64(0), np.uint64(0)
         k0, k1 = key0, key1
         for _ in range(10):
             high0, high1 = _high_product(c0, np.uint64(PHILOX_M0)), _high_product(c2, np.uint64(PHILOX_M1))
@@ -53,8 +53,8 @@ def _score_contexts(key0, key1, signs, out):
             out[first + j] = _score_context(u, (byte >> np.uint64(j)) & np.uint64(1))
 
 
-def score_contexts(key: tuple[int, int], signs: NDArray[np.uint64], size: int) -> NDArray[np.uint8]:
+def score_contexts(key: tuple[int, int], signs: NDArray[np.uint64], size: int, start: int = 0) -> NDArray[np.uint8]:
     """As `reference.score_contexts`; the random words are made and used in registers, never stored."""
     out = np.empty(size, dtype=np.uint8)
-    _score_contexts(np.uint64(key[0]), np.uint64(key[1]), signs, out)
+    _score_contexts(np.uint64(key[0]), np.uint64(key[1]), np.uint64(start // 8), signs, out)
     return out

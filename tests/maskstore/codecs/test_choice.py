@@ -58,10 +58,12 @@ def test_auto_is_never_larger_than_any_codec_it_may_choose(mask, prior):
 
 
 def test_auto_finds_repetition():
-    mask = Mask.from_dense({"a": np.tile(np.random.default_rng(0).random(777) < 0.5, (200, 1))})
-    codec, coded = encode_mask("auto", mask, Uniform())
-    assert codec.id == "zstd"
-    assert size_of(coded) < 0.05 * mask.nbytes
+    repeated = np.tile(np.random.default_rng(0).random(777) < 0.5, (200, 1))
+    for shape, expected in (((200, 777), "pattern"), ((200 * 777,), "zstd")):
+        mask = Mask.from_dense({"a": repeated.reshape(-1)[: np.prod(shape)].reshape(shape)})
+        codec, coded = encode_mask("auto", mask, Uniform())
+        assert codec.id == expected
+        assert size_of(coded) < 0.05 * mask.nbytes
 
 
 @pytest.mark.parametrize("run", [5, 16, 37, 100, 300])

@@ -17,6 +17,7 @@ from maskstore.codecs import (
     EncodedLayer,
     Gap,
     Mix,
+    Pattern,
     Raw,
     Zstd,
     codec_from_config,
@@ -34,7 +35,7 @@ from maskstore.priors import Contexts, Prior, SeededScores, Uniform, prior_from_
 from tests.helpers.masks import masks, priors, random_mask
 from tests.helpers.references import rans as rans_reference
 
-CODECS: list[Codec] = [Raw(), Zstd(), Zstd(level=1), Gap(), Ans(), Mix()]
+CODECS: list[Codec] = [Raw(), Zstd(), Zstd(level=1), Gap(), Ans(), Mix(), Pattern()]
 
 
 def decode(codec: Codec, coded: list[EncodedLayer], spec: MaskSpec, prior: Prior) -> Mask:

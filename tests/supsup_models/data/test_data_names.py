@@ -9,8 +9,8 @@ from tests.helpers.commands import in_fresh_process
 
 
 def test_every_kind_over_every_data_set() -> None:
-    assert len(stream_names()) == 11
-    assert {parse_stream_name(name)[1] for name in stream_names()} == {*DATA_SETS, "imagenet"}
+    assert len(stream_names()) == 23
+    assert {parse_stream_name(name)[1] for name in stream_names()} == {*DATA_SETS, "imagenet", "mnist+fashion-mnist"}
     assert parse_stream_name("split-fashion-mnist") == ("split", "fashion-mnist")
     assert {name for name in stream_names() if "cifar" in name or "imagenet" in name} == {
         "split-cifar-100",
@@ -26,8 +26,14 @@ def test_lengths_need_no_data() -> None:
         "split-digits": 5,
         "split-cifar-100": 20,
         "split-imagenet": 100,
+        "transformed-digits": 16,
+        "patched-digits": 10,
     }
     assert stream_length("permuted-mnist", 2500) == 2500
+    two = {name: stream_length(name) for name in stream_names() if name.endswith("mnist+fashion-mnist")}
+    assert {name.partition("-")[0]: length for name, length in two.items()} == {
+        "permuted": 10, "rotated": 72, "split": 10, "transformed": 32, "patched": 10, "datasets": 2,
+    }  # fmt: skip
     with pytest.raises(StreamLengthError, match="split-cifar-100: expected 1 to 20 tasks, found 21"):
         stream_length("split-cifar-100", 21)
     with pytest.raises(StreamLengthError, match="found 0"):

@@ -39,8 +39,9 @@ def own_arrays() -> TaskStream:
     return TaskStream.from_arrays([(draw.random((20, 3, 3)), np.arange(20) % 2) * 2 for _ in range(2)])
 
 
+KINDS = ("permuted", "rotated", "split", "transformed", "patched")
 STREAMS: dict[str, Callable[[], TaskStream]] = {
-    **{kind: lambda kind=kind: open_stream(f"{kind}-digits", tasks=2) for kind in ("permuted", "rotated", "split")},
+    **{kind: lambda kind=kind: open_stream(f"{kind}-digits", tasks=2) for kind in KINDS},
     "arrays": own_arrays,
     "data sets": lambda: TaskStream.from_datasets([(task.train, task.test) for task in own_arrays()]),
 }

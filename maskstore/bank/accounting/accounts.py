@@ -14,15 +14,19 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from maskstore.bank.accounting.sqlite_pages import measure
 from maskstore.bank.bank import MaskBank
-from maskstore.bank.coding import base_masks, codec_of, decode_mask, prior_of, read_table
+from maskstore.bank.coding import base_masks, decode_mask, layer_bytes, prior_of
 from maskstore.bank.maintenance import Maintenance
 from maskstore.bank.record import Record
+from maskstore.bank.signs import signed_sizes
 from maskstore.bank.sqlite import log_of
-from maskstore.bank.sqlite_pages import measure
 from maskstore.codecs import counts_by_context
 from maskstore.errors import CorruptError
-from maskstore.masks import MaskSpec
+from maskstore.files import parse_object
+from maskstore.masks import Cut, MaskSpec
+
+_CUT_DIGITS = 20  # contexts take a byte a bit: of so many bits at a time
 
 
 @dataclass(frozen=True)
@@ -79,6 +83,12 @@ class Account:
     codecs: dict[str, int]
     """How many masks are coded by each codec."""
     layers: list[LayerAccount] = field(repr=False)
+    signed: int = 0
+    """Masks that have signs."""
+    sign_bytes: int = 0
+    """Their coded signs, a part of `side_bytes`."""
+    scale_bytes: int = 0
+    """Their scales, another part of it."""
 
     @property
     def total_bytes(self) -> int:
@@ -125,12 +135,14 @@ def account(bank: MaskBank) -> Account:
         side = keeper.side_bytes()
         size, slack, log = _measure_file(bank)
         totals = np.zeros((len(bank.spec), 4))  # of each layer: bytes of payload and side information, ones, entropy
-        tasks, codecs = 0, Counter[str]()
+        tasks, codecs, signs = 0, Counter[str](), np.zeros(3, dtype=np.int64)
         for row, layers in bank.map_records(lambda row: _account_record(row, bank.spec)):
             tasks += 1
-            codecs[codec_of(row.codec).id] += 1
-            side += len(row.extras) + read_table(row.data, bank.spec, row.what, len(row.data))[1]
+            codecs[parse_object(row.codec)["id"]] += 1
+            side += len(row.extras) + len(row.data) - sum(payload + own for payload, own, _, _ in layers)
             totals += layers
+            sizes = signed_sizes(row)
+            signs += [sizes[0] > 0, *sizes]
         snapshots = keeper.snapshots()
         payload = int(totals[:, 0].sum())
         side += int(totals[:, 1].sum())
@@ -155,6 +167,9 @@ def account(bank: MaskBank) -> Account:
             LayerAccount(layer.name, layer.size, int(payload), int(table), int(ones), float(entropy))
             for layer, (payload, table, ones, entropy) in zip(bank.spec, totals, strict=True)
         ],
+        signed=int(signs[0]),
+        sign_bytes=int(signs[1]),
+        scale_bytes=int(signs[2]),
     )
 
 
@@ -182,12 +197,12 @@ def _measure_file(bank: MaskBank) -> tuple[int, int, int]:
 def _account_record(row: Record, spec: MaskSpec) -> list[tuple[int, int, int, float]]:
     """(payload bytes, side bytes, ones, entropy bits) of each layer."""
     mask, prior, others = decode_mask(row, spec), prior_of(row.prior), base_masks(row.bases, spec)
-    entries, _ = read_table(row.data, spec, row.what, len(row.data))
     result = []
-    for index, (layer, entry) in enumerate(zip(spec, entries, strict=True)):
-        known = prior.contexts(spec, index, others)
-        counts = counts_by_context(mask.words[layer.packed], known)
-        result.append((entry.payload_bytes, entry.side_bytes, int(counts[:, 1].sum()), _entropy_bits(counts)))
+    for index, (layer, (payload, side)) in enumerate(zip(spec, layer_bytes(row, spec), strict=True)):
+        known = [prior.contexts(spec, index, others, block) for block in Cut.of(layer, _CUT_DIGITS)]
+        words = [mask.words[layer.packed][block.packed] for block in Cut.of(layer, _CUT_DIGITS)]
+        counts = sum(map(counts_by_context, words, known), np.zeros((1, 2), dtype=np.int64))
+        result.append((payload, side, int(counts[:, 1].sum()), _entropy_bits(counts)))
     return result
 
 

@@ -1,0 +1,123 @@
+"""Blocks to masks, on all cores; a block is read and decoded without the others."""
+
+from collections.abc import Sequence
+from functools import partial
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskstore.bank.blocks.jobs import side_by_side
+from maskstore.bank.blocks.parts import Data
+from maskstore.bank.blocks.table import crc_of, read_table, table_alone
+from maskstore.codecs import Blocks, Budget, Codec, EncodedLayer
+from maskstore.errors import CorruptError
+from maskstore.masks import LayerSpec, Mask, MaskSpec, bits
+from maskstore.priors import Prior
+
+
+class BlockDecoder:
+    """Decodes blocks of one mask.
+
+    Args:
+        data: Its data, in memory or still in the file.
+        layout: Its codecs.
+        spec: Its layers.
+        prior: What is known about it.
+        bases: The masks that the prior refers to, decoded.
+        what: What to call it in errors.
+
+    Raises:
+        CorruptError: The table does not account for the data.
+    """
+
+    def __init__(
+        self, data: Data, layout: Blocks, spec: MaskSpec, prior: Prior, bases: Sequence[Mask], what: str
+    ) -> None:
+        self._data, self._layout, self._spec = data, layout, spec
+        self._prior, self._bases, self._what = prior, bases, what
+        self.table = read_table(data, spec, layout, what)
+
+    def charge_all(self, budget: Budget, what: str, *, unpacked: bool = False) -> None:
+        """Count what decoding all blocks will cost, for `what`; LimitError if that is too much."""
+        for index in range(len(self._spec)):
+            self._charge(self.table.numbered(index), budget, what, unpacked=unpacked)
+
+    def decode_all(self) -> NDArray[np.uint64]:
+        """The packed words of all layers, read-only."""
+        everything = [each for index in range(len(self._spec)) for each in self.table.numbered(index)]
+        for index, number, block in everything[:1]:  # a hostile file must fail before memory for all of it is taken
+            self._decode(index, number, block, self.table.coded(self._data, number), np.zeros(block.words, np.uint64))
+        words = np.zeros(self._spec.words, dtype=np.uint64)
+
+        def one(index: int, number: int, block: LayerSpec) -> None:
+            there = words[self._spec.layers[index].packed][block.packed]
+            self._decode(index, number, block, self.table.coded(self._data, number), there)
+
+        for _ in side_by_side(partial(one, *each) for each in everything):
+            pass
+        words.flags.writeable = False
+        return words
+
+    def decode_rows(self, index: int, rows: slice | None, budget: Budget) -> NDArray[np.bool_]:
+        """A layer, or some of its rows, as a bool array; only their blocks are read."""
+        layer, cut = self._spec.layers[index], self.table.cuts[index]
+        chosen = range(*rows.indices(layer.shape[0])) if rows is not None else None
+        low, high = (min(chosen), max(chosen) + 1) if chosen else (0, 0)
+        row_bits = layer.size // layer.shape[0] if chosen else 0
+        first, stop = (0, layer.size) if chosen is None else (low * row_bits, high * row_bits)
+        blocks = self.table.numbered(index, first // cut.step, -(-stop // cut.step)) if stop > first else []
+        self._charge(blocks, budget, self._what, unpacked=True)
+        start = blocks[0][2].flat_start if blocks else first
+        words = self._decode_blocks(blocks)
+        dense = bits.unpack(words, stop - start)[first - start :]
+        if chosen is None:
+            return dense.reshape(layer.shape)
+        hull = dense.reshape(high - low, *layer.shape[1:])
+        return hull if chosen.step == 1 else hull[[row - low for row in chosen]]
+
+    def _decode_blocks(self, blocks: Sequence[tuple[int, int, LayerSpec]]) -> NDArray[np.uint64]:
+        """The words of neighbouring blocks of a layer, read in one piece in the caller's thread."""
+        words = np.zeros(sum(block.words for _, _, block in blocks), dtype=np.uint64)
+        if not blocks:
+            return words
+        start, number = blocks[0][2].word_start, blocks[0][1]
+        begin, end = (int(place) for place in self.table.places[[number, number + len(blocks)]])
+        chunk = self._data[begin:end]
+
+        def one(index: int, number: int, block: LayerSpec) -> None:
+            at, until = (int(place) - begin for place in self.table.places[number : number + 2])
+            there = words[block.word_start - start :][: block.words]
+            self._decode(index, number, block, self.table.checked(chunk[at:until], number), there)
+
+        for _ in side_by_side(partial(one, *each) for each in blocks):
+            pass
+        return words
+
+    def _charge(
+        self, blocks: Sequence[tuple[int, int, LayerSpec]], budget: Budget, what: str, *, unpacked: bool
+    ) -> None:
+        for _, number, block in blocks:
+            start, stop = (int(place) for place in self.table.places[number : number + 2])
+            coded = EncodedLayer(self._data[start : start + int(self.table.entries[number]["side"])], b"")
+            budget.spend(what, self._codec(number), coded, block, size=stop - start, unpacked=unpacked)
+
+    def _codec(self, number: int) -> Codec:
+        return self._layout.of[int(self.table.entries[number]["codec"])]
+
+    def _decode(
+        self, index: int, number: int, block: LayerSpec, coded: EncodedLayer, words: NDArray[np.uint64]
+    ) -> None:
+        """Decode a block into its words, which are all zero."""
+        contexts = partial(self._prior.contexts, self._spec, index, self._bases, block)
+        self._codec(number).decode_into(coded, block, contexts, words)
+        expected = self.table.entries[number]["decoded"]
+        if crc_of(words, block) != expected:
+            found = f"CRC-32 {expected:08x} of block {number}, found other bits"
+            raise CorruptError(f"{self._what}, layer {block.name!r}: expected {found}")
+
+
+def check_blocks(data: Data, what: str) -> None:
+    """CorruptError unless every block has the checksum that the table says; nothing is decoded."""
+    table = table_alone(data, what)
+    for _ in side_by_side(partial(table.coded, data, number) for number in range(len(table.entries))):
+        pass

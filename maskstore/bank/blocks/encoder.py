@@ -1,0 +1,76 @@
+"""Masks to blocks, on all cores; beside the mask a few blocks a core are in memory."""
+
+import zlib
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import cache, partial
+
+from maskstore.bank.blocks.jobs import side_by_side
+from maskstore.bank.blocks.sources import Take
+from maskstore.bank.blocks.table import crc_of, table_bytes
+from maskstore.codecs import AnyCodec, Blocks, Codec, EncodedLayer, Method, Piece, encode_block, get_codec, method
+from maskstore.masks import Cut, LayerSpec, Mask, MaskSpec
+from maskstore.priors import Prior
+
+_SAMPLE_DIGITS, _SAMPLES = 16, 2
+
+
+class BlockEncoder:
+    """Codes the layers of a mask: an iterable of its data, piece by piece; then `layout` and `tail` are known.
+
+    Args:
+        spec: The layers.
+        layers: What gives the blocks of each layer, in order.
+        codec: What to code by; a choice looks at samples of each layer.
+        prior: What is known about the mask.
+        bases: The masks that the prior refers to.
+    """
+
+    def __init__(
+        self, spec: MaskSpec, layers: Iterable[Take], codec: AnyCodec, prior: Prior, bases: Sequence[Mask] = ()
+    ) -> None:
+        self._spec, self._layers, self._codec = spec, layers, get_codec(codec)
+        self._prior, self._bases = prior, bases
+        self._digits = bytearray()
+        self._entries: list[tuple[int, int, int, int, int]] = []
+        self._used: dict[Codec, int] = {}
+
+    @property
+    def layout(self) -> Blocks:
+        """What the row says in the place of a codec."""
+        return Blocks(tuple(self._used))
+
+    @property
+    def tail(self) -> bytes:
+        """The table, which ends the data."""
+        return table_bytes(bytes(self._digits), self._entries)
+
+    def __iter__(self) -> Iterator[bytes]:
+        for codec, coded, crc_coded, crc_decoded in side_by_side(self._jobs()):
+            number = self._used.setdefault(codec, len(self._used))
+            self._entries.append((number, len(coded.side), len(coded.payload), crc_coded, crc_decoded))
+            yield coded.side
+            yield coded.payload
+        yield self.tail
+
+    def _jobs(self) -> Iterator[Callable[[], tuple[Codec, EncodedLayer, int, int]]]:
+        for index, (layer, take) in enumerate(zip(self._spec, self._layers, strict=True)):
+            piece = partial(self._piece, index, take)
+            sample = Cut.of(layer, _SAMPLE_DIGITS)
+            chosen = {len(sample) * (2 * i + 1) // (2 * _SAMPLES) for i in range(_SAMPLES)} if layer.size else ()
+            how = method(self._codec, [piece(sample[i])() for i in sorted(chosen)])
+            cut = Cut.of(layer, how.digits)
+            self._digits.append(how.digits)
+            for block in range(len(cut)):
+                yield partial(_encoded, piece(cut[block]), how)
+
+    def _piece(self, index: int, take: Take, block: LayerSpec) -> Callable[[], Piece]:
+        words = take(block)
+        contexts = cache(partial(self._prior.contexts, self._spec, index, self._bases, block))
+        return lambda: Piece(words(), block, contexts)
+
+
+def _encoded(piece: Callable[[], Piece], how: Method) -> tuple[Codec, EncodedLayer, int, int]:
+    """(codec, what it wrote, CRC-32 of that, CRC-32 of the packed bytes) of a block."""
+    found = piece()
+    codec, coded = encode_block(how.codecs, found)
+    return codec, coded, zlib.crc32(coded.payload, zlib.crc32(coded.side)), crc_of(found.words, found.layer)

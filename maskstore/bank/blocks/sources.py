@@ -1,0 +1,111 @@
+"""Where the bits of a mask come from: packed words, arrays of any kind, or an iterator that gives layer after layer."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskstore.errors import SpecError
+from maskstore.masks import LayerSpec, Mask, MaskSpec, bits
+
+Take = Callable[[LayerSpec], Callable[[], NDArray[np.uint64]]]
+"""Of a block of a layer: a function that gives its packed words, and may be called in any thread."""
+
+AnyMask = Mask | Mapping[str, Any] | Iterable[tuple[str, Any]]
+"""What a caller may give as a mask: packed, arrays by name, or (name, array) pairs in the order of the spec."""
+
+
+def layers_of(masks: AnyMask, spec: MaskSpec) -> Iterator[Take]:
+    """The layers of a mask in the order of the spec, each taken when it is asked for.
+
+    Raises:
+        SpecError: Layers or shapes are not those of the spec, or pairs come in another order.
+    """
+    if isinstance(masks, Mask):
+        return (partial(_packed, masks.words[layer.packed]) for layer in spec)
+    return (_of_array(array, layer) for layer, array in zip(spec, _arrays(masks, spec), strict=True))
+
+
+def gathered(masks: AnyMask, spec: MaskSpec) -> Mask:
+    """A mask in memory; SpecError as `layers_of`, MaskValueError for values other than 0 and 1."""
+    if isinstance(masks, Mask):
+        return masks
+    if isinstance(masks, Mapping):
+        return Mask.from_dense(masks, spec)
+    words = np.empty(spec.words, dtype=np.uint64)
+    for layer, array in zip(spec, _arrays(masks, spec), strict=True):
+        words[layer.packed] = _of_array(array, layer)(LayerSpec(layer.name, layer.shape, layer.size, 0, 0))()
+    words.flags.writeable = False
+    return Mask(spec, words)
+
+
+def _arrays(masks: Any, spec: MaskSpec) -> Iterator[Any]:
+    """The array of each layer in order, one at a time."""
+    if hasattr(masks, "get_slice") and hasattr(masks, "keys"):  # an open safetensors file
+        names = list(masks.keys())
+        _check_names(spec, names)
+        return (masks.get_slice(layer.name) for layer in spec)
+    if hasattr(masks, "keys"):
+        _check_names(spec, list(masks.keys()))
+        return (masks[layer.name] for layer in spec)
+    if isinstance(masks, str | bytes) or not isinstance(masks, Iterable):
+        expected = "a Mask, a dict of layer name to array, or (name, array) pairs"
+        raise SpecError(f"mask: expected {expected}, found {type(masks).__name__}")
+    return _in_order(masks, spec)
+
+
+def _in_order(pairs: Iterable[Any], spec: MaskSpec) -> Iterator[Any]:
+    given = iter(pairs)
+    for layer in spec:
+        match next(given, None):
+            case (str(name), array) if name == layer.name:
+                yield array
+            case None:
+                raise SpecError(f"layers one by one: expected {layer.name!r} next, found no more")
+            case (str(name), _):
+                raise SpecError(f"layers one by one: expected {layer.name!r} next, as in the spec, found {name!r:.80}")
+            case other:
+                raise SpecError(f"layers one by one: expected (name, array) pairs, found {type(other).__name__}")
+    if next(given, None) is not None:
+        raise SpecError(f"layers one by one: expected {len(spec)} of them, found more")
+
+
+def _check_names(spec: MaskSpec, names: list[str]) -> None:
+    for name in names:
+        if name not in spec.shapes:
+            spec.index(name)
+    if missing := [name for name in spec.shapes if name not in names]:
+        raise SpecError(f"mask: expected layers {list(spec.shapes)[:8]}, found none named {missing[:8]}")
+
+
+def _packed(words: NDArray[np.uint64], block: LayerSpec) -> Callable[[], NDArray[np.uint64]]:
+    return lambda: words[block.packed]
+
+
+def _of_array(array: Any, layer: LayerSpec) -> Take:
+    """Blocks of an array, or of anything that gives rows as arrays when it is sliced."""
+    what = f"layer {layer.name!r}"
+    shape = array.get_shape() if hasattr(array, "get_shape") else getattr(array, "shape", None)
+    if shape is None or not hasattr(array, "__getitem__") or not layer.shape:
+        array = bits.as_numpy(array[:] if hasattr(array, "get_shape") else array, what)
+        shape = array.shape
+    if tuple(shape) != layer.shape:
+        raise SpecError(f"{what}: expected shape {layer.shape}, found {tuple(shape)}")
+    row_bits = layer.size // max(1, layer.shape[0]) if layer.shape else 1
+
+    def take(block: LayerSpec) -> Callable[[], NDArray[np.uint64]]:
+        if block.size == layer.size:
+            rows = array if not hasattr(array, "get_shape") else array[:]
+            return lambda: bits.pack(bits.as_bool(rows, what))
+        first, stop = block.flat_start // row_bits, -(-(block.flat_start + block.size) // row_bits)
+        rows, skip = array[first:stop], block.flat_start - first * row_bits
+
+        def words() -> NDArray[np.uint64]:
+            flat = bits.as_numpy(rows, what).reshape(-1)[skip : skip + block.size]
+            return bits.pack(bits.as_bool(flat, what))
+
+        return words
+
+    return take

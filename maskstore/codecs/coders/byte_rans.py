@@ -1,0 +1,160 @@
+"""The coder of the `pattern` codec: rANS over bytes of eight bits each, every byte under the table of its class.
+
+Duda, "Asymmetric numeral systems", arXiv 1311.2540, with the states, words and lanes of the `ans` codec
+(`maskstore.codecs.coders.rans`): a symbol of eight bits takes about the time of one bit there.
+
+A table gives each of the 256 bytes a frequency; those of a table add up to 2**16. `classes[i >> shift]` is the class of
+byte i: one for each byte with shift 0, one for all with shift 63.
+"""
+
+import numpy as np
+from numba import njit
+from numpy.typing import NDArray
+
+from maskstore.codecs.pieces import pieces
+from maskstore.kernels import compiled
+
+_PIECE = 1 << 22  # bytes that are decoded at a time, a tenth of a second's work
+_LOW = np.uint64(1 << 32)  # the least state, which is also the first
+_MANY = 1 << 16  # bytes from which on four lanes are worth their 24 bytes
+
+
+@compiled
+def _encode(data, classes, shift, frequencies, starts, lanes, out):
+    """Code bytes into `out` (uint32) from its end; the first index used, or -1 if `out` is too small."""
+    states = np.full(lanes, np.uint64(1) << np.uint64(32), dtype=np.uint64)
+    at = out.size
+    for i in range(data.size - 1, -1, -1):
+        kind, symbol = classes[i >> shift], data[i]
+        frequency = np.uint64(frequencies[kind, symbol])
+        lane = i & (lanes - 1)
+        x = states[lane]
+        if x >= frequency << np.uint64(48):
+            at -= 1
+            if at < 0:
+                return -1
+            out[at] = np.uint32(x & np.uint64(0xFFFFFFFF))
+            x >>= np.uint64(32)
+        quotient = x // frequency
+        states[lane] = (quotient << np.uint64(16)) + (x - quotient * frequency) + np.uint64(starts[kind, symbol])
+    for lane in range(lanes - 1, -1, -1):
+        at -= 2
+        if at < 0:
+            return -1
+        out[at] = np.uint32(states[lane] & np.uint64(0xFFFFFFFF))
+        out[at + 1] = np.uint32(states[lane] >> np.uint64(32))
+    return at
+
+
+@njit(inline="always")
+def _step(x, kind, slots, widths):
+    """The byte that a state stands at, and the state before it."""
+    slot = x & np.uint64(0xFFFF)
+    symbol = slots[kind, slot]
+    width = widths[kind, symbol]
+    return np.uint64(width & np.uint32(0xFFFF)) * (x >> np.uint64(16)) + slot - np.uint64(
+        width >> np.uint32(16)
+    ), symbol
+
+
+@njit(inline="always")
+def _refill(x, stream, at):
+    if x < np.uint64(0x100000000):
+        # past the end the decoder runs on zeros; the caller sees from `at` that the stream was too short
+        word = np.uint64(stream[at]) if at < stream.size else np.uint64(0)
+        return (x << np.uint64(32)) | word, at + 1
+    return x, at
+
+
+@compiled
+def _decode(classes, shift, slots, widths, first, stop, states, at, stream, out):
+    """Decode bytes `first` (a multiple of 4) to `stop` - 1; the place in the stream. `states` go on where they were."""
+    lanes = states.size
+    i = first
+    if lanes == 4:
+        # four independent chains in registers: the processor works on them side by side
+        x0, x1, x2, x3 = states[0], states[1], states[2], states[3]
+        while i + 4 <= stop:
+            x0, out[i] = _step(x0, classes[i >> shift], slots, widths)
+            x1, out[i + 1] = _step(x1, classes[(i + 1) >> shift], slots, widths)
+            x2, out[i + 2] = _step(x2, classes[(i + 2) >> shift], slots, widths)
+            x3, out[i + 3] = _step(x3, classes[(i + 3) >> shift], slots, widths)
+            x0, at = _refill(x0, stream, at)
+            x1, at = _refill(x1, stream, at)
+            x2, at = _refill(x2, stream, at)
+            x3, at = _refill(x3, stream, at)
+            i += 4
+        states[0], states[1], states[2], states[3] = x0, x1, x2, x3
+    while i < stop:
+        lane = i & (lanes - 1)
+        x, out[i] = _step(states[lane], classes[i >> shift], slots, widths)
+        states[lane], at = _refill(x, stream, at)
+        i += 1
+    return at
+
+
+def lanes_for(count: int) -> int:
+    """How many lanes so many bytes are worth."""
+    return 4 if count >= _MANY else 1
+
+
+def encode(
+    data: NDArray[np.uint8], classes: NDArray[np.uint8], frequencies: NDArray[np.int64], lanes: int, cost_bits: float
+) -> bytes:
+    """Bytes as the words of the coder.
+
+    Args:
+        data: The bytes, `(count,)`.
+        classes: The table of each byte, `(count,)`, or `(1,)` for one table.
+        frequencies: A table a row, `(tables, 256)`.
+        lanes: 1 or 4.
+        cost_bits: The ideal cost, for the output's size.
+    """
+    starts = np.cumsum(frequencies, axis=1) - frequencies
+    tables = frequencies.astype(np.uint32), starts.astype(np.uint32)
+    room = int(cost_bits / 32 * 1.01) + 2 * lanes + 64
+    while True:
+        out = np.empty(room, dtype="<u4")
+        first = _encode(data, classes, _shift(classes), *tables, lanes, out)
+        if first >= 0:
+            return out[first:].tobytes()
+        room *= 2
+
+
+def decode(
+    payload: bytes, classes: NDArray[np.uint8], frequencies: NDArray[np.int64], lanes: int, out: NDArray[np.uint8]
+) -> bool:
+    """Decode into `out`; whether all words were used and every lane ended where it began."""
+    stream, at = np.frombuffer(payload, dtype="<u4").astype(np.uint32, copy=False), 2 * lanes
+    if stream.size < at:
+        return False
+    pairs = stream[:at].astype(np.uint64).reshape(lanes, 2)
+    states = pairs[:, 0] | pairs[:, 1] << np.uint64(32)
+    if (states < _LOW).any():
+        return False
+    starts = np.cumsum(frequencies, axis=1) - frequencies
+    widths = (frequencies | starts << 16).astype(np.uint32)
+    symbols = np.arange(256, dtype=np.uint8)
+    slots = np.stack([np.repeat(symbols, row) for row in frequencies])
+    for first, stop in pieces(out.size, _PIECE):
+        at = _decode(classes, _shift(classes), slots, widths, first, stop, states, at, stream, out)
+    return bool(at == stream.size and (states == _LOW).all())
+
+
+def _shift(classes: NDArray[np.uint8]) -> np.int64:
+    return np.int64(63 if classes.size == 1 else 0)
+
+
+@compiled
+def _count(data, classes, shift, out):
+    for i in range(data.size):
+        out[classes[i >> shift], data[i]] += 1
+
+
+def count(data: NDArray[np.uint8], classes: NDArray[np.uint8], tables: int) -> NDArray[np.int64]:
+    """How often each byte stands in each class, `(tables, 256)`."""
+    if classes.size == 1:
+        return np.bincount(data, minlength=256).reshape(1, 256)
+    out = np.zeros((tables, 256), dtype=np.int64)
+    _count(data, classes, _shift(classes), out)
+    return out
