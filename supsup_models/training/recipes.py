@@ -317,7 +317,7 @@ DEFAULT = Recipe(
     sparse=Sparse(
         0.05,
         start_density=0.2,
-        floor=1.0,
+        floor=0.5,
         novelty_weight=0.3,
         one_shot_weight=0.05,
         one_shot_from=0.0,
