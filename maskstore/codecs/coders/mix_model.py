@@ -18,23 +18,18 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from maskstore.codecs.coders import range_coder
+from maskstore.codecs.coders import mix_factors, range_coder
+from maskstore.codecs.coders.mix_factors import FACTORS, MAX_RANK, ODDS_LIMIT, ROW_LIMIT
 from maskstore.codecs.coders.range_coder import carry, choose, is_narrow, narrow, read_four, write_four
 from maskstore.codecs.pieces import pieces
 from maskstore.kernels import compiled
 from maskstore.kernels.ir import eight
 
-add, sub, mul, shift, least, most = eight.add, eight.sub, eight.mul, eight.shift, eight.least, eight.most
-load, store, splat, sums = eight.load, eight.store, eight.splat, eight.sums
+add, mul, shift, load, store, splat = eight.add, eight.mul, eight.shift, eight.load, eight.store, eight.splat
 at, put, set_bit, LANES = eight.at, eight.put, eight.set_bit, eight.LANES
 _PIECE = 1 << 18  # eights that are coded at a time, a tenth of a second's work
-MAX_RANK = 20
-_FACTORS = 24  # room for them in whole eights
-ODDS_LIMIT = 47103  # 11.5: there a probability is within 2**-16 of 0 or 1
 _BUCKETS = 12  # of |lean|, one log-odds wide each
 _COLUMN_BUCKETS = 20
-_FACTOR_LIMIT = (1 << 17) - 1  # 4, of a column
-_ROW_LIMIT = (1 << 18) - 1  # 4
 _WEIGHT_LIMIT = 1 << 24
 _FIRST_SPREAD = 437000  # 0.42, of a row's factors
 _FIRST_VARIANCE = 1312500  # 1.25, of a column's
@@ -63,114 +58,6 @@ def _clip(value, limit):
     return min(max(value, -limit), limit)
 
 
-@njit(inline="always")
-def _inverse(t):
-    """1 / (1 + t) for t from 0 to 1, both in units of 2**-15, nearly: 1 - 5/6 t + 1/3 t**2."""
-    square = shift(mul(t, t), 15)
-    return add(sub(splat(32768), shift(mul(t, splat(27307)), 15)), shift(mul(square, splat(10923)), 15))
-
-
-@njit(inline="always")
-def _odds_of(mean, spread, lean, direction):
-    """Log-odds of eight bits under their leans and the factors, which count less the less is known of them.
-
-    1 / sqrt(1 + s / 5) (MacKay 1992) is nearly 1 - 0.093 s + 0.0073 s**2 for variances s up to 4.
-    """
-    s = least(shift(spread, 4), splat(16384))
-    damp = sub(splat(4096), shift(mul(s, splat(381)), 12))
-    damp = add(damp, shift(mul(shift(mul(s, s), 12), splat(30)), 12))
-    drifted = _limited(add(lean, mul(mean, direction)), 1 << 18)
-    return _limited(shift(mul(drifted, damp), 12), ODDS_LIMIT)
-
-
-@njit(inline="always")
-def _certainty(p, spread):
-    """p (1 - p), and what is left of a surprise where the factors are uncertain themselves, in units of 2**-15."""
-    half = shift(p, 1)
-    certainty = shift(mul(half, sub(splat(32768), half)), 15)
-    t = least(shift(mul(certainty, least(shift(spread, 4), splat(65535))), 12), splat(32768))
-    return certainty, _inverse(t)
-
-
-@njit(inline="always")
-def _push_of(bit, p, share, direction):
-    """How far eight bits push the factors, in units of 2**-12."""
-    missed = shift(sub(mul(bit, splat(65536)), p), 1)
-    return mul(shift(mul(missed, share), 18), direction)
-
-
-@njit(inline="always")
-def _limited(value, limit):
-    return most(least(value, splat(limit)), splat(-limit))
-
-
-@njit(inline="always")
-def _mean_of(start, rank, column, row_numbers):
-    """Row . column for eight columns, log-odds in units of 2**-12; their factors are from `start` on."""
-    mean = splat(0)
-    for j in range(rank):
-        mean = add(mean, shift(mul(load(column, start + j * LANES), splat(at(row_numbers, j))), 9))
-    return shift(mean, 6)
-
-
-@njit(inline="always")
-def _spread_of(start, rank, column, variance, row_numbers, squares):
-    """The variance of row . column for eight columns, in units of 2**-16; fills the squares of v, in 2**-10."""
-    spread = splat(0)
-    for j in range(rank):
-        v = shift(load(column, start + j * LANES), 6)
-        square = shift(mul(v, v), 8)
-        store(squares, j * LANES, square)
-        of_column = mul(shift(load(variance, start + j * LANES), 6), splat(at(row_numbers, 2 * _FACTORS + j)))
-        of_row = mul(square, splat(at(row_numbers, _FACTORS + j)))
-        spread = add(spread, add(shift(of_row, 6), shift(of_column, 8)))
-    return spread
-
-
-@njit(inline="always")
-def _ready_row(row, row_variance, row_numbers):
-    """What eights need of a row: u and U in units of 2**-12, u squared in 2**-10, u in 2**-8."""
-    for half in range(0, _FACTORS, LANES):
-        u12 = shift(load(row, half), 4)
-        u10 = shift(load(row, half), 6)
-        store(row_numbers, half, u12)
-        store(row_numbers, _FACTORS + half, shift(load(row_variance, half), 4))
-        store(row_numbers, 2 * _FACTORS + half, shift(mul(u10, u10), 10))
-        store(row_numbers, 3 * _FACTORS + half, shift(u12, 4))
-
-
-@njit(inline="always")
-def _row_learns(start, rank, column, pushed, sure, row, row_variance, squares, products):
-    """Move a row's factors by eight bits."""
-    for j in range(rank):
-        store(products, LANES * j, shift(mul(load(column, start + j * LANES), pushed), 3))
-        store(products, LANES * (_FACTORS + j), mul(load(squares, j * LANES), sure))
-    for half in range(0, rank, LANES):
-        g = _limited(shift(sums(products, LANES * half), 12), 65535)
-        h = least(shift(sums(products, LANES * (_FACTORS + half)), 12), splat(32768))
-        variance = load(row_variance, half)
-        t = least(shift(mul(shift(variance, 4), h), 9), splat(32768))
-        lost = shift(mul(shift(variance, 3), shift(mul(t, _inverse(t)), 15)), 12)
-        variance = most(sub(variance, lost), splat(1))
-        store(row_variance, half, variance)
-        moved = add(load(row, half), shift(mul(shift(variance, 4), g), 8))
-        store(row, half, _limited(moved, _ROW_LIMIT))
-
-
-@njit(inline="always")
-def _columns_learn(start, rank, column, variance, pushed, sure, row_numbers):
-    """Move the factors of eight columns by a bit of each."""
-    for j in range(rank):
-        place = start + j * LANES
-        before = load(variance, place)
-        q = shift(mul(before, splat(at(row_numbers, 3 * _FACTORS + j))), 12)
-        change = shift(add(mul(q, pushed), splat(4096)), 13)
-        store(column, place, _limited(add(load(column, place), change), _FACTOR_LIMIT))
-        q = shift(q, 4)
-        lost = shift(mul(shift(mul(q, q), 10), sure), 6)
-        store(variance, place, most(sub(before, lost), splat(1)))
-
-
 @compiled
 def _start_columns(columns, rank, out):
     """Columns' factors: ±0.1 from a 64-bit linear congruential generator's top bit (Knuth's MMIX), the first one 0."""
@@ -195,9 +82,9 @@ def _start(decoding, columns, rank, data):
     column = np.zeros(stride * rank, dtype=np.int32)
     _start_columns(columns, rank, column)
     variance = np.full(stride * rank, _FIRST_VARIANCE, dtype=np.int32)
-    row, row_variance = np.zeros(_FACTORS, dtype=np.int32), np.zeros(_FACTORS, dtype=np.int32)
-    row_sum, row_spread = np.zeros(_FACTORS, dtype=np.int64), np.full(_FACTORS, _FIRST_SPREAD, dtype=np.int64)
-    row_first = np.zeros(_FACTORS, dtype=np.int64)
+    row, row_variance = np.zeros(FACTORS, dtype=np.int32), np.zeros(FACTORS, dtype=np.int32)
+    row_sum, row_spread = np.zeros(FACTORS, dtype=np.int64), np.full(FACTORS, _FIRST_SPREAD, dtype=np.int64)
+    row_first = np.zeros(FACTORS, dtype=np.int64)
     if rank:
         row_sum[0] = 5 * 65536
     rates = np.zeros(stride, dtype=np.int32)  # at which the bits of each column go against their leans
@@ -240,10 +127,10 @@ def _run(decoding, words, ids, kinds, rows, columns, row_step, column_step, rank
     odds_of, p_of = np.zeros(LANES, dtype=np.int32), np.zeros(LANES, dtype=np.int32)
     x = np.zeros(LANES * LANES, dtype=np.int32)
     error_of, lot_of = np.zeros(LANES, dtype=np.int32), np.zeros(LANES, dtype=np.int32)
-    products = np.zeros(2 * _FACTORS * LANES, dtype=np.int32)
-    squares = np.zeros(_FACTORS * LANES, dtype=np.int32)
-    row_numbers = np.zeros(4 * _FACTORS, dtype=np.int32)
-    _ready_row(row, row_variance, row_numbers)
+    products = np.zeros(2 * FACTORS * LANES, dtype=np.int32)
+    squares = np.zeros(FACTORS * LANES, dtype=np.int32)
+    row_numbers = np.zeros(4 * FACTORS, dtype=np.int32)
+    mix_factors.ready_row(row, row_variance, row_numbers)
 
     for number in range(first, stop):
         r = number // eights
@@ -251,19 +138,19 @@ def _run(decoding, words, ids, kinds, rows, columns, row_step, column_step, rank
         count = min(LANES, columns - begin)
         if begin == 0:
             for j in range(rank):
-                row_first[j] = _clip(row_sum[j] // (r + 3), _ROW_LIMIT)
+                row_first[j] = _clip(row_sum[j] // (r + 3), ROW_LIMIT)
                 row[j] = row_first[j]
-                row_variance[j] = min((row_spread[j] // (r + 1)) >> 4, _ROW_LIMIT)
-            _ready_row(row, row_variance, row_numbers)
+                row_variance[j] = min((row_spread[j] // (r + 1)) >> 4, ROW_LIMIT)
+            mix_factors.ready_row(row, row_variance, row_numbers)
             row_against, pull, recent = against, 0, 0
             _fill_row(ids, kinds, r * row_step, column_step, columns, of_row, stride)
         if r == 0:
             for k in range(count):
                 put(rates, begin + k, against)
-        mean = _mean_of(begin * rank, rank, column, row_numbers)
-        spread = _spread_of(begin * rank, rank, column, variance, row_numbers, squares)
+        mean = mix_factors.mean_of(begin * rank, rank, column, row_numbers)
+        spread = mix_factors.spread_of(begin * rank, rank, column, variance, row_numbers, squares)
         direction = load(of_row, stride + begin)
-        store(odds_of, 0, _odds_of(mean, spread, load(of_row, begin), direction))
+        store(odds_of, 0, mix_factors.odds_of(mean, spread, load(of_row, begin), direction))
         store(of_row, 3 * stride + begin, spread)
         row_odds = _stretch(row_against)
         long_pull, short_pull = _clip(pull >> 6, ODDS_LIMIT), _clip(recent >> 5, ODDS_LIMIT)
@@ -328,8 +215,8 @@ def _run(decoding, words, ids, kinds, rows, columns, row_step, column_step, rank
             recent += missed - (recent >> 5)
             change = shift(add(mul(load(x, k * LANES), splat(error)), half), speed)
             b, lot = (kind >> 1) * LANES, np.int64(at(lot_of, k))
-            store(by_bucket, b, _limited(add(load(by_bucket, b), change), _WEIGHT_LIMIT))
-            store(by_column, lot, _limited(add(load(by_column, lot), change), _WEIGHT_LIMIT))
+            store(by_bucket, b, mix_factors.limited(add(load(by_bucket, b), change), _WEIGHT_LIMIT))
+            store(by_column, lot, mix_factors.limited(add(load(by_column, lot), change), _WEIGHT_LIMIT))
             odds = np.int64(at(context_odds, kind))
             put(context_odds, kind, _clip(odds + (((right << 16) - _squash(odds)) >> 5), ODDS_LIMIT))
             surprise = 65535 - 65535 * right
@@ -341,26 +228,26 @@ def _run(decoding, words, ids, kinds, rows, columns, row_step, column_step, rank
             for k in range(count, LANES):  # what is beyond the row says nothing
                 put(p_of, k, 0)
             p = load(p_of, 0)
-            certainty, share = _certainty(p, spread)
-            pushed = _push_of(load(of_row, 4 * stride + begin), p, share, direction)
+            certainty, share = mix_factors.certainty(p, spread)
+            pushed = mix_factors.push_of(load(of_row, 4 * stride + begin), p, share, direction)
             sure = shift(mul(certainty, share), 16)
-            _row_learns(begin * rank, rank, column, pushed, sure, row, row_variance, squares, products)
-            _ready_row(row, row_variance, row_numbers)
+            mix_factors.row_learns(begin * rank, rank, column, pushed, sure, row, row_variance, squares, products)
+            mix_factors.ready_row(row, row_variance, row_numbers)
 
         if rank and begin + LANES >= columns:  # now that the row is complete, the columns learn from it
             for start in range(0, stride, LANES):
                 direction, spread = load(of_row, stride + start), load(of_row, 3 * stride + start)
-                mean = _mean_of(start * rank, rank, column, row_numbers)
-                store(odds_of, 0, _odds_of(mean, spread, load(of_row, start), direction))
+                mean = mix_factors.mean_of(start * rank, rank, column, row_numbers)
+                store(odds_of, 0, mix_factors.odds_of(mean, spread, load(of_row, start), direction))
                 for k in range(LANES):
                     put(p_of, k, _squash(np.int64(at(odds_of, k))))
                 for k in range(columns - start, LANES):
                     put(p_of, k, 0)
                 p = load(p_of, 0)
-                certainty, share = _certainty(p, spread)
-                pushed = _push_of(load(of_row, 4 * stride + start), p, share, direction)
+                certainty, share = mix_factors.certainty(p, spread)
+                pushed = mix_factors.push_of(load(of_row, 4 * stride + start), p, share, direction)
                 sure = shift(mul(certainty, share), 18)
-                _columns_learn(start * rank, rank, column, variance, pushed, sure, row_numbers)
+                mix_factors.columns_learn(start * rank, rank, column, variance, pushed, sure, row_numbers)
             for j in range(rank):
                 row_sum[j] += row[j]
                 moved = (row[j] - row_first[j]) >> 4
