@@ -4,8 +4,8 @@ Ten tasks: five transformations (as stored, turned by 90, 180 and 270 degrees, i
 Every network has 100 outputs and is trained with the recipe `default`. For each: accuracy with the task given; the same
 without the losses that make tasks known, which is what those cost; bits per parameter, payload and side information
 under the codec `mix`, statistics of normalisation layers included; how often one-shot and exhaustive inference find the
-task of a single image. `--full` trains seeds 0 and 1, for as many batches as take a task four minutes of a quiet machine
-of two cores at most; without it, three tasks of conv-4 for 40 batches.
+task of a single image. `--full` trains seeds 0 and 1, for as many batches as take a task at most four minutes of two
+quiet cores; without it, three tasks of conv-4 for 40 batches.
 """
 
 from collections.abc import Callable

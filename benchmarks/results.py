@@ -1,4 +1,7 @@
-"""docs/results.md and its plots from benchmarks/results/*.json: `python -m benchmarks.results`. Nothing is typed."""
+"""docs/results.md and its plots from benchmarks/results/*.json: `python -m benchmarks.results`.
+
+Only published figures are typed.
+"""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -78,6 +81,22 @@ multiplied by 100. *entropy* is log₂ of the number of such masks; no code for 
 
 """
 
+_PUBLISHED = """\
+## Published sizes of single MNIST networks
+
+These figures are published ones, of other networks. We did not measure them. Each is one network for plain MNIST, whose
+task is known, and most store float or quantised weights. Ours are masks of LeNet-300-100 with 100 outputs for permuted
+MNIST, which also name their task; [rate.md](rate.md) has their figures.
+
+| published | network | bytes | test error, % | source |
+| --- | --- | --- | --- | --- |
+| MIRACLE | LeNet-5, convolutional | about 3 100 | 0.69 | Havasi, Peharz and Hernández-Lobato, ICLR 2019 |
+| MIRACLE, smaller | LeNet-5, convolutional | about 1 500 | 0.96 | the same |
+| Bayesian Compression | LeNet-5, convolutional | about 4 100 | 1.0 | Louizos, Ullrich and Welling, NeurIPS 2017 |
+| Deep Compression | LeNet-300-100 | about 27 000 | 1.6 | Han, Mao and Dally, ICLR 2016 |
+| signed supermasks, 3.77 % of the weights | LeNet-300-100 |  | 2.52 | Koster, Grothe and Rettinger, ICLR 2022 |
+
+"""
 _SPARSE = """\
 ## A small sparse bank, by everything that codes bits
 
@@ -127,6 +146,7 @@ def page(results: Path = RESULTS) -> str:
         first = next(iter(rows.values()))
         sizes = {**first["config"], "weights": grouped(first["parameters"])}
         parts += [_PRUNED.format(**sizes), markdown("pruned-1b", rows), "\n"]
+    parts.append(_PUBLISHED)
     parts.append(_made(row for rows in found.values() for row in rows.values()))
     return "".join(parts)
 

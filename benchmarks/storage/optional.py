@@ -1,4 +1,4 @@
-"""General compressors and image formats, as far as they are installed: xz, zpaq, JPEG XL, JBIG2-like contexts.
+"""General compressors and image formats, as far as they are installed: xz, zpaq, JPEG XL, NNC.
 
 None of them is needed by anything else. `why_absent` says what to install for one that is not there.
 """
@@ -9,10 +9,12 @@ import struct
 import subprocess
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from importlib.util import find_spec
+from functools import cache
+from importlib.util import find_spec, module_from_spec, spec_from_file_location
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -131,6 +133,39 @@ def _bernoulli(density: bytes) -> object:
     return constriction.stream.model.Bernoulli(min(max(share, 1e-6), 1 - 1e-6), perfect=False)
 
 
+@cache
+def _cabac() -> Any:
+    """The coder of NNCodec, found beside the package: importing that needs pandas and torchvision."""
+    package = find_spec("nncodec")
+    assert package is not None
+    assert package.origin is not None
+    path = next(Path(package.origin).parent.glob("extensions/deepCABAC*.so"))
+    spec = spec_from_file_location("deepCABAC", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+
+
+def _nncodec(layer: NDArray[np.bool_]) -> bytes:
+    """The layer as integers 0 and 1, the coder's parameters optimised for it, without the headers of a bitstream."""
+    coder = _cabac().Encoder()
+    coder.initCtxModels(1, 1)
+    rows, off, nothing = np.zeros(len(layer), np.int32), _cabac().HdspMode.AlwaysOff, np.zeros(0, np.int8)
+    coder.encodeLayer(layer.astype(np.int32), 0, 0, 0, 0, 0, rows, off, nothing, 0, 0)
+    return np.asarray(coder.finish()).astype(np.uint8).tobytes()
+
+
+def _from_nncodec(data: bytes, shape: tuple[int, int]) -> NDArray[np.bool_]:
+    coder, stream = _cabac().Decoder(), np.frombuffer(data, dtype=np.uint8)
+    coder.setStream(stream)
+    coder.initCtxModels(1)
+    found = np.zeros(shape, dtype=np.int32)
+    coder.decodeLayer(found, 0, 0, 0, 0, _cabac().HdspMode.AlwaysOff, np.zeros(0, np.int8), 0, 0)
+    return found > 0
+
+
 OPTIONAL: Mapping[str, Optional] = MappingProxyType(
     {
         "constriction": Optional(
@@ -147,6 +182,11 @@ OPTIONAL: Mapping[str, Optional] = MappingProxyType(
         ),
         "jpeg-xl": Optional(
             by_layer("JPEG XL, lossless, effort 9", _jpegxl, _from_jpegxl), "imagecodecs", "pip install imagecodecs"
+        ),
+        "nncodec": Optional(
+            by_layer("NNC (ISO/IEC 15938-17), its DeepCABAC alone", _nncodec, _from_nncodec),
+            "nncodec",
+            "pip install --no-deps nncodec",
         ),
         "jbig2-contexts": Optional(by_layer("contexts of JBIG2, range coder", jbig2.encode, jbig2.decode)),
     }

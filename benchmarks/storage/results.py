@@ -13,7 +13,7 @@ from typing import Any
 import maskstore
 from maskstore.files.atomic import replacing
 
-PACKAGES = ("numpy", "torch", "bitarray", "zstandard", "pyroaring", "constriction", "imagecodecs")
+PACKAGES = ("numpy", "torch", "bitarray", "zstandard", "pyroaring", "constriction", "imagecodecs", "nncodec")
 
 
 class LeftOutError(Exception):

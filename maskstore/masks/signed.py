@@ -14,7 +14,6 @@ from maskstore.masks.spec import LayerSpec, MaskSpec
 
 SCALES = ("layer", "row", "none")
 """What `SignedMask.from_deltas` measures a scale for."""
-_CHUNK = 1 << 22  # bits that are unpacked at a time; whole words
 
 
 class SignedMask:
@@ -210,27 +209,22 @@ def rows_of(layer: LayerSpec) -> int:
     return layer.shape[0] if len(layer.shape) > 1 else 1
 
 
-def kept_bits(words: NDArray[np.uint64], kept: NDArray[np.uint64], size: int) -> NDArray[np.bool_]:
-    """Those of `size` packed bits at whose place `kept` is set, in order, `(popcount(kept),)` bool."""
-    parts = [
-        bits.unpack(words[first // 64 :], count)[bits.unpack(kept[first // 64 :], count)]
-        for first in range(0, size, _CHUNK)
-        for count in (min(_CHUNK, size - first),)
-    ]
-    return np.concatenate(parts) if parts else np.zeros(0, dtype=bool)
+def kept_bits(words: NDArray[np.uint64], kept: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The bits of `words` where `kept` is set, in order, as packed words `(ceil(popcount(kept) / 64),)`."""
+    from maskstore.masks import subset_loops as loops
+
+    out = np.zeros((bits.popcount(kept) + 63) // 64, dtype=np.uint64)
+    loops.take(words, kept, loops.COUNTS, loops.TAKEN, out)
+    return out
 
 
-def spread_bits(values: NDArray[np.bool_], kept: NDArray[np.uint64], size: int) -> NDArray[np.uint64]:
-    """The packed words `(ceil(size / 64),)` whose `kept_bits` are `values`, and that are 0 elsewhere."""
-    words, at = np.zeros((size + 63) // 64, dtype=np.uint64), 0
-    for first in range(0, size, _CHUNK):
-        chunk = bits.unpack(kept[first // 64 :], min(_CHUNK, size - first)).copy()
-        count = int(chunk.sum())
-        chunk[chunk] = values[at : at + count]
-        packed = bits.pack(chunk)
-        words[first // 64 : first // 64 + packed.size] = packed
-        at += count
-    return words
+def spread_bits(values: NDArray[np.uint64], kept: NDArray[np.uint64]) -> NDArray[np.uint64]:
+    """The packed words, as many as in `kept`, whose `kept_bits` are `values`, and that are 0 elsewhere."""
+    from maskstore.masks import subset_loops as loops
+
+    out = np.empty(kept.size, dtype=np.uint64)
+    loops.put(values, kept, loops.COUNTS, loops.SPREAD, out)
+    return out
 
 
 def _arrays(values: Mapping[str, Any]) -> Iterator[tuple[str, NDArray[Any]]]:

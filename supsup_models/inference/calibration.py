@@ -14,7 +14,8 @@ all masks but their own. `none_of_these` answers "no" only where nearly all stra
 A guess may be wrong, and its mask then refuses images of a known task. Images are of none of the tasks only if no mask
 takes them for its own (`highest_confidence`).
 
-For a batch that shares one guess, the statistic is the mean over its images, compared with means of as many draws.
+For a batch that shares one guess, the statistic is the mean over its images, compared with means of as many draws. An
+image counts for at most the largest value that was kept: one that is badly misread does not outweigh the others.
 """
 
 import os
@@ -234,7 +235,10 @@ class Calibration:
             InferenceError: The mask was not calibrated, or there are no entropies, or some that are not finite.
         """
         values = _entropies(entropies)
-        return _p_value(_means(self._of(name), len(values)), float(values.mean()))
+        own = self._of(name)
+        if len(values) > 1:  # quantiles know no image beyond the last: a single one would speak for the whole batch
+            values = np.minimum(values, own[-1])
+        return _p_value(_means(own, len(values)), float(values.mean()))
 
     def confidence_of_each(self, names: Sequence[str], entropies: NDArray[np.float64]) -> NDArray[np.float32]:
         """The confidence `(b,)` of each image in a task of its own, as `confidence` gives it for one image."""

@@ -57,8 +57,10 @@ class Kept(Prior):
     def _of_layer(self, index: int) -> Contexts:
         found = self._prior.contexts(self._mask.spec, index)
         layer = self._mask.spec.layers[index]
-        kept = bits.unpack(self._mask.words[layer.packed], layer.size)
-        return replace(found, ids=found.ids[kept])
+        words = self._mask.words[layer.packed]
+        if found.levels * found.classes == 1:  # all alike
+            return replace(found, ids=found.ids[: popcount(words)])
+        return replace(found, ids=found.ids[bits.unpack(words, layer.size)])
 
 
 def kept_spec(mask: Mask) -> MaskSpec:
@@ -89,7 +91,7 @@ def encode_signed(
     words = np.zeros(spec.words, dtype=np.uint64)
     for kept, layer in zip(spec, mask.spec, strict=True):
         negative = signed.negative.words[layer.packed]
-        words[kept.packed] = bits.pack(kept_bits(negative, mask.words[layer.packed], layer.size))
+        words[kept.packed] = kept_bits(negative, mask.words[layer.packed])
     words.flags.writeable = False
     how, data = encode_data(Mask(spec, words), codec, Kept(known, mask))
     texts = [text.encode() for text in (how, prior_to_json(known))]
@@ -141,8 +143,7 @@ def _decode_signs(blob: NDArray[Any], mask: Mask, record: Record) -> Mask:
     found = decode_mask(row, spec, prior=Kept(known, mask))
     words = np.zeros(mask.spec.words, dtype=np.uint64)
     for kept, layer in zip(spec, mask.spec, strict=True):
-        values = bits.unpack(found.words[kept.packed], kept.size)
-        words[layer.packed] = spread_bits(values, mask.words[layer.packed], layer.size)
+        words[layer.packed] = spread_bits(found.words[kept.packed], mask.words[layer.packed])
     words.flags.writeable = False
     return Mask(mask.spec, words)
 

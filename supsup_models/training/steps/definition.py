@@ -63,7 +63,7 @@ class DefinedStep(Step):
             layer.mul_(sqrt(layer[0].numel()) / 2)
         self.scores.grad = self._gradient = torch.zeros_like(self.scores)
         scores_of, gradients_of = model.layer_weights(self.scores), model.layer_weights(self._gradient)
-        floor = 0.0 if self._shows_images else self._sparse.floor
+        floor = 0.0 if shows_images else self._sparse.floor
         self._optimiser = LayerAdam(scores_of, gradients_of, config, floor=floor)
         self._expected = model.weights * self._by_layer(self._densities)
         self._at_expected = model.mixture_statistics(self._expected)
@@ -104,6 +104,7 @@ class DefinedStep(Step):
             gradient.add_(self._prices, alpha=self._sparse.rate_weight)
         self._gradient.copy_(gradient)
         self._optimiser.step(rate)
+        self.squares = self._optimiser.squares()
         self._done += 1
         self.logits = logits.detach()
         return loss.detach()

@@ -19,7 +19,9 @@ one-shot inference, -<g(x), M>, is linear in the mask. As a z-score among random
 
     z(x) = -<g(x), M - d> / sqrt(sum_l d_l (1 - d_l) |g_l(x)|²),     S = softplus(margin - z(x)) + softplus(z(x') + 1).
 
-No image or mask of another task is used.
+No image or mask of another task is used. S changes slowly, so its derivative is computed every fourth step.
+
+Scores move by `LayerAdam`, whose floor keeps weights that hardly matter from drifting into the mask.
 """
 
 from math import log2, sqrt
@@ -104,6 +106,7 @@ class SparseStep(Step):
         if self._sparse.rate_weight:
             self._add_prices()
         self._optimiser.step(rate)
+        self.squares = self._optimiser.squares()
         self._done += 1
         return loss
 

@@ -130,6 +130,14 @@ def test_the_commands(tmp_path, capsys):
     assert run_command(["export", bank, out, "--deltas", "delta"]) == 0
     kept = SignedMask.from_deltas(DENSE, density=0.05, scale="row")
     assert np.array_equal(load_file(out)["fc1.weight"], kept.delta("fc1.weight"))
+    npz = str(tmp_path / "got.npz")
+    assert run_command(["get", bank, "delta", "-o", npz, "--signed"]) == 0
+    with np.load(npz) as got:
+        assert {name: got[name].dtype for name in got} == dict.fromkeys(SHAPES, np.int8)
+        assert all(np.array_equal(got[name], kept[name]) for name in got)
+    assert run_command(["get", bank, "delta", "-o", npz, "--signed", "--layer", "fc1.bias", "--overwrite"]) == 0
+    with np.load(npz) as got:
+        assert list(got) == ["fc1.bias"]
     assert run_command(["stats", bank]) == 0
     assert "- signs" in capsys.readouterr().out
     assert run_command(["stats", bank, "--json"]) == 0

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from maskstore import Mask, MaskSpec, SignedMask
 from maskstore.errors import LayerNotFoundError, MaskValueError, SpecError
-from maskstore.masks import kept_bits, rows_of, signed, spread_bits
+from maskstore.masks import bits, kept_bits, rows_of, spread_bits
 from tests.helpers.masks import masks, signed_masks, specs
 
 VALUES = {"a": [[0, 1, -1], [0, 0, 1]], "b": [-1, 0]}
@@ -30,21 +30,25 @@ def test_dense_says_the_same(found):
 
 @given(st.data(), specs())
 def test_bits_at_kept_places_are_taken_out_and_put_back(data, spec):
+    """The compiled loops do what numpy's indexing does."""
     mask, values = data.draw(masks(spec)), data.draw(masks(spec))
     for layer in spec:
         kept, words = mask.words[layer.packed], values.words[layer.packed]
-        found = kept_bits(words, kept, layer.size)
-        assert np.array_equal(found, values[layer.name].reshape(-1)[mask[layer.name].reshape(-1)])
-        assert np.array_equal(spread_bits(found, kept, layer.size), words & kept)
+        _compare(words, kept, layer.size)
 
 
-def test_layers_longer_than_a_chunk(monkeypatch):
-    monkeypatch.setattr(signed, "_CHUNK", 128)
+@pytest.mark.parametrize("density", [0.0, 0.01, 0.3, 0.97, 1.0])
+def test_long_layers_too(density):
     rng = np.random.default_rng(0)
-    kept, values = (Mask.from_dense({"a": rng.random(1000) < 0.3}) for _ in range(2))
-    found = kept_bits(values.words, kept.words, 1000)
-    assert np.array_equal(found, values["a"][kept["a"]])
-    assert np.array_equal(spread_bits(found, kept.words, 1000), (values & kept).words)
+    kept, values = (Mask.from_dense({"a": rng.random(100_003) < d}) for d in (density, 0.5))
+    _compare(values.words, kept.words, 100_003)
+
+
+def _compare(words, kept, size):
+    found = kept_bits(words, kept)
+    expected = bits.unpack(words, size)[bits.unpack(kept, size)]
+    assert np.array_equal(found, bits.pack(expected))
+    assert np.array_equal(spread_bits(found, kept), words & kept)
 
 
 @given(signed_masks(), st.data())

@@ -1,6 +1,7 @@
 """One mask as bytes: what was sent comes back, and bytes of strangers are a named error."""
 
 import hashlib
+import os
 import tracemalloc
 from contextlib import suppress
 from zlib import crc32
@@ -221,7 +222,7 @@ def test_mutants_with_a_checksum_that_fits_cost_little():
     base.append(encode_mask(SignedMask(MASK, MASK))[:-8])
     assert all(decode_mask(signed_by_hand(sent), SPEC) == MASK for sent in base)  # compiled before memory is counted
     tracemalloc.start()
-    for turn in range(600):
+    for turn in range(int(os.environ.get("MASKSTORE_TEST_MUTATIONS", "600"))):
         wrong = bytearray(base[turn % len(base)])
         for _ in range(rng.integers(1, 4)):
             wrong[rng.integers(13, len(wrong))] = rng.integers(256)
