@@ -34,7 +34,7 @@ class Mix(EntropyCodec):
         >>> rng = np.random.default_rng(0)
         >>> mask = Mask.from_dense({"fc1": rng.random((100, 200)) < rng.random((100, 1))})
         >>> [size_of(encode_mask(codec, mask, Uniform())[1]) for codec in (Ans(), Mix())]
-        [2510, 2066]
+        [2510, 2057]
     """
 
     id: ClassVar[str] = "mix"
