@@ -19,10 +19,9 @@ from maskstore.bank.coding import base_masks, decode_mask, layer_bytes, prior_of
 from maskstore.bank.maintenance import Maintenance
 from maskstore.bank.record import Record
 from maskstore.bank.sqlite import log_of
-from maskstore.bank.sqlite_pages import measure
 from maskstore.codecs import counts_by_context
 from maskstore.errors import CorruptError
-from maskstore.files import parse_object
+from maskstore.files import measured_pages, parse_object
 from maskstore.masks import Cut, MaskSpec
 
 _CUT_DIGITS = 20  # contexts take a byte a bit: of so many bits at a time
@@ -175,7 +174,7 @@ def _measure_file(bank: MaskBank) -> tuple[int, int, int]:
             file.seek((number - 1) * size)
             return file.read(size)
 
-        use = measure(page, keeper.root_pages())
+        use = measured_pages(page, keeper.root_pages())
     found = bank.path.stat().st_size
     if not log_bytes and use.file != found:
         raise CorruptError(f"{bank.path}: expected {use.file} bytes in its pages, found {found}")

@@ -187,7 +187,8 @@ def standalone(record: Record, spec: MaskSpec) -> Record:
     """A record that needs no other mask, for where those cannot follow: coded anew under what else its prior knows."""
     if not record.bases:
         return record
-    coded = encode_record(record.name, decode_mask(record, spec), codec_of(record.codec), prior_of(record.prior).alone)
+    codec = "auto" if in_blocks(record.codec) else codec_of(record.codec)
+    coded = encode_record(record.name, decode_mask(record, spec), codec, prior_of(record.prior).alone)
     return sealed(replace(coded, meta=record.meta, extras=record.extras), record.id)
 
 
@@ -212,6 +213,16 @@ def decode_mask(record: Record, spec: MaskSpec, *, unpacked: bool = False) -> Ma
     words = np.zeros(0, dtype=np.uint64) if words is None else words
     words.flags.writeable = False
     return Mask(spec, words)
+
+
+def decode_on_demand(record: Record, spec: MaskSpec) -> Mask:
+    """As `decode_mask`; of a mask in blocks, all bytes are read and checked, and layers decoded when they are used."""
+    if not in_blocks(record.codec):
+        return decode_mask(record, spec)
+    charge(record, spec, Budget(record.limit))
+    decoder = open_blocks(record, spec)
+    decoder.fetch()
+    return Mask.on_demand(spec, decoder)
 
 
 def charge(record: Record, spec: MaskSpec, budget: Budget, *, unpacked: bool = False) -> None:

@@ -99,7 +99,7 @@ class Maintenance:
             return byte_stream.dead_bytes(link)
 
     def root_pages(self) -> list[int]:
-        """Page numbers of the roots of all b-trees of the file, for `maskstore.bank.sqlite_pages`."""
+        """Page numbers of the roots of all b-trees of the file, for `maskstore.files.measured_pages`."""
         with self._file.reading() as link:
             return [1] + [root for (root,) in link.execute("SELECT rootpage FROM sqlite_schema WHERE rootpage>0")]
 

@@ -13,7 +13,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from maskstore.bank.coding import charge, check_content, decode_mask, decode_one
+from maskstore.bank.coding import charge, check_content, decode_mask, decode_on_demand, decode_one
 from maskstore.bank.record import MaskInfo, Record, decode_extras
 from maskstore.codecs import FREE_BYTES, RATIO, Budget, wanted_until
 from maskstore.errors import MaskStoreError, TaskNotFoundError
@@ -87,8 +87,12 @@ class MaskSource(Mapping[str, Mask]):
                 raise
 
     def __getitem__(self, name: str) -> Mask:
-        """The mask of a task, packed; its checksums are checked. TaskNotFoundError if there is none."""
-        return decode_mask(self.record(name), self.spec)
+        """The mask of a task, packed; its checksums are checked. TaskNotFoundError if there is none.
+
+        The layers of a mask of 4 194 304 bits and more are decoded when they are first used.
+        """
+        with self._found(name) as record:
+            return decode_on_demand(record, self.spec)
 
     def items(self) -> ItemsView[str, Mask]:
         """All (name, mask) pairs in insertion order."""

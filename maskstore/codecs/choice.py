@@ -31,7 +31,7 @@ _WORTH = 1.005  # then it has to save this much
 _NEAR = 1.1  # how much more than the best so far a sample may promise and still be looked into,
 _SLACK = 1024  # and these bits, since small masks are quickly tried
 _PROMISING = 0.98  # a sample of a pattern has to promise so much less
-_ALIKE, _ALIKE_BITS = 1.002, 512  # samples tell no more than that: in a small one, what is stored once weighs much
+_ALIKE, _ALIKE_BITS = 1.002, 512  # samples tell no more; in small ones, what `pattern` stores once weighs much
 _NO_BITS = Plan(0.0, partial(EncodedLayer, b"", b""))
 
 
@@ -112,7 +112,8 @@ class CodecChoice:
         )
         if _SPARSE * min(ones, size - ones) > size:
             weighed[_GAP] *= _WORTH
-        least = _ALIKE * min(*weighed.values(), size) + _ALIKE_BITS * len(samples)
+        least = _ALIKE * min(*weighed.values(), size)
+        weighed[_PATTERN] -= _ALIKE_BITS * len(samples)
         worth = tuple(codec for codec, needed in weighed.items() if needed <= least and needed * _ALIKE < size)
         return worth or (_RAW,)
 

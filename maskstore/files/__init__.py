@@ -16,6 +16,7 @@ from maskstore.files.names import check_known, nearest
 from maskstore.files.npz import read_npy_file, read_npz, write_npz
 from maskstore.files.os_errors import lock_fault, named_os_error, named_os_errors
 from maskstore.files.regular import open_regular, read_regular
+from maskstore.files.sqlite_pages import measured_pages
 from maskstore.files.values import Cursor, check_name, encode_meta, is_name, parse_json, parse_object, write_leb128
 
 __all__ = [
@@ -34,6 +35,7 @@ __all__ = [
     "is_database",
     "is_name",
     "lock_fault",
+    "measured_pages",
     "named_os_error",
     "named_os_errors",
     "nearest",

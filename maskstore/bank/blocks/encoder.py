@@ -7,7 +7,7 @@ from functools import cache, partial
 from maskstore.bank.blocks.jobs import side_by_side
 from maskstore.bank.blocks.sources import Take
 from maskstore.bank.blocks.table import crc_of, table_bytes
-from maskstore.codecs import AnyCodec, Blocks, Codec, EncodedLayer, Method, Piece, encode_block, get_codec, method
+from maskstore.codecs import AnyCodec, Blocks, Codec, EncodedLayer, Method, Piece, Raw, encode_block, get_codec, method
 from maskstore.masks import Cut, LayerSpec, Mask, MaskSpec
 from maskstore.priors import Prior
 
@@ -73,4 +73,5 @@ def _encoded(piece: Callable[[], Piece], how: Method) -> tuple[Codec, EncodedLay
     """(codec, what it wrote, CRC-32 of that, CRC-32 of the packed bytes) of a block."""
     found = piece()
     codec, coded = encode_block(how.codecs, found)
-    return codec, coded, zlib.crc32(coded.payload, zlib.crc32(coded.side)), crc_of(found.words, found.layer)
+    own = zlib.crc32(coded.payload, zlib.crc32(coded.side))
+    return codec, coded, own, own if isinstance(codec, Raw) else crc_of(found.words, found.layer)
