@@ -83,6 +83,10 @@ def needing(package: str, what: object) -> Iterator[None]:
         raise MissingPackageError(text, name=package) from None
 
 
+class ArgumentTypeError(MaskStoreError, TypeError):
+    """An argument is of a type that cannot be meant."""
+
+
 class SpecError(MaskStoreError, ValueError):
     """A mask, array or gradient does not fit the layers that a `MaskSpec` declares."""
 

@@ -20,11 +20,13 @@ from .networks import ARCHITECTURES as ARCHITECTURES
 from .networks import RESNETS as RESNETS
 from .networks import MaskedModel as MaskedModel
 from .networks import MaskedNetwork as MaskedNetwork
+from .networks import conv_4 as conv_4
 from .networks import erdos_renyi as erdos_renyi
 from .networks import layer_densities as layer_densities
 from .networks import mask_densities as mask_densities
 from .networks import resnet_18_20 as resnet_18_20
 from .networks import resnet_50 as resnet_50
+from .networks import vit_tiny as vit_tiny
 from .networks.convert import ConvertedModel as ConvertedModel
 from .networks.convert import convert as convert
 from .networks.convert import export_onnx as export_onnx

@@ -3,15 +3,14 @@
 What is wrong is said once, by the argument's name, before anything is computed. Imports neither torch nor numpy.
 """
 
-import os
 from collections.abc import Iterable, Mapping
 from numbers import Real
 from operator import index
 from pathlib import Path
 from typing import Any, TypeVar
 
-from maskstore.errors import CodecError
-from maskstore.files import check_known
+from maskstore import files
+from maskstore.errors import CodecError, MaskStoreError
 from supsup_models.errors import ArgumentTypeError, UnknownNameError
 
 T = TypeVar("T")
@@ -28,7 +27,7 @@ def choose(kind: str, name: str, known: Mapping[str, T]) -> T:
 def check(kind: str, name: str, known: Iterable[str]) -> None:
     """UnknownNameError, with the nearest known name, unless `name` is one of `known`; ArgumentTypeError for no str."""
     expect(kind, name, str, "the name of one, a str")
-    check_known(kind, name, known, UnknownNameError)
+    files.check_known(kind, name, known, UnknownNameError)
 
 
 def expect(what: str, value: object, kind: type | tuple[type, ...], says: str, **hints: str) -> Any:
@@ -81,11 +80,10 @@ def expect_call(what: str, value: object) -> None:
 
 def path_of(what: str, value: object) -> Path:
     """The value as a path; ArgumentTypeError for what is none."""
-    if isinstance(value, str | os.PathLike):
-        path = os.fspath(value)
-        if isinstance(path, str):
-            return Path(path)
-    raise ArgumentTypeError(f"{what}: expected a path, found {found(value)}")
+    try:
+        return files.path_of(value, what)
+    except MaskStoreError as error:
+        raise ArgumentTypeError(str(error)) from None
 
 
 def found(value: object) -> str:

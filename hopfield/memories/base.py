@@ -176,7 +176,7 @@ class Memory(ABC):
         Raises:
             MemoryWriteError: The file could not be written; an old one is still there.
         """
-        storage.write(Path(path), type(self).__name__, self._header(), self._arrays())
+        storage.write(path, type(self).__name__, self._header(), self._arrays())
 
     @classmethod
     def load(cls, path: str | Path) -> Self:

@@ -13,7 +13,7 @@ import numpy as np
 
 from hopfield.errors import HopfieldError, MemoryFileError, MemoryWriteError
 from maskstore.errors import MaskStoreError, one_line
-from maskstore.files import read_npz, replacing
+from maskstore.files import path_of, read_npz, replacing
 
 FORMAT = "hopfield-memory"
 VERSION = 1
@@ -31,8 +31,12 @@ M = TypeVar("M")
 _KINDS: dict[str, Any] = {}
 
 
-def write(path: Path, kind: str, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
-    """Write a memory so that `path` holds either the old file or all of the new one; MemoryWriteError if it cannot."""
+def write(target: str | Path, kind: str, header: dict[str, Any], arrays: dict[str, np.ndarray]) -> None:
+    """Write a memory; `target` then holds the old file or all of the new one. MemoryWriteError if it cannot."""
+    try:
+        path = path_of(target)
+    except MaskStoreError as error:
+        raise MemoryWriteError(str(error)) from None
     described = {name: [array.dtype.name, list(array.shape)] for name, array in arrays.items()}
     text = json.dumps({"format": FORMAT, "version": VERSION, "kind": kind, "arrays": described, **header})
     head = np.frombuffer(text.encode(), dtype=np.uint8)
@@ -85,7 +89,10 @@ def load_memory(path: str | Path) -> Any:
         >>> again.recall(torch.tensor([1.0, 1.0, 1.0, 1.0]))
         tensor([ 1.,  1., -1.,  1.])
     """
-    path = Path(path)
+    try:
+        path = path_of(path)
+    except MaskStoreError as error:
+        raise MemoryFileError(str(error)) from None
     if not path.exists():
         raise MemoryFileError(f"{path}: expected a saved memory, found no file")
     try:

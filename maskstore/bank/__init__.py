@@ -7,7 +7,7 @@ from maskstore.bank.coding import check_sum, decode_mask, sealed, standalone
 from maskstore.bank.compaction import Compaction, compact
 from maskstore.bank.maintenance import Maintenance
 from maskstore.bank.record import MAX_BLOB_BYTES, MaskInfo, Record, decode_extras, info_of
-from maskstore.bank.source import MaskSource
+from maskstore.bank.source import MaskSource, check_source
 from maskstore.bank.sqlite import clear_side_files, side_files
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "MaskSource",
     "Record",
     "account",
+    "check_source",
     "check_sum",
     "clear_side_files",
     "compact",

@@ -13,13 +13,14 @@ from typing import Any, Self
 
 from maskstore import _version
 from maskstore.bank import coding
-from maskstore.bank.blocks import AnyMask, BlockEncoder, gathered, layers_of
+from maskstore.bank.blocks import AnyMask
+from maskstore.bank.new_mask import NewMask
 from maskstore.bank.open_file import BankFile
-from maskstore.bank.record import Base, MaskInfo, Record, info_of
+from maskstore.bank.record import MaskInfo, Record, info_of
 from maskstore.bank.rows import Rows
 from maskstore.bank.source import MaskSource
 from maskstore.bank.sqlite import check_pages, fitting_page_size
-from maskstore.codecs import BLOCKED_BITS, AnyCodec, Budget, get_codec
+from maskstore.codecs import AnyCodec, Budget, get_codec
 from maskstore.errors import (
     BankClosedError,
     BankExistsError,
@@ -31,8 +32,19 @@ from maskstore.errors import (
     SpecError,
     TaskNotFoundError,
 )
-from maskstore.files import check_name, encode_meta, is_name, nearest, parse_object
-from maskstore.masks import Mask, MaskSpec
+from maskstore.files import (
+    byte_limit,
+    check_name,
+    encode_meta,
+    is_database,
+    is_name,
+    nearest,
+    parse_object,
+    path_of,
+    same_json,
+    seconds,
+)
+from maskstore.masks import MaskSpec
 from maskstore.priors import Prior, Uniform
 
 _BATCH = 64  # records read from the file at a time while scanning
@@ -129,6 +141,7 @@ class MaskBank(MaskSource):
         """
         if not isinstance(spec, MaskSpec):
             raise SpecError(f"{path}: expected a spec such as MaskSpec.of(masks), found {type(spec).__name__}")
+        place, timeout, limit = path_of(path), seconds(timeout), byte_limit(limit)
         if page_size is None:
             page_size = fitting_page_size(spec.bits)
         if page_size not in [1 << n for n in range(9, 17)]:
@@ -140,13 +153,13 @@ class MaskBank(MaskSource):
             "templates": "[]",
         }
         try:
-            return cls(BankFile.create(Path(path), page_size, head, timeout=timeout), limit=limit)
+            return cls(BankFile.create(place, page_size, head, timeout=timeout), limit=limit)
         except BankExistsError as error:
             if not exist_ok:
-                hint = " (`exist_ok=True` opens it)" if Path(path).is_file() else ""
+                hint = " (`exist_ok=True` opens it)" if place.is_file() and is_database(place) else ""
                 raise BankExistsError(f"{error}{hint}") from None
         found = cls.open(path, "a", timeout=timeout, limit=limit)
-        same_meta = meta is None or parse_object(head["meta"]) == found.meta
+        same_meta = meta is None or same_json(parse_object(head["meta"]), found.meta)
         for what, same in (("layers", found.spec == spec), ("metadata", same_meta)):
             if not same:
                 found.close()
@@ -178,7 +191,8 @@ class MaskBank(MaskSource):
         """
         if mode not in ("r", "a"):
             raise SpecError(f'mode: expected "r" to read or "a" to write, found {mode!r:.20}')
-        return cls(BankFile(Path(path), writable=mode == "a", timeout=timeout), limit=limit)
+        limit = byte_limit(limit)
+        return cls(BankFile(path_of(path), writable=mode == "a", timeout=seconds(timeout)), limit=limit)
 
     def close(self) -> None:
         """Close; a writer first folds its write-ahead log into the file. Closing twice is fine."""
@@ -313,29 +327,15 @@ class MaskBank(MaskSource):
         """
         self._file.check_writable()
         check_name("task name", name)
-        if isinstance(masks, Mask) and masks.spec is not self.spec and masks.spec != self.spec:
-            raise SpecError(f"mask {name!r}: expected the bank's spec {self.spec!r}, found {masks.spec!r}")
         known, chosen = prior if prior is not None else Uniform(), get_codec(codec)
         if not isinstance(known, Prior):
             raise CodecError(f"prior: expected one such as Uniform(), found {known!r:.60}")
-        mask = None if self.spec.bits >= BLOCKED_BITS else gathered(masks, self.spec)
-        if mask is not None and not known.needs[-1]:  # coded before the bank is locked
-            coded = coding.encode_record(name, mask, chosen, known, meta=meta, extras=extras)
+        new = NewMask(name, masks, chosen, known, meta, extras)
+        new.code(self.spec)  # before the bank is locked, if it can be
         with self._file.changing() as link:
-            bases: list[Base] = []
-            if known.needs[-1]:
-                missing = [task for task in known.tasks if task not in self]
-                if missing:
-                    raise self._missing(missing[0])
-                bases = self._rows.resolve(link, known)
-            encoder: BlockEncoder | None = None
-            if mask is None:  # coded as it is written, so that it never is in memory as a whole
-                coded = coding.described(name, known, meta=meta, extras=extras, bases=bases)
-                others = coding.base_masks(bases, self.spec)
-                encoder = BlockEncoder(self.spec, layers_of(masks, self.spec), chosen, known, others)
-            elif bases:
-                coded = coding.encode_record(name, mask, chosen, known, meta=meta, extras=extras, bases=bases)
-            self._rows.insert(link, coded, overwrite=overwrite, encoder=encoder)
+            if missing := [task for task in known.tasks if task not in self]:
+                raise self._missing(missing[0])
+            new.store(link, self._rows, self.spec, overwrite=overwrite)
 
     def delete(self, name: str) -> None:
         """Remove a mask, atomically and durably. Masks that were coded against it keep what they need.

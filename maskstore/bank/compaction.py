@@ -23,6 +23,7 @@ from maskstore.bank.record import Base, Record
 from maskstore.bank.relations import relate
 from maskstore.codecs import CodecChoice
 from maskstore.errors import CorruptError
+from maskstore.files import path_of
 from maskstore.masks import Mask, MaskSpec
 from maskstore.priors import Prior
 
@@ -85,7 +86,7 @@ def compact(
         (4, 4, True)
     """
     codec, tell = CodecChoice(level), on_mask or (lambda done, of: None)
-    bank_path = Path(path)
+    bank_path = path_of(path)
     with MaskBank.open(bank_path, "a", timeout=timeout, limit=limit) as bank:
         bytes_before = bank_path.stat().st_size
         total = recoded = 0

@@ -13,7 +13,7 @@ from maskstore.bank.bank import MaskBank
 from maskstore.bank.coding import check_sum
 from maskstore.bank.record import MAX_PLACE, Record
 from maskstore.bank.sqlite import side_files
-from maskstore.errors import CorruptError
+from maskstore.errors import ArgumentTypeError, CorruptError
 from maskstore.files import check_name, named_os_errors, parse_object
 
 _CHUNK_BYTES, _SMALL_BYTES = 1 << 16, 1 << 12
@@ -24,6 +24,8 @@ class Maintenance:
     """Changes and measures the rows and pages of an open bank, within its transaction where one is open."""
 
     def __init__(self, bank: MaskBank) -> None:
+        if not isinstance(bank, MaskBank):
+            raise ArgumentTypeError(f"bank: expected an open MaskBank, found {type(bank).__name__}")
         self._file, self._rows = bank._file, bank._rows
 
     def put_record(self, row: Record, *, overwrite: bool = False) -> None:
@@ -99,7 +101,7 @@ class Maintenance:
             return byte_stream.dead_bytes(link)
 
     def root_pages(self) -> list[int]:
-        """Page numbers of the roots of all b-trees of the file, for `maskstore.files.measured_pages`."""
+        """Page numbers of the roots of all b-trees of the file, for `maskstore.bank.accounting.sqlite_pages`."""
         with self._file.reading() as link:
             return [1] + [root for (root,) in link.execute("SELECT rootpage FROM sqlite_schema WHERE rootpage>0")]
 

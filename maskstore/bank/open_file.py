@@ -170,8 +170,7 @@ class BankFile:
         self.check_writable()
         process = os.getpid()
         if self._in_transaction:
-            with self.reading() as link:
-                sqlite.check_not_undone(link, self.path)
+            with self._inside() as link:
                 link.execute("SAVEPOINT part")
             try:
                 yield
@@ -179,12 +178,12 @@ class BankFile:
                 if process == os.getpid():
                     sqlite.abandon_part(link, "part")
                 raise
-            with self.reading() as link:
-                sqlite.check_not_undone(link, self.path)
+            with self._inside() as link:
                 link.execute("RELEASE part")
             return
         with self._locked():
-            self._check_still_there()
+            self._check_file()
+            self._check_one_name()
             with self.reading() as link:
                 _abandon(link)
                 self._set_mark(link)
@@ -193,8 +192,7 @@ class BankFile:
                     link.execute("BEGIN IMMEDIATE")
                 self._in_transaction = True
                 yield
-                with self.reading() as link:
-                    sqlite.check_not_undone(link, self.path)
+                with self._inside() as link:
                     link.execute("COMMIT")
             except BaseException:
                 if process == os.getpid():  # in a forked child the connection is the parent's
@@ -202,6 +200,13 @@ class BankFile:
                 raise
             finally:
                 self._in_transaction = False
+
+    @contextmanager
+    def _inside(self) -> Iterator[sqlite3.Connection]:
+        with self.reading() as link:
+            if not link.in_transaction:
+                raise sqlite.undone(self.path)
+            yield link
 
     def _set_mark(self, link: sqlite3.Connection) -> None:
         """Say in the file itself that a log belongs to it, before anything is in the log alone.
@@ -280,10 +285,6 @@ class BankFile:
         """BankIOError if the file was deleted or replaced: what is written to it then would be lost."""
         if self._file and not self._is_there():
             raise errors.BankIOError(f"{self.path}: expected the file that was opened, found it deleted or replaced")
-
-    def _check_still_there(self) -> None:
-        self._check_file()
-        self._check_one_name()
 
     def _check_one_name(self) -> None:
         """BankReadOnlyError for a file with other names: its log and its lock would be found under one of them only."""

@@ -16,13 +16,21 @@ from numpy.typing import NDArray
 from maskstore.bank.coding import charge, check_content, decode_mask, decode_on_demand, decode_one
 from maskstore.bank.record import MaskInfo, Record, decode_extras
 from maskstore.codecs import FREE_BYTES, RATIO, Budget, wanted_until
-from maskstore.errors import MaskStoreError, TaskNotFoundError
+from maskstore.errors import ArgumentTypeError, MaskStoreError, TaskNotFoundError
 from maskstore.files import parse_object
 from maskstore.masks import Mask, MaskMatrix, MaskSpec
 
 T = TypeVar("T")
 _BATCH = 64  # records read at a time while scanning
 _BATCH_BYTES = 1 << 28  # packed masks that are decoded at a time
+
+
+def check_source(source: object) -> None:
+    """ArgumentTypeError for what is no open bank or shard."""
+    if not isinstance(source, MaskSource):
+        raise ArgumentTypeError(
+            f"source: expected an open bank or shard, found {type(source).__name__}; open_source(path) opens one"
+        )
 
 
 class MaskSource(Mapping[str, Mask]):

@@ -21,6 +21,7 @@ from maskstore.files import (
     no_fork,
     replacing,
     still_stamp,
+    taken,
 )
 
 APPLICATION_ID = 0x4D534B42  # "MSKB"
@@ -81,7 +82,7 @@ def create_file(path: Path, page_size: int, head: dict[str, str]) -> None:
     A log that a killed writer left there is such a thing: SQLite would replay it into the new file.
     """
     clear_side_files(path)
-    with replacing(path, overwrite=False) as scratch, no_fork():
+    with replacing(path, overwrite=False, remedy="") as scratch, no_fork():
         connection = sqlite3.connect(scratch, isolation_level=None)
         try:
             for pragma in (f"page_size={page_size}", "journal_mode=MEMORY", "synchronous=FULL"):
@@ -133,19 +134,18 @@ def abandon_part(link: sqlite3.Connection, name: str) -> None:
             link.execute(f"RELEASE {name}")
 
 
-def check_not_undone(link: sqlite3.Connection, path: Path) -> None:
-    """BankIOError in a transaction that SQLite has undone by itself: a change would be stored without the others."""
-    if not link.in_transaction:
-        raise errors.BankIOError(
-            f"{path}: expected a transaction without errors, found one undone after an error (a full disk?): none of "
-            f"its changes was kept, leave the block and begin again"
-        )
+def undone(path: Path) -> errors.BankIOError:
+    """For a transaction that SQLite has undone by itself: a further change would be stored without the others."""
+    return errors.BankIOError(
+        f"{path}: expected a transaction without errors, found one undone after an error (a full disk?): none of its "
+        f"changes was kept, leave the block and begin again"
+    )
 
 
 def clear_side_files(path: Path) -> None:
     """Remove what readers of an earlier bank left behind; BankExistsError for a bank, or for a log with content."""
-    if path.exists():
-        raise errors.BankExistsError(f"{path}: expected no file at this path, found one")
+    if os.path.lexists(path):
+        raise taken(path)
     for beside in side_files(path):
         if beside.exists() and beside.stat().st_size and not beside.name.endswith("-shm"):
             raise errors.BankExistsError(
@@ -230,7 +230,8 @@ def check_header(path: Path) -> None:
     would play it back and delete whatever file the journal names as the one it belongs to.
     """
     if not path.exists():
-        raise errors.BankNotFoundError(f"{path}: expected a mask bank, found no file")
+        found = "a link that leads nowhere" if path.is_symlink() else "no file"
+        raise errors.BankNotFoundError(f"{path}: expected a mask bank, found {found}")
     if not path.is_file():
         raise errors.NotABankError(f"{path}: expected a mask bank, found a folder or device")
     header, size = first_bytes(path, _HEADER_BYTES), path.stat().st_size

@@ -13,10 +13,10 @@ from maskstore.bank import MaskBank, account
 from maskstore.bank import compact as compact_bank
 from maskstore.cli import console, exchange
 from maskstore.cli.compile_notice import announcing
-from maskstore.cli.console import AsCsv, AsJson, examples
+from maskstore.cli.console import AsCsv, AsJson, Limit, examples
 from maskstore.codecs import LEVELS, codec_names
 from maskstore.errors import CodecError, MaskStoreError, UnknownPriorError
-from maskstore.files import check_name, read_npz, write_npz
+from maskstore.files import check_name, distinct_names, read_npz, write_npz
 from maskstore.interop import filling
 from maskstore.masks import Mask
 from maskstore.priors import prior_from_config
@@ -29,6 +29,7 @@ WORDS = {
     "layers": "--layers",
     "density": "--density",
     "nonzero": "--nonzero",
+    "limit": "--limit",
 }
 """What errors call by its Python name, as the command line has it."""
 
@@ -44,7 +45,9 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
 )
 
-BankPath = Annotated[Path, typer.Argument(metavar="BANK", help="A bank file.", show_default=False)]
+BankPath = Annotated[
+    Path, typer.Argument(metavar="BANK", help="A bank file.", show_default=False, callback=console.no_stream)
+]
 TaskName = Annotated[str, typer.Argument(metavar="TASK", help="The mask's task name.", show_default=False)]
 
 
@@ -68,10 +71,10 @@ def _program(version: Annotated[bool, console.version_option("maskstore")] = Fal
 
 @app.command(epilog=examples("maskstore stats tasks.bank", "maskstore stats tasks.bank --json"))
 @announcing
-def stats(bank: BankPath, as_json: AsJson = False, as_csv: AsCsv = False) -> None:
+def stats(bank: BankPath, as_json: AsJson = False, as_csv: AsCsv = False, limit: Limit = None) -> None:
     """Where every byte of a bank is, and how near that is to the masks' static entropy; --csv has the layers."""
     console.only_one(as_json, as_csv)
-    with MaskBank.open(bank) as opened:
+    with MaskBank.open(bank, limit=limit) as opened:
         found = account(opened)
     if as_json:
         values = asdict(found) | {
@@ -95,9 +98,9 @@ def stats(bank: BankPath, as_json: AsJson = False, as_csv: AsCsv = False) -> Non
 
 @app.command(epilog=examples("maskstore verify tasks.bank"))
 @announcing
-def verify(bank: BankPath, as_json: AsJson = False) -> None:
+def verify(bank: BankPath, as_json: AsJson = False, limit: Limit = None) -> None:
     """Check every page, checksum and bit; exit code 1 at the first byte that is not as it was written."""
-    with MaskBank.open(bank) as opened:
+    with MaskBank.open(bank, limit=limit) as opened:
         count = opened.verify()
     if as_json:
         console.print_json({"ok": True, "tasks": count})
@@ -132,14 +135,18 @@ def ls(bank: BankPath, as_json: AsJson = False, as_csv: AsCsv = False) -> None:
 def get(
     bank: BankPath,
     task: TaskName,
-    out: Annotated[Path, typer.Option("--out", "-o", help="The .npz file to write: one bool array a layer.")],
+    out: Annotated[
+        Path,
+        typer.Option("--out", "-o", help="The .npz file to write: one bool array a layer.", callback=console.no_stream),
+    ],
     layer: Annotated[str | None, typer.Option(help="Only this layer.", show_default=False)] = None,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+    limit: Limit = None,
 ) -> None:
     """Write a mask to an .npz file of bool arrays."""
     if out.exists() and out.resolve() == bank.resolve():
         raise console.UsageError(f"--out: expected another file than the bank, found {out}")
-    with MaskBank.open(bank) as opened:
+    with MaskBank.open(bank, limit=limit) as opened:
         arrays = opened.dense(task) if layer is None else {layer: opened.layer(task, layer)}
     write_npz(out, arrays, overwrite=overwrite)
     console.note(f"{out}: {len(arrays)} layers of {task!r}")
@@ -162,9 +169,7 @@ def put(
     prior: Annotated[str, typer.Option(help="JSON object: what is known about the mask.")] = '{"id": "uniform"}',
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a mask of this name.")] = False,
     create: Annotated[bool, typer.Option("--create", help="Create the bank if there is none.")] = False,
-    limit: Annotated[
-        int | None, typer.Option(help="Bytes that the arrays may take, where far fewer are stored.", show_default=False)
-    ] = None,
+    limit: Limit = None,
 ) -> None:
     """Store a mask from an .npz file."""
     console.choice("--codec", codec, codec_names())
@@ -178,7 +183,7 @@ def put(
     exists = bank.exists()
     if not exists and not create:
         raise console.UsageError(f"{bank}: expected an existing bank, found none (use --create to make one)")
-    with MaskBank.open(bank, "a") if exists else filling(bank, mask.spec, {}) as opened:
+    with MaskBank.open(bank, "a", limit=limit) if exists else filling(bank, mask.spec, {}) as opened:
         if set(mask.spec.shapes) == set(opened.spec.shapes):
             mask = Mask.from_dense(mask.dense(), opened.spec)  # an .npz may hold the layers in another order
         opened.put(task, mask, meta=described, codec=codec, prior=known, overwrite=overwrite)
@@ -205,6 +210,7 @@ def compact(
         "max"
     ),
     as_json: AsJson = False,
+    limit: Limit = None,
 ) -> None:
     """Code every mask anew in as few bytes as possible, check each bit, and only then change the bank."""
     console.choice("--level", level, LEVELS)
@@ -216,7 +222,7 @@ def compact(
             told = time.monotonic()
             console.note(f"{bank}: {100 * done // of} % coded and checked")
 
-    found = compact_bank(bank, level=level, on_mask=progress)
+    found = compact_bank(bank, level=level, limit=limit, on_mask=progress)
     if as_json:
         console.print_json(asdict(found))
     else:
@@ -226,15 +232,9 @@ def compact(
 
 def _json_object(option: str, text: str) -> dict[str, Any]:
     try:
-        value = json.loads(text, object_pairs_hook=_distinct)
+        value = json.loads(text, object_pairs_hook=distinct_names)
     except (ValueError, RecursionError):
         value = None
     if not isinstance(value, dict):
         raise console.UsageError(f"{option}: expected a JSON object, each key once, found {text[:60]!r}")
     return value
-
-
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(dict(pairs)) != len(pairs):
-        raise ValueError("one key twice")
-    return dict(pairs)

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
 from types import MappingProxyType
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import typer
 
@@ -22,14 +22,29 @@ DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 _PIPE_WIDTH = 100_000
 
 
+T = TypeVar("T")
 AsJson = Annotated[bool, typer.Option("--json", help="Print one JSON object on standard output.")]
 
 
 AsCsv = Annotated[bool, typer.Option("--csv", help="Print comma-separated values, one line a row.")]
 
 
+Limit = Annotated[
+    int | None,
+    typer.Option(help="The most bytes to decode, for a file that you trust and that asks for many.", min=0,
+                 show_default=False),
+]  # fmt: skip
+
+
 class UsageError(Exception):
     """Arguments that parse but do not make sense; ends a command with exit code 2."""
+
+
+def no_stream(where: T) -> T:
+    """A path as it is; UsageError for `-`, which other programs take for their standard output."""
+    if str(where) == "-":
+        raise UsageError("-: expected the name of a file, found the sign for a stream (nothing is written to streams)")
+    return where
 
 
 def choice(what: str, word: str, known: Iterable[str]) -> str:

@@ -8,10 +8,14 @@ import typer
 from maskstore import interop
 from maskstore.cli import console
 from maskstore.cli.compile_notice import announcing
-from maskstore.cli.console import AsJson, examples
+from maskstore.cli.console import AsJson, Limit, examples
 from maskstore.codecs import codec_names
 from maskstore.errors import ImportOptionError
 
+NewBank = Annotated[
+    Path,
+    typer.Argument(metavar="BANK", help="Made if there is none.", show_default=False, callback=console.no_stream),
+]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what has the same name.")]
 
 
@@ -45,7 +49,7 @@ def import_masks(
         Path,
         typer.Argument(metavar="SOURCE", help="A torch, .npz, .npy or safetensors file, or an index of several."),
     ],
-    bank: Annotated[Path, typer.Argument(metavar="BANK", help="Made if there is none.", show_default=False)],
+    bank: NewBank,
     layout: Annotated[
         str,
         typer.Option("--format", help=f"The layout, where the file does not show it: {', '.join(interop.LAYOUTS)}."),
@@ -72,9 +76,7 @@ def import_masks(
         list[str] | None,
         typer.Option(metavar="PATTERN", help="Only layers such as '*.weight'; may be given many times."),
     ] = None,
-    limit: Annotated[
-        int | None, typer.Option(help="Bytes that the arrays may take, where far fewer are stored.", show_default=False)
-    ] = None,
+    limit: Limit = None,
     codec: Annotated[
         str | None, typer.Option(help="A codec, or auto; exported banks keep theirs otherwise.", show_default=False)
     ] = None,
@@ -116,12 +118,19 @@ def import_masks(
 def export(
     bank: Annotated[str, typer.Argument(metavar="BANK", help="A bank or shard.", show_default=False)],
     out: Annotated[
-        str, typer.Argument(metavar="OUT", help=".safetensors, .npz or .shard (also a URL).", show_default=False)
+        str,
+        typer.Argument(
+            metavar="OUT",
+            help=".safetensors, .npz or .shard (also a URL).",
+            show_default=False,
+            callback=console.no_stream,
+        ),
     ],
     layout: Annotated[
         str | None, typer.Option("--format", help="safetensors, npz or shard; told by OUT's ending otherwise.")
     ] = None,
     overwrite: Overwrite = False,
+    limit: Limit = None,
 ) -> None:
     """Export all masks, with names, metadata, codecs and priors; `import` (shards: `merge`) brings back the same."""
     kinds = ("safetensors", "npz", "shard")
@@ -131,7 +140,7 @@ def export(
     console.choice("--format", kind, kinds)
     if interop.is_url(out) and kind != "shard":
         raise console.UsageError(f"{out}: expected a path for {kind}, found a URL, which only shards can go to")
-    with interop.open_source(bank) as source:
+    with interop.open_source(bank, limit=limit) as source:
         if kind == "shard":
             interop.write_shard(source, out, overwrite=overwrite)
         elif kind == "npz":
@@ -145,7 +154,7 @@ def merge(
     sources: Annotated[
         list[str], typer.Argument(metavar="SOURCE...", help="Banks or shards of one spec.", show_default=False)
     ],
-    bank: Annotated[Path, typer.Argument(metavar="BANK", help="Made if there is none.", show_default=False)],
+    bank: NewBank,
     overwrite: Overwrite = False,
     rename: Annotated[
         list[str] | None, typer.Option(metavar="OLD=NEW", help="Rename a task; may be given many times.")
@@ -181,18 +190,19 @@ def diff(
         typer.Option(metavar="T U", help="Compare T of A with U of B (of A, if B is not given).", show_default=False),
     ] = None,
     as_json: AsJson = False,
+    limit: Limit = None,
 ) -> None:
     """Compare two banks, or two masks: Hamming distance by layer. Exit code 0 if they are the same, 1 if not."""
     if b is None and tasks is None:
         raise console.UsageError("diff: expected two banks, or one and --tasks T U, found one bank")
-    with interop.open_source(a) as left, interop.open_source(b or a) as right:
+    with interop.open_source(a, limit=limit) as left, interop.open_source(a if b is None else b, limit=limit) as right:
         found = interop.diff_tasks(left, right, *tasks) if tasks is not None else interop.diff_banks(left, right)
     if as_json:
         console.print_json(_diff_json(found))
     else:
         from maskstore.cli.tables import print_diff
 
-        print_diff(a, b or a, found)
+        print_diff(a, a if b is None else b, found)
     if not found.same:
         raise typer.Exit(console.FAILED)
 
@@ -204,6 +214,7 @@ def _diff_json(found: Any) -> dict[str, Any]:
         "only_in_b": list(found.only_in_b),
         "layers_only_in_a": list(found.layers_only_in_a),
         "layers_only_in_b": list(found.layers_only_in_b),
+        "meta_same": found.meta_same,
         "tasks": [
             {
                 "a": task.a,

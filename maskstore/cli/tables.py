@@ -126,6 +126,8 @@ def print_diff(a: str, b: str, found: BankDiff) -> None:
             most = 20 if sys.stdout.isatty() else len(names)
             listed = ", ".join(names[:most]) + (f", ... ({len(names)} in all)" if len(names) > most else "")
             terminal.print(f"{cell(what)}: {cell(listed)}")
+    if found.beside and not found.meta_same:
+        terminal.print("metadata of the banks themselves: different")
     terminal.print("the same" if found.same else "different")
 
 

@@ -47,5 +47,5 @@ class Budget:
         if self._spent > allowed:
             raise LimitError(
                 f"{what}: expected to decode at most {allowed} bytes in one call, found {self._spent} or more in all "
-                f"(a file that you trust can be opened with a larger limit: `MaskBank.open(path, limit=...)` in Python)"
+                f"(a larger `limit` allows it, for a file that you trust)"
             )

@@ -1,6 +1,7 @@
 """Files in general: read only if regular, written whole or not at all; names, integers, JSON, .npz. Knows no mask."""
 
-from maskstore.files.atomic import replacing
+from maskstore.files.arguments import byte_limit, path_of, seconds, text_of
+from maskstore.files.atomic import replacing, taken
 from maskstore.files.claims import TABLE_BYTES, check_claim, check_table
 from maskstore.files.connections import (
     Link,
@@ -16,13 +17,23 @@ from maskstore.files.names import check_known, nearest
 from maskstore.files.npz import read_npy_file, read_npz, write_npz
 from maskstore.files.os_errors import lock_fault, named_os_error, named_os_errors
 from maskstore.files.regular import open_regular, read_regular
-from maskstore.files.sqlite_pages import measured_pages
-from maskstore.files.values import Cursor, check_name, encode_meta, is_name, parse_json, parse_object, write_leb128
+from maskstore.files.values import (
+    Cursor,
+    check_name,
+    distinct_names,
+    encode_meta,
+    is_name,
+    parse_json,
+    parse_object,
+    same_json,
+    write_leb128,
+)
 
 __all__ = [
     "TABLE_BYTES",
     "Cursor",
     "Link",
+    "byte_limit",
     "check_claim",
     "check_known",
     "check_name",
@@ -30,12 +41,12 @@ __all__ = [
     "connect_still",
     "copy_with_log",
     "decimal_numbers",
+    "distinct_names",
     "encode_meta",
     "first_bytes",
     "is_database",
     "is_name",
     "lock_fault",
-    "measured_pages",
     "named_os_error",
     "named_os_errors",
     "nearest",
@@ -44,12 +55,17 @@ __all__ = [
     "open_regular",
     "parse_json",
     "parse_object",
+    "path_of",
     "read_json",
     "read_npy_file",
     "read_npz",
     "read_regular",
     "replacing",
+    "same_json",
+    "seconds",
     "still_stamp",
+    "taken",
+    "text_of",
     "typed",
     "write_json",
     "write_leb128",

@@ -13,21 +13,22 @@ from maskstore.errors import BankExistsError
 from maskstore.files.connections import is_database
 from maskstore.files.os_errors import named_os_errors
 
+_REMEDY = "`overwrite=True` replaces it"
 _BESIDE_A_BANK = ("-wal", "-shm", "-journal", ".lock")
 
 
 @contextmanager
-def replacing(path: Path, *, overwrite: bool) -> Iterator[Path]:
+def replacing(path: Path, *, overwrite: bool, remedy: str = _REMEDY) -> Iterator[Path]:
     """A path for a new file; when the block ends, the file that is there is synced and takes the name `path`.
 
     The new path is in a folder of its own beside `path`, which goes in the end with all that is in it. After an error
     nothing is left behind; what a killed process left is removed by the next one that writes the same file. A file that
     is replaced hands its permissions on, and a link stays a link: the file that it leads to is replaced.
-    BankExistsError if there is a file at `path` and `overwrite` is not set. A bank, and what lies beside one, is never
-    replaced.
+    BankExistsError if there is a file at `path` and `overwrite` is not set; it ends with the `remedy`, if that is not
+    empty. A bank, and what lies beside one, is never replaced.
     """
-    if path.exists() and not overwrite:
-        raise _taken(path)
+    if os.path.lexists(path) and not overwrite:
+        raise taken(path, remedy)
     with named_os_errors(path):
         target = Path(os.path.realpath(path)) if overwrite and path.is_symlink() else path
         mode = _mode_of(target) if overwrite else None
@@ -39,10 +40,10 @@ def replacing(path: Path, *, overwrite: bool) -> Iterator[Path]:
                 scratch.chmod(mode)
             with scratch.open("rb") as file:
                 os.fsync(file.fileno())
-            publish(scratch, target, overwrite=overwrite)
+            publish(scratch, target, overwrite=overwrite, remedy=remedy)
 
 
-def publish(scratch: Path, path: Path, *, overwrite: bool) -> None:
+def publish(scratch: Path, path: Path, *, overwrite: bool, remedy: str = _REMEDY) -> None:
     """Give a finished file its name; without `overwrite` a file that appeared meanwhile is a BankExistsError."""
     if overwrite:
         os.replace(scratch, path)
@@ -51,19 +52,21 @@ def publish(scratch: Path, path: Path, *, overwrite: bool) -> None:
             os.link(scratch, path)
             scratch.unlink()  # a bank with two names cannot be written to
         except FileExistsError:
-            raise _taken(path) from None
+            raise taken(path, remedy) from None
         except OSError:  # a file system without hard links: reserve the name, then replace the reservation
             try:
                 os.close(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY))
             except FileExistsError:
-                raise _taken(path) from None
+                raise taken(path, remedy) from None
             os.replace(scratch, path)
     with suppress(OSError):  # some network folders cannot be synced; the file itself was
         sync_folder(path.parent)
 
 
-def _taken(path: Path) -> BankExistsError:
-    return BankExistsError(f"{path}: expected no file at this path, found one (`overwrite=True` replaces it)")
+def taken(path: Path, remedy: str = "") -> BankExistsError:
+    """The error for a path where something is already; `remedy` says what can be done, if anything."""
+    found = "one" if path.exists() else "a link that leads nowhere"
+    return BankExistsError(f"{path}: expected no file at this path, found {found}{f' ({remedy})' if remedy else ''}")
 
 
 def _refuse_banks(path: Path) -> None:

@@ -12,6 +12,7 @@ from typing import Any, TypeVar, get_args, get_origin, get_type_hints
 from maskstore.errors import IrregularFileError
 from maskstore.files.atomic import replacing
 from maskstore.files.regular import read_regular
+from maskstore.files.values import distinct_names
 
 T = TypeVar("T")
 _LARGEST = 3e38  # float32 holds it
@@ -54,7 +55,7 @@ def read_json(path: Path, what: str, make: Callable[[Any], T], error: Callable[[
         path: The file.
         what: What it should be, for errors.
         make: Raises KeyError, TypeError, ValueError or AttributeError for other content. It gets no number that is not
-            finite, and nothing nested more than 100 deep.
+            finite, no object with a name twice, and nothing nested more than 100 deep.
         error: Makes the error to raise from its text.
 
     Raises:
@@ -62,7 +63,8 @@ def read_json(path: Path, what: str, make: Callable[[Any], T], error: Callable[[
         Exception: From `error`, for a file that cannot be read or is something else.
     """
     try:
-        content = json.loads(read_regular(path, what=what).decode(), parse_constant=_refuse, parse_float=_finite)
+        text = read_regular(path, what=what).decode()
+        content = json.loads(text, parse_constant=_refuse, parse_float=_finite, object_pairs_hook=distinct_names)
         _check_depth(content)
         return make(content)
     except (FileNotFoundError, NotADirectoryError):

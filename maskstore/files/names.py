@@ -19,7 +19,7 @@ def check_known(what: str, word: str, known: Iterable[str], error: type[Exceptio
     """An `error` that lists the known names and hints at the nearest, unless `word` is one of them."""
     names = list(known)
     if word not in names:
-        raise error(f"{what}: expected one of {', '.join(names)}, found {word!r:.80}{nearest(word, names)}")
+        raise error(f"{what}: expected one of {', '.join(names)}, found {word!r:.80}{nearest(str(word), names)}")
 
 
 def _folded(name: str) -> str:

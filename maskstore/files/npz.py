@@ -62,10 +62,12 @@ def _opened(path: Path, what: str) -> BinaryIO:
         raise ForeignFileError(str(error)) from None
 
 
-def read_npy_file(path: Path) -> NDArray[Any]:
-    """The array of an .npy file."""
+def read_npy_file(path: Path, *, limit: int | None = None) -> NDArray[Any]:
+    """The array of an .npy file; LimitError for one of more bytes than `limit`."""
     with _opened(path, "an .npy file") as file:
-        return read_npy(file, path.stat().st_size, str(path))
+        size = path.stat().st_size
+        check_claim(str(path), size, size, limit)
+        return read_npy(file, size, str(path))
 
 
 class _Bounded:

@@ -139,6 +139,34 @@ def parse_json(text: str) -> Any:
         raise CorruptError(f"stored JSON: expected JSON, found {text[:60]!r}") from None
 
 
+def distinct_names(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """A JSON object, for `json.loads(..., object_pairs_hook=...)`; ValueError for one that has a name twice."""
+    found: dict[str, Any] = {}
+    for name, value in pairs:
+        if name in found:
+            raise ValueError(f"expected each name once, found {name!r:.60} twice")
+        found[name] = value
+    return found
+
+
+def same_json(a: Any, b: Any) -> bool:
+    """Whether two values from JSON are the same: unlike for Python, True is not 1."""
+    open_pairs = [(a, b)]
+    while open_pairs:  # no recursion: a file may nest values as deeply as JSON can be read
+        a, b = open_pairs.pop()
+        if isinstance(a, dict) and isinstance(b, dict):
+            if a.keys() != b.keys():
+                return False
+            open_pairs.extend((value, b[key]) for key, value in a.items())
+        elif isinstance(a, list) and isinstance(b, list):
+            if len(a) != len(b):
+                return False
+            open_pairs.extend(zip(a, b, strict=True))
+        elif a != b or isinstance(a, bool) != isinstance(b, bool):
+            return False
+    return True
+
+
 def parse_object(text: str) -> dict[str, Any]:
     """A JSON object from a stored column; CorruptError if it is none."""
     value = parse_json(text)

@@ -7,8 +7,15 @@ from typing import Any, BinaryIO
 
 import numpy as np
 
-from maskstore.errors import BankNotFoundError, ForeignFileError, ImportOptionError, IrregularFileError, SpecError
-from maskstore.files import named_os_errors, npz, open_regular
+from maskstore.errors import (
+    ArgumentTypeError,
+    BankNotFoundError,
+    ForeignFileError,
+    ImportOptionError,
+    IrregularFileError,
+    SpecError,
+)
+from maskstore.files import named_os_errors, npz, open_regular, path_of
 from maskstore.interop import exchange
 from maskstore.interop.model import Arrays, ForeignMasks, ReadOptions
 from maskstore.interop.readers import (
@@ -57,7 +64,9 @@ def read_masks(path: str | os.PathLike[str], options: ReadOptions | None = None)
         >>> found.layout, [(task.name, task.mask.ones) for task in found.tasks]
         ('arrays', [('task-0', 12)])
     """
-    options, path = options or ReadOptions(), Path(path)
+    path = path_of(path)
+    if not isinstance(options := options or ReadOptions(), ReadOptions):
+        raise ArgumentTypeError(f"options: expected ReadOptions(...), found {type(options).__name__}")
     with named_os_errors(path):
         try:
             return _read(path, options)
@@ -140,7 +149,7 @@ def _read_npy(path: Path, options: ReadOptions) -> ForeignMasks:
     if options.layout not in ("auto", "tall-masks", "arrays"):
         raise ImportOptionError(f"{path}: expected layout tall-masks for an .npy file, or arrays for one layer, "
                                 f"found {options.layout}")  # fmt: skip
-    array = npz.read_npy_file(path)
+    array = npz.read_npy_file(path, limit=options.limit)
     layers = options.shapes or {}
     one_layer = array.ndim > 2 or (array.ndim == 2 and not layers and (array.dtype == np.bool_ or options.nonzero))
     one_layer |= len(layers) == 1 and array.shape[:1] > (1,) and array.shape in map(tuple, layers.values())

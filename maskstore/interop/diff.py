@@ -3,8 +3,8 @@
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 
-from maskstore.bank import MaskSource, decode_mask
-from maskstore.files import parse_object
+from maskstore.bank import MaskSource, check_source, decode_mask
+from maskstore.files import parse_object, same_json
 from maskstore.masks import bits
 
 
@@ -50,13 +50,19 @@ class BankDiff:
     tasks: tuple[TaskDiff, ...]
     beside: bool
     """Whether what is stored beside the masks counts."""
+    meta_same: bool
+    """Whether the metadata of the banks themselves is the same."""
 
     @property
     def same(self) -> bool:
         """Whether nothing differs: names, layers, bits and, if it counts, what is stored beside them."""
         names = self.only_in_a or self.only_in_b or self.layers_only_in_a or self.layers_only_in_b
-        return not names and all(
-            task.distance == 0 and (not self.beside or (task.meta_same and task.extras_same)) for task in self.tasks
+        return (
+            (self.meta_same or not self.beside)
+            and not names
+            and all(
+                task.distance == 0 and (not self.beside or (task.meta_same and task.extras_same)) for task in self.tasks
+            )
         )
 
 
@@ -83,6 +89,8 @@ def diff_banks(a: MaskSource, b: MaskSource) -> BankDiff:
         >>> found.same, [(task.a, task.distance) for task in found.tasks]
         (False, [('task-0', 12)])
     """
+    for source in (a, b):
+        check_source(source)
     names_a, names_b = dict.fromkeys(a), dict.fromkeys(b)
     found = _diff(a, b, [(name, name) for name in names_a if name in names_b], beside=True)
     only_in_a = tuple(name for name in names_a if name not in names_b)
@@ -113,6 +121,8 @@ def diff_tasks(a: MaskSource, b: MaskSource, name_a: str, name_b: str) -> BankDi
         >>> found.tasks[0].distance, found.tasks[0].bits
         (12, 16)
     """
+    for source in (a, b):
+        check_source(source)
     return _diff(a, b, [(name_a, name_b)], beside=False)
 
 
@@ -122,7 +132,7 @@ def _diff(a: MaskSource, b: MaskSource, pairs: Sequence[tuple[str, str]], *, bes
         tuple(layer.name for layer in source.spec if layer.name not in common) for source in (a, b)
     )
     tasks = tuple(_task(a, b, name_a, name_b, common) for name_a, name_b in pairs)
-    return BankDiff((), (), layers_only_in_a, layers_only_in_b, tasks, beside)
+    return BankDiff((), (), layers_only_in_a, layers_only_in_b, tasks, beside, same_json(a.meta, b.meta))
 
 
 def _task(a: MaskSource, b: MaskSource, name_a: str, name_b: str, common: Container[str]) -> TaskDiff:
@@ -132,5 +142,5 @@ def _task(a: MaskSource, b: MaskSource, name_a: str, name_b: str, common: Contai
     for layer in (layer for layer in a.spec if layer.name in common):
         words_b = mask_b.words[b.spec[layer.name].packed]
         layers.append(LayerDiff(layer.name, layer.size, bits.hamming(mask_a.words[layer.packed], words_b)))
-    meta_same = parse_object(row_a.meta) == parse_object(row_b.meta)
+    meta_same = same_json(parse_object(row_a.meta), parse_object(row_b.meta))
     return TaskDiff(name_a, name_b, tuple(layers), meta_same, extras_same=row_a.extras == row_b.extras)

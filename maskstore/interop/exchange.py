@@ -16,10 +16,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskstore import errors
-from maskstore.bank import MaskSource, decode_extras, decode_mask, info_of
+from maskstore.bank import MaskSource, check_source, decode_extras, decode_mask, info_of
 from maskstore.codecs import codec_from_config
 from maskstore.errors import ForeignFileError, LimitError, MaskStoreError
-from maskstore.files import npz, parse_json, replacing
+from maskstore.files import npz, parse_json, path_of, replacing
 from maskstore.interop.model import Arrays, ForeignMasks, ForeignTask, ReadOptions
 from maskstore.masks import Mask, MaskSpec, bits
 from maskstore.priors import prior_from_config
@@ -54,15 +54,16 @@ def write_safetensors(source: MaskSource, path: str | os.PathLike[str], *, overw
         ...     [task.name for task in read_masks(f"{folder}/tasks.safetensors").tasks]
         ['task-0']
     """
+    path = path_of(path)
     with errors.needing("safetensors", path):
         from safetensors import SafetensorError
         from safetensors.numpy import save_file
     arrays, header = to_arrays(source)
-    with replacing(Path(path), overwrite=overwrite) as scratch:
+    with replacing(path, overwrite=overwrite) as scratch:
         try:
             save_file(arrays, str(scratch), metadata={HEADER: header})
         except SafetensorError as error:  # it has the system's errors in its text alone
-            raise _unwritten(Path(path), str(error)) from None
+            raise _unwritten(path, str(error)) from None
 
 
 def _unwritten(path: Path, text: str) -> MaskStoreError:
@@ -99,13 +100,15 @@ def write_npz(source: MaskSource, path: str | os.PathLike[str], *, overwrite: bo
         >>> packed.shape, np.unpackbits(packed[0], bitorder="little").sum()
         ((1, 100), np.uint64(80))
     """
+    path = path_of(path)
     arrays, header = to_arrays(source)
     arrays[HEADER] = np.frombuffer(header.encode(), dtype=np.uint8)
-    npz.write_npz(Path(path), arrays, overwrite=overwrite)
+    npz.write_npz(path, arrays, overwrite=overwrite)
 
 
 def to_arrays(source: MaskSource) -> tuple[dict[str, NDArray[Any]], str]:
     """The arrays of all masks and the JSON header."""
+    check_source(source)
     spec, count = source.spec, len(source)
     try:
         rows = {layer.name: np.empty((count, layer.bytes), dtype=np.uint8) for layer in spec}

@@ -2,15 +2,22 @@
 
 import os
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from maskstore.bank import Maintenance, MaskBank, Record, clear_side_files, sealed
-from maskstore.errors import BankFullError, BankIOError, SpecError, TaskExistsError, TaskNotFoundError
-from maskstore.files import replacing
+from maskstore.errors import (
+    ArgumentTypeError,
+    BankFullError,
+    BankIOError,
+    SpecError,
+    TaskExistsError,
+    TaskNotFoundError,
+)
+from maskstore.files import path_of, replacing, same_json, text_of
 from maskstore.interop.model import ForeignMasks
 from maskstore.interop.open import open_source
 from maskstore.masks import Mask, MaskSpec
@@ -29,7 +36,7 @@ def filling(path: Path, spec: MaskSpec, meta: Mapping[str, Any]) -> Iterator[Mas
             with bank.transaction():
                 yield bank
         return
-    with replacing(path, overwrite=False) as scratch:
+    with replacing(path, overwrite=False, remedy="") as scratch:
         clear_side_files(path)  # now, since the work may be long, and again when it is done
         made = False
         try:
@@ -72,7 +79,9 @@ def store(
         ...         print(count, bank["task-0"])
         1 Mask(2 layers, 24 bits, density 0.500)
     """
-    path = Path(path)
+    path = path_of(path)
+    if not isinstance(masks, ForeignMasks):
+        raise ArgumentTypeError(f"masks: expected what `read_masks` gives, found {type(masks).__name__}")
     names = [task.name for task in masks.tasks]
     taken, spec = _repeated(names), masks.spec
     if path.exists():
@@ -139,9 +148,11 @@ def merge(
     """
     if isinstance(sources, (str, os.PathLike)):
         raise SpecError(f"merge: expected a list of sources, found one path, {str(sources)!r:.80}")
+    if not isinstance(sources, Iterable):
+        raise ArgumentTypeError(f"sources: expected a list of paths, found {type(sources).__name__}")
+    path, sources = path_of(path), [text_of(source, "source") for source in sources]
     if not sources:
         raise SpecError("merge: expected at least one source, found none")
-    path = Path(path)
     with ExitStack() as stack:
         opened = [stack.enter_context(open_source(source)) for source in sources]
         spec = opened[0].spec
@@ -188,7 +199,9 @@ def _renamed(row: Record, names: Mapping[str, str]) -> Record:
 
 def _common(metas: Sequence[dict[str, Any]]) -> tuple[dict[str, Any], list[str]]:
     keys = list(dict.fromkeys(key for meta in metas for key in meta))
-    agreed = {key: metas[0][key] for key in keys if all(key in meta and meta[key] == metas[0][key] for meta in metas)}
+    agreed = {
+        key: metas[0][key] for key in keys if all(key in meta and same_json(meta[key], metas[0][key]) for meta in metas)
+    }
     return agreed, [key for key in keys if key not in agreed]
 
 

@@ -1,10 +1,11 @@
 """What an import is made of: the masks of a foreign file, what was said about it, and the layouts of plain arrays."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from math import prod
+from numbers import Real
 from pathlib import Path
 from typing import Any, Literal, TypeVar
 
@@ -12,8 +13,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskstore.codecs import Codec
-from maskstore.errors import ForeignFileError, ImportOptionError, MaskStoreError, MaskValueError, SpecError, one_line
-from maskstore.files import TABLE_BYTES, check_known, read_regular
+from maskstore.errors import (
+    ArgumentTypeError,
+    ForeignFileError,
+    ImportOptionError,
+    MaskStoreError,
+    MaskValueError,
+    SpecError,
+    one_line,
+)
+from maskstore.files import TABLE_BYTES, byte_limit, check_known, distinct_names, is_name, read_regular
 from maskstore.masks import Mask, MaskSpec
 from maskstore.priors import Prior
 
@@ -34,6 +43,18 @@ LAYOUTS = (
 Arrays = Mapping[str, NDArray[Any]]
 BitOrder = Literal["big", "little"]
 T = TypeVar("T")
+
+
+_FIELDS: tuple[tuple[str, type, str], ...] = (
+    ("shapes", Mapping, "a dict of layer name -> shape"),
+    ("separator", str, "text, or None"),
+    ("name", str, "text, or None"),
+    ("conv_type", str, "text, or None"),
+    ("density", Real, "a number, or None"),
+    ("nonzero", bool, "True or False"),
+    ("layers", Collection, "a sequence of patterns, or None"),
+)
+"""The types of the options that are no choice among names."""
 
 
 @dataclass(frozen=True)
@@ -89,10 +110,19 @@ class ReadOptions:
         check_known("layout", self.layout, LAYOUTS, ImportOptionError)
         check_known("bit order", self.bit_order, ("big", "little"), ImportOptionError)
         check_known("vector order", self.vector_order, ("sorted", "given"), ImportOptionError)
-        if self.density is not None and not 0 <= self.density <= 1:
+        object.__setattr__(self, "limit", byte_limit(self.limit))
+        for name, kind, expected in _FIELDS:
+            value = getattr(self, name)
+            if value is not None and not isinstance(value, kind):
+                raise ArgumentTypeError(f"{name}: expected {expected}, found {type(value).__name__} {value!r:.40}")
+        if self.density is not None and (isinstance(self.density, bool) or not 0 <= self.density <= 1):
             raise ImportOptionError(f"density: expected a fraction in [0, 1], found {self.density!r:.40}")
+        if self.name is not None and not is_name(self.name):
+            raise ImportOptionError(f"name: expected 1 to 512 characters, found {self.name!r:.60}")
         if isinstance(self.layers, str):
             raise ImportOptionError(f"layers: expected a sequence of patterns, found one string {self.layers!r:.60}")
+        if self.layers is not None and not all(isinstance(pattern, str) for pattern in self.layers):
+            raise ArgumentTypeError(f"layers: expected patterns of names, found {self.layers!r:.60}")
 
     def spec(self, what: str) -> MaskSpec:
         """The spec that `shapes` declares; ImportOptionError if none were given."""
@@ -127,18 +157,14 @@ class ReadOptions:
 def read_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """Shapes from a JSON object `{"fc1": [300, 784], ...}`; ImportOptionError for another file."""
     try:
-        value = json.loads(read_regular(path, limit=TABLE_BYTES, what="JSON").decode(), object_pairs_hook=_distinct)
+        value = json.loads(
+            read_regular(path, limit=TABLE_BYTES, what="JSON").decode(), object_pairs_hook=distinct_names
+        )
         shapes = {str(name): tuple(shape) for name, shape in value.items()}
         MaskSpec(shapes)
     except (MaskStoreError, OSError, ValueError, TypeError, AttributeError, RecursionError) as error:
         raise ImportOptionError(f"{path}: expected a JSON object of layer shapes, found: {one_line(error)}") from None
     return shapes
-
-
-def _distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    if len(dict(pairs)) != len(pairs):
-        raise ValueError("one layer named twice")
-    return dict(pairs)
 
 
 def unpack(data: NDArray[Any], shape: tuple[int, ...], bit_order: BitOrder, what: str) -> NDArray[np.bool_]:

@@ -11,8 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskstore.codecs import EncodedLayer, codec_from_config, codec_to_json, encode_mask, get_codec
-from maskstore.errors import CorruptError, LimitError, MaskStoreError, MaskValueError, needing
-from maskstore.files import check_claim, parse_json
+from maskstore.errors import CodecError, CorruptError, LimitError, MaskStoreError, MaskValueError, needing
+from maskstore.files import byte_limit, check_claim, parse_json
 from maskstore.masks import MAX_LAYER_BITS, Mask, MaskSpec, bits
 from maskstore.priors import Uniform
 
@@ -51,7 +51,7 @@ class MaskstoreCodec(Codec):
 
     def __init__(self, codec: str = "auto", limit: int | None = None) -> None:
         get_codec(codec)
-        self.codec, self.limit = codec, limit
+        self.codec, self.limit = codec, byte_limit(limit)
 
     def encode(self, buf: Any) -> bytes:
         """Bytes of a chunk; elements are taken in memory order (C order if the buffer is not contiguous).
@@ -103,8 +103,11 @@ class MaskstoreCodec(Codec):
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Self:
-        """The codec of a configuration, with or without the id."""
-        return cls(**{key: value for key, value in config.items() if key != "id"})
+        """The codec of a configuration, with or without the id; CodecError for a setting that there is not."""
+        known = {key: value for key, value in config.items() if key in ("codec", "limit")}
+        if unknown := sorted(config.keys() - {*known, "id"}):
+            raise CodecError(f"codec {cls.codec_id}: expected the settings codec and limit, found {unknown[0]!r:.60}")
+        return cls(**known)
 
     def __repr__(self) -> str:
         limit = "" if self.limit is None else f", limit={self.limit}"

@@ -1,10 +1,9 @@
 """`open_source`: whatever holds our masks, opened for reading."""
 
 import os
-from pathlib import Path
 
 from maskstore.bank import MaskBank, MaskSource
-from maskstore.files import first_bytes
+from maskstore.files import first_bytes, path_of, text_of
 from maskstore.interop.shards import MAGIC, ShardReader, is_url
 
 
@@ -38,10 +37,10 @@ def open_source(location: str | os.PathLike[str], *, limit: int | None = None) -
         MaskBank 80
         ShardReader 80
     """
-    text = os.fspath(location)
+    text = text_of(location)
     if is_url(text):
         return ShardReader(text, limit=limit)
-    path = Path(text)
+    path = path_of(text)
     if path.is_file() and first_bytes(path, len(MAGIC)) == MAGIC:
         return ShardReader(path, limit=limit)
     return MaskBank.open(path, limit=limit)

@@ -27,6 +27,7 @@ WORDS = {
     "extras": "masks.bank",
     "bank.extras(name)": "masks.bank",
     "data": "--data",
+    "limit": "limit of MaskBank.open",
     "train_run": "supsup train",
     "recover_run": "supsup recover",
 }
@@ -193,7 +194,10 @@ app.command("recover", epilog=recover.EXAMPLES)(recover.recover)
 def report(
     run: RunFolder,
     out: Annotated[
-        Path | None, typer.Option("--out", "-o", help="The page; by default report.html in the run's folder.")
+        Path | None,
+        typer.Option(
+            "--out", "-o", help="The page; by default report.html in the run's folder.", callback=console.no_stream
+        ),
     ] = None,
     compare: Annotated[
         list[Path] | None, typer.Option(help="Other points: results in JSON, or a run's folder; may be repeated.")
@@ -243,7 +247,9 @@ def report(
 @app.command(epilog=example("supsup demo --out demo"))
 @announcing
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the run; emptied of an earlier demo's run.")] = Path("demo"),
+    out: Annotated[
+        Path, typer.Option(help="Folder for the run; emptied of an earlier demo's run.", callback=console.no_stream)
+    ] = Path("demo"),
     as_json: AsJson = False,
 ) -> None:
     """The tour, on embedded data, in under a minute: train, store, infer."""
@@ -265,7 +271,9 @@ def demo(
 )
 def reproduce(
     experiment: Annotated[str | None, typer.Argument(help="Its name; see --list.", show_default=False)] = None,
-    out: Annotated[Path, typer.Option(help="Folder for results and trained runs.")] = Path("reproduced"),
+    out: Annotated[Path, typer.Option(help="Folder for results and trained runs.", callback=console.no_stream)] = Path(
+        "reproduced"
+    ),
     quick: Annotated[bool, typer.Option("--quick", help="A small version on embedded data.")] = False,
     seeds: Annotated[
         int, typer.Option(help="Run it with so many seeds: means, and their standard deviation.", min=1)

@@ -20,7 +20,12 @@ EXAMPLES = example(
 
 
 def _options(
-    out: Annotated[Path, typer.Option(help="The run's folder; an unfinished run there goes on.", show_default=False)],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="The run's folder; an unfinished run there goes on.", show_default=False, callback=console.no_stream
+        ),
+    ],
     stream: Annotated[
         str,
         typer.Option(
@@ -32,12 +37,12 @@ def _options(
         int | None, typer.Option(help="Number of tasks; by default all of the stream, permuted, patched: 10.", min=1)
     ] = None,
     model: Annotated[
-        str, typer.Option(help="lenet-300-100, fc-1024-1024, resnet-18-20 or resnet-50.")
+        str, typer.Option(help="lenet-300-100, fc-1024-1024, conv-4, vit-tiny, resnet-18-20 or resnet-50.")
     ] = "lenet-300-100",
     outputs: Annotated[int, typer.Option(help="Outputs, superfluous ones included.", min=1)] = 100,
     batches: Annotated[int, typer.Option(help="Training batches a task.", min=1, max=1_000_000)] = 1000,
     mask: Annotated[
-        str | None, typer.Option(help="threshold or edge-popup; by default as published for the model.")
+        str | None, typer.Option(help="threshold, edge-popup or sparse; by default what the recipe trains.")
     ] = None,
     weights: Annotated[str, typer.Option(help="signed-constant or kaiming: the frozen weights.")] = "signed-constant",
     density: Annotated[

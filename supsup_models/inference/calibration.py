@@ -117,6 +117,7 @@ class Calibration:
 
         Raises:
             TaskNotFoundError: The matrix has no mask of a name.
+            InferenceError: A name comes twice.
             ShapeError, ImageValueError: Images that do not fit, as for `infer_task`.
         """
         kinds = isinstance(model, MaskedModel), isinstance(matrix, MaskMatrix), isinstance(extras, Mapping)
@@ -134,6 +135,8 @@ class Calibration:
             name, own = pair
             checked = checked_images(own, model)
             row = matrix.index(name)
+            if name in values:
+                raise InferenceError(f"images: expected those of each mask once, found {name!r:.80} twice")
             rows = np.full(len(checked), row)
             if row % step == 0:
                 strangers.append((name, checked[:_TOGETHER]))

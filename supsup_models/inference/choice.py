@@ -2,7 +2,8 @@
 
 Layers that normalise with running statistics have none that fit a superposition of masks. One-shot, binary and gradient
 inference then normalise with the statistics of the batch, and what they find is close to chance. A single mask has
-statistics of its own, so exhaustive inference works.
+statistics of its own, so exhaustive inference works. Sparse masks are trained for a superposition whose statistics the
+seed gives; all methods work with them.
 """
 
 import warnings
@@ -28,6 +29,8 @@ def check_method(
         BatchStatisticsError: The network needs the statistics of a batch, and there is none.
     """
     if not model.needs_extras:  # kept weights come with statistics, which serve where a task has none
+        return
+    if model.densities is not None and not single_masks:  # a mixture of sparse masks has statistics of its own
         return
     statistic = next(iter(model.initial_statistics()))
     if not single_masks:

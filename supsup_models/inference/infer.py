@@ -25,7 +25,7 @@ from supsup_models.inference.labelling import NO_EXTRAS
 from supsup_models.inference.methods import binary, exhaustive, gradient, one_shot
 from supsup_models.inference.objectives import Objective, make_objective
 from supsup_models.inference.superposition import Kept, Superposition, checked_answers
-from supsup_models.networks import MaskedModel, MaskedNetwork, TaskExtras
+from supsup_models.networks import MaskedModel, TaskExtras
 
 _CHUNK = 1024  # images that `infer_each` works on at a time
 
@@ -33,8 +33,7 @@ _CHUNK = 1024  # images that `infer_each` works on at a time
 class _Method(NamedTuple):
     """A way to infer: scores of all masks for a batch as a whole `(k,)`, and for each image `(b, k)`.
 
-    With `single_masks` it runs each mask by itself, with its extras; `of_each` then takes any network, otherwise a
-    `MaskedNetwork`.
+    With `single_masks` it runs each mask by itself, with its extras.
     """
 
     of_batch: Callable[[Superposition[MaskedModel], Tensor, Objective], Tensor]
@@ -225,10 +224,8 @@ class TaskInference:
                 check_method(model, method, names, mixed.extras, single_masks=way.single_masks, alone=alone)
             if not each:
                 scores = way.of_batch(mixed, tensor, cost)
-            elif way.single_masks or isinstance(model, MaskedNetwork):
-                scores = torch.cat([way.of_each(mixed, chunk, cost) for chunk in tensor.split(_CHUNK)])
             else:
-                scores = torch.stack([way.of_batch(mixed, image, cost) for image in tensor.split(1)])
+                scores = torch.cat([way.of_each(mixed, chunk, cost) for chunk in tensor.split(_CHUNK)])
             return tensor, checked_answers(scores).float().cpu().numpy()
 
 
@@ -327,7 +324,7 @@ def infer_each(
     Arguments and errors are those of `infer_task`, but for these differences.
 
     Args:
-        model: The network. Networks other than `MaskedNetwork` run image by image, unless the method is "exhaustive".
+        model: The network.
         matrix: k masks of the network's layers, one for each task.
         images: Real numbers of shape `(b, inputs)`, b >= 1.
         method: "short-list" computes the one-shot score of the few masks that a sketch of the scores prefers, several

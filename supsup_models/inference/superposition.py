@@ -7,8 +7,9 @@ their weights, so with g = dL/d(sum_i alpha_i W M^i) for the whole batch
 
 which is one packed dot product for all masks; none is unpacked. `per_image.py` does the same for each image by itself.
 
-Normalisation layers with running statistics (converted networks) have none that fit a superposition: in it they
-normalise with the statistics of the batch, so its images have to be of one task. A single mask has its own.
+Normalisation layers with running statistics (converted networks) have none that fit a superposition. In networks of
+given densities they normalise with statistics that the seed gives (`MaskedModel.mixture_statistics`); in others with
+those of the batch, whose images then have to be of one task. A single mask has its own.
 """
 
 from dataclasses import dataclass, field
@@ -23,7 +24,7 @@ from maskstore.kernels import has_lookup
 from maskstore.torch import PackedMasks
 from supsup_models.errors import ImageValueError
 from supsup_models.inference.objectives import Objective
-from supsup_models.networks import MaskedModel, TaskExtras
+from supsup_models.networks import Extras, MaskedModel, TaskExtras
 
 try:
     from supsup_models.inference.compiled import fits
@@ -61,6 +62,8 @@ class Kept:
 
     masks: PackedMasks | None = None
     product: _Product | None = None
+    statistics: tuple[ReferenceType[Tensor], Extras] | None = None
+    """What normalisation layers use under the superposed weights, and which these were."""
 
     def __reduce__(self) -> tuple[type["Kept"], tuple[()]]:
         return Kept, ()  # made again in the process that a pickle is sent to
@@ -105,6 +108,13 @@ class Superposition(Generic[Network]):
             self.kept.product = _Product(ref(weights), _state(weights), share, product)
         return product
 
+    def statistics(self) -> Extras:
+        """What normalisation layers use under `weights()`; measured once for the same weights."""
+        weights, kept = self.weights(), self.kept.statistics
+        if kept is None or kept[0]() is not weights:
+            self.kept.statistics = kept = ref(weights), self.model.mixture_statistics(weights)
+        return kept[1]
+
 
 def superposed_weights(model: MaskedModel, masks: PackedMasks) -> Tensor:
     """Effective weights of the superposition that derivatives are taken at, flat `(spec.bits,)`.
@@ -122,7 +132,9 @@ def expected_weights(model: MaskedModel) -> Tensor:
     return torch.cat([(weights * density).reshape(-1) for weights, density in layers])
 
 
-def mask_derivatives(model: MaskedModel, flat_weights: Tensor, images: Tensor, objective: Objective) -> Tensor:
+def mask_derivatives(
+    model: MaskedModel, flat_weights: Tensor, images: Tensor, objective: Objective, statistics: Extras = None
+) -> Tensor:
     """g * W: the derivative of the batch's mean cost by every bit of a mask, flat `(spec.bits,)`.
 
     The dot products of the result with the masks are dL/dalpha. A `MaskedNetwork` of plain linear layers in float32 on
@@ -133,6 +145,7 @@ def mask_derivatives(model: MaskedModel, flat_weights: Tensor, images: Tensor, o
         flat_weights: Effective weights of the superposition, `(spec.bits,)`.
         images: `(b, inputs)`.
         objective: The cost.
+        statistics: What normalisation layers use; None stands for those of the mixture that the weights are.
 
     Raises:
         ImageValueError: The images are too large for the network's arithmetic.
@@ -140,9 +153,10 @@ def mask_derivatives(model: MaskedModel, flat_weights: Tensor, images: Tensor, o
     if _COMPILED and has_lookup() and fits(model, flat_weights, images, objective):
         found, are_numbers = compiled_derivatives(model, flat_weights, images, objective)
         return found if are_numbers else checked_answers(found)
+    statistics = model.mixture_statistics(flat_weights) if statistics is None else statistics
     by_layer = [weight.detach().requires_grad_() for weight in model.layer_weights(flat_weights)]
     with torch.enable_grad():
-        logits = model.run_layers(images, by_layer)
+        logits = model.run_layers(images, by_layer, statistics)
         gradients = torch.autograd.grad(objective.cost(logits).mean(), by_layer)
     result = torch.empty_like(model.weights)
     for gradient, weights, out in zip(gradients, *map(model.layer_weights, (model.weights, result)), strict=True):

@@ -6,6 +6,8 @@ from .base import MaskedModel as MaskedModel
 from .base import TaskExtras as TaskExtras
 from .base import check_model as check_model
 from .base import entropy as entropy
+from .forward_mode import load_forward_mode as load_forward_mode
+from .forward_mode import logits_along as logits_along
 from .masked import MaskedNetwork as MaskedNetwork
 from .mlp import ARCHITECTURES as ARCHITECTURES
 from .mlp import LayerFunction as LayerFunction
@@ -18,6 +20,10 @@ from .resnet import ResNet as ResNet
 from .resnet import resnet_18_20 as resnet_18_20
 from .resnet import resnet_50 as resnet_50
 from .score_masks import threshold as threshold
+from .small import PLAIN_NETWORKS as PLAIN_NETWORKS
+from .small import VisionTransformer as VisionTransformer
+from .small import conv_4 as conv_4
+from .small import vit_tiny as vit_tiny
 from .sparsity import SPARSITIES as SPARSITIES
 from .sparsity import erdos_renyi as erdos_renyi
 from .sparsity import kept_weights as kept_weights

@@ -60,6 +60,8 @@ class MaskedModel(nn.Module, ABC):
     """How many times sqrt(2 / fan_in) the weights are."""
     inputs: int
     """Values of an image; 0 where the network does not say what an image is, as `outputs` and `classes` then are."""
+    image_shape: tuple[int, ...] | None = None
+    """The shape of an image, `(channels, height, width)` or another, where the network takes no flat ones."""
     outputs: int
     """Number of logits."""
     classes: int
@@ -80,9 +82,9 @@ class MaskedModel(nn.Module, ABC):
         """The method that task inference uses unless told otherwise: one that works in the network.
 
         "exhaustive" for networks that normalise with running statistics, of which none fit a superposition of masks;
-        "one-shot" for others.
+        "one-shot" for others, and for sparse masks, which are trained to be told by it.
         """
-        return "exhaustive" if self.initial_statistics() else "one-shot"
+        return "exhaustive" if self.densities is None and self.initial_statistics() else "one-shot"
 
     @property
     def device(self) -> torch.device:
@@ -238,6 +240,13 @@ class MaskedModel(nn.Module, ABC):
     def initial_statistics(self) -> dict[str, Tensor]:
         """Fresh per-task statistics, which `run_layers` updates in place in training mode; none by default."""
         return {}
+
+    def mixture_statistics(self, flat_weights: Tensor) -> Extras:
+        """What normalisation layers use where masks are mixed, given the effective weights `(spec.bits,)`.
+
+        No task's statistics fit a mixture of masks. None, the default, is for networks without running statistics.
+        """
+        return None
 
     @contextmanager
     def training_mode(self, step: int) -> Iterator[None]:

@@ -13,6 +13,7 @@ from supsup_models.data import stream_length
 from supsup_models.errors import DeviceError, NetworkError, RunError, UnknownNameError
 from supsup_models.networks import (
     ARCHITECTURES,
+    PLAIN_NETWORKS,
     RESNETS,
     SPARSITIES,
     MaskedModel,
@@ -29,7 +30,7 @@ from supsup_models.networks.convert import (
     convert,
     mask_spec,
 )
-from supsup_models.runs.record import RunConfig, RunRecord
+from supsup_models.runs.record import NetworkSizes, RunConfig, RunRecord
 from supsup_models.training import DEFAULT, DENSE, EDGE_POPUP, RECIPES, Recipe
 
 DEVICES = ("auto", "cpu", "cuda")
@@ -62,15 +63,16 @@ def run_config(
     Args:
         stream: Name of the stream of tasks.
         tasks: Number of tasks; by default all of the stream (permuted: 10).
-        model: Name of the network, fully connected or residual.
+        model: Name of the network, one of `ARCHITECTURES` or `PLAIN_NETWORKS`.
         outputs: Outputs of the network, superfluous ones included.
         batches: Training batches for each task.
-        recipe: By default "edge-popup" for edge-popup masks; "default", sparse masks, for fully connected networks with
-            signed-constant weights; "dense" for others and for scenario NNs.
+        recipe: By default "edge-popup" for edge-popup masks; "default", sparse masks, for conv-4, vit-tiny, and fully
+            connected networks with signed-constant weights; "dense" for others and for scenario NNs.
         seed: Of weights, scores, pixels and batches.
         task_identity: False for scenario NNs.
-        mask: By default as published for the model: "threshold" for fully connected networks, "edge-popup" for
-            residual ones.
+        mask: By default what the recipe trains. Without a recipe as published for the model: "threshold" for fully
+            connected networks, "edge-popup" for residual ones; "sparse" for conv-4 and vit-tiny. Sparse masks on fully
+            connected networks with signed-constant weights are called "threshold".
         weights: "signed-constant" or "kaiming".
         density: By default the recipe's own, one half for edge-popup masks; dense masks have none.
         sparsity: By default the recipe's own, the same share in every layer for edge-popup masks.
@@ -107,20 +109,27 @@ def run_config(
         raise UnknownNameError(
             "model: expected masks over weights, found hopsupsup, whose masks are over neurons; `recover_run` trains it"
         )
-    check("model", model, (*ARCHITECTURES, *RESNETS))
-    mask = ("edge-popup" if model in RESNETS else "threshold") if mask is None else mask
+    check("model", model, (*ARCHITECTURES, *PLAIN_NETWORKS))
+    if recipe is not None:
+        check("recipe", recipe, RECIPES)
+    mask = _usual_mask(model, recipe) if mask is None else mask
     check("mask", mask, MASK_RULES)
     check("weights", weights, _SEEDED)
     edge_popup = mask == "edge-popup"
-    plain = task_identity and not edge_popup and model in ARCHITECTURES and weights == "signed-constant"
+    plain = task_identity and mask == "threshold" and model in ARCHITECTURES and weights == "signed-constant"
+    plain |= task_identity and mask == "sparse"
     recipe = (EDGE_POPUP if edge_popup else DEFAULT if plain else DENSE).name if recipe is None else recipe
-    check("recipe", recipe, RECIPES)
     sparse = RECIPES[recipe].sparse
     published = f"threshold masks on signed-constant weights of {' or '.join(ARCHITECTURES)}"
     masks = f"{mask} masks on {weights} weights of {model}"
     found = masks if task_identity else f"{masks} without task identity"
     if sparse is not None and not plain:
-        raise NetworkError(f"recipe {recipe}: expected {published} and task identity, found {found}")
+        raise NetworkError(
+            f"recipe {recipe}: expected {published}, or sparse masks, and task identity, found {found}; "
+            '`mask="sparse"` is for any network'
+        )
+    if sparse is None and mask == "sparse":
+        raise NetworkError(f'recipe {recipe}: expected a recipe of sparse masks, such as "default", for sparse masks')
     if sparse is None and (rate_weight is not None or target_bits is not None):
         given = "rate weight" if rate_weight is not None else "target"
         others = "" if plain else f"; {found} have none"
@@ -152,6 +161,17 @@ def run_config(
         also = " and transfer" if transfer else ""
         raise NetworkError(f"scenario NNs: expected {published} and no transfer, found {masks}{also}")
     return config
+
+
+def _usual_mask(model: str, recipe: str | None) -> str:
+    """The masks that a network is trained for unless told otherwise."""
+    if model in ARCHITECTURES:
+        return "threshold"
+    if recipe is None:
+        return "edge-popup" if model in RESNETS else "sparse"
+    if RECIPES[recipe].sparse is not None:
+        return "sparse"
+    return "edge-popup" if model in RESNETS or recipe == EDGE_POPUP.name else "threshold"
 
 
 def is_masked_network(config: RunConfig) -> bool:
@@ -209,23 +229,32 @@ def network_spec(record: RunRecord) -> MaskSpec:
             f"run record: expected 1 to {_MOST_INPUTS} inputs, as the image shape has, and 1 to {_MOST_OUTPUTS} "
             f"outputs, found {sizes.inputs:.8g} inputs of shape {shape!s:.60} and {sizes.outputs:.8g} outputs"
         )
-    if sizes.image_shape is None:
-        spec = MaskSpec(ARCHITECTURES[config.model].shapes(sizes.inputs, sizes.outputs))
-    else:
-        with torch.device("meta"):
-            spec = mask_spec(_module(record))
+    spec = _spec(config, sizes)
+    if config.mask == "sparse" and (sizes.densities is None or len(sizes.densities) != len(spec)):
+        raise RunError(f"run record: expected {len(spec)} densities, one a layer, found {sizes.densities!s:.60}")
     if spec.bits > _MOST_WEIGHTS:
         raise RunError(f"run record: expected a network of at most {_MOST_WEIGHTS} weights, found {spec.bits}")
     return spec
 
 
-def _module(record: RunRecord) -> torch.nn.Module:
+def network_shapes(config: RunConfig, sizes: NetworkSizes) -> dict[str, tuple[int, ...]]:
+    """The masked layers of a run's network by name, from its sizes alone: no weight is made."""
+    return dict(_spec(config, sizes).shapes)
+
+
+def _spec(config: RunConfig, sizes: NetworkSizes) -> MaskSpec:
+    if sizes.image_shape is None:
+        return MaskSpec(ARCHITECTURES[config.model].shapes(sizes.inputs, sizes.outputs))
+    with torch.device("meta"):
+        return mask_spec(_module(config, sizes))
+
+
+def _module(config: RunConfig, sizes: NetworkSizes) -> torch.nn.Module:
     """The plain module that a run's network is converted from."""
-    config, sizes = record.config, record.network
     assert sizes.image_shape is not None
     if config.model in ARCHITECTURES:
         return ARCHITECTURES[config.model].module(sizes.inputs, sizes.outputs)
-    return choose("model", config.model, RESNETS)(sizes.outputs, sizes.image_shape[0])
+    return choose("model", config.model, PLAIN_NETWORKS)(sizes.outputs, sizes.image_shape)
 
 
 def make_network(record: RunRecord, device: torch.device) -> MaskedModel:
@@ -234,14 +263,18 @@ def make_network(record: RunRecord, device: torch.device) -> MaskedModel:
     network_spec(record)
     if sizes.image_shape is None:
         return MaskedNetwork(config.model, seed=config.seed, **sizes.to_json()).to(device)
+    module, density, sparsity = _module(config, sizes), config.density, config.sparsity or "uniform"
+    by_layer = None
+    if sizes.densities is not None:  # those that the run was started with, whatever a density stands for today
+        by_layer, sparsity = dict(zip(mask_spec(module).shapes, sizes.densities, strict=True)), "uniform"
     converted = convert(
-        _module(record),
+        module,
         mask=cast(MaskRule, config.mask),
         weights=cast(WeightInit, config.weights),
         seed=config.seed,
         weight_gain=sizes.weight_gain,
-        density=config.density,
-        sparsity=config.sparsity or "uniform",
+        density=density if by_layer is None else by_layer,
+        sparsity=sparsity,
         image_shape=sizes.image_shape,
         classes=sizes.classes,
     )

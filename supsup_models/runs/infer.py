@@ -14,7 +14,7 @@ from maskstore.errors import ForeignFileError, IrregularFileError
 from maskstore.files import read_npy_file
 from supsup_models._names import found, path_of
 from supsup_models.data import PixelScale, checked_images
-from supsup_models.errors import ArgumentTypeError, ShapeError
+from supsup_models.errors import ArgumentTypeError, RunError, ShapeError
 from supsup_models.inference import Calibration, Inference, TaskInference, classify, labels_of, refused
 from supsup_models.runs.load import LoadedRun, load_run
 from supsup_models.runs.record import RunRecord, calibration_path
@@ -94,7 +94,8 @@ def infer_images(
     run = folder if isinstance(folder, LoadedRun) else load_run(folder, device)
     values, normalisation = pixel_scale(run.record).normalised(read_images(images, run.record), pixels)
     checked = checked_images(values, run.model)
-    calibration = Calibration.read(path) if (path := calibration_path(run.folder)).exists() else None
+    path = calibration_path(run.folder)
+    calibration = _calibration(path)
     notes = [] if (note := run.objective_note(way)) is None else [note]
     if calibration is not None and not calibration.covers(run.matrix.names):  # more tasks than it was made for
         calibration = None
@@ -130,6 +131,17 @@ def infer_images(
         ),
         tuple(notes),
     )
+
+
+def _calibration(path: Path) -> Calibration | None:
+    """A run's calibration, None if it has none; RunError for a damaged one, which says what can be done."""
+    try:
+        return Calibration.read(path)
+    except FileNotFoundError:
+        return None
+    except RunError as error:
+        remedy = "`train_run` with the same settings makes it anew; without the file, answers have no confidence"
+        raise RunError(f"{error}; {remedy}") from error
 
 
 def _none_of_these(

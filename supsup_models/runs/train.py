@@ -21,7 +21,15 @@ from supsup_models.data import Task, TaskStream, open_stream
 from supsup_models.errors import NetworkError, RunBusyError, RunError
 from supsup_models.inference import Calibration, mask_accuracy
 from supsup_models.networks import ARCHITECTURES, MaskedModel, MaskedNetwork, mask_densities
-from supsup_models.runs.config import is_masked_network, make_network, pick_device, priced, run_recipe, task_extras
+from supsup_models.runs.config import (
+    is_masked_network,
+    make_network,
+    network_shapes,
+    pick_device,
+    priced,
+    run_recipe,
+    task_extras,
+)
 from supsup_models.runs.own import same_answers
 from supsup_models.runs.record import (
     Clock,
@@ -338,19 +346,16 @@ def versions() -> dict[str, str]:
 def _new_record(config: RunConfig, recipe: Recipe, stream: TaskStream, device: torch.device) -> RunRecord:
     if not 1 <= stream.classes <= config.outputs:
         raise NetworkError(f"outputs: expected at least the stream's {stream.classes} classes, found {config.outputs}")
-    densities = image_shape = None
+    shape = None
+    if not is_masked_network(config):
+        shape = (stream.inputs,) if config.model in ARCHITECTURES else tuple(stream.image_shape)
+    sizes = NetworkSizes(stream.inputs, config.outputs, stream.classes, recipe.weight_gain, image_shape=shape)
     if recipe.sparse is not None:
-        shapes = ARCHITECTURES[config.model].shapes(stream.inputs, config.outputs)
-        densities = recipe.sparse.densities(shapes)
+        sizes = replace(sizes, densities=recipe.sparse.densities(network_shapes(config, sizes)))
         if config.outputs == stream.classes:
             raise NetworkError(
                 f"recipe {recipe.name}: expected superfluous outputs, more than the stream's {stream.classes} classes, "
                 f'found {config.outputs} outputs; ask for more `outputs`, or for `recipe="dense"`'
             )
-    if not is_masked_network(config):
-        image_shape = (stream.inputs,) if config.model in ARCHITECTURES else tuple(stream.image_shape)
-    sizes = NetworkSizes(
-        stream.inputs, config.outputs, stream.classes, recipe.weight_gain, densities=densities, image_shape=image_shape
-    )
     pixels = Pixels(stream[0].test.scale, stream[0].test.shift)
     return RunRecord(config, sizes, stream.to_json(), pixels, versions(), device.type)

@@ -1,4 +1,5 @@
 from . import steps as steps
+from .foreign_images import foreign as foreign
 from .many import train_many as train_many
 from .recipes import DEFAULT as DEFAULT
 from .recipes import DENSE as DENSE

@@ -94,6 +94,31 @@ Optimiser = RMSProp | Adam
 
 
 @dataclass(frozen=True)
+class OneShot:
+    """What trains the one-shot score: S of `supsup_models.training.steps.sparse`.
+
+    Args:
+        weight: of the loss.
+        start: share of the steps after which it counts.
+        margin: the score to reach on the task's images, in standard deviations of the scores of random masks.
+        below: the score to stay under on outliers, with the other sign.
+
+    Raises:
+        NetworkError: for a value out of its range.
+    """
+
+    weight: float
+    start: float
+    margin: float
+    below: float
+
+    def __post_init__(self) -> None:
+        for name in ("weight", "margin", "below"):
+            _expect(lambda x: 0 <= x < inf, f"one-shot loss: expected {name} in [0, inf)", getattr(self, name))
+        _expect(lambda x: 0 <= x <= 1, "one-shot loss: expected start in [0, 1]", self.start)
+
+
+@dataclass(frozen=True)
 class Sparse:
     """Masks that keep a fixed share of each layer's weights, and training that pays for their bits.
 
@@ -110,6 +135,9 @@ class Sparse:
     """Of every layer at the first step, if the layer's own is not larger."""
     settled: float = 0.7
     """Share of the steps after which the densities are final."""
+    floor: float = 0.0
+    """Added to the root in Adam's step, in units of the root mean square of the layer's gradients
+    (`supsup_models.training.steps.layer_adam`): scores of weights that hardly matter then hardly move."""
     rate_weight: float = 0.0
     """Price of a coded bit, in nats of cross-entropy."""
     novelty_weight: float = 0.0
@@ -120,20 +148,30 @@ class Sparse:
     """Share of the steps after which that loss counts: earlier it would choose weights before the task does."""
     margin: float = 4.0
     """The one-shot score to reach, in standard deviations of the scores of random masks."""
+    kept_density: float = 0.95
+    """The density, the same in every layer, where the weights are those of a trained network: what is dropped costs."""
+    on_images: OneShot | None = None
+    """What takes the place of `one_shot_weight`, `one_shot_from` and `margin` in converted networks of images."""
     shuffled: float = 0.5
     """Share of a batch's images that are shown shuffled as well, where a loss wants them."""
 
     def __post_init__(self) -> None:
         number("sparse recipe", self.density)
-        for name in ("start_density", "shuffled"):  # `densities` checks the density
+        for name in ("start_density", "shuffled", "kept_density"):  # `densities` checks the density
             value = getattr(self, name)
             _expect(lambda x: 0 < x <= 1, f"sparse recipe: expected {name} in (0, 1]", value)
         for name in ("settled", "one_shot_from"):
             value = getattr(self, name)
             _expect(lambda x: 0 <= x <= 1, f"sparse recipe: expected {name} in [0, 1]", value)
-        for name in ("rate_weight", "novelty_weight", "one_shot_weight", "margin"):
+        for name in ("floor", "rate_weight", "novelty_weight", "one_shot_weight", "margin"):
             value = getattr(self, name)
             _expect(lambda x: 0 <= x < inf, f"sparse recipe: expected {name} in [0, inf)", value)
+
+    def one_shot(self, *, on_images: bool) -> OneShot:
+        """What trains the one-shot score in a network; `on_images` says whether it is a converted one of images."""
+        if on_images and self.on_images is not None:
+            return self.on_images
+        return OneShot(self.one_shot_weight, self.one_shot_from, self.margin, 1.0)
 
     def densities(self, shapes: Mapping[str, tuple[int, ...]]) -> tuple[float, ...]:
         """Each layer's density; SparsityError for one that no layer can have."""
@@ -194,11 +232,25 @@ class Recipe:
         from supsup_models.networks import ARCHITECTURES, MaskedNetwork  # torch; a recipe alone needs none
 
         found = choose("model", arch, ARCHITECTURES) if isinstance(arch, str) else arch
-        densities = None if self.sparse is None else self.sparse.densities(found.shapes(inputs, outputs))
+        densities = self.densities(found.shapes(inputs, outputs))
         return MaskedNetwork(
             found, inputs=inputs, outputs=outputs, seed=seed, classes=classes,
             weight_gain=self.weight_gain, densities=densities,
         )  # fmt: skip
+
+    def densities(self, shapes: Mapping[str, tuple[int, ...]], *, trained: bool = False) -> tuple[float, ...] | None:
+        """The density of each layer of a network for masks of this recipe; None where masks are not sparse.
+
+        Args:
+            shapes: each layer's shape by name.
+            trained: whether the weights are those of a trained network, most of which a mask then keeps.
+
+        Raises:
+            SparsityError: for a density that no layer can have.
+        """
+        if self.sparse is None:
+            return None
+        return (self.sparse.kept_density,) * len(shapes) if trained else self.sparse.densities(shapes)
 
     def learning_rate(self, step: int, steps: int) -> float:
         """The rate of step number `step` of `steps`, from 0."""
@@ -219,7 +271,13 @@ DEFAULT = Recipe(
     "default",
     Adam(3e-2, betas=(0.9, 0.99)),
     schedule="cosine",
-    sparse=Sparse(0.05, start_density=0.2, novelty_weight=0.3, one_shot_weight=0.02),
+    sparse=Sparse(
+        0.05,
+        start_density=0.2,
+        novelty_weight=0.3,
+        one_shot_weight=0.02,
+        on_images=OneShot(weight=0.2, start=0.1, margin=8.0, below=3.0),
+    ),
 )
 """Sparse masks: a fraction of the bits, and more accurate. One-shot inference works with the objective G."""
 

@@ -1,16 +1,31 @@
 """Arguments of another type than the one that was meant: each is one line that says which type."""
 
+import os
+
 import numpy as np
 import pytest
 
-from maskstore import Mask, MaskBank, MaskSpec, Uniform
+from maskstore import Mask, MaskBank, MaskSpec, Uniform, account, compact, open_source
 from maskstore.errors import (
+    ArgumentTypeError,
     CodecError,
+    ImportOptionError,
     LayerNotFoundError,
     MaskValueError,
     SpecError,
     TaskNotFoundError,
     UnknownCodecError,
+)
+from maskstore.interop import (
+    ReadOptions,
+    ShardReader,
+    diff_banks,
+    merge,
+    read_masks,
+    store,
+    write_npz,
+    write_safetensors,
+    write_shard,
 )
 
 MASKS = {"fc1": np.eye(4, dtype=bool)}
@@ -100,3 +115,133 @@ def test_arrays_of_which_some_values_do_not_count_are_refused(bank):
         with pytest.raises(MaskValueError, match=r"numpy\.ma, of which some values do not count"):
             call()
     assert len(bank) == 0
+
+
+PATHS = {
+    "open": MaskBank.open,
+    "create": lambda path: MaskBank.create(path, MaskSpec.of(MASKS)),
+    "compact": compact,
+    "open_source": open_source,
+    "ShardReader": ShardReader,
+    "read_masks": read_masks,
+    "merge": lambda path: merge([path], "b.bank"),
+    "into": lambda path: merge(["a.bank"], path),
+}
+
+
+@pytest.mark.parametrize("wrong", [None, 3, True, b"a.bank", ["a.bank"], object])
+@pytest.mark.parametrize("call", PATHS)
+def test_a_path_is_one(call, wrong):
+    with pytest.raises(ArgumentTypeError, match="expected a path, found"):
+        PATHS[call](wrong)
+
+
+@pytest.mark.parametrize("write", [write_npz, write_safetensors, write_shard])
+def test_files_are_written_to_paths_from_sources(bank, write, tmp_path):
+    for wrong in (None, 3, b"out"):
+        with pytest.raises(ArgumentTypeError, match="path: expected a path, found"):
+            write(bank, wrong)
+    for wrong in (None, "tasks.bank", bank.path, MASKS):
+        with pytest.raises(ArgumentTypeError, match="source: expected an open bank or shard, found"):
+            write(wrong, tmp_path / "out")
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("out")] == []
+
+
+@pytest.mark.parametrize("wrong", ["a\0b", "\0", "half \ud800"])
+@pytest.mark.parametrize("call", PATHS)
+def test_text_that_no_file_can_be_called(call, wrong):
+    with pytest.raises(SpecError, match="expected text that a file can be called, found"):
+        PATHS[call](wrong)
+
+
+def test_functions_take_open_banks(bank):
+    for wrong in (None, "tasks.bank", MASKS):
+        with pytest.raises(ArgumentTypeError, match="bank: expected an open MaskBank, found"):
+            account(wrong)
+        for call in (lambda wrong=wrong: diff_banks(wrong, bank), lambda wrong=wrong: diff_banks(bank, wrong)):
+            with pytest.raises(ArgumentTypeError, match="source: expected an open bank or shard, found"):
+                call()
+    for wrong in (None, 3):
+        with pytest.raises(ArgumentTypeError, match="sources: expected a list of paths"):
+            merge(wrong, "b.bank")
+        with pytest.raises(ArgumentTypeError, match="masks: expected what `read_masks` gives"):
+            store(wrong, "b.bank")
+
+
+@pytest.mark.parametrize("wrong", ["x", "1", None, True, b"1", [], 1j])
+@pytest.mark.parametrize("mode", ["r", "a", "new"])
+def test_a_timeout_is_a_number_of_seconds(bank, tmp_path, mode, wrong):
+    with pytest.raises(ArgumentTypeError, match="timeout: expected a number of seconds, found"):
+        opened(bank, tmp_path, mode, timeout=wrong)
+    assert not (tmp_path / "new.bank").exists()
+
+
+@pytest.mark.parametrize("mode", ["r", "a", "new"])
+def test_seconds_are_at_least_none(bank, tmp_path, mode):
+    for wrong in (-1, -0.5, float("nan"), np.float32("nan"), -float("inf")):
+        with pytest.raises(SpecError, match="timeout: expected seconds of at least 0, found"):
+            opened(bank, tmp_path, mode, timeout=wrong)
+    assert not (tmp_path / "new.bank").exists()
+    bank.close()
+    for number, right in enumerate((0, 2**80, float("inf"), np.float32(3), np.int64(3))):
+        with opened(bank, tmp_path / str(number), mode, timeout=right) as again:
+            if mode != "r":
+                again.put("t", MASKS, overwrite=True)
+
+
+def opened(bank, folder, mode, **options):
+    if mode != "new":
+        return MaskBank.open(bank.path, mode, **options)
+    os.makedirs(folder, exist_ok=True)
+    return MaskBank.create(folder / "new.bank", bank.spec, **options)
+
+
+def test_a_limit_is_a_number_of_bytes(bank, tmp_path):
+    write_shard(bank, tmp_path / "a.shard")
+    calls = {
+        "bank": lambda limit: MaskBank.open(bank.path, limit=limit),
+        "shard": lambda limit: ShardReader(tmp_path / "a.shard", limit=limit),
+        "options": lambda limit: ReadOptions(limit=limit),
+        "source": lambda limit: open_source(tmp_path / "a.shard", limit=limit),
+    }
+    for call in calls.values():
+        for wrong in ("x", b"x", [], True, 1j):
+            with pytest.raises(ArgumentTypeError, match="limit: expected a number of bytes, found"):
+                call(wrong)
+        for wrong in (-1, float("nan")):
+            with pytest.raises(SpecError, match="limit: expected bytes of at least 0, found"):
+                call(wrong)
+        for right, known in ((None, None), (4e9, 4_000_000_000), (np.int64(5), 5), (float("inf"), 1 << 63)):
+            found = call(right)
+            assert found.limit == known
+            if not isinstance(found, ReadOptions):
+                found.close()
+
+
+@pytest.mark.parametrize(
+    ("field", "wrong"),
+    [
+        *(("shapes", wrong) for wrong in (3, "x", [("fc1", (4, 4))])),
+        *((name, wrong) for name in ("separator", "name", "conv_type") for wrong in (3, b"x", ["x"], {})),
+        *(("density", wrong) for wrong in ("x", [], 1j)),
+        *(("nonzero", wrong) for wrong in (1, "yes")),
+        *(("layers", wrong) for wrong in (3, [1], b"x")),
+    ],
+)
+def test_what_is_said_about_a_file_has_its_type(field, wrong):
+    with pytest.raises(ArgumentTypeError, match=rf"{field}: expected .*, found"):
+        ReadOptions(**{field: wrong})
+
+
+@pytest.mark.parametrize("field", ["layout", "bit_order", "vector_order"])
+@pytest.mark.parametrize("wrong", [3, None, b"big", ["big"], {}])
+def test_a_choice_is_one_of_the_names(field, wrong):
+    with pytest.raises(ImportOptionError, match=r"expected one of .*, found"):
+        ReadOptions(**{field: wrong})
+
+
+def test_options_are_read_options(tmp_path):
+    np.savez(tmp_path / "m.npz", **MASKS)
+    for wrong in ("arrays", {"layout": "arrays"}, 3):
+        with pytest.raises(ArgumentTypeError, match=r"options: expected ReadOptions\(...\), found"):
+            read_masks(tmp_path / "m.npz", wrong)

@@ -85,6 +85,7 @@ def raising(kind: type[Exception]) -> Callable[[Callable[[Place], object]], None
 
 
 for _kind, _case in {
+    me.ArgumentTypeError: lambda p: MaskBank.open(None),  # type: ignore[arg-type]
     me.SpecError: lambda p: MaskSpec({"fc1": (0, -1)}),
     me.MaskValueError: lambda p: Mask.from_dense({"fc1": [[2]]}),
     me.LayerNotFoundError: lambda p: p.bank().layer("task-0", "fc2"),

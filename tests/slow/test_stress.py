@@ -18,7 +18,7 @@ pytestmark = pytest.mark.slow
 @pytest.mark.parametrize("careless", [False, True])
 def test_a_process_that_opens_a_bank_twice_loses_nothing(careless):
     found = two_processes.run(4, careless=careless)
-    assert found["acknowledged"] > 20
+    assert found["acknowledged"] > 12
     assert (found["lost"], found["wrong"]) == (0, 0)
     assert careless or found["unlocked"] == 0
 

@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskstore.errors import ForeignFileError, LimitError, MaskStoreError, one_line
-from maskstore.files import TABLE_BYTES, check_table, open_regular, read_regular
+from maskstore.files import TABLE_BYTES, check_claim, check_table, distinct_names, open_regular, read_regular
 
 _DTYPES = {
     "BOOL": "|b1", "U8": "|u1", "I8": "|i1", "U16": "<u2", "I16": "<i2", "F16": "<f2", "U32": "<u4", "I32": "<i4",
@@ -78,9 +78,10 @@ def load_safetensors(path: Path, limit: int | None = None) -> tuple[dict[str, Sa
         if left < 0:
             raise ForeignFileError(f"{path}: expected a safetensors table of {size} bytes, found a shorter file")
         check_table(str(path), size, limit)
+        check_claim(str(path), left, left, limit)
         text = file.read(size)
     try:
-        table = json.loads(text.decode(), object_pairs_hook=distinct)
+        table = json.loads(text.decode(), object_pairs_hook=distinct_names)
         meta = table.pop("__metadata__", {})
         tensors = sorted(
             (_tensor(path, name, entry, 8 + size) for name, entry in table.items()),
@@ -127,7 +128,9 @@ def load_parts(index: Path, load: Callable[[Path], Any]) -> dict[str, Any]:
     ForeignFileError if a tensor is not where the index says, and for names of files that lead out of the folder.
     """
     try:
-        table = json.loads(read_regular(index, limit=TABLE_BYTES, what="an index").decode(), object_pairs_hook=distinct)
+        table = json.loads(
+            read_regular(index, limit=TABLE_BYTES, what="an index").decode(), object_pairs_hook=distinct_names
+        )
         places = table["weight_map"]
         if not places or not all(isinstance(part, str) for part in places.values()):
             raise ValueError("no map from tensors to files")
@@ -151,11 +154,3 @@ def load_parts(index: Path, load: Callable[[Path], Any]) -> dict[str, Any]:
             f"{index}: expected every tensor in the index, found {unlisted!r:.80} in none of its lines"
         )
     return {name: loaded[part][name] for name, part in places.items()}
-
-
-def distinct(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """A JSON object; ValueError for one that has a name twice."""
-    found = dict(pairs)
-    if len(found) != len(pairs):
-        raise ValueError("one name twice")
-    return found

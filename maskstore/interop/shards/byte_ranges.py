@@ -19,7 +19,7 @@ from maskstore.errors import (
     needing,
     one_line,
 )
-from maskstore.files import named_os_errors, open_regular
+from maskstore.files import named_os_errors, open_regular, path_of, text_of
 
 T = TypeVar("T")
 _FINAL = (FileNotFoundError, ConnectionError, TimeoutError, PermissionError)
@@ -221,5 +221,5 @@ class RemoteRanges(Ranges):
 
 def open_ranges(location: str | os.PathLike[str], options: dict[str, Any]) -> Ranges:
     """Ranges of a local path or an fsspec URL."""
-    text = os.fspath(location)
-    return RemoteRanges(text, options) if is_url(text) else LocalRanges(Path(text))
+    text = text_of(location)
+    return RemoteRanges(text, options) if is_url(text) else LocalRanges(path_of(text))

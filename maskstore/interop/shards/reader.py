@@ -13,8 +13,8 @@ from typing import Any
 from numpy.typing import NDArray
 
 from maskstore import errors
-from maskstore.bank import MaskInfo, MaskSource, Record, check_sum, decode_extras, pieces_of, standalone
-from maskstore.files import encode_meta, nearest, parse_object, replacing
+from maskstore.bank import MaskInfo, MaskSource, Record, check_source, check_sum, decode_extras, pieces_of, standalone
+from maskstore.files import byte_limit, encode_meta, nearest, parse_object, path_of, replacing, text_of
 from maskstore.interop.shards import format as shard_format
 from maskstore.interop.shards.byte_ranges import is_url, open_ranges
 from maskstore.interop.shards.format import FOOTER_BYTES, MAGIC, Entry
@@ -51,11 +51,12 @@ def write_shard(source: MaskSource, location: str | os.PathLike[str], *, overwri
         ...         print(list(shard), shard.verify())
         ['task-0'] 1
     """
-    text = os.fspath(location)
+    check_source(source)
+    text = text_of(location)
     if is_url(text):
         _upload(source, text, overwrite=overwrite)
         return
-    with replacing(Path(text), overwrite=overwrite) as scratch:
+    with replacing(path_of(text), overwrite=overwrite) as scratch:
         _write(source, scratch)
 
 
@@ -102,12 +103,12 @@ class ShardReader(MaskSource):
         options: dict[str, Any] | None = None,
         limit: int | None = None,
     ) -> None:
-        self.location = os.fspath(location)
-        self.limit = limit
+        self.location = text_of(location)
+        self.limit = byte_limit(limit)
         self._closed = False
         place = self.location if is_url(self.location) else os.path.abspath(self.location)
         self._arguments = (place, tail_bytes, options)
-        self._ranges = open_ranges(location, options or {})
+        self._ranges = open_ranges(self.location, options or {})
         try:
             self._open(max(tail_bytes, FOOTER_BYTES))
         except BaseException:

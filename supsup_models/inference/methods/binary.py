@@ -3,6 +3,7 @@ algorithm 2)."""
 
 from collections.abc import Callable
 from itertools import count
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -28,9 +29,14 @@ def of_batch(mixed: Superposition[MaskedModel], images: Tensor, objective: Objec
     return _halve(first, scores if model.densities is None else None)[0]
 
 
-def of_each(mixed: Superposition[MaskedNetwork], images: Tensor, objective: Objective) -> Tensor:
+def of_each(mixed: Superposition[Any], images: Tensor, objective: Objective) -> Tensor:
     """As `of_batch`, each image by itself: `(b, k)`."""
-    model, unpacked = mixed.model, UnpackedLayer(mixed.model, mixed.matrix)
+    model = mixed.model
+    if model.densities is not None:
+        return _halve(one_shot.of_each(mixed, images, objective), None)
+    if not isinstance(model, MaskedNetwork):
+        return torch.stack([of_batch(mixed, image, objective) for image in images.split(1)])
+    unpacked = UnpackedLayer(model, mixed.matrix)
 
     def scores(undecided: Tensor, candidates: Tensor) -> Tensor:
         chosen = candidates.to(images.dtype)
@@ -38,7 +44,7 @@ def of_each(mixed: Superposition[MaskedNetwork], images: Tensor, objective: Obje
         traced = trace(model, images[undecided], mixture, objective)
         return preference(image_derivatives(model, unpacked, traced, mixture.images_of, candidates.shape[1]))
 
-    return _halve(one_shot.of_each(mixed, images, objective), scores if model.densities is None else None)
+    return _halve(one_shot.of_each(mixed, images, objective), scores)
 
 
 def _halve(first: Tensor, later: Callable[[Tensor, Tensor], Tensor] | None) -> Tensor:

@@ -13,6 +13,7 @@ back if those ahead of it fall.
 """
 
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -40,9 +41,11 @@ def of_batch(mixed: Superposition[MaskedModel], images: Tensor, objective: Objec
     return _descend(torch.zeros(1, len(masks), dtype=torch.float64), downhill)[0]
 
 
-def of_each(mixed: Superposition[MaskedNetwork], images: Tensor, objective: Objective) -> Tensor:
+def of_each(mixed: Superposition[Any], images: Tensor, objective: Objective) -> Tensor:
     """log alpha, up to a constant for each image, `(b, k)`; every image has weights of its own."""
     model, k = mixed.model, len(mixed.matrix)
+    if not isinstance(model, MaskedNetwork):
+        return torch.stack([of_batch(mixed, image, objective) for image in images.split(1)])
     unpacked = UnpackedLayer(model, mixed.matrix)
 
     def downhill(undecided: Tensor, alpha: Tensor) -> Tensor:

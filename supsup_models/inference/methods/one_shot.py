@@ -3,6 +3,8 @@
 For one image the short list asks a sketch of the scores which few masks are worth an exact score.
 """
 
+from typing import Any
+
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -18,8 +20,8 @@ from supsup_models.inference.per_image import (
     sketched_image_derivatives,
     trace,
 )
-from supsup_models.inference.superposition import Superposition, mask_derivatives
-from supsup_models.networks import MaskedModel, MaskedNetwork
+from supsup_models.inference.superposition import Superposition, checked_answers, mask_derivatives
+from supsup_models.networks import Extras, MaskedModel, MaskedNetwork, logits_along
 
 SHORT_LIST = 4  # masks for which short-list computes the exact score
 SKETCH_SHARE = 0.1  # of the first layer's neurons: of 250 tasks the best is on the list for 99.7 % of images
@@ -28,19 +30,28 @@ _MASKS_AN_IMAGE = 350  # with so many times more masks than images, packed dot p
 
 def of_batch(mixed: Superposition[MaskedModel], images: Tensor, objective: Objective) -> Tensor:
     """One-shot preferences `(k,)` for a batch as a whole."""
-    return preferences(mixed.model, mixed.masks, mixed.weights(), images, objective)
+    return preferences(mixed.model, mixed.masks, mixed.weights(), images, objective, mixed.statistics())
 
 
 def preferences(
-    model: MaskedModel, masks: PackedMasks, superposed: Tensor, images: Tensor, objective: Objective
+    model: MaskedModel,
+    masks: PackedMasks,
+    superposed: Tensor,
+    images: Tensor,
+    objective: Objective,
+    statistics: Extras = None,
 ) -> Tensor:
     """Preferences `(k,)` of some masks by the gradient at given superposed weights."""
-    return preference(masks.dot(mask_derivatives(model, superposed, images, objective)))
+    return preference(masks.dot(mask_derivatives(model, superposed, images, objective, statistics)))
 
 
-def of_each(mixed: Superposition[MaskedNetwork], images: Tensor, objective: Objective) -> Tensor:
-    """One-shot preferences `(b, k)`, each image by itself."""
+def of_each(mixed: Superposition[Any], images: Tensor, objective: Objective) -> Tensor:
+    """One-shot preferences `(b, k)`, each image by itself; images must not mix in the network."""
     model, matrix = mixed.model, mixed.matrix
+    if not isinstance(model, MaskedNetwork):
+        if len(images) <= len(matrix):
+            return torch.stack([of_batch(mixed, image, objective) for image in images.split(1)])
+        return preference(_derivatives_by_mask(mixed, images, objective))
     if on_packed_bits(model) and len(images) <= max(1, len(matrix) // _MASKS_AN_IMAGE):
         return torch.stack([of_batch(mixed, image, objective) for image in images.split(1)])
     traced = _traced(mixed, images, objective)
@@ -51,14 +62,29 @@ def of_each(mixed: Superposition[MaskedNetwork], images: Tensor, objective: Obje
     return preference(image_derivatives(model, UnpackedLayer(model, matrix), traced, listed, len(matrix)))
 
 
-def short_list_of_each(mixed: Superposition[MaskedNetwork], images: Tensor, objective: Objective) -> Tensor:
+def _derivatives_by_mask(mixed: Superposition[MaskedModel], images: Tensor, objective: Objective) -> Tensor:
+    """dL_b/dalpha_i for each image b and mask i, `(b, k)`: one forward-mode pass a mask, any network."""
+    weights, statistics = mixed.weights(), mixed.statistics()
+    found = []
+    for mask in range(len(mixed.matrix)):
+        direction = mixed.model.masked_weights(mixed.matrix[mask])
+        logits, tangents = logits_along(mixed.model, weights, direction, images, statistics)
+        with torch.enable_grad():
+            (slope,) = torch.autograd.grad(objective.cost(logits.requires_grad_()).sum(), logits)
+        found.append((slope * tangents).sum(dim=1))
+    return checked_answers(torch.stack(found, dim=1))
+
+
+def short_list_of_each(mixed: Superposition[Any], images: Tensor, objective: Objective) -> Tensor:
     """One-shot preferences `(b, k)` of the few masks that look best to a sketch for each image; -inf for others.
 
     The sketch sees the first layer through a share of its neurons, those with the largest gradient. It sees all of them
     where masks are sparse, since few neurons then see enough of a mask.
     """
     model, matrix = mixed.model, mixed.matrix
-    if not on_packed_bits(model):  # a pass over the bits is not the cheap part there
+    if not isinstance(model, MaskedNetwork) or not on_packed_bits(
+        model
+    ):  # a pass over the bits is not the cheap part there
         return of_each(mixed, images, objective)
     share = SKETCH_SHARE if model.densities is None else 1.0
     traced = _traced(mixed, images, objective)

@@ -2,15 +2,17 @@
 
 from collections.abc import Iterable, Mapping
 from copy import deepcopy
+from math import sqrt
 from numbers import Real
-from typing import Any, get_args
+from typing import Any, Protocol, get_args
 
 import torch
 from torch import Tensor, nn
 
 from maskstore import MaskSpec
 from supsup_models._names import check, expect, whole_number
-from supsup_models.errors import ConversionError
+from supsup_models._names import found as found_of
+from supsup_models.errors import ArgumentTypeError, ConversionError
 from supsup_models.networks import seeded
 from supsup_models.networks.base import MaskedModel, check_gain
 from supsup_models.networks.convert import statistics
@@ -31,6 +33,16 @@ WEIGHT_INITS: tuple[WeightInit, ...] = get_args(WeightInit)
 DEFAULT_DENSITY = 0.5  # where a layer has most subnetworks
 
 
+class NetworkRecipe(Protocol):
+    """What a network takes from the recipe that trains its masks (`supsup_models.Recipe`)."""
+
+    @property
+    def weight_gain(self) -> float: ...
+
+    def densities(self, shapes: Mapping[str, tuple[int, ...]], *, trained: bool) -> tuple[float, ...] | None:
+        """Each layer's density, None for masks of no given density; `trained` says whether weights are kept."""
+
+
 @torch.inference_mode(False)  # a caller's would leave weights that cannot train a mask
 def convert(
     module: nn.Module,
@@ -45,6 +57,7 @@ def convert(
     sparsity: str = "uniform",
     image_shape: tuple[int, ...] | None = None,
     classes: int | None = None,
+    recipe: NetworkRecipe | None = None,
 ) -> ConvertedModel:
     """A frozen, masked copy of a module; the module itself is left as it is.
 
@@ -54,7 +67,8 @@ def convert(
     Args:
         module: any module of such layers.
         mask: "threshold" keeps the weights of scores that are not negative; "edge-popup" keeps those of each layer's
-            largest |s|, as many as `density` says.
+            largest |s|, as many as `density` says; "sparse" those of each layer's largest scores, and drawn weights are
+            divided by the root of their layer's density, so that activations keep their size.
         weights: "signed-constant" (± weight_gain sqrt(2 / fan_in)) or "kaiming" (uniform, of the same variance) draws
             them from `seed`; biases of masked layers become zero and normalisation layers lose their affine part.
             "keep" leaves weights, biases and affine parts as they come, for masks on a trained network (Piggyback).
@@ -63,12 +77,14 @@ def convert(
         weight_gain: scales drawn weights, above 0.
         skip: patterns such as "head.*" of dotted paths. Modules that match are left out, with all inside them.
         embeddings: whether the weights of every Embedding are masked too.
-        density: of edge-popup masks: the share of all weights to keep, in (0, 1], None for 0.5; or each layer's own
-            share by name.
+        density: of edge-popup and sparse masks: the share of all weights to keep, in (0, 1], None for 0.5; or each
+            layer's own share by name.
         sparsity: how the layers share out a total density: "uniform", "er", "erk" or "equal".
         image_shape: the shape of one image, such as (1, 28, 28): data sets hold images flat. `train_task` and
             `infer_task` need it.
         classes: how many of the outputs are real, the first ones; None stands for all.
+        recipe: what `train_task` will train the masks with, such as `RECIPES["default"]`. It gives the weight gain and,
+            if its masks are sparse, `mask="sparse"` and the densities, which are then not given beside it.
 
     Returns:
         The copy, which takes a mask in every call.
@@ -96,21 +112,27 @@ def convert(
     check_is_module(module)
     check("mask", mask, MASK_RULES)
     check("weights", weights, WEIGHT_INITS)
+    keep = weights == "keep"
+    if recipe is not None:
+        weight_gain = _recipes_gain(recipe, mask, weight_gain, density, sparsity, keep)
     _check_options(weights, weight_gain, density, sparsity, image_shape, classes)
     skipped = find_skipped(module, skip)
     masked = find_masked(module, skipped, embeddings)
+    if recipe is not None and (own := recipe.densities(_shapes(masked), trained=keep)) is not None:
+        mask, density = "sparse", dict(zip(_shapes(masked), own, strict=True))
     densities = _densities(masked, mask, density, sparsity)
     check_reach(module, [name for parameter in masked for name in parameter.names])
     module = _frozen_copy(module)
     original = _flat_weights(module, masked)
-    keep = weights == "keep"
     set_up_embeddings(module, masked)
     if not keep:
         make_plain(module, masked, skipped)
     starts = statistics.take_out(module, skipped, keep)
     padding = padding_rows(module, masked)
     _empty(module, masked)
-    drawn = original if keep else _seeded_weights(masked, padding, weights, seed, weight_gain).to(original)
+    scaled = densities if mask == "sparse" and densities is not None else dict.fromkeys(_shapes(masked), 1.0)
+    gains = [weight_gain / sqrt(scaled[each.name]) for each in masked]
+    drawn = original if keep else _seeded_weights(masked, padding, weights, seed, gains).to(original)
     shape = None if image_shape is None else tuple(image_shape)
     how = Conversion(mask, weights, seed, weight_gain, densities, shape, classes)
     return ConvertedModel(module, masked, drawn, starts, skipped, how)
@@ -183,13 +205,35 @@ def _frozen_copy(module: nn.Module) -> nn.Module:
         ) from error
 
 
+def _recipes_gain(recipe: object, mask: str, weight_gain: float, density: object, sparsity: str, keep: bool) -> float:
+    """The weight gain of a recipe; an error for no recipe, and for what it decides given beside it."""
+    if not callable(getattr(recipe, "densities", None)):
+        known = '; `RECIPES["default"]` is one' if isinstance(recipe, str) else ""
+        raise ArgumentTypeError(f"recipe: expected a Recipe, found {found_of(recipe)}{known}")
+    given = {"mask": mask != "threshold", "density": density is not None, "sparsity": sparsity != "uniform"}
+    given["weight_gain"] = weight_gain != 1.0
+    beside = next((name for name, is_given in given.items() if is_given), None)
+    if beside == "mask" and recipe.densities({}, trained=keep) is None:  # type: ignore[attr-defined]
+        beside = None  # edge-popup masks, whose recipe says nothing of densities
+    if beside is not None:
+        raise ConversionError(f"{beside}: expected none beside a recipe, which decides it, found one")
+    gain: float = recipe.weight_gain  # type: ignore[attr-defined]
+    return gain
+
+
+def _shapes(masked: tuple[MaskedParameter, ...]) -> dict[str, tuple[int, ...]]:
+    return {parameter.name: parameter.shape for parameter in masked}
+
+
 def _densities(
     masked: tuple[MaskedParameter, ...], mask: str, density: float | Mapping[str, float] | None, sparsity: str
 ) -> dict[str, float] | None:
-    shapes = {parameter.name: parameter.shape for parameter in masked}
+    shapes = _shapes(masked)
     if mask == "threshold":
         if density is not None or sparsity != "uniform":
-            raise ConversionError('density: expected none with threshold masks, found one; use mask="edge-popup"')
+            raise ConversionError(
+                'density: expected none with threshold masks, found one; use `mask="edge-popup"` or "sparse"'
+            )
         return None
     if not isinstance(density, Mapping):
         return layer_densities(shapes, sparsity, DEFAULT_DENSITY if density is None else density)
@@ -205,10 +249,10 @@ def _densities(
 
 
 def _seeded_weights(
-    masked: tuple[MaskedParameter, ...], padding: list[list[int]], weights: str, seed: int, gain: float
+    masked: tuple[MaskedParameter, ...], padding: list[list[int]], weights: str, seed: int, gains: list[float]
 ) -> Tensor:
     draw = seeded.kaiming_weights if weights == "kaiming" else seeded.weights
-    layers = [draw(seed, index, layer.shape, gain) for index, layer in enumerate(masked)]
+    layers = [draw(seed, index, layer.shape, gains[index]) for index, layer in enumerate(masked)]
     for layer, rows in zip(layers, padding, strict=True):
         layer[rows] = 0.0
     return torch.cat([layer.reshape(-1) for layer in layers])

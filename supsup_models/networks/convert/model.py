@@ -17,10 +17,10 @@ from supsup_models.networks.base import AnyMask, Extras
 from supsup_models.networks.convert import calls, statistics
 from supsup_models.networks.convert.layers import MaskedParameter
 from supsup_models.networks.convert.module_calls import ModuleWithMasks
-from supsup_models.networks.score_masks import edge_popup, threshold
+from supsup_models.networks.score_masks import edge_popup, keep_largest, threshold
 from supsup_models.networks.sparsity import kept_weights
 
-MaskRule = Literal["threshold", "edge-popup"]
+MaskRule = Literal["threshold", "edge-popup", "sparse"]
 WeightInit = Literal["signed-constant", "kaiming", "keep"]
 
 PIGGYBACK_SCORE = 5e-3
@@ -36,7 +36,7 @@ class Conversion:
     seed: int
     weight_gain: float
     densities: Mapping[str, float] | None
-    """Edge-popup: the share of its weights that each layer keeps."""
+    """Edge-popup and sparse masks: the share of its weights that each layer keeps."""
     image_shape: tuple[int, ...] | None
     classes: int | None
 
@@ -80,6 +80,8 @@ class ConvertedModel(ModuleWithMasks):
         self._kept: tuple[int, ...] | None = None
         if conversion.densities is not None:
             self._kept = tuple(kept_weights(layer.size, conversion.densities[layer.name]) for layer in self.spec)
+            if conversion.mask == "sparse":
+                self.densities = tuple(float(conversion.densities[layer.name]) for layer in self.spec)
         self.eval()
         self.inputs = self.outputs = self.classes = 0
         if conversion.image_shape is not None:
@@ -88,16 +90,17 @@ class ConvertedModel(ModuleWithMasks):
     # -- training -------------------------------------------------------------------------------------------------
 
     def subnet(self, scores: Tensor) -> Tensor:
-        """Threshold or edge-popup masks, as `convert` was asked."""
+        """Threshold, edge-popup or sparse masks, as `convert` was asked."""
         if self._kept is None:
             return threshold(scores)
-        return edge_popup(scores, tuple(layer.flat for layer in self.spec), self._kept)
+        choose = edge_popup if self.conversion.mask == "edge-popup" else keep_largest
+        return choose(scores, tuple(layer.flat for layer in self.spec), self._kept)
 
     def initial_scores(self, task: int) -> Tensor:
         """Flat scores `(spec.bits,)`, from the seed and the task's number.
 
-        With kept weights the same for all tasks: for threshold masks all PIGGYBACK_SCORE, the full network; for
-        edge-popup sqrt(6 / fan_in) |w| / max |w|, the largest weights (Sehwag et al., "HYDRA", NeurIPS 2020).
+        With kept weights the same for all tasks: for threshold masks all PIGGYBACK_SCORE, the full network; for others
+        sqrt(6 / fan_in) |w| / max |w|, the largest weights (Sehwag et al., "HYDRA", NeurIPS 2020).
         """
         if self.conversion.weights != "keep":
             return super().initial_scores(task)
@@ -109,7 +112,7 @@ class ConvertedModel(ModuleWithMasks):
         return torch.cat([scores.reshape(-1) for scores in scaled])
 
     def mean_scores(self, mean: Tensor, scale: Tensor) -> Tensor:
-        """Threshold: above zero where more than half of the masks are set. Edge-popup: the larger the more are set."""
+        """Threshold: above zero where more than half of the masks are set. Others: the larger the more are set."""
         return super().mean_scores(mean, scale) if self._kept is None else mean * scale
 
     def prior(self, task: int) -> Prior:
@@ -149,7 +152,8 @@ class ConvertedModel(ModuleWithMasks):
         how = self.conversion
         sizes = {name: getattr(self, name) for name in ("inputs", "outputs", "classes", "weight_gain")}
         shape = {} if how.image_shape is None else {"image_shape": list(how.image_shape)}
-        return {**sizes, **shape, "seed": self.seed, "mask": how.mask, "weights": how.weights}
+        densities = {} if self.densities is None else {"densities": list(self.densities)}
+        return {**sizes, **shape, **densities, "seed": self.seed, "mask": how.mask, "weights": how.weights}
 
     # -- pieces ---------------------------------------------------------------------------------------------------
 

@@ -20,6 +20,7 @@ from supsup_models.networks.base import AnyMask, Extras, MaskedModel
 from supsup_models.networks.convert import calls, statistics
 from supsup_models.networks.convert.call_copy import Assigned, CallCopy
 from supsup_models.networks.convert.layers import MaskedParameter
+from supsup_models.networks.convert.noise import noise_images
 
 # Newest first. Context variables, so that neither another thread nor another task of an event loop sees them.
 _APPLIED: ContextVar[tuple["BoundModel", ...]] = ContextVar("applied", default=())
@@ -95,7 +96,7 @@ class ModuleWithMasks(MaskedModel, ABC):
         self.register_buffer("weights", weights, persistent=kept)
         self._names = tuple(parameter.names for parameter in masked)
         self._assigned: dict[str, dict[str, Assigned]] = {}
-        self._skipped, self._image_shape, self._kept_weights = skipped, image_shape, kept
+        self._skipped, self.image_shape, self._kept_weights = skipped, image_shape, kept
         self._statistics, self._counts = tuple(starts.values), starts.counts
         for index, start in enumerate(starts.values.values()):  # as buffers, so that they move with the model
             self.register_buffer(f"_start{index}", start, persistent=kept)
@@ -190,7 +191,7 @@ class ModuleWithMasks(MaskedModel, ABC):
         try:
             result = copy.module(*args, **kwargs)
         except (RuntimeError, TypeError, ValueError) as error:
-            known = calls.named(error, args, self.weights, images=self._image_shape is not None)
+            known = calls.named(error, args, self.weights, images=self.image_shape is not None)
             if known is None:
                 raise
             raise known from error
@@ -229,12 +230,12 @@ class ModuleWithMasks(MaskedModel, ABC):
 
     def _is_images(self, value: object) -> bool:
         """Whether a first argument is to be checked; without an image shape, the module may take anything."""
-        return self._image_shape is not None or isinstance(value, Tensor)
+        return self.image_shape is not None or isinstance(value, Tensor)
 
     def _shaped(self, x: Tensor) -> Tensor:
         """Images in the module's own shape. DeviceError or ShapeError for those it cannot take."""
         self.check_device(x)
-        shape = self._image_shape
+        shape = self.image_shape
         if shape is not None and x.is_floating_point() and x.dtype != self.weights.dtype and not _casts(x):
             raise ShapeError(f"images: expected {self.weights.dtype}, that of the weights, found {x.dtype}")
         if shape is None or tuple(x.shape[1:]) == shape:
@@ -271,6 +272,22 @@ class ModuleWithMasks(MaskedModel, ABC):
     def initial_statistics(self) -> dict[str, Tensor]:
         """Running statistics that a task starts from, by buffer name: new tensors."""
         return {name: start.clone() for name, start in self._starts().items()}
+
+    def mixture_statistics(self, flat_weights: Tensor) -> Extras:
+        """Kept weights: the statistics that the module came with. Sparse masks on seeded weights: those of noise.
+
+        Noise images tell how large the activations of a mixture are, and nothing of any task. So a single image can be
+        asked, the answer does not depend on the images beside it, and nothing is stored. Other masks are not trained to
+        be told apart that way: in a mixture of them, images are normalised with the statistics of their batch.
+        """
+        if not self._statistics or self._kept_weights or self.image_shape is None or self.densities is None:
+            return self._own_statistics()
+        with torch.no_grad():
+            copy = CallCopy(self.module, self._assigned)
+            for names, weight in zip(self._names, self.layer_weights(flat_weights.detach()), strict=True):
+                for name in names:
+                    copy.put(name, weight)
+            return statistics.measured(copy, self.initial_statistics(), noise_images(self.image_shape, self.weights))
 
     def _starts(self) -> dict[str, Tensor]:
         return {name: self.get_buffer(f"_start{index}") for index, name in enumerate(self._statistics)}

@@ -100,6 +100,19 @@ def put_in(copy: CallCopy, names: Iterable[str], values: Mapping[str, Tensor] | 
             copy.put(joined(path, _COUNT), torch.zeros((), dtype=torch.int64, device=values[name].device))
 
 
+def measured(copy: CallCopy, values: dict[str, Tensor], images: Tensor) -> dict[str, Tensor]:
+    """The statistics of a module's copy for a batch of images, each layer's measured behind those before it.
+
+    `values` are fresh statistics, which are overwritten and returned. Only layers that keep running statistics train.
+    """
+    put_in(copy, values, values)
+    for name in values:
+        owner = copy.module.get_submodule(name.rpartition(".")[0])
+        owner.training, owner.momentum = True, 1.0  # type: ignore[assignment] # the copy's own
+    copy.module(images)
+    return values
+
+
 def use_batch(module: nn.Module, name: str) -> None:
     """Let the layer of a running statistic use the statistics of its input instead."""
     module.get_submodule(name.rpartition(".")[0]).track_running_stats = False  # type: ignore[assignment]

@@ -11,7 +11,7 @@ from supsup_models.networks import MaskedModel, MaskedNetwork
 from supsup_models.training.recipes import Optimiser, RMSProp
 from supsup_models.training.steps.base import Step
 
-_ALONE = Lock()
+ALONE = Lock()
 """Held for a step of a network whose modules change while it trains (training mode, torch's random stream for dropout):
 such networks take turns, step by step, so that threads that train them get what one gets."""
 
@@ -25,7 +25,7 @@ class AutogradStep(Step):
         self._model = model
         self._optimiser = _torch_optimiser(self.scores, optimiser)
         self._done = 0
-        self._turn: AbstractContextManager[object] = nullcontext() if isinstance(model, MaskedNetwork) else _ALONE
+        self._turn: AbstractContextManager[object] = nullcontext() if isinstance(model, MaskedNetwork) else ALONE
 
     def step(self, images: Tensor, labels: Tensor, rate: float) -> Tensor:
         for group in self._optimiser.param_groups:

@@ -11,6 +11,7 @@ from supsup_models.networks import MaskedModel, MaskedNetwork
 from supsup_models.training.recipes import Recipe, RMSProp
 from supsup_models.training.steps.autograd import AutogradStep
 from supsup_models.training.steps.base import Step, Stepping
+from supsup_models.training.steps.definition import DefinedStep
 from supsup_models.training.steps.fused import FusedStep
 from supsup_models.training.steps.rmsprop_kernel import has_bfloat16
 from supsup_models.training.steps.sparse import SparseStep
@@ -55,10 +56,10 @@ def make_step(
     check("stepping", stepping, get_args(Stepping))
     half = stepping == "bfloat16"
     if recipe.sparse is not None:
-        if not isinstance(model, MaskedNetwork):
-            raise NetworkError(f"recipe {recipe.name!r}: expected a MaskedNetwork, found {type(model).__name__}")
         if stepping == "autograd":
-            raise NetworkError(f"stepping autograd: expected no sparse masks, found recipe {recipe.name!r} of them")
+            return DefinedStep(model, scores, recipe, task=task, steps=steps)
+        if not isinstance(model, MaskedNetwork):
+            raise NetworkError(f"stepping {stepping}: expected a MaskedNetwork, found {type(model).__name__}")
         return SparseStep(model, scores, recipe, task=task, steps=steps, half=half)
     if stepping == "autograd":
         return AutogradStep(model, scores, recipe.optimiser)

@@ -30,12 +30,20 @@ from torch import Tensor
 
 from maskstore.philox import Role, random_permutation
 from supsup_models.errors import NetworkError
-from supsup_models.networks import MaskedNetwork, kept_weights, perceptron_backward, perceptron_forward
+from supsup_models.networks import (
+    MaskedModel,
+    MaskedNetwork,
+    kept_weights,
+    perceptron_backward,
+    perceptron_forward,
+)
 from supsup_models.training.recipes import Adam, Recipe, Sparse
 from supsup_models.training.steps.base import Step
+from supsup_models.training.steps.layer_adam import LayerAdam
 
-_REFRESH = 10  # steps between two looks for the thresholds that keep a density
-_PRICED = 5  # steps between two looks at the rows' and columns' shares
+REFRESHED = 10  # steps between two looks for the thresholds that keep a density
+PRICED = 5  # steps between two looks at the rows' and columns' shares
+SCORED = 4  # steps between two looks at the one-shot score, whose derivative changes slowly
 _PSEUDO = 8.0  # bits' worth of the layer's density in every row's and column's share: no share is ever zero
 
 
@@ -49,37 +57,26 @@ class SparseStep(Step):
     def __init__(
         self, model: MaskedNetwork, scores: Tensor, recipe: Recipe, *, task: int, steps: int, half: bool = False
     ) -> None:
-        sparse, config = recipe.sparse, recipe.optimiser
-        if sparse is None or model.densities is None or not isinstance(config, Adam):
-            raise NetworkError(
-                f"recipe {recipe.name!r}: expected Adam, a density and a network of densities, found {config}, "
-                f"{sparse} and densities {model.densities}"
-            )
+        sparse, config = check_sparse(model, recipe)
+        assert model.densities is not None  # `check_sparse` says so
         self._wants_shuffled = bool(sparse.novelty_weight or sparse.one_shot_weight)
-        if self._wants_shuffled and model.classes == model.outputs:
-            raise NetworkError(
-                f"recipe {recipe.name!r}: expected superfluous outputs (classes < outputs), "
-                f"found {model.classes} classes, {model.outputs} outputs"
-            )
         self._model, self._sparse, self._steps, self._task = model, sparse, steps, task
         self._densities = model.densities
         self.scores = scores.clone()
         for layer in model.layer_weights(self.scores):
             layer.mul_(sqrt(layer[0].numel()) / 2)
-        self.scores.requires_grad_()
         self.scores.grad = torch.zeros_like(self.scores)
-        self._optimiser = torch.optim.Adam(
-            [self.scores], lr=config.learning_rate, betas=config.betas, eps=config.eps, fused=True
-        )
         dtype = torch.bfloat16 if half else scores.dtype
         self._constants = [float(weights.reshape(-1)[0].abs()) for weights in model.layer_weights(model.weights)]
         self._signs = model.layer_weights(model.weights.sign().to(dtype))
         self._masked = model.layer_weights(torch.empty_like(model.weights, dtype=dtype))  # signs times the mask
         self._products = model.layer_weights(torch.empty_like(model.weights, dtype=dtype))
-        self._layer_scores = model.layer_weights(self.scores.detach())
+        self._layer_scores = model.layer_weights(self.scores)
         self._gradients = model.layer_weights(self.scores.grad)
+        self._optimiser = LayerAdam(self._layer_scores, self._gradients, config, floor=sparse.floor)
         self._thresholds = [0.0] * len(self._densities)
         self._prices: list[Tensor] = []
+        self._pulls: list[Tensor] = []
         self._done = 0
 
     @torch.no_grad()
@@ -96,22 +93,23 @@ class SparseStep(Step):
         for product, at, activation in zip(self._products, deltas, activations, strict=True):
             torch.mm(at.t(), activation, out=product)
         if self._sparse.one_shot_weight and self._done >= self._sparse.one_shot_from * self._steps:
-            self._add_one_shot(shown, activations, densities, scales, len(images))
+            if not self._pulls or self._done % SCORED == 0:
+                self._pulls = self._one_shot_pulls(shown, densities, len(images))
+            for product, pull, scale in zip(self._products, self._pulls, scales, strict=True):
+                product.add_(pull, alpha=1.0 / scale)
         for gradient, product, signs, scale in zip(self._gradients, self._products, self._signs, scales, strict=True):
             torch.mul(product, signs, out=product)  # straight through: dL/ds = dL/dM = dL/d(W M) * W
             gradient.copy_(product).mul_(scale)
         if self._sparse.rate_weight:
             self._add_prices()
-        for group in self._optimiser.param_groups:
-            group["lr"] = rate
-        self._optimiser.step()
+        self._optimiser.step(rate)
         self._done += 1
         return loss
 
     def _choose(self, densities: tuple[float, ...]) -> None:
         """The signs that are kept at these densities; thresholds are looked for now and then."""
         for index, scores in enumerate(self._layer_scores):
-            if self._done % _REFRESH == 0:
+            if self._done % REFRESHED == 0:
                 flat = scores.reshape(-1)
                 count = kept_weights(flat.numel(), densities[index])
                 self._thresholds[index] = float(flat.kthvalue(flat.numel() - count + 1).values)
@@ -121,9 +119,8 @@ class SparseStep(Step):
         """The images, and where a loss wants them the first of them once more, their values shuffled alike."""
         if not self._wants_shuffled:
             return images
-        order = random_permutation(self._model.seed, Role.SHUFFLE, images.shape[1], layer=self._done, stream=self._task)
         count = max(1, round(len(images) * self._sparse.shuffled))
-        return torch.cat([images, images[:count, torch.from_numpy(order).to(images.device)]])
+        return torch.cat([images, shuffled(self._model, images[:count], step=self._done, task=self._task)])
 
     def _answers(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """The cross-entropy of the first `len(labels)` images, and the gradient of CE and N at all logits."""
@@ -137,10 +134,8 @@ class SparseStep(Step):
             delta[own:] *= self._sparse.novelty_weight / (len(logits) - own)
         return loss, delta
 
-    def _add_one_shot(
-        self, shown: Tensor, activations: list[Tensor], densities: tuple[float, ...], scales: list[float], own: int
-    ) -> None:
-        """Add the gradient of S by W M, in units of each layer's scale, to `_products`."""
+    def _one_shot_pulls(self, shown: Tensor, densities: tuple[float, ...], own: int) -> list[Tensor]:
+        """The weighted gradient of S by W M of each layer; the first `own` images shown are the task's."""
         expected = [c * p for c, p in zip(self._constants, self._densities, strict=True)]
         at, logits = perceptron_forward(shown, self._signs, scales=expected)
         cost = torch.softmax(logits, dim=1)
@@ -148,34 +143,55 @@ class SparseStep(Step):
         deltas = perceptron_backward(cost, at, self._signs, scales=expected)
         inner = logits.new_zeros(len(logits))
         variance = logits.new_zeros(len(logits))
-        for index, density in enumerate(densities):
-            # <g, M - d> of a layer is delta . (a (W M)^T - d a W^T), here in units of c
-            kept = torch.mm(at[index], self._masked[index].t())
-            every = torch.mm(at[index], self._signs[index].t())
-            c = self._constants[index]
-            inner += c * (deltas[index] * kept.sub_(every, alpha=density)).sum(dim=1, dtype=inner.dtype)
+        for index, (c, density) in enumerate(zip(self._constants, densities, strict=True)):
+            # <g, M - d> of a layer is delta . (a (W (M - d))^T), here in units of c
+            beyond = torch.mm(at[index], torch.sub(self._masked[index], self._signs[index], alpha=density).t())
+            inner += c * (deltas[index] * beyond).sum(dim=1, dtype=inner.dtype)
             squares = [one.to(logits.dtype).square().sum(dim=1) for one in (deltas[index], at[index])]
             variance += squares[0] * squares[1] * (c * c * density * (1.0 - density))
-        pull = _one_shot_pull(inner, variance.sqrt_().clamp_(min=1e-30), own, self._sparse.margin)
+        pull = one_shot_pull(inner, variance.sqrt_().clamp_(min=1e-30), own, self._sparse.margin)
         pull *= self._sparse.one_shot_weight
-        for index, product in enumerate(self._products):
-            share = pull * (self._constants[index] / scales[index])
-            product.addmm_((deltas[index] * share.unsqueeze(1)).to(product.dtype).t(), at[index])
+        return [
+            torch.mm((delta * (pull * c).unsqueeze(1).to(delta.dtype)).t(), activation)
+            for delta, activation, c in zip(deltas, at, self._constants, strict=True)
+        ]
 
     def _add_prices(self) -> None:
         """Add the rate's derivative by every bit of the masks."""
-        if self._done % _PRICED == 0:
+        if self._done % PRICED == 0:
             self._prices = [bit_prices(masked.abs().to(self.scores.dtype)) for masked in self._masked]
         for gradient, price in zip(self._gradients, self._prices, strict=True):
             gradient.add_(price, alpha=self._sparse.rate_weight)
 
 
-def _one_shot_pull(inner: Tensor, spread: Tensor, own: int, margin: float) -> Tensor:
+def check_sparse(model: MaskedModel, recipe: Recipe) -> tuple[Sparse, Adam]:
+    """A recipe's sparse settings and its Adam; NetworkError if it lacks one, or the network is not for sparse masks."""
+    sparse, config = recipe.sparse, recipe.optimiser
+    if sparse is None or model.densities is None or not isinstance(config, Adam):
+        raise NetworkError(
+            f"recipe {recipe.name!r}: expected Adam, a density and a network of densities, found {config}, "
+            f"{sparse} and densities {model.densities}"
+        )
+    if (sparse.novelty_weight or sparse.one_shot_weight) and model.classes == model.outputs:
+        raise NetworkError(
+            f"recipe {recipe.name!r}: expected superfluous outputs (classes < outputs), "
+            f"found {model.classes} classes, {model.outputs} outputs"
+        )
+    return sparse, config
+
+
+def shuffled(model: MaskedModel, images: Tensor, *, step: int, task: int) -> Tensor:
+    """Images `(b, inputs)` with their values shuffled, all alike, by a permutation of the step."""
+    order = random_permutation(model.seed, Role.SHUFFLE, images.shape[1], layer=step, stream=task)
+    return images[:, torch.from_numpy(order).to(images.device)]
+
+
+def one_shot_pull(inner: Tensor, spread: Tensor, own: int, margin: float, below: float = 1.0) -> Tensor:
     """dS / d<g, M> of each image `(b,)`, S being averaged over the first `own` images and over the shuffled others."""
     z = -inner / spread
     slope = torch.empty_like(z)
     slope[:own] = torch.sigmoid(margin - z[:own]) / own  # softplus falls with z, and z with <g, M>
-    slope[own:] = -torch.sigmoid(z[own:] + 1.0) / max(1, len(z) - own)
+    slope[own:] = -torch.sigmoid(z[own:] + below) / max(1, len(z) - own)
     return slope / spread
 
 

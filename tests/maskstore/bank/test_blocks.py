@@ -32,7 +32,7 @@ def bank(tmp_path, mask):
 
 def blocked(monkeypatch, bits=1):
     """From here on, masks of so many bits are coded in blocks."""
-    for module in ("bank", "coding"):
+    for module in ("new_mask", "coding"):
         monkeypatch.setattr(f"maskstore.bank.{module}.BLOCKED_BITS", bits)
 
 

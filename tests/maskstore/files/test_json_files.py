@@ -121,3 +121,14 @@ def test_numbers_keep_their_value_or_become_the_decimal_beside_it(value: float) 
 )
 def test_numbers_are_written_as_people_write_them(value: Any, said: str) -> None:
     assert json.dumps(decimal_numbers(value)) == said
+
+
+def test_a_name_stands_once_in_an_object(tmp_path: Path) -> None:
+    path = tmp_path / "a.json"
+    path.write_text('{"a": 1, "b": {"c": 1, "c": 2}}')
+    with pytest.raises(
+        ValueError, match="expected a record, found something else \\(expected each name once, found 'c' tw"
+    ):
+        read_json(path, "a record", dict, ValueError)
+    path.write_text('{"a": 1, "b": {"a": 1}}')
+    assert read_json(path, "a record", dict, ValueError) == {"a": 1, "b": {"a": 1}}

@@ -5,7 +5,7 @@ import pytest
 
 from maskstore import MaskBank, MaskSpec
 from maskstore.bank import Maintenance
-from maskstore.errors import SpecError, TaskExistsError, TaskNotFoundError
+from maskstore.errors import BankExistsError, SpecError, TaskExistsError, TaskNotFoundError
 from maskstore.interop import write_shard
 from maskstore.interop.diff import diff_banks, diff_tasks
 from maskstore.interop.merging import merge
@@ -243,3 +243,40 @@ def test_the_count_is_that_of_the_masks_in_the_bank(banks):
 def test_a_single_path_is_no_list_of_sources(banks):
     with pytest.raises(SpecError, match="expected a list"):
         merge(str(banks / "a.bank"), banks / "all.bank")
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "same"),
+    [
+        ({"seed": 1}, {"seed": 2}, False),
+        ({"seed": 1}, {}, False),
+        ({"flag": 1}, {"flag": True}, False),
+        ({"a": [{"b": 0}]}, {"a": [{"b": False}]}, False),
+        ({"a": [1, 2]}, {"a": [1]}, False),
+        ({"a": [1]}, {"a": {"0": 1}}, False),
+        ({"a": 1, "b": None}, {"b": None, "a": 1.0}, True),
+    ],
+)
+def test_metadata_of_banks_and_tasks_is_compared(tmp_path, command, one, other, same):
+    masks, spec = {"fc1": np.eye(4, dtype=bool)}, MaskSpec({"fc1": (4, 4)})
+    paths = {}
+    for name, of_bank, of_task in (("a", one, {}), ("b", other, {}), ("c", {}, one), ("d", {}, other)):
+        paths[name] = tmp_path / f"{name}.bank"
+        with MaskBank.create(paths[name], spec, meta=of_bank) as bank:
+            bank.put("t", masks, meta=of_task)
+    for a, b, part in (("a", "b", "bank"), ("c", "d", "task")):
+        with MaskBank.open(paths[a]) as left, MaskBank.open(paths[b]) as right:
+            found = diff_banks(left, right)
+        assert found.same is same
+        assert found.meta_same is (same or part == "task")
+        assert found.tasks[0].meta_same is (same or part == "bank")
+        code, out, _ = command("diff", paths[a], paths[b])
+        assert code == (0 if same else 1)
+        assert ("metadata of the banks themselves: different" in out) is not found.meta_same
+        assert json.loads(command("diff", paths[a], paths[b], "--json")[1])["meta_same"] is found.meta_same
+        assert command("diff", paths[a], paths[b], "--tasks", "t", "t")[0] == 0  # only their bits
+    if not same:
+        with pytest.raises(BankExistsError, match="expected a bank of the same metadata"):
+            MaskBank.create(paths["a"], spec, meta=other, exist_ok=True)
+    _, disputed = merge([paths["a"], paths["b"]], tmp_path / "merged.bank", overwrite=True)
+    assert bool(disputed) is not same

@@ -16,7 +16,14 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from numcodecs.registry import get_codec, register_codec
 
-from maskstore.errors import CorruptError, MaskStoreError, MaskValueError, UnknownCodecError
+from maskstore.errors import (
+    ArgumentTypeError,
+    CodecError,
+    CorruptError,
+    MaskStoreError,
+    MaskValueError,
+    UnknownCodecError,
+)
 from maskstore.interop.numcodecs import _HEAD, MaskstoreCodec
 
 register_codec(MaskstoreCodec)  # what the entry point does where the package is installed
@@ -78,6 +85,17 @@ def test_configuration_and_repr(codec):
     assert get_codec(config) == codec
     assert MaskstoreCodec.from_config(config) == codec
     assert eval(repr(codec)) == codec
+
+
+def test_a_setting_that_there_is_not_is_named() -> None:
+    for config in ({"level": 3}, {"id": "maskstore", "codec": "raw", "Limit": 1}):
+        with pytest.raises(
+            CodecError, match=r"codec maskstore: expected the settings codec and limit, found '(level|L)"
+        ):
+            MaskstoreCodec.from_config(config)
+    for limit in ("x", [], True):
+        with pytest.raises(ArgumentTypeError, match="limit: expected a number of bytes"):
+            MaskstoreCodec(limit=limit)  # type: ignore[arg-type]
 
 
 def test_the_entry_point_leads_here():

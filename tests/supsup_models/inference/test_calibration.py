@@ -151,6 +151,12 @@ def test_files_round_trip_and_others_are_refused(trained: Trained, tmp_path: Pat
         infer_task(trained.model, trained.matrix, images, calibration=stranger)
 
 
+def test_each_mask_is_calibrated_once(trained: Trained) -> None:
+    images = trained.stream[0].test.images(slice(0, 4))
+    with pytest.raises(InferenceError, match="images: expected those of each mask once, found 'task-0' twice"):
+        Calibration.fit(trained.model, trained.matrix, [("task-0", images), ("task-1", images), ("task-0", images)])
+
+
 @pytest.mark.slow
 def test_infer_names_strangers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     options = ["--stream", "permuted-digits", "--tasks", "2", "--batches", "200", "--out", str(tmp_path / "run")]
@@ -191,6 +197,11 @@ def test_a_run_with_more_masks_than_its_calibration_answers_and_is_calibrated_by
             answers = json.loads(captured.out)["answers"]
             assert {answer["task"] for answer in answers} == {"task-1"}
             assert {answer["task_confidence"] for answer in answers} == {None}
+        else:
+            assert run_command(["infer", str(folder), str(images), "--json"]) == 1
+            said = capsys.readouterr().err
+            assert "found something else (no JSON from line 1" in said
+            assert "`supsup train` with the same settings makes it anew; without the file, answers have no" in said
         assert run_command([*options, "--tasks", "2"]) == 0
         assert calibration_path(folder).read_bytes() == whole
 

@@ -154,8 +154,8 @@ def test_the_default_is_the_fastest_that_can_do_it() -> None:
         (_network(), Recipe("r", Adam()), "bfloat16", "stepping bfloat16: .*found MaskedNetwork and Adam"),
         (_converted(), Recipe("r"), "fused", "stepping fused: .*found ConvertedModel and RMSProp"),
         (_converted(), Recipe("r"), "bfloat16", "stepping bfloat16: .*found ConvertedModel"),
-        (_network(), SPARSE, "autograd", "stepping autograd: expected no sparse masks, found recipe 'sparse'"),
-        (_converted(), SPARSE, None, "recipe 'sparse': expected a MaskedNetwork, found ConvertedModel"),
+        (_network(), SPARSE, "autograd", "recipe 'sparse': expected Adam, a density and a network of densities"),
+        (_converted(), SPARSE, "fused", "stepping fused: expected a MaskedNetwork, found ConvertedModel"),
     ],
 )
 def test_a_stepping_that_cannot_do_it_is_refused(

@@ -1,4 +1,4 @@
-"""How much of an SQLite file its pages use: a walk over its b-trees.
+"""How much of an SQLite file its pages use: a walk over its b-trees, for `maskstore.bank.accounting`.
 
 Follows SQLite's page on its file format (sections 1.3 to 1.6). A page is a b-tree page, part of an overflow chain or on
 the free list; each is accounted for once, and the walk checks that together they are the whole file.
@@ -22,7 +22,7 @@ class PageUse:
     """Unused bytes inside pages, and pages on the free list."""
 
 
-def measured_pages(page: Callable[[int], bytes], roots: list[int]) -> PageUse:
+def measure(page: Callable[[int], bytes], roots: list[int]) -> PageUse:
     """Walk a file given its pages (numbered from 1) and the root pages of its tables and indexes."""
     try:
         return _measure(page, roots)

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
+from maskstore.bank.accounting.sqlite_pages import measure
 from maskstore.bank.bank import MaskBank
 from maskstore.bank.coding import base_masks, decode_mask, layer_bytes, prior_of
 from maskstore.bank.maintenance import Maintenance
@@ -21,7 +22,7 @@ from maskstore.bank.record import Record
 from maskstore.bank.sqlite import log_of
 from maskstore.codecs import counts_by_context
 from maskstore.errors import CorruptError
-from maskstore.files import measured_pages, parse_object
+from maskstore.files import parse_object
 from maskstore.masks import Cut, MaskSpec
 
 _CUT_DIGITS = 20  # contexts take a byte a bit: of so many bits at a time
@@ -174,7 +175,7 @@ def _measure_file(bank: MaskBank) -> tuple[int, int, int]:
             file.seek((number - 1) * size)
             return file.read(size)
 
-        use = measured_pages(page, keeper.root_pages())
+        use = measure(page, keeper.root_pages())
     found = bank.path.stat().st_size
     if not log_bytes and use.file != found:
         raise CorruptError(f"{bank.path}: expected {use.file} bytes in its pages, found {found}")
