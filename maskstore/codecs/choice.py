@@ -109,18 +109,27 @@ class CodecChoice:
 
     def candidates(self, samples: Sequence[Piece]) -> tuple[Codec, ...]:
         """The codecs that are worth a look at each block of a layer, of which there are samples; the quickest first."""
-        codecs = (_PATTERN, _GAP, _ANS, _ZSTD, _MIX) if self.level == "max" else (_PATTERN, _GAP, _ANS, _ZSTD)
-        weighed = {codec: sum(codec.plan(*sample).bits for sample in samples) for codec in codecs}
-        size, ones = (
-            sum(sample.layer.size for sample in samples),
-            sum(bits.popcount(sample.words) for sample in samples),
-        )
-        if _SPARSE * min(ones, size - ones) > size:
-            weighed[_GAP] *= _WORTH
+        size = sum(sample.layer.size for sample in samples)
+        ones = sum(bits.popcount(sample.words) for sample in samples)
+        weighed: dict[Codec, float] = {}
+
+        def weigh(codec: Codec, factor: float = 1.0) -> None:
+            weighed[codec] = factor * sum(codec.plan(*sample).bits for sample in samples)
+
+        weigh(_PATTERN)
+        weigh(_ANS)
+        least, few = min(*weighed.values(), size), [sample.words[:_SAMPLE_WORDS] for sample in samples]
+        slow = _SPARSE * min(ones, size - ones) > size
+        if min(map(_gap_ratio, few), default=0.0) * size < (_PROMISING if slow else _NEAR) * least + _SLACK:
+            weigh(_GAP, _WORTH if slow else 1.0)
+        if min(map(_zstd_ratio, few), default=0.0) * size < max(_WELL * size, least):
+            weigh(_ZSTD)
+        if self.level == "max":
+            weigh(_MIX)
         least = _ALIKE * min(*weighed.values(), size)
         weighed[_PATTERN] -= _ALIKE_BITS * len(samples)
-        worth = tuple(codec for codec, needed in weighed.items() if needed <= least and needed * _ALIKE < size)
-        return worth or (_RAW,)
+        worth = (codec for codec, needed in weighed.items() if needed <= least and needed * _ALIKE < size)
+        return tuple(worth) or (_RAW,)
 
 
 AnyCodec = str | Codec | CodecChoice
