@@ -33,6 +33,7 @@ _SLACK = 1024  # and these bits, since small masks are quickly tried
 _PROMISING = 0.97  # what codes slowly, or is seldom of use, has to promise so much less by a sample
 _ALIKE, _ALIKE_BITS = 1.002, 512  # samples tell no more; in small ones, what `pattern` stores once weighs much
 _WELL = 0.25
+_SAVING = 0.9985  # what saves less than that of the plain bits is not worth decoding
 _LARGE = 16  # a layer of less than one bit in so many does not decide
 _NO_BITS = Plan(0.0, partial(EncodedLayer, b"", b""))
 
@@ -127,8 +128,10 @@ class CodecChoice:
         if self.level == "max":
             weigh(_MIX)
         least = _ALIKE * min(*weighed.values(), size)
+        dense = _SAVING * size + _ALIKE_BITS // 4 * len(samples)
+        worthless = {codec for codec, needed in weighed.items() if needed >= dense}
         weighed[_PATTERN] -= _ALIKE_BITS * len(samples)
-        worth = (codec for codec, needed in weighed.items() if needed <= least and needed * _ALIKE < size)
+        worth = (codec for codec, needed in weighed.items() if needed <= least and codec not in worthless)
         return tuple(worth) or (_RAW,)
 
 

@@ -14,6 +14,7 @@ from maskstore.interop import ShardReader, merge, write_shard
 from maskstore.masks import Cut
 from maskstore.priors import SeededScores, Uniform
 from tests.helpers.masks import random_mask
+from tests.helpers.small_blocks import put_in_blocks
 
 LARGE = MaskSpec({"band": (3000, 1001), "none": (3, 0), "one": (7,), "run": (1_300_001,), "wide": (2, 600_001)})
 
@@ -28,12 +29,6 @@ def bank(tmp_path, mask):
     with MaskBank.create(tmp_path / "a.bank", LARGE, meta={"seed": 1}) as bank:
         bank.put("t", mask, extras={"mean": np.arange(3.0)}, meta={"accuracy": 0.5})
         yield bank
-
-
-def blocked(monkeypatch, bits=1):
-    """From here on, masks of so many bits are coded in blocks."""
-    for module in ("new_mask", "coding"):
-        monkeypatch.setattr(f"maskstore.bank.{module}.BLOCKED_BITS", bits)
 
 
 @pytest.mark.parametrize(
@@ -204,7 +199,7 @@ def test_blocks_travel(bank, mask, tmp_path):
 @pytest.mark.parametrize("density", [0, 0.0003, 0.5, 1])
 @pytest.mark.parametrize("codec", ["auto", "raw", "zstd", "gap", "ans"])
 def test_small_masks_can_be_in_blocks_too(tmp_path, monkeypatch, density, codec):
-    blocked(monkeypatch)
+    put_in_blocks(monkeypatch)
     spec = MaskSpec({"a": (300, 500), "b": (), "c": (0,), "d": (5, 3)})
     mask = random_mask(spec, density, 3)
     with MaskBank.create(tmp_path / "a.bank", spec) as bank:
