@@ -9,14 +9,18 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from benchmarks.storage import cases as streams
 from benchmarks.storage.__main__ import RESULTS
 from benchmarks.storage.cases import Place
 from benchmarks.storage.columns import table
 from benchmarks.storage.imagenet import IMAGENET
 from benchmarks.storage.measure import measure
+from benchmarks.storage.pruned import HOWS, PATTERNS
 from benchmarks.storage.results import read
 from benchmarks.storage.suites import FULL, QUICK, Suite
 from supsup_models.errors import DataNotFoundError
+
+STREAMS = (*streams.FULL, *streams.QUICK)
 
 
 @pytest.fixture(scope="module")
@@ -34,7 +38,7 @@ def rows_of(suite: Suite, full: bool, place: Place, methods: list[str] | None = 
     return rows
 
 
-@pytest.mark.parametrize("name", [name for name in FULL if "-" in name and name != "resnet-50"])
+@pytest.mark.parametrize("name", [name for name in FULL if name in STREAMS])
 def test_storage_of_a_stream(name: str, full: bool, place: Place) -> None:
     if not full and name not in QUICK:
         pytest.skip("only with --full")
@@ -62,3 +66,20 @@ def test_storage_of_the_published_table(full: bool, place: Place) -> None:
         assert masks < (0.6 if full else 0.7) * csr["parts"]["masks"]
         if full:
             assert ours["bytes"] < 0.75 * csr["bytes"]
+
+
+def test_storage_of_a_small_sparse_bank(full: bool, place: Place) -> None:
+    rows = rows_of((FULL if full else QUICK)["sparse-bank"], full, place)
+    others = [row["bytes"] for row in rows.values() if row["group"] == "format"]
+    assert rows["auto"]["bytes"] < min(others) * (1 if full else 1.1)  # of few batches little can be learned
+    if full:
+        assert rows["mix-seed"]["bytes"] < rows["mix"]["bytes"] < 0.9 * rows["entropy"]["bytes"]
+
+
+def test_storage_of_a_pruned_transformer(full: bool, place: Place) -> None:
+    rows = rows_of((FULL if full else QUICK)["pruned-1b"], full, place)
+    for pattern in PATTERNS:
+        found = [rows[f"{pattern}-{how}"] for how in HOWS if f"{pattern}-{how}" in rows]
+        others = [row["bytes"] for row in found if row["group"] == "format"]
+        if full:
+            assert rows[f"{pattern}-auto"]["bytes"] < 1.001 * min(others)

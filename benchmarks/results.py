@@ -1,4 +1,7 @@
-"""docs/results.md and its plots from benchmarks/results/*.json: `python -m benchmarks.results`. Nothing is typed."""
+"""docs/results.md and its plots from benchmarks/results/*.json: `python -m benchmarks.results`.
+
+Only published figures are typed.
+"""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -78,6 +81,44 @@ multiplied by 100. *entropy* is log₂ of the number of such masks; no code for 
 
 """
 
+_PUBLISHED = """\
+## Published sizes of single MNIST networks
+
+These figures are published ones, of other networks. We did not measure them. Each is one network for plain MNIST, whose
+task is known, and most store float or quantised weights. Ours are masks of LeNet-300-100 with 100 outputs for permuted
+MNIST, which also name their task; [rate.md](rate.md) has their figures.
+
+| published | network | bytes | test error, % | source |
+| --- | --- | --- | --- | --- |
+| MIRACLE | LeNet-5, convolutional | about 3 100 | 0.69 | Havasi, Peharz and Hernández-Lobato, ICLR 2019 |
+| MIRACLE, smaller | LeNet-5, convolutional | about 1 500 | 0.96 | the same |
+| Bayesian Compression | LeNet-5, convolutional | about 4 100 | 1.0 | Louizos, Ullrich and Welling, NeurIPS 2017 |
+| Deep Compression | LeNet-300-100 | about 27 000 | 1.6 | Han, Mao and Dally, ICLR 2016 |
+| signed supermasks, 3.77 % of the weights | LeNet-300-100 |  | 2.52 | Koster, Grothe and Rettinger, ICLR 2022 |
+
+"""
+_SPARSE = """\
+## A small sparse bank, by everything that codes bits
+
+{tasks} masks of {stream}, LeNet-300-100, by the recipe `default` at density {density}: the three layers keep 1, 8 and
+23 % of their weights. *bits* are bits for each weight and mask. Rows of ours that are no whole file are what a row of a
+bank has for a mask, tables and checksums of its layers included; the seed is in the row as well, in a few bytes. Other
+formats take 4 bytes of index for each mask, and those that code layer by layer 4 bytes for each layer. Nothing else can
+be given a seed. The coders are optional: one that is not installed is left out when the table is measured.
+
+"""
+_PRUNED = """\
+## Masks of a pruned transformer, without its weights
+
+The shapes are those of the linear layers of Llama 3.2 1B, {weights} weights in {blocks} equal blocks, of which
+{coded} is coded and counted {blocks} times. **No real weights are used**: weights are drawn by seed, with scales for
+rows and columns, and the norms of the inputs for Wanda with outliers, as `benchmarks/storage/pruned.py` says. How well
+a mask can be coded depends on these, so the rows compare coders. *entropy of the pattern* is the least of what
+independent bits need with one probability for a layer, for each row, or for each column, without tables; for 2 of 4 it
+is log₂ 6 / 4 bits.
+
+"""
+
 
 def page(results: Path = RESULTS) -> str:
     """The whole page."""
@@ -99,6 +140,13 @@ def page(results: Path = RESULTS) -> str:
         parts += [_MEMORIES.format(tasks=tasks, psi=2 * weights**2 / 1e9), markdown("memories", rows), "\n"]
     if rows := found.get("resnet-50"):
         parts += [_imagenet(next(iter(rows.values()))["notes"]), markdown("resnet-50", rows), "\n"]
+    if rows := found.get("sparse-bank"):
+        parts += [_SPARSE.format(**next(iter(rows.values()))["config"]), markdown("sparse-bank", rows), "\n"]
+    if rows := found.get("pruned-1b"):
+        first = next(iter(rows.values()))
+        sizes = {**first["config"], "weights": grouped(first["parameters"])}
+        parts += [_PRUNED.format(**sizes), markdown("pruned-1b", rows), "\n"]
+    parts.append(_PUBLISHED)
     parts.append(_made(row for rows in found.values() for row in rows.values()))
     return "".join(parts)
 

@@ -5,11 +5,13 @@ from maskstore._version import __version__
 from maskstore.bank import Account, MaskBank, MaskInfo, MaskSource, account, compact
 from maskstore.errors import MaskStoreError
 from maskstore.interop import open_source
-from maskstore.masks import LayerSpec, Mask, MaskMatrix, MaskSpec
+from maskstore.masks import LayerSpec, Mask, MaskMatrix, MaskSpec, SignedMask
+from maskstore.messages import Expected, decode_mask, decode_signed_mask, encode_mask
 from maskstore.priors import Reference, RunningMean, SeededScores, Uniform
 
 __all__ = [
     "Account",
+    "Expected",
     "LayerSpec",
     "Mask",
     "MaskBank",
@@ -21,10 +23,14 @@ __all__ = [
     "Reference",
     "RunningMean",
     "SeededScores",
+    "SignedMask",
     "Uniform",
     "__version__",
     "account",
     "compact",
+    "decode_mask",
+    "decode_signed_mask",
+    "encode_mask",
     "errors",
     "open_source",
 ]

@@ -28,6 +28,7 @@ class Role(IntEnum):
     SAMPLE = 6
     AUGMENT = 7
     SHUFFLE = 8
+    VIEW = 9
 
 
 _LIMITS = (("seed", 64), ("role", 8), ("layer", 24), ("stream", 32))

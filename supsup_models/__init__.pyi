@@ -2,6 +2,7 @@ from .continual import AllocationConfig as AllocationConfig
 from .continual import Allocator as Allocator
 from .continual import IdentityFreeLearner as IdentityFreeLearner
 from .data import TaskStream as TaskStream
+from .data import Views as Views
 from .data import open_stream as open_stream
 from .errors import SupSupError as SupSupError
 from .inference import Calibration as Calibration

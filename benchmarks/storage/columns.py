@@ -71,10 +71,27 @@ IMAGENET: list[Column] = [
     _COMMAND,
 ]
 
+SPARSE: list[Column] = [
+    ("stored as", lambda row: row["title"]),
+    ("bytes", lambda row: grouped(row["bytes"])),
+    ("bits", lambda row: bits(row["bits_per_parameter"])),
+    *_SECONDS,
+    _COMMAND,
+]
+PRUNED: list[Column] = [
+    ("kept", lambda row: row["notes"]["pattern"]),
+    ("stored as", lambda row: row["title"]),
+    ("MB", _megabytes),
+    ("bits", lambda row: f"{row['bits_per_parameter']:.4f}"),
+    *_SECONDS,
+    _COMMAND,
+]
+
 
 def columns(suite: str) -> list[Column]:
     """The columns of a suite's table."""
-    return {"memories": MEMORIES, "resnet-50": IMAGENET}.get(suite, STREAM)
+    others = {"memories": MEMORIES, "resnet-50": IMAGENET, "sparse-bank": SPARSE, "pruned-1b": PRUNED}
+    return others.get(suite, STREAM)
 
 
 def table(suite: str, rows: Mapping[str, Row]) -> Table:

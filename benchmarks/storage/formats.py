@@ -12,6 +12,7 @@ from bitarray.util import sc_decode, sc_encode
 from numpy.typing import NDArray
 
 from benchmarks.storage import huffman
+from benchmarks.storage.clock import RUNS, timed
 from maskstore import Mask, MaskSpec
 from maskstore.masks import bits
 
@@ -32,6 +33,16 @@ class Format:
     def size(self, pieces: list[bytes]) -> dict[str, int]:
         """Bytes by what they are for."""
         return {"masks": sum(map(len, pieces)), "index": INDEX_BYTES * len(pieces) if self.indexed else 0}
+
+
+def measure_format(
+    form: Format, masks: Sequence[Mask], runs: int = RUNS
+) -> tuple[dict[str, int], float | None, float | None]:
+    """Bytes by what they are for, processor seconds of encoding and of decoding; AssertionError for another mask."""
+    coded, encoding = timed(lambda: form.encode(masks), runs)
+    decoded, decoding = timed(lambda: form.decode(coded, masks[0].spec), runs)
+    assert decoded == list(masks), f"{form.title}: a mask did not come back"
+    return form.size(coded), encoding, decoding
 
 
 def each_mask(

@@ -5,7 +5,7 @@ from pathlib import Path
 from time import perf_counter
 
 from benchmarks.storage.cases import Place
-from benchmarks.storage.results import Results
+from benchmarks.storage.results import LeftOutError, Results
 from benchmarks.storage.suites import Suite
 
 
@@ -29,7 +29,11 @@ def measure(
         if found.has(name, config) and not again:
             continue
         start = perf_counter()
-        row = method.measure(suite.case, place)
+        try:
+            row = method.measure(suite.case, place)
+        except LeftOutError as reason:
+            tell(f"{suite.name} {reason}")
+            continue
         found.put(name, config, row, f"python -m benchmarks.storage {suite.name} {name}")
         tell(f"{suite.name} {name}: measured in {perf_counter() - start:.0f} s")
     return found.path

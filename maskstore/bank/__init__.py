@@ -3,10 +3,11 @@
 from maskstore.bank.accounting import Account, LayerAccount, account
 from maskstore.bank.bank import MaskBank
 from maskstore.bank.blocks import pieces_of
-from maskstore.bank.coding import check_sum, decode_mask, sealed, standalone
+from maskstore.bank.coding import check_sum, decode_mask, encode_data, prior_of, sealed, standalone
 from maskstore.bank.compaction import Compaction, compact
 from maskstore.bank.maintenance import Maintenance
-from maskstore.bank.record import MAX_BLOB_BYTES, MaskInfo, Record, decode_extras, info_of
+from maskstore.bank.record import MAX_BLOB_BYTES, MaskInfo, Record, decode_extras, encode_extras, info_of
+from maskstore.bank.signs import decode_signed, encode_signed
 from maskstore.bank.source import MaskSource, check_source
 from maskstore.bank.sqlite import clear_side_files, side_files
 
@@ -27,8 +28,13 @@ __all__ = [
     "compact",
     "decode_extras",
     "decode_mask",
+    "decode_signed",
+    "encode_data",
+    "encode_extras",
+    "encode_signed",
     "info_of",
     "pieces_of",
+    "prior_of",
     "sealed",
     "side_files",
     "standalone",

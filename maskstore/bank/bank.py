@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Self
+from typing import Any, Self, Unpack
 
 from maskstore import _version
 from maskstore.bank import coding
@@ -18,14 +18,14 @@ from maskstore.bank.new_mask import NewMask
 from maskstore.bank.open_file import BankFile
 from maskstore.bank.record import MaskInfo, Record, info_of
 from maskstore.bank.rows import Rows
+from maskstore.bank.signs import PutOptions, encode_signed
 from maskstore.bank.source import MaskSource
 from maskstore.bank.sqlite import check_pages, fitting_page_size
-from maskstore.codecs import AnyCodec, Budget, get_codec
+from maskstore.codecs import AnyCodec
 from maskstore.errors import (
     BankClosedError,
     BankExistsError,
     BankThreadError,
-    CodecError,
     CorruptError,
     MaskStoreError,
     NotABankError,
@@ -44,8 +44,8 @@ from maskstore.files import (
     same_json,
     seconds,
 )
-from maskstore.masks import MaskSpec
-from maskstore.priors import Prior, Uniform
+from maskstore.masks import MaskSpec, SignedMask
+from maskstore.priors import Prior
 
 _BATCH = 64  # records read from the file at a time while scanning
 
@@ -280,10 +280,7 @@ class MaskBank(MaskSource):
         with self._file.snapshot() as link:
             self._rows.check(link)
             snapshots = self._rows.snapshots(link)
-        budget = Budget(self.limit)
-        for row in snapshots:
-            coding.charge(row, self.spec, budget)
-            coding.check_content(row, self.spec)
+        coding.check_contents(snapshots, self.spec, self.limit)
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
@@ -304,10 +301,9 @@ class MaskBank(MaskSource):
 
         Args:
             name: The task, 1 to 512 characters.
-            masks: A `Mask`, or arrays of 0/1 values by layer name, of the bank's spec. Arrays may be memory maps, and
-                the mapping an open safetensors file. Pairs `(layer name, array)` from an iterator, in the order of the
-                spec, work too. A mask of 4 194 304 bits and more is coded and written block by block; the bank is
-                locked meanwhile, and beside the caller's arrays a few blocks are in memory.
+            masks: A `Mask`, or arrays of 0/1 values (memory maps too) by layer name, an open safetensors file, or pairs
+                `(layer name, array)` in the order of the spec. A mask of 4 194 304 bits and more is coded and written
+                block by block, with a few of them in memory, while the bank is locked.
             meta: JSON to store beside the mask.
             extras: Arrays of numbers that belong to the task, such as normalisation statistics.
             codec: A codec, or its name. "auto" keeps the smallest of the quick codecs, "max" of all.
@@ -327,15 +323,28 @@ class MaskBank(MaskSource):
         """
         self._file.check_writable()
         check_name("task name", name)
-        known, chosen = prior if prior is not None else Uniform(), get_codec(codec)
-        if not isinstance(known, Prior):
-            raise CodecError(f"prior: expected one such as Uniform(), found {known!r:.60}")
-        new = NewMask(name, masks, chosen, known, meta, extras)
+        new = NewMask(name, masks, codec, prior, meta, extras)
         new.code(self.spec)  # before the bank is locked, if it can be
         with self._file.changing() as link:
-            if missing := [task for task in known.tasks if task not in self]:
+            if missing := [task for task in new.prior.tasks if task not in self]:
                 raise self._missing(missing[0])
             new.store(link, self._rows, self.spec, overwrite=overwrite)
+
+    def put_signed(
+        self, name: str, signed: SignedMask, *, sign_prior: Prior | None = None, **options: Unpack[PutOptions]
+    ) -> None:
+        """Store a signed mask as `put` stores a mask, its signs coded only where it keeps a weight; `signed` reads it.
+
+        Args:
+            name: The task.
+            signed: The mask, its signs and its scales.
+            sign_prior: What is known about the signs: `SeededScores` knows those of the frozen weights. Without it,
+                what the prior of the mask knows by itself.
+            options: `meta`, `extras`, `codec`, `prior` and `overwrite` as in `put`, which also says what is raised.
+        """
+        known = sign_prior if sign_prior is not None else options.get("prior")
+        options["extras"] = encode_signed(signed, known, options.get("codec", "auto"), options.get("extras"))
+        self.put(name, signed.mask, **options)
 
     def delete(self, name: str) -> None:
         """Remove a mask, atomically and durably. Masks that were coded against it keep what they need.

@@ -70,21 +70,9 @@ def encode_record(
     bases: Sequence[Base] = (),
 ) -> Record:
     """Code a mask as a record without id and checksum; see `sealed`. `bases`: what the prior refers to."""
-    others = base_masks(bases, mask.spec) if bases else []
     new = described(name, prior, meta=meta, extras=extras, bases=bases)
-    if mask.spec.bits >= BLOCKED_BITS:
-        encoder = blocks.BlockEncoder(mask.spec, blocks.layers_of(mask, mask.spec), codec, prior, others)
-        data: blocks.Data = blocks.Parts(list(encoder))
-        text = encoder.layout.to_json()
-    else:
-        used, layers = encode_mask(codec, mask, prior, others)
-        table, chunks = [], []
-        for layer, coded in zip(mask.spec.layers, layers, strict=True):
-            crc = _CRC.pack(_crc(mask.words[layer.packed], layer))
-            table += [write_leb128(len(coded.side)), write_leb128(len(coded.payload)), crc]
-            chunks += [coded.side, coded.payload]
-        data, text = b"".join(table + chunks), codec_to_json(used)
-    return replace(new, codec=text, data=data)
+    how, data = encode_data(mask, codec, prior, base_masks(bases, mask.spec) if bases else [])
+    return replace(new, codec=how, data=data)
 
 
 def described(
@@ -102,6 +90,21 @@ def described(
         raise MaskValueError(f"mask {name!r}: expected {expected}, found {len(arrays)}")
     text = encode_meta(meta) if meta else "{}"
     return Record(0, name, text, "", _prior_text(prior), extras=arrays, bases=tuple(bases))
+
+
+def encode_data(mask: Mask, codec: AnyCodec, prior: Prior, others: Sequence[Mask] = ()) -> tuple[str, blocks.Data]:
+    """What a record says in the place of its codec, and its data."""
+    if mask.spec.bits >= BLOCKED_BITS:
+        encoder = blocks.BlockEncoder(mask.spec, blocks.layers_of(mask, mask.spec), codec, prior, others)
+        data = blocks.Parts(list(encoder))
+        return encoder.layout.to_json(), data
+    used, layers = encode_mask(codec, mask, prior, others)
+    table, chunks = [], []
+    for layer, coded in zip(mask.spec.layers, layers, strict=True):
+        crc = _CRC.pack(_crc(mask.words[layer.packed], layer))
+        table += [write_leb128(len(coded.side)), write_leb128(len(coded.payload)), crc]
+        chunks += [coded.side, coded.payload]
+    return codec_to_json(used), b"".join(table + chunks)
 
 
 def sealed(record: Record, id: int) -> Record:
@@ -144,6 +147,14 @@ def check_content(record: Record, spec: MaskSpec) -> None:
     decode_extras(record.extras, record.name)
     parse_object(record.meta)
     decode_mask(record, spec)
+
+
+def check_contents(records: Sequence[Record], spec: MaskSpec, limit: int | None) -> None:
+    """`check_content` of several; LimitError if all together cost more to decode than the limit allows."""
+    budget = Budget(limit)
+    for record in records:
+        charge(record, spec, budget)
+        check_content(record, spec)
 
 
 def digest_of(mask: Mask) -> bytes:
@@ -192,17 +203,18 @@ def standalone(record: Record, spec: MaskSpec) -> Record:
     return sealed(replace(coded, meta=record.meta, extras=record.extras), record.id)
 
 
-def decode_mask(record: Record, spec: MaskSpec, *, unpacked: bool = False) -> Mask:
+def decode_mask(record: Record, spec: MaskSpec, *, unpacked: bool = False, prior: Prior | None = None) -> Mask:
     """All layers of a record; LimitError if that takes more than its source's limit allows.
 
-    `unpacked`: the caller will also unpack it, to a byte for each bit.
+    `unpacked`: the caller will also unpack it, to a byte for each bit. `prior`: the one that the record's text stands
+    for, where that does not say all of it.
     """
-    charge(record, spec, Budget(record.limit), unpacked=unpacked)
+    charge(record, spec, Budget(record.limit), unpacked=unpacked, prior=prior)
     if in_blocks(record.codec):
-        return Mask(spec, open_blocks(record, spec).decode_all())
+        return Mask(spec, open_blocks(record, spec, prior=prior).decode_all())
     data = record.data[:]
     entries, start = read_table(data, spec, record.what, len(data))
-    decode = _layer_decoder(record, spec, base_masks(record.bases, spec))
+    decode = _layer_decoder(record, spec, base_masks(record.bases, spec), prior)
     words: NDArray[np.uint64] | None = None
     for index, (layer, entry) in enumerate(zip(spec, entries, strict=True)):
         found = decode(index, entry, data[start : start + entry.size])
@@ -225,11 +237,13 @@ def decode_on_demand(record: Record, spec: MaskSpec) -> Mask:
     return Mask.on_demand(spec, decoder)
 
 
-def charge(record: Record, spec: MaskSpec, budget: Budget, *, unpacked: bool = False) -> None:
+def charge(
+    record: Record, spec: MaskSpec, budget: Budget, *, unpacked: bool = False, prior: Prior | None = None
+) -> None:
     """Count what decoding a record, and the masks that it needs, will cost; LimitError if that is too much."""
     for one in (record, *(base.record for base in record.bases)):
         if in_blocks(one.codec):
-            open_blocks(one, spec, ()).charge_all(budget, record.what, unpacked=unpacked and one is record)
+            open_blocks(one, spec, (), prior=prior).charge_all(budget, record.what, unpacked=unpacked and one is record)
             continue
         codec, data = codec_of(one.codec), one.data[:]
         entries, start = read_table(data, spec, one.what, len(data))
@@ -270,14 +284,19 @@ def layer_bytes(record: Record, spec: MaskSpec) -> list[tuple[int, int]]:
     return [(entry.payload_bytes, entry.side_bytes) for entry in entries]
 
 
-def open_blocks(record: Record, spec: MaskSpec, others: Sequence[Mask] | None = None) -> blocks.BlockDecoder:
-    """What decodes the blocks of a record in blocks; `others` are its bases, decoded, or decoded here if not given."""
-    prior = prior_of(record.prior)
-    prior.check_bases(len(record.bases))
+def open_blocks(
+    record: Record, spec: MaskSpec, others: Sequence[Mask] | None = None, *, prior: Prior | None = None
+) -> blocks.BlockDecoder:
+    """What decodes the blocks of a record in blocks; `others` are its bases, decoded, or decoded here if not given.
+
+    `prior`: as in `decode_mask`.
+    """
+    known = prior or prior_of(record.prior)
+    known.check_bases(len(record.bases))
     layout = layout_from_json(record.codec)
     if others is None:
         others = base_masks(record.bases, spec)
-    return blocks.BlockDecoder(record.data, layout, spec, prior, others, record.what)
+    return blocks.BlockDecoder(record.data, layout, spec, known, others, record.what)
 
 
 def _coded(entry: TableEntry, chunk: bytes) -> EncodedLayer:
@@ -285,13 +304,13 @@ def _coded(entry: TableEntry, chunk: bytes) -> EncodedLayer:
 
 
 def _layer_decoder(
-    record: Record, spec: MaskSpec, others: Sequence[Mask]
+    record: Record, spec: MaskSpec, others: Sequence[Mask], given: Prior | None = None
 ) -> Callable[[int, TableEntry, bytes], NDArray[np.uint64]]:
     """A function of a layer's index, its entry of the offset table and its bytes, that gives its packed words.
 
-    `others` are the record's bases, decoded.
+    `others` are the record's bases, decoded; `given` is its prior, where its text does not say all of it.
     """
-    codec, prior = codec_of(record.codec), prior_of(record.prior)
+    codec, prior = codec_of(record.codec), given or prior_of(record.prior)
     prior.check_bases(len(others))
 
     def decode(index: int, entry: TableEntry, chunk: bytes) -> NDArray[np.uint64]:

@@ -2,30 +2,40 @@
 
 import sqlite3
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
 from maskstore.bank import coding
 from maskstore.bank.blocks import AnyMask, BlockEncoder, gathered, layers_of
 from maskstore.bank.record import Record
 from maskstore.bank.rows import Rows
-from maskstore.codecs import BLOCKED_BITS, Codec, CodecChoice
-from maskstore.errors import SpecError
+from maskstore.codecs import BLOCKED_BITS, AnyCodec, get_codec
+from maskstore.errors import CodecError, SpecError
 from maskstore.masks import Mask, MaskSpec
-from maskstore.priors import Prior
+from maskstore.priors import Prior, Uniform
 
 
-@dataclass
 class NewMask:
-    """What `MaskBank.put` was given."""
+    """What `MaskBank.put` was given, and says about it.
 
-    name: str
-    masks: AnyMask
-    codec: Codec | CodecChoice
-    prior: Prior
-    meta: Mapping[str, Any] | None
-    extras: Mapping[str, Any] | None
-    _coded: Record | None = field(default=None, init=False)
+    Raises:
+        CodecError: The prior is none.
+        UnknownCodecError: There is no codec of that name.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        masks: AnyMask,
+        codec: AnyCodec,
+        prior: Prior | None,
+        meta: Mapping[str, Any] | None,
+        extras: Mapping[str, Any] | None,
+    ) -> None:
+        self.name, self.masks, self.meta, self.extras = name, masks, meta, extras
+        self.prior, self.codec = prior if prior is not None else Uniform(), get_codec(codec)
+        if not isinstance(self.prior, Prior):
+            raise CodecError(f"prior: expected one such as Uniform(), found {self.prior!r:.60}")
+        self._coded: Record | None = None
 
     def code(self, spec: MaskSpec) -> None:
         """Code what needs neither another mask nor much memory; SpecError for a mask of another spec."""

@@ -24,6 +24,8 @@ MAX_DATA_BYTES = 1 << 34  # more than the packed bits of any mask
 MAX_PLACE = 1 << 62  # in the stream
 _EXTRA_DTYPES = frozenset(["f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"])
 _MAX_BASES = 15
+SIGNS, SCALES = "signed:signs", "signed:scales"
+"""The extra arrays of a signed mask (`maskstore.bank.signs`)."""
 
 
 class StoredRow(NamedTuple):
@@ -175,8 +177,17 @@ def encode_extras(extras: Mapping[str, Any]) -> bytes:
     return b"".join([struct.pack("<I", len(text)), text, *chunks])
 
 
-def decode_extras(data: bytes, name: str) -> dict[str, NDArray[Any]]:
-    """What `encode_extras` was given; CorruptError on anything else."""
+class _Extra(NamedTuple):
+    """Where one extra array lies."""
+
+    dtype: str
+    shape: list[int]
+    start: int
+    bytes: int
+
+
+def _extras_table(data: bytes, name: str) -> dict[str, _Extra]:
+    """Where the extra arrays lie; CorruptError unless their table accounts for every byte."""
     if not data:
         return {}
     wrong = CorruptError(f"mask {name!r}: expected its extra arrays, found bytes that do not describe them")
@@ -184,15 +195,31 @@ def decode_extras(data: bytes, name: str) -> dict[str, NDArray[Any]]:
     header = parse_json(data[4 : 4 + length].decode(errors="replace"))
     if not isinstance(header, dict):
         raise wrong
-    arrays, start = {}, 4 + length
+    found, start = {}, 4 + length
     for key, entry in header.items():
         match entry:
             case [str(dtype), list(shape)] if dtype in _EXTRA_DTYPES and all(type(n) is int and n >= 0 for n in shape):
-                size = prod(shape) * np.dtype(dtype).itemsize
+                found[key] = _Extra(dtype, shape, start, prod(shape) * np.dtype(dtype).itemsize)
             case _:
                 raise wrong
-        if start + size > len(data):
+        start += found[key].bytes
+        if start > len(data):
             raise wrong
+    if start != len(data):
+        raise wrong
+    return found
+
+
+def extras_sizes(data: bytes, name: str) -> dict[str, int]:
+    """Bytes of each extra array that `encode_extras` was given; CorruptError on anything else."""
+    return {key: extra.bytes for key, extra in _extras_table(data, name).items()}
+
+
+def decode_extras(data: bytes, name: str) -> dict[str, NDArray[Any]]:
+    """What `encode_extras` was given; CorruptError on anything else."""
+    wrong = CorruptError(f"mask {name!r}: expected its extra arrays, found bytes that do not describe them")
+    arrays = {}
+    for key, (dtype, shape, start, _) in _extras_table(data, name).items():
         values = np.frombuffer(data, dtype="<" + dtype, count=prod(shape), offset=start)
         if dtype == "b1" and values.view(np.uint8).max(initial=0) > 1:  # numpy would compute with such a byte
             raise wrong
@@ -200,7 +227,4 @@ def decode_extras(data: bytes, name: str) -> dict[str, NDArray[Any]]:
             arrays[key] = values.reshape(shape).copy()
         except ValueError:  # more dimensions than numpy has, or a size beside a 0 that no machine has
             raise wrong from None
-        start += size
-    if start != len(data):
-        raise wrong
     return arrays

@@ -15,10 +15,11 @@ from numpy.typing import NDArray
 
 from maskstore.bank.coding import charge, check_content, decode_mask, decode_on_demand, decode_one
 from maskstore.bank.record import MaskInfo, Record, decode_extras
+from maskstore.bank.signs import check_signed, decode_signed, signed_sizes
 from maskstore.codecs import FREE_BYTES, RATIO, Budget, wanted_until
 from maskstore.errors import ArgumentTypeError, MaskStoreError, TaskNotFoundError
 from maskstore.files import parse_object
-from maskstore.masks import Mask, MaskMatrix, MaskSpec
+from maskstore.masks import Mask, MaskMatrix, MaskSpec, SignedMask
 
 T = TypeVar("T")
 _BATCH = 64  # records read at a time while scanning
@@ -176,6 +177,17 @@ class MaskSource(Mapping[str, Mask]):
         """The record of a mask, of which as little as possible is read before it is needed in the block."""
         yield self.record(name)
 
+    def signed(self, name: str) -> SignedMask:
+        """A mask with its signs and scales, as `MaskBank.put_signed` was given it; its checksums are checked.
+
+        TaskNotFoundError if there is none, or if it has no signs. `source[name]` is the mask alone.
+        """
+        return decode_signed(self.record(name), self.spec)
+
+    def sign_bytes(self, name: str) -> int:
+        """Bytes of a mask's coded signs, which are among its extra arrays; 0 for a mask without. Nothing is decoded."""
+        return signed_sizes(self.record(name))[0]
+
     def task_meta(self, name: str) -> dict[str, Any]:
         """The metadata stored beside a mask; its checksum is checked."""
         return parse_object(self.record(name).meta)
@@ -198,7 +210,12 @@ class MaskSource(Mapping[str, Mask]):
             CorruptError: Names the first thing that is not as it was written.
         """
         self._check_file()
-        return sum(1 for _ in self.map_records(lambda row: check_content(row, self.spec)))
+
+        def check(row: Record) -> None:
+            check_content(row, self.spec)
+            check_signed(row, self.spec)
+
+        return sum(1 for _ in self.map_records(check))
 
     def map_records(self, work: Callable[[Record], T]) -> Iterator[tuple[Record, T]]:
         """(row, work(row)) for all rows in insertion order; work runs on all cores, a batch of rows at a time.

@@ -29,6 +29,7 @@ WORDS = {
     "layers": "--layers",
     "density": "--density",
     "nonzero": "--nonzero",
+    "ternarise": "--ternarise",
     "limit": "--limit",
 }
 """What errors call by its Python name, as the command line has it."""
@@ -140,6 +141,7 @@ def get(
         typer.Option("--out", "-o", help="The .npz file to write: one bool array a layer.", callback=console.no_stream),
     ],
     layer: Annotated[str | None, typer.Option(help="Only this layer.", show_default=False)] = None,
+    signed: Annotated[bool, typer.Option("--signed", help="A signed mask: int8 arrays of -1, 0 and 1.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
     limit: Limit = None,
 ) -> None:
@@ -147,7 +149,12 @@ def get(
     if out.exists() and out.resolve() == bank.resolve():
         raise console.UsageError(f"--out: expected another file than the bank, found {out}")
     with MaskBank.open(bank, limit=limit) as opened:
-        arrays = opened.dense(task) if layer is None else {layer: opened.layer(task, layer)}
+        arrays: dict[str, Any]
+        if signed:
+            values = opened.signed(task)
+            arrays = values.dense() if layer is None else {layer: values[layer]}
+        else:
+            arrays = opened.dense(task) if layer is None else {layer: opened.layer(task, layer)}
     write_npz(out, arrays, overwrite=overwrite)
     console.note(f"{out}: {len(arrays)} layers of {task!r}")
 

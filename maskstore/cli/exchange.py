@@ -11,6 +11,7 @@ from maskstore.cli.compile_notice import announcing
 from maskstore.cli.console import AsJson, Limit, examples
 from maskstore.codecs import codec_names
 from maskstore.errors import ImportOptionError
+from maskstore.masks import SCALES
 
 NewBank = Annotated[
     Path,
@@ -27,10 +28,15 @@ def register(app: typer.Typer) -> None:
             "maskstore import final.pt tasks.bank",
             "maskstore import pruned.pt tasks.bank --name task-0",
             "maskstore import TALL_mask_8task.npy tasks.bank --shapes shapes.json",
+            "maskstore import delta.safetensors tasks.bank --ternarise layer --density 0.05",
         ),
     )(import_masks)
     app.command(
-        epilog=examples("maskstore export tasks.bank tasks.safetensors", "maskstore export tasks.bank tasks.shard")
+        epilog=examples(
+            "maskstore export tasks.bank tasks.safetensors",
+            "maskstore export tasks.bank tasks.shard",
+            "maskstore export tasks.bank delta.safetensors --deltas task-0",
+        )
     )(export)
     app.command(
         epilog=examples(
@@ -67,11 +73,20 @@ def import_masks(
         str | None, typer.Option(help="The mask rule of a SupSup state dict without arguments.")
     ] = None,
     density: Annotated[
-        float | None, typer.Option(help="The fraction that hidden-networks scores keep.", show_default=False)
+        float | None,
+        typer.Option(help="The fraction that hidden-networks scores or --ternarise keep.", show_default=False),
     ] = None,
     nonzero: Annotated[
         bool, typer.Option("--nonzero", help="The arrays are weights; kept are those that are not zero.")
     ] = False,
+    ternarise: Annotated[
+        str | None,
+        typer.Option(
+            metavar="SCALE",
+            help="The arrays are changes of weights, kept as signs and a scale for each layer or row, or none.",
+            show_default=False,
+        ),
+    ] = None,
     layers: Annotated[
         list[str] | None,
         typer.Option(metavar="PATTERN", help="Only layers such as '*.weight'; may be given many times."),
@@ -87,6 +102,8 @@ def import_masks(
     console.choice("--format", layout, interop.LAYOUTS)
     console.choice("--bit-order", bit_order, ("big", "little"))
     console.choice("--vector-order", vector_order, ("sorted", "given"))
+    if ternarise is not None:
+        console.choice("--ternarise", ternarise, SCALES)
     if codec is not None:
         console.choice("--codec", codec, codec_names())
     try:
@@ -100,6 +117,7 @@ def import_masks(
             conv_type=conv_type,
             density=density,
             nonzero=nonzero,
+            ternarise=ternarise,
             layers=layers or None,
             limit=limit,
         )
@@ -129,10 +147,21 @@ def export(
     layout: Annotated[
         str | None, typer.Option("--format", help="safetensors, npz or shard; told by OUT's ending otherwise.")
     ] = None,
+    deltas: Annotated[
+        str | None,
+        typer.Option(metavar="TASK", help="Only this signed mask, as numbers for each weight.", show_default=False),
+    ] = None,
     overwrite: Overwrite = False,
     limit: Limit = None,
 ) -> None:
     """Export all masks, with names, metadata, codecs and priors; `import` (shards: `merge`) brings back the same."""
+    if deltas is not None:
+        if layout not in (None, "safetensors") or interop.is_url(out):
+            raise console.UsageError(f"--deltas: expected a safetensors file to write, found {layout or out}")
+        with interop.open_source(bank) as source:
+            interop.write_deltas(source, deltas, Path(out), overwrite=overwrite)
+        console.note(f"{out}: {deltas!r} exported as numbers (safetensors)")
+        return
     kinds = ("safetensors", "npz", "shard")
     kind = layout or out.rpartition(".")[2]
     if kind not in kinds and layout is None:

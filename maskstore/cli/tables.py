@@ -37,9 +37,11 @@ def print_account(path: Path, found: Account) -> None:
     """The account of a bank: parts of the file, then layers."""
     title = f"{cell(str(path))}: {found.tasks} masks of {found.parameters:,} parameters"
     parts = _table(title, "part", "bytes", "share", "bits / parameter", min_width=60)
+    signed = [("- signs", found.sign_bytes), ("- scales", found.scale_bytes)] if found.signed else []
     rows = [
         ("payload", found.payload_bytes),
         ("side information", found.side_bytes),
+        *signed,
         ("index", found.index_bytes),
         ("slack", found.slack_bytes),
     ]

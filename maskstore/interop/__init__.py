@@ -3,6 +3,7 @@
 Each optional dependency (torch, safetensors, fsspec, numcodecs) is imported inside the functions that need it.
 """
 
+from maskstore.interop.deltas import write_deltas
 from maskstore.interop.detect import read_masks
 from maskstore.interop.diff import BankDiff, TaskDiff, diff_banks, diff_tasks
 from maskstore.interop.exchange import write_npz, write_safetensors
@@ -29,6 +30,7 @@ __all__ = [
     "read_shapes",
     "readers",
     "store",
+    "write_deltas",
     "write_npz",
     "write_safetensors",
     "write_shard",

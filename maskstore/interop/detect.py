@@ -139,6 +139,9 @@ def _kind_of_zip(path: Path, file: BinaryIO, options: ReadOptions) -> str:
 
 
 def _read_exported(arrays: Arrays, header: Any, path: Path, options: ReadOptions) -> ForeignMasks:
+    if options.ternarise is not None:
+        raise ImportOptionError(f"{path}: expected changes of weights for `ternarise`, found an exported bank of masks "
+                                "(leave `ternarise` out)")  # fmt: skip
     if options.layout not in ("auto", "maskstore"):
         return _read_tree(arrays, path, options)
     return exchange.from_arrays(arrays, header, path, options)
@@ -150,6 +153,8 @@ def _read_npy(path: Path, options: ReadOptions) -> ForeignMasks:
         raise ImportOptionError(f"{path}: expected layout tall-masks for an .npy file, or arrays for one layer, "
                                 f"found {options.layout}")  # fmt: skip
     array = npz.read_npy_file(path, limit=options.limit)
+    if options.ternarise is not None:
+        return named_arrays.read_deltas({path.stem: array}, path, options)
     layers = options.shapes or {}
     one_layer = array.ndim > 2 or (array.ndim == 2 and not layers and (array.dtype == np.bool_ or options.nonzero))
     one_layer |= len(layers) == 1 and array.shape[:1] > (1,) and array.shape in map(tuple, layers.values())
@@ -161,7 +166,7 @@ def _read_npy(path: Path, options: ReadOptions) -> ForeignMasks:
 
 def _read_tree(tree: Any, path: Path, options: ReadOptions) -> ForeignMasks:
     """A tree of arrays in the layout that was asked for, or in the only one for which something in it speaks."""
-    layout = options.layout
+    layout = options.layout if options.ternarise is None else "arrays"
     if layout == "auto":
         found = _readings(tree, path, options)
         if len(found) > 1:
@@ -177,6 +182,8 @@ def _read_tree(tree: Any, path: Path, options: ReadOptions) -> ForeignMasks:
     arrays = {name: value for name, value in state.items() if is_array(value)}
     if not arrays:
         raise ForeignFileError(f"{path}: expected named arrays, found none")
+    if options.ternarise is not None:
+        return named_arrays.read_deltas(arrays, path, options)
     if layout == "arrays":
         return named_arrays.read_arrays("arrays", arrays, path, options)
     return _STATE_READERS[layout](arrays, path, options)

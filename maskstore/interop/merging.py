@@ -20,7 +20,7 @@ from maskstore.errors import (
 from maskstore.files import path_of, replacing, same_json, text_of
 from maskstore.interop.model import ForeignMasks
 from maskstore.interop.open import open_source
-from maskstore.masks import Mask, MaskSpec
+from maskstore.masks import Mask, MaskSpec, SignedMask
 
 
 @contextmanager
@@ -93,16 +93,24 @@ def store(
     meta = {"imported": {"layout": masks.layout, **masks.meta}} if masks.layout != "maskstore" else masks.meta
     with filling(path, spec, meta) as bank:
         for task in masks.tasks:
-            bank.put(
-                task.name,
-                task.mask if spec == masks.spec else Mask.from_dense(task.mask.dense(), spec),
-                meta=task.meta,
-                extras=task.extras,
-                codec=codec or task.codec or "auto",
-                prior=task.prior,
-                overwrite=overwrite,
-            )
+            options: dict[str, Any] = {
+                "meta": task.meta,
+                "extras": task.extras,
+                "codec": codec or task.codec or "auto",
+                "prior": task.prior,
+                "overwrite": overwrite,
+            }
+            if task.signed is not None:
+                bank.put_signed(task.name, _ordered(task.signed, spec), **options)
+            else:
+                mask = task.mask if spec == masks.spec else Mask.from_dense(task.mask.dense(), spec)
+                bank.put(task.name, mask, **options)
     return len(names)
+
+
+def _ordered(signed: SignedMask, spec: MaskSpec) -> SignedMask:
+    """The same with the layers in the order of a bank's."""
+    return signed if spec == signed.spec else SignedMask.from_dense(signed.dense(), spec, scales=signed.scales)
 
 
 def merge(

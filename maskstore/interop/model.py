@@ -23,7 +23,7 @@ from maskstore.errors import (
     one_line,
 )
 from maskstore.files import TABLE_BYTES, byte_limit, check_known, distinct_names, is_name, read_regular
-from maskstore.masks import Mask, MaskSpec
+from maskstore.masks import SCALES, Mask, MaskSpec, SignedMask
 from maskstore.priors import Prior
 
 LAYOUTS = (
@@ -67,6 +67,8 @@ class ForeignTask:
     extras: dict[str, NDArray[Any]] = field(default_factory=dict)
     codec: Codec | None = None
     prior: Prior | None = None
+    signed: SignedMask | None = None
+    """The same mask with the signs and scales of its weights, if the file was ternarised."""
 
 
 @dataclass(frozen=True)
@@ -98,9 +100,13 @@ class ReadOptions:
     conv_type: str | None = None
     """The mask rule of a reference SupSup state dict that was saved without its arguments."""
     density: float | None = None
-    """The fraction of each layer that hidden-networks scores keep; such files do not say it."""
+    """The fraction of each layer that hidden-networks scores keep, as such files do not say it; or that `ternarise`
+    keeps."""
     nonzero: bool = False
     """The arrays are weights, of which those that are not zero were kept: what `torch.nn.utils.prune.remove` leaves."""
+    ternarise: str | None = None
+    """The arrays are changes of weights, kept as signs and a scale for each "layer" or "row", or without ("none"). With
+    `density` only the largest of each layer."""
     layers: Sequence[str] | None = None
     """Patterns such as `"*.weight"`: only layers whose names match one are read."""
     limit: int | None = None
@@ -115,6 +121,11 @@ class ReadOptions:
             value = getattr(self, name)
             if value is not None and not isinstance(value, kind):
                 raise ArgumentTypeError(f"{name}: expected {expected}, found {type(value).__name__} {value!r:.40}")
+        if self.ternarise is not None:
+            check_known("ternarise", self.ternarise, SCALES, ImportOptionError)
+            if self.nonzero or self.layout not in ("auto", "arrays"):
+                other = "`nonzero`" if self.nonzero else f"layout {self.layout}"
+                raise ImportOptionError(f"ternarise: expected it alone, or with layout arrays, found {other} beside it")
         if self.density is not None and (isinstance(self.density, bool) or not 0 <= self.density <= 1):
             raise ImportOptionError(f"density: expected a fraction in [0, 1], found {self.density!r:.40}")
         if self.name is not None and not is_name(self.name):

@@ -5,18 +5,24 @@ from maskstore.masks.blocks import FEWEST_DIGITS, MOST_DIGITS, Cut
 from maskstore.masks.interleave import Interleaved
 from maskstore.masks.mask import Mask
 from maskstore.masks.matrix import MaskMatrix
+from maskstore.masks.signed import SCALES, SignedMask, kept_bits, rows_of, spread_bits
 from maskstore.masks.spec import MAX_LAYER_BITS, LayerSpec, MaskSpec
 
 __all__ = [
     "FEWEST_DIGITS",
     "MAX_LAYER_BITS",
     "MOST_DIGITS",
+    "SCALES",
     "Cut",
     "Interleaved",
     "LayerSpec",
     "Mask",
     "MaskMatrix",
     "MaskSpec",
+    "SignedMask",
     "bits",
+    "kept_bits",
     "popcount",
+    "rows_of",
+    "spread_bits",
 ]

@@ -16,7 +16,7 @@ import typer
 from maskstore.cli import announced, announcing, console
 from maskstore.errors import MaskStoreError
 from supsup_models.cli import recover, train
-from supsup_models.cli.options import AsJson, Data, Device, Download, Method, Objective, RunFolder, example
+from supsup_models.cli.options import AsJson, Data, Device, Download, Method, Objective, RunFolder, ViewCount, example
 from supsup_models.cli.resuming import RESUMING
 from supsup_models.cli.seeds import print_evaluated
 from supsup_models.errors import ArgumentError, SupSupError
@@ -102,6 +102,7 @@ def evaluate(
     method: Method = None,
     objective: Objective = None,
     images: Annotated[int, typer.Option(help="Images of one task that share an inference.", min=1, max=1_000_000)] = 1,
+    views: ViewCount = None,
     limit: Annotated[int | None, typer.Option(help="Judge only so many inferences, evenly over tasks.", min=1)] = None,
     data: Data = None,
     download: Download = False,
@@ -115,14 +116,20 @@ def evaluate(
     inference = Inference(method, objective, images)
     if seed_folders(run):
         with told_warnings():
-            every = evaluate_seeds(run, scenario, inference, limit=limit, data=data, download=download, device=device)
+            every = evaluate_seeds(
+                run, scenario, inference,
+                views=views, limit=limit, data=data, download=download, device=device,
+            )  # fmt: skip
         if as_json:
             console.print_json(every.to_json())
         else:
             print_evaluated(every)
         return
     with told_warnings():
-        found = evaluate_run(run, scenario, inference, limit=limit, data=data, download=download, device=device)
+        found = evaluate_run(
+            run, scenario, inference,
+            views=views, limit=limit, data=data, download=download, device=device,
+        )  # fmt: skip
     if as_json:
         console.print_json(found.to_json())
         return
@@ -147,6 +154,7 @@ def infer(
     ],
     method: Method = None,
     objective: Objective = None,
+    views: ViewCount = None,
     one_task: Annotated[bool, typer.Option("--one-task", help="All images are of one task.")] = False,
     pixels: Annotated[
         str | None,
@@ -166,7 +174,14 @@ def infer(
 
     with told_warnings():
         found = infer_images(
-            run, images, method=method, objective=objective, one_task=one_task, pixels=pixels, device=device
+            run,
+            images,
+            method=method,
+            objective=objective,
+            views=views,
+            one_task=one_task,
+            pixels=pixels,
+            device=device,
         )
     console.note(f"normalisation: {found.normalisation}")
     for note in found.notes:

@@ -14,11 +14,19 @@ Method = Annotated[
     str | None,
     typer.Option(
         "--infer",
-        help="one-shot, short-list, binary, exhaustive or gradient; by default what works in the run's network.",
+        help="one-shot, short-list, binary, exhaustive, gradient or pairs; by default what works for the run's masks.",
     ),
 ]
 Objective = Annotated[
     str | None, typer.Option(help="H (entropy) or G (superfluous outputs); by default what the masks were trained for.")
+]
+ViewCount = Annotated[
+    int | None,
+    typer.Option(
+        "--views",
+        help="Views of each image that `--infer pairs` looks at: 1, 4 (turned) or 8 (mirrored, too); by default all "
+        "that the masks were trained with.",
+    ),
 ]
 Data = Annotated[
     Path | None,

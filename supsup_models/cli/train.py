@@ -70,7 +70,10 @@ def _options(
     ] = False,
     recipe: Annotated[
         str | None,
-        typer.Option(help="default (ours: sparse masks), dense (ours), paper or edge-popup (as published)."),
+        typer.Option(
+            help="default (ours: sparse masks), views (ours, for split streams), dense (ours), paper or edge-popup "
+            "(as published)."
+        ),
     ] = None,
     seed: Annotated[int, typer.Option(help="Seed of weights, scores, pixels, batches.", min=0, max=2**64 - 1)] = 0,
     seeds: Annotated[

@@ -19,5 +19,8 @@ from .tasks import LabelledImages as LabelledImages
 from .tasks import Split as Split
 from .tasks import Task as Task
 from .tasks import plain as plain
+from .transforms import checked_image_shape as checked_image_shape
+from .transforms import checked_view_count as checked_view_count
 from .transforms import patch_order as patch_order
 from .transforms import turn_order as turn_order
+from .views import Views as Views

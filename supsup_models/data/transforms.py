@@ -9,8 +9,11 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from supsup_models.errors import ShapeError
+from supsup_models._names import whole_number
+from supsup_models.errors import NetworkError, ShapeError
 
+VIEW_COUNTS = (1, 4, 8)
+"""How many views an image can have: itself, its quarter turns, and with the mirrored image's."""
 PATCHES = 4
 """Patches along each side of an image that is cut into patches, 16 in all."""
 
@@ -51,9 +54,8 @@ def turn_order(image_shape: tuple[int, ...], quarters: int, mirrored: bool = Fal
         >>> image[turn_order((1, 2, 2), 1)].tolist()
         [2, 4, 1, 3]
     """
-    _, height, width = image_shape
-    if quarters % 2 and height != width:
-        raise ShapeError(f"quarter turn: expected square images, found {height} x {width} pixels")
+    if quarters % 2:
+        check_square(image_shape)
     places = np.arange(prod(image_shape), dtype=np.int64).reshape(image_shape)
     places = places[:, :, ::-1] if mirrored else places
     return np.ascontiguousarray(np.rot90(places, quarters, axes=(1, 2))).reshape(-1)
@@ -86,3 +88,25 @@ def patch_order(image_shape: tuple[int, ...], order: NDArray[np.int64], patches:
         patches, patches, channels, height // patches, width // patches
     )
     return np.ascontiguousarray(moved.transpose(2, 0, 3, 1, 4)).reshape(-1)
+
+
+def check_square(image_shape: tuple[int, ...]) -> None:
+    """ShapeError for images that a quarter turn does not fit."""
+    _, height, width = image_shape
+    if height != width:
+        raise ShapeError(f"quarter turn: expected square images, found {height} x {width} pixels")
+
+
+def checked_view_count(count: int) -> int:
+    """NetworkError for a number of views that no image has."""
+    if whole_number("views", count) not in VIEW_COUNTS:
+        raise NetworkError(f"views: expected 1, 4 or 8, found {count}")
+    return count
+
+
+def checked_image_shape(what: str, image_shape: tuple[int, ...]) -> tuple[int, int, int]:
+    """Channels, height and width; ShapeError for another kind of shape."""
+    sides = tuple(whole_number(what, side) for side in image_shape)
+    if len(sides) != 3 or min(sides) < 1:
+        raise ShapeError(f"{what}: expected an image shape of channels, height and width, found {tuple(image_shape)}")
+    return sides

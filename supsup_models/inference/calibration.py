@@ -1,6 +1,7 @@
 """How sure a guess of the task is, and when the images are of none of the tasks.
 
-The statistic is the entropy of an image under the mask that was chosen for it. A calibration remembers what it looks
+The statistic is the entropy of an image under the mask that was chosen for it. Where masks were trained with views, it
+is minus the evidence for the best class (`methods.pairs`). A calibration remembers what it looks
 like on images of each mask's own task, as a few quantiles. It takes them from held-out images and needs no labels. The
 **confidence** of a guess is a p-value: the fraction of own images that are at least as uncertain as this one (Vovk et
 al., "Algorithmic Learning in a Random World", 2005: conformal prediction).
@@ -13,12 +14,13 @@ all masks but their own. `none_of_these` answers "no" only where nearly all stra
 A guess may be wrong, and its mask then refuses images of a known task. Images are of none of the tasks only if no mask
 takes them for its own (`highest_confidence`).
 
-For a batch that shares one guess, the statistic is the mean over its images, compared with means of as many draws.
+For a batch that shares one guess, the statistic is the mean over its images, compared with means of as many draws. An
+image counts for at most the largest value that was kept: one that is badly misread does not outweigh the others.
 """
 
 import os
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any, Self
 
 import numpy as np
@@ -29,10 +31,10 @@ from maskstore import MaskMatrix
 from maskstore.files import read_json, typed, write_json
 from maskstore.philox import Role, random_uint32
 from supsup_models._names import expect, found, number, path_of
-from supsup_models.data import checked_images
+from supsup_models.data import Views, checked_images
 from supsup_models.errors import ArgumentTypeError, InferenceError, RunError
-from supsup_models.inference.given import check_masks
-from supsup_models.inference.labelling import NO_EXTRAS, run_each
+from supsup_models.inference.given import check_masks, check_views
+from supsup_models.inference.labelling import NO_EXTRAS, run_each, view_evidence
 from supsup_models.networks import MaskedModel, TaskExtras, entropy
 
 LEVEL = 0.01  # of known tasks' images, refused by default
@@ -49,7 +51,7 @@ class Calibration:
     """What images of each mask's own task look like, to judge the confidence of task guesses by.
 
     Attributes:
-        values: By the mask's name, entropies of own images under it in nats, ascending; at most 128.
+        values: By the mask's name, the uncertainty of own images under it in nats, ascending; at most 128.
         power: The fractions of images of unknown tasks that are refused at 0.01, one by one and 16 together. None where
             it was not measured, as with a single mask.
 
@@ -80,6 +82,7 @@ class Calibration:
 
     values: Mapping[str, tuple[float, ...]]
     power: tuple[float, ...] | None = None
+    views: Views | None = None
 
     def __post_init__(self) -> None:
         expect("calibration", self.values, Mapping, "ascending entropies by the masks' names")
@@ -105,6 +108,8 @@ class Calibration:
         matrix: MaskMatrix,
         images: Mapping[str, Any] | Iterable[tuple[str, Any]],
         extras: TaskExtras = NO_EXTRAS,
+        *,
+        views: Views | None = None,
     ) -> Self:
         """Calibrate masks on unlabelled images of their own tasks.
 
@@ -114,6 +119,7 @@ class Calibration:
             images: For each mask to calibrate, its name and held-out images `(n, inputs)`. Pairs are taken one at a
                 time, so an iterable need not keep all images in memory.
             extras: The masks' normalisation statistics, by name.
+            views: The views that the masks were trained with.
 
         Raises:
             TaskNotFoundError: The matrix has no mask of a name.
@@ -127,6 +133,7 @@ class Calibration:
             raise ArgumentTypeError(
                 f"images: expected images by the masks' names, or pairs of the two, found {found(images)}"
             )
+        check_views(model, views)
         values, strangers = {}, list[tuple[str, Tensor]]()
         step = -(-len(matrix) // _STRANGERS)
         for pair in images.items() if isinstance(images, Mapping) else images:
@@ -140,12 +147,12 @@ class Calibration:
             rows = np.full(len(checked), row)
             if row % step == 0:
                 strangers.append((name, checked[:_TOGETHER]))
-            entropies = np.sort(image_entropies(model, matrix, checked, rows, extras))
+            entropies = np.sort(image_uncertainty(model, matrix, checked, rows, extras, views))
             kept = (
                 entropies if len(entropies) <= _VALUES else np.quantile(entropies, (np.arange(_VALUES) + 0.5) / _VALUES)
             )
             values[name] = tuple(round(float(value), 5) for value in kept)
-        return cls(values, cls(values)._measured(model, matrix, strangers, extras))
+        return cls(values, cls(values, views=views)._measured(model, matrix, strangers, extras), views)
 
     def _measured(
         self, model: MaskedModel, matrix: MaskMatrix, strangers: list[tuple[str, Tensor]], extras: TaskExtras
@@ -194,7 +201,9 @@ class Calibration:
     ) -> NDArray[np.float32]:
         best = np.zeros(1 if one_task else len(images), dtype=np.float32)
         for name in names:
-            entropies = image_entropies(model, matrix, images, np.full(len(images), matrix.index(name)), extras)
+            entropies = image_uncertainty(
+                model, matrix, images, np.full(len(images), matrix.index(name)), extras, self.views
+            )
             own = (
                 self.confidence(name, entropies)
                 if one_task
@@ -226,7 +235,10 @@ class Calibration:
             InferenceError: The mask was not calibrated, or there are no entropies, or some that are not finite.
         """
         values = _entropies(entropies)
-        return _p_value(_means(self._of(name), len(values)), float(values.mean()))
+        own = self._of(name)
+        if len(values) > 1:  # quantiles know no image beyond the last: a single one would speak for the whole batch
+            values = np.minimum(values, own[-1])
+        return _p_value(_means(own, len(values)), float(values.mean()))
 
     def confidence_of_each(self, names: Sequence[str], entropies: NDArray[np.float64]) -> NDArray[np.float32]:
         """The confidence `(b,)` of each image in a task of its own, as `confidence` gives it for one image."""
@@ -244,7 +256,8 @@ class Calibration:
             MaskStoreError: The file cannot be written.
         """
         measured = {} if self.power is None else {"power": list(self.power)}
-        content = {"format": _FORMAT, "values": dict(self.values), **measured}
+        shown = {} if self.views is None else {"views": asdict(self.views)}
+        content = {"format": _FORMAT, "values": dict(self.values), **measured, **shown}
         write_json(path_of("path", path), content, indent=None)
 
     @classmethod
@@ -262,7 +275,8 @@ class Calibration:
         if content["format"] != _FORMAT:
             raise ValueError(f"expected format {_FORMAT}, found {content['format']}")
         power = None if content.get("power") is None else typed(tuple[float, ...], content["power"], "power")
-        return cls(typed(Mapping[str, tuple[float, ...]], content["values"], "values"), power)
+        views = None if content.get("views") is None else typed(Views, content["views"], "views")
+        return cls(typed(Mapping[str, tuple[float, ...]], content["values"], "values"), power, views)
 
     def covers(self, names: Iterable[str]) -> bool:
         """Whether all masks of these names were calibrated."""
@@ -274,11 +288,24 @@ class Calibration:
         return np.asarray(self.values[name])
 
 
-def image_entropies(
-    model: MaskedModel, matrix: MaskMatrix, images: Tensor, rows: NDArray[np.int64], extras: TaskExtras = NO_EXTRAS
+def image_uncertainty(
+    model: MaskedModel,
+    matrix: MaskMatrix,
+    images: Tensor,
+    rows: NDArray[np.int64],
+    extras: TaskExtras = NO_EXTRAS,
+    views: Views | None = None,
 ) -> NDArray[np.float64]:
-    """Entropy over all outputs, in nats, of each image `(b, inputs)` under the mask of its row `(b,)`; `(b,)`."""
-    return entropy(run_each(model, matrix, images, rows, extras)).double().cpu().numpy()
+    """How uncertain the mask of its row `(b,)` is of each image `(b, inputs)`, in nats; `(b,)`.
+
+    The entropy over all outputs; with views minus the evidence for the best class.
+    """
+    check_views(model, views)
+    if views is None:
+        found = entropy(run_each(model, matrix, images, rows, extras))
+    else:
+        found = -view_evidence(model, matrix, images, rows, extras, views).amax(dim=1)
+    return found.double().cpu().numpy()
 
 
 def refused(confidence: float | NDArray[np.float32], level: float = LEVEL) -> bool | NDArray[np.bool_]:

@@ -6,8 +6,8 @@ from typing import Any
 from maskstore import MaskMatrix
 from maskstore.bank import MaskSource
 from supsup_models._names import expect, found
-from supsup_models.data import TaskStream
-from supsup_models.errors import ArgumentTypeError, ShapeError
+from supsup_models.data import TaskStream, Views
+from supsup_models.errors import ArgumentTypeError, InferenceError, ShapeError
 from supsup_models.networks import MaskedModel, TaskExtras, check_model
 
 
@@ -32,6 +32,20 @@ def check_extras(extras: Any) -> None:
     for name, own in extras.items():
         if own is not None and not isinstance(own, Mapping):
             raise ArgumentTypeError(f"extras of {name!r:.80}: expected a dict of arrays, found {found(own)}")
+
+
+def check_views(model: MaskedModel, views: Any) -> None:
+    """ArgumentTypeError, ShapeError or InferenceError for views that are none, or none of a network's images."""
+    if views is None:
+        return
+    expect("views", views, Views, "Views", int="Views(image_shape, count) makes some")
+    if views.inputs != model.inputs:
+        raise ShapeError(f"views: expected images of {model.inputs} values, found shape {views.image_shape}")
+    if views.count * model.classes > model.outputs:
+        raise InferenceError(
+            f"views: expected an output for each of {model.classes} classes in {views.count} views, found "
+            f"{model.outputs} outputs"
+        )
 
 
 def check_tasks(tasks: Any) -> None:

@@ -16,13 +16,13 @@ from torch import Tensor
 
 from maskstore import MaskMatrix
 from supsup_models._names import choose, expect
-from supsup_models.data import checked_images
+from supsup_models.data import Views, checked_images
 from supsup_models.errors import InferenceError
-from supsup_models.inference.calibration import Calibration, image_entropies
+from supsup_models.inference.calibration import Calibration, image_uncertainty
 from supsup_models.inference.choice import check_method
-from supsup_models.inference.given import check_masks
+from supsup_models.inference.given import check_masks, check_views
 from supsup_models.inference.labelling import NO_EXTRAS
-from supsup_models.inference.methods import binary, exhaustive, gradient, one_shot
+from supsup_models.inference.methods import binary, exhaustive, gradient, one_shot, pairs
 from supsup_models.inference.objectives import Objective, make_objective
 from supsup_models.inference.superposition import Kept, Superposition, checked_answers
 from supsup_models.networks import MaskedModel, TaskExtras
@@ -48,8 +48,14 @@ _METHODS = {
     # for a batch as a whole one packed dot is cheaper than a list
     "short-list": _Method(one_shot.of_batch, one_shot.short_list_of_each),
     "gradient": _Method(gradient.of_batch, gradient.of_each),
+    "pairs": _Method(pairs.of_batch, pairs.of_each, single_masks=True),
 }
 METHODS = tuple(_METHODS)
+
+
+def usual_method(model: MaskedModel, views: Views | None) -> str:
+    """The method that is used unless another is asked for."""
+    return model.inference_method if views is None else "pairs"
 
 
 @dataclass(frozen=True)
@@ -59,7 +65,8 @@ class Guess:
     Attributes:
         task: The row of the matrix whose mask is preferred; `matrix.names[guess.task]` is the task's name.
         scores: How much each mask is preferred, `(k,)` float32; higher is more likely, and `task` is the argmax. The
-            scale depends on the method. One-shot: minus dL/dalpha. Exhaustive: minus the cost. Binary: the number of
+            scale depends on the method. One-shot: minus dL/dalpha. Exhaustive: minus the cost. Pairs: the log
+            probability of the best class. Binary: the number of
             rounds that a mask survived, plus its rank among those dropped with it as a fraction below 1. Gradient: the
             logarithm of alpha, up to a constant. Short-list: as one-shot; in `Guesses`, -inf where a mask was not on
             an image's list.
@@ -132,9 +139,11 @@ class TaskInference:
         matrix: k masks of the network's layers, one for each task. It may grow.
         calibration: What to judge the confidence of guesses by.
         extras: The masks' normalisation statistics by name, as a bank keeps them.
+        views: Those that the masks were trained with, for the method "pairs".
 
     Raises:
-        ShapeError: The masks are of other layers than the network's.
+        ShapeError: The masks are of other layers than the network's, or the views of other images.
+        InferenceError: The network has fewer outputs than classes in all views.
         ArgumentTypeError: An argument is of a type that cannot be meant.
 
     Examples:
@@ -159,18 +168,20 @@ class TaskInference:
         *,
         calibration: Calibration | None = None,
         extras: TaskExtras = NO_EXTRAS,
+        views: Views | None = None,
     ) -> None:
         kinds = isinstance(model, MaskedModel), isinstance(matrix, MaskMatrix), isinstance(extras, Mapping)
         if not all(kinds) or matrix.spec != model.spec:
             check_masks(model, matrix, extras)
         if calibration is not None:
             expect("calibration", calibration, Calibration, "a Calibration", str="Calibration.read(path) reads one")
-        self._mixed = Superposition(model, matrix, extras)
+        check_views(model, views)
+        self._mixed = Superposition(model, matrix, extras, views=views)
         self._calibration = calibration
 
     def __reduce__(self) -> tuple[Any, ...]:
         mixed = self._mixed
-        return _again, (mixed.model, mixed.matrix, self._calibration, dict(mixed.extras))
+        return _again, (mixed.model, mixed.matrix, self._calibration, dict(mixed.extras), mixed.views)
 
     def __repr__(self) -> str:
         mixed = self._mixed
@@ -200,14 +211,15 @@ class TaskInference:
 
     def _entropies(self, images: Tensor, tasks: NDArray[np.int64]) -> NDArray[np.float64]:
         mixed = self._mixed
-        return image_entropies(mixed.model, mixed.matrix, images, tasks, mixed.extras)
+        assert self._calibration is not None
+        return image_uncertainty(mixed.model, mixed.matrix, images, tasks, mixed.extras, self._calibration.views)
 
     def _scores(
         self, images: Any, method: str | None, objective: str | None, *, each: bool
     ) -> tuple[Tensor, NDArray[np.float32]]:
         """The images as the network takes them, and the scores `(k,)`, or `(b, k)` for each image."""
         mixed, model = self._mixed, self._mixed.model
-        method = model.inference_method if method is None else method
+        method = usual_method(model, mixed.views) if method is None else method
         way = (isinstance(method, str) and _METHODS.get(method)) or choose("inference method", method, _METHODS)
         objective = model.objective if objective is None else objective
         cost = make_objective(objective, classes=model.classes, outputs=model.outputs)
@@ -230,10 +242,10 @@ class TaskInference:
 
 
 def _again(
-    model: MaskedModel, matrix: MaskMatrix, calibration: Calibration | None, extras: TaskExtras
+    model: MaskedModel, matrix: MaskMatrix, calibration: Calibration | None, extras: TaskExtras, views: Views | None
 ) -> TaskInference:
     """What was sent to another process, where all that is kept is computed anew."""
-    return TaskInference(model, matrix, calibration=calibration, extras=extras)
+    return TaskInference(model, matrix, calibration=calibration, extras=extras, views=views)
 
 
 def infer_task(
@@ -245,6 +257,7 @@ def infer_task(
     objective: str | None = None,
     calibration: Calibration | None = None,
     extras: TaskExtras = NO_EXTRAS,
+    views: Views | None = None,
 ) -> Guess:
     """Infer the task of unlabelled images that are all of one task.
 
@@ -266,14 +279,16 @@ def infer_task(
             refused: the network does not know how its training images were normalised.
         method: "one-shot" takes a single gradient at the mean mask. "binary" halves the masks by the median of the
             gradient until one is left. "gradient" descends on the masks' weights. "exhaustive" runs each mask by itself
-            and compares the costs. "short-list" is one-shot here; for `infer_each` it is a faster approximation. By
-            default what works in the network: "exhaustive" where it normalises with running statistics, which fit no
-            superposition, "one-shot" elsewhere.
+            and compares the costs. "pairs" runs each mask by itself on all `views` of an image, and looks for the best
+            pair of a task and a class: for masks that were trained with views. "short-list" is one-shot here; for
+            `infer_each` it is a faster approximation. By default what works in the network: "pairs" with `views`,
+            "exhaustive" where it normalises with running statistics, which fit no superposition, "one-shot" elsewhere.
         objective: "H" or "G"; `model.objective` by default.
         calibration: What to judge the guess's confidence by.
         extras: The masks' normalisation statistics by name, as a bank keeps them. Only a single mask has any, so
             exhaustive inference and the calibration use them. A superposition normalises with the statistics of the
             batch, which then must have at least two images; a MethodWarning says that it finds few tasks.
+        views: Those that the masks were trained with; only "pairs" looks at them. None stands for the image as it is.
 
     Returns:
         The task's row in the matrix, the masks' scores, and the confidence.
@@ -305,7 +320,7 @@ def infer_task(
         >>> matrix.names[infer_task(model, matrix, images, method="exhaustive", objective="G").task]
         'task-1'
     """
-    inference = _inference(model, matrix, calibration, extras)
+    inference = _inference(model, matrix, calibration, extras, views)
     return inference.infer(images, method=method, objective=objective)
 
 
@@ -318,6 +333,7 @@ def infer_each(
     objective: str | None = None,
     calibration: Calibration | None = None,
     extras: TaskExtras = NO_EXTRAS,
+    views: Views | None = None,
 ) -> Guesses:
     """Infer the task of each of some unlabelled images by itself; they may be of several tasks.
 
@@ -332,6 +348,7 @@ def infer_each(
         objective: "H" or "G"; `model.objective` by default.
         calibration: What to judge the confidence of each guess by.
         extras: The masks' normalisation statistics by name.
+        views: Those that the masks were trained with.
 
     Returns:
         For each image the task's row in the matrix, the masks' scores, and the confidence.
@@ -354,7 +371,7 @@ def infer_each(
         >>> infer_each(model, matrix, images, method="exhaustive").tasks
         array([0, 0, 1, 1])
     """
-    inference = _inference(model, matrix, calibration, extras)
+    inference = _inference(model, matrix, calibration, extras, views)
     return inference.infer_each(images, method=method, objective=objective)
 
 
@@ -363,8 +380,8 @@ _KEPT: WeakKeyDictionary[MaskMatrix, Kept] = WeakKeyDictionary()
 
 
 def _inference(
-    model: MaskedModel, matrix: MaskMatrix, calibration: Calibration | None, extras: TaskExtras
+    model: MaskedModel, matrix: MaskMatrix, calibration: Calibration | None, extras: TaskExtras, views: Views | None
 ) -> TaskInference:
-    inference = TaskInference(model, matrix, calibration=calibration, extras=extras)
+    inference = TaskInference(model, matrix, calibration=calibration, extras=extras, views=views)
     inference._mixed = replace(inference._mixed, kept=_KEPT.setdefault(matrix, Kept()))
     return inference

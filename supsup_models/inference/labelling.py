@@ -12,7 +12,7 @@ from torch import Tensor
 
 from maskstore import MaskMatrix
 from supsup_models._names import found
-from supsup_models.data import checked_images, checked_labels, labelled_images
+from supsup_models.data import Views, checked_images, checked_labels, labelled_images
 from supsup_models.errors import ArgumentTypeError, ImageValueError, MethodWarning, ShapeError
 from supsup_models.inference.sampling import CHUNK
 from supsup_models.networks import AnyMask, Extras, MaskedModel, TaskExtras, check_model
@@ -76,13 +76,46 @@ def run_each(
 
 
 def classify(
-    model: MaskedModel, matrix: MaskMatrix, images: Any, tasks: NDArray[np.int64], extras: TaskExtras = NO_EXTRAS
+    model: MaskedModel,
+    matrix: MaskMatrix,
+    images: Any,
+    tasks: NDArray[np.int64],
+    extras: TaskExtras = NO_EXTRAS,
+    views: Views | None = None,
 ) -> Tensor:
-    """Softmax `(b, outputs)` of each image under the mask of its own row of the matrix, `tasks` `(b,)`.
+    """Probabilities of each image's outputs under the mask of its own row of the matrix, `tasks` `(b,)`.
 
-    `extras` are the masks' normalisation statistics, by name.
+    `extras` are the masks' normalisation statistics, by name. Without `views` it is the softmax `(b, outputs)`; with
+    views, what all of them say of each class, `(b, classes)`: the geometric mean of their probabilities.
     """
-    return torch.softmax(run_each(model, matrix, checked_images(images, model), tasks, extras), dim=1)
+    checked = checked_images(images, model)
+    if views is None:
+        return torch.softmax(run_each(model, matrix, checked, tasks, extras), dim=1)
+    return view_evidence(model, matrix, checked, tasks, extras, views).exp()
+
+
+def view_evidence(
+    model: MaskedModel,
+    matrix: MaskMatrix,
+    images: Tensor,
+    tasks: NDArray[np.int64],
+    extras: TaskExtras,
+    views: Views,
+) -> Tensor:
+    """`class_evidence` `(b, classes)` of each image `(b, inputs)` under the mask of its own row, `tasks` `(b,)`."""
+    logits = [run_each(model, matrix, each, tasks, extras) for each in views(images)]
+    return class_evidence(torch.stack(logits), model.classes)
+
+
+def class_evidence(logits: Tensor, classes: int) -> Tensor:
+    """What the views of images say of each class, `(count, b, outputs)` -> `(b, classes)`, in nats.
+
+    The mean over the views v of the log probability of output `v * classes + c` for class c, which is the output that
+    training names for it in that view.
+    """
+    log_p = torch.log_softmax(logits, dim=2)
+    of_view = [each[:, v * classes : (v + 1) * classes] for v, each in enumerate(log_p)]
+    return torch.stack(of_view).mean(dim=0)
 
 
 def labels_of(model: MaskedModel, outputs: Tensor) -> NDArray[np.int64]:

@@ -25,10 +25,10 @@ from torch import Tensor
 
 from maskstore import MaskMatrix
 from supsup_models._names import check, expect, expect_call, seed_of, whole_number
-from supsup_models.data import checked_images
+from supsup_models.data import Views, checked_images
 from supsup_models.errors import InferenceError
-from supsup_models.inference.given import check_masks, check_tasks
-from supsup_models.inference.infer import METHODS, infer_each, infer_task
+from supsup_models.inference.given import check_masks, check_tasks, check_views
+from supsup_models.inference.infer import METHODS, infer_each, infer_task, usual_method
 from supsup_models.inference.labelling import NO_EXTRAS, classify, labels_of
 from supsup_models.inference.objectives import OBJECTIVES
 from supsup_models.inference.sampling import EvaluatedTask, chunks, group_sizes, sampled, wilson
@@ -46,6 +46,8 @@ class Inference:
         objective: "H" or "G"; by default the network's own.
         images: How many consecutive test images of one task share an inference. Images that are left at the end of a
             task make a smaller group; a single one joins the group before it.
+        views: The views of an image that task and label are inferred from, for the method "pairs". With views the label
+            is the class that all of them together prefer.
 
     Raises:
         UnknownNameError: There is no such method or objective.
@@ -54,12 +56,13 @@ class Inference:
     Examples:
         >>> from supsup_models import Inference
         >>> Inference("binary", images=16)
-        Inference(method='binary', objective=None, images=16)
+        Inference(method='binary', objective=None, images=16, views=None)
     """
 
     method: str | None = None
     objective: str | None = None
     images: int = 1
+    views: Views | None = None
 
     def __post_init__(self) -> None:
         if self.method is not None:
@@ -71,7 +74,7 @@ class Inference:
 
     def chosen(self, model: MaskedModel) -> "Inference":
         """The same with nothing left open: the method and the objective that a network takes by default filled in."""
-        method = model.inference_method if self.method is None else self.method
+        method = usual_method(model, self.views) if self.method is None else self.method
         return replace(self, method=method, objective=model.objective if self.objective is None else self.objective)
 
 
@@ -142,17 +145,17 @@ def answer(
     model: MaskedModel, matrix: MaskMatrix, images: Tensor, inference: Inference, extras: TaskExtras = NO_EXTRAS
 ) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Inferred rows of the matrix and labels, `(b,)` each, of unlabelled images, grouped in the order they come."""
-    method, objective = inference.method, inference.objective
+    method, objective, views = inference.method, inference.objective, inference.views
     if inference.images == 1:
-        tasks = infer_each(model, matrix, images, method=method, objective=objective, extras=extras).tasks
+        tasks = infer_each(model, matrix, images, method=method, objective=objective, extras=extras, views=views).tasks
     else:
         sizes = group_sizes(len(images), inference.images)
         guesses = [
-            infer_task(model, matrix, group, method=method, objective=objective, extras=extras).task
+            infer_task(model, matrix, group, method=method, objective=objective, extras=extras, views=views).task
             for group in images.split(sizes)
         ]
         tasks = np.repeat(np.asarray(guesses, dtype=np.int64), sizes)
-    return tasks, labels_of(model, classify(model, matrix, images, tasks, extras))
+    return tasks, labels_of(model, classify(model, matrix, images, tasks, extras, views))
 
 
 def evaluate(
@@ -208,6 +211,7 @@ def evaluate(
     check_tasks(tasks)
     check("scenario", scenario, SCENARIOS)
     expect("inference", inference, Inference, "an Inference", str="Inference(method) makes one")
+    check_views(model, inference.views)
     limit = None if limit is None else whole_number("limit", limit)
     seed = seed_of("seed", seed)
     expect_call("on_task", on_task)
@@ -276,13 +280,13 @@ def _judge(
     `own` is the row of the task's mask, None in NNs. Images are predicted under that mask if the task is `given`.
     """
     rows, right, right_if_given = list[NDArray[np.int64]](), list[NDArray[np.bool_]](), list[NDArray[np.bool_]]()
-    seconds, inferences = 0.0, 0
+    seconds, inferences, views = 0.0, 0, inference.views
     for chunk in chunks(sample, inference.images):
         images = checked_images(task.test.images(torch.from_numpy(chunk)), model)
         start = perf_counter()
         if given and own is not None:
             found = np.full(len(chunk), own)
-            labels = labels_of(model, classify(model, matrix, images, found, extras))
+            labels = labels_of(model, classify(model, matrix, images, found, extras, views))
         else:
             found, labels = answer(model, matrix, images, inference, extras)
         seconds += perf_counter() - start
@@ -294,7 +298,7 @@ def _judge(
         if own is not None:
             under_own = np.full(len(chunk), own)
             same = bool((found == own).all())
-            if_given = labels if same else labels_of(model, classify(model, matrix, images, under_own, extras))
+            if_given = labels if same else labels_of(model, classify(model, matrix, images, under_own, extras, views))
             right_if_given.append(if_given == true)
     return _Judged(
         np.concatenate(rows),

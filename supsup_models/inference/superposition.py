@@ -22,6 +22,7 @@ from torch import Tensor
 from maskstore import MaskMatrix
 from maskstore.kernels import has_lookup
 from maskstore.torch import PackedMasks
+from supsup_models.data import Views
 from supsup_models.errors import ImageValueError
 from supsup_models.inference.objectives import Objective
 from supsup_models.networks import Extras, MaskedModel, TaskExtras
@@ -73,13 +74,15 @@ class Kept:
 class Superposition(Generic[Network]):
     """A network, the masks that are mixed in it, and what is kept between two batches.
 
-    `extras` are the masks' normalisation statistics, by name; only a single mask has any.
+    `extras` are the masks' normalisation statistics, by name; only a single mask has any. `views` are those that the
+    masks were trained with, for the method "pairs".
     """
 
     model: Network
     matrix: MaskMatrix
     extras: TaskExtras = field(default_factory=dict)
     kept: Kept = field(default_factory=Kept, repr=False)
+    views: Views | None = None
 
     @property
     def masks(self) -> PackedMasks:

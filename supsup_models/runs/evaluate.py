@@ -14,6 +14,7 @@ def evaluate_run(
     scenario: str | None = None,
     inference: Inference = Inference(),
     *,
+    views: int | None = None,
     limit: int | None = None,
     data: Path | None = None,
     download: bool = False,
@@ -27,6 +28,8 @@ def evaluate_run(
         scenario: "GG" (the task is given), "GNs" or "GNu" (tasks are inferred), or "NNs" (a run without task identity).
             If not said, "NNs" for a run without task identity, and "GNu" for any other.
         inference: How tasks are inferred, and how many images share an inference.
+        views: How many views of an image the method "pairs" looks at, 1, 4 or 8; all that the masks were trained with
+            if not said.
         limit: Judge at most so many inferences, evenly over the tasks.
         data: Folder with the data set's files; the usual places are searched without it.
         download: Fetch the data set if it is not found.
@@ -35,7 +38,7 @@ def evaluate_run(
 
     Raises:
         UnknownNameError: No such scenario.
-        RunError: A folder without a finished task, or a run for another scenario.
+        RunError: A folder without a finished task, a run for another scenario, or more views than its masks know.
 
     Examples:
         >>> from pathlib import Path
@@ -52,6 +55,7 @@ def evaluate_run(
         check("scenario", scenario, SCENARIOS)
     expect("inference", inference, Inference, "an Inference", str="Inference(method) makes one")
     run = folder if isinstance(folder, LoadedRun) else load_run(folder, device)
+    inference = run.with_views(inference, views)
     scenario = scenario or ("GNu" if run.record.config.task_identity else "NNs")
     if run.record.config.task_identity != (scenario != "NNs"):
         trained = "with" if run.record.config.task_identity else "without"

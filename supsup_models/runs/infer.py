@@ -54,6 +54,7 @@ def infer_images(
     *,
     method: str | None = None,
     objective: str | None = None,
+    views: int | None = None,
     one_task: bool = False,
     pixels: str | None = None,
     device: str = "auto",
@@ -66,6 +67,8 @@ def infer_images(
             run's images, such as `(n, height, width)` or `(n, channels, height, width)`.
         method: How tasks are inferred, as in `infer_task`; by default what works in the run's network.
         objective: "H" or "G"; what the masks were trained for if not said.
+        views: How many views of each image the method "pairs" looks at, 1, 4 or 8; all that the masks were trained with
+            if not said.
         one_task: All images are of one task, which is then inferred from all of them together.
         pixels: The form of the pixels: "normalised" like the training images, "unit" for floats in [0, 1], "raw" for
             the levels of the data set, 0 to 255. By default it is told from the values: uint8 is raw, floats in [0, 1]
@@ -90,8 +93,8 @@ def infer_images(
         >>> found.answers[0].task
         'task-1'
     """
-    way = Inference(method, objective)
     run = folder if isinstance(folder, LoadedRun) else load_run(folder, device)
+    way = run.with_views(Inference(method, objective), views)
     values, normalisation = pixel_scale(run.record).normalised(read_images(images, run.record), pixels)
     checked = checked_images(values, run.model)
     path = calibration_path(run.folder)
@@ -103,7 +106,7 @@ def infer_images(
             f"no task confidence: expected values for all {len(run.matrix)} masks in {path}, found some missing; "
             "`train_run` adds them when it has trained all tasks"
         )
-    inference = TaskInference(run.model, run.matrix, calibration=calibration, extras=run.extras)
+    inference = TaskInference(run.model, run.matrix, calibration=calibration, extras=run.extras, views=way.views)
     if one_task:
         one = inference.infer(checked, method=method, objective=objective)
         tasks, sureness = np.full(len(checked), one.task), [one.confidence] * len(checked)
@@ -117,7 +120,7 @@ def infer_images(
             f"none of these tasks: unknown where the answer is no, because only {share:.0%} of images of an unknown "
             "task would be refused here"
         )
-    probabilities = classify(run.model, run.matrix, checked, tasks, run.extras)
+    probabilities = classify(run.model, run.matrix, checked, tasks, run.extras, way.views)
     labels = labels_of(run.model, probabilities)
     confidence = probabilities[torch.arange(len(checked)), torch.from_numpy(labels)].tolist()
     names = run.matrix.names

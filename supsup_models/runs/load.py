@@ -1,12 +1,12 @@
 """A finished run, loaded for use: its network, its masks and its stream."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from maskstore import MaskBank, MaskMatrix
 from supsup_models._names import expect, path_of
-from supsup_models.data import Task, TaskStream, open_stream
+from supsup_models.data import Task, TaskStream, Views, checked_view_count, open_stream
 from supsup_models.errors import RunError
 from supsup_models.inference import Inference
 from supsup_models.networks import ARCHITECTURES, MaskedModel, MaskedNetwork, TaskExtras, check_model
@@ -63,13 +63,35 @@ class LoadedRun:
             raise RunError(f"stream {stream.name}: expected tasks with a mask in the run, found {', '.join(names[:4])}")
         return tasks
 
+    def with_views(self, inference: Inference, count: int | None = None) -> Inference:
+        """The inference with the views that the run's masks were trained with, for the method that looks at them.
+
+        Args:
+            inference: How tasks are inferred; views of its own stay.
+            count: How many views; all of them if not said.
+
+        Raises:
+            NetworkError: Another number of views than 1, 4 or 8.
+            RunError: More views than the masks know.
+        """
+        trained = self.record.views
+        most = 1 if trained is None else trained.count
+        if count is not None and checked_view_count(count) > most:
+            raise RunError(
+                f"{self.folder}: expected at most {most} views, as its masks were trained with, found {count}; "
+                'masks of `recipe="views"` know 8'
+            )
+        if inference.method not in (None, "pairs") or inference.views is not None or trained is None:
+            return inference
+        return replace(inference, views=Views(trained.image_shape, most if count is None else count))
+
     def objective_note(self, inference: Inference) -> str | None:
         """A line for the person where tasks are looked for by an objective that the masks were not trained for.
 
         Under a superposition the entropy says little about sparse masks; single masks can be told by either objective.
         """
         method = inference.chosen(self.model).method
-        if self.model.objective != "G" or inference.objective != "H" or method == "exhaustive":
+        if self.model.objective != "G" or inference.objective != "H" or method in ("exhaustive", "pairs"):
             return None
         return f"objective H: this run's masks were trained for G; by H {method} finds few tasks, exhaustive finds them"
 

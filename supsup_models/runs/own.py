@@ -70,8 +70,20 @@ def data_digests(stream: TaskStream) -> dict[str, str]:
 
 
 def recipe_json(recipe: Recipe) -> dict[str, Any]:
-    """A recipe as the record has it."""
+    """A recipe as the record has it. Records of earlier versions lack the settings that came later, so these are left
+    out where they are the usual ones."""
     content = {**asdict(recipe), "optimiser": {"name": type(recipe.optimiser).__name__, **asdict(recipe.optimiser)}}
+    for name, usual in (("views", 1), ("view_share", Recipe.view_share), ("image_shape", None)):
+        if content[name] == usual:
+            del content[name]
+    if recipe.sparse is not None:
+        for name in ("floor", "pruned", "kept_density", "on_images"):
+            if getattr(recipe.sparse, name) == getattr(type(recipe.sparse), name):
+                del content["sparse"][name]
+        made = recipe.sparse.outliers
+        content["sparse"]["outliers"] = made if isinstance(made, str) else f"{type(made).__module__}.{made!r:.200}"
+        if made == "fitting":
+            del content["sparse"]["outliers"]
     return dict(json.loads(json.dumps(content)))
 
 

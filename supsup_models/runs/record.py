@@ -120,6 +120,14 @@ class Pixels:
 
 
 @dataclass(frozen=True)
+class ShownViews:
+    """The views of an image that masks were trained with: see `supsup_models.Views`."""
+
+    image_shape: tuple[int, ...]
+    count: int
+
+
+@dataclass(frozen=True)
 class Own:
     """What of a run was given in Python, so that no name stands for it: its caller must give it again.
 
@@ -163,9 +171,9 @@ class RunRecord:
     """What `run.json` holds.
 
     `stream` is the stream's own record. `tasks` has the figures of each finished task, the density of each layer and
-    the curve of its training among them. `own` is what a run made by `Run.create` has from its caller. `history` says
-    when and on what the run was trained. A record of an earlier version has none; records that differ in it alone are
-    equal.
+    the curve of its training among them. `own` is what a run made by `Run.create` has from its caller. `views` are
+    None where masks saw each image only as it is. `history` says when and on what the run was trained. A record of an
+    earlier version has none; records that differ in it alone are equal.
     """
 
     config: RunConfig
@@ -176,6 +184,7 @@ class RunRecord:
     device: str
     tasks: tuple[Mapping[str, Any], ...] = ()
     own: Own | None = None
+    views: ShownViews | None = None
     history: History | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:

@@ -20,7 +20,7 @@ from supsup_models.runs.infer import Answers, infer_images
 from supsup_models.runs.load import LoadedRun, check_stream, load_run
 from supsup_models.runs.own import data_digests, has_name, network_answers, network_digest, own_recipe
 from supsup_models.runs.record import NetworkSizes, Own, Pixels, RunConfig, RunRecord, record_path
-from supsup_models.runs.train import Trained, train_into, versions
+from supsup_models.runs.train import Trained, shown_views, train_into, versions
 from supsup_models.training import DEFAULT, DENSE, EDGE_POPUP, RECIPES, Recipe
 
 
@@ -236,4 +236,7 @@ def _new_record(model: MaskedModel, stream: TaskStream, recipe: Recipe, batches:
     )
     own_or_none = None if own == Own() else own
     pixels = Pixels(test.scale, test.shift)
-    return RunRecord(config, sizes, stream.to_json(), pixels, versions(), model.device.type, own=own_or_none)
+    return RunRecord(
+        config, sizes, stream.to_json(), pixels, versions(), model.device.type,
+        own=own_or_none, views=shown_views(recipe, stream),
+    )  # fmt: skip

@@ -17,7 +17,7 @@ from maskstore import Mask, MaskBank
 from maskstore.files import named_os_errors
 from supsup_models._names import expect, path_of
 from supsup_models._progress import Reporter, Reporting
-from supsup_models.data import Task, TaskStream, open_stream
+from supsup_models.data import Task, TaskStream, Views, open_stream
 from supsup_models.errors import NetworkError, RunBusyError, RunError
 from supsup_models.inference import Calibration, mask_accuracy
 from supsup_models.networks import ARCHITECTURES, MaskedModel, MaskedNetwork, mask_densities
@@ -38,6 +38,7 @@ from supsup_models.runs.record import (
     Pixels,
     RunConfig,
     RunRecord,
+    ShownViews,
     bank_path,
     calibration_path,
     record_path,
@@ -153,6 +154,7 @@ def train_into(
     with held:
         if restart:
             remove_run(folder)
+        recipe = recipe.for_images(stream.image_shape)
         return _train(model, stream, recipe, record, folder, reporter)
 
 
@@ -208,7 +210,8 @@ def _train(
             )
         if missing or not _is_calibrated(folder, bank):
             own = ((task.name, task.test.images(slice(0, _CALIBRATION_IMAGES)).to(model.weights)) for task in stream)
-            calibration = Calibration.fit(model, bank.matrix(), own, task_extras(bank, model))
+            views = None if record.views is None else Views(record.views.image_shape, record.views.count)
+            calibration = Calibration.fit(model, bank.matrix(), own, task_extras(bank, model), views=views)
             calibration.write(calibration_path(folder))
     return Trained(replace(record, tasks=tuple(finished)), len(missing))
 
@@ -352,10 +355,17 @@ def _new_record(config: RunConfig, recipe: Recipe, stream: TaskStream, device: t
     sizes = NetworkSizes(stream.inputs, config.outputs, stream.classes, recipe.weight_gain, image_shape=shape)
     if recipe.sparse is not None:
         sizes = replace(sizes, densities=recipe.sparse.densities(network_shapes(config, sizes)))
-        if config.outputs == stream.classes:
+        if config.outputs <= recipe.named_outputs(stream.classes):
+            shown = "" if recipe.views == 1 else f" in {recipe.views} views"
             raise NetworkError(
-                f"recipe {recipe.name}: expected superfluous outputs, more than the stream's {stream.classes} classes, "
-                f'found {config.outputs} outputs; ask for more `outputs`, or for `recipe="dense"`'
+                f"recipe {recipe.name}: expected superfluous outputs, more than the stream's {stream.classes} classes"
+                f'{shown}, found {config.outputs} outputs; ask for more `outputs`, or for `recipe="dense"`'
             )
     pixels = Pixels(stream[0].test.scale, stream[0].test.shift)
-    return RunRecord(config, sizes, stream.to_json(), pixels, versions(), device.type)
+    views = shown_views(recipe, stream)
+    return RunRecord(config, sizes, stream.to_json(), pixels, versions(), device.type, views=views)
+
+
+def shown_views(recipe: Recipe, stream: TaskStream) -> ShownViews | None:
+    """The views that a recipe shows of a stream's images; None where it shows them as they are."""
+    return None if recipe.views == 1 else ShownViews(tuple(stream.image_shape), recipe.views)

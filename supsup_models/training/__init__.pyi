@@ -1,10 +1,14 @@
 from . import steps as steps
 from .foreign_images import foreign as foreign
 from .many import train_many as train_many
+from .outliers import Outliers as Outliers
+from .outliers import composed as composed
+from .outliers import shuffled as shuffled
 from .recipes import DEFAULT as DEFAULT
 from .recipes import DENSE as DENSE
 from .recipes import EDGE_POPUP as EDGE_POPUP
 from .recipes import RECIPES as RECIPES
+from .recipes import VIEWS as VIEWS
 from .recipes import Adam as Adam
 from .recipes import Recipe as Recipe
 from .recipes import RMSProp as RMSProp

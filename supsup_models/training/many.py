@@ -107,15 +107,21 @@ def train_many(
     expect_call("on_step", on_step)
     if stepping is not None:
         check("stepping", stepping, get_args(Stepping))
-    can_stack = recipe.sparse is None and fastest(model, recipe) != "autograd" and stepping in (None, "fused")
+    can_stack = (
+        recipe.sparse is None
+        and recipe.views == 1
+        and fastest(model, recipe) != "autograd"
+        and stepping in (None, "fused")
+    )
     if together is None:
         together = "stacked" if model.device.type == "cuda" and can_stack else "cores"
     check("together", together, get_args(Together))
     if together == "stacked" and not can_stack:
+        shown = "" if recipe.views == 1 else f", {recipe.views} views"
         raise NetworkError(
             f"stacked training: expected RMSProp, threshold masks and no stepping but fused, found recipe "
             f"{recipe.name!r} ({type(recipe.optimiser).__name__}, {'threshold' if recipe.sparse is None else 'sparse'} "
-            f"masks) and stepping {stepping}"
+            f"masks{shown}) and stepping {stepping}"
         )
     count = at_once
     if count is None:

@@ -5,19 +5,22 @@
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from math import cos, inf, pi
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Literal, get_args
 
 from supsup_models._names import check, choose, expect, found, number, whole_number
+from supsup_models.data import checked_image_shape, checked_view_count
 from supsup_models.errors import ArgumentTypeError, NetworkError
 from supsup_models.networks import layer_densities
 
 if TYPE_CHECKING:
     from supsup_models.networks import MaskedNetwork, MultilayerPerceptron
+    from supsup_models.training.outliers import Outliers
 
 Schedule = Literal["constant", "cosine"]
+OUTLIER_KINDS = ("fitting", "shuffled", "foreign", "composed")
 
 
 def _expect(within: Callable[[float], bool], what: str, value: float) -> None:
@@ -137,32 +140,40 @@ class Sparse:
     """Share of the steps after which the densities are final."""
     floor: float = 0.0
     """Added to the root in Adam's step, in units of the root mean square of the layer's gradients
-    (`supsup_models.training.steps.layer_adam`): scores of weights that hardly matter then hardly move."""
+    (`supsup_models.training.steps.layer_adam`): scores of weights that hardly matter then hardly move. Converted
+    networks of images have none."""
     rate_weight: float = 0.0
     """Price of a coded bit, in nats of cross-entropy."""
     novelty_weight: float = 0.0
-    """Of the loss that asks for superfluous answers to images with shuffled values."""
+    """Of the loss that asks for superfluous answers to outliers."""
     one_shot_weight: float = 0.0
-    """Of the loss that asks for a one-shot score that tells the task's images from shuffled ones."""
+    """Of the loss that asks for a one-shot score that tells the task's images from outliers."""
     one_shot_from: float = 0.3
-    """Share of the steps after which that loss counts: earlier it would choose weights before the task does."""
+    """Share of the steps after which that loss counts."""
     margin: float = 4.0
     """The one-shot score to reach, in standard deviations of the scores of random masks."""
     kept_density: float = 0.95
     """The density, the same in every layer, where the weights are those of a trained network: what is dropped costs."""
     on_images: OneShot | None = None
     """What takes the place of `one_shot_weight`, `one_shot_from` and `margin` in converted networks of images."""
+    pruned: float = 0.0
+    """Share of each layer's kept weights that a finished mask loses, those that matter least to the loss."""
     shuffled: float = 0.5
-    """Share of a batch's images that are shown shuffled as well, where a loss wants them."""
+    """Share of a batch's images of which outliers are made, where a loss wants them."""
+    outliers: "Outliers | str" = "fitting"
+    """How outliers are made: "shuffled", "foreign", "composed", "fitting", or a callable; see `training.outliers`."""
 
     def __post_init__(self) -> None:
         number("sparse recipe", self.density)
         for name in ("start_density", "shuffled", "kept_density"):  # `densities` checks the density
             value = getattr(self, name)
             _expect(lambda x: 0 < x <= 1, f"sparse recipe: expected {name} in (0, 1]", value)
+        _expect(lambda x: 0 <= x < 1, "sparse recipe: expected pruned in [0, 1)", self.pruned)
         for name in ("settled", "one_shot_from"):
             value = getattr(self, name)
             _expect(lambda x: 0 <= x <= 1, f"sparse recipe: expected {name} in [0, 1]", value)
+        if not callable(self.outliers):
+            check("kind of outliers", self.outliers, OUTLIER_KINDS)
         for name in ("floor", "rate_weight", "novelty_weight", "one_shot_weight", "margin"):
             value = getattr(self, name)
             _expect(lambda x: 0 <= x < inf, f"sparse recipe: expected {name} in [0, inf)", value)
@@ -190,10 +201,15 @@ class Recipe:
         weight_gain: frozen weights are ± weight_gain * sqrt(2 / fan_in). It is a property of the network too, the same
             for all tasks.
         sparse: density and prices of sparse masks; None trains threshold masks, as dense as training leaves them.
+        views: in how many views an image is shown, 1, 4 or 8; the mask learns to name the view with superfluous outputs
+            (`supsup_models.Views`). That makes it sure of its own images and unsure of others.
+        view_share: how many further views a step shows for each image of the batch.
+        image_shape: channels, height and width of the images, which views and outliers need; `for_images` sets it. None
+            takes the network's own, if it knows one.
 
     Raises:
         UnknownNameError: for another schedule.
-        NetworkError: for a batch size below 1 or a weight gain that is not positive.
+        NetworkError: for a batch size below 1, a weight gain that is not positive, or another number of views.
 
     Examples:
         >>> from supsup_models import Recipe, RMSProp
@@ -211,6 +227,9 @@ class Recipe:
     batch_size: int = 128
     weight_gain: float = 1.0
     sparse: Sparse | None = None
+    views: int = 1
+    view_share: float = 1.5
+    image_shape: tuple[int, ...] | None = None
 
     def __post_init__(self) -> None:
         expect("recipe's name", self.name, str, "a str")
@@ -221,6 +240,30 @@ class Recipe:
         whole_number("batch_size", self.batch_size)
         _expect(lambda x: x >= 1, f"recipe {self.name!r}: expected batch_size in [1, inf)", self.batch_size)
         _expect(lambda x: 0 < x < inf, f"recipe {self.name!r}: expected weight_gain in (0, inf)", self.weight_gain)
+        checked_view_count(self.views)
+        _expect(lambda x: 0 < x < inf, f"recipe {self.name!r}: expected view_share in (0, inf)", self.view_share)
+        if self.views > 1 and self.sparse is not None:
+            weight = max(self.sparse.one_shot(on_images=on_images).weight for on_images in (False, True))
+            if weight:
+                raise NetworkError(
+                    f"recipe {self.name!r}: expected one_shot_weight 0 beside views, which use superfluous outputs, "
+                    f"found {weight}"
+                )
+
+    def for_images(self, image_shape: tuple[int, ...]) -> "Recipe":
+        """The recipe for images of a shape, `(channels, height, width)`, where its views or outliers need to know it.
+
+        Raises:
+            ShapeError: for images that have no such views.
+        """
+        needed = self.views > 1 or (self.sparse is not None and self.sparse.outliers in ("foreign", "composed"))
+        if not needed:
+            return self
+        return replace(self, image_shape=checked_image_shape(f"recipe {self.name!r}", image_shape))
+
+    def named_outputs(self, classes: int) -> int:
+        """How many outputs stand for something: the classes, in every view."""
+        return classes * self.views
 
     def network(
         self, arch: "str | MultilayerPerceptron", *, inputs: int, outputs: int, seed: int, classes: int | None = None
@@ -274,17 +317,38 @@ DEFAULT = Recipe(
     sparse=Sparse(
         0.05,
         start_density=0.2,
+        floor=1.0,
         novelty_weight=0.3,
-        one_shot_weight=0.02,
+        one_shot_weight=0.05,
+        one_shot_from=0.0,
         on_images=OneShot(weight=0.2, start=0.1, margin=8.0, below=3.0),
     ),
 )
 """Sparse masks: a fraction of the bits, and more accurate. One-shot inference works with the objective G."""
 
-RECIPES: Mapping[str, Recipe] = MappingProxyType(
-    {recipe.name: recipe for recipe in (Recipe("paper"), DENSE, DEFAULT, EDGE_POPUP)}
+SMALL = Recipe(
+    "small",
+    Adam(3e-2, betas=(0.9, 0.99)),
+    schedule="cosine",
+    sparse=Sparse(0.02, start_density=0.2, floor=1.0, pruned=0.25),
 )
-"""All recipes by name: "paper", "dense", "default" and "edge-popup"."""
+"""The fewest bits where the task is given, for long training: nothing is kept for task inference, which then fails."""
+
+VIEWS = Recipe(
+    "views",
+    Adam(3e-2, betas=(0.9, 0.99)),
+    schedule="cosine",
+    batch_size=64,
+    sparse=Sparse(0.05, start_density=0.2, novelty_weight=0.3, outliers="composed"),
+    views=8,
+)
+"""Sparse masks for tasks that show other classes in the same way, as the split streams do. The best (task, class) pair
+over several views names the task of a single image; one-shot inference finds fewer tasks."""
+
+RECIPES: Mapping[str, Recipe] = MappingProxyType(
+    {recipe.name: recipe for recipe in (Recipe("paper"), DENSE, DEFAULT, SMALL, VIEWS, EDGE_POPUP)}
+)
+"""All recipes by name: "paper", "dense", "default", "small", "views" and "edge-popup"."""
 
 
 def named_recipe(recipe: Recipe | str) -> Recipe:

@@ -14,9 +14,10 @@ from torch import Tensor
 from maskstore import Mask, MaskMatrix
 from maskstore.priors import Prior, Uniform
 from supsup_models._names import expect, expect_call, whole_number
-from supsup_models.data import LabelledImages, batch_order, checked_images, checked_labels, labelled_images
+from supsup_models.data import LabelledImages, Views, batch_order, checked_images, checked_labels, labelled_images
 from supsup_models.errors import NetworkError, ShapeError, TrainingStopped
 from supsup_models.networks import MaskedModel, check_model
+from supsup_models.training.pruning import pruned
 from supsup_models.training.recipes import Recipe, named_recipe
 from supsup_models.training.steps import Stepping, make_step
 
@@ -192,19 +193,29 @@ def train_task(
     earlier = transfer if transfer is not None and len(transfer) else None
     scores = model.initial_scores(task) if earlier is None else model.transfer_scores(earlier.mean(), task)
     trained = make_step(model, scores, recipe, stepping=stepping, task=task, steps=steps)
-    curve = TrainingCurve((), (), ())
+    curve, views = TrainingCurve((), (), ()), recipe_views(model, recipe)
     for done, (images, labels) in enumerate(task_batches(model, data, recipe, task=task, steps=steps)):
-        loss = trained.step(images, labels, recipe.learning_rate(done, steps))
+        shown, named = images, labels
+        if views is not None:
+            shown, named = views.drawn(
+                images, labels,
+                classes=model.classes, share=recipe.view_share, seed=model.seed, task=task, step=done,
+            )  # fmt: skip
+        loss = trained.step(shown, named, recipe.learning_rate(done, steps))
         if (done + 1) % REPORT == 0 or done + 1 == steps:
-            curve = curve.with_point(done + 1, float(loss), float(batch_accuracy(model, trained.logits, labels)))
+            own = batch_accuracy(model, trained.logits[: len(labels)], labels)
+            curve = curve.with_point(done + 1, float(loss), float(own))
         if (done + 1) % REPORT == 0:
             if on_step is not None:
                 on_step(done + 1, float(loss))
             if stop is not None and stop():
                 raise TrainingStopped(f"task {task}: stopped after {done + 1} of {steps} batches")
     check_trained(task, trained.scores, float(loss))
+    mask = model.mask_of(trained.scores)
+    if recipe.sparse is not None and recipe.sparse.pruned:
+        mask = pruned(mask, trained.squares, recipe.sparse.pruned)
     return TrainedTask(
-        model.mask_of(trained.scores),
+        mask,
         float(loss),
         perf_counter() - start,
         extras={name: values.float().cpu().numpy() for name, values in trained.statistics.items()},
@@ -241,6 +252,32 @@ def task_batches(
     for block in torch.from_numpy(order).to(model.device).split(_BLOCK):
         images = checked_images(data.images(block.reshape(-1)), model).view(*block.shape, model.inputs)
         yield from zip(images, labels[block], strict=True)
+
+
+def recipe_views(model: MaskedModel, recipe: Recipe) -> Views | None:
+    """The views that a recipe shows of a network's images; None where it shows them as they are.
+
+    Raises:
+        NetworkError: a recipe that does not know the images' shape, or names more outputs than there are.
+        ShapeError: the network takes images of another size.
+    """
+    if recipe.views == 1:
+        return None
+    shape = recipe.image_shape or model.image_shape
+    if shape is None:
+        raise NetworkError(
+            f"recipe {recipe.name!r}: expected the images' shape for its views, found none; "
+            "`recipe.for_images(stream.image_shape)` sets it"
+        )
+    if recipe.named_outputs(model.classes) > model.outputs:
+        raise NetworkError(
+            f"recipe {recipe.name!r}: expected an output for each of {model.classes} classes in {recipe.views} views, "
+            f"found {model.outputs} outputs"
+        )
+    views = Views(shape, recipe.views)
+    if views.inputs != model.inputs:
+        raise ShapeError(f"recipe {recipe.name!r}: expected images of {model.inputs} values, found shape {shape}")
+    return views
 
 
 def check_recipe(model: MaskedModel, recipe: Recipe, steps: int) -> None:

@@ -6,15 +6,19 @@ import numpy as np
 import pytest
 
 pytest.importorskip("torch")
-from benchmarks.storage import huffman
+from benchmarks.storage import huffman, sparse_bank
 from benchmarks.storage.cases import Case, Place, recipe_settings
 from benchmarks.storage.columns import grouped, markdown, seconds
-from benchmarks.storage.formats import FORMATS, csr16
+from benchmarks.storage.entropies import best_static_bits, iid_bits, n_of_m_bits
+from benchmarks.storage.formats import FORMATS, csr16, each_mask, packed, unpacked
 from benchmarks.storage.imagenet import PUBLISHED, density_of, entropy_bits, resnet, statistics_bytes
 from benchmarks.storage.measure import measure
 from benchmarks.storage.methods import METHODS
+from benchmarks.storage.optional import OPTIONAL, Optional
 from benchmarks.storage.plots import draw, front, plot_path
+from benchmarks.storage.pruned import PATTERNS, PrunedCase, pruned_mask
 from benchmarks.storage.results import Results, Row, read
+from benchmarks.storage.sparse_bank import SPARSE, SparseCase
 from benchmarks.storage.suites import Suite
 from maskstore import Mask, MaskSpec
 from supsup_models import RECIPES
@@ -25,6 +29,43 @@ SPEC = MaskSpec({"a": (3, 5), "b": (64, 70), "c": (4, 2, 3, 3)})
 
 def masks_of(density: float, count: int) -> list[Mask]:
     return [random_mask(SPEC, density, seed) for seed in range(count)]
+
+
+@pytest.mark.parametrize("name", OPTIONAL)
+@pytest.mark.parametrize("density", [0.0, 0.02, 0.5, 1.0])
+def test_optional_coders_give_back_the_masks(name, density):
+    if OPTIONAL[name].why_absent:
+        pytest.skip(OPTIONAL[name].why_absent)
+    form, masks = OPTIONAL[name].format, masks_of(density, 2)
+    assert form.decode(form.encode(masks), SPEC) == masks
+
+
+def test_a_coder_that_is_not_installed_is_left_out_by_name(tmp_path, monkeypatch):
+    form = each_mask("nothing", packed, unpacked)
+    monkeypatch.setattr(sparse_bank, "OPTIONAL", {"xz": Optional(form, "no_such_module", "pip install nothing")})
+    monkeypatch.setattr(sparse_bank, "sparse_masks", lambda case, place: [])
+    told = []
+    suite = Suite("sparse-bank", SparseCase(), SPARSE)
+    measure(suite, tmp_path, Place(tmp_path), ["xz"], tell=told.append)
+    assert told == ["sparse-bank nothing: left out, no_such_module is not installed (pip install nothing)"]
+
+
+def test_pruned_masks_keep_what_their_pattern_says():
+    case = PrunedCase(width=64, hidden=128, keys=32)
+    found = {pattern: pruned_mask(case, pattern) for pattern in PATTERNS}
+    assert sum(layer.size for layer in found["wanda"].spec) == 2 * 64 * 64 + 2 * 32 * 64 + 3 * 64 * 128
+    for layer in found["wanda"].spec:
+        assert found["magnitude"][layer.name].sum() == layer.size // 2
+        assert (found["wanda"][layer.name].sum(axis=1) == layer.shape[1] // 2).all()
+        assert (found["wanda-2-4"][layer.name].reshape(-1, 4).sum(axis=1) == 2).all()
+    assert n_of_m_bits(found["wanda-2-4"], 2, 4) == pytest.approx(found["wanda"].spec.bits * np.log2(6) / 4)
+    assert best_static_bits(found["wanda"]) < 0.97 * iid_bits(found["wanda"])
+
+
+def test_the_entropy_of_rows_and_columns():
+    rows = Mask.from_dense({"a": np.repeat([[1], [0]], 8, axis=1)})
+    assert (iid_bits(rows), best_static_bits(rows)) == (16, 0)
+    assert best_static_bits(Mask.from_dense({"a": np.tile([1, 0], (4, 2))})) == 0
 
 
 @pytest.mark.parametrize("name", FORMATS)

@@ -1,4 +1,4 @@
-"""The examples of two pages run as they are printed, in this process; `test_readme.py` runs the others."""
+"""The examples of some pages run as they are printed, in this process; `test_readme.py` runs the others."""
 
 import re
 from pathlib import Path
@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = ("hopfield.md", "interop.md")
+PAGES = ("federated.md", "hopfield.md", "interop.md")
 EXAMPLES = [
     pytest.param(page, example, id=f"{page}-{number}")
     for page in PAGES

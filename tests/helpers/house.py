@@ -17,7 +17,7 @@ FLOORS = {
         {"priors"},
         {"codecs"},
         {"bank"},
-        {"interop", "torch"},
+        {"interop", "messages", "torch"},
         {"", "cli"},
         {"__main__"},
     ],

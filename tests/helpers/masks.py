@@ -3,7 +3,8 @@
 import numpy as np
 from hypothesis import strategies as st
 
-from maskstore import Mask, MaskMatrix, MaskSpec
+from maskstore import Mask, MaskMatrix, MaskSpec, SignedMask
+from maskstore.masks import rows_of
 from maskstore.priors import Prior, SeededScores, Uniform
 
 names = st.text(st.characters(codec="utf-8", exclude_characters="\0"), min_size=1, max_size=12)
@@ -41,3 +42,17 @@ priors: st.SearchStrategy[Prior] = st.one_of(
     st.just(Uniform()),
     st.builds(SeededScores, seed=st.integers(0, 2**64 - 1), task=st.integers(0, 2**32 - 1)),
 )
+
+
+@st.composite
+def signed_masks(draw: st.DrawFn, spec: MaskSpec | None = None) -> SignedMask:
+    """A signed mask of any density, without scales, or with one for each layer or row."""
+    mask = draw(masks(spec))
+    negative = draw(masks(mask.spec)) & mask
+    kind = draw(st.sampled_from(["none", "layer", "row"]))
+    rng = np.random.default_rng(draw(st.integers(0, 99)))
+    if kind == "none":
+        return SignedMask(mask, negative)
+    return SignedMask(mask, negative, {
+        layer.name: rng.standard_normal(rows_of(layer) if kind == "row" else ()) for layer in mask.spec
+    })  # fmt: skip

@@ -19,6 +19,7 @@ from maskstore.bank.bank import MaskBank
 from maskstore.bank.coding import base_masks, decode_mask, layer_bytes, prior_of
 from maskstore.bank.maintenance import Maintenance
 from maskstore.bank.record import Record
+from maskstore.bank.signs import signed_sizes
 from maskstore.bank.sqlite import log_of
 from maskstore.codecs import counts_by_context
 from maskstore.errors import CorruptError
@@ -82,6 +83,12 @@ class Account:
     codecs: dict[str, int]
     """How many masks are coded by each codec."""
     layers: list[LayerAccount] = field(repr=False)
+    signed: int = 0
+    """Masks that have signs."""
+    sign_bytes: int = 0
+    """Their coded signs, a part of `side_bytes`."""
+    scale_bytes: int = 0
+    """Their scales, another part of it."""
 
     @property
     def total_bytes(self) -> int:
@@ -128,12 +135,14 @@ def account(bank: MaskBank) -> Account:
         side = keeper.side_bytes()
         size, slack, log = _measure_file(bank)
         totals = np.zeros((len(bank.spec), 4))  # of each layer: bytes of payload and side information, ones, entropy
-        tasks, codecs = 0, Counter[str]()
+        tasks, codecs, signs = 0, Counter[str](), np.zeros(3, dtype=np.int64)
         for row, layers in bank.map_records(lambda row: _account_record(row, bank.spec)):
             tasks += 1
             codecs[parse_object(row.codec)["id"]] += 1
             side += len(row.extras) + len(row.data) - sum(payload + own for payload, own, _, _ in layers)
             totals += layers
+            sizes = signed_sizes(row)
+            signs += [sizes[0] > 0, *sizes]
         snapshots = keeper.snapshots()
         payload = int(totals[:, 0].sum())
         side += int(totals[:, 1].sum())
@@ -158,6 +167,9 @@ def account(bank: MaskBank) -> Account:
             LayerAccount(layer.name, layer.size, int(payload), int(table), int(ones), float(entropy))
             for layer, (payload, table, ones, entropy) in zip(bank.spec, totals, strict=True)
         ],
+        signed=int(signs[0]),
+        sign_bytes=int(signs[1]),
+        scale_bytes=int(signs[2]),
     )
 
 

@@ -2,16 +2,17 @@
 
 import re
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from maskstore.errors import ForeignFileError, ImportOptionError, SpecError
+from maskstore.errors import ForeignFileError, ImportOptionError, MaskValueError, SpecError
 from maskstore.interop.model import Arrays, BitOrder, ForeignMasks, ReadOptions, assemble, mask_of, unpack
 from maskstore.interop.readers.leaves import as_array, is_float, plain_names, shape_of
-from maskstore.masks import Mask, MaskSpec
+from maskstore.masks import Mask, MaskSpec, SignedMask
 
 _PARAMETRIZED = re.compile(r"(.+\.)?parametrizations\.(\w+)\.\d+\.mask")
 _STATISTICS = ("running_mean", "running_var", "num_batches_tracked")
@@ -51,6 +52,52 @@ def read_tasks(
                 name: _kept(array, f"{_where(path, task)}, {name!r:.80}") for name, array in dense[task].items()
             }
     return assemble(layout, _masks(dense, path, spec, options.bit_order), options, path.stem, {})
+
+
+def read_deltas(arrays: Mapping[str, Any], path: Path, options: ReadOptions) -> ForeignMasks:
+    """Changes of weights, one array a layer, ternarised one after the other; names may start with their task's.
+
+    Whole numbers other than int8, and running statistics, are no changes of weights, and are left out.
+    """
+    assert options.ternarise is not None
+    changes = {name: value for name, value in arrays.items() if _may_be_delta(name, value)}
+    if not changes:
+        raise ForeignFileError(f"{path}: expected changes of weights, found none among {len(arrays)} arrays")
+    found: list[tuple[str, SignedMask]] = []
+    for task, layers in _by_task(changes, path, options).items():
+        what, spec = _where(path, task), found[0][1].spec if found else None
+        picked = _Read(options.chosen(layers, what), what)
+        try:
+            signed = SignedMask.from_deltas(picked, spec, density=options.density, scale=options.ternarise)
+        except (MaskValueError, SpecError) as error:
+            raise ForeignFileError(f"{what}: {error}") from None
+        found.append((task, signed))
+    masks = assemble("arrays", [(task, signed.mask) for task, signed in found], options, path.stem, {})
+    tasks = tuple(replace(task, signed=signed) for task, (_, signed) in zip(masks.tasks, found, strict=True))
+    return replace(masks, tasks=tasks, meta={"ternarised": options.ternarise})
+
+
+class _Read(Mapping[str, NDArray[Any]]):
+    """Arrays of a file, each read when it is asked for."""
+
+    def __init__(self, arrays: Mapping[str, Any], what: str) -> None:
+        self._arrays, self._what = arrays, what
+
+    def __getitem__(self, name: str) -> NDArray[Any]:
+        return as_array(self._arrays[name], f"{self._what}, {name!r:.80}")
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._arrays)
+
+    def __len__(self) -> int:
+        return len(self._arrays)
+
+
+def _may_be_delta(name: str, value: Any) -> bool:
+    dtype = getattr(value, "dtype", "")
+    return name.rpartition(".")[2] not in _STATISTICS and (
+        is_float(value) or str(dtype) in ("I8", "int8", "torch.int8")
+    )
 
 
 def _weights(arrays: Mapping[str, Any], path: Path) -> dict[str, Any]:

@@ -25,7 +25,7 @@ from torch import Tensor
 from maskstore.masks import bits
 from maskstore.philox import Role, random_packed_bits
 from supsup_models.networks import MaskedModel, MaskedNetwork, kept_weights, load_forward_mode, logits_along
-from supsup_models.training.foreign_images import KINDS, foreign
+from supsup_models.training.foreign_images import KINDS
 from supsup_models.training.recipes import Recipe
 from supsup_models.training.steps.autograd import ALONE
 from supsup_models.training.steps.base import Step
@@ -34,11 +34,11 @@ from supsup_models.training.steps.sparse import (
     PRICED,
     REFRESHED,
     SCORED,
+    OutliersOfSteps,
     bit_prices,
     check_sparse,
     densities_at,
     one_shot_pull,
-    shuffled,
 )
 
 _PROBES = 8
@@ -53,15 +53,18 @@ class DefinedStep(Step):
         assert model.densities is not None  # `check_sparse` says so
         self._model, self._task, self._steps, self._densities = model, task, steps, model.densities
         shape = model.image_shape
-        self._shows_images = not isinstance(model, MaskedNetwork) and shape is not None and len(shape) == 3
-        self._one_shot = self._sparse.one_shot(on_images=self._shows_images)
+        shows_images = not isinstance(model, MaskedNetwork) and shape is not None and len(shape) == 3
+        self._one_shot = self._sparse.one_shot(on_images=shows_images)
+        self._outliers = OutliersOfSteps(model, recipe, task, one_shot=self._one_shot.weight)
+        self._named = recipe.named_outputs(model.classes)
         self.statistics = model.initial_statistics()
         self.scores = scores.clone()
         for layer in model.layer_weights(self.scores):
             layer.mul_(sqrt(layer[0].numel()) / 2)
         self.scores.grad = self._gradient = torch.zeros_like(self.scores)
         scores_of, gradients_of = model.layer_weights(self.scores), model.layer_weights(self._gradient)
-        self._optimiser = LayerAdam(scores_of, gradients_of, config, floor=self._sparse.floor)
+        floor = 0.0 if shows_images else self._sparse.floor
+        self._optimiser = LayerAdam(scores_of, gradients_of, config, floor=floor)
         self._expected = model.weights * self._by_layer(self._densities)
         self._at_expected = model.mixture_statistics(self._expected)
         load_forward_mode()
@@ -79,16 +82,14 @@ class DefinedStep(Step):
         # weights are scaled to the density of the moment, which ends at the network's own
         gains = [sqrt(final / now) for final, now in zip(self._densities, densities, strict=True)]
         scaled = self._model.weights * self._by_layer(gains)
-        wanted = bool(self._sparse.novelty_weight or self._one_shot.weight)
-        count = max(1, round(len(images) * self._sparse.shuffled)) if wanted else 0
-        others = self._outliers(images[:count])
+        others = self._outliers(images, self._done)
         with self._turn, torch.enable_grad():
             effective = (scaled * mask).requires_grad_()
             logits, strange = self._answers(images, others, effective)
             loss = F.cross_entropy(logits, labels)
             total = loss
             if len(others) and self._sparse.novelty_weight:
-                superfluous = torch.log_softmax(strange, dim=1)[:, self._model.classes :]
+                superfluous = torch.log_softmax(strange, dim=1)[:, self._named :]
                 total = loss - self._sparse.novelty_weight * superfluous.mean()
             (gradient,) = torch.autograd.grad(total, effective)
         gradient *= scaled  # straight through: dL/ds = dL/dM = dL/d(W M) * W
@@ -103,16 +104,10 @@ class DefinedStep(Step):
             gradient.add_(self._prices, alpha=self._sparse.rate_weight)
         self._gradient.copy_(gradient)
         self._optimiser.step(rate)
+        self.squares = self._optimiser.squares()
         self._done += 1
         self.logits = logits.detach()
         return loss.detach()
-
-    def _outliers(self, images: Tensor) -> Tensor:
-        """Images of no task made of the task's own, `(n, inputs)` of `(n, inputs)`."""
-        shape = self._model.image_shape
-        if not len(images) or not self._shows_images or shape is None:
-            return shuffled(self._model, images, step=self._done, task=self._task)
-        return foreign(images, shape, seed=self._model.seed, task=self._task, step=self._done)
 
     def _answers(self, images: Tensor, others: Tensor, effective: Tensor) -> tuple[Tensor, Tensor]:
         """Logits of the task's images in training, and of the outliers as at inference."""

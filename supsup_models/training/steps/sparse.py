@@ -1,6 +1,6 @@
 """Training that pays for its bits: sparse masks, a price on coded bits, and task inference kept alive.
 
-The loss of a batch of images x with labels y, and of some of the same images with shuffled values x', is
+The loss of a batch of images x with labels y, and of outliers x' made of some of the same images, is
 
     CE(f(x), y) + rate_weight * bits(M) + novelty_weight * N(f(x')) + one_shot_weight * S(M; x, x').
 
@@ -10,8 +10,8 @@ computed anew every 5 steps. The derivative by M_ij is log2((1 - p_ij) / p_ij), 
 since the number of ones is fixed.
 
 **N** asks for superfluous answers, all equally likely, to images of no task. Such answers then give a wrong mask away.
-(Hendrycks, Mazeika and Dietterich, "Deep anomaly detection with outlier exposure", ICLR 2019. The outliers are the
-task's own images, all shuffled by one permutation a step.)
+(Hendrycks, Mazeika and Dietterich, "Deep anomaly detection with outlier exposure", ICLR 2019. `training.outliers` says
+how outliers are made. Outputs that a recipe's views name are not superfluous to them.)
 
 **S** trains the mask for one-shot inference. Taken at the expected superposition (`superposition.expected_weights`)
 instead of the mean of other tasks' masks, the derivative g(x) = dG/dM is a fixed function of the image, so the score of
@@ -19,7 +19,9 @@ one-shot inference, -<g(x), M>, is linear in the mask. As a z-score among random
 
     z(x) = -<g(x), M - d> / sqrt(sum_l d_l (1 - d_l) |g_l(x)|²),     S = softplus(margin - z(x)) + softplus(z(x') + 1).
 
-No image or mask of another task is used.
+No image or mask of another task is used. S changes slowly, so its derivative is computed every fourth step.
+
+Scores move by `LayerAdam`, whose floor keeps weights that hardly matter from drifting into the mask.
 """
 
 from math import log2, sqrt
@@ -28,7 +30,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from maskstore.philox import Role, random_permutation
 from supsup_models.errors import NetworkError
 from supsup_models.networks import (
     MaskedModel,
@@ -37,6 +38,7 @@ from supsup_models.networks import (
     perceptron_backward,
     perceptron_forward,
 )
+from supsup_models.training.outliers import Outliers, made_outliers
 from supsup_models.training.recipes import Adam, Recipe, Sparse
 from supsup_models.training.steps.base import Step
 from supsup_models.training.steps.layer_adam import LayerAdam
@@ -59,7 +61,8 @@ class SparseStep(Step):
     ) -> None:
         sparse, config = check_sparse(model, recipe)
         assert model.densities is not None  # `check_sparse` says so
-        self._wants_shuffled = bool(sparse.novelty_weight or sparse.one_shot_weight)
+        self._outliers = OutliersOfSteps(model, recipe, task, one_shot=sparse.one_shot_weight)
+        self._named = recipe.named_outputs(model.classes)
         self._model, self._sparse, self._steps, self._task = model, sparse, steps, task
         self._densities = model.densities
         self.scores = scores.clone()
@@ -85,7 +88,7 @@ class SparseStep(Step):
         self._choose(densities)
         # weights are scaled to the density of the moment, which ends at the network's own
         scales = [c * sqrt(p / d) for c, p, d in zip(self._constants, self._densities, densities, strict=True)]
-        shown = self._with_shuffled(images.to(self._masked[0].dtype))
+        shown = self._with_outliers(images.to(self._masked[0].dtype))
         activations, logits = perceptron_forward(shown, self._masked, scales=scales)
         self.logits = logits[: len(labels)]
         loss, delta = self._answers(logits, labels)
@@ -103,6 +106,7 @@ class SparseStep(Step):
         if self._sparse.rate_weight:
             self._add_prices()
         self._optimiser.step(rate)
+        self.squares = self._optimiser.squares()
         self._done += 1
         return loss
 
@@ -115,22 +119,20 @@ class SparseStep(Step):
                 self._thresholds[index] = float(flat.kthvalue(flat.numel() - count + 1).values)
             torch.ge(scores, self._thresholds[index], out=self._masked[index]).mul_(self._signs[index])
 
-    def _with_shuffled(self, images: Tensor) -> Tensor:
-        """The images, and where a loss wants them the first of them once more, their values shuffled alike."""
-        if not self._wants_shuffled:
-            return images
-        count = max(1, round(len(images) * self._sparse.shuffled))
-        return torch.cat([images, shuffled(self._model, images[:count], step=self._done, task=self._task)])
+    def _with_outliers(self, images: Tensor) -> Tensor:
+        """The images, and where a loss wants them outliers made of the first of them."""
+        made = self._outliers(images, self._done)
+        return torch.cat([images, made]) if len(made) else images
 
     def _answers(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """The cross-entropy of the first `len(labels)` images, and the gradient of CE and N at all logits."""
-        own, real = len(labels), self._model.classes
+        own, named = len(labels), self._named
         loss = F.cross_entropy(logits[:own], labels)
         delta = torch.softmax(logits, dim=1)
         delta[torch.arange(own, device=delta.device), labels] -= 1.0
         delta[:own] /= own
         if len(logits) > own:
-            delta[own:, real:] -= 1.0 / (self._model.outputs - real)
+            delta[own:, named:] -= 1.0 / (self._model.outputs - named)
             delta[own:] *= self._sparse.novelty_weight / (len(logits) - own)
         return loss, delta
 
@@ -172,22 +174,36 @@ def check_sparse(model: MaskedModel, recipe: Recipe) -> tuple[Sparse, Adam]:
             f"recipe {recipe.name!r}: expected Adam, a density and a network of densities, found {config}, "
             f"{sparse} and densities {model.densities}"
         )
-    if (sparse.novelty_weight or sparse.one_shot_weight) and model.classes == model.outputs:
+    if (sparse.novelty_weight or sparse.one_shot_weight) and recipe.named_outputs(model.classes) >= model.outputs:
+        views = "" if recipe.views == 1 else f" in {recipe.views} views"
         raise NetworkError(
             f"recipe {recipe.name!r}: expected superfluous outputs (classes < outputs), "
-            f"found {model.classes} classes, {model.outputs} outputs"
+            f"found {model.classes} classes{views}, {model.outputs} outputs"
         )
     return sparse, config
 
 
-def shuffled(model: MaskedModel, images: Tensor, *, step: int, task: int) -> Tensor:
-    """Images `(b, inputs)` with their values shuffled, all alike, by a permutation of the step."""
-    order = random_permutation(model.seed, Role.SHUFFLE, images.shape[1], layer=step, stream=task)
-    return images[:, torch.from_numpy(order).to(images.device)]
+class OutliersOfSteps:
+    """Outliers for each step of a recipe that wants any, made of the first images of its batch."""
+
+    def __init__(self, model: MaskedModel, recipe: Recipe, task: int, *, one_shot: float) -> None:
+        sparse = recipe.sparse
+        assert sparse is not None  # `check_sparse` says so
+        self._make: Outliers | None = None
+        if sparse.novelty_weight or one_shot:
+            self._make = made_outliers(sparse.outliers, recipe.image_shape or model.image_shape)
+        self._seed, self._task, self._batch, self._share = model.seed, task, recipe.batch_size, sparse.shuffled
+
+    def __call__(self, images: Tensor, step: int) -> Tensor:
+        """`(n, inputs)`, none where no loss wants any."""
+        if self._make is None:
+            return images[:0]
+        own = images[: max(1, round(min(len(images), self._batch) * self._share))]
+        return self._make(own, seed=self._seed, task=self._task, step=step).to(images.dtype)
 
 
 def one_shot_pull(inner: Tensor, spread: Tensor, own: int, margin: float, below: float = 1.0) -> Tensor:
-    """dS / d<g, M> of each image `(b,)`, S being averaged over the first `own` images and over the shuffled others."""
+    """dS / d<g, M> of each image `(b,)`, S being averaged over the first `own` images and over the outliers."""
     z = -inner / spread
     slope = torch.empty_like(z)
     slope[:own] = torch.sigmoid(margin - z[:own]) / own  # softplus falls with z, and z with <g, M>

@@ -13,7 +13,7 @@ from supsup_models import Calibration, MaskedNetwork, Recipe, RMSProp, TaskStrea
 from supsup_models.cli.app import run_command
 from supsup_models.data import open_stream
 from supsup_models.errors import ArgumentTypeError, InferenceError, RunError
-from supsup_models.inference.calibration import image_entropies, refused
+from supsup_models.inference.calibration import image_uncertainty, refused
 from supsup_models.runs.record import calibration_path
 
 KNOWN = 3
@@ -72,7 +72,7 @@ def test_the_power_is_what_strangers_show(trained: Trained) -> None:
 def test_a_wrong_guess_does_not_make_a_stranger(trained: Trained) -> None:
     """Under a wrong mask images of a known task are refused; their own mask still takes them."""
     images = trained.stream[0].test.images(slice(180, 360))
-    wrong = image_entropies(trained.model, trained.matrix, images, np.full(len(images), 1))
+    wrong = image_uncertainty(trained.model, trained.matrix, images, np.full(len(images), 1))
     under_wrong = trained.calibration.confidence_of_each(["task-1"] * len(images), wrong)
     assert refused(under_wrong).mean() > 0.5
     highest = trained.calibration.highest_confidence(trained.model, trained.matrix, images)

@@ -4,7 +4,9 @@ import pytest
 import torch
 from torch import nn
 
-from supsup_models import RESNETS, mask_spec, resnet_18_20, resnet_50
+from supsup_models import RESNETS, conv_4, mask_spec, resnet_18_20, resnet_50, vit_tiny
+from supsup_models.errors import ShapeError
+from supsup_models.networks import PLAIN_NETWORKS
 
 
 def parameters(module: nn.Module) -> int:
@@ -54,3 +56,22 @@ def test_names_are_torchvisions() -> None:
     assert {"conv1.weight", "bn1.running_mean", "layer1.0.downsample.1.num_batches_tracked", "fc.bias"} <= names
     assert len(names) == 320
     assert set(RESNETS) == {"resnet-18-20", "resnet-50"}
+
+
+def test_small_networks_take_images_of_their_shape() -> None:
+    assert set(PLAIN_NETWORKS) == {*RESNETS, "conv-4", "vit-tiny"}
+    for shape in ((1, 28, 28), (3, 32, 32), (1, 8, 8), (2, 9, 13)):
+        for make in (conv_4, vit_tiny):
+            assert make(7, shape)(torch.randn(2, *shape)).shape == (2, 7)
+    with pytest.raises(ShapeError, match=r"vit_tiny: expected images of at least 4 x 4, found \(1, 3, 8\)"):
+        vit_tiny(7, (1, 3, 8))
+    with pytest.raises(ShapeError, match=r"conv_4: expected images \(channels, height, width\), found shape \(64,\)"):
+        conv_4(7, (64,))
+
+
+def test_a_transformer_knows_where_its_patches_are() -> None:
+    """Without places, the mean over tokens is the same in any order of the patches."""
+    net = vit_tiny(5, (1, 8, 8)).eval()
+    image = torch.randn(1, 1, 8, 8)
+    swapped = image.roll(4, dims=3)
+    assert not torch.allclose(net(image), net(swapped), atol=1e-3)

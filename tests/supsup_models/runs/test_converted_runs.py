@@ -247,3 +247,48 @@ def test_damaged_records_are_one_line(
     error = capsys.readouterr().err
     assert phrase in error
     assert error.count("\n") == 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("model", ["conv-4", "vit-tiny", "resnet-18-20"])
+def test_sparse_masks_of_any_network_from_the_command_line(
+    model: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder, steps = tmp_path / "run", "2" if model == "resnet-18-20" else "4"
+    command = ["train", "--stream", "transformed-digits", "--tasks", "1", "--model", model, "--recipe", "default"]
+    command += ["--outputs", "40", "--batches", steps, "--out", str(folder)]
+    assert run_command(command) == 0
+    record = RunRecord.read(folder)
+    assert (record.config.mask, record.config.sparsity) == ("sparse", "equal")
+    assert record.network.densities is not None
+    with MaskBank.open(folder / "masks.bank") as bank:
+        assert bank.meta["densities"] == list(record.network.densities)
+        assert bank["task-0"].density == pytest.approx(0.05, rel=0.01)
+    command[command.index("--tasks") + 1] = "2"
+    assert run_command(command) == 0  # the network is made again from the record, and goes on
+    found = evaluation(folder, capsys, "--limit", "8")
+    assert found["tasks"] == 2
+    images = tmp_path / "images.npy"
+    np.save(images, open_stream("transformed-digits", tasks=1)[0].test.images(slice(0, 3)).numpy())
+    for method in ("one-shot", "exhaustive"):
+        assert run_command(["infer", str(folder), str(images), "--infer", method, "--json"]) == 0
+        assert json.loads(capsys.readouterr().out)["images"] == 3
+
+
+def test_masks_follow_from_the_model_and_the_recipe() -> None:
+    for model, recipe, wanted in (
+        ("conv-4", None, ("sparse", "default")),
+        ("vit-tiny", None, ("sparse", "default")),
+        ("resnet-18-20", None, ("edge-popup", "edge-popup")),
+        ("resnet-18-20", "default", ("sparse", "default")),
+        ("conv-4", "dense", ("threshold", "dense")),
+        ("conv-4", "edge-popup", ("edge-popup", "edge-popup")),
+        ("lenet-300-100", "default", ("threshold", "default")),
+    ):
+        config = run_config("transformed-digits", model=model, recipe=recipe)
+        assert (config.mask, config.recipe) == wanted
+    assert run_config("transformed-digits", mask="sparse").recipe == "default"
+    with pytest.raises(NetworkError, match="recipe dense: expected a recipe of sparse masks"):
+        run_config("transformed-digits", model="conv-4", mask="sparse", recipe="dense")
+    with pytest.raises(NetworkError, match="and task identity"):
+        run_config("transformed-digits", model="conv-4", recipe="default", task_identity=False)

@@ -1,0 +1,5 @@
+"""The signs of a mask, coded only where it keeps a weight, and the scales beside them."""
+
+from maskstore.bank.signs.planes import PutOptions, check_signed, decode_signed, encode_signed, signed_sizes
+
+__all__ = ["PutOptions", "check_signed", "decode_signed", "encode_signed", "signed_sizes"]
