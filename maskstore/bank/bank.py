@@ -227,14 +227,10 @@ class MaskBank(MaskSource):
 
     def info(self, name: str) -> MaskInfo:
         """Metadata, codec, prior and sizes of a mask, for listings; its checksum is checked, and nothing decoded."""
-        self._check_known(name)
-        with self._file.snapshot() as link:
-            row = self._rows.find(link, name, unread=True)
-            if row is not None and row.bases:
+        with self._found(name) as row, self._file.snapshot() as link:
+            if row.bases:
                 self._rows.check_users(link)
-        if row is None:
-            raise self._missing(name)
-        return info_of(row)
+            return info_of(row)
 
     def infos(self) -> list[MaskInfo]:
         """`info` of all masks, in insertion order."""
