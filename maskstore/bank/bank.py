@@ -5,11 +5,12 @@ module adds the masks. A `put` that returned is on the disk; one that did not le
 """
 
 import os
-from collections.abc import Iterator, Mapping
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Self, Unpack
+from typing import Any, Self, TypeVar, Unpack
 
 from maskstore import _version
 from maskstore.bank import coding
@@ -47,6 +48,7 @@ from maskstore.files import (
 from maskstore.masks import MaskSpec, SignedMask
 from maskstore.priors import Prior
 
+T = TypeVar("T")
 _BATCH = 64  # records read from the file at a time while scanning
 
 
@@ -211,46 +213,50 @@ class MaskBank(MaskSource):
         return self._file.writable
 
     def __len__(self) -> int:
-        with self._file.snapshot() as link:
-            return self._rows.count(link)
+        return self._file.read(self._rows.count)
 
     def __iter__(self) -> Iterator[str]:
         """Task names in insertion order."""
-        with self._file.snapshot() as link:
-            return iter([name for _, name in self._rows.listing(link)])
+        return iter([name for _, name in self._file.read(self._rows.listing)])
 
     def __contains__(self, name: object) -> bool:
         if not is_name(name):
             return False
-        with self._file.snapshot() as link:
-            return self._rows.named(link, str(name)) is not None
+        return self._file.read(lambda link: self._rows.named(link, str(name))) is not None
 
     def info(self, name: str) -> MaskInfo:
         """Metadata, codec, prior and sizes of a mask, for listings; its checksum is checked, and nothing decoded."""
-        with self._found(name) as row, self._file.snapshot() as link:
-            if row.bases:
+
+        def read(link: sqlite3.Connection) -> Record | None:
+            row = self._rows.find(link, name, unread=True)
+            if row is not None and row.bases:
                 self._rows.check_users(link)
-            return info_of(row)
+            return row
+
+        self._check_known(name)
+        row = self._file.read(read)
+        if row is None:
+            raise self._missing(name)
+        return info_of(row)
 
     def infos(self) -> list[MaskInfo]:
         """`info` of all masks, in insertion order."""
-        with self._file.snapshot() as link:
-            self._rows.check_users(link)
+        self._file.read(self._rows.check_users)
         return [info_of(row) for row in self.records()]
 
     def record(self, name: str) -> Record:
         """The stored row of a mask, its checksum checked."""
-        with self._found(name, unread=False) as row:
-            return row
+        return self._of_record(name, lambda row: row, unread=False)
 
-    @contextmanager
-    def _found(self, name: str, *, unread: bool = True) -> Iterator[Record]:
-        self._check_known(name)
-        with self._file.snapshot() as link:
+    def _of_record(self, name: str, work: Callable[[Record], T], *, unread: bool = True) -> T:
+        def read(link: sqlite3.Connection) -> T:
             row = self._rows.find(link, name, unread=unread)
             if row is None:
                 raise self._missing(name)
-            yield row
+            return work(row)
+
+        self._check_known(name)
+        return self._file.read(read)
 
     def records(self) -> Iterator[Record]:
         """The stored rows of the masks that are there when the first is asked for, in order, checksums checked.
@@ -258,25 +264,27 @@ class MaskBank(MaskSource):
         They are read in batches, and others may write meanwhile. A mask that is removed meanwhile may be left out, one
         that is replaced may come as it is then; one that is added does not come.
         """
-        with self._file.snapshot() as link:
+
+        def listing(link: sqlite3.Connection) -> list[tuple[int, str]]:
             self._rows.check_room(link)
-            wanted = self._rows.listing(link)
+            return self._rows.listing(link)
+
+        wanted = self._file.read(listing)
         while wanted:
-            with self._file.snapshot() as link:
-                rows, done = self._rows.some(link, wanted[:_BATCH])
+            rows, done = self._file.read(lambda link: self._rows.some(link, wanted[:_BATCH]))
             del wanted[:done]
             yield from rows
 
     def _check_file(self) -> None:
-        with self._file.snapshot() as link:
+        def check(link: sqlite3.Connection) -> list[Record]:
             check_pages(link)
             self._file.check_size(link)
             self._file.check_log(link)
-        self._file.read_head()
-        with self._file.snapshot() as link:
             self._rows.check(link)
-            snapshots = self._rows.snapshots(link)
-        coding.check_contents(snapshots, self.spec, self.limit)
+            return self._rows.snapshots(link)
+
+        self._file.read_head()
+        coding.check_contents(self._file.read(check), self.spec, self.limit)
 
     # -- writing ------------------------------------------------------------------------------------------------------
 

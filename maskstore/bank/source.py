@@ -4,7 +4,6 @@ import os
 from abc import abstractmethod
 from collections.abc import Callable, ItemsView, Iterator, Mapping, Sequence, ValuesView
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from itertools import islice
 from threading import Event
 from types import TracebackType
@@ -100,8 +99,7 @@ class MaskSource(Mapping[str, Mask]):
 
         The layers of a mask of 4 194 304 bits and more are decoded when they are first used.
         """
-        with self._found(name) as record:
-            return decode_on_demand(record, self.spec)
+        return self._of_record(name, lambda record: decode_on_demand(record, self.spec))
 
     def items(self) -> ItemsView[str, Mask]:
         """All (name, mask) pairs in insertion order."""
@@ -169,13 +167,11 @@ class MaskSource(Mapping[str, Mask]):
             ((20, 40), (3, 40))
         """
         index = self.spec.index(layer)
-        with self._found(name) as record:
-            return decode_one(record, self.spec, index, rows)
+        return self._of_record(name, lambda record: decode_one(record, self.spec, index, rows))
 
-    @contextmanager
-    def _found(self, name: str) -> Iterator[Record]:
-        """The record of a mask, of which as little as possible is read before it is needed in the block."""
-        yield self.record(name)
+    def _of_record(self, name: str, work: Callable[[Record], T]) -> T:
+        """What `work` makes of the record of a mask, of which as little as possible is read before it is needed."""
+        return work(self.record(name))
 
     def signed(self, name: str) -> SignedMask:
         """A mask with its signs and scales, as `MaskBank.put_signed` was given it; its checksums are checked.

@@ -23,7 +23,7 @@ from maskstore.priors import Contexts
 class Mix(EntropyCodec):
     """Adaptive coding: the prior's contexts, rows, columns and learned factors, mixed bit by bit.
 
-    Coding and decoding take about a microsecond a bit.
+    It decodes tens of millions of bits a second; coding takes twice as long.
 
     Examples:
         Rows of different densities, which no prior told of, are learned while they pass:

@@ -22,6 +22,7 @@ OTHER_OPTIONS = {
     "--debug",
     "--full",
     "--again",
+    "--no-deps",
     "--write",
     "--index-url",
     "--help",

@@ -248,8 +248,7 @@ def test_limits_hold_for_blocks(bank, mask):
 
 
 def record_of(bank):
-    with bank._found("t") as record:
-        return Record(**{**vars(record), "data": record.data[:]})
+    return bank._of_record("t", lambda record: Record(**{**vars(record), "data": record.data[:]}))
 
 
 def checked_and_decoded(record):

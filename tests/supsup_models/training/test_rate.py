@@ -287,12 +287,12 @@ def test_coded_bits_are_those_of_the_bytes() -> None:
 
 @pytest.mark.slow
 def test_a_run_meets_its_target_and_goes_on(tmp_path: Path) -> None:
-    config = run_config("permuted-digits", tasks=2, outputs=40, batches=30, target_bits=0.3)
+    config = run_config("permuted-digits", tasks=2, outputs=40, batches=30, target_bits=0.2)
     trained = train_run(config, tmp_path)
     densities = trained.record.network.densities
     with MaskBank.open(tmp_path / "masks.bank") as bank:
         first = bank["task-0"]
-        assert 0.25 < coded_bits(first, SeededScores(seed=0, task=0)) <= 0.3
+        assert 0.17 < coded_bits(first, SeededScores(seed=0, task=0)) <= 0.2
         model = MaskedNetwork.from_bank(bank)
     assert model.densities == tuple(densities)
     assert model.spec == first.spec
