@@ -14,19 +14,19 @@ from typing import Any, Self, TypeVar, Unpack
 
 from maskstore import _version
 from maskstore.bank import coding
-from maskstore.bank.blocks import AnyMask, BlockEncoder, gathered, layers_of
+from maskstore.bank.blocks import AnyMask
+from maskstore.bank.new_mask import NewMask
 from maskstore.bank.open_file import BankFile
-from maskstore.bank.record import Base, MaskInfo, Record, info_of
+from maskstore.bank.record import MaskInfo, Record, info_of
 from maskstore.bank.rows import Rows
 from maskstore.bank.signs import PutOptions, encode_signed
 from maskstore.bank.source import MaskSource
 from maskstore.bank.sqlite import check_pages, fitting_page_size
-from maskstore.codecs import BLOCKED_BITS, AnyCodec, Budget, get_codec
+from maskstore.codecs import AnyCodec
 from maskstore.errors import (
     BankClosedError,
     BankExistsError,
     BankThreadError,
-    CodecError,
     CorruptError,
     MaskStoreError,
     NotABankError,
@@ -45,8 +45,8 @@ from maskstore.files import (
     same_json,
     seconds,
 )
-from maskstore.masks import Mask, MaskSpec, SignedMask
-from maskstore.priors import Prior, Uniform
+from maskstore.masks import MaskSpec, SignedMask
+from maskstore.priors import Prior
 
 T = TypeVar("T")
 _BATCH = 64  # records read from the file at a time while scanning
@@ -284,11 +284,7 @@ class MaskBank(MaskSource):
             return self._rows.snapshots(link)
 
         self._file.read_head()
-        snapshots = self._file.read(check)
-        budget = Budget(self.limit)
-        for row in snapshots:
-            coding.charge(row, self.spec, budget)
-            coding.check_content(row, self.spec)
+        coding.check_contents(self._file.read(check), self.spec, self.limit)
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
@@ -309,10 +305,9 @@ class MaskBank(MaskSource):
 
         Args:
             name: The task, 1 to 512 characters.
-            masks: A `Mask`, or arrays of 0/1 values by layer name, of the bank's spec. Arrays may be memory maps, and
-                the mapping an open safetensors file. Pairs `(layer name, array)` from an iterator, in the order of the
-                spec, work too. A mask of 4 194 304 bits and more is coded and written block by block; the bank is
-                locked meanwhile, and beside the caller's arrays a few blocks are in memory.
+            masks: A `Mask`, or arrays of 0/1 values (memory maps too) by layer name, an open safetensors file, or pairs
+                `(layer name, array)` in the order of the spec. A mask of 4 194 304 bits and more is coded and written
+                block by block, with a few of them in memory, while the bank is locked.
             meta: JSON to store beside the mask.
             extras: Arrays of numbers that belong to the task, such as normalisation statistics.
             codec: A codec, or its name. "auto" keeps the smallest of the quick codecs, "max" of all.
@@ -332,29 +327,12 @@ class MaskBank(MaskSource):
         """
         self._file.check_writable()
         check_name("task name", name)
-        if isinstance(masks, Mask) and masks.spec is not self.spec and masks.spec != self.spec:
-            raise SpecError(f"mask {name!r}: expected the bank's spec {self.spec!r}, found {masks.spec!r}")
-        known, chosen = prior if prior is not None else Uniform(), get_codec(codec)
-        if not isinstance(known, Prior):
-            raise CodecError(f"prior: expected one such as Uniform(), found {known!r:.60}")
-        mask = None if self.spec.bits >= BLOCKED_BITS else gathered(masks, self.spec)
-        if mask is not None and not known.needs[-1]:  # coded before the bank is locked
-            coded = coding.encode_record(name, mask, chosen, known, meta=meta, extras=extras)
+        new = NewMask(name, masks, codec, prior, meta, extras)
+        new.code(self.spec)  # before the bank is locked, if it can be
         with self._file.changing() as link:
-            bases: list[Base] = []
-            if known.needs[-1]:
-                missing = [task for task in known.tasks if task not in self]
-                if missing:
-                    raise self._missing(missing[0])
-                bases = self._rows.resolve(link, known)
-            encoder: BlockEncoder | None = None
-            if mask is None:  # coded as it is written, so that it never is in memory as a whole
-                coded = coding.described(name, known, meta=meta, extras=extras, bases=bases)
-                others = coding.base_masks(bases, self.spec)
-                encoder = BlockEncoder(self.spec, layers_of(masks, self.spec), chosen, known, others)
-            elif bases:
-                coded = coding.encode_record(name, mask, chosen, known, meta=meta, extras=extras, bases=bases)
-            self._rows.insert(link, coded, overwrite=overwrite, encoder=encoder)
+            if missing := [task for task in new.prior.tasks if task not in self]:
+                raise self._missing(missing[0])
+            new.store(link, self._rows, self.spec, overwrite=overwrite)
 
     def put_signed(
         self, name: str, signed: SignedMask, *, sign_prior: Prior | None = None, **options: Unpack[PutOptions]

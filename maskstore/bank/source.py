@@ -12,7 +12,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from maskstore.bank.coding import charge, check_content, decode_mask, decode_one
+from maskstore.bank.coding import charge, check_content, decode_mask, decode_on_demand, decode_one
 from maskstore.bank.record import MaskInfo, Record, decode_extras
 from maskstore.bank.signs import check_signed, decode_signed, signed_sizes
 from maskstore.codecs import FREE_BYTES, RATIO, Budget, wanted_until
@@ -95,8 +95,11 @@ class MaskSource(Mapping[str, Mask]):
                 raise
 
     def __getitem__(self, name: str) -> Mask:
-        """The mask of a task, packed; its checksums are checked. TaskNotFoundError if there is none."""
-        return decode_mask(self.record(name), self.spec)
+        """The mask of a task, packed; its checksums are checked. TaskNotFoundError if there is none.
+
+        The layers of a mask of 4 194 304 bits and more are decoded when they are first used.
+        """
+        return self._of_record(name, lambda record: decode_on_demand(record, self.spec))
 
     def items(self) -> ItemsView[str, Mask]:
         """All (name, mask) pairs in insertion order."""

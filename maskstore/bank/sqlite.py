@@ -116,12 +116,13 @@ def remove_new(path: Path, made: os.stat_result) -> None:
 
 
 def fitting_page_size(bits: int) -> int:
-    """The largest page for which a mask of so many bits, one in a hundred of them set, lies in a file of little slack.
+    """The largest page with which the file of a mask of so many bits, one in a hundred of them set, has little slack.
 
-    A file has about six pages that are not full. They may take 6 KiB and a hundredth of such a mask; of a denser mask
-    that is less. Beyond 16 KiB larger pages are no faster.
+    A file has about six pages that are not full. They may take 3 KiB and two hundredths of such a mask, or 6 KiB and
+    one. Beyond 16 KiB larger pages are no faster.
     """
-    room = 6144 + bits * 0.08 / 8 / 100
+    hundredth = bits * 0.08 / 8 / 100
+    room = min(3072 + 2 * hundredth, 6144 + hundredth)
     return next((size for size in (16384, 8192, 4096, 2048, 1024) if 6 * size <= room), 512)
 
 

@@ -39,7 +39,7 @@ def plan(words: NDArray[np.uint64], layer: LayerSpec) -> Plan:
 
 def promise(words: NDArray[np.uint64], layer: LayerSpec) -> float:
     """Bits that `Pattern` would take for a layer of at least one bit, as a small sample promises."""
-    price, _, order = _cheapest(words, layer, _SAMPLE_BITS >> 3)
+    price, _, order = _cheapest(words, layer, _SAMPLE_BITS >> 1)
     return price * order.lines * order.places
 
 
