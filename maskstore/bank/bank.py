@@ -18,7 +18,7 @@ from maskstore.bank.blocks import AnyMask
 from maskstore.bank.new_mask import NewMask
 from maskstore.bank.open_file import BankFile
 from maskstore.bank.record import MaskInfo, Record, info_of
-from maskstore.bank.rows import Rows
+from maskstore.bank.rows import Rows, taken
 from maskstore.bank.signs import PutOptions, encode_signed
 from maskstore.bank.source import MaskSource
 from maskstore.bank.sqlite import check_pages, fitting_page_size
@@ -327,6 +327,8 @@ class MaskBank(MaskSource):
         """
         self._file.check_writable()
         check_name("task name", name)
+        if not overwrite and name in self:  # before it is coded; `store` looks again
+            raise taken(name)
         new = NewMask(name, masks, codec, prior, meta, extras)
         new.code(self.spec)  # before the bank is locked, if it can be
         with self._file.changing() as link:
