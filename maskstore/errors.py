@@ -164,7 +164,10 @@ class BankReadOnlyError(MaskStoreError, PermissionError):
 
 
 class BankBusyError(MaskStoreError, TimeoutError):
-    """Another writer held the bank for longer than the timeout."""
+    """Another writer held the bank for longer than the timeout, or others changed it while it was read."""
+
+    again = False
+    """Whether the files were replaced in the middle of the call, so that the same call may succeed at once."""
 
 
 class BankFullError(MaskStoreError, OSError):

@@ -5,27 +5,28 @@ module adds the masks. A `put` that returned is on the disk; one that did not le
 """
 
 import os
-from collections.abc import Iterator, Mapping
+import sqlite3
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Self, Unpack
+from typing import Any, Self, TypeVar, Unpack
 
 from maskstore import _version
 from maskstore.bank import coding
-from maskstore.bank.blocks import AnyMask, BlockEncoder, gathered, layers_of
+from maskstore.bank.blocks import AnyMask
+from maskstore.bank.new_mask import NewMask
 from maskstore.bank.open_file import BankFile
-from maskstore.bank.record import Base, MaskInfo, Record, info_of
-from maskstore.bank.rows import Rows
+from maskstore.bank.record import MaskInfo, Record, info_of
+from maskstore.bank.rows import Rows, taken
 from maskstore.bank.signs import PutOptions, encode_signed
 from maskstore.bank.source import MaskSource
 from maskstore.bank.sqlite import check_pages, fitting_page_size
-from maskstore.codecs import BLOCKED_BITS, AnyCodec, Budget, get_codec
+from maskstore.codecs import AnyCodec
 from maskstore.errors import (
     BankClosedError,
     BankExistsError,
     BankThreadError,
-    CodecError,
     CorruptError,
     MaskStoreError,
     NotABankError,
@@ -44,9 +45,10 @@ from maskstore.files import (
     same_json,
     seconds,
 )
-from maskstore.masks import Mask, MaskSpec, SignedMask
-from maskstore.priors import Prior, Uniform
+from maskstore.masks import MaskSpec, SignedMask
+from maskstore.priors import Prior
 
+T = TypeVar("T")
 _BATCH = 64  # records read from the file at a time while scanning
 
 
@@ -211,50 +213,50 @@ class MaskBank(MaskSource):
         return self._file.writable
 
     def __len__(self) -> int:
-        with self._file.snapshot() as link:
-            return self._rows.count(link)
+        return self._file.read(self._rows.count)
 
     def __iter__(self) -> Iterator[str]:
         """Task names in insertion order."""
-        with self._file.snapshot() as link:
-            return iter([name for _, name in self._rows.listing(link)])
+        return iter([name for _, name in self._file.read(self._rows.listing)])
 
     def __contains__(self, name: object) -> bool:
         if not is_name(name):
             return False
-        with self._file.snapshot() as link:
-            return self._rows.named(link, str(name)) is not None
+        return self._file.read(lambda link: self._rows.named(link, str(name))) is not None
 
     def info(self, name: str) -> MaskInfo:
         """Metadata, codec, prior and sizes of a mask, for listings; its checksum is checked, and nothing decoded."""
-        self._check_known(name)
-        with self._file.snapshot() as link:
+
+        def read(link: sqlite3.Connection) -> Record | None:
             row = self._rows.find(link, name, unread=True)
             if row is not None and row.bases:
                 self._rows.check_users(link)
+            return row
+
+        self._check_known(name)
+        row = self._file.read(read)
         if row is None:
             raise self._missing(name)
         return info_of(row)
 
     def infos(self) -> list[MaskInfo]:
         """`info` of all masks, in insertion order."""
-        with self._file.snapshot() as link:
-            self._rows.check_users(link)
+        self._file.read(self._rows.check_users)
         return [info_of(row) for row in self.records()]
 
     def record(self, name: str) -> Record:
         """The stored row of a mask, its checksum checked."""
-        with self._found(name, unread=False) as row:
-            return row
+        return self._of_record(name, lambda row: row, unread=False)
 
-    @contextmanager
-    def _found(self, name: str, *, unread: bool = True) -> Iterator[Record]:
-        self._check_known(name)
-        with self._file.snapshot() as link:
+    def _of_record(self, name: str, work: Callable[[Record], T], *, unread: bool = True) -> T:
+        def read(link: sqlite3.Connection) -> T:
             row = self._rows.find(link, name, unread=unread)
             if row is None:
                 raise self._missing(name)
-            yield row
+            return work(row)
+
+        self._check_known(name)
+        return self._file.read(read)
 
     def records(self) -> Iterator[Record]:
         """The stored rows of the masks that are there when the first is asked for, in order, checksums checked.
@@ -262,28 +264,27 @@ class MaskBank(MaskSource):
         They are read in batches, and others may write meanwhile. A mask that is removed meanwhile may be left out, one
         that is replaced may come as it is then; one that is added does not come.
         """
-        with self._file.snapshot() as link:
+
+        def listing(link: sqlite3.Connection) -> list[tuple[int, str]]:
             self._rows.check_room(link)
-            wanted = self._rows.listing(link)
+            return self._rows.listing(link)
+
+        wanted = self._file.read(listing)
         while wanted:
-            with self._file.snapshot() as link:
-                rows, done = self._rows.some(link, wanted[:_BATCH])
+            rows, done = self._file.read(lambda link: self._rows.some(link, wanted[:_BATCH]))
             del wanted[:done]
             yield from rows
 
     def _check_file(self) -> None:
-        with self._file.snapshot() as link:
+        def check(link: sqlite3.Connection) -> list[Record]:
             check_pages(link)
             self._file.check_size(link)
             self._file.check_log(link)
-        self._file.read_head()
-        with self._file.snapshot() as link:
             self._rows.check(link)
-            snapshots = self._rows.snapshots(link)
-        budget = Budget(self.limit)
-        for row in snapshots:
-            coding.charge(row, self.spec, budget)
-            coding.check_content(row, self.spec)
+            return self._rows.snapshots(link)
+
+        self._file.read_head()
+        coding.check_contents(self._file.read(check), self.spec, self.limit)
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
@@ -304,10 +305,9 @@ class MaskBank(MaskSource):
 
         Args:
             name: The task, 1 to 512 characters.
-            masks: A `Mask`, or arrays of 0/1 values by layer name, of the bank's spec. Arrays may be memory maps, and
-                the mapping an open safetensors file. Pairs `(layer name, array)` from an iterator, in the order of the
-                spec, work too. A mask of 4 194 304 bits and more is coded and written block by block; the bank is
-                locked meanwhile, and beside the caller's arrays a few blocks are in memory.
+            masks: A `Mask`, or arrays of 0/1 values (memory maps too) by layer name, an open safetensors file, or pairs
+                `(layer name, array)` in the order of the spec. A mask of 4 194 304 bits and more is coded and written
+                block by block, with a few of them in memory, while the bank is locked.
             meta: JSON to store beside the mask.
             extras: Arrays of numbers that belong to the task, such as normalisation statistics.
             codec: A codec, or its name. "auto" keeps the smallest of the quick codecs, "max" of all.
@@ -327,29 +327,14 @@ class MaskBank(MaskSource):
         """
         self._file.check_writable()
         check_name("task name", name)
-        if isinstance(masks, Mask) and masks.spec is not self.spec and masks.spec != self.spec:
-            raise SpecError(f"mask {name!r}: expected the bank's spec {self.spec!r}, found {masks.spec!r}")
-        known, chosen = prior if prior is not None else Uniform(), get_codec(codec)
-        if not isinstance(known, Prior):
-            raise CodecError(f"prior: expected one such as Uniform(), found {known!r:.60}")
-        mask = None if self.spec.bits >= BLOCKED_BITS else gathered(masks, self.spec)
-        if mask is not None and not known.needs[-1]:  # coded before the bank is locked
-            coded = coding.encode_record(name, mask, chosen, known, meta=meta, extras=extras)
+        if not overwrite and name in self:  # before it is coded; `store` looks again
+            raise taken(name)
+        new = NewMask(name, masks, codec, prior, meta, extras)
+        new.code(self.spec)  # before the bank is locked, if it can be
         with self._file.changing() as link:
-            bases: list[Base] = []
-            if known.needs[-1]:
-                missing = [task for task in known.tasks if task not in self]
-                if missing:
-                    raise self._missing(missing[0])
-                bases = self._rows.resolve(link, known)
-            encoder: BlockEncoder | None = None
-            if mask is None:  # coded as it is written, so that it never is in memory as a whole
-                coded = coding.described(name, known, meta=meta, extras=extras, bases=bases)
-                others = coding.base_masks(bases, self.spec)
-                encoder = BlockEncoder(self.spec, layers_of(masks, self.spec), chosen, known, others)
-            elif bases:
-                coded = coding.encode_record(name, mask, chosen, known, meta=meta, extras=extras, bases=bases)
-            self._rows.insert(link, coded, overwrite=overwrite, encoder=encoder)
+            if missing := [task for task in new.prior.tasks if task not in self]:
+                raise self._missing(missing[0])
+            new.store(link, self._rows, self.spec, overwrite=overwrite)
 
     def put_signed(
         self, name: str, signed: SignedMask, *, sign_prior: Prior | None = None, **options: Unpack[PutOptions]

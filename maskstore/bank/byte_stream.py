@@ -7,7 +7,7 @@ byte; `dead` counts the bytes of it that no row uses any more, and a chunk of no
 """
 
 import sqlite3
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from itertools import pairwise
 
 from maskstore.bank.record import MAX_PLACE
@@ -84,23 +84,22 @@ def _insert(link: sqlite3.Connection, start: int, dead: int, data: bytes) -> int
 
 def read(link: sqlite3.Connection, start: int, length: int) -> bytes:
     """`length` bytes from a place; CorruptError if they are not there."""
-    parts = read_parts(link, start, length)
+    parts = list(read_parts(link, start, length))
     return parts[0] if len(parts) == 1 else b"".join(parts)
 
 
-def read_parts(link: sqlite3.Connection, start: int, length: int) -> list[bytes]:
-    """The same in as many pieces as chunks have them."""
+def read_parts(link: sqlite3.Connection, start: int, length: int) -> Iterator[bytes]:
+    """The same piece by piece, as chunks have them."""
     if not (0 <= start <= MAX_PLACE and 0 <= length < MAX_PLACE):
         raise CorruptError(f"bank's bytes: expected places below 2**62, found {start:.20g} and {length:.20g} bytes")
-    parts, at, end = [], start, start + length
+    at, end = start, start + length
     while at < end:
         first, size, kind, data = link.execute(_HOLDER, (at,)).fetchone() or (0, 0, "blob", None)
         stop = min(first + (size or 0), end)
         if stop <= at or kind != "blob":
             raise CorruptError(f"bank's bytes: expected {length} from place {start}, found {at - start}")
-        parts.append(_part(link, first, at, stop) if data is None else data[at - first : stop - first])
+        yield _part(link, first, at, stop) if data is None else data[at - first : stop - first]
         at = stop
-    return parts
 
 
 def _part(link: sqlite3.Connection, first: int, start: int, stop: int) -> bytes:

@@ -149,6 +149,14 @@ def check_content(record: Record, spec: MaskSpec) -> None:
     decode_mask(record, spec)
 
 
+def check_contents(records: Sequence[Record], spec: MaskSpec, limit: int | None) -> None:
+    """`check_content` of several; LimitError if all together cost more to decode than the limit allows."""
+    budget = Budget(limit)
+    for record in records:
+        charge(record, spec, budget)
+        check_content(record, spec)
+
+
 def digest_of(mask: Mask) -> bytes:
     """BLAKE2b-64 of a mask's packed bytes, layer after layer: by it others refer to the mask."""
     digest = hashlib.blake2b(digest_size=DIGEST_BYTES)
@@ -190,7 +198,8 @@ def standalone(record: Record, spec: MaskSpec) -> Record:
     """A record that needs no other mask, for where those cannot follow: coded anew under what else its prior knows."""
     if not record.bases:
         return record
-    coded = encode_record(record.name, decode_mask(record, spec), codec_of(record.codec), prior_of(record.prior).alone)
+    codec = "auto" if in_blocks(record.codec) else codec_of(record.codec)
+    coded = encode_record(record.name, decode_mask(record, spec), codec, prior_of(record.prior).alone)
     return sealed(replace(coded, meta=record.meta, extras=record.extras), record.id)
 
 
@@ -216,6 +225,16 @@ def decode_mask(record: Record, spec: MaskSpec, *, unpacked: bool = False, prior
     words = np.zeros(0, dtype=np.uint64) if words is None else words
     words.flags.writeable = False
     return Mask(spec, words)
+
+
+def decode_on_demand(record: Record, spec: MaskSpec) -> Mask:
+    """As `decode_mask`; of a mask in blocks, all bytes are read and checked, and layers decoded when they are used."""
+    if not in_blocks(record.codec):
+        return decode_mask(record, spec)
+    charge(record, spec, Budget(record.limit))
+    decoder = open_blocks(record, spec)
+    decoder.fetch()
+    return Mask.on_demand(spec, decoder)
 
 
 def charge(

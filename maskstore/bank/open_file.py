@@ -3,18 +3,20 @@
 import os
 import sqlite3
 import threading
+import time
 import weakref
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from tempfile import gettempdir
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 from maskstore import errors
 from maskstore.bank import sqlite
 from maskstore.bank.head import HAS_MARK, change_mark, read_head, with_checksum
 from maskstore.files import Link
 
+T = TypeVar("T")
 _CLOSING_TIMEOUT_MS = 1000  # how long a closing writer waits for readers before it leaves the log for the next one
 
 _NO_ROOM = (sqlite3.SQLITE_FULL, sqlite3.SQLITE_CANTOPEN, sqlite3.SQLITE_IOERR_GETTEMPPATH)
@@ -116,18 +118,18 @@ class BankFile:
         if not self._is_there():  # what another file of this name and its log hold is not ours to touch
             return
         with self.reading() as link:
-            _abandon(link)
-            with _committing(link):
-                change_mark(link, at_work=False)
-            link.execute(f"PRAGMA busy_timeout={_CLOSING_TIMEOUT_MS}")
-            link.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+            sqlite.abandon(link)
+            with sqlite.synced_by_checkpoint(link):
+                with sqlite.committing(link):
+                    change_mark(link, at_work=False)
+                link.execute(f"PRAGMA busy_timeout={_CLOSING_TIMEOUT_MS}")
+                link.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         for each in list(self._links):
             each.close(fold=self._unchanged(each))
 
     def read_head(self) -> dict[str, str]:
         """The bank's head, its checksum checked and left out."""
-        with self.reading() as link:
-            return read_head(link, self.path)
+        return self.read(lambda link: read_head(link, self.path))
 
     @contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -152,14 +154,27 @@ class BankFile:
             if self._in_transaction or getattr(self._mine, "in_snapshot", False):
                 yield link
                 return
-            _abandon(link)
+            sqlite.abandon(link)
             self._mine.in_snapshot = True
             try:
                 link.execute("BEGIN")
                 yield link
             finally:
                 self._mine.in_snapshot = False
-                _abandon(link)  # nothing was changed
+                sqlite.abandon(link)  # nothing was changed
+
+    def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """What `work` makes of the bank at one moment; made again where the files were replaced meanwhile."""
+        for pause in (0.0, 0.001, 0.01, 0.1):
+            try:
+                with self.snapshot() as link:
+                    return work(link)
+            except errors.BankBusyError as error:
+                if not error.again:
+                    raise
+            time.sleep(pause)
+        with self.snapshot() as link:
+            return work(link)
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
@@ -185,7 +200,7 @@ class BankFile:
             self._check_file()
             self._check_one_name()
             with self.reading() as link:
-                _abandon(link)
+                sqlite.abandon(link)
                 self._set_mark(link)
             try:
                 with self.reading() as link:
@@ -196,7 +211,7 @@ class BankFile:
                     link.execute("COMMIT")
             except BaseException:
                 if process == os.getpid():  # in a forked child the connection is the parent's
-                    _abandon(link)
+                    sqlite.abandon(link)
                 raise
             finally:
                 self._in_transaction = False
@@ -215,12 +230,13 @@ class BankFile:
         """
         if link.execute(HAS_MARK).fetchone():
             return
-        with _committing(link):
-            changed = change_mark(link, at_work=True)
-        if changed:
-            link.execute(f"PRAGMA busy_timeout={_CLOSING_TIMEOUT_MS}")
-            link.execute("PRAGMA wal_checkpoint(FULL)")
-            link.execute(f"PRAGMA busy_timeout={int(1000 * self._timeout)}")
+        with sqlite.synced_by_checkpoint(link):
+            with sqlite.committing(link):
+                changed = change_mark(link, at_work=True)
+            if changed:
+                link.execute(f"PRAGMA busy_timeout={_CLOSING_TIMEOUT_MS}")
+                link.execute("PRAGMA wal_checkpoint(FULL)")
+                link.execute(f"PRAGMA busy_timeout={int(1000 * self._timeout)}")
 
     @contextmanager
     def changing(self) -> Iterator[sqlite3.Connection]:
@@ -342,10 +358,12 @@ class BankFile:
 
     def _check_unchanged(self, link: Link, error: Exception | None) -> None:
         if link.uses == 1 and not link.closed and not self._unchanged(link):
-            raise errors.BankBusyError(
+            busy = errors.BankBusyError(
                 f"{self.path}: expected the bank and its log to stay while they were used, found that another program "
                 f"replaced one: try again"
-            ) from error
+            )
+            busy.again = True
+            raise busy from error
 
     def _inodes(self) -> tuple[int, ...]:
         found = []
@@ -380,21 +398,3 @@ class BankFile:
         finally:
             if process == os.getpid():
                 self._lock.release()
-
-
-@contextmanager
-def _committing(link: sqlite3.Connection) -> Iterator[None]:
-    link.execute("BEGIN IMMEDIATE")
-    try:
-        yield
-        link.execute("COMMIT")
-    except BaseException:
-        _abandon(link)
-        raise
-
-
-def _abandon(link: sqlite3.Connection) -> None:
-    """End a transaction without its changes; also one that an interrupt (Ctrl-C) left open between two statements."""
-    with suppress(sqlite3.ProgrammingError):  # closed meanwhile, and so rolled back
-        if link.in_transaction:
-            link.execute("ROLLBACK")

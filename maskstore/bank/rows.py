@@ -22,6 +22,11 @@ from maskstore.masks import MaskSpec
 _MAX_ID = 1 << 61
 
 
+def taken(name: str) -> TaskExistsError:
+    """For a name that a new mask cannot have."""
+    return TaskExistsError(f"task {name!r}: expected a new name, found it stored (see `overwrite=True`)")
+
+
 class Rows(RowReader):
     """Reads and writes the rows of one bank over a connection."""
 
@@ -71,7 +76,7 @@ class Rows(RowReader):
     def _insert(self, link: sqlite3.Connection, new: Record, encoder: BlockEncoder | None, *, overwrite: bool) -> None:
         found = self._indexed(link, new.name)
         if found is not None and not overwrite:
-            raise TaskExistsError(f"task {new.name!r}: expected a new name, found it stored (see `overwrite=True`)")
+            raise taken(new.name)
         bases = [self._keep(link, base) for base in new.bases]
         if found is not None:
             moved = self._drop(link, self.known(link, found.id))  # it may be one of those that are kept now

@@ -4,7 +4,6 @@ import os
 from abc import abstractmethod
 from collections.abc import Callable, ItemsView, Iterator, Mapping, Sequence, ValuesView
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from itertools import islice
 from threading import Event
 from types import TracebackType
@@ -13,7 +12,7 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from maskstore.bank.coding import charge, check_content, decode_mask, decode_one
+from maskstore.bank.coding import charge, check_content, decode_mask, decode_on_demand, decode_one
 from maskstore.bank.record import MaskInfo, Record, decode_extras
 from maskstore.bank.signs import check_signed, decode_signed, signed_sizes
 from maskstore.codecs import FREE_BYTES, RATIO, Budget, wanted_until
@@ -96,8 +95,11 @@ class MaskSource(Mapping[str, Mask]):
                 raise
 
     def __getitem__(self, name: str) -> Mask:
-        """The mask of a task, packed; its checksums are checked. TaskNotFoundError if there is none."""
-        return decode_mask(self.record(name), self.spec)
+        """The mask of a task, packed; its checksums are checked. TaskNotFoundError if there is none.
+
+        The layers of a mask of 4 194 304 bits and more are decoded when they are first used.
+        """
+        return self._of_record(name, lambda record: decode_on_demand(record, self.spec))
 
     def items(self) -> ItemsView[str, Mask]:
         """All (name, mask) pairs in insertion order."""
@@ -165,13 +167,11 @@ class MaskSource(Mapping[str, Mask]):
             ((20, 40), (3, 40))
         """
         index = self.spec.index(layer)
-        with self._found(name) as record:
-            return decode_one(record, self.spec, index, rows)
+        return self._of_record(name, lambda record: decode_one(record, self.spec, index, rows))
 
-    @contextmanager
-    def _found(self, name: str) -> Iterator[Record]:
-        """The record of a mask, of which as little as possible is read before it is needed in the block."""
-        yield self.record(name)
+    def _of_record(self, name: str, work: Callable[[Record], T]) -> T:
+        """What `work` makes of the record of a mask, of which as little as possible is read before it is needed."""
+        return work(self.record(name))
 
     def signed(self, name: str) -> SignedMask:
         """A mask with its signs and scales, as `MaskBank.put_signed` was given it; its checksums are checked.

@@ -5,7 +5,8 @@
 
 import os
 import sqlite3
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
 
@@ -16,6 +17,7 @@ from maskstore.files import (
     connect_still,
     copy_with_log,
     first_bytes,
+    is_database,
     lock_fault,
     named_os_error,
     no_fork,
@@ -27,7 +29,7 @@ from maskstore.files import (
 APPLICATION_ID = 0x4D534B42  # "MSKB"
 FORMAT_VERSION = 1
 _HEADER_BYTES = 100
-_SQLITE_MAGIC = b"SQLite format 3\0"
+_NORMAL = 1  # of `PRAGMA synchronous`: checkpoints are synced, commits are not
 _SHARD_MAGIC = b"MSKSHARD"
 # In as few words as it can be said, so that it fits into the first page of the smallest page size; what a constraint
 # would say, a reader has to check all the same.
@@ -114,13 +116,46 @@ def remove_new(path: Path, made: os.stat_result) -> None:
 
 
 def fitting_page_size(bits: int) -> int:
-    """The largest page for which a mask of so many bits, one in a hundred of them set, lies in a file of little slack.
+    """The largest page with which the file of a mask of so many bits, one in a hundred of them set, has little slack.
 
-    A file has about six pages that are not full. They may take 6 KiB and a hundredth of such a mask; of a denser mask
-    that is less. Beyond 16 KiB larger pages are no faster.
+    A file has about six pages that are not full. They may take 3 KiB and two hundredths of such a mask, or 6 KiB and
+    one. Beyond 16 KiB larger pages are no faster.
     """
-    room = 6144 + bits * 0.08 / 8 / 100
+    hundredth = bits * 0.08 / 8 / 100
+    room = min(3072 + 2 * hundredth, 6144 + hundredth)
     return next((size for size in (16384, 8192, 4096, 2048, 1024) if 6 * size <= room), 512)
+
+
+@contextmanager
+def synced_by_checkpoint(link: sqlite3.Connection) -> Iterator[None]:
+    """Commits inside are not synced: the checkpoint that follows syncs the log first, and any later commit does too.
+
+    For the mark of a writer alone: whether it is there says nothing of a mask.
+    """
+    (level,) = link.execute("PRAGMA synchronous").fetchone()
+    link.execute(f"PRAGMA synchronous={min(level, _NORMAL)}")
+    try:
+        yield
+    finally:
+        link.execute(f"PRAGMA synchronous={level}")
+
+
+@contextmanager
+def committing(link: sqlite3.Connection) -> Iterator[None]:
+    link.execute("BEGIN IMMEDIATE")
+    try:
+        yield
+        link.execute("COMMIT")
+    except BaseException:
+        abandon(link)
+        raise
+
+
+def abandon(link: sqlite3.Connection) -> None:
+    """End a transaction without its changes; also one that an interrupt (Ctrl-C) left open between two statements."""
+    with suppress(sqlite3.ProgrammingError):  # closed meanwhile, and so rolled back
+        if link.in_transaction:
+            link.execute("ROLLBACK")
 
 
 def abandon_part(link: sqlite3.Connection, name: str) -> None:
@@ -167,11 +202,12 @@ def connect(path: Path, *, writable: bool, timeout: float) -> Link:
     Where SQLite cannot keep its index of the log beside the bank, such as on read-only media, a reader reads the file
     as it lies there, or a copy of file and log.
     """
-    check_header(path)
     if writable:
+        check_place(path)  # what kind of file it is, its caller knows
         if not os.access(path, os.W_OK) or not os.access(path.parent, os.W_OK):
             raise errors.BankReadOnlyError(f"{path}: expected permission to write there, found none")
         return Link(path, partial(_shared, path, "rw", timeout), guard=partial(_shared, path, "ro", timeout))
+    check_header(path)
     try:
         return Link(path, partial(_shared, path, "ro", timeout))
     except sqlite3.OperationalError as error:
@@ -224,7 +260,18 @@ def has_content(log: Path) -> bool:
 
 
 def check_header(path: Path) -> None:
-    """BankNotFoundError or NotABankError unless the file begins like an SQLite file.
+    """As `check_place`, and NotABankError for a file that is not SQLite's."""
+    check_place(path)
+    if is_database(path) and path.stat().st_size >= _HEADER_BYTES:
+        return
+    if first_bytes(path, len(_SHARD_MAGIC)) == _SHARD_MAGIC:
+        raise errors.NotABankError(f"{path}: expected a mask bank, found a shard (maskstore merge makes a bank of it)")
+    size = path.stat().st_size
+    raise errors.NotABankError(f"{path}: expected a mask bank, found a file of another kind ({size} bytes)")
+
+
+def check_place(path: Path) -> None:
+    """BankNotFoundError or NotABankError unless there is a file.
 
     CorruptError if a rollback journal lies beside it. A bank never has one, and SQLite, before it looks at the bank,
     would play it back and delete whatever file the journal names as the one it belongs to.
@@ -234,11 +281,6 @@ def check_header(path: Path) -> None:
         raise errors.BankNotFoundError(f"{path}: expected a mask bank, found {found}")
     if not path.is_file():
         raise errors.NotABankError(f"{path}: expected a mask bank, found a folder or device")
-    header, size = first_bytes(path, _HEADER_BYTES), path.stat().st_size
-    if header.startswith(_SHARD_MAGIC):
-        raise errors.NotABankError(f"{path}: expected a mask bank, found a shard (maskstore merge makes a bank of it)")
-    if size < _HEADER_BYTES or not header.startswith(_SQLITE_MAGIC):
-        raise errors.NotABankError(f"{path}: expected a mask bank, found a file of another kind ({size} bytes)")
     journal = path.with_name(path.name + "-journal")
     if os.path.lexists(journal) and (journal.is_symlink() or not journal.is_file() or journal.stat().st_size):
         found = f"{journal.name} (delete it)"

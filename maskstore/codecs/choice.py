@@ -25,13 +25,16 @@ LayerContexts = Callable[[int], Contexts]
 
 LEVELS = ("fast", "max")
 _RAW, _ZSTD, _GAP, _ANS, _MIX, _PATTERN = Raw(), Zstd(), Gap(), Ans(), Mix(), Pattern()
-_SAMPLE_WORDS = 1 << 13
+_SAMPLE_WORDS, _MORE_WORDS = 1 << 9, 1 << 13
 _SPARSE = 64  # with fewer rarer bits than one in so many gap decodes faster than ans, with more slower;
 _WORTH = 1.005  # then it has to save this much
 _NEAR = 1.1  # how much more than the best so far a sample may promise and still be looked into,
 _SLACK = 1024  # and these bits, since small masks are quickly tried
-_PROMISING = 0.98  # a sample of a pattern has to promise so much less
-_ALIKE, _ALIKE_BITS = 1.002, 512  # samples tell no more than that: in a small one, what is stored once weighs much
+_PROMISING = 0.97  # what codes slowly, or is seldom of use, has to promise so much less by a sample
+_ALIKE, _ALIKE_BITS = 1.002, 512  # samples tell no more; in small ones, what `pattern` stores once weighs much
+_WELL = 0.25
+_SAVING = 0.9985  # what saves less than that of the plain bits is not worth decoding
+_LARGE = 16  # a layer of less than one bit in so many does not decide
 _NO_BITS = Plan(0.0, partial(EncodedLayer, b"", b""))
 
 
@@ -83,20 +86,23 @@ class CodecChoice:
         if (found := _bits_of(by_ans := _ans_plans(mask, contexts))) < expected:
             expected, likely, plans = found, _ANS, by_ans
         sample = _sample(mask)
-        if _gap_ratio(sample) * size < _NEAR * expected + _SLACK:
+        slow = _SPARSE * min(mask.ones, size - mask.ones) > size
+        if _gap_ratio(sample) * size < (_PROMISING * expected if slow else _NEAR * expected + _SLACK):
             by_gap = [
                 gap_loop.plan(mask.words[layer.packed], layer.size) if layer.size else _NO_BITS
                 for layer in mask.spec.layers
             ]
-            slow = _SPARSE * min(mask.ones, size - mask.ones) > size
             if (found := _bits_of(by_gap) * (_WORTH if slow else 1)) < expected:
                 expected, likely, plans = found, _GAP, by_gap
-        if _promised_by_pattern(mask) < _PROMISING * expected:
+        if _promised_by_pattern(mask, by_ans) < _PROMISING * expected:
             by_pattern = _pattern_plans(mask)
             if (found := _bits_of(by_pattern)) < expected:
                 expected, likely, plans = found, _PATTERN, by_pattern
         tried = [(likely, _encode(likely, mask, contexts) if plans is None else [plan.encode() for plan in plans])]
-        if _zstd_ratio(sample) * size < _NEAR * expected + _SLACK:
+        quick = _zstd_ratio(sample)  # of what compresses well, a larger sample is compressed as quickly
+        if quick < max(_WELL, expected / max(1, size)) and (
+            _zstd_ratio(_sample(mask, _MORE_WORDS)) * size < _NEAR * expected + _SLACK
+        ):
             tried.append((_ZSTD, _encode(_ZSTD, mask, contexts)))
         if self.level == "max":
             tried.append((_MIX, _encode(_MIX, mask, contexts)))
@@ -104,17 +110,29 @@ class CodecChoice:
 
     def candidates(self, samples: Sequence[Piece]) -> tuple[Codec, ...]:
         """The codecs that are worth a look at each block of a layer, of which there are samples; the quickest first."""
-        codecs = (_PATTERN, _GAP, _ANS, _ZSTD, _MIX) if self.level == "max" else (_PATTERN, _GAP, _ANS, _ZSTD)
-        weighed = {codec: sum(codec.plan(*sample).bits for sample in samples) for codec in codecs}
-        size, ones = (
-            sum(sample.layer.size for sample in samples),
-            sum(bits.popcount(sample.words) for sample in samples),
-        )
-        if _SPARSE * min(ones, size - ones) > size:
-            weighed[_GAP] *= _WORTH
-        least = _ALIKE * min(*weighed.values(), size) + _ALIKE_BITS * len(samples)
-        worth = tuple(codec for codec, needed in weighed.items() if needed <= least and needed * _ALIKE < size)
-        return worth or (_RAW,)
+        size = sum(sample.layer.size for sample in samples)
+        ones = sum(bits.popcount(sample.words) for sample in samples)
+        weighed: dict[Codec, float] = {}
+
+        def weigh(codec: Codec, factor: float = 1.0) -> None:
+            weighed[codec] = factor * sum(codec.plan(*sample).bits for sample in samples)
+
+        weigh(_PATTERN)
+        weigh(_ANS)
+        least, few = min(*weighed.values(), size), [sample.words[:_SAMPLE_WORDS] for sample in samples]
+        slow = _SPARSE * min(ones, size - ones) > size
+        if min(map(_gap_ratio, few), default=0.0) * size < (_PROMISING if slow else _NEAR) * least + _SLACK:
+            weigh(_GAP, _WORTH if slow else 1.0)
+        if min(map(_zstd_ratio, few), default=0.0) * size < max(_WELL * size, least):
+            weigh(_ZSTD)
+        if self.level == "max":
+            weigh(_MIX)
+        least = _ALIKE * min(*weighed.values(), size)
+        dense = _SAVING * size + _ALIKE_BITS // 4 * len(samples)
+        worthless = {codec for codec, needed in weighed.items() if needed >= dense}
+        weighed[_PATTERN] -= _ALIKE_BITS * len(samples)
+        worth = (codec for codec, needed in weighed.items() if needed <= least and codec not in worthless)
+        return tuple(worth) or (_RAW,)
 
 
 AnyCodec = str | Codec | CodecChoice
@@ -202,11 +220,14 @@ def _ans_plans(mask: Mask, contexts: LayerContexts) -> list[Plan]:
     ]
 
 
-def _promised_by_pattern(mask: Mask) -> float:
-    """Bits that `pattern` would need, as small samples of the layers promise."""
+def _promised_by_pattern(mask: Mask, by_ans: Sequence[Plan]) -> float:
+    """Bits that `pattern` would need, as samples of the large layers promise; the others are as under `ans`."""
     from maskstore.codecs.coders import pattern_plan
 
-    return sum(pattern_plan.promise(mask.words[layer.packed], layer) for layer in mask.spec.layers if layer.size)
+    return sum(
+        pattern_plan.promise(mask.words[layer.packed], layer) if _LARGE * layer.size > mask.spec.bits else plan.bits
+        for layer, plan in zip(mask.spec.layers, by_ans, strict=True)
+    )
 
 
 def _pattern_plans(mask: Mask) -> list[Plan]:
@@ -236,7 +257,7 @@ def _gap_ratio(sample: NDArray[np.uint64]) -> float:
     return gap_loop.plan(sample, 64 * sample.size).bits / (64 * sample.size) if sample.size else 0.0
 
 
-def _sample(mask: Mask) -> NDArray[np.uint64]:
-    """Words from the middle of the mask, 64 KiB of them if there are so many."""
-    start = max(0, (mask.words.size - _SAMPLE_WORDS) // 2)
-    return mask.words[start : start + _SAMPLE_WORDS]
+def _sample(mask: Mask, words: int = _SAMPLE_WORDS) -> NDArray[np.uint64]:
+    """So many words from the middle of the mask, if there are so many."""
+    start = max(0, (mask.words.size - words) // 2)
+    return mask.words[start : start + words]

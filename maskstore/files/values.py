@@ -131,7 +131,7 @@ def _plain(value: Any, where: str) -> Any:
 def parse_json(text: str) -> Any:
     """JSON from a stored column; CorruptError if it is none."""
     try:
-        value = json.loads(text, parse_constant=_refuse, parse_float=_finite)
+        value = _DECODER.decode(text)
         if "\\u" in text:  # only an escape can hide half a surrogate pair
             json.dumps(value, ensure_ascii=False).encode()
         return value
@@ -184,3 +184,6 @@ def _finite(literal: str) -> float:
     if not math.isfinite(value):
         raise ValueError(literal)
     return value
+
+
+_DECODER = json.JSONDecoder(parse_constant=_refuse, parse_float=_finite)

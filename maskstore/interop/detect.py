@@ -115,8 +115,8 @@ def container_of(path: Path, options: ReadOptions) -> str:
     except IrregularFileError as error:
         hint = " (`merge` takes those)" if path.is_file() else ""
         raise ForeignFileError(f"{error}{hint}") from None
-    if start.startswith((b"SQLite format 3\0", MAGIC)):
-        raise ForeignFileError(f"{path}: expected a foreign file, found a bank or shard (`merge` takes those)")
+    if start.startswith(MAGIC):
+        raise ForeignFileError(f"{path}: expected a foreign file, found a shard (`merge` takes those)")
     if start.startswith(b"\x93NUMPY"):
         return "npy"
     # before pickles: the length of a safetensors header may begin like one

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from functools import cached_property
-from typing import Any, Self
+from typing import Any, Protocol, Self
 
 import numpy as np
 from bitarray import bitarray
@@ -11,6 +11,16 @@ from numpy.typing import NDArray
 from maskstore.errors import SpecError
 from maskstore.masks import bits
 from maskstore.masks.spec import MaskSpec
+
+
+class WordsSource(Protocol):
+    """What decodes a mask when its bits are first used."""
+
+    def decode_all(self) -> NDArray[np.uint64]:
+        """The packed bits of all layers."""
+
+    def decode_layer(self, index: int) -> NDArray[np.uint64]:
+        """Those of one layer."""
 
 
 class Mask:
@@ -46,12 +56,10 @@ class Mask:
         True
     """
 
-    __slots__ = ("__dict__", "spec", "words")
+    __slots__ = ("__dict__", "spec")
 
     spec: MaskSpec
     """The layers."""
-    words: NDArray[np.uint64]
-    """The packed bits, `(spec.words,)`, read-only."""
 
     def __init__(self, spec: MaskSpec, words: NDArray[np.uint64]) -> None:
         if words.dtype != np.uint64 or words.shape != (spec.words,):
@@ -64,7 +72,31 @@ class Mask:
         for layer in spec.layers:
             bits.check_padding(words[layer.packed], layer.size, f"layer {layer.name!r}")
         self.spec = spec
-        self.words = words
+        self.__dict__["words"] = words
+
+    @classmethod
+    def on_demand(cls, spec: MaskSpec, source: "WordsSource") -> Self:
+        """A mask whose layers are decoded when they are first used; that may raise what the source raises."""
+        mask = cls.__new__(cls)
+        mask.spec = spec
+        mask.__dict__["_source"] = source
+        return mask
+
+    @cached_property
+    def words(self) -> NDArray[np.uint64]:
+        """The packed bits, `(spec.words,)`, read-only."""
+        words = Mask(self.spec, self.__dict__["_source"].decode_all()).words
+        del self.__dict__["_source"]  # its bytes are needed no more
+        return words
+
+    def _layer_words(self, name: str) -> NDArray[np.uint64]:
+        """The packed bits of a layer; no others are decoded."""
+        source: WordsSource | None = self.__dict__.get("_source")
+        if source is None:
+            return self.words[self.spec[name].packed]
+        words = source.decode_layer(self.spec.index(name))
+        words.flags.writeable = False
+        return words
 
     @classmethod
     def from_dense(cls, masks: Mapping[str, Any], spec: MaskSpec | None = None) -> Self:
@@ -104,7 +136,7 @@ class Mask:
     def layer(self, name: str) -> NDArray[np.bool_]:
         """One layer as a bool array of its shape."""
         layer = self.spec[name]
-        return bits.unpack(self.words[layer.packed], layer.size).reshape(layer.shape)
+        return bits.unpack(self._layer_words(name), layer.size).reshape(layer.shape)
 
     def dense(self) -> dict[str, NDArray[np.bool_]]:
         """All layers as bool arrays of their shapes, in spec order."""
@@ -117,7 +149,7 @@ class Mask:
     def layer_bytes(self, name: str) -> NDArray[np.uint8]:
         """One layer's packed bytes, shape `(ceil(size / 8),)`, read-only."""
         layer = self.spec[name]
-        return bits.as_bytes(self.words[layer.packed])[: layer.bytes]
+        return bits.as_bytes(self._layer_words(name))[: layer.bytes]
 
     def as_bitarray(self) -> bitarray:
         """All packed words as one read-only `bitarray` (padding bits included, all zero); no copy."""
@@ -136,7 +168,7 @@ class Mask:
     @property
     def nbytes(self) -> int:
         """Bytes of the packed words in memory."""
-        return self.words.nbytes
+        return 8 * self.spec.words
 
     def hamming(self, other: "Mask") -> int:
         """Number of bits in which two masks of one spec differ; SpecError for masks of two specs."""

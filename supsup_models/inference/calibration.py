@@ -133,7 +133,8 @@ class Calibration:
             raise ArgumentTypeError(
                 f"images: expected images by the masks' names, or pairs of the two, found {found(images)}"
             )
-        check_views(model, views)
+        if views is not None:
+            check_views(model, views)
         values, strangers = {}, list[tuple[str, Tensor]]()
         step = -(-len(matrix) // _STRANGERS)
         for pair in images.items() if isinstance(images, Mapping) else images:
@@ -300,10 +301,10 @@ def image_uncertainty(
 
     The entropy over all outputs; with views minus the evidence for the best class.
     """
-    check_views(model, views)
     if views is None:
         found = entropy(run_each(model, matrix, images, rows, extras))
     else:
+        check_views(model, views)
         found = -view_evidence(model, matrix, images, rows, extras, views).amax(dim=1)
     return found.double().cpu().numpy()
 

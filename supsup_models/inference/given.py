@@ -36,8 +36,6 @@ def check_extras(extras: Any) -> None:
 
 def check_views(model: MaskedModel, views: Any) -> None:
     """ArgumentTypeError, ShapeError or InferenceError for views that are none, or none of a network's images."""
-    if views is None:
-        return
     expect("views", views, Views, "Views", int="Views(image_shape, count) makes some")
     if views.inputs != model.inputs:
         raise ShapeError(f"views: expected images of {model.inputs} values, found shape {views.image_shape}")

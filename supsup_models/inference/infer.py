@@ -175,7 +175,8 @@ class TaskInference:
             check_masks(model, matrix, extras)
         if calibration is not None:
             expect("calibration", calibration, Calibration, "a Calibration", str="Calibration.read(path) reads one")
-        check_views(model, views)
+        if views is not None:
+            check_views(model, views)
         self._mixed = Superposition(model, matrix, extras, views=views)
         self._calibration = calibration
 

@@ -211,7 +211,8 @@ def evaluate(
     check_tasks(tasks)
     check("scenario", scenario, SCENARIOS)
     expect("inference", inference, Inference, "an Inference", str="Inference(method) makes one")
-    check_views(model, inference.views)
+    if inference.views is not None:
+        check_views(model, inference.views)
     limit = None if limit is None else whole_number("limit", limit)
     seed = seed_of("seed", seed)
     expect_call("on_task", on_task)

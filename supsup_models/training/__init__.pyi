@@ -1,9 +1,6 @@
 from . import steps as steps
 from .foreign_images import foreign as foreign
 from .many import train_many as train_many
-from .outliers import Outliers as Outliers
-from .outliers import composed as composed
-from .outliers import shuffled as shuffled
 from .recipes import DEFAULT as DEFAULT
 from .recipes import DENSE as DENSE
 from .recipes import EDGE_POPUP as EDGE_POPUP
@@ -13,6 +10,9 @@ from .recipes import Adam as Adam
 from .recipes import Recipe as Recipe
 from .recipes import RMSProp as RMSProp
 from .recipes import named_recipe as named_recipe
+from .steps import Outliers as Outliers
+from .steps import composed as composed
+from .steps import shuffled as shuffled
 from .target_density import coded_bits as coded_bits
 from .target_density import find_density as find_density
 from .task import NumberedTask as NumberedTask

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from math import cos, inf, pi
 from types import MappingProxyType
-from typing import TYPE_CHECKING, Literal, get_args
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
 from supsup_models._names import check, choose, expect, found, number, whole_number
 from supsup_models.data import checked_image_shape, checked_view_count
@@ -17,7 +17,6 @@ from supsup_models.networks import layer_densities
 
 if TYPE_CHECKING:
     from supsup_models.networks import MaskedNetwork, MultilayerPerceptron
-    from supsup_models.training.outliers import Outliers
 
 Schedule = Literal["constant", "cosine"]
 OUTLIER_KINDS = ("fitting", "shuffled", "foreign", "composed")
@@ -160,8 +159,9 @@ class Sparse:
     """Share of each layer's kept weights that a finished mask loses, those that matter least to the loss."""
     shuffled: float = 0.5
     """Share of a batch's images of which outliers are made, where a loss wants them."""
-    outliers: "Outliers | str" = "fitting"
-    """How outliers are made: "shuffled", "foreign", "composed", "fitting", or a callable; see `training.outliers`."""
+    outliers: Callable[..., Any] | str = "fitting"
+    """How outliers are made: "shuffled", "foreign", "composed", "fitting", or a callable like
+    `supsup_models.training.Outliers`; `training.steps.outliers` says more."""
 
     def __post_init__(self) -> None:
         number("sparse recipe", self.density)

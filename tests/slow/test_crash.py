@@ -65,8 +65,9 @@ def _kill_writers(path: Path, kills: int, environment: dict[str, str]) -> tuple[
     return acknowledged, lost
 
 
-def test_no_acknowledged_mask_is_lost_when_the_writer_is_killed(tmp_path):
-    acknowledged, lost = _kill_writers(tmp_path / "killed.bank", KILLS, {})
+@pytest.mark.parametrize("blocks", ["0", "1"])
+def test_no_acknowledged_mask_is_lost_when_the_writer_is_killed(tmp_path, blocks):
+    acknowledged, lost = _kill_writers(tmp_path / "killed.bank", KILLS, {"BLOCKS": blocks})
     assert len(acknowledged) >= KILLS
     assert lost == 0
 

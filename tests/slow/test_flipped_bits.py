@@ -6,13 +6,16 @@ import pytest
 
 from maskstore import MaskBank
 from tests.helpers.flipped_bits import CHANGES, content, flipped, lost_by, small_bank, write_alone, wrong_readings
+from tests.helpers.small_blocks import put_in_blocks
 
 STRIDE = int(os.environ.get("MASKSTORE_TEST_STRIDE", "301"))  # 1 tries every bit, which takes an hour
 
 
-@pytest.mark.parametrize("related", [False, True], ids=["alone", "related"])
-def test_every_bit(tmp_path, related):
-    original = small_bank(tmp_path / "a.bank", related=related)
+@pytest.mark.parametrize("kind", ["alone", "related", "blocks"])
+def test_every_bit(tmp_path, monkeypatch, kind):
+    if kind == "blocks":
+        put_in_blocks(monkeypatch)
+    original = small_bank(tmp_path / "a.bank", related=kind != "alone")
     with MaskBank.open(original) as bank:
         names, masks = list(bank), dict(bank.masks())
     image, expected, path = original.read_bytes(), content(original), tmp_path / "flipped.bank"

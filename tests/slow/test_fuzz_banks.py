@@ -8,9 +8,11 @@ from typing import Any
 import numpy as np
 import pytest
 
-from maskstore import MaskBank
+from maskstore import MaskBank, MaskSpec, Reference
 from maskstore.bank.accounting import account
 from maskstore.errors import MaskStoreError
+from tests.helpers.masks import random_mask
+from tests.helpers.small_blocks import put_in_blocks
 
 GOLDEN = Path(__file__).parents[1] / "maskstore" / "golden" / "version-1.bank"
 MUTATIONS = int(os.environ.get("MASKSTORE_TEST_MUTATIONS", "600"))  # 10 000 were used for the figure in docs/format.md
@@ -25,10 +27,24 @@ def _content(bank: MaskBank) -> list[Any]:
     return [bank.meta, bank.spec, rows, [(name, mask.words.tolist()) for name, mask in bank.masks()]]
 
 
-@pytest.fixture(scope="module")
-def original() -> tuple[bytes, list[Any]]:
-    with MaskBank.open(GOLDEN) as bank:
-        return GOLDEN.read_bytes(), _content(bank)
+@pytest.fixture(scope="module", params=["golden", "blocks"])
+def original(request, tmp_path_factory) -> tuple[bytes, list[Any]]:
+    path = GOLDEN if request.param == "golden" else _in_blocks(tmp_path_factory.mktemp("blocks") / "a.bank")
+    with MaskBank.open(path) as bank:
+        return path.read_bytes(), _content(bank)
+
+
+def _in_blocks(path: Path) -> Path:
+    """A bank of masks in blocks, by several codecs, one of them against another."""
+    spec = MaskSpec({"fc1": (300, 250), "fc2": (10, 30), "fc3": (70_000,)})
+    with pytest.MonkeyPatch.context() as patch, MaskBank.create(path, spec, page_size=512) as bank:
+        put_in_blocks(patch)
+        patch.setattr("maskstore.codecs.blocks._DIGITS", 16)  # several blocks a layer
+        for number, (codec, density) in enumerate([("raw", 0.02), ("ans", 0.02), ("gap", 0.01), ("auto", 0.03)]):
+            bank.put(codec, random_mask(spec, density, number), codec=codec, extras={"k": np.float32([number])})
+        near = bank["ans"] ^ random_mask(spec, 0.001, 9)
+        bank.put("near", near, prior=Reference("ans"))
+    return path
 
 
 def _read_everything(path: Path) -> list[Any] | None:
@@ -87,7 +103,7 @@ def test_reading_without_verify_never_gives_wrong_bits(original, tmp_path):
                 continue
 
 
-def test_truncated_while_open(original, tmp_path):
+def test_truncated_while_open(tmp_path):
     path = shutil.copy(GOLDEN, tmp_path / "cut.bank")
     with MaskBank.open(path) as bank:
         assert len(bank) == 9

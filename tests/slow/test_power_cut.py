@@ -139,8 +139,9 @@ def _whole(path: Path, last: int) -> bool:
         return False
 
 
-def test_a_power_cut_loses_nothing_acknowledged(tmp_path):
-    assert _lost_after_cuts(tmp_path, {}, CUTS) == 0
+@pytest.mark.parametrize("blocks", ["0", "1"])
+def test_a_power_cut_loses_nothing_acknowledged(tmp_path, blocks):
+    assert _lost_after_cuts(tmp_path, {"BLOCKS": blocks}, CUTS) == 0
 
 
 def test_the_power_cut_test_can_fail(tmp_path):

@@ -7,11 +7,11 @@ from functools import cache, partial
 from maskstore.bank.blocks.jobs import side_by_side
 from maskstore.bank.blocks.sources import Take
 from maskstore.bank.blocks.table import crc_of, table_bytes
-from maskstore.codecs import AnyCodec, Blocks, Codec, EncodedLayer, Method, Piece, encode_block, get_codec, method
+from maskstore.codecs import AnyCodec, Blocks, Codec, EncodedLayer, Method, Piece, Raw, encode_block, get_codec, method
 from maskstore.masks import Cut, LayerSpec, Mask, MaskSpec
 from maskstore.priors import Prior
 
-_SAMPLE_DIGITS, _SAMPLES = 16, 2
+_SAMPLE_DIGITS, _SAMPLED_BITS = 16, 1 << 23  # a sample for so many bits of a layer, two at most
 
 
 class BlockEncoder:
@@ -56,7 +56,8 @@ class BlockEncoder:
         for index, (layer, take) in enumerate(zip(self._spec, self._layers, strict=True)):
             piece = partial(self._piece, index, take)
             sample = Cut.of(layer, _SAMPLE_DIGITS)
-            chosen = {len(sample) * (2 * i + 1) // (2 * _SAMPLES) for i in range(_SAMPLES)} if layer.size else ()
+            count = 0 if not layer.size else 1 if layer.size < _SAMPLED_BITS else 2
+            chosen = {len(sample) * (2 * i + 1) // (2 * count) for i in range(count)}
             how = method(self._codec, [piece(sample[i])() for i in sorted(chosen)])
             cut = Cut.of(layer, how.digits)
             self._digits.append(how.digits)
@@ -73,4 +74,5 @@ def _encoded(piece: Callable[[], Piece], how: Method) -> tuple[Codec, EncodedLay
     """(codec, what it wrote, CRC-32 of that, CRC-32 of the packed bytes) of a block."""
     found = piece()
     codec, coded = encode_block(how.codecs, found)
-    return codec, coded, zlib.crc32(coded.payload, zlib.crc32(coded.side)), crc_of(found.words, found.layer)
+    own = zlib.crc32(coded.payload, zlib.crc32(coded.side))
+    return codec, coded, own, own if isinstance(codec, Raw) else crc_of(found.words, found.layer)

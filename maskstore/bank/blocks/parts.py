@@ -1,7 +1,7 @@
 """Long strings of bytes that are never in memory as one: in pieces, or still in their file."""
 
 from bisect import bisect_right
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from itertools import accumulate, pairwise
 
 
@@ -18,6 +18,12 @@ class Parts:
     def __init__(self, parts: Sequence[bytes]) -> None:
         self._parts = [part for part in parts if part]
         self._ends = list(accumulate(map(len, self._parts)))
+
+    def append(self, part: bytes) -> None:
+        """Put bytes at the end; other threads may slice what is there already."""
+        if part:
+            self._parts.append(part)
+            self._ends.append(len(self) + len(part))
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
@@ -50,9 +56,14 @@ class Parts:
 
 
 class Unread:
-    """Bytes that are read from their file when they are sliced, as long as that is open."""
+    """Bytes that are read from their file when they are sliced, as long as that is open.
 
-    def __init__(self, length: int, read: Callable[[int, int], bytes]) -> None:
+    Args:
+        length: How many there are.
+        read: Gives those from one place to another, in pieces.
+    """
+
+    def __init__(self, length: int, read: Callable[[int, int], Iterable[bytes]]) -> None:
         self._length, self._read = length, read
 
     def __len__(self) -> int:
@@ -60,7 +71,11 @@ class Unread:
 
     def __getitem__(self, place: slice) -> bytes:
         first, stop, _ = place.indices(self._length)
-        return self._read(first, stop) if stop > first else b""
+        return b"".join(self._read(first, stop)) if stop > first else b""
+
+    def __iter__(self) -> Iterator[bytes]:
+        """All of them, piece by piece."""
+        return iter(self._read(0, self._length))
 
 
 Data = bytes | Parts | Unread
@@ -69,4 +84,4 @@ Data = bytes | Parts | Unread
 
 def pieces_of(data: Data) -> Iterator[bytes]:
     """The bytes in order, in one piece or several."""
-    return iter(data) if isinstance(data, Parts) else iter((data[:],))
+    return iter((data,)) if isinstance(data, bytes) else iter(data)

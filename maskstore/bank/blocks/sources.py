@@ -16,6 +16,8 @@ Take = Callable[[LayerSpec], Callable[[], NDArray[np.uint64]]]
 AnyMask = Mask | Mapping[str, Any] | Iterable[tuple[str, Any]]
 """What a caller may give as a mask: packed, arrays by name, or (name, array) pairs in the order of the spec."""
 
+_EXPECTED = "a Mask, a dict of layer name to array, or (name, array) pairs"
+
 
 def layers_of(masks: AnyMask, spec: MaskSpec) -> Iterator[Take]:
     """The layers of a mask in the order of the spec, each taken when it is asked for.
@@ -51,8 +53,7 @@ def _arrays(masks: Any, spec: MaskSpec) -> Iterator[Any]:
         _check_names(spec, list(masks.keys()))
         return (masks[layer.name] for layer in spec)
     if isinstance(masks, str | bytes) or not isinstance(masks, Iterable):
-        expected = "a Mask, a dict of layer name to array, or (name, array) pairs"
-        raise SpecError(f"mask: expected {expected}, found {type(masks).__name__}")
+        raise SpecError(f"mask: expected {_EXPECTED}, found {type(masks).__name__}")
     return _in_order(masks, spec)
 
 
@@ -67,7 +68,7 @@ def _in_order(pairs: Iterable[Any], spec: MaskSpec) -> Iterator[Any]:
             case (str(name), _):
                 raise SpecError(f"layers one by one: expected {layer.name!r} next, as in the spec, found {name!r:.80}")
             case other:
-                raise SpecError(f"layers one by one: expected (name, array) pairs, found {type(other).__name__}")
+                raise SpecError(f"mask: expected {_EXPECTED}, found {type(pairs).__name__} of {type(other).__name__}")
     if next(given, None) is not None:
         raise SpecError(f"layers one by one: expected {len(spec)} of them, found more")
 

@@ -4,6 +4,7 @@ __all__ = [
     "byte_rans",
     "gap_loop",
     "lines",
+    "mix_factors",
     "mix_model",
     "pattern_form",
     "pattern_plan",

@@ -5,48 +5,52 @@ its row) x (something of its column), against or along the sign of its weight. T
 codes: a Bayesian logistic factorisation by assumed-density filtering (Stern, Herbrich and Graepel, "Matchbox", WWW
 2009) whose first-order form fits in integers. Each row starts from the mean of the rows so far and learns while its
 bits pass; when it is complete, the columns learn from it. The prediction then goes, with the rates at which the row,
-the column and the context went against expectation, through an online logistic mixer and an adaptive map (Mahoney,
-"Adaptive weighing of context models for lossless data compression", 2005).
+the column and the context went against expectation, through an online logistic mixer (Mahoney, "Adaptive weighing of
+context models for lossless data compression", 2005).
 
-Numbers: log-odds in units of 2**-12; probabilities, factors and variances of log-odds in 2**-16; variances of factors
-in 2**-24; weights and the gain in 2**-20. Shifts round towards minus infinity. `docs/format-codecs.md`, "Codec mix".
+Bits are coded by eights: eight neighbours are predicted from what was known before the first of them, so the processor
+works on them side by side. `docs/format-codecs.md`, "Codec mix", is normative, and has the units of all numbers.
 """
 
-from math import isqrt
 from typing import Any, NamedTuple
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from maskstore.codecs.coders import range_coder
-from maskstore.codecs.coders.range_coder import decode_bit, encode_bit
+from maskstore.codecs.coders import mix_factors, range_coder
+from maskstore.codecs.coders.mix_factors import FACTORS, MAX_RANK, ODDS_LIMIT, ROW_LIMIT
+from maskstore.codecs.coders.range_coder import carry, choose, is_narrow, narrow, read_four, write_four
 from maskstore.codecs.pieces import pieces
 from maskstore.kernels import compiled
+from maskstore.kernels.ir import eight
 
-_PIECE = 1 << 17  # bits that are coded at a time, a fifth of a second's work
-MAX_RANK = 24
-ODDS_LIMIT = 47103  # 11.5: there a probability is within 2**-16 of 0 or 1
+add, mul, shift, load, store, splat = eight.add, eight.mul, eight.shift, eight.load, eight.store, eight.splat
+at, put, set_bit, LANES = eight.at, eight.put, eight.set_bit, eight.LANES
+_PIECE = 1 << 18  # eights that are coded at a time, a tenth of a second's work
 _BUCKETS = 12  # of |lean|, one log-odds wide each
-_INPUTS = 5
 _COLUMN_BUCKETS = 20
-_FACTOR_LIMIT = 1 << 21  # 32
+_WEIGHT_LIMIT = 1 << 24
+_FIRST_SPREAD = 437000  # 0.42, of a row's factors
+_FIRST_VARIANCE = 1312500  # 1.25, of a column's
 
-# 1 / (1 + exp(-x)) at x = -11.5, -11.4375, ... 11.5625, in units of 2**-16
-SQUASH = np.clip(np.rint(65536 / (1 + np.exp((47104 - 256 * np.arange(370)) / 4096))), 1, 65535).astype(np.int64)
-# log(p / (1 - p)) at p = (i + 1/2) / 4096, in units of 2**-12
-STRETCH = np.rint(4096 * np.log((2 * np.arange(4096) + 1) / (8191 - 2 * np.arange(4096)))).astype(np.int64)
-# 1 / sqrt(1 + 0.39 * i / 64), the effect of a variance i / 64 on log-odds (MacKay 1992), in units of 2**-16
-DAMP = np.array([isqrt((1 << 48) // (65536 + 399 * i)) for i in range(1025)], dtype=np.int64)
+# 1 / (1 + exp(-x)) at x = -11.498, -11.494, ..., the middles of steps of 1/256, in units of 2**-16
+SQUASH = np.clip(np.rint(65536 / (1 + np.exp((47096 - 16 * np.arange(5888)) / 4096))), 1, 65535).astype(np.uint16)
+# -2 - log(p / (1 - p)) at p = (i + 1/2) / 4096, in units of 2**-12
+STRETCH = np.rint(-8192 - 4096 * np.log((2 * np.arange(4096) + 1) / (8191 - 2 * np.arange(4096)))).astype(np.int32)
 # the step of a running rate after n observations
-RATES = np.array([65536 // (n + 7) for n in range(256)], dtype=np.int64)
+RATES = np.array([65536 // (n + 7) for n in range(256)], dtype=np.int32)
 
 
 @njit(inline="always")
 def _squash(odds):
-    """P(1) in units of 2**-16 of log-odds within the limit, by linear interpolation."""
-    i = (odds + 47104) >> 8
-    return SQUASH[i] + (((SQUASH[i + 1] - SQUASH[i]) * ((odds + 47104) & 255)) >> 8)
+    """P(1) in units of 2**-16 of log-odds within the limit."""
+    return np.int64(at(SQUASH, (odds + 47104) >> 4))
+
+
+@njit(inline="always")
+def _stretch(rate):
+    return np.int64(at(STRETCH, rate >> 4))
 
 
 @njit(inline="always")
@@ -54,171 +58,202 @@ def _clip(value, limit):
     return min(max(value, -limit), limit)
 
 
-@njit(inline="always")
-def _product(row, row_variance, column, column_variance, row_step, column_step):
-    """Mean (2**-12) and variance (2**-16) of row . column; fills what each factor moves by for a unit of evidence."""
-    mean, variance = np.int64(0), np.int64(0)
-    for j in range(row.size):
-        r, c = np.int64(row[j]), np.int64(column[j])
-        row_step[j] = (np.int64(row_variance[j]) * c) >> 20
-        column_step[j] = (np.int64(column_variance[j]) * r) >> 20
-        mean += r * c
-        variance += np.int64(row_step[j]) * c + np.int64(column_step[j]) * r
-    return mean >> 20, variance >> 20
-
-
-@njit(inline="always")
-def _learn(factor, variance, step, bit, p, spread, direction):
-    """Move a factor by one observed bit that had probability `p` under log-odds of variance `spread`."""
-    certainty = (p * (65536 - p)) >> 16
-    share = (np.int64(1) << 32) // (65536 + ((certainty * spread) >> 16))
-    push = ((((bit << 16) - p) * share) >> 16) * direction
-    shrink = (certainty * share) >> 16
-    for j in range(factor.size):
-        s = np.int64(step[j])
-        factor[j] = _clip(np.int64(factor[j]) + ((s * push + (1 << 19)) >> 20), _FACTOR_LIMIT)
-        variance[j] = max(np.int64(variance[j]) - ((((s * s) >> 16) * shrink) >> 16), 1)
-
-
 @compiled
-def _start_columns(columns, rank):
+def _start_columns(columns, rank, out):
     """Columns' factors: ±0.1 from a 64-bit linear congruential generator's top bit (Knuth's MMIX), the first one 0."""
-    factors = np.zeros((columns, rank), dtype=np.int32)
     state = np.uint64(1)
     for c in range(columns):
         for j in range(rank):
             state = state * np.uint64(6364136223846793005) + np.uint64(1442695040888963407)
             if j:
-                factors[c, j] = 6554 if state >> np.uint64(63) else -6554
-    return factors
+                out[((c >> 3) * rank + j) * LANES + (c & 7)] = 3277 if state >> np.uint64(63) else -3277
 
 
 @compiled
 def _start(decoding, columns, rank, data):
     """What the loop carries from bit to bit: integers, the range coder's two words, and the tables of the model.
 
-    Integers: the place in the data, the gain, the rates at which bits go against their lean in the layer and in the
-    row, and the bits seen.
+    Integers: the place in the data, the rates at which bits go against their lean in the layer and in the row, and the
+    bits seen.
     """
-    numbers = np.array([8 if decoding else 0, 1600000, 8192, 0, 0], dtype=np.int64)
+    numbers = np.array([8 if decoding else 0, 8192, 0, 0, 0, 0], dtype=np.int64)
     coder = np.array([range_coder.first_code(data) if decoding else np.uint64(0), range_coder.WHOLE], dtype=np.uint64)
-    column = _start_columns(columns, rank)
-    column_variance = np.full((columns, rank), 30000000, dtype=np.int32)
-    row = np.zeros(rank, dtype=np.int32)
-    row_variance = np.zeros(rank, dtype=np.int32)
-    row_sum = np.zeros(rank, dtype=np.int64)
+    stride = (columns + LANES - 1) // LANES * LANES
+    column = np.zeros(stride * rank, dtype=np.int32)
+    _start_columns(columns, rank, column)
+    variance = np.full(stride * rank, _FIRST_VARIANCE, dtype=np.int32)
+    row, row_variance = np.zeros(FACTORS, dtype=np.int32), np.zeros(FACTORS, dtype=np.int32)
+    row_sum, row_spread = np.zeros(FACTORS, dtype=np.int64), np.full(FACTORS, _FIRST_SPREAD, dtype=np.int64)
+    row_first = np.zeros(FACTORS, dtype=np.int64)
     if rank:
         row_sum[0] = 5 * 65536
-    column_against = np.zeros(columns, dtype=np.int32)
-    context_odds = np.zeros(2 * _BUCKETS, dtype=np.int64)
-    by_bucket = np.zeros((_BUCKETS, _INPUTS), dtype=np.int64)
-    by_column = np.zeros((_COLUMN_BUCKETS, _INPUTS), dtype=np.int64)
-    by_bucket[:, 0] = 1 << 19
-    by_column[:, 0] = 1 << 19
-    refined = np.zeros((2 * _BUCKETS, 33), dtype=np.int64)
-    for k in range(33):
-        refined[:, k] = _squash((k - 16) * 2048)
-    factors = (column, column_variance, row, row_variance, row_sum)
-    return numbers, coder, factors, (column_against, context_odds, by_bucket, by_column, refined)
+    rates = np.zeros(stride, dtype=np.int32)  # at which the bits of each column go against their leans
+    of_row = np.zeros(5 * stride, dtype=np.int32)  # lean, direction, kind, spread and bit of each column
+    context_odds = np.zeros(2 * _BUCKETS, dtype=np.int32)
+    by_bucket = np.zeros(_BUCKETS * LANES, dtype=np.int32)
+    by_column = np.zeros(_COLUMN_BUCKETS * LANES, dtype=np.int32)
+    by_bucket[::LANES] = 1 << 19
+    by_column[::LANES] = 1 << 19
+    factors = (column, variance, row, row_variance, row_sum, row_spread, row_first)
+    return numbers, coder, factors, (rates, of_row, context_odds, by_bucket, by_column)
+
+
+@njit(inline="always")
+def _fill_row(ids, kinds, first, step, columns, of_row, stride):
+    """Lean, direction and kind of each bit of a row."""
+    for c in range(columns):
+        context = 3 * np.int64(at(ids, first + c * step))
+        put(of_row, c, np.int64(at(kinds, context)))
+        put(of_row, stride + c, np.int64(at(kinds, context + 1)))
+        put(of_row, 2 * stride + c, np.int64(at(kinds, context + 2)))
 
 
 @compiled
-def _run(decoding, words, ids, leans, directions, rows, columns, row_step, column_step, rank, data, first, stop, state):
-    """Code or decode bits `first` to `stop` - 1 of a layer, in the order of coding, from a state that `_start` made.
+def _run(decoding, words, ids, kinds, rows, columns, row_step, column_step, rank, data, first, stop, state):
+    """Code or decode eights `first` to `stop` - 1 of a layer, in the order of coding, from a state that `_start` made.
 
-    Bit (r, c) has index r * row_step + c * column_step. `leans` and `directions` are those of each context. While
-    coding, `words` are read and `data` is filled; while decoding, `data` is read and `words` (zeroed) are filled.
+    Bit (r, c) has index r * row_step + c * column_step. `kinds`, three numbers a context: lean, direction, and
+    2 * kind + (lean < 0). While coding, `words` are read and `data` is filled; while decoding, `data` is read and
+    `words` (zeroed) are filled.
     """
     numbers, coder, factors, tables = state
-    column, column_variance, row, row_variance, row_sum = factors
-    column_against, context_odds, by_bucket, by_column, refined = tables
-    at, gain, against, row_against, seen = numbers[0], numbers[1], numbers[2], numbers[3], numbers[4]
+    column, variance, row, row_variance, row_sum, row_spread, row_first = factors
+    rates, of_row, context_odds, by_bucket, by_column = tables
+    used, against, row_against, seen = numbers[0], numbers[1], numbers[2], numbers[3]
+    pull, recent = numbers[4], numbers[5]
     low, width = coder[0], coder[1]
-    moves, other_moves = np.zeros(rank, dtype=np.int32), np.zeros(rank, dtype=np.int32)
-    x = np.zeros(_INPUTS, dtype=np.int64)
+    eights = (columns + LANES - 1) // LANES
+    stride = eights * LANES
+    odds_of, p_of = np.zeros(LANES, dtype=np.int32), np.zeros(LANES, dtype=np.int32)
+    x = np.zeros(LANES * LANES, dtype=np.int32)
+    error_of, lot_of = np.zeros(LANES, dtype=np.int32), np.zeros(LANES, dtype=np.int32)
+    products = np.zeros(2 * FACTORS * LANES, dtype=np.int32)
+    squares = np.zeros(FACTORS * LANES, dtype=np.int32)
+    row_numbers = np.zeros(4 * FACTORS, dtype=np.int32)
+    mix_factors.ready_row(row, row_variance, row_numbers)
 
-    while first < stop:
-        r = first // columns
-        begin = first - r * columns
-        end = min(columns, begin + stop - first)
-        first += end - begin
+    for number in range(first, stop):
+        r = number // eights
+        begin = (number - r * eights) * LANES
+        count = min(LANES, columns - begin)
         if begin == 0:
             for j in range(rank):
-                row[j] = row_sum[j] // (r + 3)
-                row_variance[j] = 10000000
-            row_against = against
-        for c in range(begin, end):
-            i = r * row_step + c * column_step
-            context = ids[i]
-            lean, direction = leans[context], directions[context]
-            drift, spread = _product(row, row_variance, column[c], column_variance[c], moves, other_moves)
-            damp = DAMP[min(spread >> 10, 1024)]
-            odds = _clip(((((gain * lean) >> 20) + drift * direction) * damp) >> 16, ODDS_LIMIT)
-            p = _squash(odds)
+                row_first[j] = _clip(row_sum[j] // (r + 3), ROW_LIMIT)
+                row[j] = row_first[j]
+                row_variance[j] = min((row_spread[j] // (r + 1)) >> 4, ROW_LIMIT)
+            mix_factors.ready_row(row, row_variance, row_numbers)
+            row_against, pull, recent = against, 0, 0
+            _fill_row(ids, kinds, r * row_step, column_step, columns, of_row, stride)
+        if r == 0:
+            for k in range(count):
+                put(rates, begin + k, against)
+        mean = mix_factors.mean_of(begin * rank, rank, column, row_numbers)
+        spread = mix_factors.spread_of(begin * rank, rank, column, variance, row_numbers, squares)
+        direction = load(of_row, stride + begin)
+        store(odds_of, 0, mix_factors.odds_of(mean, spread, load(of_row, begin), direction))
+        store(of_row, 3 * stride + begin, spread)
+        row_odds = _stretch(row_against)
+        long_pull, short_pull = _clip(pull >> 6, ODDS_LIMIT), _clip(recent >> 5, ODDS_LIMIT)
 
+        for k in range(count):
+            c = begin + k
+            kind = np.int64(at(of_row, 2 * stride + c))
+            negative, kind = kind & 1, kind >> 1
+            odds = np.int64(at(odds_of, k))
+            put(p_of, k, _squash(odds))
             # from here on in terms of whether the bit is what its context expects
-            sign = 1 if lean >= 0 else -1
-            bucket = min((lean * sign) >> 12, _BUCKETS - 1)
-            kind = 2 * bucket + (1 if direction == sign else 0)
-            if r == 0:
-                column_against[c] = against
-            x[0] = odds * sign
-            x[1] = context_odds[kind]
-            x[2] = -STRETCH[column_against[c] >> 4] - 8192
-            x[3] = -STRETCH[row_against >> 4] - 8192
-            x[4] = 2048
-            lot = min(column_against[c] >> 11, _COLUMN_BUCKETS - 1)
-            mixed = np.int64(0)
-            for k in range(_INPUTS):
-                mixed += (by_bucket[bucket, k] + by_column[lot, k]) * x[k]
-            mixed = _clip(mixed >> 20, ODDS_LIMIT)
-            expected = _squash(mixed)
-            place = _clip(mixed, 32767) + 32768
-            knot, part = place >> 11, place & 2047
-            corrected = (refined[kind, knot] * (2048 - part) + refined[kind, knot + 1] * part) >> 11
-            final = min(max((expected + corrected) >> 1, 1), 65535)
-
-            ones = final if sign > 0 else 65536 - final
+            rate = np.int64(at(rates, c))
+            x0, x1, x2 = odds * (1 - 2 * negative), np.int64(at(context_odds, kind)), _stretch(rate)
+            b, lot = (kind >> 1) * LANES, min(rate >> 11, _COLUMN_BUCKETS - 1) * LANES
+            mixed = (np.int64(at(by_bucket, b)) + at(by_column, lot)) * x0
+            mixed += (np.int64(at(by_bucket, b + 1)) + at(by_column, lot + 1)) * x1
+            mixed += (np.int64(at(by_bucket, b + 2)) + at(by_column, lot + 2)) * x2
+            mixed += (np.int64(at(by_bucket, b + 3)) + at(by_column, lot + 3)) * row_odds
+            mixed += (np.int64(at(by_bucket, b + 4)) + at(by_column, lot + 4)) * 2048
+            along = 2 * (kind & 1) - 1
+            x5, x6 = long_pull * along, short_pull * along
+            mixed += (np.int64(at(by_bucket, b + 5)) + at(by_column, lot + 5)) * x5
+            mixed += (np.int64(at(by_bucket, b + 6)) + at(by_column, lot + 6)) * x6
+            expected = _squash(_clip(mixed >> 20, ODDS_LIMIT))
+            ones = expected + negative * (65536 - 2 * expected)
+            i = r * row_step + c * column_step
             if decoding:
-                bit, low, width, at = decode_bit(low, width, at, data, ones)
-                words[i >> 6] |= np.uint64(bit) << np.uint64(i & 63)
+                bit, low, width = choose(low, width, ones)
+                if is_narrow(width):
+                    low, width, used = read_four(low, used, data), width << np.uint64(32), used + 4
+                set_bit(words, i, bit)
             else:
-                bit = np.int64(words[i >> 6] >> np.uint64(i & 63) & np.uint64(1))
-                low, width, at = encode_bit(low, width, at, data, bit, ones)
+                bit = np.int64(at(words, i >> 6) >> np.uint64(i & 63) & np.uint64(1))
+                low, width, carried = narrow(low, width, bit, ones)
+                if carried:
+                    carry(data, used)
+                if is_narrow(width):
+                    used = write_four(low, used, data)
+                    low, width = low << np.uint64(32), width << np.uint64(32)
+            put(of_row, 4 * stride + c, bit)
+            put(lot_of, k, lot)
+            put(error_of, k, (((bit ^ negative) << 16) - expected) >> 2)
+            j = k * LANES
+            put(x, j, x0)
+            put(x, j + 1, x1)
+            put(x, j + 2, x2)
+            put(x, j + 3, row_odds)
+            put(x, j + 4, 2048)
+            put(x, j + 5, x5)
+            put(x, j + 6, x6)
 
-            right = bit if sign > 0 else 1 - bit
-            error = (right << 16) - expected
-            speed = 16 if seen < 65536 else 19
-            for k in range(_INPUTS):
-                change = (x[k] * error + (1 << (speed - 1))) >> speed
-                by_bucket[bucket, k] = _clip(by_bucket[bucket, k] + change, 1 << 24)
-                by_column[lot, k] = _clip(by_column[lot, k] + change, 1 << 24)
-            seen += 1
-            target = 65535 * right
-            refined[kind, knot] += ((target - refined[kind, knot]) * (2048 - part) + 32768) >> 16
-            refined[kind, knot + 1] += ((target - refined[kind, knot + 1]) * part + 32768) >> 16
-            context_odds[kind] = _clip(
-                context_odds[kind] + (((right << 16) - _squash(context_odds[kind]) + 16) >> 5), ODDS_LIMIT
-            )
-            surprise = 65535 - target
-            column_against[c] += ((surprise - column_against[c]) * RATES[min(r, 255)]) >> 16
-            row_against += ((surprise - row_against) * RATES[min(c, 255)]) >> 16
+        speed = 14 if seen < 65536 else 16
+        half = splat(1 << (speed - 1))
+        seen += count
+        for k in range(count):
+            c = begin + k
+            kind = np.int64(at(of_row, 2 * stride + c))
+            right, kind = np.int64(at(of_row, 4 * stride + c)) ^ (kind & 1), kind >> 1
+            error = np.int64(at(error_of, k))
+            missed = 4 * error * (2 * (kind & 1) - 1)
+            pull += missed
+            recent += missed - (recent >> 5)
+            change = shift(add(mul(load(x, k * LANES), splat(error)), half), speed)
+            b, lot = (kind >> 1) * LANES, np.int64(at(lot_of, k))
+            store(by_bucket, b, mix_factors.limited(add(load(by_bucket, b), change), _WEIGHT_LIMIT))
+            store(by_column, lot, mix_factors.limited(add(load(by_column, lot), change), _WEIGHT_LIMIT))
+            odds = np.int64(at(context_odds, kind))
+            put(context_odds, kind, _clip(odds + (((right << 16) - _squash(odds)) >> 5), ODDS_LIMIT))
+            surprise = 65535 - 65535 * right
+            rate = np.int64(at(rates, c))
+            put(rates, c, rate + (((surprise - rate) * at(RATES, min(r, 255))) >> 16))
+            row_against += ((surprise - row_against) * at(RATES, min(c, 255))) >> 16
             against += (surprise - against) >> 9
-            gain = min(max(gain + ((((bit << 16) - p) * lean + (1 << 22)) >> 23), 1 << 18), 1 << 24)
-            _learn(row, row_variance, moves, bit, p, spread, direction)
+        if rank:
+            for k in range(count, LANES):  # what is beyond the row says nothing
+                put(p_of, k, 0)
+            p = load(p_of, 0)
+            certainty, share = mix_factors.certainty(p, spread)
+            pushed = mix_factors.push_of(load(of_row, 4 * stride + begin), p, share, direction)
+            sure = shift(mul(certainty, share), 16)
+            mix_factors.row_learns(begin * rank, rank, column, pushed, sure, row, row_variance, squares, products)
+            mix_factors.ready_row(row, row_variance, row_numbers)
 
-        if rank and end == columns:  # now that the row is complete, the columns learn from it
-            for c in range(columns):
-                i = r * row_step + c * column_step
-                lean, direction = leans[ids[i]], directions[ids[i]]
-                bit = np.int64(words[i >> 6] >> np.uint64(i & 63) & np.uint64(1))
-                drift, spread = _product(row, row_variance, column[c], column_variance[c], other_moves, moves)
-                damp = DAMP[min(spread >> 10, 1024)]
-                p = _squash(_clip(((((gain * lean) >> 20) + drift * direction) * damp) >> 16, ODDS_LIMIT))
-                _learn(column[c], column_variance[c], moves, bit, p, spread, direction)
+        if rank and begin + LANES >= columns:  # now that the row is complete, the columns learn from it
+            for start in range(0, stride, LANES):
+                direction, spread = load(of_row, stride + start), load(of_row, 3 * stride + start)
+                mean = mix_factors.mean_of(start * rank, rank, column, row_numbers)
+                store(odds_of, 0, mix_factors.odds_of(mean, spread, load(of_row, start), direction))
+                for k in range(LANES):
+                    put(p_of, k, _squash(np.int64(at(odds_of, k))))
+                for k in range(columns - start, LANES):
+                    put(p_of, k, 0)
+                p = load(p_of, 0)
+                certainty, share = mix_factors.certainty(p, spread)
+                pushed = mix_factors.push_of(load(of_row, 4 * stride + start), p, share, direction)
+                sure = shift(mul(certainty, share), 18)
+                mix_factors.columns_learn(start * rank, rank, column, variance, pushed, sure, row_numbers)
             for j in range(rank):
                 row_sum[j] += row[j]
-    numbers[0], numbers[1], numbers[2], numbers[3], numbers[4] = at, gain, against, row_against, seen
+                moved = (row[j] - row_first[j]) >> 4
+                row_spread[j] += ((moved * moved) >> 4) + (np.int64(row_variance[j]) << 4)
+    numbers[0], numbers[1], numbers[2], numbers[3] = used, against, row_against, seen
+    numbers[4], numbers[5] = pull, recent
     coder[0], coder[1] = low, width
 
 
@@ -243,7 +278,10 @@ class Known(NamedTuple):
         """What the loop takes between the words and the data; `turned` is column by column."""
         rows, columns = self.shape[::-1] if turned else self.shape
         steps = (1, rows) if turned else (columns, 1)
-        return self.ids, self.leans, self.directions, rows, columns, *steps, rank_of(rows, columns)
+        sign = np.where(self.leans >= 0, 1, -1)
+        kind = 2 * np.minimum(self.leans * sign >> 12, _BUCKETS - 1) + (self.directions == sign)
+        kinds = np.stack([self.leans * 3 >> 1, self.directions, 2 * kind + (sign < 0)], axis=1).astype(np.int32)
+        return self.ids, kinds.reshape(-1), rows, columns, *steps, rank_of(rows, columns)
 
 
 def encode(words: NDArray[np.uint64], known: Known, turned: bool) -> bytes:
@@ -271,9 +309,9 @@ def _all_bits(
 ) -> tuple[NDArray[np.uint64], int]:
     """Code or decode all bits; the range coder's two words and its place."""
     arguments = known.arguments(turned)
-    rows, columns, rank = arguments[3], arguments[4], arguments[7]
+    rows, columns, rank = arguments[2], arguments[3], arguments[6]
     state = _start(decoding, columns, rank, data)
-    for first, stop in pieces(rows * columns, _PIECE):
+    for first, stop in pieces(rows * ((columns + LANES - 1) // LANES), _PIECE):
         _run(decoding, words, *arguments, data, first, stop, state)
     numbers, coder = state[:2]
     return coder, int(numbers[0])

@@ -39,7 +39,7 @@ def plan(words: NDArray[np.uint64], layer: LayerSpec) -> Plan:
 
 def promise(words: NDArray[np.uint64], layer: LayerSpec) -> float:
     """Bits that `Pattern` would take for a layer of at least one bit, as a small sample promises."""
-    price, _, order = _cheapest(words, layer, _SAMPLE_BITS >> 3)
+    price, _, order = _cheapest(words, layer, _SAMPLE_BITS >> 1)
     return price * order.lines * order.places
 
 
@@ -93,12 +93,15 @@ def _sample(words: NDArray[np.uint64], order: Order, most_bits: int) -> tuple[ND
 
 
 def _price(sample: NDArray[np.bool_], start: int, whole: tuple[int, int]) -> float:
-    """Bits a bit of a sample by the best groups, by a density for each line, or by tiles."""
+    """Bits a bit of a sample by the best groups, by a density for each line, by tiles, or without empty lines."""
     histogram = np.bincount(np.packbits(sample, bitorder="little"), minlength=256)
     ones, places = sample.sum(axis=1), sample.shape[1]
     tall, wide = lines.tile_of(sample, start, whole)
     prices = [pattern_tables.entropy(histogram, group) for group in pattern_tables.GROUPS]
     prices += [_entropy(ones, places) + 3 * len(ones), prices[0] / (tall * wide)]
+    if _has_empty(sample):
+        inside = int(sample.any(axis=1).sum()) * int(sample.any(axis=0).sum())
+        prices.append(_entropy(ones.sum(keepdims=True), inside) + sample.size * (1 / whole[0] + 1 / whole[1]))
     return min(prices) / sample.size
 
 

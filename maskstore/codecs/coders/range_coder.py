@@ -18,6 +18,25 @@ _NARROW = np.uint64(0x100000000)  # below this width four bytes are settled
 
 
 @njit(inline="always")
+def narrow(low, width, bit, ones):
+    """The interval of a bit that is 1 with probability `ones` / 65536: (low, width, whether `low` passed 2**64).
+
+    With `carry` and `write_four` this is `encode_bit` for loops that must not hand an array around for every bit.
+    """
+    bound = (width >> np.uint64(16)) * np.uint64(ones)
+    zero = np.uint64(bit) - np.uint64(1)  # all ones for a 0
+    step = bound & zero
+    low += step
+    return low, bound ^ ((bound ^ (width - bound)) & zero), low < step
+
+
+@njit(inline="always")
+def is_narrow(width):
+    """Whether four bytes are settled, and are to be written or read."""
+    return width < _NARROW
+
+
+@njit(inline="always")
 def encode_bit(low, width, at, out, bit, ones):
     """Code a bit (0 or 1) that is 1 with probability `ones` / 65536, 0 < ones < 65536: the new (low, width, at).
 
@@ -30,16 +49,17 @@ def encode_bit(low, width, at, out, bit, ones):
         low += bound
         width -= bound
         if low < bound:  # the sum passed 2**64
-            _carry(out, at)
+            carry(out, at)
     if width < _NARROW:
-        at = _write_four(low, at, out)
+        at = write_four(low, at, out)
         low <<= np.uint64(32)
         width <<= np.uint64(32)
     return low, width, at
 
 
 @compiled
-def _carry(out, at):
+def carry(out, at):
+    """Add 1 to the bytes before `at`."""
     i = at - 1
     while i >= 0 and out[i] == 255:
         out[i] = 0
@@ -49,7 +69,8 @@ def _carry(out, at):
 
 
 @compiled
-def _write_four(low, at, out):
+def write_four(low, at, out):
+    """Write the first four bytes of `low`; the place after them, or -1 where `out` is too small."""
     if at < 0 or at + 12 > out.size:  # these four bytes, and the last eight
         return np.int64(-1)
     for i in range(4):
@@ -65,7 +86,7 @@ def finish(low, width, at, out):
     room = width - np.uint64(1)
     top = low + room
     if top < low:
-        _carry(out, at)
+        carry(out, at)
     rest = top
     for i in range(8):  # as many bytes of the interval's last number as keep it inside when the rest become zeros
         if rest <= room:
@@ -81,26 +102,35 @@ def finish(low, width, at, out):
 @compiled
 def first_code(data):
     """The first eight bytes, most significant first; bytes past the end are zeros."""
-    return _read_four(_read_four(np.uint64(0), 0, data), 4, data)
+    return read_four(read_four(np.uint64(0), 0, data), 4, data)
 
 
 @compiled
-def _read_four(code, at, data):
+def read_four(code, at, data):
+    """Shift four more bytes into a code; bytes past the end are zeros."""
     for i in range(at, at + 4):
         code = code << np.uint64(8) | (np.uint64(data[i]) if i < data.size else np.uint64(0))
     return code
 
 
 @njit(inline="always")
-def decode_bit(code, width, at, data, ones):
-    """A bit that is 1 with probability `ones` / 65536: (bit, code, width, at)."""
+def choose(code, width, ones):
+    """A bit that is 1 with probability `ones` / 65536, and the interval that is left: (bit, code, width).
+
+    With `read_four` this is `decode_bit` for loops that must not hand an array around for every bit.
+    """
     bound = (width >> np.uint64(16)) * np.uint64(ones)
     bit = np.int64(code < bound)
     zero = np.uint64(bit) - np.uint64(1)  # all ones for a 0; no processor can guess a bit, so nothing branches on it
-    code -= bound & zero
-    width = bound ^ ((bound ^ (width - bound)) & zero)
+    return bit, code - (bound & zero), bound ^ ((bound ^ (width - bound)) & zero)
+
+
+@njit(inline="always")
+def decode_bit(code, width, at, data, ones):
+    """A bit that is 1 with probability `ones` / 65536: (bit, code, width, at)."""
+    bit, code, width = choose(code, width, ones)
     if width < _NARROW:
-        code = _read_four(code, at, data)
+        code = read_four(code, at, data)
         width <<= np.uint64(32)
         at += 4
     return bit, code, width, at

@@ -21,36 +21,58 @@ _LOW = np.uint64(1 << 32)  # the least state, which is also the first
 _MANY_BITS = 1 << 19  # from here on four lanes are worth their 24 bytes
 
 
+@njit(inline="always")
+def _push(x, ones, bit, out, at):
+    """The state after a bit, and the place of the last word written; below zero where there was no room."""
+    frequency = ones if bit else np.uint64(65536) - ones
+    if x >= frequency << np.uint64(48):
+        at -= 1
+        if at >= 0:
+            out[at] = np.uint32(x & np.uint64(0xFFFFFFFF))
+        x >>= np.uint64(32)
+    quotient = x // frequency
+    start = np.uint64(0) if bit else ones
+    return (quotient << np.uint64(16)) + (x - quotient * frequency) + start, at
+
+
 @compiled
 def encode(ids, words, p1, lanes, out):
-    """Code the bits `words`, P(1) = p1[ids] / 2**16, into `out` (uint32) from its end.
+    """Code the bits `words`, P(1) = p1[ids] / 2**16, into `out` (uint32) from its end; there are 1 or 4 lanes.
 
     Returns the first index used, or -1 if `out` is too small.
     """
-    low = np.uint64(1) << np.uint64(32)
-    states = np.full(lanes, low, dtype=np.uint64)
-    at = out.size
-    for i in range(ids.size - 1, -1, -1):
+    x0 = x1 = x2 = x3 = np.uint64(1) << np.uint64(32)  # in registers: each waits for itself only
+    one, at, i = np.uint64(1), out.size, ids.size - 1
+    if lanes == 1:
+        while i >= 0 and at >= 0:
+            bit = (words[i >> 6] >> np.uint64(i & 63)) & one
+            x0, at = _push(x0, np.uint64(p1[ids[i]]), bit, out, at)
+            i -= 1
+    while i >= 0 and at >= 0 and i & 3 != 3:
+        bit = (words[i >> 6] >> np.uint64(i & 63)) & one
         ones = np.uint64(p1[ids[i]])
-        bit = (words[i >> 6] >> np.uint64(i & 63)) & np.uint64(1)
-        frequency = ones if bit else np.uint64(65536) - ones
-        start = np.uint64(0) if bit else ones
-        lane = i % lanes
-        x = states[lane]
-        if x >= frequency << np.uint64(48):
-            at -= 1
-            if at < 0:
-                return -1
-            out[at] = np.uint32(x & np.uint64(0xFFFFFFFF))
-            x >>= np.uint64(32)
-        quotient = x // frequency
-        states[lane] = (quotient << np.uint64(16)) + (x - quotient * frequency) + start
+        lane = i & 3
+        if lane == 0:
+            x0, at = _push(x0, ones, bit, out, at)
+        elif lane == 1:
+            x1, at = _push(x1, ones, bit, out, at)
+        else:
+            x2, at = _push(x2, ones, bit, out, at)
+        i -= 1
+    while i >= 0 and at >= 0:
+        word = words[i >> 6] >> np.uint64(i - 3 & 63)
+        x3, at = _push(x3, np.uint64(p1[ids[i]]), word >> np.uint64(3) & one, out, at)
+        x2, at = _push(x2, np.uint64(p1[ids[i - 1]]), word >> np.uint64(2) & one, out, at)
+        x1, at = _push(x1, np.uint64(p1[ids[i - 2]]), word >> one & one, out, at)
+        x0, at = _push(x0, np.uint64(p1[ids[i - 3]]), word & one, out, at)
+        i -= 4
     for lane in range(lanes - 1, -1, -1):
+        x = x0 if lane == 0 else x1 if lane == 1 else x2 if lane == 2 else x3
         at -= 2
         if at < 0:
             return -1
-        out[at] = np.uint32(states[lane] & np.uint64(0xFFFFFFFF))
-        out[at + 1] = np.uint32(states[lane] >> np.uint64(32))
+        out[at] = np.uint32(x & np.uint64(0xFFFFFFFF))
+        out[at + 1] = np.uint32(x >> np.uint64(32))
     return at
 
 

@@ -7,6 +7,7 @@ __all__ = [
     "INTS",
     "ZEROS",
     "data",
+    "eight",
     "function",
     "load",
     "lookup",

@@ -4,8 +4,10 @@ The second positional argument is the mask. Inside `apply_mask`, it is the mask 
 are the module's where its forward has parameters of these names, but a `Mask` is always a mask.
 """
 
-from collections.abc import Collection, Mapping
-from inspect import Parameter, Signature, signature
+from collections.abc import Callable, Collection, Mapping
+from functools import lru_cache
+from inspect import Parameter, signature
+from types import MethodType
 from typing import Any, Literal, NamedTuple
 
 import torch
@@ -109,10 +111,19 @@ def first_parameter(module: nn.Module) -> str | None:
 
 
 def _parameters(module: nn.Module) -> Collection[Parameter]:
+    forward = module.forward
+    if isinstance(forward, MethodType):
+        own = _of_function(forward.__func__)
+        return own[1:] if own and own[0].kind in _POSITIONAL else own
+    return _of_function.__wrapped__(forward)  # set on the module itself, which a cache would keep alive
+
+
+@lru_cache(maxsize=256)
+def _of_function(function: Callable[..., Any]) -> tuple[Parameter, ...]:
     try:
-        return signature(module.forward).parameters.values()
+        return tuple(signature(function).parameters.values())
     except (TypeError, ValueError):  # not written in Python
-        return Signature().parameters.values()
+        return ()
 
 
 def _names(module: nn.Module, name: str) -> bool:

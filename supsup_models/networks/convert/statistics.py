@@ -96,7 +96,7 @@ def put_in(copy: CallCopy, names: Iterable[str], values: Mapping[str, Tensor] | 
             continue
         copy.put(name, values[name])
         path = name.rpartition(".")[0]
-        if isinstance(copy.module.get_submodule(path), nn.SyncBatchNorm):  # in training it counts, come what may
+        if isinstance(copy.submodule(path), nn.SyncBatchNorm):  # in training it counts, come what may
             copy.put(joined(path, _COUNT), torch.zeros((), dtype=torch.int64, device=values[name].device))
 
 

@@ -10,8 +10,8 @@ computed anew every 5 steps. The derivative by M_ij is log2((1 - p_ij) / p_ij), 
 since the number of ones is fixed.
 
 **N** asks for superfluous answers, all equally likely, to images of no task. Such answers then give a wrong mask away.
-(Hendrycks, Mazeika and Dietterich, "Deep anomaly detection with outlier exposure", ICLR 2019. `training.outliers` says
-how outliers are made. Outputs that a recipe's views name are not superfluous to them.)
+(Hendrycks, Mazeika and Dietterich, "Deep anomaly detection with outlier exposure", ICLR 2019. `outliers`, beside this
+module, says how they are made. Outputs that a recipe's views name are not superfluous to them.)
 
 **S** trains the mask for one-shot inference. Taken at the expected superposition (`superposition.expected_weights`)
 instead of the mean of other tasks' masks, the derivative g(x) = dG/dM is a fixed function of the image, so the score of
@@ -38,10 +38,10 @@ from supsup_models.networks import (
     perceptron_backward,
     perceptron_forward,
 )
-from supsup_models.training.outliers import Outliers, made_outliers
 from supsup_models.training.recipes import Adam, Recipe, Sparse
 from supsup_models.training.steps.base import Step
 from supsup_models.training.steps.layer_adam import LayerAdam
+from supsup_models.training.steps.outliers import Outliers, made_outliers
 
 REFRESHED = 10  # steps between two looks for the thresholds that keep a density
 PRICED = 5  # steps between two looks at the rows' and columns' shares

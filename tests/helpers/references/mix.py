@@ -3,8 +3,6 @@
 Nothing here wraps around: an integer is as long as it needs to be, and `>>` and `//` round towards minus infinity.
 """
 
-from math import isqrt
-
 WHOLE = 2**64 - 1
 
 
@@ -54,116 +52,132 @@ def clip(value: int, limit: int) -> int:
     return max(-limit, min(limit, value))
 
 
+def inverse(t: int) -> int:
+    return 32768 - (t * 27307 >> 15) + ((t * t >> 15) * 10923 >> 15)
+
+
 class Model:
-    """P(bit) before each bit, then `update` with what it was; `row_done` after the last bit of a row."""
+    """P(bit) of up to eight bits from what was known before them, then `update` with what they were.
+
+    `row_start` comes before the first bit of a row, `row_done` after the last.
+    """
 
     def __init__(self, columns: int, rank: int, squash: list[int], stretch: list[int]) -> None:
         self.squash_table, self.stretch = squash, stretch
         self.rank, self.row_sum, self.rows_done = rank, [0] * rank, 0
+        self.row_spread = [437000] * rank
         self.column, state = [], 1
         for _ in range(columns):
             factors = []
             for j in range(rank):
                 state = (state * 6364136223846793005 + 1442695040888963407) % 2**64
-                factors.append(0 if j == 0 else 6554 if state >= 2**63 else -6554)
+                factors.append(0 if j == 0 else 3277 if state >= 2**63 else -3277)
             self.column.append(factors)
-        self.column_variance = [[30000000] * rank for _ in range(columns)]
+        self.column_variance = [[1312500] * rank for _ in range(columns)]
         if rank:
             self.row_sum[0] = 5 * 65536
-        self.gain, self.against, self.seen = 1600000, 8192, 0
-        self.column_against = [0] * columns
+        self.against, self.seen = 8192, 0
+        self.rate = [0] * columns
         self.context_odds = [0] * 24
-        self.by_bucket = [[1 << 19, 0, 0, 0, 0] for _ in range(12)]
-        self.by_column = [[1 << 19, 0, 0, 0, 0] for _ in range(20)]
-        self.refined = [[self.squash((k - 16) * 2048) for k in range(33)] for _ in range(24)]
+        self.by_bucket = [[1 << 19, 0, 0, 0, 0, 0, 0] for _ in range(12)]
+        self.by_column = [[1 << 19, 0, 0, 0, 0, 0, 0] for _ in range(20)]
 
     def squash(self, odds: int) -> int:
-        i, part = divmod(odds + 47104, 256)
-        return self.squash_table[i] + ((self.squash_table[i + 1] - self.squash_table[i]) * part >> 8)
+        return self.squash_table[odds + 47104 >> 4]
 
     def row_start(self) -> None:
-        self.row = [total // (self.rows_done + 3) for total in self.row_sum]
-        self.row_variance = [10000000] * self.rank
-        self.row_against, self.columns_seen = self.against, 0
+        r = self.rows_done
+        self.first = [clip(total // (r + 3), 2**18 - 1) for total in self.row_sum]
+        self.row = list(self.first)
+        self.row_variance = [min(total // (r + 1) >> 4, 2**18 - 1) for total in self.row_spread]
+        self.row_against, self.pull, self.recent = self.against, 0, 0
+        self.spreads: list[int] = []
 
-    def drift(self, c: int, lean: int, direction: int) -> tuple[int, int, int]:
-        """Log-odds, their probability and their variance under the factors."""
-        mean = variance = 0
-        for u, v, du, dv in zip(self.row, self.column[c], self.row_variance, self.column_variance[c], strict=True):
-            mean += u * v
-            variance += (du * v >> 20) * v + (dv * u >> 20) * u
-        variance >>= 20
-        damp = isqrt(2**48 // (65536 + 399 * min(variance >> 10, 1024)))
-        odds = clip(((self.gain * lean >> 20) + (mean >> 20) * direction) * damp >> 16, 47103)
-        return odds, self.squash(odds), variance
+    def odds(self, c: int, spread: int, lean: int, direction: int) -> int:
+        """Log-odds under the lean and the factors."""
+        mean = sum(v * (u >> 4) >> 9 for u, v in zip(self.row, self.column[c], strict=True)) >> 6
+        s = min(spread >> 4, 16384)
+        damp = 4096 - (s * 381 >> 12) + ((s * s >> 12) * 30 >> 12)
+        return clip(clip((lean * 3 >> 1) + mean * direction, 2**18) * damp >> 12, 47103)
 
-    def predict(self, c: int, lean: int, direction: int) -> int:
-        """P(bit = 1) in units of 2**-16."""
-        self.lean, self.direction, self.c = lean, direction, c
-        odds, self.p, self.variance = self.drift(c, lean, direction)
-        self.sign = 1 if lean >= 0 else -1
-        self.bucket = min(abs(lean) >> 12, 11)
-        self.kind = 2 * self.bucket + int(direction == self.sign)
-        if self.rows_done == 0:
-            self.column_against[c] = self.against
-        self.x = [
-            odds * self.sign,
-            self.context_odds[self.kind],
-            -self.stretch[self.column_against[c] >> 4] - 8192,
-            -self.stretch[self.row_against >> 4] - 8192,
-            2048,
-        ]
-        self.lot = min(self.column_against[c] >> 11, 19)
-        weights = [a + b for a, b in zip(self.by_bucket[self.bucket], self.by_column[self.lot], strict=True)]
-        mixed = clip(sum(w * x for w, x in zip(weights, self.x, strict=True)) >> 20, 47103)
-        self.expected = self.squash(mixed)
-        self.knot, self.part = divmod(clip(mixed, 32767) + 32768, 2048)
-        curve = self.refined[self.kind]
-        corrected = curve[self.knot] * (2048 - self.part) + curve[self.knot + 1] * self.part >> 11
-        final = max(1, min(65535, self.expected + corrected >> 1))
-        return final if self.sign > 0 else 65536 - final
+    def evidence(self, bit: int, odds: int, spread: int, direction: int) -> tuple[int, int]:
+        p = self.squash(odds)
+        certainty = (p >> 1) * (32768 - (p >> 1)) >> 15
+        share = inverse(min(certainty * min(spread >> 4, 65535) >> 12, 32768))
+        return (((bit << 16) - p >> 1) * share >> 18) * direction, certainty * share
 
-    def update(self, bit: int) -> None:
-        right = bit if self.sign > 0 else 1 - bit
-        error, speed = (right << 16) - self.expected, 16 if self.seen < 65536 else 19
-        for weights in (self.by_bucket[self.bucket], self.by_column[self.lot]):
-            for k, x in enumerate(self.x):
-                weights[k] = clip(weights[k] + (x * error + (1 << speed - 1) >> speed), 1 << 24)
-        self.seen += 1
-        curve, target = self.refined[self.kind], 65535 * right
-        curve[self.knot] += (target - curve[self.knot]) * (2048 - self.part) + 32768 >> 16
-        curve[self.knot + 1] += (target - curve[self.knot + 1]) * self.part + 32768 >> 16
-        context = self.context_odds[self.kind]
-        self.context_odds[self.kind] = clip(context + ((right << 16) - self.squash(context) + 16 >> 5), 47103)
-        surprise, c = 65535 - target, self.c
-        column_step, row_step = 65536 // (min(self.rows_done, 255) + 7), 65536 // (min(self.columns_seen, 255) + 7)
-        self.column_against[c] += (surprise - self.column_against[c]) * column_step >> 16
-        self.row_against += (surprise - self.row_against) * row_step >> 16
-        self.against += surprise - self.against >> 9
-        self.columns_seen += 1
-        change = ((bit << 16) - self.p) * self.lean + (1 << 22) >> 23
-        self.gain = max(1 << 18, min(1 << 24, self.gain + change))
-        steps = [d * v >> 20 for d, v in zip(self.row_variance, self.column[c], strict=True)]
-        self.learn(self.row, self.row_variance, steps, bit, self.p, self.variance, self.direction)
+    def predict(self, first: int, known: list[tuple[int, int]]) -> list[int]:
+        """P(bit = 1) in units of 2**-16 for the columns from `first` on, whose leans and directions are `known`."""
+        self.begin, self.known, self.inputs, found = first, known, [], []
+        for c, (lean, direction) in enumerate(known, first):
+            spread = 0
+            for u, v, du, dv in zip(self.row, self.column[c], self.row_variance, self.column_variance[c], strict=True):
+                spread += (((v >> 6) ** 2 >> 8) * (du >> 4) >> 6) + ((dv >> 6) * ((u >> 6) ** 2 >> 10) >> 8)
+            self.spreads.append(spread)
+            if self.rows_done == 0:
+                self.rate[c] = self.against
+            odds, sign = self.odds(c, spread, lean, direction), 1 if lean >= 0 else -1
+            bucket, along = min(abs(lean) >> 12, 11), 1 if direction == sign else -1
+            kind, lot = 2 * bucket + (along > 0), min(self.rate[c] >> 11, 19)
+            x = [
+                odds * sign,
+                self.context_odds[kind],
+                self.stretch[self.rate[c] >> 4],
+                self.stretch[self.row_against >> 4],
+                2048,
+                clip(self.pull >> 6, 47103) * along,
+                clip(self.recent >> 5, 47103) * along,
+            ]
+            weights = [a + b for a, b in zip(self.by_bucket[bucket], self.by_column[lot], strict=True)]
+            expected = self.squash(clip(sum(w * value for w, value in zip(weights, x, strict=True)) >> 20, 47103))
+            self.inputs.append((odds, sign, bucket, along, kind, lot, x, expected))
+            found.append(expected if sign > 0 else 65536 - expected)
+        return found
 
-    def learn(
-        self, factor: list[int], variances: list[int], steps: list[int], bit: int, p: int, variance: int, direction: int
-    ) -> None:
-        certainty = p * (65536 - p) >> 16
-        share = 2**32 // (65536 + (certainty * variance >> 16))
-        push = (((bit << 16) - p) * share >> 16) * direction
-        shrink = certainty * share >> 16
-        for j, s in enumerate(steps):
-            factor[j] = clip(factor[j] + (s * push + (1 << 19) >> 20), 1 << 21)
-            variances[j] = max(variances[j] - ((s * s >> 16) * shrink >> 16), 1)
+    def update(self, bits: list[int]) -> None:
+        speed, r = 14 if self.seen < 65536 else 16, self.rows_done
+        self.seen += len(bits)
+        said = []
+        for k, (bit, (odds, sign, bucket, along, kind, lot, x, expected)) in enumerate(
+            zip(bits, self.inputs, strict=True)
+        ):
+            c = self.begin + k
+            right = bit if sign > 0 else 1 - bit
+            error = (right << 16) - expected >> 2
+            self.pull += 4 * error * along
+            self.recent += 4 * error * along - (self.recent >> 5)
+            for weights in (self.by_bucket[bucket], self.by_column[lot]):
+                for i, value in enumerate(x):
+                    weights[i] = clip(weights[i] + (value * error + (1 << speed - 1) >> speed), 1 << 24)
+            context = self.context_odds[kind]
+            self.context_odds[kind] = clip(context + ((right << 16) - self.squash(context) >> 5), 47103)
+            surprise = 65535 - 65535 * right
+            self.rate[c] += (surprise - self.rate[c]) * (65536 // (min(r, 255) + 7)) >> 16
+            self.row_against += (surprise - self.row_against) * (65536 // (min(c, 255) + 7)) >> 16
+            self.against += surprise - self.against >> 9
+            said.append((c, *self.evidence(bit, odds, self.spreads[c], self.known[k][1])))
+        for j in range(self.rank):
+            g = clip(sum(self.column[c][j] * push >> 3 for c, push, _ in said) >> 12, 65535)
+            h = sum(((self.column[c][j] >> 6) ** 2 >> 8) * (sure >> 16) for c, _, sure in said) >> 12
+            variance = self.row_variance[j]
+            t = min((variance >> 4) * min(h, 32768) >> 9, 32768)
+            variance = max(variance - ((variance >> 3) * (t * inverse(t) >> 15) >> 12), 1)
+            self.row_variance[j] = variance
+            self.row[j] = clip(self.row[j] + ((variance >> 4) * g >> 8), 2**18 - 1)
 
     def row_done(self, row: list[tuple[int, int, int]]) -> None:
         """The row as (bit, lean, direction) of each column."""
         for c, (bit, lean, direction) in enumerate(row):
-            _, p, variance = self.drift(c, lean, direction)
-            steps = [d * u >> 20 for d, u in zip(self.column_variance[c], self.row, strict=True)]
-            self.learn(self.column[c], self.column_variance[c], steps, bit, p, variance, direction)
-        self.row_sum = [total + u for total, u in zip(self.row_sum, self.row, strict=True)]
+            odds = self.odds(c, self.spreads[c], lean, direction)
+            push, sure = self.evidence(bit, odds, self.spreads[c], direction)
+            for j, u in enumerate(self.row):
+                q = self.column_variance[c][j] * (u >> 8) >> 12
+                self.column[c][j] = clip(self.column[c][j] + (q * push + 4096 >> 13), 2**17 - 1)
+                lost = ((q >> 4) ** 2 >> 10) * (sure >> 18) >> 6
+                self.column_variance[c][j] = max(self.column_variance[c][j] - lost, 1)
+        for j, (u, first) in enumerate(zip(self.row, self.first, strict=True)):
+            self.row_sum[j] += u
+            self.row_spread[j] += ((u - first >> 4) ** 2 >> 4) + (self.row_variance[j] << 4)
         self.rows_done += 1
 
 
@@ -179,15 +193,17 @@ def run(
 ) -> list[int]:
     """Code `bits` (ignored by a decoder); `leans` and `directions` are those of each bit, in C order of `shape`."""
     rows, columns = shape[::-1] if turned else shape
-    model = Model(columns, min(24, rows // 4, columns // 4), squash, stretch)
+    model = Model(columns, min(20, rows // 4, columns // 4), squash, stretch)
     out = [0] * (rows * columns)
     for r in range(rows):
         model.row_start()
         done = []
-        for c in range(columns):
-            i = c * rows + r if turned else r * columns + c
-            out[i] = coder.code(bits[i], model.predict(c, leans[i], directions[i]))
-            model.update(out[i])
-            done.append((out[i], leans[i], directions[i]))
+        for first in range(0, columns, 8):
+            places = [c * rows + r if turned else r * columns + c for c in range(first, min(first + 8, columns))]
+            chances = model.predict(first, [(leans[i], directions[i]) for i in places])
+            for i, ones in zip(places, chances, strict=True):
+                out[i] = coder.code(bits[i], ones)
+            model.update([out[i] for i in places])
+            done += [(out[i], leans[i], directions[i]) for i in places]
         model.row_done(done)
     return out

@@ -13,6 +13,7 @@ import time
 from maskstore import MaskBank, MaskSpec
 from maskstore.priors import Reference, Uniform
 from tests.helpers.masks import random_mask
+from tests.helpers.small_blocks import put_in_blocks_if_asked
 
 SPEC = MaskSpec({"fc1": (40, 50), "fc2": (10, 40)})
 
@@ -43,4 +44,5 @@ def main(path: str, first: int) -> None:
 
 
 if __name__ == "__main__":
+    put_in_blocks_if_asked()
     main(sys.argv[1], int(sys.argv[2]))

@@ -11,6 +11,7 @@ import sys
 from maskstore import MaskBank, MaskSpec
 from maskstore.priors import Reference, Uniform
 from tests.helpers.masks import random_mask
+from tests.helpers.small_blocks import put_in_blocks_if_asked
 
 SPEC = MaskSpec({"fc1": (40, 50), "fc2": (10, 40)})
 CHANGES = 30
@@ -42,4 +43,5 @@ def main(path: str, ack_path: str) -> None:
 
 
 if __name__ == "__main__":
+    put_in_blocks_if_asked()
     main(sys.argv[1], sys.argv[2])

@@ -11,6 +11,7 @@ import pytest
 
 from maskstore import MaskBank, MaskSpec, compact
 from maskstore.bank import sqlite
+from maskstore.bank.rows import Rows
 from maskstore.errors import (
     BankBusyError,
     BankFullError,
@@ -368,3 +369,52 @@ def test_a_full_disk_says_what_is_kept(bank, statement, work, kept):
     link.connection = plain
     assert MaskBank.open(bank.path).verify() == 2
     bank.close()
+
+
+READS = {
+    "len": len,
+    "list": list,
+    "in": lambda bank: "t1" in bank,
+    "get": lambda bank: bank["t1"],
+    "layer": lambda bank: bank.layer("t1", SPEC.layers[0].name).tolist(),
+    "info": lambda bank: bank.info("t1"),
+    "infos": lambda bank: bank.infos(),
+    "record": lambda bank: bank.record("t1"),
+    "items": lambda bank: list(bank.items()),
+    "matrix": lambda bank: list(bank.matrix().names),
+    "verify": lambda bank: bank.verify(),
+}
+
+
+@pytest.mark.parametrize("call", READS)
+def test_a_read_during_which_the_file_changed_is_made_again(bank, call, monkeypatch):
+    bank.close()
+    path = _without_index(bank.path)
+    reader = MaskBank.open(path)
+    expected, content, changes = READS[call](reader), path.read_bytes(), []
+
+    def changed(work, most):
+        def working(self, link, *rest):
+            found = work(self, link, *rest)
+            if len(changes) < most:
+                changes.append(work)
+                path.write_bytes(content)  # only its times differ, which is all that can be seen from outside
+            return found
+
+        return working
+
+    for name in ("listing", "named", "count", "some", "check_users"):
+        monkeypatch.setattr(Rows, name, changed(getattr(Rows, name), 2))
+    assert READS[call](reader) == expected
+    assert len(changes) == 2
+    reader.close()
+
+
+def test_a_read_of_a_file_that_never_stays_is_an_error(bank, monkeypatch):
+    bank.close()
+    path = _without_index(bank.path)
+    reader, content = MaskBank.open(path), path.read_bytes()
+    monkeypatch.setattr(Rows, "count", lambda self, link: path.write_bytes(content))
+    with pytest.raises(BankBusyError, match="replaced one: try again"):
+        len(reader)
+    reader.close()

@@ -172,10 +172,11 @@ def test_a_plan_says_what_is_then_written(dense):
         tiles((512, 512), 16, 16, 0.3),
         tiles((512, 512), 1, 32, 0.3),
         channels((512, 512), 0.5, 0.5, 0.5),
+        channels((2048, 2048), 0.6, 0.5, 0.5),
         rows_of_own_density((512, 512), 2),
         rows_of_own_density((512, 512), 2).T,
     ],
-    ids=["2:4 down", "4:8 along", "16x16", "1x32", "channels", "rows", "columns"],
+    ids=["2:4 down", "4:8 along", "16x16", "1x32", "channels", "sampled channels", "rows", "columns"],
 )
 def test_auto_finds_patterns(dense):
     mask = Mask.from_dense({"a": dense})

@@ -1,0 +1,66 @@
+"""A mask on its way into a bank: coded before the bank is locked, or, if it is large, as it is written."""
+
+import sqlite3
+from collections.abc import Mapping
+from typing import Any
+
+from maskstore.bank import coding
+from maskstore.bank.blocks import AnyMask, BlockEncoder, gathered, layers_of
+from maskstore.bank.record import Record
+from maskstore.bank.rows import Rows
+from maskstore.codecs import BLOCKED_BITS, AnyCodec, get_codec
+from maskstore.errors import CodecError, SpecError
+from maskstore.masks import Mask, MaskSpec
+from maskstore.priors import Prior, Uniform
+
+
+class NewMask:
+    """What `MaskBank.put` was given, and says about it.
+
+    Raises:
+        CodecError: The prior is none.
+        UnknownCodecError: There is no codec of that name.
+    """
+
+    def __init__(
+        self,
+        name: str,
+        masks: AnyMask,
+        codec: AnyCodec,
+        prior: Prior | None,
+        meta: Mapping[str, Any] | None,
+        extras: Mapping[str, Any] | None,
+    ) -> None:
+        self.name, self.masks, self.meta, self.extras = name, masks, meta, extras
+        self.prior, self.codec = prior if prior is not None else Uniform(), get_codec(codec)
+        if not isinstance(self.prior, Prior):
+            raise CodecError(f"prior: expected one such as Uniform(), found {self.prior!r:.60}")
+        self._coded: Record | None = None
+
+    def code(self, spec: MaskSpec) -> None:
+        """Code what needs neither another mask nor much memory; SpecError for a mask of another spec."""
+        if isinstance(self.masks, Mask) and self.masks.spec is not spec and self.masks.spec != spec:
+            raise SpecError(f"mask {self.name!r}: expected the bank's spec {spec!r}, found {self.masks.spec!r}")
+        if spec.bits >= BLOCKED_BITS:
+            return
+        self.masks = mask = gathered(self.masks, spec)
+        if not self.prior.needs[-1]:
+            self._coded = coding.encode_record(
+                self.name, mask, self.codec, self.prior, meta=self.meta, extras=self.extras
+            )
+
+    def store(self, link: sqlite3.Connection, rows: Rows, spec: MaskSpec, *, overwrite: bool) -> None:
+        """Write it, within a transaction; a large mask is coded meanwhile, and never is in memory as a whole."""
+        if self._coded is not None:
+            rows.insert(link, self._coded, overwrite=overwrite)
+            return
+        bases = rows.resolve(link, self.prior) if self.prior.needs[-1] else []
+        beside: dict[str, Any] = {"meta": self.meta, "extras": self.extras, "bases": bases}
+        if spec.bits < BLOCKED_BITS:
+            mask = gathered(self.masks, spec)
+            new = coding.encode_record(self.name, mask, self.codec, self.prior, **beside)
+            rows.insert(link, new, overwrite=overwrite)
+            return
+        others = coding.base_masks(bases, spec)
+        encoder = BlockEncoder(spec, layers_of(self.masks, spec), self.codec, self.prior, others)
+        rows.insert(link, coding.described(self.name, self.prior, **beside), overwrite=overwrite, encoder=encoder)
