@@ -241,7 +241,7 @@ def test_other_files_are_named(tmp_path):
         (tmp_path / "x").write_bytes(data)
         with pytest.raises(ForeignFileError):
             read_masks(tmp_path / "x")
-    (tmp_path / "x").write_bytes(b"SQLite format 3\0")
+    (tmp_path / "x").write_bytes(b"SQLite format 3\0" + bytes(100))
     with pytest.raises(ForeignFileError, match="`merge` takes those"):
         read_masks(tmp_path / "x")
 
