@@ -77,7 +77,7 @@ def recipe_json(recipe: Recipe) -> dict[str, Any]:
         if content[name] == usual:
             del content[name]
     if recipe.sparse is not None:
-        for name in ("floor", "pruned", "kept_density", "on_images"):
+        for name in ("floor", "kept_density", "on_images"):
             if getattr(recipe.sparse, name) == getattr(type(recipe.sparse), name):
                 del content["sparse"][name]
         made = recipe.sparse.outliers

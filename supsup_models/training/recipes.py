@@ -155,8 +155,6 @@ class Sparse:
     """The density, the same in every layer, where the weights are those of a trained network: what is dropped costs."""
     on_images: OneShot | None = None
     """What takes the place of `one_shot_weight`, `one_shot_from` and `margin` in converted networks of images."""
-    pruned: float = 0.0
-    """Share of each layer's kept weights that a finished mask loses, those that matter least to the loss."""
     shuffled: float = 0.5
     """Share of a batch's images of which outliers are made, where a loss wants them."""
     outliers: Callable[..., Any] | str = "fitting"
@@ -168,7 +166,6 @@ class Sparse:
         for name in ("start_density", "shuffled", "kept_density"):  # `densities` checks the density
             value = getattr(self, name)
             _expect(lambda x: 0 < x <= 1, f"sparse recipe: expected {name} in (0, 1]", value)
-        _expect(lambda x: 0 <= x < 1, "sparse recipe: expected pruned in [0, 1)", self.pruned)
         for name in ("settled", "one_shot_from"):
             value = getattr(self, name)
             _expect(lambda x: 0 <= x <= 1, f"sparse recipe: expected {name} in [0, 1]", value)
@@ -326,14 +323,6 @@ DEFAULT = Recipe(
 )
 """Sparse masks: a fraction of the bits, and more accurate. One-shot inference works with the objective G."""
 
-SMALL = Recipe(
-    "small",
-    Adam(3e-2, betas=(0.9, 0.99)),
-    schedule="cosine",
-    sparse=Sparse(0.02, start_density=0.2, floor=1.0, pruned=0.25),
-)
-"""The fewest bits where the task is given, for long training: nothing is kept for task inference, which then fails."""
-
 VIEWS = Recipe(
     "views",
     Adam(3e-2, betas=(0.9, 0.99)),
@@ -346,9 +335,9 @@ VIEWS = Recipe(
 over several views names the task of a single image; one-shot inference finds fewer tasks."""
 
 RECIPES: Mapping[str, Recipe] = MappingProxyType(
-    {recipe.name: recipe for recipe in (Recipe("paper"), DENSE, DEFAULT, SMALL, VIEWS, EDGE_POPUP)}
+    {recipe.name: recipe for recipe in (Recipe("paper"), DENSE, DEFAULT, VIEWS, EDGE_POPUP)}
 )
-"""All recipes by name: "paper", "dense", "default", "small", "views" and "edge-popup"."""
+"""All recipes by name: "paper", "dense", "default", "views" and "edge-popup"."""
 
 
 def named_recipe(recipe: Recipe | str) -> Recipe:

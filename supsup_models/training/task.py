@@ -17,7 +17,6 @@ from supsup_models._names import expect, expect_call, whole_number
 from supsup_models.data import LabelledImages, Views, batch_order, checked_images, checked_labels, labelled_images
 from supsup_models.errors import NetworkError, ShapeError, TrainingStopped
 from supsup_models.networks import MaskedModel, check_model
-from supsup_models.training.pruning import pruned
 from supsup_models.training.recipes import Recipe, named_recipe
 from supsup_models.training.steps import Stepping, make_step
 
@@ -211,11 +210,8 @@ def train_task(
             if stop is not None and stop():
                 raise TrainingStopped(f"task {task}: stopped after {done + 1} of {steps} batches")
     check_trained(task, trained.scores, float(loss))
-    mask = model.mask_of(trained.scores)
-    if recipe.sparse is not None and recipe.sparse.pruned:
-        mask = pruned(mask, trained.squares, recipe.sparse.pruned)
     return TrainedTask(
-        mask,
+        model.mask_of(trained.scores),
         float(loss),
         perf_counter() - start,
         extras={name: values.float().cpu().numpy() for name, values in trained.statistics.items()},

@@ -1,7 +1,7 @@
 """What a training step is, and the ways to take one."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from types import MappingProxyType
 from typing import Literal
 
@@ -16,8 +16,6 @@ class Step(ABC):
 
     scores: Tensor
     statistics: Mapping[str, Tensor] = MappingProxyType({})
-    squares: Sequence[Tensor] = ()
-    """Of steps for sparse masks: each layer's running squares of the gradients by the bits of its mask."""
     logits: Tensor
     """What the network answered to the images of the last step, before its update, `(..., b, outputs)`."""
 

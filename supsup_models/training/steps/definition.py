@@ -104,7 +104,6 @@ class DefinedStep(Step):
             gradient.add_(self._prices, alpha=self._sparse.rate_weight)
         self._gradient.copy_(gradient)
         self._optimiser.step(rate)
-        self.squares = self._optimiser.squares()
         self._done += 1
         self.logits = logits.detach()
         return loss.detach()

@@ -26,15 +26,10 @@ class LayerAdam:
     def __init__(self, scores: Sequence[Tensor], gradients: Sequence[Tensor], config: Adam, *, floor: float) -> None:
         for layer, gradient in zip(scores, gradients, strict=True):
             layer.grad = gradient
-        self._scores, self._gradients, self._config, self._floor = scores, gradients, config, floor
+        self._gradients, self._config, self._floor = gradients, config, floor
         groups = [{"params": [layer]} for layer in scores]
         self._adam = torch.optim.Adam(groups, betas=config.betas, eps=config.eps, fused=True)
         self._squares, self._weight = [0.0] * len(scores), 0.0
-
-    def squares(self) -> list[Tensor]:
-        """Each layer's running squares of the gradients, once a step is done."""
-        found: list[Tensor] = [self._adam.state[layer]["exp_avg_sq"] for layer in self._scores]
-        return found
 
     def step(self, rate: float) -> None:
         """One update at a learning rate."""

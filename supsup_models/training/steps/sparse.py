@@ -106,7 +106,6 @@ class SparseStep(Step):
         if self._sparse.rate_weight:
             self._add_prices()
         self._optimiser.step(rate)
-        self.squares = self._optimiser.squares()
         self._done += 1
         return loss
 

@@ -1,16 +1,10 @@
-"""Adam with a floor a layer, and the pruning of finished masks by its running squares."""
+"""Adam with a floor a layer."""
 
-from dataclasses import replace
-
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
 
-from maskstore import Mask
-from supsup_models import Recipe, open_stream, train_task
-from supsup_models.training.pruning import pruned
-from supsup_models.training.recipes import Adam, Sparse
+from supsup_models.training.recipes import Adam
 from supsup_models.training.steps.layer_adam import LayerAdam
 
 CONFIG = Adam(0.1, betas=(0.9, 0.99))
@@ -56,28 +50,3 @@ def test_a_score_moves_by_how_much_its_weight_matters(scale: float) -> None:
 
 def test_the_last_layer_has_no_floor() -> None:
     torch.testing.assert_close(trained(SIZES, 1.0)[1], trained(SIZES, 0.0)[1])
-
-
-def test_pruning_drops_the_kept_weights_of_the_smallest_squares() -> None:
-    mask = Mask.from_dense({"a": np.array([[1, 1, 0], [1, 1, 1]], bool), "b": np.array([1, 0, 1], bool)})
-    squares = (torch.tensor([[5.0, 1.0, 0.0], [2.0, 9.0, 3.0]]), torch.tensor([4.0, 0.0, 3.0]))
-    left = pruned(mask, squares, 0.4)
-    assert left.layer("a").tolist() == [[True, False, False], [False, True, True]]
-    assert left.layer("b").tolist() == [True, False, True]  # 0.4 of two is none
-    assert pruned(mask, squares, 0.0) == mask
-
-
-@pytest.mark.parametrize("stepping", ["fused", "autograd"])
-def test_a_recipe_that_prunes_takes_from_the_mask_it_would_have_trained(stepping: str) -> None:
-    task = open_stream("permuted-digits", tasks=1)[0]
-    whole = Recipe("whole", Adam(0.03), sparse=Sparse(0.1, floor=1.0))
-    model = whole.network("lenet-300-100", inputs=64, outputs=20, classes=10, seed=0)
-    masks = []
-    for share in (0.0, 0.25):
-        assert whole.sparse is not None
-        recipe = replace(whole, sparse=replace(whole.sparse, pruned=share))
-        masks.append(train_task(model, task.train, recipe, task=0, steps=8, stepping=stepping).mask)  # type: ignore[arg-type]
-    for layer in model.spec:
-        before, after = (mask.layer(layer.name) for mask in masks)
-        assert not (after & ~before).any()
-        assert after.sum() == before.sum() - int(0.25 * before.sum())
