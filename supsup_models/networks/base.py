@@ -108,10 +108,11 @@ class MaskedModel(nn.Module, ABC):
                 f"found {what}"
             )
         own = self.weights
+        dtype = layers[0].dtype if layers and layers[0].is_floating_point() else own.dtype  # the same for all layers
         for layer, weight in zip(self.spec, layers, strict=True):
-            if weight.shape != layer.shape or weight.dtype != own.dtype:
+            if weight.shape != layer.shape or weight.dtype != dtype:
                 raise ShapeError(
-                    f"weights of {layer.name!r}: expected {own.dtype} of shape {layer.shape}, found {weight.dtype} of "
+                    f"weights of {layer.name!r}: expected {dtype} of shape {layer.shape}, found {weight.dtype} of "
                     f"{tuple(weight.shape)}"
                 )
             if weight.device != own.device:

@@ -173,11 +173,11 @@ class MaskedNetwork(MaskedModel):
         self._check_shape(images)
         return self.architecture.run(images, linear)
 
-    def _check_images(self, images: Tensor) -> None:
+    def _check_images(self, images: Tensor, weights: Tensor) -> None:
         """DeviceError or ShapeError for images that the weights cannot be multiplied with."""
         self.check_device(images)
-        if images.dtype != self.weights.dtype:
-            raise ShapeError(f"images: expected {self.weights.dtype}, that of the weights, found {images.dtype}")
+        if images.dtype != weights.dtype:
+            raise ShapeError(f"images: expected {weights.dtype}, that of the weights, found {images.dtype}")
         self._check_shape(images)
 
     def _check_shape(self, images: Tensor) -> None:
@@ -188,8 +188,8 @@ class MaskedNetwork(MaskedModel):
     def run_layers(self, images: Tensor, weights: Sequence[Tensor], extras: Extras = None) -> Tensor:
         """Logits `(b, outputs)` under given effective weights, one tensor a layer. ShapeError for any extras."""
         self._check_no_extras(extras)
-        self._check_images(images)
         layers = self.checked_layers(weights)
+        self._check_images(images, layers[0])
         return self.run(images, lambda index, activation: F.linear(activation, layers[index]))
 
     def forward(self, images: Tensor, mask: AnyMask = None) -> Tensor:
@@ -198,7 +198,7 @@ class MaskedNetwork(MaskedModel):
         Raises ShapeError or DeviceError for images of another shape or dtype or on another device, and for a mask of
         another network; MissingMaskError without a mask.
         """
-        self._check_images(images)
+        self._check_images(images, self.weights)
         return self.run_with(images, self.masked_weights(self.needed_mask(mask)))
 
     def export(self, mask: AnyMask, extras: Extras = None) -> nn.Sequential:

@@ -129,7 +129,7 @@ def run_config(
             '`mask="sparse"` is for any network'
         )
     if sparse is None and mask == "sparse":
-        raise NetworkError(f'sparse masks: expected a recipe for them, such as "default", found {recipe}')
+        raise NetworkError(f'recipe {recipe}: expected a recipe of sparse masks, such as "default", found another')
     if sparse is None and (rate_weight is not None or target_bits is not None):
         given = "rate weight" if rate_weight is not None else "target"
         others = "" if plain else f"; {found} have none"

@@ -93,8 +93,9 @@ def infer_images(
         >>> found.answers[0].task
         'task-1'
     """
+    asked = Inference(method, objective)
     run = folder if isinstance(folder, LoadedRun) else load_run(folder, device)
-    way = run.with_views(Inference(method, objective), views)
+    way = run.with_views(asked, views)
     values, normalisation = pixel_scale(run.record).normalised(read_images(images, run.record), pixels)
     checked = checked_images(values, run.model)
     path = calibration_path(run.folder)

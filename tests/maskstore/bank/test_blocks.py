@@ -155,7 +155,7 @@ WRONG = {
     "no more": (lambda dense: list(dense.items())[:-1], SpecError, "expected 'wide' next, found no more"),
     "another": (lambda dense: list(dense.items())[::-1], SpecError, "expected 'band' next, as in the spec"),
     "more": (lambda dense: [*dense.items(), ("x", [1])], SpecError, "expected 5 of them, found more"),
-    "no pairs": (lambda dense: list(dense), SpecError, "expected .name, array. pairs, found str"),
+    "no pairs": (lambda dense: list(dense), SpecError, "or .name, array. pairs, found list of str"),
     "text": (lambda dense: "band", SpecError, "expected a Mask, a dict"),
     "number": (lambda dense: 3, SpecError, "expected a Mask, a dict"),
     "name": (lambda dense: {**dense, "x": [1]}, MaskStoreError, "'x'"),

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from safetensors.numpy import save_file
 
+from maskstore import MaskBank, MaskSpec
 from maskstore.errors import BankNotFoundError, ForeignFileError, ImportOptionError, MaskStoreError
 from maskstore.files.npz import read_npz, write_npz
 from maskstore.interop import ReadOptions, read_masks
@@ -241,9 +242,9 @@ def test_other_files_are_named(tmp_path):
         (tmp_path / "x").write_bytes(data)
         with pytest.raises(ForeignFileError):
             read_masks(tmp_path / "x")
-    (tmp_path / "x").write_bytes(b"SQLite format 3\0")
+    MaskBank.create(tmp_path / "a.bank", MaskSpec({"fc1": (3, 5)})).close()
     with pytest.raises(ForeignFileError, match="`merge` takes those"):
-        read_masks(tmp_path / "x")
+        read_masks(tmp_path / "a.bank")
 
 
 @given(data=st.data())

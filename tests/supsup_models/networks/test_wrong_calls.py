@@ -85,9 +85,15 @@ def test_weights_are_one_tensor_a_layer(model: Any) -> None:
     for wrong in (None, 3, "abc", model.weights, layers[:1], [*layers, layers[0]], [w.numpy() for w in layers], {}):
         with pytest.raises(ShapeError, match=f"weights: expected a tensor for each of {len(layers)} layers, .* found"):
             model.run_layers(X, wrong)
-    for changed in (layers[0].mT, layers[0].double(), layers[0][:1]):
-        with pytest.raises(ShapeError, match=rf"weights of '{model.spec.layers[0].name}': expected torch.float32 of"):
+    first, second = (rf"weights of '{layer.name}': expected torch" for layer in model.spec.layers[:2])
+    for changed in (layers[0].mT, layers[0].long(), layers[0][:1]):
+        with pytest.raises(ShapeError, match=rf"{first}.float32 of"):
             model.run_layers(X, [changed, *layers[1:]])
+    with pytest.raises(ShapeError, match=rf"{second}.float64 of .*, found torch.float32"):  # one dtype for all
+        model.run_layers(X, [layers[0].double(), *layers[1:]])
+    if model is SEEDED:  # a module of a caller's own has buffers of one dtype
+        double = model.run_layers(X.double(), [layer.double() for layer in layers])
+        torch.testing.assert_close(double.float(), model.run_layers(X, layers))
     with pytest.raises(DeviceError, match="expected them on cpu, found meta"):
         model.run_layers(X, [*layers[:-1], layers[-1].to("meta")])
     assert torch.equal(model.run_layers(X, iter(layers)), model.run_with(X, model.weights))
