@@ -1,9 +1,10 @@
 """Connections to SQLite files that stay right when a file is opened twice, when a process forks, and when its log goes.
 
 POSIX drops all locks that a process holds on a file as soon as the process closes any descriptor of that file. SQLite
-knows this, and puts such a close off; nobody else does. So nothing else in this package opens such a file: whoever may
-meet one asks SQLite first (`is_database`). Whoever uses a `Link` looks before and after whether the files are still
-those that were opened. `docs/design.md`, "The bank is an SQLite file", has the argument.
+knows this, and puts such a close off; nobody else does. So nothing in this package closes such a file: whoever may meet
+one asks SQLite first (`is_database`), or keeps the file open (`maskstore.files.regular`). Whoever uses a `Link` looks
+before and after whether the files are still those that were opened. `docs/design.md`, "The bank is an SQLite file", has
+the argument.
 """
 
 import os

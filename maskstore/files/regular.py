@@ -1,17 +1,15 @@
 """Regular files of bounded size: the one door through which a file of somebody else's is read.
 
 A FIFO keeps its reader waiting for ever, a device such as `/dev/zero` never ends, and a file may be far larger than
-what is looked for. All of them are refused before a byte is read. So is an SQLite file, before it is opened: to close
-one drops the locks that this process holds on it (`maskstore.files.connections`).
+what is looked for. All of them are refused before a byte is read. So is an SQLite file: to close one drops the locks
+that this process holds on it (`maskstore.files.connections`). It stays open until the process ends.
 """
 
 import os
 import stat
 from io import BufferedReader
-from pathlib import Path
 
 from maskstore.errors import IrregularFileError
-from maskstore.files.connections import is_database
 
 _KINDS = (
     (stat.S_ISDIR, "a folder"),
@@ -21,6 +19,9 @@ _KINDS = (
     (stat.S_ISBLK, "a device"),
 )
 TEXT_LIMIT = 32 << 20
+_SQLITE = b"SQLite format 3\0"
+_PARKED: dict[tuple[int, int], int] = {}
+"""SQLite files that were opened here. They stay open: to close one drops the locks that this process has on it."""
 _WHAT = "a regular file"
 
 
@@ -46,14 +47,18 @@ def open_regular(path: str | os.PathLike[str], *, what: str = _WHAT) -> Buffered
         b'PK'
     """
     _check(os.stat(path), path, what)  # before it is opened: to open a device may already act on it
-    if is_database(Path(path)):
-        raise IrregularFileError(f"{os.fspath(path)}: expected {what}, found a bank or another SQLite file")
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NONBLOCK", 0) | getattr(os, "O_BINARY", 0))
     try:
-        _check(os.fstat(handle), path, what)  # another file may have taken the name meanwhile
+        found = os.fstat(handle)
+        _check(found, path, what)  # another file may have taken the name meanwhile
+        if os.read(handle, len(_SQLITE)) == _SQLITE:
+            _PARKED[found.st_dev, found.st_ino] = handle
+            _check(found, path, what)
+        os.lseek(handle, 0, os.SEEK_SET)
         return os.fdopen(handle, "rb")
     except BaseException:
-        os.close(handle)
+        if handle not in _PARKED.values():
+            os.close(handle)
         raise
 
 
@@ -95,5 +100,7 @@ def kind_of(mode: int) -> str:
 
 def _check(found: os.stat_result, path: str | os.PathLike[str], what: str) -> None:
     kind = kind_of(found.st_mode)
+    if (found.st_dev, found.st_ino) in _PARKED:
+        kind = "a bank or another SQLite file"
     if kind:
         raise IrregularFileError(f"{os.fspath(path)}: expected {what}, found {kind}")
