@@ -43,7 +43,8 @@ class NewMask:
             raise SpecError(f"mask {self.name!r}: expected the bank's spec {spec!r}, found {self.masks.spec!r}")
         if spec.bits >= BLOCKED_BITS:
             return
-        self.masks = mask = gathered(self.masks, spec)
+        given = self.masks
+        self.masks = mask = Mask.from_dense(given, spec) if isinstance(given, Mapping) else gathered(given, spec)
         if not self.prior.needs[-1]:
             self._coded = coding.encode_record(
                 self.name, mask, self.codec, self.prior, meta=self.meta, extras=self.extras
