@@ -14,7 +14,7 @@ from typing import Any, Self, TypeVar, Unpack
 
 from maskstore import _version
 from maskstore.bank import coding
-from maskstore.bank.blocks import AnyMask
+from maskstore.bank.blocks import AnyMask, SourceError
 from maskstore.bank.new_mask import NewMask
 from maskstore.bank.open_file import BankFile
 from maskstore.bank.record import MaskInfo, Record, info_of
@@ -330,11 +330,14 @@ class MaskBank(MaskSource):
         if not overwrite and name in self:  # before it is coded; `store` looks again
             raise taken(name)
         new = NewMask(name, masks, codec, prior, meta, extras)
-        new.code(self.spec)  # before the bank is locked, if it can be
-        with self._file.changing() as link:
-            if missing := [task for task in new.prior.tasks if task not in self]:
-                raise self._missing(missing[0])
-            new.store(link, self._rows, self.spec, overwrite=overwrite)
+        try:
+            new.code(self.spec)  # before the bank is locked, if it can be
+            with self._file.changing() as link:
+                if missing := [task for task in new.prior.tasks if task not in self]:
+                    raise self._missing(missing[0])
+                new.store(link, self._rows, self.spec, overwrite=overwrite)
+        except SourceError as given:  # reading what the caller gave failed, and the bank has no part in it
+            raise given.error from None
 
     def put_signed(
         self, name: str, signed: SignedMask, *, sign_prior: Prior | None = None, **options: Unpack[PutOptions]

@@ -156,7 +156,8 @@ def export(
 ) -> None:
     """Export all masks, with names, metadata, codecs and priors; `import` (shards: `merge`) brings back the same."""
     if deltas is not None:
-        if layout not in (None, "safetensors") or interop.is_url(out):
+        other = layout is None and out.endswith((".npz", ".shard"))
+        if layout not in (None, "safetensors") or other or interop.is_url(out):
             raise console.UsageError(f"--deltas: expected a safetensors file to write, found {layout or out}")
         with interop.open_source(bank) as source:
             interop.write_deltas(source, deltas, Path(out), overwrite=overwrite)

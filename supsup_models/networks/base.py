@@ -196,8 +196,12 @@ class MaskedModel(nn.Module, ABC):
         return self.weights * self.subnet(self._flat(scores))
 
     def mask_of(self, scores: Tensor) -> Mask:
-        """The packed mask that flat scores choose."""
-        return Mask.from_flat(self.subnet(self._flat(scores).detach()).bool().cpu().numpy(), self.spec)
+        """The packed mask that flat scores choose; NetworkError for scores of which some are NaN."""
+        flat = self._flat(scores).detach()
+        if flat.is_floating_point() and flat.isnan().any():
+            raise NetworkError(f"scores: expected numbers, found {int(flat.isnan().sum())} of {flat.numel()} that are "
+                               "NaN, as of a training that diverged")  # fmt: skip
+        return Mask.from_flat(self.subnet(flat).bool().cpu().numpy(), self.spec)
 
     def _flat(self, scores: Tensor) -> Tensor:
         """The scores; ArgumentTypeError for no tensor, ShapeError for scores of another number of weights."""

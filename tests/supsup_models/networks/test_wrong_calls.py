@@ -181,3 +181,11 @@ def test_a_part_without_gradients_is_left_alone() -> None:
     first, second = (part.abs().sum() for part in model.layer_weights(scores.grad))
     assert first == 0
     assert second > 0
+
+
+def test_scores_that_are_no_numbers_choose_no_mask() -> None:
+    for model in (SEEDED, OPEN, convert(nn.Linear(8, 3), mask="edge-popup")):
+        scores = model.initial_scores(0)
+        scores[1] = float("nan")
+        with pytest.raises(NetworkError, match=r"scores: expected numbers, found 1 of \d+ that are NaN"):
+            model.mask_of(scores)
