@@ -42,6 +42,7 @@ def register(app: typer.Typer) -> None:
         epilog=examples(
             "maskstore merge run-1/masks.bank run-2/masks.bank all.bank --prefix '{source}/'",
             "maskstore merge new.bank all.bank --rename task-0=task-10",
+            "maskstore merge shard-0.bank shard-1.bank all.bank --sort",
         )
     )(merge)
     app.command(
@@ -189,6 +190,9 @@ def merge(
         list[str] | None, typer.Option(metavar="OLD=NEW", help="Rename a task; may be given many times.")
     ] = None,
     prefix: Annotated[str, typer.Option(help="Before all other names; {source} is the file's stem.")] = "",
+    sort: Annotated[
+        bool, typer.Option("--sort", help="In the order of their names, task-2 before task-10; else as they come.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Copy the masks of banks and shards into one bank, as they are coded, all or nothing."""
@@ -202,7 +206,7 @@ def merge(
         if old in names:
             raise console.UsageError(f"--rename: expected one new name for {old!r:.80}, found two")
         names[old] = new
-    count, disputed = interop.merge(sources, bank, overwrite=overwrite, rename=names, prefix=prefix)
+    count, disputed = interop.merge(sources, bank, overwrite=overwrite, rename=names, prefix=prefix, sort=sort)
     if as_json:
         console.print_json({"merged": count, "sources": list(sources), "metadata_dropped": disputed})
         return

@@ -15,7 +15,7 @@ import typer
 
 from maskstore.cli import announced, announcing, console
 from maskstore.errors import MaskStoreError
-from supsup_models.cli import recover, train
+from supsup_models.cli import merge_runs, recover, train
 from supsup_models.cli.options import AsJson, Data, Device, Download, Method, Objective, RunFolder, ViewCount, example
 from supsup_models.cli.resuming import RESUMING
 from supsup_models.cli.seeds import print_evaluated
@@ -84,6 +84,7 @@ def _program(version: Annotated[bool, console.version_option("supsup")] = False)
 
 
 app.command("train", epilog=train.EXAMPLES)(train.train)
+app.command("merge-runs", epilog=merge_runs.EXAMPLES)(merge_runs.merge_runs)
 
 
 @app.command(

@@ -126,6 +126,7 @@ for _kind, _case in {
     se.ShapeError: lambda p: p.model()(torch.zeros(2, 5), Mask.from_flat(_ones(p.model()), p.model().spec)),
     se.MissingMaskError: lambda p: p.model()(torch.zeros(2, 4)),
     se.RunError: lambda p: runs.load_run(p.folder, "cpu"),
+    se.ShardError: lambda p: runs.merge_runs([], p.folder / "run"),
     se.InferenceError: lambda p: inference.make_objective("G", classes=3, outputs=3),
     se.ArgumentError: lambda p: inference.MaskServer(p.model(), _bank_of(p), cache_bytes=-1),
     se.ClassesWarning: lambda p: TaskStream.from_arrays([(np.zeros((2, 4)), [1, 2]) * 2]),
