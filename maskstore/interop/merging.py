@@ -18,7 +18,7 @@ from maskstore.errors import (
     TaskExistsError,
     TaskNotFoundError,
 )
-from maskstore.files import path_of, replacing, same_json, text_of
+from maskstore.files import check_local, path_of, replacing, same_json, text_of
 from maskstore.interop.model import ForeignMasks
 from maskstore.interop.open import open_source
 from maskstore.masks import Mask, MaskSpec, SignedMask
@@ -37,6 +37,7 @@ def filling(path: Path, spec: MaskSpec, meta: Mapping[str, Any]) -> Iterator[Mas
             with bank.transaction():
                 yield bank
         return
+    check_local(path)  # before anything is made there
     with replacing(path, overwrite=False, remedy="") as scratch:
         clear_side_files(path)  # now, since the work may be long, and again when it is done
         made = False
@@ -122,6 +123,7 @@ def merge(
     rename: Mapping[str, str] | None = None,
     prefix: str = "",
     sort: bool = False,
+    immutable: bool = False,
 ) -> tuple[int, list[str]]:
     """Copy the masks of banks and shards of one spec into a bank, without coding them anew; all or nothing.
 
@@ -133,6 +135,7 @@ def merge(
         prefix: Goes before all other names. "{source}" in it stands for the source's file name without its ending.
         sort: Store the masks in the order of their new names, numbers in them by value ("task-2" before "task-10"), and
             not source after source.
+        immutable: Read the sources as they lie there, as in `MaskBank.open`, since nobody writes to them.
 
     Returns:
         The number of masks, and the keys of the sources' metadata on which they disagree. A new bank does not take
@@ -166,7 +169,7 @@ def merge(
     if not sources:
         raise SpecError("merge: expected at least one source, found none")
     with ExitStack() as stack:
-        opened = [stack.enter_context(open_source(source)) for source in sources]
+        opened = [stack.enter_context(open_source(source, immutable=immutable)) for source in sources]
         spec = opened[0].spec
         for location, source in zip(sources, opened, strict=True):
             if source.spec != spec:

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from maskstore.cli import announcing, console
-from supsup_models.cli.options import AsJson, Data, Device, Download, example
+from supsup_models.cli.options import AsJson, Data, Device, Download, Immutable, example
 
 EXAMPLES = example(
     "supsup merge-runs shard-0 shard-1 shard-2 --out run",
@@ -29,6 +29,7 @@ def merge_runs(
     data: Data = None,
     download: Download = False,
     device: Device = "auto",
+    immutable: Immutable = False,
     as_json: AsJson = False,
 ) -> None:
     """Make one run of the shards that `supsup train --shard I/N` trained, as one process would have made it.
@@ -38,7 +39,7 @@ def merge_runs(
     from supsup_models.runs import bank_path
     from supsup_models.runs import merge_runs as merge
 
-    merged = merge(runs, out, data=data, download=download, device=device)
+    merged = merge(runs, out, data=data, download=download, device=device, immutable=immutable)
     for note in merged.notes:
         console.note(f"shards differ, the first one's is kept: {note}")
     tasks = sum(len(record.tasks) for record in merged.records)

@@ -46,6 +46,7 @@ def merge_runs(
     data: Path | None = None,
     download: bool = False,
     device: str = "auto",
+    immutable: bool = False,
 ) -> MergedRun:
     """Make one run of all shards of a run: masks, priors, extras, their order, and the record but for times.
 
@@ -60,6 +61,7 @@ def merge_runs(
         data: Folder with the data set's files; the usual places are searched without it.
         download: Fetch the data set if it is not found.
         device: "auto", "cpu" or "cuda"; where the calibration is computed.
+        immutable: Read the shards' banks as they lie there, as `MaskBank.open` does, because nobody writes to them.
 
     Raises:
         ShardError: A shard is missing, comes twice, or is of another run.
@@ -98,11 +100,11 @@ def merge_runs(
             known = {part: RunRecord.read(part) for part in parts}
             notes += [each for each in _check_shards(known) if each not in notes]
             parts.sort(key=lambda part: known[part].shard.index)  # type: ignore[union-attr]  # checked before
-            first = load_run(parts[0], device, model=model, stream=stream)
+            first = load_run(parts[0], device, model=model, stream=stream, immutable=immutable)
             own_stream, target = first.stream(data, download), scratch / name
             target.mkdir(exist_ok=True)
-            tasks = [_finished(part, known[part], first.model, own_stream) for part in parts]
-            merge([bank_path(part) for part in parts], bank_path(target), sort=True)
+            tasks = [_finished(part, known[part], first.model, own_stream, immutable) for part in parts]
+            merge([bank_path(part) for part in parts], bank_path(target), sort=True, immutable=immutable)
             by_name = {task["name"]: task for part in tasks for task in part}
             with MaskBank.open(bank_path(target)) as bank:
                 record = replace(
@@ -153,12 +155,14 @@ def _check_shards(known: dict[Path, RunRecord]) -> list[str]:
     ]
 
 
-def _finished(folder: Path, record: RunRecord, model: MaskedModel, stream: TaskStream) -> list[dict[str, object]]:
+def _finished(
+    folder: Path, record: RunRecord, model: MaskedModel, stream: TaskStream, immutable: bool
+) -> list[dict[str, object]]:
     """The figures of a shard's tasks; RunError unless all of them, and no others, are in its bank."""
     assert record.shard is not None
     if not bank_path(folder).exists():
         raise RunError(f"{folder}: expected masks in masks.bank, found no such file; no task was finished")
-    with MaskBank.open(bank_path(folder)) as bank:
+    with MaskBank.open(bank_path(folder), immutable=immutable) as bank:
         record.check_bank(bank, model)
         names, found = {task.name for task in stream[record.shard.slice]}, set(bank)
         if missing := sorted(names - found):

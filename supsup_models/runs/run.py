@@ -131,6 +131,7 @@ class Run:
         *,
         data: Path | None = None,
         device: str = "auto",
+        immutable: bool = False,
     ) -> "Run":
         """A run that was trained, by `train` or by `supsup train`.
 
@@ -140,11 +141,12 @@ class Run:
             stream: The data of a run over data of one's own; any other stream is opened by its name.
             data: A folder with the data set's files, for a stream that is opened by its name.
             device: "auto", "cpu" or "cuda", for a network that is made from the record.
+            immutable: Read the bank as it lies there, as `MaskBank.open` does, because nobody writes to it.
 
         Raises:
             RunError: A folder without a run, or a model or data that are not the run's, or are missing.
         """
-        loaded = load_run(folder, device, model=model, stream=stream)
+        loaded = load_run(folder, device, model=model, stream=stream, immutable=immutable)
         own = loaded.record.own
         recipe = run_recipe(loaded.record.config) if own is None or own.recipe is None else None
         run = cls(loaded.folder, loaded.model, loaded.stream(data), loaded.record, recipe)

@@ -12,7 +12,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from maskstore import Mask, MaskBank
-from maskstore.files import named_os_errors
+from maskstore.files import check_local, named_os_errors
 from supsup_models._names import expect, path_of
 from supsup_models._progress import Reporter, Reporting
 from supsup_models.data import Task, TaskStream, Views, open_stream
@@ -97,6 +97,7 @@ def train_run(
         RunError: The folder holds another run, or another shard.
         ShardError: The run cannot be cut into these shards; it transfers scores from task to task, for one.
         RunBusyError: Another process is training there.
+        NetworkFileSystemError: The folder is on a network file system, where a bank cannot be written.
         MaskStoreError: The folder cannot be written.
 
     Examples:
@@ -144,6 +145,7 @@ def train_into(
     """
     if not record_path(folder).exists() and bank_path(folder).exists():
         raise RunError(f"{folder}: expected run.json beside masks.bank, found none; choose another folder")
+    check_local(folder)  # before anything is made there
     with named_os_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         try:

@@ -58,6 +58,11 @@ class Place:
     def bank(self, mode: str = "r", **options: Any) -> MaskBank:
         return MaskBank.open(self.path, mode, **options)
 
+    def on_a_network(self) -> "Place":
+        (self.folder / "mounts").write_text(f"1 0 0:9 / {self.folder} rw - nfs4 server:/ rw\n")
+        self.patch.setattr("maskstore.files.file_systems._MOUNTS", self.folder / "mounts")
+        return self
+
     def text(self, name: str) -> Path:
         (self.folder / name).write_text("hello")
         return self.folder / name
@@ -103,6 +108,7 @@ for _kind, _case in {
     me.BankExistsError: lambda p: MaskBank.create(p.path, SPEC),
     me.BankReadOnlyError: lambda p: p.bank().put("t", {"fc1": MASK}),
     me.BankIOError: lambda p: ShardReader("nowhere://a.shard"),
+    me.NetworkFileSystemError: lambda p: p.on_a_network().bank(),
     me.DeviceError: lambda p: PackedMasks.of(p.matrix, "cuda:77"),
     he.PatternError: lambda p: p.memory().store([[2.0] * 16]),
     he.DimensionError: lambda p: p.memory().recall([1.0] * 3),
