@@ -179,6 +179,10 @@ class BankIOError(MaskStoreError, OSError):
     """The operating system refused to read or write the bank."""
 
 
+class NetworkFileSystemError(MaskStoreError, OSError):
+    """A bank was to be written on a network file system, or read there without its caller saying so by name."""
+
+
 class BankClosedError(MaskStoreError, ValueError):
     """The bank was closed."""
 

@@ -137,6 +137,10 @@ class RunError(SupSupError, ValueError):
     """A run's folder holds no run, a damaged one, or one with other arguments."""
 
 
+class ShardError(ArgumentError):
+    """A run cannot be cut into these shards, or shards make no run: one is missing, comes twice, or is of another."""
+
+
 class RunBusyError(SupSupError, RuntimeError):
     """Another process is training in this run's folder."""
 

@@ -7,12 +7,13 @@ from maskstore.files import first_bytes, path_of, text_of
 from maskstore.interop.shards import MAGIC, ShardReader, is_url
 
 
-def open_source(location: str | os.PathLike[str], *, limit: int | None = None) -> MaskSource:
+def open_source(location: str | os.PathLike[str], *, limit: int | None = None, immutable: bool = False) -> MaskSource:
     """Open a bank or a shard for reading.
 
     Args:
         location: The path of a bank or shard, or the URL of a shard that fsspec can open.
         limit: The most bytes that one call may decode, as in `MaskBank.open`.
+        immutable: Read a bank as it lies there, as in `MaskBank.open`; a shard is always read so.
 
     Returns:
         The open `MaskBank` or `ShardReader`. Both are a `MaskSource`: a mapping from task name to `Mask`.
@@ -43,4 +44,4 @@ def open_source(location: str | os.PathLike[str], *, limit: int | None = None) -
     path = path_of(text)
     if path.is_file() and first_bytes(path, len(MAGIC)) == MAGIC:
         return ShardReader(path, limit=limit)
-    return MaskBank.open(path, limit=limit)
+    return MaskBank.open(path, limit=limit, immutable=immutable)

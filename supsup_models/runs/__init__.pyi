@@ -4,9 +4,12 @@ from .evaluate import evaluate_run as evaluate_run
 from .infer import infer_images as infer_images
 from .load import LoadedRun as LoadedRun
 from .load import load_run as load_run
+from .merge import MergedRun as MergedRun
+from .merge import merge_runs as merge_runs
 from .record import History as History
 from .record import RunConfig as RunConfig
 from .record import RunRecord as RunRecord
+from .record import Shard as Shard
 from .record import bank_path as bank_path
 from .record import record_path as record_path
 from .record import seed_folders as seed_folders

@@ -58,6 +58,11 @@ class Place:
     def bank(self, mode: str = "r", **options: Any) -> MaskBank:
         return MaskBank.open(self.path, mode, **options)
 
+    def on_a_network(self) -> "Place":
+        (self.folder / "mounts").write_text(f"1 0 0:9 / {self.folder} rw - nfs4 server:/ rw\n")
+        self.patch.setattr("maskstore.files.file_systems._MOUNTS", self.folder / "mounts")
+        return self
+
     def text(self, name: str) -> Path:
         (self.folder / name).write_text("hello")
         return self.folder / name
@@ -103,6 +108,7 @@ for _kind, _case in {
     me.BankExistsError: lambda p: MaskBank.create(p.path, SPEC),
     me.BankReadOnlyError: lambda p: p.bank().put("t", {"fc1": MASK}),
     me.BankIOError: lambda p: ShardReader("nowhere://a.shard"),
+    me.NetworkFileSystemError: lambda p: p.on_a_network().bank(),
     me.DeviceError: lambda p: PackedMasks.of(p.matrix, "cuda:77"),
     he.PatternError: lambda p: p.memory().store([[2.0] * 16]),
     he.DimensionError: lambda p: p.memory().recall([1.0] * 3),
@@ -126,6 +132,7 @@ for _kind, _case in {
     se.ShapeError: lambda p: p.model()(torch.zeros(2, 5), Mask.from_flat(_ones(p.model()), p.model().spec)),
     se.MissingMaskError: lambda p: p.model()(torch.zeros(2, 4)),
     se.RunError: lambda p: runs.load_run(p.folder, "cpu"),
+    se.ShardError: lambda p: runs.merge_runs([], p.folder / "run"),
     se.InferenceError: lambda p: inference.make_objective("G", classes=3, outputs=3),
     se.ArgumentError: lambda p: inference.MaskServer(p.model(), _bank_of(p), cache_bytes=-1),
     se.ClassesWarning: lambda p: TaskStream.from_arrays([(np.zeros((2, 4)), [1, 2]) * 2]),
