@@ -101,6 +101,10 @@ class MissingStatisticsError(ArgumentError):
     """A mask came without the normalisation statistics that its network needs."""
 
 
+class StatisticsError(SupSupError, ValueError):
+    """A task's normalisation statistics hold NaN, infinity or a variance below zero."""
+
+
 class OtherNetworkError(SupSupError, ValueError):
     """A state dict is of a network with other frozen weights."""
 

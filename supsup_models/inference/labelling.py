@@ -143,6 +143,7 @@ def mask_accuracy(model: MaskedModel, mask: AnyMask, data: Any, extras: Extras =
         True
     """
     check_model(model)
+    model.check_takes_images()
     if mask is None:
         raise ArgumentTypeError("mask: expected a Mask or a dict of arrays by layer, found None")
     if extras is not None and not isinstance(extras, Mapping):

@@ -144,6 +144,7 @@ for _kind, _case in {
     se.ImageValueWarning: lambda p: infer_task(p.model(), _bank_of(p).matrix(), torch.full((2, 4), 100.0)),
     se.LabelValueError: lambda p: _train(p, torch.full((8,), 7)),
     se.MissingStatisticsError: lambda p: _normalised()(torch.zeros(2, 1, 4, 4), _masks(_normalised())[0]),
+    se.StatisticsError: lambda p: _normalised().bind(_masks(_normalised())[0], _no_statistics(_normalised())),
     se.BatchStatisticsError: lambda p: _infer(torch.zeros(1, 16), method="one-shot"),
     se.MethodWarning: lambda p: _infer(torch.zeros(4, 16), method="one-shot"),
     se.TrainingStopped: lambda p: _train(p, torch.zeros(8, dtype=torch.int64), stop=lambda: True),
@@ -166,6 +167,10 @@ def _train_run(folder: Path, **options: Any) -> None:
 
 def _train(place: "Place", labels: torch.Tensor, **options: Any) -> None:
     train_task(place.model(), (torch.zeros(8, 4), labels), "dense", task=0, steps=60, **options)
+
+
+def _no_statistics(model: Any) -> dict[str, torch.Tensor]:
+    return {name: torch.full_like(value, -1.0) for name, value in model.initial_statistics().items()}
 
 
 def _normalised() -> Any:
