@@ -25,7 +25,8 @@ from maskstore import Mask, MaskBank, MaskMatrix, MaskSpec
 from maskstore.bank import sqlite
 from maskstore.codecs import Zstd
 from maskstore.files import read_regular
-from maskstore.interop import ReadOptions, ShardReader, read_masks, write_safetensors
+from maskstore.interop import ReadOptions, ShardReader, read_masks, write_safetensors, write_shards
+from maskstore.interop.shards.engines import open_store
 from maskstore.kernels import compiled, notes
 from maskstore.kernels.ir import seeded_contexts
 from maskstore.priors import prior_from_config
@@ -109,6 +110,8 @@ for _kind, _case in {
     me.BankReadOnlyError: lambda p: p.bank().put("t", {"fc1": MASK}),
     me.BankIOError: lambda p: ShardReader("nowhere://a.shard"),
     me.NetworkFileSystemError: lambda p: p.on_a_network().bank(),
+    me.WriteConflictError: lambda p: open_store(str(p.folder)).swap("a.bank", b"", None),
+    me.StoreOptionError: lambda p: write_shards(p.bank(), p.folder / "tasks", shards=0),
     me.DeviceError: lambda p: PackedMasks.of(p.matrix, "cuda:77"),
     he.PatternError: lambda p: p.memory().store([[2.0] * 16]),
     he.DimensionError: lambda p: p.memory().recall([1.0] * 3),
