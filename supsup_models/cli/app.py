@@ -15,7 +15,7 @@ import typer
 
 from maskstore.cli import announced, announcing, console
 from maskstore.errors import MaskStoreError
-from supsup_models.cli import recover, train
+from supsup_models.cli import recover, serve, train
 from supsup_models.cli.options import AsJson, Data, Device, Download, Method, Objective, RunFolder, ViewCount, example
 from supsup_models.cli.resuming import RESUMING
 from supsup_models.cli.seeds import print_evaluated
@@ -197,6 +197,8 @@ def infer(
 
 
 app.command("recover", epilog=recover.EXAMPLES)(recover.recover)
+
+app.command("serve", epilog=serve.EXAMPLES)(serve.serve)
 
 
 @app.command(
