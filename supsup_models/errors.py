@@ -149,6 +149,14 @@ class RunBusyError(SupSupError, RuntimeError):
     """Another process is training in this run's folder."""
 
 
+class RequestError(SupSupError, ValueError):
+    """A server of masks could not answer a request; `status` is the HTTP status that says whose fault it was."""
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
+
+
 class ReportError(SupSupError, ValueError):
     """A file to make a report from is of another kind, or one where the report was to go would be lost."""
 

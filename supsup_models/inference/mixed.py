@@ -1,6 +1,6 @@
 """Images of one batch under many masks: those that share a mask together, the others straight from packed bits."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from types import MappingProxyType
 from typing import Any
 
@@ -96,10 +96,12 @@ def mixed_logits(
     return finite_logits(run_mixed(model, images, own, statistics))
 
 
-def run_mixed(model: MaskedModel, images: Tensor, own: OwnMasks, extras: Sequence[Extras] = ()) -> Tensor:
+def run_mixed(
+    model: MaskedModel, images: Tensor, own: OwnMasks, extras: Sequence[Extras] | Mapping[int, Extras] = ()
+) -> Tensor:
     """Logits `(b, outputs)` of checked images `(b, inputs)`, each under its own mask, without gradient.
 
-    `extras` are the normalisation statistics of each row of `own`; empty for a network without any.
+    `extras` are the normalisation statistics of the rows of `own` that are used; empty for a network without any.
     """
     counts = np.bincount(own.chosen, minlength=len(own.rows))
     shared = counts >= (_TOGETHER if compiles() else 1)
@@ -113,7 +115,11 @@ def run_mixed(model: MaskedModel, images: Tensor, own: OwnMasks, extras: Sequenc
         for start in range(0, len(alone), _CHUNK):
             some: NDArray[np.int64] = alone[start : start + _CHUNK]
             chosen = torch.from_numpy(some).to(images.device)
-            result[chosen] = model.run_own(images[chosen], own.some(some), extras)
+            rows, own_rows = np.unique(own.chosen[some], return_inverse=True)
+            part = OwnMasks(own.spec, own.rows[rows], own_rows) if extras else own.some(some)
+            result[chosen] = model.run_own(
+                images[chosen], part, [extras[row] for row in rows.tolist()] if extras else ()
+            )
     return result
 
 

@@ -39,6 +39,7 @@ from supsup_models.data.sets.mnist import IDX_DATA_SETS, IDX_FILES
 from supsup_models.hopsupsup import check_plot
 from supsup_models.networks import layer_densities
 from supsup_models.report.recovery import read_recovery
+from supsup_models.serving import Client
 from tests.helpers.messages import check_message
 
 SPEC = MaskSpec({"fc1": (6, 4)})
@@ -152,6 +153,7 @@ for _kind, _case in {
     se.BatchStatisticsError: lambda p: _infer(torch.zeros(1, 16), method="one-shot"),
     se.MethodWarning: lambda p: _infer(torch.zeros(4, 16), method="one-shot"),
     se.TrainingStopped: lambda p: _train(p, torch.zeros(8, dtype=torch.int64), stop=lambda: True),
+    se.RequestError: lambda p: Client("http://127.0.0.1:1").tasks(),
     se.ReportError: lambda p: read_recovery(p.folder / "none.json"),
     se.DeviceError: lambda p: _bank_mask(p, torch.zeros(2, 4, device="meta")),
     se.StateDictWarning: lambda p: p.model().load_state_dict({}, strict=False),
