@@ -65,7 +65,7 @@ class Pattern(EntropyCodec):
             return pattern_plan.plan(words, layer, known)
 
         shape = blocks[0].layer.shape
-        by_columns = len(shape) > 1 and 1 in known.orders
+        by_columns = len(shape) > 1 and 1 in known.orders and known.uneven
         return planned, (_COLUMN_BITS * prod(shape[1:]) - 1).bit_length() if by_columns else 0
 
     def _encode(self, words: NDArray[np.uint64], layer: LayerSpec, contexts: ContextSource) -> EncodedLayer:

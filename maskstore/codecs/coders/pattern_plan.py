@@ -28,6 +28,8 @@ class Look(NamedTuple):
     empty: bool
     """Whether lines or places may be empty."""
     tiles: bool
+    uneven: bool = False
+    """Whether lines have densities of their own."""
 
 
 ROWS = Look((0,), empty=False, tiles=False)
@@ -39,13 +41,16 @@ def look(words: NDArray[np.uint64], layer: LayerSpec) -> Look:
 
 
 def _looked(number: int, order: Order, sample: Sample) -> Look:
-    return Look((number,), sample.has_empty, sample.tile((order.lines, order.places)) != (1, 1))
+    count, places = sample.bits.shape
+    together = _entropy(sample.ones.sum(keepdims=True), count * places)
+    uneven = _entropy(sample.ones, places) + 3 * count < _MARGIN * together
+    return Look((number,), sample.has_empty, sample.tile((order.lines, order.places)) != (1, 1), uneven)
 
 
 def together(looks: Sequence[Look]) -> Look:
     """What any of them has, for one at least."""
     orders = tuple(sorted({number for each in looks for number in each.orders}))
-    return Look(orders, any(each.empty for each in looks), any(each.tiles for each in looks))
+    return Look(orders, *(any(found) for found in zip(*(each[1:] for each in looks), strict=True)))
 
 
 def plan(words: NDArray[np.uint64], layer: LayerSpec, known: Look | None = None) -> Plan:

@@ -208,7 +208,16 @@ def test_looks_together_have_what_any_of_them_has():
     both = pattern_plan.together(
         [pattern_plan.Look((1,), empty=True, tiles=False), pattern_plan.Look((0,), empty=False, tiles=True)]
     )
-    assert both == pattern_plan.Look((0, 1), empty=True, tiles=True)
+    assert both == pattern_plan.Look((0, 1), empty=True, tiles=True, uneven=False)
+
+
+def test_lines_of_own_densities_are_seen():
+    for dense, expected in (
+        (rows_of_own_density((512, 512), 2), True),
+        (np.random.default_rng(0).random((512, 512)) < 0.3, False),
+    ):
+        mask = Mask.from_dense({"a": dense.T})
+        assert pattern_plan.look(mask.words, mask.spec.layers[0]).uneven == expected
 
 
 def test_a_mask_of_layers_with_patterns_of_their_own():
