@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -21,6 +22,7 @@ from supsup_models.errors import (
     ShapeError,
 )
 from supsup_models.networks import seed_state, seeded
+from supsup_models.networks.own_masks import OwnMasks
 
 AnyMask = Mask | Mapping[str, Tensor] | None
 Extras = Mapping[str, Any] | None
@@ -163,6 +165,20 @@ class MaskedModel(nn.Module, ABC):
     def run_with(self, images: Tensor, flat_weights: Tensor, extras: Extras = None) -> Tensor:
         """Logits `(b, outputs)` under given effective weights, flat `(spec.bits,)`."""
         return self.run_layers(images, self.layer_weights(flat_weights), extras)
+
+    def run_own(self, images: Tensor, own: OwnMasks, extras: Sequence[Extras] = ()) -> Tensor:
+        """Logits `(b, outputs)` of images `(b, inputs)`, each under its own mask, without gradient.
+
+        `extras` are the statistics of each row of `own`; empty for a network without any. One mask after the other,
+        unless a network knows better.
+        """
+        result = images.new_empty(len(images), self.outputs)
+        with torch.no_grad():
+            for row in np.unique(own.chosen).tolist():
+                chosen = torch.from_numpy(np.flatnonzero(own.chosen == row)).to(images.device)
+                weights = self.masked_weights(own.mask(row))
+                result[chosen] = self.run_with(images[chosen], weights, extras[row] if extras else None)
+        return result
 
     def initial_scores(self, task: int) -> Tensor:
         """Scores that training of task number `task` starts from, flat `(spec.bits,)`, on the network's device.
