@@ -16,6 +16,7 @@ from .inference import evaluate as evaluate
 from .inference import infer_each as infer_each
 from .inference import infer_task as infer_task
 from .inference import mask_accuracy as mask_accuracy
+from .inference import mixed_logits as mixed_logits
 from .inference import serve as serve
 from .networks import ARCHITECTURES as ARCHITECTURES
 from .networks import RESNETS as RESNETS

@@ -101,6 +101,10 @@ class MissingStatisticsError(ArgumentError):
     """A mask came without the normalisation statistics that its network needs."""
 
 
+class StatisticsError(SupSupError, ValueError):
+    """A task's normalisation statistics hold NaN, infinity or a variance below zero."""
+
+
 class OtherNetworkError(SupSupError, ValueError):
     """A state dict is of a network with other frozen weights."""
 
@@ -147,6 +151,14 @@ class WorkerError(SupSupError, RuntimeError):
 
 class RunBusyError(SupSupError, RuntimeError):
     """Another process is training in this run's folder."""
+
+
+class RequestError(SupSupError, ValueError):
+    """A server of masks could not answer a request; `status` is the HTTP status that says whose fault it was."""
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class ReportError(SupSupError, ValueError):

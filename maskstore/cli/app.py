@@ -70,6 +70,24 @@ def _program(version: Annotated[bool, console.version_option("maskstore")] = Fal
     pass
 
 
+@app.command(epilog=examples("maskstore demo", "maskstore demo --out tour.bank"))
+@announcing
+def demo(
+    out: Annotated[
+        Path, typer.Option(help="The bank to write; one of an earlier demo is used again.", callback=console.no_stream)
+    ] = Path("demo.bank"),
+    as_json: AsJson = False,
+) -> None:
+    """The tour, without torch: a pruned layer as masks in a bank, their sizes, and a picture."""
+    from maskstore.cli import demo as tour
+
+    result = tour.run_demo(out)
+    if as_json:
+        console.print_json(result.to_json())
+    else:
+        tour.print_demo(result)
+
+
 @app.command(epilog=examples("maskstore stats tasks.bank", "maskstore stats tasks.bank --json"))
 @announcing
 def stats(

@@ -36,6 +36,8 @@ def register(app: typer.Typer) -> None:
         epilog=examples(
             "maskstore export tasks.bank tasks.safetensors",
             "maskstore export tasks.bank tasks.shard",
+            "maskstore export tasks.bank s3://bucket/tasks --shards 100",
+            "maskstore export tasks.bank s3://bucket/tasks --shards 10 --append",
             "maskstore export tasks.bank delta.safetensors --deltas task-0",
         )
     )(export)
@@ -141,7 +143,7 @@ def export(
         str,
         typer.Argument(
             metavar="OUT",
-            help=".safetensors, .npz or .shard (also a URL).",
+            help=".safetensors, .npz or .shard (also a URL); with --shards a folder, or a URL prefix.",
             show_default=False,
             callback=console.no_stream,
         ),
@@ -153,17 +155,32 @@ def export(
         str | None,
         typer.Option(metavar="TASK", help="Only this signed mask, as numbers for each weight.", show_default=False),
     ] = None,
+    shards: Annotated[
+        int | None,
+        typer.Option(metavar="N", help="Write N shards and a manifest: a shard set.", show_default=False, min=1),
+    ] = None,
+    append: Annotated[bool, typer.Option("--append", help="Add what a shard set lacks to it.")] = False,
     overwrite: Overwrite = False,
     limit: Limit = None,
     immutable: Immutable = False,
 ) -> None:
     """Export all masks, with names, metadata, codecs and priors; `import` (shards: `merge`) brings back the same."""
     if deltas is not None:
-        if layout not in (None, "safetensors") or interop.is_url(out):
+        other = layout is None and out.endswith((".npz", ".shard"))
+        if layout not in (None, "safetensors") or other or interop.is_url(out):
             raise console.UsageError(f"--deltas: expected a safetensors file to write, found {layout or out}")
         with interop.open_source(bank, immutable=immutable) as source:
             interop.write_deltas(source, deltas, Path(out), overwrite=overwrite)
         console.note(f"{out}: {deltas!r} exported as numbers (safetensors)")
+        return
+    if append and (shards is None or overwrite):
+        raise console.UsageError("--append: expected --shards N beside it, and no --overwrite, found others")
+    if shards is not None:
+        if layout not in (None, "shard"):
+            raise console.UsageError(f"--shards: expected the format shard, found {layout}")
+        with interop.open_source(bank, limit=limit) as source:
+            done = interop.write_shards(source, out, shards=shards, append=append, overwrite=overwrite)
+        console.note(f"{out}: {done.masks} masks in {done.shards} new shards (generation {done.generation})")
         return
     kinds = ("safetensors", "npz", "shard")
     kind = layout or out.rpartition(".")[2]

@@ -15,7 +15,7 @@ from maskstore.files.connections import (
 from maskstore.files.file_systems import check_local, is_network_type, mount_of
 from maskstore.files.json_files import decimal_numbers, read_json, typed, write_json
 from maskstore.files.names import check_known, nearest
-from maskstore.files.npz import read_npy_file, read_npz, write_npz
+from maskstore.files.npz import read_npy, read_npy_file, read_npz, write_npz
 from maskstore.files.os_errors import lock_fault, named_os_error, named_os_errors
 from maskstore.files.regular import open_regular, read_regular
 from maskstore.files.values import (
@@ -61,6 +61,7 @@ __all__ = [
     "parse_object",
     "path_of",
     "read_json",
+    "read_npy",
     "read_npy_file",
     "read_npz",
     "read_regular",

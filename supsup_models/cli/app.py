@@ -15,7 +15,7 @@ import typer
 
 from maskstore.cli import announced, announcing, console
 from maskstore.errors import MaskStoreError
-from supsup_models.cli import merge_runs, recover, train
+from supsup_models.cli import merge_runs, recover, serve, train
 from supsup_models.cli.options import (
     AsJson,
     Data,
@@ -212,6 +212,8 @@ def infer(
 
 
 app.command("recover", epilog=recover.EXAMPLES)(recover.recover)
+
+app.command("serve", epilog=serve.EXAMPLES)(serve.serve)
 
 
 @app.command(

@@ -1,9 +1,14 @@
 from .config import run_config as run_config
 from .curves import Curve as Curve
 from .evaluate import evaluate_run as evaluate_run
+from .infer import Answer as Answer
+from .infer import answer_images as answer_images
 from .infer import infer_images as infer_images
+from .infer import pixel_scale as pixel_scale
+from .infer import read_calibration as read_calibration
 from .load import LoadedRun as LoadedRun
 from .load import load_run as load_run
+from .load import open_run as open_run
 from .merge import MergedRun as MergedRun
 from .merge import merge_runs as merge_runs
 from .record import History as History
@@ -11,6 +16,7 @@ from .record import RunConfig as RunConfig
 from .record import RunRecord as RunRecord
 from .record import Shard as Shard
 from .record import bank_path as bank_path
+from .record import calibration_path as calibration_path
 from .record import record_path as record_path
 from .record import seed_folders as seed_folders
 from .recover import recover_run as recover_run

@@ -14,7 +14,14 @@ import maskstore.torch
 from maskstore import MaskBank, MaskSpec
 from supsup_models._names import check, choose, expect, number, seed_of, whole_number
 from supsup_models.data import TaskStream, stream_length
-from supsup_models.errors import DeviceError, NetworkError, RunError, ShardError, UnknownNameError
+from supsup_models.errors import (
+    DeviceError,
+    NetworkError,
+    RunError,
+    ShardError,
+    StreamLengthError,
+    UnknownNameError,
+)
 from supsup_models.networks import (
     ARCHITECTURES,
     PLAIN_NETWORKS,
@@ -40,6 +47,7 @@ from supsup_models.training import DEFAULT, DENSE, EDGE_POPUP, RECIPES, Recipe
 DEVICES = ("auto", "cpu", "cuda")
 _MOST_INPUTS = 1 << 20  # values of an image; ImageNet's have 150 528
 _MOST_OUTPUTS = 1 << 20
+_MOST_TASKS = 100_000  # all of them are looked at before the first is trained
 _MOST_WEIGHTS = 1 << 28  # 1 GiB; ResNet-50 has a tenth of that
 _SEEDED = tuple(name for name in WEIGHT_INITS if name != "keep")  # a command has no trained network to keep
 
@@ -100,6 +108,8 @@ def run_config(
         supsup_models.errors.NetworkError: recipe dense: expected a recipe of sparse masks for a target, found another
     """
     count = stream_length(stream, tasks)
+    if count > _MOST_TASKS:
+        raise StreamLengthError(f"{stream}: expected at most {_MOST_TASKS} tasks in a run, found {count}")
     batches, outputs = whole_number("batches", batches), whole_number("outputs", outputs)
     if min(batches, outputs) < 1:
         raise NetworkError(

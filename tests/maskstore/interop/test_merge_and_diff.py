@@ -306,3 +306,20 @@ def test_metadata_of_banks_and_tasks_is_compared(tmp_path, command, one, other, 
             MaskBank.create(paths["a"], spec, meta=other, exist_ok=True)
     _, disputed = merge([paths["a"], paths["b"]], tmp_path / "merged.bank", overwrite=True)
     assert bool(disputed) is not same
+
+
+def test_the_order_of_extra_arrays_is_no_difference(tmp_path):
+    extras = {"mean": np.arange(3.0), "count": np.array([np.nan, 1], dtype=np.float32)}
+    spec = MaskSpec({"a": (2, 2)})
+    with MaskBank.create(tmp_path / "a.bank", spec) as a, MaskBank.create(tmp_path / "b.bank", spec) as b:
+        a.put("t", {"a": np.eye(2)}, extras=extras)
+        for given, same in (
+            (dict(reversed(extras.items())), True),
+            (extras | {"more": np.zeros(1)}, False),
+            ({"mean": extras["mean"]}, False),
+            (extras | {"mean": np.arange(3.0, dtype=np.float32)}, False),
+            (extras | {"mean": np.arange(3.0)[None]}, False),
+            (extras | {"mean": -np.arange(3.0)}, False),
+        ):
+            b.put("t", {"a": np.eye(2)}, extras=given, overwrite=True)
+            assert diff_banks(a, b).same is same
