@@ -71,11 +71,9 @@ def trained(out: Path, words: tuple[str, ...], *, kill_after: int | None = None)
 @pytest.mark.parametrize("killing", [False, True])
 def test_a_ray_cluster_takes_little_longer_and_loses_nothing(killing: bool, full: bool, tmp_path: Path) -> None:
     pytest.importorskip("ray", reason="needs the extra `cluster`")
-    words = (*(FULL if full else QUICK), "--tasks", "40" if full else "8")
+    words = (*(FULL if full else QUICK), "--tasks", "40")
     plain = trained(tmp_path / "plain", words)
-    cluster = trained(
-        tmp_path / "ray", (*words, "--cluster", "local"), kill_after=(15 if full else 3) if killing else None
-    )
+    cluster = trained(tmp_path / "ray", (*words, "--cluster", "local"), kill_after=15 if killing else None)
     count = assert_equal(tmp_path / "ray", tmp_path / "plain")
     lost = "a worker killed" if killing else "none killed"
     print(

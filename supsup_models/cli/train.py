@@ -108,7 +108,7 @@ def _options(
     worker_gpus: Annotated[
         float | None,
         typer.Option(
-            help="With --cluster: GPUs of a worker, such as 0.25; by default 1 with --device cuda, else 0.",
+            help="With --cluster: GPUs of a worker, such as 0.25; by default 1 where the device is a GPU, else 0.",
             min=0.0,
             max=64.0,
             show_default=False,
@@ -150,6 +150,8 @@ def train(
 
     parse_stream_name(stream)  # a wrong name does not wait for torch and Numba
     with announced(console.note):
+        from maskstore.torch import pick_device
+        from supsup_models.errors import DeviceError
         from supsup_models.inference import SCENARIOS
         from supsup_models.runs import RayExecutor, Workers, bank_path, run_config, train_run, train_seeds
 
@@ -158,8 +160,9 @@ def train(
         options: dict[str, Any] = {"data": data, "download": download, "device": device, "shard": shard}
         with ExitStack() as stack:
             if cluster is not None:
-                gpus = (device == "cuda") if worker_gpus is None else worker_gpus
-                ray = stack.enter_context(RayExecutor(cluster, cpus=worker_cpus, gpus=float(gpus)))
+                if worker_gpus is None:
+                    worker_gpus = float(pick_device(device, DeviceError).type == "cuda")
+                ray = stack.enter_context(RayExecutor(cluster, cpus=worker_cpus, gpus=worker_gpus))
                 options["executor"] = Workers(ray, worker_tasks, worker_cpus)
             if seeds is not None:
                 every = train_seeds(config, out, seeds, **options)

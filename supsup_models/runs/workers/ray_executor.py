@@ -59,7 +59,7 @@ class RayExecutor(SharingExecutor):
         self._workers, self._cpus, self._gpus = workers, cpus, gpus
         self._ray: Any = None
         self._call: Any = None
-        self._started = self._closed = False
+        self._started = self._closed = self._gone = False
         self._open: set[Future[Any]] = set()
 
     def __str__(self) -> str:
@@ -96,6 +96,7 @@ class RayExecutor(SharingExecutor):
             each.cancel()
         if wait:
             _wait(self._open.copy())
+        self._gone = True
         if self._started:
             self._ray.shutdown()
         self._started = False
@@ -132,7 +133,7 @@ class RayExecutor(SharingExecutor):
 
     def _ended(self, reference: Any, future: Future[Any]) -> None:
         self._open.discard(future)
-        if future.cancelled() and self._started:
+        if future.cancelled() and not self._gone:
             self._ray.cancel(reference, force=True)  # its worker has nothing that is worth keeping
 
 

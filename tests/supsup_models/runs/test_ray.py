@@ -1,4 +1,4 @@
-"""A Ray cluster of this machine. The tests need the package ray (extra `cluster`), which `make test` does not install."""
+"""A Ray cluster of this machine. The tests need ray (extra `cluster`), which `make test` does not install."""
 
 import os
 import signal
