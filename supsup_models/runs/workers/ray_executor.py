@@ -3,9 +3,11 @@
 import logging
 import os
 from collections.abc import Callable
-from concurrent.futures import BrokenExecutor, Future, wait
+from concurrent.futures import BrokenExecutor, Future
+from concurrent.futures import wait as wait_for
 from dataclasses import dataclass
 from functools import partial
+from math import ceil
 from typing import Any, final
 
 from maskstore.errors import needing, one_line
@@ -95,7 +97,7 @@ class RayExecutor(SharingExecutor):
         for each in list(self._open) if cancel_futures else ():
             each.cancel()
         if wait:
-            _wait(self._open.copy())
+            wait_for(self._open.copy())
         self._gone = True
         if self._started:
             self._ray.shutdown()
@@ -120,7 +122,7 @@ class RayExecutor(SharingExecutor):
         options: dict[str, Any] = {"log_to_driver": False, "logging_level": logging.ERROR}
         if self._address == "local":
             cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-            count = cores if self._workers is None else int(-(-self._workers * self._cpus // 1))
+            count = cores if self._workers is None else ceil(self._workers * self._cpus)
             options |= {"num_cpus": count, "include_dashboard": False}
         try:
             ray.init(address=self._address, **options)
@@ -135,9 +137,6 @@ class RayExecutor(SharingExecutor):
         self._open.discard(future)
         if future.cancelled() and not self._gone:
             self._ray.cancel(reference, force=True)  # its worker has nothing that is worth keeping
-
-
-_wait = wait
 
 
 def _run(fn: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:

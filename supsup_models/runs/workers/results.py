@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Executor
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, Protocol, runtime_checkable
 
@@ -127,18 +128,15 @@ def _taken(waiting: deque[Any], executor: Executes, spec: MaskSpec) -> Iterator[
         yield each.judged(spec)
 
 
-class _named:  # noqa: N801
+@contextmanager
+def _named(executor: Executes) -> Iterator[None]:
     """Errors inside are WorkerErrors, but for this library's own, which a worker found in the work itself."""
-
-    def __init__(self, executor: Executes) -> None:
-        self._executor = executor
-
-    def __enter__(self) -> None:
-        pass
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if isinstance(error, Exception) and not isinstance(error, SupSupError | MaskStoreError):
-            raise WorkerError(
-                f"{type(self._executor).__name__}: expected workers that train their tasks, found "
-                f"{type(error).__name__}: {one_line(error)}; what is finished is kept, and the same call goes on"
-            ) from error
+    try:
+        yield
+    except (SupSupError, MaskStoreError):
+        raise
+    except Exception as error:
+        raise WorkerError(
+            f"{type(executor).__name__}: expected workers that train their tasks, found {type(error).__name__}: "
+            f"{one_line(error)}; what is finished is kept, and the same call goes on"
+        ) from error
