@@ -5,8 +5,9 @@ from maskstore.bank.bank import MaskBank
 from maskstore.bank.blocks import pieces_of
 from maskstore.bank.coding import check_sum, decode_mask, encode_data, prior_of, sealed, standalone
 from maskstore.bank.compaction import Compaction, compact
+from maskstore.bank.extras import Rounded, decode_extras, encode_extras
 from maskstore.bank.maintenance import Maintenance
-from maskstore.bank.record import MAX_BLOB_BYTES, MaskInfo, Record, decode_extras, encode_extras, info_of
+from maskstore.bank.record import MAX_BLOB_BYTES, MaskInfo, Record, info_of
 from maskstore.bank.signs import decode_signed, encode_signed
 from maskstore.bank.source import MaskSource, check_source
 from maskstore.bank.sqlite import clear_side_files, side_files
@@ -21,6 +22,7 @@ __all__ = [
     "MaskInfo",
     "MaskSource",
     "Record",
+    "Rounded",
     "account",
     "check_source",
     "check_sum",
