@@ -283,4 +283,4 @@ def make_network(record: RunRecord, device: torch.device) -> MaskedModel:
 
 def task_extras(bank: MaskBank, model: MaskedModel) -> TaskExtras:
     """The normalisation statistics of a bank's masks by name; nothing for a network without any."""
-    return {name: bank.extras(name) for name in bank} if model.initial_statistics() else {}
+    return {name: bank.extras(name) for name in bank} if model.initial_extras() else {}

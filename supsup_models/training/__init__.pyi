@@ -7,6 +7,7 @@ from .recipes import EDGE_POPUP as EDGE_POPUP
 from .recipes import RECIPES as RECIPES
 from .recipes import VIEWS as VIEWS
 from .recipes import Adam as Adam
+from .recipes import Kept as Kept
 from .recipes import Recipe as Recipe
 from .recipes import RMSProp as RMSProp
 from .recipes import named_recipe as named_recipe

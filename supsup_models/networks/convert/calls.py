@@ -40,7 +40,7 @@ def tell_apart(
     kwargs: dict[str, Any],
     *,
     layers: Collection[str],
-    statistics: Collection[str],
+    extras: Collection[str],
     applied: bool,
 ) -> Given:
     """The mask and the statistics in a call's arguments, and what is left for the module.
@@ -49,11 +49,11 @@ def tell_apart(
         module: The module that was converted.
         args, kwargs: What the caller gave.
         layers: The names of the masked layers: a dict of these is a mask.
-        statistics: The names of the running statistics: a dict of these is a task's extras.
+        extras: The names of what a task has besides its mask: a dict of these is a task's extras.
         applied: Whether the call is inside `apply_mask`.
     """
     mask: Any = None
-    extras: Any = None
+    of_task: Any = None
     kwargs = dict(kwargs)
     if len(args) > 1:
         second = args[1]
@@ -66,10 +66,10 @@ def tell_apart(
             mask = kwargs.pop("mask")
     if "extras" in kwargs:
         value = kwargs["extras"]
-        evident = not _names(module, "extras") and (is_batch(value) or _is_dict_of(value, statistics))
+        evident = not _names(module, "extras") and (is_batch(value) or _is_dict_of(value, extras))
         if evident or not _takes(module, "extras"):
-            extras = kwargs.pop("extras")
-    return Given(mask, extras, args, kwargs)
+            of_task = kwargs.pop("extras")
+    return Given(mask, of_task, args, kwargs)
 
 
 def named(error: Exception, args: tuple[Any, ...], weights: Tensor, *, images: bool) -> Exception | None:
