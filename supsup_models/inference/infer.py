@@ -21,8 +21,8 @@ from supsup_models.errors import InferenceError
 from supsup_models.inference.calibration import Calibration, image_uncertainty
 from supsup_models.inference.choice import check_method
 from supsup_models.inference.given import check_masks, check_views
-from supsup_models.inference.labelling import NO_EXTRAS
 from supsup_models.inference.methods import binary, exhaustive, gradient, one_shot, pairs
+from supsup_models.inference.mixed import NO_EXTRAS
 from supsup_models.inference.objectives import Objective, make_objective
 from supsup_models.inference.superposition import Kept, Superposition, checked_answers
 from supsup_models.networks import MaskedModel, TaskExtras
@@ -232,7 +232,7 @@ class TaskInference:
             tensor = checked_images(images, model)
             tensor = tensor.clone() if tensor.is_inference() else tensor
             alone = each or len(tensor) == 1
-            if model.initial_statistics() or model.own_parameters:
+            if model.has_extras:
                 names = mixed.matrix.names
                 check_method(model, method, names, mixed.extras, single_masks=way.single_masks, alone=alone)
             if not each:

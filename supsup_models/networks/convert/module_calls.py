@@ -6,23 +6,25 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from math import prod
 from threading import RLock
 from typing import Any, Self, cast
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskstore import MaskSpec
 from supsup_models._names import expect, whole_number
-from supsup_models.errors import MissingStatisticsError, NetworkError, ShapeError
+from supsup_models.errors import MissingStatisticsError, NetworkError
 from supsup_models.networks.base import AnyMask, Extras, MaskedModel
 from supsup_models.networks.convert import calls, statistics
 from supsup_models.networks.convert.call_copy import Assigned, CallCopy
+from supsup_models.networks.convert.each import EachStatistic, EachWeight, NotMixedError
 from supsup_models.networks.convert.layers import MaskedParameter
 from supsup_models.networks.convert.noise import noise_images
 from supsup_models.networks.convert.own import Own
+from supsup_models.networks.own_masks import OwnMasks
 
 # Newest first. Context variables, so that neither another thread nor another task of an event loop sees them.
 _APPLIED: ContextVar[tuple["BoundModel", ...]] = ContextVar("applied", default=())
@@ -40,6 +42,10 @@ def _renew_lock() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_lock)
+
+
+_TRIED = (2, 3)
+"""Numbers of images that are tried before a batch is run in which each image has its own mask."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -101,6 +107,7 @@ class ModuleWithMasks(MaskedModel, ABC):
         self._names = tuple(parameter.names for parameter in masked)
         self._assigned: dict[str, dict[str, Assigned]] = {}
         self._skipped, self.image_shape, self._kept_weights = skipped, image_shape, kept
+        self._mixes: bool | None = None  # whether images of one batch can have masks of their own; not tried yet
         self._statistics, self._counts, self._own = tuple(starts.values), starts.counts, own
         folded = {f"{path}.{name}" for path in own.folded for name in statistics.TRACKED}
         self._stored = tuple(name for name in self._statistics if name not in folded)
@@ -123,6 +130,7 @@ class ModuleWithMasks(MaskedModel, ABC):
         Raises:
             MissingMaskError: The call gave no mask, and is in no block of its own thread.
             MissingStatisticsError: The network keeps running statistics, and the mask came without them.
+            StatisticsError: Statistics that no network has: NaN, infinity, a variance below zero.
             SpecError, ShapeError, DeviceError: The mask, the extras or the images are those of another network.
         """
         applied = next((block for block in _APPLIED.get() if block.model is self), None)
@@ -172,6 +180,58 @@ class ModuleWithMasks(MaskedModel, ABC):
             logits = F.pad(logits, (0, self.outputs - logits.shape[1]), value=_NO_CLASS)
         return logits
 
+    def run_own(self, images: Tensor, own: OwnMasks, extras: Sequence[Extras] = ()) -> Tensor:
+        """As of any network; straight from the packed bits if the module's layers can do that, which is tried once."""
+        if self.own_parameters:
+            return super().run_own(images, own, extras)
+        if self._mixes is None and self.image_shape is not None and own.fits(images, self.weights):
+            self._mixes = all(self._runs_mixed(count) for count in _TRIED)
+        if not self._mixes or not own.fits(images, self.weights):
+            return super().run_own(images, own, extras)
+        try:
+            with torch.no_grad():
+                return self._call_each(images, own, extras)
+        except NotMixedError:
+            return super().run_own(images, own, extras)
+
+    def _call_each(self, images: Tensor, own: OwnMasks, extras: Sequence[Extras]) -> Tensor:
+        """The logits of each image under its own mask; NotMixedError if the module does more than `each.py` knows."""
+        layers = self.layer_weights(self.weights)
+        weights = [EachWeight.of(layer, own, index) for index, layer in enumerate(layers)]
+        of_rows = [self._own_statistics() if each is None else self._task_statistics(each) for each in extras]
+        values: Mapping[str, Tensor] | None = self._own_statistics()
+        if of_rows:
+            chosen = torch.from_numpy(own.chosen)
+            if any(row is None for row in of_rows):
+                raise NotMixedError  # those of the batch
+            rows = cast(list[Mapping[str, Tensor]], of_rows)
+            stacked = {name: torch.stack([row[name] for row in rows])[chosen] for name in self._statistics}
+            values = {name: EachStatistic.of(each) for name, each in stacked.items()}
+        elif values is None and self._statistics:
+            raise NotMixedError
+        logits: Tensor = self._call(weights, values, (images,), {})
+        return logits
+
+    def _runs_mixed(self, count: int) -> bool:
+        """Whether so many images, each under a mask of its own, get what they get one by one.
+
+        Tried with two numbers of images, so that the first dimension of what every layer takes must be that of images.
+        """
+        drawn = torch.Generator().manual_seed(count)
+        noise = torch.randn(count, *cast(tuple[int, ...], self.image_shape), generator=drawn)
+        masks = [self.mask_of(self.initial_scores(task)).words for task in range(count)]
+        rows = np.stack([words & ~np.uint64(0x0F0F << task) for task, words in enumerate(masks)])  # no two alike
+        own = OwnMasks(self.spec, rows, np.arange(count))
+        start = self._measured(self.masked_weights(own.mask(0))) if self._statistics else {}
+        extras = [{name: value * (1 + 0.1 * row) for name, value in start.items()} for row in range(count)]
+        with torch.no_grad():
+            try:
+                found = self._call_each(noise, own, extras if start else ())
+            except NotMixedError:
+                return False
+            wanted = super().run_own(noise, own, extras if start else ())
+        return found.shape == wanted.shape and torch.allclose(found, wanted, rtol=1e-3, atol=1e-4)
+
     @property
     def needs_extras(self) -> bool:
         """Whether a mask runs only with extras of its own: a head, or statistics on weights that are not kept."""
@@ -217,7 +277,7 @@ class ModuleWithMasks(MaskedModel, ABC):
         try:
             result = copy.module(*args, **kwargs)
         except (RuntimeError, TypeError, ValueError) as error:
-            known = calls.named(error, args, self.weights, images=self.image_shape is not None)
+            known = calls.named(error, args, self.weights, copy.module, images=self.image_shape is not None)
             if known is None:
                 raise
             raise known from error
@@ -240,13 +300,14 @@ class ModuleWithMasks(MaskedModel, ABC):
         starts = self._starts()
         expect("extras", extras, Mapping, "a dict of arrays by name")
         if not self._own.names:
-            return statistics.checked(extras, starts)
+            return statistics.checked(extras, starts, values=not self._trains())
         most = self.classes or None
         found = self._own.values(extras, self.module, most)
         rest = {name: value for name, value in extras.items() if name not in found}
         if any(name in rest for name in starts if name not in self._stored):  # in training
-            return statistics.checked(rest, starts) | found
-        return starts | statistics.checked(rest, {name: starts[name] for name in self._stored}) | found
+            return statistics.checked(rest, starts, values=not self._trains()) | found
+        stored = {name: starts[name] for name in self._stored}
+        return starts | statistics.checked(rest, stored, values=True) | found
 
     @property
     def _extras(self) -> tuple[str, ...]:
@@ -280,15 +341,7 @@ class ModuleWithMasks(MaskedModel, ABC):
     def _shaped(self, x: Tensor) -> Tensor:
         """Images in the module's own shape. DeviceError or ShapeError for those it cannot take."""
         self.check_device(x)
-        shape = self.image_shape
-        if shape is not None and x.is_floating_point() and x.dtype != self.weights.dtype and not _casts(x):
-            raise ShapeError(f"images: expected {self.weights.dtype}, that of the weights, found {x.dtype}")
-        if shape is None or tuple(x.shape[1:]) == shape:
-            return x
-        if x.ndim != 2 or x.shape[1] != prod(shape):
-            either = dict.fromkeys((f"(b, {prod(shape)})", f"(b, {', '.join(map(str, shape))})"))
-            raise ShapeError(f"images: expected shape {' or '.join(either)}, found {tuple(x.shape)}")
-        return x.reshape(len(x), *shape)
+        return calls.shaped(x, self.image_shape, self.weights)
 
     @contextmanager
     def training_mode(self, step: int) -> Iterator[None]:
@@ -338,6 +391,11 @@ class ModuleWithMasks(MaskedModel, ABC):
         """
         if not self._statistics or self._kept_weights or self.image_shape is None or self.densities is None:
             return self._own_statistics()
+        return self._measured(flat_weights)
+
+    def _measured(self, flat_weights: Tensor) -> dict[str, Tensor]:
+        """The statistics of noise images under effective weights."""
+        assert self.image_shape is not None
         with torch.no_grad():
             copy = CallCopy(self.module, self._assigned)
             for names, weight in zip(self._names, self.layer_weights(flat_weights.detach()), strict=True):
@@ -347,8 +405,3 @@ class ModuleWithMasks(MaskedModel, ABC):
 
     def _starts(self) -> dict[str, Tensor]:
         return {name: self.get_buffer(f"_start{index}") for index, name in enumerate(self._statistics)}
-
-
-def _casts(x: Tensor) -> bool:
-    """Whether autocast is on where a tensor is."""
-    return torch.is_autocast_enabled(x.device.type)
