@@ -1,6 +1,6 @@
 """Train a stream's tasks into a run's folder, and go on where an earlier call stopped."""
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -288,14 +288,19 @@ def _densities(mask: Mask) -> dict[str, float]:
 
 def _keep(model: MaskedModel, task: Task, trained: TrainedTask, bank: MaskBank) -> dict[str, Any]:
     """Judge a trained mask and put it into the bank; returns its figures."""
+    extras: Mapping[str, Any] = trained.extras
+    judged = extras
+    if model.own_parameters:  # rounded, as the bank will give them back
+        extras = trained.rounded()
+        judged = {name: each.values for name, each in trained.rounded().items()}
     figures = {
-        "accuracy": mask_accuracy(model, trained.mask, task.test, trained.extras),
+        "accuracy": mask_accuracy(model, trained.mask, task.test, judged),
         # these are stored with every mask: digits that mean nothing would only cost bytes
         "loss": float(f"{trained.loss:.4g}"),
         "seconds": float(f"{trained.seconds:.3g}"),
         "density": float(f"{trained.mask.density:.4g}"),
     }
-    bank.put(task.name, trained.mask, meta=figures, extras=trained.extras, prior=trained.prior)
+    bank.put(task.name, trained.mask, meta=figures, extras=extras, prior=trained.prior)
     return figures
 
 

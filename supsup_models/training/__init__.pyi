@@ -1,6 +1,7 @@
 from . import steps as steps
 from .foreign_images import foreign as foreign
 from .many import train_many as train_many
+from .recipes import BACKBONE as BACKBONE
 from .recipes import DEFAULT as DEFAULT
 from .recipes import DENSE as DENSE
 from .recipes import EDGE_POPUP as EDGE_POPUP

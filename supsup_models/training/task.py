@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from maskstore import Mask, MaskMatrix
+from maskstore import Mask, MaskMatrix, Rounded
 from maskstore.priors import Prior, Uniform
 from supsup_models._names import expect, expect_call, whole_number
 from supsup_models.data import LabelledImages, Views, batch_order, checked_images, checked_labels, labelled_images
@@ -74,6 +74,24 @@ class TrainedTask:
     """What a decoder knows about the mask before it reads it."""
     curve: "TrainingCurve" = field(default_factory=lambda: TrainingCurve((), (), ()))
     """The loss and the accuracy while it was trained."""
+
+    def rounded(self, bits: int = 6) -> dict[str, Rounded]:
+        """The extras with a bounded error, for `bank.put(..., extras=trained.rounded())`.
+
+        Each array becomes multiples of a step, 2**(bits - 1) - 1 of them on either side of zero. So no value changes by
+        more than the largest of its array divided by 2**bits - 2.
+
+        Args:
+            bits: of a number before it is compressed, 2 to 16.
+
+        Raises:
+            NetworkError: for other bits.
+        """
+        if not 2 <= whole_number("bits", bits) <= 16:
+            raise NetworkError(f"bits: expected 2 to 16 of them for a rounded number, found {bits}")
+        sides = 2 ** (bits - 1) - 1
+        largest = {name: float(np.abs(values).max(initial=0.0)) for name, values in self.extras.items()}
+        return {name: Rounded(values, (largest[name] or 1.0) / (2 * sides)) for name, values in self.extras.items()}
 
     def __repr__(self) -> str:
         return (
