@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from maskstore.errors import one_line
-from maskstore.priors import Prior, SeededScores, Uniform
-from supsup_models.errors import ConversionError
+from maskstore.priors import Backbone, Prior, SeededScores, Uniform
+from supsup_models.errors import ConversionError, NetworkError
 from supsup_models.networks import seeded
 from supsup_models.networks.base import AnyMask, Extras
 from supsup_models.networks.convert import calls, statistics
@@ -132,6 +132,18 @@ class ConvertedModel(ModuleWithMasks):
     def prior(self, task: int) -> Prior:
         """`SeededScores` where the seed gives weights' signs and scores (`docs/format.md`); kept weights, `Uniform`."""
         return Uniform() if self.conversion.weights == "keep" else SeededScores(seed=self.seed, task=task)
+
+    def backbone(self) -> Backbone:
+        """The kept weights, to code masks against: `KeptWeights(model.backbone())`.
+
+        NetworkError for weights that a seed gives.
+        """
+        if self.conversion.weights != "keep":
+            raise NetworkError(
+                'backbone: expected `weights="keep"`, found weights from a seed, which needs no other prior'
+            )
+        layers = self.layer_weights(self.weights)
+        return Backbone({layer.name: weight for layer, weight in zip(self.spec, layers, strict=True)}, self.spec)
 
     # -- exporting ------------------------------------------------------------------------------------------------
 

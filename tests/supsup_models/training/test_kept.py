@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import nn
 
-from maskstore import Backbone, KeptWeights, MaskBank, Rounded
+from maskstore import KeptWeights, MaskBank
 from supsup_models import RECIPES, Kept, Recipe, convert, mask_accuracy, train_many, train_task
 from supsup_models.errors import LabelValueError, NetworkError
 from supsup_models.networks.convert import ConvertedModel
@@ -39,14 +39,13 @@ def model_of(head: str | None = "7") -> ConvertedModel:
 
 def test_tasks_of_other_class_counts_are_learned_and_come_back_from_a_bank(tmp_path):
     model = model_of()
-    backbone = Backbone(dict(zip(model.spec.shapes, model.layer_weights(model.weights), strict=True)))
+    backbone = model.backbone()
     with MaskBank.create(tmp_path / "tasks.bank", model.spec, meta=model.bank_meta()) as bank:
         for task, classes in enumerate((2, 5)):
             one = train_task(model, stripes(classes, task), RECIPE, task=task, steps=60)
             assert one.extras["7.weight"].shape == (classes, 128)
             assert 0.99 <= one.mask.density < 1
-            extras = {name: Rounded(values, 0.01) for name, values in one.extras.items()}
-            bank.put(f"task-{task}", one.mask, extras=extras, prior=KeptWeights(backbone))
+            bank.put(f"task-{task}", one.mask, extras=one.rounded(), prior=KeptWeights(backbone))
     with MaskBank.open(tmp_path / "tasks.bank", backbone=backbone) as bank:
         for task, classes in enumerate((2, 5)):
             name, test = f"task-{task}", stripes(classes, 9 + task)
@@ -86,6 +85,16 @@ def test_a_price_that_is_too_high_drops_nothing():
     assert mask.density == 1.0
 
 
+def test_rounded_extras_are_within_their_bound():
+    one = train_task(model_of(), stripes(3, 0), RECIPE, task=0, steps=3)
+    for bits in (2, 6, 16):
+        for name, rounded in one.rounded(bits).items():
+            bound = np.abs(one.extras[name]).max() / (2**bits - 2)
+            assert np.abs(rounded.values - one.extras[name]).max() <= bound * (1 + 1e-5)
+    with pytest.raises(NetworkError, match="2 to 16"):
+        one.rounded(1)
+
+
 def test_budgets_from_bits():
     for bits in (0.02, 0.15, 0.9):
         share = Kept.for_bits(bits).dropped
@@ -96,6 +105,8 @@ def test_budgets_from_bits():
 
 def test_what_does_not_fit_is_named():
     seeded = convert(trained_net(), image_shape=(1, 8, 8))
+    with pytest.raises(NetworkError, match="found weights from a seed"):
+        seeded.backbone()
     with pytest.raises(NetworkError, match="threshold masks on kept weights"):
         train_task(seeded, stripes(3, 0), RECIPE, task=0, steps=2)
     with pytest.raises(LabelValueError):
