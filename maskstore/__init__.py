@@ -2,7 +2,7 @@
 
 from maskstore import errors
 from maskstore._version import __version__
-from maskstore.bank import Account, MaskBank, MaskInfo, MaskSource, account, compact
+from maskstore.bank import Account, MaskBank, MaskInfo, MaskSource, Rounded, account, compact
 from maskstore.errors import MaskStoreError
 from maskstore.interop import open_source
 from maskstore.masks import LayerSpec, Mask, MaskMatrix, MaskSpec, SignedMask
@@ -23,6 +23,7 @@ __all__ = [
     "MaskSpec",
     "MaskStoreError",
     "Reference",
+    "Rounded",
     "RunningMean",
     "SeededScores",
     "SignedMask",

@@ -232,7 +232,7 @@ class TaskInference:
             tensor = checked_images(images, model)
             tensor = tensor.clone() if tensor.is_inference() else tensor
             alone = each or len(tensor) == 1
-            if model.initial_statistics():
+            if model.has_extras:
                 names = mixed.matrix.names
                 check_method(model, method, names, mixed.extras, single_masks=way.single_masks, alone=alone)
             if not each:

@@ -65,7 +65,7 @@ def run_each(
             )
     used, chosen = np.unique(rows, return_inverse=True)
     own = OwnMasks.of(model.spec, [matrix[row] for row in used.tolist()], chosen)
-    statistics = [extras.get(names[row]) for row in used.tolist()] if model.initial_statistics() else []
+    statistics = [extras.get(names[row]) for row in used.tolist()] if model.has_extras else []
     return finite_logits(run_mixed(model, images, own, statistics))
 
 

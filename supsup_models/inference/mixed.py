@@ -87,7 +87,7 @@ def mixed_logits(
     rows = {name: row for row, name in enumerate(dict.fromkeys(names))}
     own = OwnMasks.of(model.spec, [masks[name] for name in rows], [rows[name] for name in names])
     statistics: list[Extras] = []
-    if model.initial_statistics():
+    if model.has_extras:
         for name in rows:
             found = extras.get(name)
             if found is None and isinstance(masks, MaskSource):
