@@ -51,7 +51,7 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-_EXTRAS = {"models": ("torch",), "interop": ("safetensors", "fsspec", "numcodecs")}
+_EXTRAS = {"models": ("torch",), "interop": ("safetensors", "fsspec", "numcodecs"), "stores": ("obstore",)}
 """This project's extras, and the packages in them that only some uses need."""
 
 
@@ -177,6 +177,18 @@ class BankFullError(MaskStoreError, OSError):
 
 class BankIOError(MaskStoreError, OSError):
     """The operating system refused to read or write the bank."""
+
+
+class NetworkFileSystemError(MaskStoreError, OSError):
+    """A bank was to be written on a network file system, or read there without its caller saying so by name."""
+
+
+class WriteConflictError(MaskStoreError, RuntimeError):
+    """Another writer changed a shard set first. Nothing of this writer's change is in the set."""
+
+
+class StoreOptionError(MaskStoreError, ValueError):
+    """What was asked of a shard set or of its store is out of range or unknown: shards, retries, cache, engine."""
 
 
 class BankClosedError(MaskStoreError, ValueError):

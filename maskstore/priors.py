@@ -130,6 +130,8 @@ class SeededScores(Prior):
 
     def __post_init__(self) -> None:
         for name, value, limit in (("seed", self.seed, 64), ("task", self.task, 32)):
+            value = value.item() if isinstance(value, np.generic) else value
+            object.__setattr__(self, name, value)
             if isinstance(value, bool) or not isinstance(value, int) or not 0 <= value < 1 << limit:
                 raise CodecError(f"prior seeded-scores: expected {name} to be an integer in [0, 2**{limit}), "
                                  f"found {value!r:.40}")  # fmt: skip

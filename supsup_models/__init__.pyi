@@ -39,6 +39,7 @@ from .runs import evaluate_run as evaluate_run
 from .runs import evaluate_seeds as evaluate_seeds
 from .runs import infer_images as infer_images
 from .runs import load_run as load_run
+from .runs import merge_runs as merge_runs
 from .runs import run_config as run_config
 from .runs import train_run as train_run
 from .runs import train_seeds as train_seeds

@@ -14,7 +14,7 @@ from typing import Any, Self, TypeVar, Unpack
 
 from maskstore import _version
 from maskstore.bank import coding
-from maskstore.bank.blocks import AnyMask
+from maskstore.bank.blocks import AnyMask, SourceError
 from maskstore.bank.new_mask import NewMask
 from maskstore.bank.open_file import BankFile
 from maskstore.bank.record import MaskInfo, Record, info_of
@@ -125,6 +125,7 @@ class MaskBank(MaskSource):
             BankExistsError: The path is taken; with `exist_ok`, by another bank. What is no bank raises as in `open`.
             MaskValueError: JSON cannot hold `meta`.
             SpecError: There is no such page size.
+            NetworkFileSystemError: The path is on a network file system.
 
         Examples:
             >>> import tempfile
@@ -170,7 +171,13 @@ class MaskBank(MaskSource):
 
     @classmethod
     def open(
-        cls, path: str | os.PathLike[str], mode: str = "r", *, timeout: float = 60.0, limit: int | None = None
+        cls,
+        path: str | os.PathLike[str],
+        mode: str = "r",
+        *,
+        timeout: float = 60.0,
+        limit: int | None = None,
+        immutable: bool = False,
     ) -> Self:
         """Open an existing bank.
 
@@ -181,20 +188,27 @@ class MaskBank(MaskSource):
             limit: The most bytes that one call may decode, for files from strangers. The default is ample for every
                 bank but those of gigabits in a few bytes: 1 GiB, or 512 times the coded bytes if that is more. A byte
                 of the codec `mix` counts as 512, one of `ans` as 9.
+            immutable: Read the file as it lies there, without locks, because nobody writes to it. Only so is a bank on
+                a network file system read. If the file changes all the same, a read that notices it starts anew or
+                is an error; on a network file system a change may be noticed late.
 
         Raises:
             BankNotFoundError: There is no file.
+            NetworkFileSystemError: The bank lies on a network file system, and is not read as `immutable`.
             NotABankError: The file is not a mask bank.
             FormatVersionError: A newer version of the format wrote the bank.
             CorruptError: The file is damaged.
             BankReadOnlyError: Mode "a" where one cannot write.
             BankBusyError: Mode "a", and another writer held the bank for longer than the timeout.
-            SpecError: There is no such mode.
+            SpecError: There is no such mode, or `immutable` with mode "a".
         """
         if mode not in ("r", "a"):
             raise SpecError(f'mode: expected "r" to read or "a" to write, found {mode!r:.20}')
+        if immutable and mode == "a":
+            raise SpecError('mode: expected "r" for a bank that is immutable, found "a"')
         limit = byte_limit(limit)
-        return cls(BankFile(path_of(path), writable=mode == "a", timeout=seconds(timeout)), limit=limit)
+        file = BankFile(path_of(path), writable=mode == "a", timeout=seconds(timeout), immutable=bool(immutable))
+        return cls(file, limit=limit)
 
     def close(self) -> None:
         """Close; a writer first folds its write-ahead log into the file. Closing twice is fine."""
@@ -330,11 +344,14 @@ class MaskBank(MaskSource):
         if not overwrite and name in self:  # before it is coded; `store` looks again
             raise taken(name)
         new = NewMask(name, masks, codec, prior, meta, extras)
-        new.code(self.spec)  # before the bank is locked, if it can be
-        with self._file.changing() as link:
-            if missing := [task for task in new.prior.tasks if task not in self]:
-                raise self._missing(missing[0])
-            new.store(link, self._rows, self.spec, overwrite=overwrite)
+        try:
+            new.code(self.spec)  # before the bank is locked, if it can be
+            with self._file.changing() as link:
+                if missing := [task for task in new.prior.tasks if task not in self]:
+                    raise self._missing(missing[0])
+                new.store(link, self._rows, self.spec, overwrite=overwrite)
+        except SourceError as given:  # reading what the caller gave failed, and the bank has no part in it
+            raise given.error from None
 
     def put_signed(
         self, name: str, signed: SignedMask, *, sign_prior: Prior | None = None, **options: Unpack[PutOptions]
@@ -400,7 +417,7 @@ class MaskBank(MaskSource):
                 f"{self.path}: expected a bank opened for reading to pickle, found one opened for writing (pickle its "
                 f"path, and open it there)"
             )
-        return partial(type(self).open, limit=self.limit), (self._place,)
+        return partial(type(self).open, limit=self.limit, immutable=self._file.immutable), (self._place,)
 
     def __repr__(self) -> str:
         if self._file.closed:

@@ -259,7 +259,7 @@ def decode_one(record: Record, spec: MaskSpec, index: int, rows: slice | None = 
     Of a mask in blocks only the blocks that hold the rows are read. SpecError for rows of a layer without a dimension.
     """
     layer, budget = spec.layers[index], Budget(record.limit)
-    if rows is not None and (not isinstance(rows, slice) or not layer.shape):
+    if rows is not None and not (layer.shape and _is_slice(rows)):
         raise SpecError(f"rows: expected a slice such as slice(0, 10) of a layer with rows, found {rows!r:.40}")
     if in_blocks(record.codec):
         return open_blocks(record, spec).decode_rows(index, rows, budget)
@@ -272,6 +272,13 @@ def decode_one(record: Record, spec: MaskSpec, index: int, rows: slice | None = 
     words = _layer_decoder(record, spec, base_masks(record.bases, spec))(index, entry, chunk)
     whole = bits.unpack(words, layer.size).reshape(layer.shape)
     return whole if rows is None else whole[rows].copy()
+
+
+def _is_slice(rows: object) -> bool:
+    try:
+        return isinstance(rows, slice) and bool(rows.indices(1))
+    except (TypeError, ValueError):  # of what are no whole numbers, or a step of zero
+        return False
 
 
 def layer_bytes(record: Record, spec: MaskSpec) -> list[tuple[int, int]]:

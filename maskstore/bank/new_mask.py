@@ -6,8 +6,9 @@ from typing import Any
 
 from maskstore.bank import coding
 from maskstore.bank.blocks import AnyMask, BlockEncoder, gathered, layers_of
-from maskstore.bank.record import Record
+from maskstore.bank.record import SIGNS, Record
 from maskstore.bank.rows import Rows
+from maskstore.bank.signs import check_signs
 from maskstore.codecs import BLOCKED_BITS, AnyCodec, get_codec
 from maskstore.errors import CodecError, SpecError
 from maskstore.masks import Mask, MaskSpec
@@ -42,12 +43,19 @@ class NewMask:
         if isinstance(self.masks, Mask) and self.masks.spec is not spec and self.masks.spec != spec:
             raise SpecError(f"mask {self.name!r}: expected the bank's spec {spec!r}, found {self.masks.spec!r}")
         if spec.bits >= BLOCKED_BITS:
+            self._check_signs()
             return
         self.masks = mask = gathered(self.masks, spec)
+        self._check_signs()
         if not self.prior.needs[-1]:
             self._coded = coding.encode_record(
                 self.name, mask, self.codec, self.prior, meta=self.meta, extras=self.extras
             )
+
+    def _check_signs(self) -> None:
+        """MaskValueError where the extras have the signs of another mask. Of layers one by one it cannot be told."""
+        if isinstance(self.extras, Mapping) and SIGNS in self.extras and isinstance(self.masks, Mask):
+            check_signs(self.extras, self.masks, self.name)
 
     def store(self, link: sqlite3.Connection, rows: Rows, spec: MaskSpec, *, overwrite: bool) -> None:
         """Write it, within a transaction; a large mask is coded meanwhile, and never is in memory as a whole."""

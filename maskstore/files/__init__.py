@@ -12,6 +12,7 @@ from maskstore.files.connections import (
     no_fork,
     still_stamp,
 )
+from maskstore.files.file_systems import check_local, is_network_type, mount_of
 from maskstore.files.json_files import decimal_numbers, read_json, typed, write_json
 from maskstore.files.names import check_known, nearest
 from maskstore.files.npz import read_npy, read_npy_file, read_npz, write_npz
@@ -36,6 +37,7 @@ __all__ = [
     "byte_limit",
     "check_claim",
     "check_known",
+    "check_local",
     "check_name",
     "check_table",
     "connect_still",
@@ -46,7 +48,9 @@ __all__ = [
     "first_bytes",
     "is_database",
     "is_name",
+    "is_network_type",
     "lock_fault",
+    "mount_of",
     "named_os_error",
     "named_os_errors",
     "nearest",

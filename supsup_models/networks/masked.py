@@ -161,6 +161,7 @@ class MaskedNetwork(MaskedModel):
 
     def subnet(self, scores: Tensor) -> Tensor:
         """Threshold masks, `[s >= 0]`; with densities, the largest scores of each layer."""
+        scores = self._flat(scores)
         if self.densities is None:
             return threshold(scores)
         return keep_largest(scores, tuple(layer.flat for layer in self.spec), self.kept)

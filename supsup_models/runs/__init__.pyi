@@ -9,9 +9,12 @@ from .infer import read_calibration as read_calibration
 from .load import LoadedRun as LoadedRun
 from .load import load_run as load_run
 from .load import open_run as open_run
+from .merge import MergedRun as MergedRun
+from .merge import merge_runs as merge_runs
 from .record import History as History
 from .record import RunConfig as RunConfig
 from .record import RunRecord as RunRecord
+from .record import Shard as Shard
 from .record import bank_path as bank_path
 from .record import calibration_path as calibration_path
 from .record import record_path as record_path

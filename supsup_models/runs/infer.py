@@ -60,6 +60,7 @@ def infer_images(
     one_task: bool = False,
     pixels: str | None = None,
     device: str = "auto",
+    immutable: bool = False,
 ) -> Answers:
     """Name the task and the label of every image.
 
@@ -77,6 +78,7 @@ def infer_images(
             are unit where training images go below 0, other floats are normalised. `Answers.normalisation` says what
             was done.
         device: "auto", "cpu" or "cuda".
+        immutable: Read the bank as it lies there, as `MaskBank.open` does, because nobody writes to it.
 
     Raises:
         ShapeError, ImageValueError: Images that do not fit, or pixels of a range that cannot be meant.
@@ -96,7 +98,7 @@ def infer_images(
         'task-1'
     """
     asked = Inference(method, objective)
-    run = folder if isinstance(folder, LoadedRun) else load_run(folder, device)
+    run = folder if isinstance(folder, LoadedRun) else load_run(folder, device, immutable=immutable)
     way = run.with_views(asked, views)
     values, normalisation = pixel_scale(run.record).normalised(read_images(images, run.record), pixels)
     checked = checked_images(values, run.model)

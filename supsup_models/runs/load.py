@@ -129,7 +129,12 @@ def open_run(
 
 
 def load_run(
-    folder: str | Path, device: str = "auto", *, model: MaskedModel | None = None, stream: TaskStream | None = None
+    folder: str | Path,
+    device: str = "auto",
+    *,
+    model: MaskedModel | None = None,
+    stream: TaskStream | None = None,
+    immutable: bool = False,
 ) -> LoadedRun:
     """Load a run's network and masks.
 
@@ -138,6 +143,7 @@ def load_run(
         device: "auto", "cpu" or "cuda"; a `model` stays where it is.
         model: The network of a run that was made in Python; by default the one that the run's record names.
         stream: The data of a run that was made in Python; by default the stream that the record names.
+        immutable: Read the bank as it lies there, as `MaskBank.open` does, because nobody writes to it.
 
     Raises:
         RunError: A folder without a run, a run without a finished task, masks of another network, or a model or stream
@@ -171,7 +177,7 @@ def load_run(
         check_own_network(record, model)
     if stream is not None:
         check_own_data(record, stream)
-    with MaskBank.open(bank_path(folder)) as bank:
+    with MaskBank.open(bank_path(folder), immutable=immutable) as bank:
         if model is None:
             record.check_spec(bank, network_spec(record))  # before there is memory for a network of these sizes
             model = make_network(record, where)

@@ -164,6 +164,17 @@ def _scales(array: NDArray[Any] | None, spec: MaskSpec) -> dict[str, NDArray[Any
     return found
 
 
+def check_signs(extras: Mapping[str, Any], mask: Mask, name: str) -> None:
+    """MaskValueError for extra arrays with the signs of another mask, which nobody could read beside this one."""
+    scales = extras.get(SCALES)
+    try:
+        negative = _decode_signs(bits.as_numpy(extras[SIGNS], SIGNS), mask, Record(0, name, "{}", "", ""))
+        SignedMask(mask, negative, _scales(None if scales is None else bits.as_numpy(scales, SCALES), mask.spec))
+    except (CodecError, CorruptError, MaskValueError) as error:
+        raise MaskValueError(f"extras {SIGNS!r}: expected the signs of this mask, found others (`put_signed` stores a "
+                             f"mask with its signs): {error}") from None  # fmt: skip
+
+
 def check_signed(record: Record, spec: MaskSpec) -> None:
     """CorruptError unless the signs of a record, if it has any, can be read."""
     if signed_sizes(record)[0]:

@@ -13,11 +13,12 @@ from typing import Any
 from numpy.typing import NDArray
 
 from maskstore import errors
-from maskstore.bank import MaskInfo, MaskSource, Record, check_source, check_sum, decode_extras, pieces_of, standalone
+from maskstore.bank import MaskInfo, MaskSource, Record, check_source, decode_extras
 from maskstore.files import byte_limit, encode_meta, nearest, parse_object, path_of, replacing, text_of
 from maskstore.interop.shards import format as shard_format
 from maskstore.interop.shards.byte_ranges import is_url, open_ranges
 from maskstore.interop.shards.format import FOOTER_BYTES, MAGIC, Entry
+from maskstore.interop.shards.shard_file import write_file
 
 TAIL_BYTES = 1 << 16  # holds the index of some three thousand masks
 _SCAN_BYTES, _SCAN_ROWS = 8 << 20, 64  # records read at a time while scanning
@@ -57,7 +58,7 @@ def write_shard(source: MaskSource, location: str | os.PathLike[str], *, overwri
         _upload(source, text, overwrite=overwrite)
         return
     with replacing(path_of(text), overwrite=overwrite) as scratch:
-        _write(source, scratch)
+        write_file(source.records(), source.spec, encode_meta(source.meta), scratch)
 
 
 class ShardReader(MaskSource):
@@ -230,19 +231,6 @@ def _reopened(
     return reader
 
 
-def _write(source: MaskSource, path: Path) -> None:
-    rows: list[bytes] = []
-    with path.open("wb") as file:
-        file.write(MAGIC)
-        for stored in source.records():
-            row = standalone(stored, source.spec)
-            check_sum(row)
-            file.write(row.extras)
-            file.writelines(pieces_of(row.data))
-            rows.append(shard_format.encode_row(row))
-        file.write(shard_format.encode_end(source.spec, encode_meta(source.meta), rows, file.tell()))
-
-
 def _upload(source: MaskSource, url: str, *, overwrite: bool) -> None:
     """Written here first, so that an error in the middle leaves nothing there."""
     import tempfile
@@ -259,7 +247,7 @@ def _upload(source: MaskSource, url: str, *, overwrite: bool) -> None:
             raise errors.BankExistsError(f"{url}: expected no file there, found one (`overwrite=True` replaces it)")
         with tempfile.TemporaryDirectory() as folder:
             scratch = Path(folder) / "shard"
-            _write(source, scratch)
+            write_file(source.records(), source.spec, encode_meta(source.meta), scratch)
             files.put_file(str(scratch), path)
     except errors.MaskStoreError:
         raise

@@ -124,6 +124,7 @@ class ModuleWithMasks(MaskedModel, ABC):
         Raises:
             MissingMaskError: The call gave no mask, and is in no block of its own thread.
             MissingStatisticsError: The network keeps running statistics, and the mask came without them.
+            StatisticsError: Statistics that no network has: NaN, infinity, a variance below zero.
             SpecError, ShapeError, DeviceError: The mask, the extras or the images are those of another network.
         """
         applied = next((block for block in _APPLIED.get() if block.model is self), None)
@@ -249,7 +250,7 @@ class ModuleWithMasks(MaskedModel, ABC):
         try:
             result = copy.module(*args, **kwargs)
         except (RuntimeError, TypeError, ValueError) as error:
-            known = calls.named(error, args, self.weights, images=self.image_shape is not None)
+            known = calls.named(error, args, self.weights, copy.module, images=self.image_shape is not None)
             if known is None:
                 raise
             raise known from error
@@ -261,7 +262,7 @@ class ModuleWithMasks(MaskedModel, ABC):
         if calls.is_batch(extras):
             return None
         if extras is not None:
-            return statistics.checked(cast(Mapping[str, Any], extras), self._starts())
+            return statistics.checked(cast(Mapping[str, Any], extras), self._starts(), values=not self._trains())
         if not self._trains():
             self.needed_extras(extras)
         return self._own_statistics()
