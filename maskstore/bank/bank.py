@@ -46,7 +46,7 @@ from maskstore.files import (
     seconds,
 )
 from maskstore.masks import MaskSpec, SignedMask
-from maskstore.priors import Prior
+from maskstore.priors import Backbone, Prior, checked_backbone
 
 T = TypeVar("T")
 _BATCH = 64  # records read from the file at a time while scanning
@@ -77,7 +77,7 @@ class MaskBank(MaskSource):
         80 (5, 20)
     """
 
-    def __init__(self, file: BankFile, *, limit: int | None = None) -> None:
+    def __init__(self, file: BankFile, *, limit: int | None = None, backbone: Backbone | None = None) -> None:
         if not isinstance(file, BankFile):  # callers try MaskBank("tasks.bank")
             raise NotABankError(
                 f"MaskBank: expected a file that is open, found {type(file).__name__}; MaskBank.open(path) opens a "
@@ -92,7 +92,7 @@ class MaskBank(MaskSource):
         except MaskStoreError as error:
             file.close()
             raise CorruptError(f"{file.path}: {error}") from None
-        self._rows = Rows(self.spec, limit)
+        self._rows = Rows(self.spec, limit, checked_backbone(backbone))
 
     # -- opening and closing ------------------------------------------------------------------------------------------
 
@@ -107,6 +107,7 @@ class MaskBank(MaskSource):
         exist_ok: bool = False,
         timeout: float = 60.0,
         limit: int | None = None,
+        backbone: Backbone | None = None,
     ) -> Self:
         """Create an empty bank and open it for writing.
 
@@ -119,7 +120,7 @@ class MaskBank(MaskSource):
             exist_ok: Open the bank that is there already, with its masks, if it has these layers and, where `meta` is
                 given, this metadata.
             timeout: Seconds to wait for another writer.
-            limit: As in `open`.
+            limit, backbone: As in `open`.
 
         Raises:
             BankExistsError: The path is taken; with `exist_ok`, by another bank. What is no bank raises as in `open`.
@@ -156,12 +157,12 @@ class MaskBank(MaskSource):
             "templates": "[]",
         }
         try:
-            return cls(BankFile.create(place, page_size, head, timeout=timeout), limit=limit)
+            return cls(BankFile.create(place, page_size, head, timeout=timeout), limit=limit, backbone=backbone)
         except BankExistsError as error:
             if not exist_ok:
                 hint = " (`exist_ok=True` opens it)" if place.is_file() and is_database(place) else ""
                 raise BankExistsError(f"{error}{hint}") from None
-        found = cls.open(path, "a", timeout=timeout, limit=limit)
+        found = cls.open(path, "a", timeout=timeout, limit=limit, backbone=backbone)
         same_meta = meta is None or same_json(parse_object(head["meta"]), found.meta)
         for what, same in (("layers", found.spec == spec), ("metadata", same_meta)):
             if not same:
@@ -178,6 +179,7 @@ class MaskBank(MaskSource):
         timeout: float = 60.0,
         limit: int | None = None,
         immutable: bool = False,
+        backbone: Backbone | None = None,
     ) -> Self:
         """Open an existing bank.
 
@@ -191,6 +193,7 @@ class MaskBank(MaskSource):
             immutable: Read the file as it lies there, without locks, because nobody writes to it. Only so is a bank on
                 a network file system read. If the file changes all the same, a read that notices it starts anew or
                 is an error; on a network file system a change may be noticed late.
+            backbone: The weights that masks were coded against, if some have the prior `KeptWeights`.
 
         Raises:
             BankNotFoundError: There is no file.
@@ -208,7 +211,7 @@ class MaskBank(MaskSource):
             raise SpecError('mode: expected "r" for a bank that is immutable, found "a"')
         limit = byte_limit(limit)
         file = BankFile(path_of(path), writable=mode == "a", timeout=seconds(timeout), immutable=bool(immutable))
-        return cls(file, limit=limit)
+        return cls(file, limit=limit, backbone=backbone)
 
     def close(self) -> None:
         """Close; a writer first folds its write-ahead log into the file. Closing twice is fine."""
@@ -225,6 +228,11 @@ class MaskBank(MaskSource):
     def writable(self) -> bool:
         """Whether it was opened for writing."""
         return self._file.writable
+
+    @property
+    def backbone(self) -> Backbone | None:
+        """The weights that masks were coded against: those given, or of the first mask that was put with any."""
+        return self._rows.backbone
 
     def __len__(self) -> int:
         return self._file.read(self._rows.count)
@@ -335,6 +343,7 @@ class MaskBank(MaskSource):
             TaskNotFoundError: The prior refers to a task that the bank does not have.
             CodecError: The prior refers to a mask that was itself coded against others.
             UnknownCodecError: There is no codec of that name.
+            BackboneError: The prior needs weights that are not those of the bank, or not given.
             BankReadOnlyError: The bank was opened for reading.
             BankBusyError: Another writer held the bank for longer than the timeout.
             BankFullError: The disk is full.
@@ -345,6 +354,7 @@ class MaskBank(MaskSource):
             raise taken(name)
         new = NewMask(name, masks, codec, prior, meta, extras)
         try:
+            self._rows.backbone = new.over(self.backbone)
             new.code(self.spec)  # before the bank is locked, if it can be
             with self._file.changing() as link:
                 if missing := [task for task in new.prior.tasks if task not in self]:
@@ -417,7 +427,8 @@ class MaskBank(MaskSource):
                 f"{self.path}: expected a bank opened for reading to pickle, found one opened for writing (pickle its "
                 f"path, and open it there)"
             )
-        return partial(type(self).open, limit=self.limit, immutable=self._file.immutable), (self._place,)
+        again = partial(type(self).open, limit=self.limit, immutable=self._file.immutable, backbone=self.backbone)
+        return again, (self._place,)
 
     def __repr__(self) -> str:
         if self._file.closed:

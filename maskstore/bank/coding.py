@@ -199,7 +199,7 @@ def standalone(record: Record, spec: MaskSpec) -> Record:
     if not record.bases:
         return record
     codec = "auto" if in_blocks(record.codec) else codec_of(record.codec)
-    coded = encode_record(record.name, decode_mask(record, spec), codec, prior_of(record.prior).alone)
+    coded = encode_record(record.name, decode_mask(record, spec), codec, prior_for(record).alone)
     return sealed(replace(coded, meta=record.meta, extras=record.extras), record.id)
 
 
@@ -298,7 +298,7 @@ def open_blocks(
 
     `prior`: as in `decode_mask`.
     """
-    known = prior or prior_of(record.prior)
+    known = prior or prior_for(record)
     known.check_bases(len(record.bases))
     layout = layout_from_json(record.codec)
     if others is None:
@@ -317,7 +317,7 @@ def _layer_decoder(
 
     `others` are the record's bases, decoded; `given` is its prior, where its text does not say all of it.
     """
-    codec, prior = codec_of(record.codec), given or prior_of(record.prior)
+    codec, prior = codec_of(record.codec), given or prior_for(record)
     prior.check_bases(len(others))
 
     def decode(index: int, entry: TableEntry, chunk: bytes) -> NDArray[np.uint64]:
@@ -341,6 +341,11 @@ def codec_of(text: str) -> Codec:
 def prior_of(text: str) -> Prior:
     """The prior that a record's text describes."""
     return prior_from_config(parse_json(text))
+
+
+def prior_for(record: Record) -> Prior:
+    """The prior of a record, with the weights that it needs; BackboneError if these are missing or others."""
+    return prior_of(record.prior).over(record.backbone, record.what)
 
 
 _prior_text = lru_cache(maxsize=256)(prior_to_json)

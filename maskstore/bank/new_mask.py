@@ -10,9 +10,9 @@ from maskstore.bank.record import SIGNS, Record
 from maskstore.bank.rows import Rows
 from maskstore.bank.signs import check_signs
 from maskstore.codecs import BLOCKED_BITS, AnyCodec, get_codec
-from maskstore.errors import CodecError, SpecError
+from maskstore.errors import BackboneError, CodecError, SpecError
 from maskstore.masks import Mask, MaskSpec
-from maskstore.priors import Prior, Uniform
+from maskstore.priors import Backbone, Prior, Uniform
 
 
 class NewMask:
@@ -37,6 +37,21 @@ class NewMask:
         if not isinstance(self.prior, Prior):
             raise CodecError(f"prior: expected one such as Uniform(), found {self.prior!r:.60}")
         self._coded: Record | None = None
+
+    def over(self, backbone: Backbone | None) -> Backbone | None:
+        """Take the bank's weights, where the prior has a fingerprint alone; the weights of the bank from now on.
+
+        BackboneError for a prior over other weights than those of the bank.
+        """
+        what = f"mask {self.name!r:.80}"
+        self.prior = self.prior.over(backbone, what)
+        known = self.prior.known
+        if backbone is not None and known is not None and known.fingerprint != backbone.fingerprint:
+            raise BackboneError(
+                f"{what}: expected the weights of the bank's other masks, of fingerprint {backbone.fingerprint}, "
+                f"found {known.fingerprint}"
+            )
+        return backbone or known
 
     def code(self, spec: MaskSpec) -> None:
         """Code what needs neither another mask nor much memory; SpecError for a mask of another spec."""

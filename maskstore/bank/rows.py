@@ -18,6 +18,7 @@ from maskstore.bank.row_reader import RowReader
 from maskstore.bank.sqlite import abandon_part, check_pages
 from maskstore.errors import BankBusyError, CorruptError, MaskValueError, TaskExistsError
 from maskstore.masks import MaskSpec
+from maskstore.priors import Backbone
 
 _MAX_ID = 1 << 61
 
@@ -30,8 +31,8 @@ def taken(name: str) -> TaskExistsError:
 class Rows(RowReader):
     """Reads and writes the rows of one bank over a connection."""
 
-    def __init__(self, spec: MaskSpec, limit: int | None = None) -> None:
-        super().__init__(spec, limit)
+    def __init__(self, spec: MaskSpec, limit: int | None = None, backbone: Backbone | None = None) -> None:
+        super().__init__(spec, limit, backbone)
         self._trusted: tuple[sqlite3.Connection | None, int] = (None, 0)
         self._claimed = 0  # where the rows' bytes ended last
         self._changing = False

@@ -74,8 +74,7 @@ def _layer(row: NDArray[np.uint64], first_bit: int, weights: Floats) -> NDArray[
     """The masked weights of a layer, `(o, n)`, given a packed mask."""
     bits = np.unpackbits(row.astype("<u8", copy=False).view(np.uint8), bitorder="little")
     of_layer = bits[first_bit : first_bit + weights.size].reshape(weights.shape)
-    dense: NDArray[np.float64] = weights.astype(np.float64) * of_layer
-    return dense
+    return np.where(of_layer == 1, weights.astype(np.float64), 0.0)
 
 
 def chosen_blocks(blocks: Blocks, tail: Tail, chosen: Sequence[int]) -> Blocks:

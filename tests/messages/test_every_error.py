@@ -21,7 +21,7 @@ import hopfield.errors as he
 import maskstore.errors as me
 import supsup_models.errors as se
 from hopfield import capacity, patterns
-from maskstore import Mask, MaskBank, MaskMatrix, MaskSpec
+from maskstore import KeptWeights, Mask, MaskBank, MaskMatrix, MaskSpec
 from maskstore.bank import sqlite
 from maskstore.codecs import Zstd
 from maskstore.files import read_regular
@@ -105,6 +105,7 @@ for _kind, _case in {
     me.ForeignFileError: lambda p: read_masks(p.text("m.npz")),
     me.ImportOptionError: lambda p: ReadOptions(layout="arrays", bit_order="middle"),  # type: ignore[arg-type]
     me.IrregularFileError: lambda p: read_regular(p.folder),
+    me.BackboneError: lambda p: p.bank("a").put("t", {"fc1": MASK}, prior=KeptWeights("0" * 32)),
     me.LimitError: lambda p: p.bank(limit=1)["task-0"],
     me.BankNotFoundError: lambda p: MaskBank.open(p.folder / "none"),
     me.BankExistsError: lambda p: MaskBank.create(p.path, SPEC),

@@ -133,7 +133,7 @@ def _decode_signs(blob: NDArray[Any], mask: Mask, record: Record) -> Mask:
     if (version := cursor.take(1)[0]) != _VERSION:
         raise CorruptError(f"{what}: expected version {_VERSION}, found {version}")
     codec, prior = (cursor.text(cursor.leb128()) for _ in range(2))
-    known = prior_of(prior)
+    known = prior_of(prior).over(record.backbone, what)
     if known.needs[-1]:
         raise CorruptError(f"{what}: expected a prior that needs no other masks, found {known.id}")
     spec = kept_spec(mask)
