@@ -21,7 +21,7 @@ from supsup_models.inference.sampling import CHUNK
 from supsup_models.networks import AnyMask, Extras, MaskedModel, OwnMasks, TaskExtras, check_model
 
 _TOGETHER = 8  # images from which on a mask is unpacked for them
-_SIDE_BY_SIDE = 32  # other images that run side by side: what is between two layers stays small
+_SIDE_BY_SIDE = 32, 256  # other images that run side by side: of images in rows and columns, and of flat ones
 NO_EXTRAS: TaskExtras = MappingProxyType({})
 """The extras of masks that have none."""
 
@@ -36,45 +36,45 @@ def mixed_logits(
 ) -> Tensor:
     """Logits of images, each under the mask of its own task, in one go.
 
-            A mask of eight images or more is unpacked once for all of them. The other images run side by side, straight from
-            the packed bits: what such an image gets does not depend on the images beside it. A converted module is tried once
-            (it may hold linear layers, convolutions and normalisation layers with running statistics); a module that does
-            something else with its masked weights runs one mask after the other.
+    A mask of eight images or more is unpacked once for all of them. The other images run side by side, straight from
+    the packed bits: what such an image gets does not depend on the images beside it. A converted module is tried once
+    (it may hold linear layers, convolutions and normalisation layers with running statistics); a module that does
+    something else with its masked weights runs one mask after the other.
 
-            Args:
-                model: The network.
-                masks: A matrix, a bank or another source of masks, of which each name is read once.
-                images: `(b, inputs)`, a tensor or an array, normalised as in training.
-                tasks: A task's name, or one name for each image.
-                extras: The masks' normalisation statistics by name, where the source has none: a matrix never has any.
+    Args:
+        model: The network.
+        masks: A matrix, a bank or another source of masks, of which each name is read once.
+        images: `(b, inputs)`, a tensor or an array, normalised as in training.
+        tasks: A task's name, or one name for each image.
+        extras: The masks' normalisation statistics by name, where the source has none: a matrix never has any.
 
-            Returns:
-                `(b, outputs)` float32. Equal to `model(image, mask)` of each image up to rounding: the largest difference is
-                below 1e-5 of the largest logit.
+    Returns:
+        `(b, outputs)` float32. Equal to `model(image, mask)` of each image up to rounding: the largest difference is
+        below 1e-5 of the largest logit.
 
-            Raises:
-                ShapeError: The images or the masks do not fit the network, or there are more or fewer names.
-                ImageValueError: The images hold NaN or infinity, are too large for the network's arithmetic, or are uint8.
-                TaskNotFoundError: There is no such task.
-                MissingStatisticsError: The network needs statistics, and a task has none.
+    Raises:
+        ShapeError: The images or the masks do not fit the network, or there are more or fewer names.
+        ImageValueError: The images hold NaN or infinity, are too large for the network's arithmetic, or are uint8.
+        TaskNotFoundError: There is no such task.
+        MissingStatisticsError: The network needs statistics, and a task has none.
 
-            Source:
-                The idea of one batch over many adapters is that of Sheng et al., "S-LoRA", MLSys 2024; for masks, ours.
+    Source:
+        The idea of one batch over many adapters is that of Sheng et al., "S-LoRA", MLSys 2024; for masks, ours.
 
-            Examples:
-                >>> import torch
-                >>> from maskstore import MaskMatrix
+    Examples:
+        >>> import torch
+        >>> from maskstore import MaskMatrix
         from maskstore.bank import MaskSource
     from maskstore.kernels import compiles
-                >>> from supsup_models import MaskedNetwork, mixed_logits
-                >>> model = MaskedNetwork("lenet-300-100", inputs=64, outputs=10, seed=0)
-                >>> matrix = MaskMatrix(model.spec)
-                >>> for name in ("cats", "dogs"):
-                ...     matrix.append(name, model.mask_of(model.initial_scores(len(matrix))))
-                >>> images = torch.ones(3, 64)
-                >>> logits = mixed_logits(model, matrix, images, ["dogs", "cats", "dogs"])
-                >>> torch.allclose(logits[1:2], model(images[1:2], matrix["cats"]), atol=1e-5)
-                True
+        >>> from supsup_models import MaskedNetwork, mixed_logits
+        >>> model = MaskedNetwork("lenet-300-100", inputs=64, outputs=10, seed=0)
+        >>> matrix = MaskMatrix(model.spec)
+        >>> for name in ("cats", "dogs"):
+        ...     matrix.append(name, model.mask_of(model.initial_scores(len(matrix))))
+        >>> images = torch.ones(3, 64)
+        >>> logits = mixed_logits(model, matrix, images, ["dogs", "cats", "dogs"])
+        >>> torch.allclose(logits[1:2], model(images[1:2], matrix["cats"]), atol=1e-5)
+        True
     """
     check_model(model)
     expect("masks", masks, (MaskSource, MaskMatrix), "a bank, a shard or a MaskMatrix")
@@ -89,7 +89,11 @@ def mixed_logits(
     if len(names) != len(images):
         raise ShapeError(f"tasks: expected a name for each of {len(images)} images, found {len(names)}")
     rows = {name: row for row, name in enumerate(dict.fromkeys(names))}
-    own = OwnMasks.of(model.spec, [masks[name] for name in rows], [rows[name] for name in names])
+    chosen = [rows[name] for name in names]
+    if isinstance(masks, MaskMatrix):
+        own = OwnMasks.of_matrix(masks, [masks.index(name) for name in rows], chosen)
+    else:
+        own = OwnMasks.of(model.spec, [masks[name] for name in rows], chosen)
     statistics: list[Extras] = []
     if model.initial_statistics():
         for name in rows:
@@ -116,8 +120,9 @@ def run_mixed(
             weights = model.masked_weights(own.mask(row))
             result[chosen] = model.run_with(images[chosen], weights, extras[row] if extras else None)
         alone = np.flatnonzero(~shared[own.chosen])
-        for start in range(0, len(alone), _SIDE_BY_SIDE):
-            some: NDArray[np.int64] = alone[start : start + _SIDE_BY_SIDE]
+        most = _SIDE_BY_SIDE[model.image_shape is None]
+        for start in range(0, len(alone), most):
+            some: NDArray[np.int64] = alone[start : start + most]
             chosen = torch.from_numpy(some).to(images.device)
             rows, own_rows = np.unique(own.chosen[some], return_inverse=True)
             part = OwnMasks(own.spec, own.rows[rows], own_rows) if extras else own.some(some)
@@ -182,7 +187,7 @@ def run_each(
                 model, images, rows, lambda row: (model.masked_weights(matrix[row]), extras.get(names[row]))
             )
     used, chosen = np.unique(rows, return_inverse=True)
-    own = OwnMasks.of(model.spec, [matrix[row] for row in used.tolist()], chosen)
+    own = OwnMasks.of_matrix(matrix, used.tolist(), chosen)
     statistics = [extras.get(names[row]) for row in used.tolist()] if model.initial_statistics() else []
     return finite_logits(run_mixed(model, images, own, statistics))
 
