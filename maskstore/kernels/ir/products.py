@@ -15,7 +15,7 @@ from numba.cpython.unsafe.numbers import trailing_zeros
 from numba.extending import intrinsic
 
 from maskstore.kernels.compile_cache import compiled
-from maskstore.kernels.ir.vectors import FLAGS, FLOATS, ZEROS, data, load, offset, splat, store, times
+from maskstore.kernels.ir.vectors import FLAGS, FLOATS, INTS, ZEROS, data, load, offset, splat, store, times
 from maskstore.kernels.layout import LANES
 
 _GROUPS = 64 // LANES  # vectors a word
@@ -45,10 +45,10 @@ def _masked_product(typing_context, words, count, weights, values):
                 builder.store(builder.fadd(builder.load(total), product, _FUSED), total)
         a, b, c, d = (builder.load(total) for total in totals)
         sums = builder.fadd(builder.fadd(a, b), builder.fadd(c, d))
-        result = ir.Constant(ir.FloatType(), 0.0)
-        for lane in range(LANES):
-            result = builder.fadd(result, builder.extract_element(sums, ir.Constant(ir.IntType(32), lane)))
-        return result
+        for half in (8, 4, 2, 1):  # lane i and lane i + half
+            turned = ir.Constant(INTS, [(lane + half) % LANES for lane in range(LANES)])
+            sums = builder.fadd(sums, builder.shuffle_vector(sums, sums, turned))
+        return builder.extract_element(sums, ir.Constant(ir.IntType(32), 0))
 
     return signature, codegen
 
