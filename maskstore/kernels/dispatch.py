@@ -116,8 +116,8 @@ def outer_dots(
 
 def masked_lines(rows: Tail, chosen: NDArray[np.int64], first_bit: int, weights: Floats, values: Floats) -> Floats:
     out = np.empty((len(values), len(weights)), dtype=np.float32)
-    size = weights.shape[1]
-    arrays = (rows, chosen, first_bit, _padded(weights, -size % 64), size, _padded(values, -size % 64), out)
+    padded = _padded(values, -weights.shape[1] % 64)
+    arrays = (rows, chosen, first_bit, _padded(weights, 0), padded, out)
     pieces = ranges(len(out), pieces_for_cores(len(out))) if out.size else []
     share_work(products.masked_lines, [(*arrays, *piece) for piece in pieces], len(out) * weights.size // 16)
     return out
