@@ -5,7 +5,7 @@ from maskstore._version import __version__
 from maskstore.bank import Account, MaskBank, MaskInfo, MaskSource, account, compact
 from maskstore.errors import MaskStoreError
 from maskstore.interop import open_source
-from maskstore.masks import LayerSpec, Mask, MaskMatrix, MaskSpec, SignedMask
+from maskstore.masks import LayerSpec, Leader, Mask, MaskMatrix, MaskSpec, SignedMask
 from maskstore.messages import Expected, decode_mask, decode_signed_mask, encode_mask
 from maskstore.priors import Reference, RunningMean, SeededScores, Uniform
 
@@ -13,6 +13,7 @@ __all__ = [
     "Account",
     "Expected",
     "LayerSpec",
+    "Leader",
     "Mask",
     "MaskBank",
     "MaskInfo",
