@@ -56,7 +56,7 @@ def test_leader(full: bool) -> None:
         other = int((exact != fast).sum())
         medians, means = ([1e3 * of(seconds[error]) for error in found] for of in (np.median, np.mean))
         print(
-            f"\nleader, k = {count}, {len(shown)} images: another answer {other}, task found {(fast == true).mean():.4f}"
+            f"\nleader, k = {count}, {len(shown)} images: other answers {other}, found {(fast == true).mean():.4f}"
             f" (exact {(exact == true).mean():.4f}); processor time {medians[0] / medians[1]:.1f} x less by medians "
             f"({medians[0]:.2f} against {medians[1]:.2f} ms), {means[0] / means[1]:.1f} x by means"
         )
