@@ -32,6 +32,7 @@ from supsup_models import (
     serve,
     train_many,
 )
+from supsup_models.networks import MultilayerPerceptron
 
 ROOT = Path(__file__).parents[1]
 BEGIN, END = "<!-- measured: begin -->\n", "<!-- measured: end -->\n"
@@ -46,8 +47,10 @@ class Session:
         self.backend = None if backend is None else Backend(backend)
         self.tiny = tiny
         self.until = 0.0
-        hidden = "lenet-300-100"
-        self.model = MaskedNetwork(hidden, inputs=64 if tiny else 784, outputs=100, classes=10, seed=0).to(self.device)
+        architecture = MultilayerPerceptron("tiny", (16, 8)) if tiny else "lenet-300-100"
+        inputs = 64 if tiny else 784
+        model = MaskedNetwork(architecture, inputs=inputs, outputs=100, classes=10, seed=0)
+        self.model = model.to(self.device)
 
     def wait(self) -> None:
         """Until the device has done what it was asked for."""
