@@ -184,6 +184,10 @@ class MaskSource(Mapping[str, Mask]):
         """Bytes of a mask's coded signs, which are among its extra arrays; 0 for a mask without. Nothing is decoded."""
         return signed_sizes(self.record(name))[0]
 
+    def _named_records(self, names: Sequence[str]) -> Iterator[Record]:
+        """The rows of names, in this order."""
+        return map(self.record, names)
+
     def task_meta(self, name: str) -> dict[str, Any]:
         """The metadata stored beside a mask; its checksum is checked."""
         return parse_object(self.record(name).meta)
@@ -247,8 +251,7 @@ class MaskSource(Mapping[str, Mask]):
 
     def _named(self, names: Sequence[str]) -> Iterator[tuple[Record, Mask]]:
         budget = Budget(self.limit)
-        for name in names:
-            row = self.record(name)
+        for row in self._named_records(names):
             charge(row, self.spec, budget)
             yield row, decode_mask(row, self.spec)
 

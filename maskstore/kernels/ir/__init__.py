@@ -14,6 +14,7 @@ __all__ = [
     "lookup",
     "masked_adds",
     "pair_tables",
+    "products",
     "seeded_contexts",
     "splat",
     "store",
