@@ -2,17 +2,20 @@
 
 from maskstore import errors
 from maskstore._version import __version__
-from maskstore.bank import Account, MaskBank, MaskInfo, MaskSource, account, compact
+from maskstore.bank import Account, MaskBank, MaskInfo, MaskSource, Rounded, account, compact
 from maskstore.errors import MaskStoreError
 from maskstore.interop import open_source
-from maskstore.masks import LayerSpec, Mask, MaskMatrix, MaskSpec, SignedMask
+from maskstore.masks import LayerSpec, Leader, Mask, MaskMatrix, MaskSpec, SignedMask
 from maskstore.messages import Expected, decode_mask, decode_signed_mask, encode_mask
-from maskstore.priors import Reference, RunningMean, SeededScores, Uniform
+from maskstore.priors import Backbone, KeptWeights, Reference, RunningMean, SeededScores, Uniform
 
 __all__ = [
     "Account",
+    "Backbone",
     "Expected",
+    "KeptWeights",
     "LayerSpec",
+    "Leader",
     "Mask",
     "MaskBank",
     "MaskInfo",
@@ -21,6 +24,7 @@ __all__ = [
     "MaskSpec",
     "MaskStoreError",
     "Reference",
+    "Rounded",
     "RunningMean",
     "SeededScores",
     "SignedMask",

@@ -51,7 +51,12 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-_EXTRAS = {"models": ("torch",), "interop": ("safetensors", "fsspec", "numcodecs")}
+_EXTRAS = {
+    "models": ("torch",),
+    "cluster": ("ray",),
+    "interop": ("safetensors", "fsspec", "numcodecs"),
+    "stores": ("obstore",),
+}
 """This project's extras, and the packages in them that only some uses need."""
 
 
@@ -123,6 +128,10 @@ class CorruptError(MaskStoreError, ValueError):
     """Stored bytes are not what was written: a checksum, a length or a coder's end state is wrong."""
 
 
+class BackboneError(MaskStoreError, ValueError):
+    """Masks were coded against the weights of a network that was not given, or of another one than was given."""
+
+
 class LimitError(MaskStoreError, ValueError):
     """A few stored bytes ask for much memory or time; a larger `limit=` allows it to who trusts the file."""
 
@@ -177,6 +186,18 @@ class BankFullError(MaskStoreError, OSError):
 
 class BankIOError(MaskStoreError, OSError):
     """The operating system refused to read or write the bank."""
+
+
+class NetworkFileSystemError(MaskStoreError, OSError):
+    """A bank was to be written on a network file system, or read there without its caller saying so by name."""
+
+
+class WriteConflictError(MaskStoreError, RuntimeError):
+    """Another writer changed a shard set first. Nothing of this writer's change is in the set."""
+
+
+class StoreOptionError(MaskStoreError, ValueError):
+    """What was asked of a shard set or of its store is out of range or unknown: shards, retries, cache, engine."""
 
 
 class BankClosedError(MaskStoreError, ValueError):

@@ -15,13 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskstore.bank import blocks
+from maskstore.bank.extras import decode_extras, encode_extras
 from maskstore.bank.record import (
     DIGEST_BYTES,
     MAX_BLOB_BYTES,
     Base,
     Record,
-    decode_extras,
-    encode_extras,
 )
 from maskstore.codecs import (
     BLOCKED_BITS,
@@ -32,7 +31,6 @@ from maskstore.codecs import (
     codec_from_config,
     codec_to_json,
     encode_mask,
-    in_blocks,
     layout_from_json,
 )
 from maskstore.errors import CorruptError, MaskValueError, SpecError
@@ -107,6 +105,11 @@ def encode_data(mask: Mask, codec: AnyCodec, prior: Prior, others: Sequence[Mask
     return codec_to_json(used), b"".join(table + chunks)
 
 
+def in_blocks(text: str) -> bool:
+    """Whether a record's text about its codec is that of a mask in blocks."""
+    return text.startswith('{"id":"blocks"')
+
+
 def sealed(record: Record, id: int) -> Record:
     """The record under its row id, with its checksum."""
     unsigned = replace(record, id=id)
@@ -144,7 +147,7 @@ def check_own_sum(record: Record) -> None:
 
 def check_content(record: Record, spec: MaskSpec) -> None:
     """CorruptError unless metadata, extra arrays and every bit of a record can be read."""
-    decode_extras(record.extras, record.name)
+    decode_extras(record.extras, record.name, record.limit)
     parse_object(record.meta)
     decode_mask(record, spec)
 
@@ -199,7 +202,7 @@ def standalone(record: Record, spec: MaskSpec) -> Record:
     if not record.bases:
         return record
     codec = "auto" if in_blocks(record.codec) else codec_of(record.codec)
-    coded = encode_record(record.name, decode_mask(record, spec), codec, prior_of(record.prior).alone)
+    coded = encode_record(record.name, decode_mask(record, spec), codec, prior_for(record).alone)
     return sealed(replace(coded, meta=record.meta, extras=record.extras), record.id)
 
 
@@ -259,7 +262,7 @@ def decode_one(record: Record, spec: MaskSpec, index: int, rows: slice | None = 
     Of a mask in blocks only the blocks that hold the rows are read. SpecError for rows of a layer without a dimension.
     """
     layer, budget = spec.layers[index], Budget(record.limit)
-    if rows is not None and (not isinstance(rows, slice) or not layer.shape):
+    if rows is not None and not (layer.shape and _is_slice(rows)):
         raise SpecError(f"rows: expected a slice such as slice(0, 10) of a layer with rows, found {rows!r:.40}")
     if in_blocks(record.codec):
         return open_blocks(record, spec).decode_rows(index, rows, budget)
@@ -272,6 +275,13 @@ def decode_one(record: Record, spec: MaskSpec, index: int, rows: slice | None = 
     words = _layer_decoder(record, spec, base_masks(record.bases, spec))(index, entry, chunk)
     whole = bits.unpack(words, layer.size).reshape(layer.shape)
     return whole if rows is None else whole[rows].copy()
+
+
+def _is_slice(rows: object) -> bool:
+    try:
+        return isinstance(rows, slice) and bool(rows.indices(1))
+    except (TypeError, ValueError):  # of what are no whole numbers, or a step of zero
+        return False
 
 
 def layer_bytes(record: Record, spec: MaskSpec) -> list[tuple[int, int]]:
@@ -291,7 +301,7 @@ def open_blocks(
 
     `prior`: as in `decode_mask`.
     """
-    known = prior or prior_of(record.prior)
+    known = prior or prior_for(record)
     known.check_bases(len(record.bases))
     layout = layout_from_json(record.codec)
     if others is None:
@@ -310,7 +320,7 @@ def _layer_decoder(
 
     `others` are the record's bases, decoded; `given` is its prior, where its text does not say all of it.
     """
-    codec, prior = codec_of(record.codec), given or prior_of(record.prior)
+    codec, prior = codec_of(record.codec), given or prior_for(record)
     prior.check_bases(len(others))
 
     def decode(index: int, entry: TableEntry, chunk: bytes) -> NDArray[np.uint64]:
@@ -334,6 +344,11 @@ def codec_of(text: str) -> Codec:
 def prior_of(text: str) -> Prior:
     """The prior that a record's text describes."""
     return prior_from_config(parse_json(text))
+
+
+def prior_for(record: Record) -> Prior:
+    """The prior of a record, with the weights that it needs; BackboneError if these are missing or others."""
+    return prior_of(record.prior).over(record.backbone, record.what)
 
 
 _prior_text = lru_cache(maxsize=256)(prior_to_json)

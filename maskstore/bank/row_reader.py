@@ -11,11 +11,10 @@ from maskstore.bank import byte_stream, coding
 from maskstore.bank.blocks import Data, Parts, Unread
 from maskstore.bank.record import COLUMNS, Base, Record, StoredRow, checked_row, unpack_bases
 from maskstore.bank.templates import Templates, three_texts
-from maskstore.codecs import in_blocks
 from maskstore.errors import CodecError, CorruptError
 from maskstore.files import is_name
 from maskstore.masks import MaskSpec
-from maskstore.priors import Prior
+from maskstore.priors import Backbone, Prior
 
 _INDEX = "sqlite_autoindex_masks_1"  # the index on names, under the name that SQLite gives it
 _BATCH_BYTES = 1 << 26  # rows of a forged file may share bytes: what is read at a time is counted, not only the rows
@@ -24,8 +23,8 @@ _BATCH_BYTES = 1 << 26  # rows of a forged file may share bytes: what is read at
 class RowReader:
     """Reads the rows of one bank over a connection."""
 
-    def __init__(self, spec: MaskSpec, limit: int | None = None) -> None:
-        self._spec, self._limit = spec, limit
+    def __init__(self, spec: MaskSpec, limit: int | None = None, backbone: Backbone | None = None) -> None:
+        self._spec, self._limit, self.backbone = spec, limit, backbone
         self.templates = Templates()
 
     # -- reading ------------------------------------------------------------------------------------------------------
@@ -177,12 +176,14 @@ class RowReader:
 
         def checked(texts: tuple[str, str, str]) -> Record:
             data: Data
-            if unread and in_blocks(texts[1]):
+            if unread and coding.in_blocks(texts[1]):
                 data = self._unread(link, begin, row.data)
             else:
                 parts = byte_stream.read_parts(link, begin, row.data)
-                data = Parts(list(parts)) if in_blocks(texts[1]) else b"".join(parts)
-            found = Record(row.id, row.name or "", *texts, row.checksum, extras, data, bases, self._limit)
+                data = Parts(list(parts)) if coding.in_blocks(texts[1]) else b"".join(parts)
+            found = Record(
+                row.id, row.name or "", *texts, row.checksum, extras, data, bases, self._limit, self.backbone
+            )
             coding.check_own_sum(found)
             return found
 

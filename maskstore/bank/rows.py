@@ -12,12 +12,13 @@ from dataclasses import replace
 from itertools import chain
 
 from maskstore.bank import byte_stream, coding
-from maskstore.bank.blocks import BlockEncoder, Unread, pieces_of
+from maskstore.bank.blocks import BlockEncoder, Unread
 from maskstore.bank.record import COLUMNS, Base, Record, StoredRow, checked_row, pack_bases, unpack_bases
 from maskstore.bank.row_reader import RowReader
 from maskstore.bank.sqlite import abandon_part, check_pages
-from maskstore.errors import CorruptError, MaskValueError, TaskExistsError
+from maskstore.errors import BankBusyError, CorruptError, MaskValueError, TaskExistsError
 from maskstore.masks import MaskSpec
+from maskstore.priors import Backbone
 
 _MAX_ID = 1 << 61
 
@@ -30,10 +31,11 @@ def taken(name: str) -> TaskExistsError:
 class Rows(RowReader):
     """Reads and writes the rows of one bank over a connection."""
 
-    def __init__(self, spec: MaskSpec, limit: int | None = None) -> None:
-        super().__init__(spec, limit)
+    def __init__(self, spec: MaskSpec, limit: int | None = None, backbone: Backbone | None = None) -> None:
+        super().__init__(spec, limit, backbone)
         self._trusted: tuple[sqlite3.Connection | None, int] = (None, 0)
         self._claimed = 0  # where the rows' bytes ended last
+        self._changing = False
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
@@ -54,13 +56,19 @@ class Rows(RowReader):
     @contextmanager
     def _change(self, link: sqlite3.Connection) -> Iterator[None]:
         """One change, whole or not at all, even if the transaction that it is a part of goes on."""
+        if self._changing:
+            raise BankBusyError("bank: expected one change at a time, found another one while a mask is written (what "
+                                "gives the layers of a mask must not change the bank)")  # fmt: skip
         self.trust(link)
         link.execute("SAVEPOINT change")
+        self._changing = True
         try:
             yield
         except BaseException:
             abandon_part(link, "change")
             raise
+        finally:
+            self._changing = False
         link.execute("RELEASE change")
 
     def insert(
@@ -84,7 +92,7 @@ class Rows(RowReader):
             id = found.id
         else:
             id = _free_id(link, "max(ifnull(max(id),0),0)+1")
-        start, length = self._append(link, chain((new.extras,), pieces_of(new.data) if encoder is None else encoder))
+        start, length = self._append(link, chain((new.extras,), _pieces(new) if encoder is None else encoder))
         if encoder is not None:
             data = self._unread(link, start + len(new.extras), length - len(new.extras))
             new = replace(new, codec=encoder.layout.to_json(), data=data)
@@ -128,7 +136,7 @@ class Rows(RowReader):
         old = self._record(link, row, {})
         new = replace(old, codec=new.codec, prior=new.prior, data=new.data, bases=new.bases)
         bases = [self._keep(link, base) for base in new.bases]
-        start, _ = self._append(link, chain((new.extras,), pieces_of(new.data)))
+        start, _ = self._append(link, chain((new.extras,), _pieces(new)))
         new = coding.sealed(new, row.id)
         values = (self._packed(link, new), new.checksum, start, len(new.data), _packed_bases(new, bases), row.id)
         link.execute("UPDATE masks SET about=?,checksum=?,start=?,data=?,bases=? WHERE id=?", values)
@@ -189,7 +197,7 @@ class Rows(RowReader):
                 id,
                 self._packed(link, new),
                 new.checksum,
-                self._append(link, pieces_of(new.data))[0],
+                self._append(link, _pieces(new))[0],
                 len(new.data),
             )
             link.execute(
@@ -236,6 +244,10 @@ class Rows(RowReader):
         if text.count("\n") != 2:
             raise MaskValueError(f"{new.what}: expected texts of one line, found more lines")
         return self.templates.pack(link, text)
+
+
+def _pieces(new: Record) -> Iterable[bytes]:
+    return (new.data,) if isinstance(new.data, bytes) else new.data
 
 
 def _free_id(link: sqlite3.Connection, formula: str) -> int:

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskstore.bank.coding import charge, check_content, decode_mask, decode_on_demand, decode_one
-from maskstore.bank.record import MaskInfo, Record, decode_extras
+from maskstore.bank.extras import decode_extras
+from maskstore.bank.record import MaskInfo, Record
 from maskstore.bank.signs import check_signed, decode_signed, signed_sizes
 from maskstore.codecs import FREE_BYTES, RATIO, Budget, wanted_until
 from maskstore.errors import ArgumentTypeError, MaskStoreError, TaskNotFoundError
@@ -184,13 +185,17 @@ class MaskSource(Mapping[str, Mask]):
         """Bytes of a mask's coded signs, which are among its extra arrays; 0 for a mask without. Nothing is decoded."""
         return signed_sizes(self.record(name))[0]
 
+    def _named_records(self, names: Sequence[str]) -> Iterator[Record]:
+        """The rows of names, in this order."""
+        return map(self.record, names)
+
     def task_meta(self, name: str) -> dict[str, Any]:
         """The metadata stored beside a mask; its checksum is checked."""
         return parse_object(self.record(name).meta)
 
     def extras(self, name: str) -> dict[str, NDArray[Any]]:
         """The arrays stored beside a mask, such as normalisation statistics."""
-        return decode_extras(self.record(name).extras, name)
+        return decode_extras(self.record(name).extras, name, self.limit)
 
     def infos(self) -> list[MaskInfo]:
         """`info` of all masks, in insertion order."""
@@ -247,8 +252,7 @@ class MaskSource(Mapping[str, Mask]):
 
     def _named(self, names: Sequence[str]) -> Iterator[tuple[Record, Mask]]:
         budget = Budget(self.limit)
-        for name in names:
-            row = self.record(name)
+        for row in self._named_records(names):
             charge(row, self.spec, budget)
             yield row, decode_mask(row, self.spec)
 

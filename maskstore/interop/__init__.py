@@ -10,7 +10,7 @@ from maskstore.interop.exchange import write_npz, write_safetensors
 from maskstore.interop.merging import filling, merge, store
 from maskstore.interop.model import LAYOUTS, ForeignMasks, ForeignTask, ReadOptions, read_shapes
 from maskstore.interop.open import open_source
-from maskstore.interop.shards import ShardReader, is_url, write_shard
+from maskstore.interop.shards import Retries, ShardReader, ShardSet, Written, is_url, write_shard, write_shards
 
 __all__ = [
     "LAYOUTS",
@@ -18,8 +18,11 @@ __all__ = [
     "ForeignMasks",
     "ForeignTask",
     "ReadOptions",
+    "Retries",
     "ShardReader",
+    "ShardSet",
     "TaskDiff",
+    "Written",
     "diff_banks",
     "diff_tasks",
     "filling",
@@ -34,4 +37,5 @@ __all__ = [
     "write_npz",
     "write_safetensors",
     "write_shard",
+    "write_shards",
 ]

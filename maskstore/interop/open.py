@@ -3,23 +3,26 @@
 import os
 
 from maskstore.bank import MaskBank, MaskSource
+from maskstore.errors import BankNotFoundError
 from maskstore.files import first_bytes, path_of, text_of
-from maskstore.interop.shards import MAGIC, ShardReader, is_url
+from maskstore.interop.shards import MAGIC, NAME, ShardReader, ShardSet, is_url
 
 
-def open_source(location: str | os.PathLike[str], *, limit: int | None = None) -> MaskSource:
-    """Open a bank or a shard for reading.
+def open_source(location: str | os.PathLike[str], *, limit: int | None = None, immutable: bool = False) -> MaskSource:
+    """Open a bank, a shard or a shard set for reading.
 
     Args:
-        location: The path of a bank or shard, or the URL of a shard that fsspec can open.
+        location: The path of a bank, shard or shard set, or the URL of a shard or shard set. A URL that ends in .shard,
+            or has `::` in it, is a shard. Any other is a shard set if it has a manifest. `ShardSet` takes more options.
         limit: The most bytes that one call may decode, as in `MaskBank.open`.
+        immutable: Read a bank as it lies there, as in `MaskBank.open`; a shard is always read so.
 
     Returns:
-        The open `MaskBank` or `ShardReader`. Both are a `MaskSource`: a mapping from task name to `Mask`.
+        The open `MaskBank`, `ShardReader` or `ShardSet`. Each is a `MaskSource`: a mapping from task name to `Mask`.
 
     Raises:
         BankNotFoundError: There is no file.
-        NotABankError: The file is neither a bank nor a shard.
+        NotABankError: What is there is no bank, shard or shard set.
         CorruptError: The file is damaged.
 
     Examples:
@@ -39,8 +42,15 @@ def open_source(location: str | os.PathLike[str], *, limit: int | None = None) -
     """
     text = text_of(location)
     if is_url(text):
+        if not text.endswith(".shard") and "::" not in text:
+            try:
+                return ShardSet(text, limit=limit)
+            except BankNotFoundError:  # no manifest: a shard of another name
+                pass
         return ShardReader(text, limit=limit)
     path = path_of(text)
+    if (path / NAME).is_file():
+        return ShardSet(path, limit=limit)
     if path.is_file() and first_bytes(path, len(MAGIC)) == MAGIC:
         return ShardReader(path, limit=limit)
-    return MaskBank.open(path, limit=limit)
+    return MaskBank.open(path, limit=limit, immutable=immutable)

@@ -9,14 +9,48 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from maskstore import kernels
-from maskstore.errors import SpecError, TaskExistsError, TaskNotFoundError
-from maskstore.kernels import Kernel
+from maskstore.errors import MaskValueError, SpecError, TaskExistsError, TaskNotFoundError
+from maskstore.kernels import LANES, Kernel
 from maskstore.masks.bits import as_numpy
 from maskstore.masks.interleave import GrowingRows, Interleaved, chosen_rows
+from maskstore.masks.leader import ChunkMap, Leader, find_leader
 from maskstore.masks.mask import Mask
 from maskstore.masks.spec import MaskSpec
 
 _TILE_BITS = 1 << 14  # columns unpacked at a time by `dot_many`
+
+
+class _Chunks:
+    """The masks that had arrived at a moment, read in parts."""
+
+    def __init__(self, masks: Interleaved, layers: NDArray[np.int64]) -> None:
+        self._masks, self._layers = masks, layers
+
+    def __len__(self) -> int:
+        return len(self._masks)
+
+    def dot_chunks(
+        self, places: NDArray[np.int64], values: NDArray[np.float32], chosen: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float64]:
+        return kernels.load().dot_chunks(self._masks.blocks, self._masks.tail, places, values, chosen)
+
+    def products(self, g: NDArray[np.float32], chosen: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
+        masks = self._masks
+        if chosen is None:
+            return self._dot(masks.blocks, masks.tail, g)
+        out = np.empty(len(chosen), dtype=np.float32)
+        block, lanes = np.unique(chosen // LANES, return_counts=True)
+        whole = np.isin(chosen // LANES, block[lanes == LANES])
+        for one in block[lanes == LANES]:  # faster than its masks one by one
+            found = self._dot(masks.blocks[one : one + 1], masks.tail[:0], g)
+            at = chosen // LANES == one
+            out[at] = found[chosen[at] % LANES]
+        if not whole.all():
+            out[~whole] = self._dot(masks.blocks[:0], masks.chosen_rows(chosen[~whole]), g)
+        return out
+
+    def _dot(self, blocks: NDArray[np.uint32], tail: NDArray[np.uint64], g: NDArray[np.float32]) -> NDArray[np.float32]:
+        return kernels.load().dot(blocks, tail, g, self._layers)
 
 
 class MaskMatrix:
@@ -59,6 +93,8 @@ class MaskMatrix:
     def __init__(
         self, spec: MaskSpec, masks: Iterable[Mask] = (), names: Sequence[str] | None = None, *, room: int = 0
     ) -> None:
+        if not isinstance(spec, MaskSpec):
+            raise SpecError(f"mask matrix: expected a spec such as MaskSpec.of(masks), found {type(spec).__name__}")
         masks = list(masks)
         if names is None:
             names = [str(i) for i in range(len(masks))]
@@ -69,6 +105,8 @@ class MaskMatrix:
         self._names: list[str] = []  # of the rows, and perhaps one more whose append was interrupted
         self._index: dict[str, int] = {}
         self._counted = 0, np.zeros(0, dtype=np.int32)  # so many rows, and their sum
+        self._smoothed = 0, np.zeros(0, dtype=np.float32)  # of so many rows, the mean with one imagined 0 and 1
+        self._chunks: ChunkMap | None = None  # made when first needed
         self._layers = np.array([(layer.word_start, layer.flat_start, layer.size) for layer in spec], dtype=np.int64)
         for name, mask in zip(names, masks, strict=True):
             self.append(name, mask)
@@ -118,9 +156,13 @@ class MaskMatrix:
             mask: A mask of the matrix's spec.
 
         Raises:
-            SpecError: For a mask of another spec.
+            SpecError: For what is no mask of the matrix's spec, and for a name that is no text.
             TaskExistsError: For a name that another row has.
         """
+        if not isinstance(name, str):
+            raise SpecError(f"mask matrix: expected a name that is text, found {name!r:.40}")
+        if not isinstance(mask, Mask):
+            raise SpecError(f"mask {name!r}: expected a Mask, found {type(mask).__name__}")
         if mask.spec != self.spec:
             raise SpecError(f"mask {name!r}: expected the matrix's spec {self.spec!r}, found {mask.spec!r}")
         found = self._find(name)
@@ -168,11 +210,53 @@ class MaskMatrix:
         Raises:
             SpecError: For another shape.
         """
-        flat = as_numpy(g, "dot").astype(np.float32, copy=False)
+        return self._dot(self.interleaved, self._flat(g, "dot"), kernel)
+
+    def _flat(self, g: ArrayLike, where: str) -> NDArray[np.float32]:
+        flat = _floats(g, where)
         if flat.shape != (self.spec.bits,):
-            raise SpecError(f"dot: expected a flat array of shape ({self.spec.bits},), found {flat.shape}")
-        masks = self.interleaved
-        return kernels.load(kernel).dot(masks.blocks, masks.tail, flat, self._layers)
+            raise SpecError(f"{where}: expected a flat array of shape ({self.spec.bits},), found {flat.shape}")
+        return flat
+
+    def _dot(self, masks: Interleaved, g: NDArray[np.float32], kernel: Kernel = Kernel.NUMBA) -> NDArray[np.float32]:
+        return kernels.load(kernel).dot(masks.blocks, masks.tail, g, self._layers)
+
+    def leader(self, g: ArrayLike, *, error: float = 1e-4) -> Leader:
+        """The mask whose inner product with an array is the largest, without reading all bits of all masks.
+
+        Args:
+            g: A value for each bit, flat, `(spec.bits,)`, taken as float32.
+            error: The most that the chance of another row than the exact one may be, by the bound that
+                `maskstore.masks.leader` states; 0 computes all products exactly, as `dot` does.
+
+        Returns:
+            The row, and the products, of which most are estimates.
+
+        Raises:
+            SpecError: For another shape, an error outside [0, 1), and an empty matrix.
+
+        Examples:
+            >>> import numpy as np
+            >>> from maskstore import Mask, MaskMatrix, MaskSpec
+            >>> rng, spec = np.random.default_rng(0), MaskSpec({"fc1": (100, 200)})
+            >>> matrix = MaskMatrix(spec, [Mask.from_flat(rng.random(20_000) < 0.5, spec) for _ in range(400)])
+            >>> g = (matrix[123].flat() - 0.5) * rng.random(20_000) ** 8  # a few values carry most of the weight
+            >>> leader = matrix.leader(g)
+            >>> leader.row, leader.share < 0.3
+            (123, True)
+        """
+        flat = self._flat(g, "leader")
+        if not 0 <= error < 1:
+            raise SpecError(f"leader: expected an error in [0, 1), found {error}")
+        if not len(self):
+            raise SpecError("leader: expected at least one mask, found an empty matrix")
+        if self._chunks is None:
+            self._chunks = ChunkMap.of(self.spec)
+        masks, (rows, total) = self.interleaved, self._sum_of_rows()
+        kept = self._smoothed
+        if kept[0] != rows:
+            self._smoothed = kept = rows, (total.astype(np.float32) + 1) / np.float32(rows + 2)
+        return find_leader(_Chunks(masks, self._layers), self._chunks, kept[1], flat, error)
 
     def dot_many(self, G: ArrayLike) -> NDArray[np.float32]:
         """Inner products of every mask with many arrays at once.
@@ -188,7 +272,7 @@ class MaskMatrix:
         Raises:
             SpecError: For another shape.
         """
-        many, masks = as_numpy(G, "dot_many").astype(np.float32, copy=False), self.interleaved
+        many, masks = _floats(G, "dot_many"), self.interleaved
         if many.ndim != 2 or many.shape[1] != self.spec.bits:
             raise SpecError(f"dot_many: expected an array of shape (b, {self.spec.bits}), found {many.shape}")
         total = np.zeros((many.shape[0], len(masks)), dtype=np.float32)
@@ -232,8 +316,14 @@ class MaskMatrix:
             SpecError: For other shapes, and for rows that are not there.
         """
         at = self.spec[layer]
-        w, a, b = (as_numpy(x, "outer_dots").astype(np.float32, copy=False) for x in (weights, left, right))
-        if w.ndim != 2 or w.shape != at.shape or a.shape != (len(a), w.shape[0]) or b.shape != (len(a), w.shape[1]):
+        w, a, b = (_floats(x, "outer_dots") for x in (weights, left, right))
+        if (
+            w.ndim != 2
+            or a.ndim != 2
+            or w.shape != at.shape
+            or a.shape != (len(a), w.shape[0])
+            or b.shape != (len(a), w.shape[1])
+        ):
             raise SpecError(
                 f"outer_dots: expected layer {layer!r} of two dimensions, weights {at.shape}, left (B, o) and right "
                 f"(B, n), found weights {w.shape}, left {a.shape}, right {b.shape}"
@@ -261,7 +351,7 @@ class MaskMatrix:
         Raises:
             SpecError: For another shape.
         """
-        weights, masks = np.ascontiguousarray(alpha, dtype=np.float32), self.interleaved
+        weights, masks = np.ascontiguousarray(_floats(alpha, "weighted_sum")), self.interleaved
         if weights.shape != (len(masks),):
             raise SpecError(f"weighted_sum: expected {len(masks)} weights, found shape {weights.shape}")
         return self._without_padding(kernels.load(kernel).weighted_sum(masks.blocks, masks.tail, weights))
@@ -302,3 +392,11 @@ class MaskMatrix:
         if self.spec.bits == self.spec.words * 64:
             return padded
         return np.concatenate([padded[layer.word_start * 64 :][: layer.size] for layer in self.spec])
+
+
+def _floats(values: ArrayLike, what: str) -> NDArray[np.float32]:
+    """Real numbers as float32; MaskValueError for others."""
+    array = as_numpy(values, what)
+    if array.dtype.kind not in "biuf":
+        raise MaskValueError(f"{what}: expected real numbers, found dtype {array.dtype}")
+    return array.astype(np.float32, copy=False)

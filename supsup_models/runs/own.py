@@ -6,6 +6,7 @@ import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from supsup_models.data import LabelledImages, TaskStream
 from supsup_models.errors import RunError
 from supsup_models.networks import ARCHITECTURES, MaskedModel, MaskedNetwork
 from supsup_models.networks.convert import ConvertedModel
-from supsup_models.runs.record import RunRecord
+from supsup_models.runs.record import Own, RunRecord
 from supsup_models.training import RECIPES, Recipe
 
 _PROBES = 8
@@ -32,6 +33,7 @@ def has_name(model: MaskedModel) -> bool:
 def network_digest(model: MaskedModel) -> str:
     """SHA-256 of all numbers of a network, and of what its bank says of it. The code of its module has no part."""
     how = asdict(model.conversion) if isinstance(model, ConvertedModel) else {}  # densities are in no number of it
+    how = {name: value for name, value in how.items() if name not in ("head", "own") or value}  # as before there were
     digest = hashlib.sha256(json.dumps([model.bank_meta(), list(model.spec.shapes.items()), how]).encode())
     tensors: dict[str, Tensor] = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     for name in sorted(tensors):
@@ -73,7 +75,7 @@ def recipe_json(recipe: Recipe) -> dict[str, Any]:
     """A recipe as the record has it. Records of earlier versions lack the settings that came later, so these are left
     out where they are the usual ones."""
     content = {**asdict(recipe), "optimiser": {"name": type(recipe.optimiser).__name__, **asdict(recipe.optimiser)}}
-    for name, usual in (("views", 1), ("view_share", Recipe.view_share), ("image_shape", None)):
+    for name, usual in (("views", 1), ("view_share", Recipe.view_share), ("image_shape", None), ("kept", None)):
         if content[name] == usual:
             del content[name]
     if recipe.sparse is not None:
@@ -119,6 +121,24 @@ def check_own_data(record: RunRecord, stream: TaskStream) -> None:
                 f"stream {stream.name}: expected the data that the run was made with, found other labels or images of "
                 f"{task.name}"
             )
+
+
+def check_same_own(folder: Path, asked: Own | None, started: Own | None) -> None:
+    """RunError unless a run is given the network, recipe and data that it was started with; there may be more data."""
+    asked, started = asked or Own(), started or Own()
+    data = {name: digest for name, digest in (asked.data or {}).items() if name in (started.data or {})}
+    known = {name: digest for name, digest in (started.data or {}).items() if name in data}
+    wrong = [
+        name
+        for name, differs in (
+            ("network", asked.network != started.network or not same_answers(asked.answers, started.answers)),
+            ("recipe", asked.recipe != started.recipe),
+            ("data", (asked.data is None) != (started.data is None) or data != known),
+        )
+        if differs
+    ]
+    if wrong:
+        raise RunError(f"{folder}: expected what this run was started with, found another {' and '.join(wrong)}")
 
 
 def _digest(*parts: LabelledImages) -> str:

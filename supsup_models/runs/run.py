@@ -14,14 +14,15 @@ from supsup_models.errors import NetworkError, RunError
 from supsup_models.inference import Evaluation, Inference
 from supsup_models.networks import MaskedModel, MaskedNetwork, check_model
 from supsup_models.networks.convert import ConvertedModel
-from supsup_models.runs.config import run_recipe
+from supsup_models.runs.config import run_recipe, shard_of, shown_views, versions
 from supsup_models.runs.evaluate import evaluate_run
 from supsup_models.runs.infer import Answers, infer_images
 from supsup_models.runs.load import LoadedRun, check_stream, load_run
 from supsup_models.runs.own import data_digests, has_name, network_answers, network_digest, own_recipe
-from supsup_models.runs.record import NetworkSizes, Own, Pixels, RunConfig, RunRecord, record_path
-from supsup_models.runs.train import Trained, shown_views, train_into, versions
-from supsup_models.training import DEFAULT, DENSE, EDGE_POPUP, RECIPES, Recipe
+from supsup_models.runs.record import NetworkSizes, Own, Pixels, RunConfig, RunRecord, Shard, record_path
+from supsup_models.runs.train import Trained, train_into
+from supsup_models.runs.workers import Executes, Workers
+from supsup_models.training import BACKBONE, DEFAULT, DENSE, EDGE_POPUP, RECIPES, Recipe
 
 
 @final
@@ -82,6 +83,7 @@ class Run:
         recipe: Recipe | str | None = None,
         batches: int = 1000,
         transfer: bool = False,
+        shard: Shard | str | None = None,
     ) -> "Run":
         """A run of these arguments in a folder. What an earlier call has trained there is kept; nothing is read or
         written before `train`.
@@ -91,12 +93,15 @@ class Run:
             model: A `MaskedNetwork`, or a module after `convert(..., image_shape=...)`.
             stream: The tasks, such as `TaskStream.from_arrays` makes.
             recipe: A recipe or its name; by default what suits the model: "default" for densities by layer,
-                "edge-popup" for edge-popup masks, "dense" for others.
+                "edge-popup" for edge-popup masks, "backbone" where tasks have heads or other parameters of their own,
+                "dense" for others.
             batches: Training batches for each task.
             transfer: Whether each task's scores start from the mean of the masks before it.
+            shard: Which part of the tasks, such as "0/3", as in `train_run`.
 
         Raises:
             UnknownNameError: No such recipe.
+            ShardError: The run cannot be cut into these shards.
             NetworkError: A model that takes no images of the stream, or has too few outputs.
         """
         check_model(model)
@@ -114,7 +119,10 @@ class Run:
             )
         if batches < 1:
             raise NetworkError(f"training: expected at least 1 batch, found {batches}")
-        return cls(folder, model, stream, _new_record(model, stream, recipe, batches, transfer), recipe)
+        record = _new_record(model, stream, recipe, batches, transfer)
+        if shard is not None:
+            record = replace(record, shard=shard_of(record.config, shard))
+        return cls(folder, model, stream, record, recipe)
 
     @classmethod
     def open(
@@ -125,6 +133,7 @@ class Run:
         *,
         data: Path | None = None,
         device: str = "auto",
+        immutable: bool = False,
     ) -> "Run":
         """A run that was trained, by `train` or by `supsup train`.
 
@@ -134,11 +143,12 @@ class Run:
             stream: The data of a run over data of one's own; any other stream is opened by its name.
             data: A folder with the data set's files, for a stream that is opened by its name.
             device: "auto", "cpu" or "cuda", for a network that is made from the record.
+            immutable: Read the bank as it lies there, as `MaskBank.open` does, because nobody writes to it.
 
         Raises:
             RunError: A folder without a run, or a model or data that are not the run's, or are missing.
         """
-        loaded = load_run(folder, device, model=model, stream=stream)
+        loaded = load_run(folder, device, model=model, stream=stream, immutable=immutable)
         own = loaded.record.own
         recipe = run_recipe(loaded.record.config) if own is None or own.recipe is None else None
         run = cls(loaded.folder, loaded.model, loaded.stream(data), loaded.record, recipe)
@@ -157,16 +167,26 @@ class Run:
             self._loaded = load_run(self.folder, model=self.model, stream=self.stream)
         return self._loaded
 
-    def train(self, *, reporter: Reporting = Reporter, restart: bool = False) -> Trained:
+    def train(
+        self,
+        *,
+        reporter: Reporting = Reporter,
+        restart: bool = False,
+        executor: Executes | Workers | None = None,
+    ) -> Trained:
         """Train the tasks that the folder does not hold yet; after an interruption, go on where it stopped.
 
         Args:
             reporter: Makes what shows progress; lines and a bar on standard error if not said.
             restart: First remove what an earlier run left in the folder.
+            executor: Where the tasks are trained, as in `train_run`; workers are sent the stream, and the network if
+                its name does not say all of it.
 
         Raises:
             RunError: The folder holds another run: other arguments, another network or other data.
             RunBusyError: Another process is training there.
+            ShardError: The tasks cannot be trained apart.
+            WorkerError: A worker was lost, or could not be given its work.
         """
         if self._recipe is None:
             raise RunError(
@@ -174,8 +194,9 @@ class Run:
             )
         self._loaded = None
         return train_into(
-            self.folder, self.model, self.stream, self._recipe, self._record, reporter=reporter, restart=restart
-        )
+            self.folder, self.model, self.stream, self._recipe, self._record,
+            reporter=reporter, restart=restart, executor=executor,
+        )  # fmt: skip
 
     def evaluate(
         self,
@@ -197,6 +218,8 @@ class Run:
 
 
 def _usual_recipe(model: MaskedModel) -> Recipe:
+    if model.own_parameters:
+        return BACKBONE
     if model.densities is not None:
         return DEFAULT
     edge_popup = isinstance(model, ConvertedModel) and model.conversion.mask == "edge-popup"

@@ -1,44 +1,42 @@
 """Train a stream's tasks into a run's folder, and go on where an earlier call stopped."""
 
-import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
+from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
-import maskstore
 from maskstore import Mask, MaskBank
-from maskstore.files import named_os_errors
+from maskstore.files import check_local, named_os_errors
 from supsup_models._names import expect, path_of
 from supsup_models._progress import Reporter, Reporting
 from supsup_models.data import Task, TaskStream, Views, open_stream
-from supsup_models.errors import NetworkError, RunBusyError, RunError
+from supsup_models.errors import RunBusyError, RunError
 from supsup_models.inference import Calibration, mask_accuracy
-from supsup_models.networks import ARCHITECTURES, MaskedModel, MaskedNetwork, mask_densities
+from supsup_models.networks import MaskedModel, MaskedNetwork, mask_densities
 from supsup_models.runs.config import (
-    is_masked_network,
+    check_independent,
+    check_same_config,
     make_network,
-    network_shapes,
+    new_record,
     pick_device,
-    priced,
     run_recipe,
+    shard_of,
     task_extras,
 )
-from supsup_models.runs.own import same_answers
+from supsup_models.runs.own import check_same_own
 from supsup_models.runs.record import (
     Clock,
-    NetworkSizes,
-    Own,
-    Pixels,
     RunConfig,
     RunRecord,
-    ShownViews,
+    Shard,
     bank_path,
     calibration_path,
     record_path,
@@ -47,6 +45,7 @@ from supsup_models.runs.record import (
 )
 from supsup_models.runs.train_target import meet_target
 from supsup_models.runs.train_unnamed import train_without_identity
+from supsup_models.runs.workers import Executes, JudgedTask, SharingExecutor, TrainingJob, Workers, judged_tasks
 from supsup_models.training import NumberedTask, Recipe, TrainedTask, train_many, train_task
 
 _CALIBRATION_IMAGES = 512  # of each task's test images, whose labels are not looked at
@@ -74,6 +73,8 @@ def train_run(
     device: str = "auto",
     reporter: Reporting = Reporter,
     restart: bool = False,
+    shard: Shard | str | None = None,
+    executor: Executes | Workers | None = None,
 ) -> Trained:
     """Train the tasks of `config` that `folder` does not hold yet.
 
@@ -89,6 +90,10 @@ def train_run(
         device: "auto", "cpu" or "cuda".
         reporter: Makes what shows progress; lines and a bar on standard error if not said.
         restart: First remove what an earlier run with the same arguments left in the folder.
+        shard: Which part of the tasks, such as "0/3"; all of them if not said. `merge_runs` makes one run of all parts.
+        executor: Where the tasks are trained: an executor of `concurrent.futures`, another object with its `submit`, a
+            `RayExecutor`, or `Workers` of one, which say more. This process then writes what comes back, in order. It
+            stays open; a data set that has a name is opened anew by each worker, in the same place.
 
     Returns:
         The record of the whole run, and how many of its masks are new.
@@ -97,8 +102,11 @@ def train_run(
         ArgumentError: Arguments that make no sense.
         DataNotFoundError, DataFormatError, DownloadError: From the data set.
         DeviceError: The device is not there.
-        RunError: The folder holds another run.
+        RunError: The folder holds another run, or another shard.
+        ShardError: The tasks cannot be trained apart; the run transfers scores from task to task, for one.
+        WorkerError: A worker was lost, or could not be given its work.
         RunBusyError: Another process is training there.
+        NetworkFileSystemError: The folder is on a network file system, where a bank cannot be written.
         MaskStoreError: The folder cannot be written.
 
     Examples:
@@ -116,17 +124,21 @@ def train_run(
     """
     expect("config", config, RunConfig, "what run_config makes")
     recipe, folder = run_recipe(config), path_of("folder", folder)
+    part = None if shard is None else shard_of(config, shard)
     if record_path(folder).exists():
-        _check_same_config(folder, config)
+        check_same_config(folder, config, part)
     elif bank_path(folder).exists():
         raise RunError(f"{folder}: expected run.json beside masks.bank, found none; choose another folder")
     elif seed_folders(folder):
         raise RunError(f"{folder}: expected a folder for a single run, found runs of several seeds")
     where = pick_device(device)
     stream = open_stream(config.stream, tasks=config.tasks, seed=config.seed, data=data, download=download)
-    record = _new_record(config, recipe, stream, where)
+    record = replace(new_record(config, recipe, stream, where), shard=part)
     model = make_network(record, where)
-    return train_into(folder, model, stream, recipe, record, reporter=reporter, restart=restart)
+    source = partial(open_stream, config.stream, tasks=config.tasks, seed=config.seed, data=data)
+    return train_into(
+        folder, model, stream, recipe, record, reporter=reporter, restart=restart, executor=executor, source=source
+    )
 
 
 def train_into(
@@ -138,13 +150,22 @@ def train_into(
     *,
     reporter: Reporting,
     restart: bool,
+    executor: Executes | Workers | None = None,
+    source: Callable[[], TaskStream] | None = None,
 ) -> Trained:
     """Train what a folder lacks of the run that `record` describes; what `train_run` and `Run.train` do.
 
+    Workers open the stream by `source`; where there is none, they are sent it.
+
     Raises RunError for a folder of another run, RunBusyError where another process is at work.
     """
+    elsewhere = None
+    if executor is not None:
+        check_independent(record.config, "executor")
+        elsewhere = Elsewhere(Workers.of(executor), source)
     if not record_path(folder).exists() and bank_path(folder).exists():
         raise RunError(f"{folder}: expected run.json beside masks.bank, found none; choose another folder")
+    check_local(folder)  # before anything is made there
     with named_os_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -155,7 +176,7 @@ def train_into(
         if restart:
             remove_run(folder)
         recipe = recipe.for_images(stream.image_shape)
-        return _train(model, stream, recipe, record, folder, reporter)
+        return _train(model, stream, recipe, record, folder, reporter, elsewhere)
 
 
 def _train(
@@ -165,12 +186,13 @@ def _train(
     record: RunRecord,
     folder: Path,
     reporter: Reporting,
+    elsewhere: "Elsewhere | None",
 ) -> Trained:
     clock = Clock(None, _accelerator(model.device))
     if record_path(folder).exists():  # looked at again, now that nobody else can write it
-        earlier = _check_same_config(folder, record.config)
+        earlier = check_same_config(folder, record.config, record.shard)
         earlier.check_stream(stream)
-        _check_same_own(folder, record.own, earlier.own)
+        check_same_own(folder, record.own, earlier.own)
         sizes, expected = (replace(each.network, densities=None) for each in (earlier, record))
         if sizes != expected:
             raise RunError(f"{folder}: expected a network of sizes {expected.to_json()}, found {sizes.to_json()}")
@@ -187,32 +209,35 @@ def _train(
         assert isinstance(model, MaskedNetwork)  # `run_config` says so to whoever asks for another
         with _open_bank(folder, model, record) as bank:
             return Trained(*train_without_identity(model, stream, recipe, record, folder, bank, clock, reporter))
-    with _open_bank(folder, model, record) as bank, reporter("training", len(stream)) as report:
-        finished = _finished(bank, record)
+    tasks = stream if record.shard is None else stream[record.shard.slice]
+    with _open_bank(folder, model, record) as bank, reporter("training", len(tasks)) as report:
+        finished = finished_tasks(bank, record)
         replace(record, tasks=tuple(finished)).write(folder)
-        missing = [task for task in stream if task.name not in bank]
+        missing = [task for task in tasks if task.name not in bank]
         report.part("finished before", len(finished))
         start = perf_counter()  # tasks train side by side: their own times say nothing of the whole
 
         def on_step(number: int, step: int, loss: float) -> None:
             report.part(number, step / record.config.batches)
 
-        results = _results(model, missing, recipe, record.config, bank, on_step)
-        for task, trained in zip(missing, results, strict=True):
-            figures = _keep(model, task, trained, bank)
-            more = {"densities": _densities(trained.mask), "curve": trained.curve.to_json()}
-            finished.append({"name": task.name, **figures, **more})
-            record = replace(record, history=clock.now())
-            replace(record, tasks=tuple(finished)).write(folder)
-            report.line(
-                f"{task.name} ({len(finished)} of {len(stream)}): "
-                f"accuracy {figures['accuracy']:.4f}, {perf_counter() - start:.1f} s so far"
-            )
+        if elsewhere is None:
+            results = _results(model, missing, recipe, record.config, bank, on_step)
+        else:
+            results = elsewhere.results(model, stream, recipe, record, [task.index for task in missing], report)
+        with closing(results):
+            for task in results:
+                bank.put(task.name, task.mask, meta=task.figures, extras=task.extras, prior=task.prior)
+                finished.append({"name": task.name, **task.figures, **task.details})
+                if task.processor:
+                    clock.also_on(task.processor)
+                record = replace(record, history=clock.now())
+                replace(record, tasks=tuple(finished)).write(folder)
+                report.line(
+                    f"{task.name} ({len(finished)} of {len(tasks)}): accuracy {task.figures['accuracy']:.4f}, "
+                    f"{perf_counter() - start:.1f} s so far{task.worker and f', by {task.worker}'}"
+                )
         if missing or not _is_calibrated(folder, bank):
-            own = ((task.name, task.test.images(slice(0, _CALIBRATION_IMAGES)).to(model.weights)) for task in stream)
-            views = None if record.views is None else Views(record.views.image_shape, record.views.count)
-            calibration = Calibration.fit(model, bank.matrix(), own, task_extras(bank, model), views=views)
-            calibration.write(calibration_path(folder))
+            calibrate(folder, model, tasks, bank, record)
     return Trained(replace(record, tasks=tuple(finished)), len(missing))
 
 
@@ -223,7 +248,7 @@ def _results(
     config: RunConfig,
     bank: MaskBank,
     on_step: Callable[[int, int, float], None],
-) -> Iterator[TrainedTask]:
+) -> Generator[JudgedTask]:
     """The tasks' masks, in order.
 
     One after another where a mask starts from those before it, and for converted networks: their modules are changed
@@ -231,7 +256,9 @@ def _results(
     """
     if isinstance(model, MaskedNetwork) and not config.transfer:
         numbered = [NumberedTask(task.index, task.train) for task in tasks]
-        yield from train_many(model, numbered, recipe, steps=config.batches, on_step=on_step)
+        side_by_side = train_many(model, numbered, recipe, steps=config.batches, on_step=on_step)
+        for task, trained in zip(tasks, side_by_side, strict=True):
+            yield judge(model, task, trained)
         return
     earlier = bank.matrix() if config.transfer else None
     for task in tasks:
@@ -246,7 +273,15 @@ def _results(
         )
         if earlier is not None:
             earlier.append(task.name, trained.mask)
-        yield trained
+        yield judge(model, task, trained)
+
+
+def calibrate(folder: Path, model: MaskedModel, tasks: Iterable[Task], bank: MaskBank, record: RunRecord) -> None:
+    """Write the calibration of a run's masks, one for each of `tasks`, on images of their own."""
+    own = ((task.name, task.test.images(slice(0, _CALIBRATION_IMAGES)).to(model.weights)) for task in tasks)
+    views = None if record.views is None else Views(record.views.image_shape, record.views.count)
+    calibration = Calibration.fit(model, bank.matrix(), own, task_extras(bank, model), views=views)
+    calibration.write(calibration_path(folder))
 
 
 def _is_calibrated(folder: Path, bank: MaskBank) -> bool:
@@ -257,7 +292,7 @@ def _is_calibrated(folder: Path, bank: MaskBank) -> bool:
         return False
 
 
-def _finished(bank: MaskBank, record: RunRecord) -> list[dict[str, Any]]:
+def finished_tasks(bank: MaskBank, record: RunRecord) -> list[dict[str, Any]]:
     """Figures of the tasks in a bank. Densities by layer and curves are in the record only; a mask that the record
     does not know, because training was killed between the two, has its densities counted anew, and no curve."""
     known = {task.get("name"): task for task in record.tasks}
@@ -279,17 +314,52 @@ def _densities(mask: Mask) -> dict[str, float]:
     return {layer: float(f"{density:.4g}") for layer, density in mask_densities(mask).items()}
 
 
-def _keep(model: MaskedModel, task: Task, trained: TrainedTask, bank: MaskBank) -> dict[str, Any]:
-    """Judge a trained mask and put it into the bank; returns its figures."""
+def judge(model: MaskedModel, task: Task, trained: TrainedTask) -> JudgedTask:
+    """A trained mask with its figures: those on the task's test images among them."""
+    extras: Mapping[str, Any] = trained.extras
+    judged = extras
+    if model.own_parameters:  # rounded, as the bank will give them back
+        extras = trained.rounded()
+        judged = {name: each.values for name, each in trained.rounded().items()}
     figures = {
-        "accuracy": mask_accuracy(model, trained.mask, task.test, trained.extras),
+        "accuracy": mask_accuracy(model, trained.mask, task.test, judged),
         # these are stored with every mask: digits that mean nothing would only cost bytes
         "loss": float(f"{trained.loss:.4g}"),
         "seconds": float(f"{trained.seconds:.3g}"),
         "density": float(f"{trained.mask.density:.4g}"),
     }
-    bank.put(task.name, trained.mask, meta=figures, extras=trained.extras, prior=trained.prior)
-    return figures
+    details = {"densities": _densities(trained.mask), "curve": trained.curve.to_json()}
+    return JudgedTask(task.name, trained.mask, figures, details, extras, trained.prior)
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """The workers of a call that trains, and what opens the stream where they are."""
+
+    workers: Workers
+    source: Callable[[], TaskStream] | None
+
+    def results(
+        self,
+        model: MaskedModel,
+        stream: TaskStream,
+        recipe: Recipe,
+        record: RunRecord,
+        numbers: Sequence[int],
+        report: Reporter,
+    ) -> Generator[JudgedTask]:
+        """The tasks of these numbers, in order, as the workers trained them."""
+        shared = isinstance(self.workers.executor, SharingExecutor)
+        job = TrainingJob(
+            uuid4().hex,
+            replace(record, tasks=(), device=model.device.type),
+            recipe,
+            judge,
+            stream if shared or self.source is None else self.source,
+            None if record.own is None or record.own.network is None else model,
+            self.workers.threads,
+        )
+        yield from judged_tasks(self.workers, job, numbers, model.spec, report.line)
 
 
 def _open_bank(folder: Path, model: MaskedModel, record: RunRecord) -> MaskBank:
@@ -303,69 +373,3 @@ def _open_bank(folder: Path, model: MaskedModel, record: RunRecord) -> MaskBank:
         bank.close()
         raise
     return bank
-
-
-def _check_same_config(folder: Path, config: RunConfig) -> RunRecord:
-    """The record of the run in a folder; RunError unless `config` is the same, or (but for NNs) has more tasks."""
-    record = RunRecord.read(folder)
-    asked, started = priced(config), priced(record.config)
-    if asked.task_identity and asked.tasks > started.tasks:
-        started = replace(started, tasks=asked.tasks)
-    if asked != started:
-        raise RunError(
-            f"{folder}: expected the arguments that this run was started with, found {asked.difference(started)}"
-        )
-    return record
-
-
-def _check_same_own(folder: Path, asked: Own | None, started: Own | None) -> None:
-    """RunError unless a run is given the network, recipe and data that it was started with; there may be more data."""
-    asked, started = asked or Own(), started or Own()
-    data = {name: digest for name, digest in (asked.data or {}).items() if name in (started.data or {})}
-    known = {name: digest for name, digest in (started.data or {}).items() if name in data}
-    wrong = [
-        name
-        for name, differs in (
-            ("network", asked.network != started.network or not same_answers(asked.answers, started.answers)),
-            ("recipe", asked.recipe != started.recipe),
-            ("data", (asked.data is None) != (started.data is None) or data != known),
-        )
-        if differs
-    ]
-    if wrong:
-        raise RunError(f"{folder}: expected what this run was started with, found another {' and '.join(wrong)}")
-
-
-def versions() -> dict[str, str]:
-    """The versions that a run's record names."""
-    return {
-        "maskstore": maskstore.__version__,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "torch": torch.__version__,
-    }
-
-
-def _new_record(config: RunConfig, recipe: Recipe, stream: TaskStream, device: torch.device) -> RunRecord:
-    if not 1 <= stream.classes <= config.outputs:
-        raise NetworkError(f"outputs: expected at least the stream's {stream.classes} classes, found {config.outputs}")
-    shape = None
-    if not is_masked_network(config):
-        shape = (stream.inputs,) if config.model in ARCHITECTURES else tuple(stream.image_shape)
-    sizes = NetworkSizes(stream.inputs, config.outputs, stream.classes, recipe.weight_gain, image_shape=shape)
-    if recipe.sparse is not None:
-        sizes = replace(sizes, densities=recipe.sparse.densities(network_shapes(config, sizes)))
-        if config.outputs <= recipe.named_outputs(stream.classes):
-            shown = "" if recipe.views == 1 else f" in {recipe.views} views"
-            raise NetworkError(
-                f"recipe {recipe.name}: expected superfluous outputs, more than the stream's {stream.classes} classes"
-                f'{shown}, found {config.outputs} outputs; ask for more `outputs`, or for `recipe="dense"`'
-            )
-    pixels = Pixels(stream[0].test.scale, stream[0].test.shift)
-    views = shown_views(recipe, stream)
-    return RunRecord(config, sizes, stream.to_json(), pixels, versions(), device.type, views=views)
-
-
-def shown_views(recipe: Recipe, stream: TaskStream) -> ShownViews | None:
-    """The views that a recipe shows of a stream's images; None where it shows them as they are."""
-    return None if recipe.views == 1 else ShownViews(tuple(stream.image_shape), recipe.views)

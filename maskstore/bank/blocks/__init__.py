@@ -2,9 +2,8 @@
 
 from maskstore.bank.blocks.decoder import BlockDecoder, check_blocks
 from maskstore.bank.blocks.encoder import BlockEncoder
-from maskstore.bank.blocks.jobs import side_by_side
 from maskstore.bank.blocks.parts import Data, Parts, Unread, pieces_of
-from maskstore.bank.blocks.sources import AnyMask, gathered, layers_of
+from maskstore.bank.blocks.sources import AnyMask, SourceError, gathered, layers_of
 from maskstore.bank.blocks.table import read_table, tail_of
 
 __all__ = [
@@ -13,12 +12,12 @@ __all__ = [
     "BlockEncoder",
     "Data",
     "Parts",
+    "SourceError",
     "Unread",
     "check_blocks",
     "gathered",
     "layers_of",
     "pieces_of",
     "read_table",
-    "side_by_side",
     "tail_of",
 ]

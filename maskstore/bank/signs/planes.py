@@ -6,13 +6,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from threading import Lock
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from maskstore.bank.coding import decode_mask, encode_data, prior_of
-from maskstore.bank.record import SCALES, SIGNS, Record, decode_extras, extras_sizes
+from maskstore.bank.extras import decode_extras, extras_sizes
+from maskstore.bank.record import SCALES, SIGNS, Record
 from maskstore.codecs import AnyCodec
 from maskstore.errors import CodecError, CorruptError, MaskValueError, SpecError, TaskNotFoundError
 from maskstore.files import Cursor, write_leb128
@@ -20,16 +21,6 @@ from maskstore.masks import LayerSpec, Mask, MaskSpec, SignedMask, bits, kept_bi
 from maskstore.priors import Contexts, Prior, Uniform, prior_to_json
 
 _VERSION = 1
-
-
-class PutOptions(TypedDict, total=False):
-    """What `MaskBank.put` takes beside a name and a mask."""
-
-    meta: Mapping[str, Any] | None
-    extras: Mapping[str, Any] | None
-    codec: AnyCodec
-    prior: Prior | None
-    overwrite: bool
 
 
 class Kept(Prior):
@@ -108,7 +99,7 @@ def decode_signed(record: Record, spec: MaskSpec, *, prior: Prior | None = None)
 
     `prior`: as in `decode_mask`, of the mask.
     """
-    extras = decode_extras(record.extras, record.name)
+    extras = decode_extras(record.extras, record.name, record.limit)
     if SIGNS not in extras:
         raise TaskNotFoundError(f"{record.what}: expected a signed mask, found one without signs")
     mask = decode_mask(record, spec, prior=prior)
@@ -133,7 +124,7 @@ def _decode_signs(blob: NDArray[Any], mask: Mask, record: Record) -> Mask:
     if (version := cursor.take(1)[0]) != _VERSION:
         raise CorruptError(f"{what}: expected version {_VERSION}, found {version}")
     codec, prior = (cursor.text(cursor.leb128()) for _ in range(2))
-    known = prior_of(prior)
+    known = prior_of(prior).over(record.backbone, what)
     if known.needs[-1]:
         raise CorruptError(f"{what}: expected a prior that needs no other masks, found {known.id}")
     spec = kept_spec(mask)
@@ -162,6 +153,17 @@ def _scales(array: NDArray[Any] | None, spec: MaskSpec) -> dict[str, NDArray[Any
         found[layer.name] = array[0, start : start + rows_of(layer)]
         start += rows_of(layer)
     return found
+
+
+def check_signs(extras: Mapping[str, Any], mask: Mask, name: str) -> None:
+    """MaskValueError for extra arrays with the signs of another mask, which nobody could read beside this one."""
+    scales = extras.get(SCALES)
+    try:
+        negative = _decode_signs(bits.as_numpy(extras[SIGNS], SIGNS), mask, Record(0, name, "{}", "", ""))
+        SignedMask(mask, negative, _scales(None if scales is None else bits.as_numpy(scales, SCALES), mask.spec))
+    except (CodecError, CorruptError, MaskValueError) as error:
+        raise MaskValueError(f"extras {SIGNS!r}: expected the signs of this mask, found others (`put_signed` stores a "
+                             f"mask with its signs): {error}") from None  # fmt: skip
 
 
 def check_signed(record: Record, spec: MaskSpec) -> None:

@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 
 from supsup_models._names import expect, found
-from supsup_models.errors import ArgumentTypeError, ConversionError, ShapeError
+from supsup_models.errors import ArgumentTypeError, ConversionError, ShapeError, StatisticsError
 from supsup_models.networks.convert.call_copy import CallCopy
 from supsup_models.networks.convert.layers import TRACKING_NORMALISATIONS, joined
 
-_TRACKED = ("running_mean", "running_var")
+TRACKED = ("running_mean", "running_var")
 _COUNT = "num_batches_tracked"
 
 
@@ -44,22 +44,23 @@ def take_out(module: nn.Module, skipped: frozenset[str], keep: bool) -> Starts:
             )
         if not keep:
             owner.reset_running_stats()
-        for name in _TRACKED:
+        for name in TRACKED:
             buffer = owner._buffers[name]
             assert buffer is not None  # what track_running_stats means
             taken.values[joined(path, name)] = buffer.detach().clone()
         count = owner._buffers[_COUNT]
         taken.counts[path] = 0 if count is None else int(count)
-        for name in (*_TRACKED, _COUNT):
+        for name in (*TRACKED, _COUNT):
             owner._buffers[name] = None
     return taken
 
 
-def checked(extras: Mapping[str, Any], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def checked(extras: Mapping[str, Any], expected: Mapping[str, Tensor], *, values: bool) -> dict[str, Tensor]:
     """A task's statistics as tensors of the dtype and device of those expected.
 
-    Tensors that fit already are passed through, so that training updates them in place. Raises ShapeError for other
-    names or shapes, ArgumentTypeError for what are no numbers.
+    Tensors that fit already share their memory, so that training updates them in place. Raises ShapeError for other
+    names or shapes, ArgumentTypeError for what are no numbers. With `values`, StatisticsError for means and variances
+    that are not finite and variances below zero: a network answers NaN under them.
     """
     expect("extras", extras, Mapping, "a dict of arrays by name")
     if extras.keys() != expected.keys():
@@ -70,15 +71,33 @@ def checked(extras: Mapping[str, Any], expected: Mapping[str, Tensor]) -> dict[s
         )
     result = {}
     for name, like in expected.items():
-        value = extras[name]
-        tensor = value if isinstance(value, Tensor) else _tensor(name, value)
+        tensor = number_tensor(name, extras[name])
         if tensor.shape != like.shape:
             raise ShapeError(f"extras {name!r}: expected shape {tuple(like.shape)}, found {tuple(tensor.shape)}")
-        result[name] = tensor.to(like)
+        result[name] = tensor.detach().to(like)
+    if values:
+        _check_values(result)
     return result
 
 
-def _tensor(name: str, value: Any) -> Tensor:
+def _check_values(found: Mapping[str, Tensor]) -> None:
+    with torch.no_grad():
+        wrong = {name: ~value.isfinite() | (value < 0) & name.endswith("var") for name, value in found.items()}
+        if not wrong or not torch.cat(list(wrong.values())).any():  # one look at a device, whatever the layers
+            return
+    for name, channels in wrong.items():
+        for channel in channels.nonzero()[:1, 0].tolist():
+            what = "a variance of at least 0" if name.endswith("var") else "a finite mean"
+            raise StatisticsError(
+                f"extras {name!r}: expected {what} for each channel, found {float(found[name][channel]):g} for channel "
+                f"{channel}"
+            )
+
+
+def number_tensor(name: str, value: Any) -> Tensor:
+    """An extra array as a tensor; ArgumentTypeError for what are no numbers."""
+    if isinstance(value, Tensor):
+        return value
     try:
         array = np.array(value)
     except ValueError:  # rows of unequal lengths
