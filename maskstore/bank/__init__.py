@@ -14,8 +14,9 @@ from maskstore.bank.coding import (
     standalone,
 )
 from maskstore.bank.compaction import Compaction, compact
+from maskstore.bank.extras import Rounded, decode_extras, encode_extras
 from maskstore.bank.maintenance import Maintenance
-from maskstore.bank.record import MAX_BLOB_BYTES, MaskInfo, Record, decode_extras, encode_extras, info_of
+from maskstore.bank.record import MAX_BLOB_BYTES, MaskInfo, Record, info_of
 from maskstore.bank.signs import decode_signed, encode_signed
 from maskstore.bank.source import MaskSource, check_source
 from maskstore.bank.sqlite import clear_side_files, side_files
@@ -30,6 +31,7 @@ __all__ = [
     "MaskInfo",
     "MaskSource",
     "Record",
+    "Rounded",
     "Unread",
     "account",
     "check_own_sum",

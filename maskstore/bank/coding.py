@@ -15,13 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskstore.bank import blocks
+from maskstore.bank.extras import decode_extras, encode_extras
 from maskstore.bank.record import (
     DIGEST_BYTES,
     MAX_BLOB_BYTES,
     Base,
     Record,
-    decode_extras,
-    encode_extras,
 )
 from maskstore.codecs import (
     BLOCKED_BITS,
@@ -148,7 +147,7 @@ def check_own_sum(record: Record) -> None:
 
 def check_content(record: Record, spec: MaskSpec) -> None:
     """CorruptError unless metadata, extra arrays and every bit of a record can be read."""
-    decode_extras(record.extras, record.name)
+    decode_extras(record.extras, record.name, record.limit)
     parse_object(record.meta)
     decode_mask(record, spec)
 

@@ -12,7 +12,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskstore.bank.coding import decode_mask, encode_data, prior_of
-from maskstore.bank.record import SCALES, SIGNS, Record, decode_extras, extras_sizes
+from maskstore.bank.extras import decode_extras, extras_sizes
+from maskstore.bank.record import SCALES, SIGNS, Record
 from maskstore.codecs import AnyCodec
 from maskstore.errors import CodecError, CorruptError, MaskValueError, SpecError, TaskNotFoundError
 from maskstore.files import Cursor, write_leb128
@@ -98,7 +99,7 @@ def decode_signed(record: Record, spec: MaskSpec, *, prior: Prior | None = None)
 
     `prior`: as in `decode_mask`, of the mask.
     """
-    extras = decode_extras(record.extras, record.name)
+    extras = decode_extras(record.extras, record.name, record.limit)
     if SIGNS not in extras:
         raise TaskNotFoundError(f"{record.what}: expected a signed mask, found one without signs")
     mask = decode_mask(record, spec, prior=prior)
