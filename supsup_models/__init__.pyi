@@ -48,6 +48,7 @@ from .runs import train_seeds as train_seeds
 from .training import EDGE_POPUP as EDGE_POPUP
 from .training import RECIPES as RECIPES
 from .training import Adam as Adam
+from .training import Kept as Kept
 from .training import NumberedTask as NumberedTask
 from .training import Recipe as Recipe
 from .training import RMSProp as RMSProp

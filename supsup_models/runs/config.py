@@ -321,7 +321,7 @@ def make_network(record: RunRecord, device: torch.device) -> MaskedModel:
 
 def task_extras(bank: MaskBank, model: MaskedModel) -> TaskExtras:
     """The normalisation statistics of a bank's masks by name; nothing for a network without any."""
-    return {name: bank.extras(name) for name in bank} if model.initial_statistics() else {}
+    return {name: bank.extras(name) for name in bank} if model.has_extras else {}
 
 
 def check_same_config(folder: Path, config: RunConfig, shard: Shard | None = None) -> RunRecord:

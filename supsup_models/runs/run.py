@@ -22,7 +22,7 @@ from supsup_models.runs.own import data_digests, has_name, network_answers, netw
 from supsup_models.runs.record import NetworkSizes, Own, Pixels, RunConfig, RunRecord, Shard, record_path
 from supsup_models.runs.train import Trained, train_into
 from supsup_models.runs.workers import Executes, Workers
-from supsup_models.training import DEFAULT, DENSE, EDGE_POPUP, RECIPES, Recipe
+from supsup_models.training import BACKBONE, DEFAULT, DENSE, EDGE_POPUP, RECIPES, Recipe
 
 
 @final
@@ -93,7 +93,8 @@ class Run:
             model: A `MaskedNetwork`, or a module after `convert(..., image_shape=...)`.
             stream: The tasks, such as `TaskStream.from_arrays` makes.
             recipe: A recipe or its name; by default what suits the model: "default" for densities by layer,
-                "edge-popup" for edge-popup masks, "dense" for others.
+                "edge-popup" for edge-popup masks, "backbone" where tasks have heads or other parameters of their own,
+                "dense" for others.
             batches: Training batches for each task.
             transfer: Whether each task's scores start from the mean of the masks before it.
             shard: Which part of the tasks, such as "0/3", as in `train_run`.
@@ -217,6 +218,8 @@ class Run:
 
 
 def _usual_recipe(model: MaskedModel) -> Recipe:
+    if model.own_parameters:
+        return BACKBONE
     if model.densities is not None:
         return DEFAULT
     edge_popup = isinstance(model, ConvertedModel) and model.conversion.mask == "edge-popup"

@@ -1,6 +1,6 @@
 """Train a stream's tasks into a run's folder, and go on where an earlier call stopped."""
 
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -316,15 +316,20 @@ def _densities(mask: Mask) -> dict[str, float]:
 
 def judge(model: MaskedModel, task: Task, trained: TrainedTask) -> JudgedTask:
     """A trained mask with its figures: those on the task's test images among them."""
+    extras: Mapping[str, Any] = trained.extras
+    judged = extras
+    if model.own_parameters:  # rounded, as the bank will give them back
+        extras = trained.rounded()
+        judged = {name: each.values for name, each in trained.rounded().items()}
     figures = {
-        "accuracy": mask_accuracy(model, trained.mask, task.test, trained.extras),
+        "accuracy": mask_accuracy(model, trained.mask, task.test, judged),
         # these are stored with every mask: digits that mean nothing would only cost bytes
         "loss": float(f"{trained.loss:.4g}"),
         "seconds": float(f"{trained.seconds:.3g}"),
         "density": float(f"{trained.mask.density:.4g}"),
     }
     details = {"densities": _densities(trained.mask), "curve": trained.curve.to_json()}
-    return JudgedTask(task.name, trained.mask, figures, details, trained.extras, trained.prior)
+    return JudgedTask(task.name, trained.mask, figures, details, extras, trained.prior)
 
 
 @dataclass(frozen=True)

@@ -276,7 +276,7 @@ class Engine:
         known = frozenset(matrix.names)
         for name in names:
             if name not in known:
-                if self.served.model.initial_statistics():
+                if self.served.model.has_extras:
                     extras[name] = source.extras(name)
                 matrix.append(name, source[name])
         calibration = self.served.calibration()
