@@ -125,6 +125,10 @@ class BatchStatisticsError(InferenceError):
     """A network that normalises with the statistics of a batch was asked about single images."""
 
 
+class WorkerError(SupSupError, RuntimeError):
+    """A process that holds a part of the masks ended, or cannot be started."""
+
+
 class MethodWarning(UserWarning):
     """Task inference was asked for in a way that is known to give poor answers in this network."""
 
