@@ -111,7 +111,7 @@ def test_a_manifest_opens_with_one_request_and_a_mask_with_one(served: Objects) 
 def test_prefetch_against_one_at_a_time(served: Objects, full: bool, delay: float) -> None:
     """Fetched and decoded, and fetched alone: decoding takes the same time either way."""
     names = list(ShardSet(f"{served.http}/tasks"))
-    count, rounds = (FETCHED, 3) if full else (100, 1)
+    count, rounds = (FETCHED, 2) if full else (100, 1)
     served.delay = delay
     try:
         for what in ("at random", "neighbours"):

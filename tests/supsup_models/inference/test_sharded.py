@@ -126,14 +126,10 @@ def test_a_converted_network(tmp_path):
 
 
 @pytest.mark.slow
-@pytest.mark.filterwarnings("ignore::supsup_models.errors.ImageValueWarning")
 def test_processes_give_what_one_matrix_gives(model, matrix):
     with ShardedInference(model, matrix, workers=2) as inference:
         _check(inference, TaskInference(model, matrix), methods=("one-shot",))
         assert "2 workers" in repr(inference)
-        with pytest.raises(ImageValueError):
-            inference.infer((_images(2) - 0.5) * 3e38)
-        assert inference.infer(_images(2)).task == TaskInference(model, matrix).infer(_images(2)).task
     inference.close()
     with pytest.raises(WorkerError, match="found them closed"):
         inference.infer(_images(2))
@@ -212,6 +208,16 @@ def test_actors_of_ray(model, matrix):
             _check(inference, TaskInference(model, matrix), each=(2,), methods=("one-shot",))
     finally:
         ray.shutdown()
+
+
+def test_scores_that_are_no_numbers_are_told(model, matrix):
+    part = LocalWorkers(1)
+    with ShardedInference(model, matrix, part, threads=None) as inference:
+        vector = np.full((1, model.spec.bits), np.nan, dtype=np.float32)
+        assert not part.ask("best_by_dot", vector, 3)[0].are_numbers
+        part.ask = lambda *_: [Best(np.zeros((1, 1), dtype=np.int64), np.zeros((1, 1), dtype=np.float32), False)]
+        with pytest.raises(ImageValueError, match="found NaN"):
+            inference.infer(_images(2))
 
 
 def test_wrong_arguments_are_named(model, matrix):
