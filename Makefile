@@ -2,15 +2,19 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo quick test check test-gpu bench clean
+.PHONY: demo docs quick test check test-gpu bench clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[models,interop,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[models,interop,dev,docs]"
 	touch $@
 
 demo: $(VENV)/.installed
 	$(BIN)/supsup demo --out demo
+
+docs: $(VENV)/.installed
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+	@echo build/site/index.html
 
 quick: $(VENV)/.installed
 	$(BIN)/python -m pytest tests -m "not slow" -n 2 --dist loadfile --benchmark-disable
@@ -30,4 +34,4 @@ bench: $(VENV)/.installed
 	$(BIN)/python -m pytest benchmarks
 
 clean:
-	rm -rf demo runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build demo runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

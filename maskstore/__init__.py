@@ -7,11 +7,13 @@ from maskstore.errors import MaskStoreError
 from maskstore.interop import open_source
 from maskstore.masks import LayerSpec, Mask, MaskMatrix, MaskSpec, SignedMask
 from maskstore.messages import Expected, decode_mask, decode_signed_mask, encode_mask
-from maskstore.priors import Reference, RunningMean, SeededScores, Uniform
+from maskstore.priors import Backbone, KeptWeights, Reference, RunningMean, SeededScores, Uniform
 
 __all__ = [
     "Account",
+    "Backbone",
     "Expected",
+    "KeptWeights",
     "LayerSpec",
     "Mask",
     "MaskBank",

@@ -123,6 +123,10 @@ class CorruptError(MaskStoreError, ValueError):
     """Stored bytes are not what was written: a checksum, a length or a coder's end state is wrong."""
 
 
+class BackboneError(MaskStoreError, ValueError):
+    """Masks were coded against the weights of a network that was not given, or of another one than was given."""
+
+
 class LimitError(MaskStoreError, ValueError):
     """A few stored bytes ask for much memory or time; a larger `limit=` allows it to who trusts the file."""
 
@@ -177,6 +181,10 @@ class BankFullError(MaskStoreError, OSError):
 
 class BankIOError(MaskStoreError, OSError):
     """The operating system refused to read or write the bank."""
+
+
+class NetworkFileSystemError(MaskStoreError, OSError):
+    """A bank was to be written on a network file system, or read there without its caller saying so by name."""
 
 
 class WriteConflictError(MaskStoreError, RuntimeError):

@@ -17,6 +17,7 @@ from .inference import evaluate as evaluate
 from .inference import infer_each as infer_each
 from .inference import infer_task as infer_task
 from .inference import mask_accuracy as mask_accuracy
+from .inference import mixed_logits as mixed_logits
 from .inference import serve as serve
 from .networks import ARCHITECTURES as ARCHITECTURES
 from .networks import RESNETS as RESNETS
@@ -39,6 +40,7 @@ from .runs import evaluate_run as evaluate_run
 from .runs import evaluate_seeds as evaluate_seeds
 from .runs import infer_images as infer_images
 from .runs import load_run as load_run
+from .runs import merge_runs as merge_runs
 from .runs import run_config as run_config
 from .runs import train_run as train_run
 from .runs import train_seeds as train_seeds

@@ -101,6 +101,10 @@ class MissingStatisticsError(ArgumentError):
     """A mask came without the normalisation statistics that its network needs."""
 
 
+class StatisticsError(SupSupError, ValueError):
+    """A task's normalisation statistics hold NaN, infinity or a variance below zero."""
+
+
 class OtherNetworkError(SupSupError, ValueError):
     """A state dict is of a network with other frozen weights."""
 
@@ -141,8 +145,20 @@ class RunError(SupSupError, ValueError):
     """A run's folder holds no run, a damaged one, or one with other arguments."""
 
 
+class ShardError(ArgumentError):
+    """A run cannot be cut into these shards, or shards make no run: one is missing, comes twice, or is of another."""
+
+
 class RunBusyError(SupSupError, RuntimeError):
     """Another process is training in this run's folder."""
+
+
+class RequestError(SupSupError, ValueError):
+    """A server of masks could not answer a request; `status` is the HTTP status that says whose fault it was."""
+
+    def __init__(self, message: str, status: int = 400) -> None:
+        super().__init__(message)
+        self.status = status
 
 
 class ReportError(SupSupError, ValueError):

@@ -14,7 +14,7 @@ from typing import Any, Self, TypeVar, Unpack
 
 from maskstore import _version
 from maskstore.bank import coding
-from maskstore.bank.blocks import AnyMask
+from maskstore.bank.blocks import AnyMask, SourceError
 from maskstore.bank.new_mask import NewMask
 from maskstore.bank.open_file import BankFile
 from maskstore.bank.record import MaskInfo, Record, info_of
@@ -46,7 +46,7 @@ from maskstore.files import (
     seconds,
 )
 from maskstore.masks import MaskSpec, SignedMask
-from maskstore.priors import Prior
+from maskstore.priors import Backbone, Prior, checked_backbone
 
 T = TypeVar("T")
 _BATCH = 64  # records read from the file at a time while scanning
@@ -77,7 +77,7 @@ class MaskBank(MaskSource):
         80 (5, 20)
     """
 
-    def __init__(self, file: BankFile, *, limit: int | None = None) -> None:
+    def __init__(self, file: BankFile, *, limit: int | None = None, backbone: Backbone | None = None) -> None:
         if not isinstance(file, BankFile):  # callers try MaskBank("tasks.bank")
             raise NotABankError(
                 f"MaskBank: expected a file that is open, found {type(file).__name__}; MaskBank.open(path) opens a "
@@ -92,7 +92,7 @@ class MaskBank(MaskSource):
         except MaskStoreError as error:
             file.close()
             raise CorruptError(f"{file.path}: {error}") from None
-        self._rows = Rows(self.spec, limit)
+        self._rows = Rows(self.spec, limit, checked_backbone(backbone))
 
     # -- opening and closing ------------------------------------------------------------------------------------------
 
@@ -107,6 +107,7 @@ class MaskBank(MaskSource):
         exist_ok: bool = False,
         timeout: float = 60.0,
         limit: int | None = None,
+        backbone: Backbone | None = None,
     ) -> Self:
         """Create an empty bank and open it for writing.
 
@@ -119,12 +120,13 @@ class MaskBank(MaskSource):
             exist_ok: Open the bank that is there already, with its masks, if it has these layers and, where `meta` is
                 given, this metadata.
             timeout: Seconds to wait for another writer.
-            limit: As in `open`.
+            limit, backbone: As in `open`.
 
         Raises:
             BankExistsError: The path is taken; with `exist_ok`, by another bank. What is no bank raises as in `open`.
             MaskValueError: JSON cannot hold `meta`.
             SpecError: There is no such page size.
+            NetworkFileSystemError: The path is on a network file system.
 
         Examples:
             >>> import tempfile
@@ -155,12 +157,12 @@ class MaskBank(MaskSource):
             "templates": "[]",
         }
         try:
-            return cls(BankFile.create(place, page_size, head, timeout=timeout), limit=limit)
+            return cls(BankFile.create(place, page_size, head, timeout=timeout), limit=limit, backbone=backbone)
         except BankExistsError as error:
             if not exist_ok:
                 hint = " (`exist_ok=True` opens it)" if place.is_file() and is_database(place) else ""
                 raise BankExistsError(f"{error}{hint}") from None
-        found = cls.open(path, "a", timeout=timeout, limit=limit)
+        found = cls.open(path, "a", timeout=timeout, limit=limit, backbone=backbone)
         same_meta = meta is None or same_json(parse_object(head["meta"]), found.meta)
         for what, same in (("layers", found.spec == spec), ("metadata", same_meta)):
             if not same:
@@ -170,7 +172,14 @@ class MaskBank(MaskSource):
 
     @classmethod
     def open(
-        cls, path: str | os.PathLike[str], mode: str = "r", *, timeout: float = 60.0, limit: int | None = None
+        cls,
+        path: str | os.PathLike[str],
+        mode: str = "r",
+        *,
+        timeout: float = 60.0,
+        limit: int | None = None,
+        immutable: bool = False,
+        backbone: Backbone | None = None,
     ) -> Self:
         """Open an existing bank.
 
@@ -181,20 +190,28 @@ class MaskBank(MaskSource):
             limit: The most bytes that one call may decode, for files from strangers. The default is ample for every
                 bank but those of gigabits in a few bytes: 1 GiB, or 512 times the coded bytes if that is more. A byte
                 of the codec `mix` counts as 512, one of `ans` as 9.
+            immutable: Read the file as it lies there, without locks, because nobody writes to it. Only so is a bank on
+                a network file system read. If the file changes all the same, a read that notices it starts anew or
+                is an error; on a network file system a change may be noticed late.
+            backbone: The weights that masks were coded against, if some have the prior `KeptWeights`.
 
         Raises:
             BankNotFoundError: There is no file.
+            NetworkFileSystemError: The bank lies on a network file system, and is not read as `immutable`.
             NotABankError: The file is not a mask bank.
             FormatVersionError: A newer version of the format wrote the bank.
             CorruptError: The file is damaged.
             BankReadOnlyError: Mode "a" where one cannot write.
             BankBusyError: Mode "a", and another writer held the bank for longer than the timeout.
-            SpecError: There is no such mode.
+            SpecError: There is no such mode, or `immutable` with mode "a".
         """
         if mode not in ("r", "a"):
             raise SpecError(f'mode: expected "r" to read or "a" to write, found {mode!r:.20}')
+        if immutable and mode == "a":
+            raise SpecError('mode: expected "r" for a bank that is immutable, found "a"')
         limit = byte_limit(limit)
-        return cls(BankFile(path_of(path), writable=mode == "a", timeout=seconds(timeout)), limit=limit)
+        file = BankFile(path_of(path), writable=mode == "a", timeout=seconds(timeout), immutable=bool(immutable))
+        return cls(file, limit=limit, backbone=backbone)
 
     def close(self) -> None:
         """Close; a writer first folds its write-ahead log into the file. Closing twice is fine."""
@@ -211,6 +228,11 @@ class MaskBank(MaskSource):
     def writable(self) -> bool:
         """Whether it was opened for writing."""
         return self._file.writable
+
+    @property
+    def backbone(self) -> Backbone | None:
+        """The weights that masks were coded against: those given, or of the first mask that was put with any."""
+        return self._rows.backbone
 
     def __len__(self) -> int:
         return self._file.read(self._rows.count)
@@ -321,6 +343,7 @@ class MaskBank(MaskSource):
             TaskNotFoundError: The prior refers to a task that the bank does not have.
             CodecError: The prior refers to a mask that was itself coded against others.
             UnknownCodecError: There is no codec of that name.
+            BackboneError: The prior needs weights that are not those of the bank, or not given.
             BankReadOnlyError: The bank was opened for reading.
             BankBusyError: Another writer held the bank for longer than the timeout.
             BankFullError: The disk is full.
@@ -330,11 +353,15 @@ class MaskBank(MaskSource):
         if not overwrite and name in self:  # before it is coded; `store` looks again
             raise taken(name)
         new = NewMask(name, masks, codec, prior, meta, extras)
-        new.code(self.spec)  # before the bank is locked, if it can be
-        with self._file.changing() as link:
-            if missing := [task for task in new.prior.tasks if task not in self]:
-                raise self._missing(missing[0])
-            new.store(link, self._rows, self.spec, overwrite=overwrite)
+        try:
+            self._rows.backbone = new.over(self.backbone)
+            new.code(self.spec)  # before the bank is locked, if it can be
+            with self._file.changing() as link:
+                if missing := [task for task in new.prior.tasks if task not in self]:
+                    raise self._missing(missing[0])
+                new.store(link, self._rows, self.spec, overwrite=overwrite)
+        except SourceError as given:  # reading what the caller gave failed, and the bank has no part in it
+            raise given.error from None
 
     def put_signed(
         self, name: str, signed: SignedMask, *, sign_prior: Prior | None = None, **options: Unpack[PutOptions]
@@ -400,7 +427,8 @@ class MaskBank(MaskSource):
                 f"{self.path}: expected a bank opened for reading to pickle, found one opened for writing (pickle its "
                 f"path, and open it there)"
             )
-        return partial(type(self).open, limit=self.limit), (self._place,)
+        again = partial(type(self).open, limit=self.limit, immutable=self._file.immutable, backbone=self.backbone)
+        return again, (self._place,)
 
     def __repr__(self) -> str:
         if self._file.closed:

@@ -199,7 +199,7 @@ def standalone(record: Record, spec: MaskSpec) -> Record:
     if not record.bases:
         return record
     codec = "auto" if in_blocks(record.codec) else codec_of(record.codec)
-    coded = encode_record(record.name, decode_mask(record, spec), codec, prior_of(record.prior).alone)
+    coded = encode_record(record.name, decode_mask(record, spec), codec, prior_for(record).alone)
     return sealed(replace(coded, meta=record.meta, extras=record.extras), record.id)
 
 
@@ -259,7 +259,7 @@ def decode_one(record: Record, spec: MaskSpec, index: int, rows: slice | None = 
     Of a mask in blocks only the blocks that hold the rows are read. SpecError for rows of a layer without a dimension.
     """
     layer, budget = spec.layers[index], Budget(record.limit)
-    if rows is not None and (not isinstance(rows, slice) or not layer.shape):
+    if rows is not None and not (layer.shape and _is_slice(rows)):
         raise SpecError(f"rows: expected a slice such as slice(0, 10) of a layer with rows, found {rows!r:.40}")
     if in_blocks(record.codec):
         return open_blocks(record, spec).decode_rows(index, rows, budget)
@@ -272,6 +272,13 @@ def decode_one(record: Record, spec: MaskSpec, index: int, rows: slice | None = 
     words = _layer_decoder(record, spec, base_masks(record.bases, spec))(index, entry, chunk)
     whole = bits.unpack(words, layer.size).reshape(layer.shape)
     return whole if rows is None else whole[rows].copy()
+
+
+def _is_slice(rows: object) -> bool:
+    try:
+        return isinstance(rows, slice) and bool(rows.indices(1))
+    except (TypeError, ValueError):  # of what are no whole numbers, or a step of zero
+        return False
 
 
 def layer_bytes(record: Record, spec: MaskSpec) -> list[tuple[int, int]]:
@@ -291,7 +298,7 @@ def open_blocks(
 
     `prior`: as in `decode_mask`.
     """
-    known = prior or prior_of(record.prior)
+    known = prior or prior_for(record)
     known.check_bases(len(record.bases))
     layout = layout_from_json(record.codec)
     if others is None:
@@ -310,7 +317,7 @@ def _layer_decoder(
 
     `others` are the record's bases, decoded; `given` is its prior, where its text does not say all of it.
     """
-    codec, prior = codec_of(record.codec), given or prior_of(record.prior)
+    codec, prior = codec_of(record.codec), given or prior_for(record)
     prior.check_bases(len(others))
 
     def decode(index: int, entry: TableEntry, chunk: bytes) -> NDArray[np.uint64]:
@@ -334,6 +341,11 @@ def codec_of(text: str) -> Codec:
 def prior_of(text: str) -> Prior:
     """The prior that a record's text describes."""
     return prior_from_config(parse_json(text))
+
+
+def prior_for(record: Record) -> Prior:
+    """The prior of a record, with the weights that it needs; BackboneError if these are missing or others."""
+    return prior_of(record.prior).over(record.backbone, record.what)
 
 
 _prior_text = lru_cache(maxsize=256)(prior_to_json)

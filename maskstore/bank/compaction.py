@@ -16,7 +16,7 @@ from itertools import zip_longest
 from pathlib import Path
 
 from maskstore.bank.bank import MaskBank
-from maskstore.bank.coding import decode_mask, digest_of, encode_record, prior_of, sealed
+from maskstore.bank.coding import decode_mask, digest_of, encode_record, prior_for, sealed
 from maskstore.bank.maintenance import Maintenance
 from maskstore.bank.open_file import named_errors
 from maskstore.bank.record import Base, Record
@@ -25,7 +25,7 @@ from maskstore.codecs import CodecChoice
 from maskstore.errors import CorruptError
 from maskstore.files import path_of
 from maskstore.masks import Mask, MaskSpec
-from maskstore.priors import Prior
+from maskstore.priors import Backbone, Prior
 
 _MEASURED_BYTES = 1 << 24  # in larger banks a page more or less says nothing
 _RELATED_BYTES = 1 << 29  # of larger banks masks are coded one by one: relations need all masks in memory
@@ -50,6 +50,7 @@ def compact(
     level: str = "max",
     timeout: float = 60.0,
     limit: int | None = None,
+    backbone: Backbone | None = None,
     on_mask: Callable[[int, int], None] | None = None,
 ) -> Compaction:
     """Code every mask of a bank anew in fewer bytes, all or none, and give free pages back.
@@ -63,6 +64,7 @@ def compact(
             as all masks packed take at most 512 MiB. "fast" is what `MaskBank.put` does by default.
         timeout: Seconds to wait for another writer.
         limit: The most bytes that each scan of the masks may decode, as in `MaskBank.open`.
+        backbone: As in `MaskBank.open`.
         on_mask: Called as `on_mask(done, of)` as masks are coded and then checked; `of` is twice their number.
 
     Returns:
@@ -87,7 +89,7 @@ def compact(
     """
     codec, tell = CodecChoice(level), on_mask or (lambda done, of: None)
     bank_path = path_of(path)
-    with MaskBank.open(bank_path, "a", timeout=timeout, limit=limit) as bank:
+    with MaskBank.open(bank_path, "a", timeout=timeout, limit=limit, backbone=backbone) as bank:
         bytes_before = bank_path.stat().st_size
         total = recoded = 0
         try:
@@ -145,7 +147,7 @@ def _relations(bank: MaskBank) -> dict[int, _Related]:
         rows.append(row)
         masks.append(mask)
     needed = {base.record.id for row in rows for base in row.bases}
-    alone = [prior_of(row.prior).alone for row in rows]
+    alone = [prior_for(row).alone for row in rows]
     found = relate(masks, alone, [not row.bases for row in rows])
     return {
         rows[i].id: (
@@ -160,7 +162,7 @@ def _relations(bank: MaskBank) -> dict[int, _Related]:
 def _recoded(row: Record, spec: MaskSpec, codec: CodecChoice, related: _Related | None) -> Record | None:
     """The row in fewer bytes, under its id and with its checksum; None if there is no such."""
     mask = decode_mask(row, spec)
-    prior = prior_of(row.prior)
+    prior = prior_for(row)
     ways: list[_Related] = [(prior, row.bases)]
     if row.bases:
         ways.append((prior.alone, ()))
@@ -184,7 +186,7 @@ def _check(path: Path, bank: MaskBank, on_mask: Callable[[int], None]) -> None:
     def content(row: Record) -> tuple[int, str, str, bytes, Mask]:
         return row.id, row.name, row.meta, row.extras, decode_mask(row, bank.spec)
 
-    with MaskBank.open(path, limit=bank.limit) as before:
+    with MaskBank.open(path, limit=bank.limit, backbone=bank.backbone) as before:
         pairs = zip_longest(before.map_records(content), bank.map_records(content))
         for done, (old, new) in enumerate(pairs, 1):
             if old is None or new is None or old[1] != new[1]:

@@ -6,12 +6,13 @@ from typing import Any
 
 from maskstore.bank import coding
 from maskstore.bank.blocks import AnyMask, BlockEncoder, gathered, layers_of
-from maskstore.bank.record import Record
+from maskstore.bank.record import SIGNS, Record
 from maskstore.bank.rows import Rows
+from maskstore.bank.signs import check_signs
 from maskstore.codecs import BLOCKED_BITS, AnyCodec, get_codec
-from maskstore.errors import CodecError, SpecError
+from maskstore.errors import BackboneError, CodecError, SpecError
 from maskstore.masks import Mask, MaskSpec
-from maskstore.priors import Prior, Uniform
+from maskstore.priors import Backbone, Prior, Uniform
 
 
 class NewMask:
@@ -37,17 +38,39 @@ class NewMask:
             raise CodecError(f"prior: expected one such as Uniform(), found {self.prior!r:.60}")
         self._coded: Record | None = None
 
+    def over(self, backbone: Backbone | None) -> Backbone | None:
+        """Take the bank's weights, where the prior has a fingerprint alone; the weights of the bank from now on.
+
+        BackboneError for a prior over other weights than those of the bank.
+        """
+        what = f"mask {self.name!r:.80}"
+        self.prior = self.prior.over(backbone, what)
+        known = self.prior.known
+        if backbone is not None and known is not None and known.fingerprint != backbone.fingerprint:
+            raise BackboneError(
+                f"{what}: expected the weights of the bank's other masks, of fingerprint {backbone.fingerprint}, "
+                f"found {known.fingerprint}"
+            )
+        return backbone or known
+
     def code(self, spec: MaskSpec) -> None:
         """Code what needs neither another mask nor much memory; SpecError for a mask of another spec."""
         if isinstance(self.masks, Mask) and self.masks.spec is not spec and self.masks.spec != spec:
             raise SpecError(f"mask {self.name!r}: expected the bank's spec {spec!r}, found {self.masks.spec!r}")
         if spec.bits >= BLOCKED_BITS:
+            self._check_signs()
             return
         self.masks = mask = gathered(self.masks, spec)
+        self._check_signs()
         if not self.prior.needs[-1]:
             self._coded = coding.encode_record(
                 self.name, mask, self.codec, self.prior, meta=self.meta, extras=self.extras
             )
+
+    def _check_signs(self) -> None:
+        """MaskValueError where the extras have the signs of another mask. Of layers one by one it cannot be told."""
+        if isinstance(self.extras, Mapping) and SIGNS in self.extras and isinstance(self.masks, Mask):
+            check_signs(self.extras, self.masks, self.name)
 
     def store(self, link: sqlite3.Connection, rows: Rows, spec: MaskSpec, *, overwrite: bool) -> None:
         """Write it, within a transaction; a large mask is coded meanwhile, and never is in memory as a whole."""

@@ -39,12 +39,12 @@ def named_errors(path: Path) -> Iterator[None]:
 class BankFile:
     """An open bank file. `head` holds the texts stored about the whole bank."""
 
-    def __init__(self, path: Path, *, writable: bool, timeout: float) -> None:
+    def __init__(self, path: Path, *, writable: bool, timeout: float, immutable: bool = False) -> None:
         with named_errors(path):
             # lock and log lie beside the file itself: by any other name it would be opened without them
             path = path.resolve() if path.is_symlink() and path.exists() else path
         self.path = path
-        self.writable = writable
+        self.writable, self.immutable = writable, immutable
         self.closed = False
         self._timeout = timeout
         self._owner = (os.getpid(), threading.get_ident())
@@ -54,9 +54,9 @@ class BankFile:
         self._in_transaction = False
         self._lock: Any = None
         try:
+            with named_errors(path):
+                sqlite.check_file(path, writable=writable, immutable=immutable)
             if writable:
-                with named_errors(path):
-                    sqlite.check_header(path)  # before a lock file is made beside something that is no bank
                 from filelock import FileLock
 
                 self._lock = FileLock(f"{path.absolute()}.lock", timeout=timeout)
@@ -341,7 +341,7 @@ class BankFile:
                 )
             link.close_all()
         self._check_file()
-        link = sqlite.connect(self.path, writable=self.writable, timeout=self._timeout)
+        link = sqlite.connect(self.path, writable=self.writable, timeout=self._timeout, immutable=self.immutable)
         link.seen = () if link.stamp else self._inodes()
         self._file = self._file or link.file
         self._mine.link = link

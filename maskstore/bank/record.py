@@ -17,6 +17,7 @@ from maskstore.bank.blocks import Data
 from maskstore.errors import CorruptError, MaskValueError
 from maskstore.files import Cursor, is_name, parse_json, parse_object, write_leb128
 from maskstore.masks import bits
+from maskstore.priors import Backbone
 
 DIGEST_BYTES = 8
 MAX_BLOB_BYTES = 1_000_000_000  # SQLite's own limit
@@ -107,6 +108,8 @@ class Record:
     """The masks that the prior refers to."""
     limit: int | None = field(default=None, compare=False)
     """How many bytes decoding it may take (`MaskSource.limit`)."""
+    backbone: Backbone | None = field(default=None, compare=False)
+    """The weights that it may have been coded against (`KeptWeights`)."""
 
     @property
     def what(self) -> str:

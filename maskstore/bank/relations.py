@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from maskstore.codecs import estimate_bits
 from maskstore.masks import Mask, bits
-from maskstore.priors import Prior, Reference, Related, RunningMean, SeededScores, Uniform
+from maskstore.priors import KeptWeights, Prior, Reference, Related, RunningMean, SeededScores, Uniform
 
 MOST_BASES = 3
 _CANDIDATES = 24  # masks looked at as a reference for all others
@@ -51,8 +51,8 @@ def relate(masks: Sequence[Mask], priors: Sequence[Prior], may_serve: Sequence[b
         return {i: relation for i, relation in zip(tasks, found, strict=True) if relation is not None}
 
 
-def _given(prior: Prior) -> Uniform | SeededScores:
-    return prior if isinstance(prior, (Uniform, SeededScores)) else Uniform()
+def _given(prior: Prior) -> Uniform | SeededScores | KeptWeights:
+    return prior if isinstance(prior, (Uniform, SeededScores, KeptWeights)) else Uniform()
 
 
 def _gains(i: int, masks: Sequence[Mask], prior: Prior, candidates: Sequence[int]) -> NDArray[np.float64]:

@@ -15,7 +15,7 @@ from maskstore.codecs import in_blocks
 from maskstore.errors import CodecError, CorruptError
 from maskstore.files import is_name
 from maskstore.masks import MaskSpec
-from maskstore.priors import Prior
+from maskstore.priors import Backbone, Prior
 
 _INDEX = "sqlite_autoindex_masks_1"  # the index on names, under the name that SQLite gives it
 _BATCH_BYTES = 1 << 26  # rows of a forged file may share bytes: what is read at a time is counted, not only the rows
@@ -24,8 +24,8 @@ _BATCH_BYTES = 1 << 26  # rows of a forged file may share bytes: what is read at
 class RowReader:
     """Reads the rows of one bank over a connection."""
 
-    def __init__(self, spec: MaskSpec, limit: int | None = None) -> None:
-        self._spec, self._limit = spec, limit
+    def __init__(self, spec: MaskSpec, limit: int | None = None, backbone: Backbone | None = None) -> None:
+        self._spec, self._limit, self.backbone = spec, limit, backbone
         self.templates = Templates()
 
     # -- reading ------------------------------------------------------------------------------------------------------
@@ -182,7 +182,9 @@ class RowReader:
             else:
                 parts = byte_stream.read_parts(link, begin, row.data)
                 data = Parts(list(parts)) if in_blocks(texts[1]) else b"".join(parts)
-            found = Record(row.id, row.name or "", *texts, row.checksum, extras, data, bases, self._limit)
+            found = Record(
+                row.id, row.name or "", *texts, row.checksum, extras, data, bases, self._limit, self.backbone
+            )
             coding.check_own_sum(found)
             return found
 

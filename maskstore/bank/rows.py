@@ -16,8 +16,9 @@ from maskstore.bank.blocks import BlockEncoder, Unread, pieces_of
 from maskstore.bank.record import COLUMNS, Base, Record, StoredRow, checked_row, pack_bases, unpack_bases
 from maskstore.bank.row_reader import RowReader
 from maskstore.bank.sqlite import abandon_part, check_pages
-from maskstore.errors import CorruptError, MaskValueError, TaskExistsError
+from maskstore.errors import BankBusyError, CorruptError, MaskValueError, TaskExistsError
 from maskstore.masks import MaskSpec
+from maskstore.priors import Backbone
 
 _MAX_ID = 1 << 61
 
@@ -30,10 +31,11 @@ def taken(name: str) -> TaskExistsError:
 class Rows(RowReader):
     """Reads and writes the rows of one bank over a connection."""
 
-    def __init__(self, spec: MaskSpec, limit: int | None = None) -> None:
-        super().__init__(spec, limit)
+    def __init__(self, spec: MaskSpec, limit: int | None = None, backbone: Backbone | None = None) -> None:
+        super().__init__(spec, limit, backbone)
         self._trusted: tuple[sqlite3.Connection | None, int] = (None, 0)
         self._claimed = 0  # where the rows' bytes ended last
+        self._changing = False
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
@@ -54,13 +56,19 @@ class Rows(RowReader):
     @contextmanager
     def _change(self, link: sqlite3.Connection) -> Iterator[None]:
         """One change, whole or not at all, even if the transaction that it is a part of goes on."""
+        if self._changing:
+            raise BankBusyError("bank: expected one change at a time, found another one while a mask is written (what "
+                                "gives the layers of a mask must not change the bank)")  # fmt: skip
         self.trust(link)
         link.execute("SAVEPOINT change")
+        self._changing = True
         try:
             yield
         except BaseException:
             abandon_part(link, "change")
             raise
+        finally:
+            self._changing = False
         link.execute("RELEASE change")
 
     def insert(

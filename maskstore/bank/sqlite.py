@@ -14,6 +14,7 @@ from maskstore import errors
 from maskstore.bank.head import HAS_MARK
 from maskstore.files import (
     Link,
+    check_local,
     connect_still,
     copy_with_log,
     first_bytes,
@@ -83,6 +84,7 @@ def create_file(path: Path, page_size: int, head: dict[str, str]) -> None:
 
     A log that a killed writer left there is such a thing: SQLite would replay it into the new file.
     """
+    check_local(path)
     clear_side_files(path)
     with replacing(path, overwrite=False, remedy="") as scratch, no_fork():
         connection = sqlite3.connect(scratch, isolation_level=None)
@@ -196,11 +198,11 @@ def side_files(path: Path) -> list[Path]:
     return [path.with_name(path.name + ending) for ending in ("-wal", "-shm", "-journal")]
 
 
-def connect(path: Path, *, writable: bool, timeout: float) -> Link:
+def connect(path: Path, *, writable: bool, timeout: float, immutable: bool = False) -> Link:
     """Open an existing bank; every file that is not one is refused by name before SQLite acts on its content.
 
-    Where SQLite cannot keep its index of the log beside the bank, such as on read-only media, a reader reads the file
-    as it lies there, or a copy of file and log.
+    If it is immutable, or where SQLite cannot keep its index of the log beside the bank, such as on read-only media, a
+    reader reads the file as it lies there, or a copy of file and log.
     """
     if writable:
         check_place(path)  # what kind of file it is, its caller knows
@@ -208,11 +210,12 @@ def connect(path: Path, *, writable: bool, timeout: float) -> Link:
             raise errors.BankReadOnlyError(f"{path}: expected permission to write there, found none")
         return Link(path, partial(_shared, path, "rw", timeout), guard=partial(_shared, path, "ro", timeout))
     check_header(path)
-    try:
-        return Link(path, partial(_shared, path, "ro", timeout))
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & 0xFF not in _NO_INDEX:
-            raise
+    if not immutable:
+        try:
+            return Link(path, partial(_shared, path, "ro", timeout))
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode & 0xFF not in _NO_INDEX:
+                raise
     stamp = still_stamp(path)
     if not has_content(log_of(path)):
         return Link(path, lambda: _prepared(connect_still(path), path), stamp=stamp)
@@ -268,6 +271,15 @@ def check_header(path: Path) -> None:
         raise errors.NotABankError(f"{path}: expected a mask bank, found a shard (maskstore merge makes a bank of it)")
     size = path.stat().st_size
     raise errors.NotABankError(f"{path}: expected a mask bank, found a file of another kind ({size} bytes)")
+
+
+def check_file(path: Path, *, writable: bool, immutable: bool) -> None:
+    """What is looked at once, when a bank is opened: a writer makes a lock file beside nothing that is no bank."""
+    check_place(path)
+    if not immutable:
+        check_local(path, reading=not writable)
+    if writable:
+        check_header(path)
 
 
 def check_place(path: Path) -> None:

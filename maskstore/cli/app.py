@@ -13,7 +13,7 @@ from maskstore.bank import MaskBank, account
 from maskstore.bank import compact as compact_bank
 from maskstore.cli import console, exchange
 from maskstore.cli.compile_notice import announcing
-from maskstore.cli.console import AsCsv, AsJson, Limit, examples
+from maskstore.cli.console import AsCsv, AsJson, Immutable, Limit, examples
 from maskstore.codecs import LEVELS, codec_names
 from maskstore.errors import CodecError, MaskStoreError, UnknownPriorError
 from maskstore.files import check_name, distinct_names, read_npz, write_npz
@@ -70,12 +70,36 @@ def _program(version: Annotated[bool, console.version_option("maskstore")] = Fal
     pass
 
 
+@app.command(epilog=examples("maskstore demo", "maskstore demo --out tour.bank"))
+@announcing
+def demo(
+    out: Annotated[
+        Path, typer.Option(help="The bank to write; one of an earlier demo is used again.", callback=console.no_stream)
+    ] = Path("demo.bank"),
+    as_json: AsJson = False,
+) -> None:
+    """The tour, without torch: a pruned layer as masks in a bank, their sizes, and a picture."""
+    from maskstore.cli import demo as tour
+
+    result = tour.run_demo(out)
+    if as_json:
+        console.print_json(result.to_json())
+    else:
+        tour.print_demo(result)
+
+
 @app.command(epilog=examples("maskstore stats tasks.bank", "maskstore stats tasks.bank --json"))
 @announcing
-def stats(bank: BankPath, as_json: AsJson = False, as_csv: AsCsv = False, limit: Limit = None) -> None:
+def stats(
+    bank: BankPath,
+    as_json: AsJson = False,
+    as_csv: AsCsv = False,
+    limit: Limit = None,
+    immutable: Immutable = False,
+) -> None:
     """Where every byte of a bank is, and how near that is to the masks' static entropy; --csv has the layers."""
     console.only_one(as_json, as_csv)
-    with MaskBank.open(bank, limit=limit) as opened:
+    with MaskBank.open(bank, limit=limit, immutable=immutable) as opened:
         found = account(opened)
     if as_json:
         values = asdict(found) | {
@@ -99,9 +123,9 @@ def stats(bank: BankPath, as_json: AsJson = False, as_csv: AsCsv = False, limit:
 
 @app.command(epilog=examples("maskstore verify tasks.bank"))
 @announcing
-def verify(bank: BankPath, as_json: AsJson = False, limit: Limit = None) -> None:
+def verify(bank: BankPath, as_json: AsJson = False, limit: Limit = None, immutable: Immutable = False) -> None:
     """Check every page, checksum and bit; exit code 1 at the first byte that is not as it was written."""
-    with MaskBank.open(bank, limit=limit) as opened:
+    with MaskBank.open(bank, limit=limit, immutable=immutable) as opened:
         count = opened.verify()
     if as_json:
         console.print_json({"ok": True, "tasks": count})
@@ -110,10 +134,10 @@ def verify(bank: BankPath, as_json: AsJson = False, limit: Limit = None) -> None
 
 
 @app.command(epilog=examples("maskstore ls tasks.bank", "maskstore ls tasks.bank --csv > tasks.csv"))
-def ls(bank: BankPath, as_json: AsJson = False, as_csv: AsCsv = False) -> None:
+def ls(bank: BankPath, as_json: AsJson = False, as_csv: AsCsv = False, immutable: Immutable = False) -> None:
     """The masks of a bank, with their codec, prior, size and metadata; into a pipe, one line a mask."""
     console.only_one(as_json, as_csv)
-    with MaskBank.open(bank) as opened:
+    with MaskBank.open(bank, immutable=immutable) as opened:
         infos, spec, meta = opened.infos(), opened.spec, opened.meta
     if as_json:
         rows = [{**info._asdict(), "bits_per_parameter": 8 * info.coded_bytes / (spec.bits or 1)} for info in infos]
@@ -144,11 +168,12 @@ def get(
     signed: Annotated[bool, typer.Option("--signed", help="A signed mask: int8 arrays of -1, 0 and 1.")] = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
     limit: Limit = None,
+    immutable: Immutable = False,
 ) -> None:
     """Write a mask to an .npz file of bool arrays."""
     if out.exists() and out.resolve() == bank.resolve():
         raise console.UsageError(f"--out: expected another file than the bank, found {out}")
-    with MaskBank.open(bank, limit=limit) as opened:
+    with MaskBank.open(bank, limit=limit, immutable=immutable) as opened:
         arrays: dict[str, Any]
         if signed:
             values = opened.signed(task)

@@ -36,6 +36,15 @@ Limit = Annotated[
 ]  # fmt: skip
 
 
+Immutable = Annotated[
+    bool,
+    typer.Option(
+        "--immutable",
+        help="Read banks as they lie there, since nobody writes to them; a network file system asks for it.",
+    ),
+]
+
+
 class UsageError(Exception):
     """Arguments that parse but do not make sense; ends a command with exit code 2."""
 

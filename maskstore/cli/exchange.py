@@ -1,5 +1,6 @@
 """Commands that bring masks in and take them out: `import`, `export`, `merge`, `diff`."""
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, cast
 
@@ -8,7 +9,7 @@ import typer
 from maskstore import interop
 from maskstore.cli import console
 from maskstore.cli.compile_notice import announcing
-from maskstore.cli.console import AsJson, Limit, examples
+from maskstore.cli.console import AsJson, Immutable, Limit, examples
 from maskstore.codecs import codec_names
 from maskstore.errors import ImportOptionError
 from maskstore.masks import SCALES
@@ -44,6 +45,7 @@ def register(app: typer.Typer) -> None:
         epilog=examples(
             "maskstore merge run-1/masks.bank run-2/masks.bank all.bank --prefix '{source}/'",
             "maskstore merge new.bank all.bank --rename task-0=task-10",
+            "maskstore merge shard-0.bank shard-1.bank all.bank --sort",
         )
     )(merge)
     app.command(
@@ -160,12 +162,14 @@ def export(
     append: Annotated[bool, typer.Option("--append", help="Add what a shard set lacks to it.")] = False,
     overwrite: Overwrite = False,
     limit: Limit = None,
+    immutable: Immutable = False,
 ) -> None:
     """Export all masks, with names, metadata, codecs and priors; `import` (shards: `merge`) brings back the same."""
     if deltas is not None:
-        if layout not in (None, "safetensors") or interop.is_url(out):
+        other = layout is None and out.endswith((".npz", ".shard"))
+        if layout not in (None, "safetensors") or other or interop.is_url(out):
             raise console.UsageError(f"--deltas: expected a safetensors file to write, found {layout or out}")
-        with interop.open_source(bank) as source:
+        with interop.open_source(bank, immutable=immutable) as source:
             interop.write_deltas(source, deltas, Path(out), overwrite=overwrite)
         console.note(f"{out}: {deltas!r} exported as numbers (safetensors)")
         return
@@ -185,7 +189,7 @@ def export(
     console.choice("--format", kind, kinds)
     if interop.is_url(out) and kind != "shard":
         raise console.UsageError(f"{out}: expected a path for {kind}, found a URL, which only shards can go to")
-    with interop.open_source(bank, limit=limit) as source:
+    with interop.open_source(bank, limit=limit, immutable=immutable) as source:
         if kind == "shard":
             interop.write_shard(source, out, overwrite=overwrite)
         elif kind == "npz":
@@ -205,6 +209,10 @@ def merge(
         list[str] | None, typer.Option(metavar="OLD=NEW", help="Rename a task; may be given many times.")
     ] = None,
     prefix: Annotated[str, typer.Option(help="Before all other names; {source} is the file's stem.")] = "",
+    sort: Annotated[
+        bool, typer.Option("--sort", help="In the order of their names, task-2 before task-10; else as they come.")
+    ] = False,
+    immutable: Immutable = False,
     as_json: AsJson = False,
 ) -> None:
     """Copy the masks of banks and shards into one bank, as they are coded, all or nothing."""
@@ -218,7 +226,9 @@ def merge(
         if old in names:
             raise console.UsageError(f"--rename: expected one new name for {old!r:.80}, found two")
         names[old] = new
-    count, disputed = interop.merge(sources, bank, overwrite=overwrite, rename=names, prefix=prefix)
+    count, disputed = interop.merge(
+        sources, bank, overwrite=overwrite, rename=names, prefix=prefix, sort=sort, immutable=immutable
+    )
     if as_json:
         console.print_json({"merged": count, "sources": list(sources), "metadata_dropped": disputed})
         return
@@ -236,18 +246,20 @@ def diff(
     ] = None,
     as_json: AsJson = False,
     limit: Limit = None,
+    immutable: Immutable = False,
 ) -> None:
     """Compare two banks, or two masks: Hamming distance by layer. Exit code 0 if they are the same, 1 if not."""
     if b is None and tasks is None:
         raise console.UsageError("diff: expected two banks, or one and --tasks T U, found one bank")
-    with interop.open_source(a, limit=limit) as left, interop.open_source(a if b is None else b, limit=limit) as right:
+    other, opening = a if b is None else b, partial(interop.open_source, limit=limit, immutable=immutable)
+    with opening(a) as left, opening(other) as right:
         found = interop.diff_tasks(left, right, *tasks) if tasks is not None else interop.diff_banks(left, right)
     if as_json:
         console.print_json(_diff_json(found))
     else:
         from maskstore.cli.tables import print_diff
 
-        print_diff(a, a if b is None else b, found)
+        print_diff(a, other, found)
     if not found.same:
         raise typer.Exit(console.FAILED)
 

@@ -12,9 +12,10 @@ from maskstore.files.connections import (
     no_fork,
     still_stamp,
 )
+from maskstore.files.file_systems import check_local, is_network_type, mount_of
 from maskstore.files.json_files import decimal_numbers, read_json, typed, write_json
 from maskstore.files.names import check_known, nearest
-from maskstore.files.npz import read_npy_file, read_npz, write_npz
+from maskstore.files.npz import read_npy, read_npy_file, read_npz, write_npz
 from maskstore.files.os_errors import lock_fault, named_os_error, named_os_errors
 from maskstore.files.regular import open_regular, read_regular
 from maskstore.files.values import (
@@ -36,6 +37,7 @@ __all__ = [
     "byte_limit",
     "check_claim",
     "check_known",
+    "check_local",
     "check_name",
     "check_table",
     "connect_still",
@@ -46,7 +48,9 @@ __all__ = [
     "first_bytes",
     "is_database",
     "is_name",
+    "is_network_type",
     "lock_fault",
+    "mount_of",
     "named_os_error",
     "named_os_errors",
     "nearest",
@@ -57,6 +61,7 @@ __all__ = [
     "parse_object",
     "path_of",
     "read_json",
+    "read_npy",
     "read_npy_file",
     "read_npz",
     "read_regular",

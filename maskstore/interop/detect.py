@@ -69,9 +69,13 @@ def read_masks(path: str | os.PathLike[str], options: ReadOptions | None = None)
         raise ArgumentTypeError(f"options: expected ReadOptions(...), found {type(options).__name__}")
     with named_os_errors(path):
         try:
-            return _read(path, options)
+            masks = _read(path, options)
         except SpecError as error:  # names or shapes that no bank takes
             raise ForeignFileError(f"{path}: {error}") from None
+    if options.density is not None and options.ternarise is None and masks.layout != "hidden-networks":
+        raise ImportOptionError(f"{path}: expected scores of hidden-networks for `density`, or `ternarise` beside it, "
+                                f"found masks of layout {masks.layout}, which keep what they keep")  # fmt: skip
+    return masks
 
 
 def _read(path: Path, options: ReadOptions) -> ForeignMasks:
@@ -161,6 +165,9 @@ def _read_npy(path: Path, options: ReadOptions) -> ForeignMasks:
     if options.layout == "arrays" or (options.layout == "auto" and one_layer):
         layer = next(iter(layers)) if len(layers) == 1 else path.stem
         return named_arrays.read_arrays("arrays", {layer: array}, path, options)
+    if array.dtype == np.bool_ and not layers and options.layout == "auto":
+        raise ImportOptionError(f"{path}: expected bools of two or more dimensions, found shape {array.shape} "
+                                "(`shapes` cuts it into layers, `layout=\"arrays\"` takes it as one)")  # fmt: skip
     return named_arrays.read_vectors(named_arrays.rows_of(array, path), path, options)
 
 

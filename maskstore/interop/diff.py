@@ -3,7 +3,7 @@
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, replace
 
-from maskstore.bank import MaskSource, check_source, decode_mask
+from maskstore.bank import MaskSource, Record, check_source, decode_extras, decode_mask
 from maskstore.files import parse_object, same_json
 from maskstore.masks import bits
 
@@ -143,4 +143,15 @@ def _task(a: MaskSource, b: MaskSource, name_a: str, name_b: str, common: Contai
         words_b = mask_b.words[b.spec[layer.name].packed]
         layers.append(LayerDiff(layer.name, layer.size, bits.hamming(mask_a.words[layer.packed], words_b)))
     meta_same = same_json(parse_object(row_a.meta), parse_object(row_b.meta))
-    return TaskDiff(name_a, name_b, tuple(layers), meta_same, extras_same=row_a.extras == row_b.extras)
+    return TaskDiff(name_a, name_b, tuple(layers), meta_same, extras_same=_same_extras(row_a, row_b))
+
+
+def _same_extras(a: Record, b: Record) -> bool:
+    """Whether two rows have the same arrays by name; the order in which they were put is no difference."""
+    if a.extras == b.extras:
+        return True
+    found_a, found_b = (decode_extras(row.extras, row.name) for row in (a, b))
+    return found_a.keys() == found_b.keys() and all(
+        (one.dtype, one.shape, one.tobytes()) == (found_b[name].dtype, found_b[name].shape, found_b[name].tobytes())
+        for name, one in found_a.items()
+    )

@@ -1,6 +1,7 @@
 """Rows from one bank into another, without coding them anew; and banks that appear filled or not at all."""
 
 import os
+import re
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
@@ -8,7 +9,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from maskstore.bank import Maintenance, MaskBank, Record, clear_side_files, sealed
+from maskstore.bank import Maintenance, MaskBank, MaskSource, Record, clear_side_files, sealed
 from maskstore.errors import (
     ArgumentTypeError,
     BankFullError,
@@ -17,7 +18,7 @@ from maskstore.errors import (
     TaskExistsError,
     TaskNotFoundError,
 )
-from maskstore.files import path_of, replacing, same_json, text_of
+from maskstore.files import check_local, path_of, replacing, same_json, text_of
 from maskstore.interop.model import ForeignMasks
 from maskstore.interop.open import open_source
 from maskstore.masks import Mask, MaskSpec, SignedMask
@@ -36,6 +37,7 @@ def filling(path: Path, spec: MaskSpec, meta: Mapping[str, Any]) -> Iterator[Mas
             with bank.transaction():
                 yield bank
         return
+    check_local(path)  # before anything is made there
     with replacing(path, overwrite=False, remedy="") as scratch:
         clear_side_files(path)  # now, since the work may be long, and again when it is done
         made = False
@@ -120,6 +122,8 @@ def merge(
     overwrite: bool = False,
     rename: Mapping[str, str] | None = None,
     prefix: str = "",
+    sort: bool = False,
+    immutable: bool = False,
 ) -> tuple[int, list[str]]:
     """Copy the masks of banks and shards of one spec into a bank, without coding them anew; all or nothing.
 
@@ -129,6 +133,9 @@ def merge(
         overwrite: Replace masks of the same name; later sources win.
         rename: Old task names, and the new ones.
         prefix: Goes before all other names. "{source}" in it stands for the source's file name without its ending.
+        sort: Store the masks in the order of their new names, numbers in them by value ("task-2" before "task-10"), and
+            not source after source.
+        immutable: Read the sources as they lie there, as in `MaskBank.open`, since nobody writes to them.
 
     Returns:
         The number of masks, and the keys of the sources' metadata on which they disagree. A new bank does not take
@@ -162,7 +169,7 @@ def merge(
     if not sources:
         raise SpecError("merge: expected at least one source, found none")
     with ExitStack() as stack:
-        opened = [stack.enter_context(open_source(source)) for source in sources]
+        opened = [stack.enter_context(open_source(source, immutable=immutable)) for source in sources]
         spec = opened[0].spec
         for location, source in zip(sources, opened, strict=True):
             if source.spec != spec:
@@ -183,12 +190,34 @@ def merge(
         stored = set()
         with filling(path, spec, meta) as bank:
             keeper = Maintenance(bank)
-            for source, names_of in zip(opened, renamed, strict=True):
-                for row in source.records():
-                    if row.name in names_of:  # a row that another program put meanwhile waits for the next merge
-                        keeper.put_record(_renamed(row, names_of), overwrite=overwrite)
-                        stored.add(names_of[row.name])
+            for row, names_of in _in_order(opened, renamed) if sort else _as_they_come(opened, renamed):
+                keeper.put_record(_renamed(row, names_of), overwrite=overwrite)
+                stored.add(names_of[row.name])
     return len(stored), disputed
+
+
+Rows = Iterator[tuple[Record, Mapping[str, str]]]
+
+
+def _as_they_come(sources: Sequence[MaskSource], renamed: Sequence[Mapping[str, str]]) -> Rows:
+    """All rows, source after source, with the new names of their source."""
+    for source, names in zip(sources, renamed, strict=True):
+        for row in source.records():
+            if row.name in names:  # a row that another program put meanwhile waits for the next merge
+                yield row, names
+
+
+def _in_order(sources: Sequence[MaskSource], renamed: Sequence[Mapping[str, str]]) -> Rows:
+    """All rows by their new names; of equal names the later source comes last."""
+    wanted = [(_by_value(new), number, old) for number, names in enumerate(renamed) for old, new in names.items()]
+    for _, number, old in sorted(wanted):
+        yield sources[number].record(old), renamed[number]
+
+
+def _by_value(name: str) -> list[tuple[int, int, str]]:
+    """What names are sorted by: their runs of digits by value, the rest by letters."""
+    pieces = re.findall(r"[0-9]+|[^0-9]+", name)
+    return [(0, int(each[:400]), each) if each[0] in "0123456789" else (1, 0, each) for each in pieces]
 
 
 def _renaming(

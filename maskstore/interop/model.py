@@ -121,6 +121,11 @@ class ReadOptions:
             value = getattr(self, name)
             if value is not None and not isinstance(value, kind):
                 raise ArgumentTypeError(f"{name}: expected {expected}, found {type(value).__name__} {value!r:.40}")
+        if self.shapes is not None:
+            try:
+                MaskSpec(self.shapes)
+            except SpecError as error:
+                raise ImportOptionError(f"shapes: {error}") from None
         if self.ternarise is not None:
             check_known("ternarise", self.ternarise, SCALES, ImportOptionError)
             if self.nonzero or self.layout not in ("auto", "arrays"):

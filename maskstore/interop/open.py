@@ -8,13 +8,14 @@ from maskstore.files import first_bytes, path_of, text_of
 from maskstore.interop.shards import MAGIC, NAME, ShardReader, ShardSet, is_url
 
 
-def open_source(location: str | os.PathLike[str], *, limit: int | None = None) -> MaskSource:
+def open_source(location: str | os.PathLike[str], *, limit: int | None = None, immutable: bool = False) -> MaskSource:
     """Open a bank, a shard or a shard set for reading.
 
     Args:
         location: The path of a bank, shard or shard set, or the URL of a shard or shard set. A URL that ends in .shard,
             or has `::` in it, is a shard. Any other is a shard set if it has a manifest. `ShardSet` takes more options.
         limit: The most bytes that one call may decode, as in `MaskBank.open`.
+        immutable: Read a bank as it lies there, as in `MaskBank.open`; a shard is always read so.
 
     Returns:
         The open `MaskBank`, `ShardReader` or `ShardSet`. Each is a `MaskSource`: a mapping from task name to `Mask`.
@@ -52,4 +53,4 @@ def open_source(location: str | os.PathLike[str], *, limit: int | None = None) -
         return ShardSet(path, limit=limit)
     if path.is_file() and first_bytes(path, len(MAGIC)) == MAGIC:
         return ShardReader(path, limit=limit)
-    return MaskBank.open(path, limit=limit)
+    return MaskBank.open(path, limit=limit, immutable=immutable)

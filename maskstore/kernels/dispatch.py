@@ -11,11 +11,19 @@ from numpy.typing import NDArray
 
 from maskstore.kernels import gather
 from maskstore.kernels.interface import Blocks, Floats, Tail
-from maskstore.kernels.ir import lookup, masked_adds, seeded_contexts
+from maskstore.kernels.ir import lookup, masked_adds, products, seeded_contexts
 from maskstore.kernels.layout import LANES, chosen_rows_of, chunks_of, rows_of
 from maskstore.kernels.threads import CORES, pieces_for_cores, ranges, share_work
 
-__all__ = ["chosen_blocks", "dot", "outer_dots", "score_contexts", "weighted_sum"]
+__all__ = [
+    "chosen_blocks",
+    "dot",
+    "masked_lines",
+    "masked_taps",
+    "outer_dots",
+    "score_contexts",
+    "weighted_sum",
+]
 
 score_contexts = seeded_contexts.score_contexts
 _LOOKUP_GAIN = 8  # lookups take a word in less than an eighth of the time of masked adds
@@ -105,6 +113,42 @@ def outer_dots(
     arrays = (blocks, rest, first_bit, weights, left, right, out)
     share_work(lookup.outer_images, [(*arrays, *piece) for piece in pieces], len(left) * masks * weights.size // 64)
     return out
+
+
+def masked_lines(rows: Tail, chosen: NDArray[np.int64], first_bit: int, weights: Floats, values: Floats) -> Floats:
+    out = np.empty((len(values), len(weights)), dtype=np.float32)
+    size = weights.shape[1]
+    arrays = (rows, chosen, first_bit, _padded(weights, -size % 64), size, _padded(values, -size % 64), out)
+    pieces = ranges(len(out), pieces_for_cores(len(out))) if out.size else []
+    share_work(products.masked_lines, [(*arrays, *piece) for piece in pieces], len(out) * weights.size // 16)
+    return out
+
+
+def masked_taps(
+    rows: Tail,
+    chosen: NDArray[np.int64],
+    first_bit: int,
+    weights: Floats,
+    values: Floats,
+    places: NDArray[np.int64],
+    length: int,
+) -> Floats:
+    """Each image's set bits are listed, so the time shrinks with the masks' density."""
+    out = np.empty((len(values), len(weights), -(-length // LANES) * LANES), dtype=np.float32)
+    reach = int(places.max(initial=0)) + out.shape[2]
+    arrays = (
+        *(rows, chosen, first_bit, _padded(weights, 1), _padded(values, max(0, reach - values.shape[1]))),
+        *(_padded(places, 1), out),
+    )
+    pieces = ranges(len(out), pieces_for_cores(len(out))) if out.size else []
+    share_work(products.masked_taps, [(*arrays, *piece) for piece in pieces], out.size * weights.shape[1] // 64)
+    return out[:, :, :length]
+
+
+def _padded(array: NDArray[Any], by: int) -> NDArray[Any]:
+    """An array of two dimensions, with zeros at the ends of its rows, fit for Numba."""
+    wider = np.pad(array, ((0, 0), (0, by))) if by else array
+    return np.require(wider, requirements=["C", "A", "W"])
 
 
 def chosen_blocks(blocks: Blocks, tail: Tail, chosen: Sequence[int]) -> Blocks:

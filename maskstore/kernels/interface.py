@@ -43,6 +43,30 @@ class Kernels(Protocol):
         `(B, m)`.
         """
 
+    def masked_lines(
+        self, rows: Tail, chosen: NDArray[np.int64], first_bit: int, weights: Floats, values: Floats
+    ) -> Floats:
+        """out[b] = (weights * M^b) @ values[b]; M^b is mask `rows[chosen[b]]`, a layer whose bits start at `first_bit`.
+
+        rows `(m, words)`, chosen `(B,)`, weights and M^b `(o, n)`, values `(B, n)` -> `(B, o)`.
+        """
+
+    def masked_taps(
+        self,
+        rows: Tail,
+        chosen: NDArray[np.int64],
+        first_bit: int,
+        weights: Floats,
+        values: Floats,
+        places: NDArray[np.int64],
+        length: int,
+    ) -> Floats:
+        """out[b, o, f] = sum over j of (weights * M^b)[o, j] * values[b, places[g, j] + f], for f < length.
+
+        weights and M^b `(o, n)`; `places` `(groups, n)`, where neurons come in equally large groups g. With the places
+        of a convolution's taps this is a convolution. values `(B, m)`, m > places + length -> `(B, o, length)`.
+        """
+
     def chosen_blocks(self, blocks: Blocks, tail: Tail, chosen: Sequence[int]) -> Blocks:
         """Blocks of some of the masks in this order, a multiple of sixteen."""
 

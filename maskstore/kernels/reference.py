@@ -44,6 +44,39 @@ def outer_dots(
     return result if chosen is None else np.take_along_axis(result, chosen, axis=1)
 
 
+def masked_lines(rows: Tail, chosen: NDArray[np.int64], first_bit: int, weights: Floats, values: Floats) -> Floats:
+    lines = values.astype(np.float64)
+    dense = [_layer(rows[row], first_bit, weights) for row in chosen.tolist()]
+    products = [masked @ line for masked, line in zip(dense, lines, strict=True)]
+    return np.array(products, dtype=np.float32).reshape(len(values), len(weights))
+
+
+def masked_taps(
+    rows: Tail,
+    chosen: NDArray[np.int64],
+    first_bit: int,
+    weights: Floats,
+    values: Floats,
+    places: NDArray[np.int64],
+    length: int,
+) -> Floats:
+    out = np.empty((len(values), len(weights), length), dtype=np.float32)
+    of_group = len(weights) // len(places)
+    for b, row in enumerate(chosen.tolist()):
+        dense = _layer(rows[row], first_bit, weights)
+        for neuron, masked in enumerate(dense):
+            read = places[neuron // of_group][:, None] + np.arange(length)
+            out[b, neuron] = masked @ values[b].astype(np.float64)[read]
+    return out
+
+
+def _layer(row: NDArray[np.uint64], first_bit: int, weights: Floats) -> NDArray[np.float64]:
+    """The masked weights of a layer, `(o, n)`, given a packed mask."""
+    bits = np.unpackbits(row.astype("<u8", copy=False).view(np.uint8), bitorder="little")
+    of_layer = bits[first_bit : first_bit + weights.size].reshape(weights.shape)
+    return np.where(of_layer == 1, weights.astype(np.float64), 0.0)
+
+
 def chosen_blocks(blocks: Blocks, tail: Tail, chosen: Sequence[int]) -> Blocks:
     chunks = chunks_of(rows_of(blocks, tail)[np.asarray(chosen, dtype=np.int64)])
     return np.ascontiguousarray(chunks.reshape(-1, LANES, chunks.shape[1]).transpose(0, 2, 1))

@@ -62,6 +62,9 @@ class Mask:
     """The layers."""
 
     def __init__(self, spec: MaskSpec, words: NDArray[np.uint64]) -> None:
+        if not isinstance(spec, MaskSpec) or not isinstance(words, np.ndarray):
+            raise SpecError(f"packed mask: expected a MaskSpec and an array of words, found {type(spec).__name__} and "
+                            f"{type(words).__name__} (from_dense takes arrays of 0 and 1)")  # fmt: skip
         if words.dtype != np.uint64 or words.shape != (spec.words,):
             raise SpecError(
                 f"packed mask: expected uint64 words of shape ({spec.words},), found {words.dtype} {words.shape}"
@@ -115,6 +118,8 @@ class Mask:
         arrays = {name: bits.as_bool(array, f"layer {name!r}") for name, array in masks.items()}
         if spec is None:
             spec = MaskSpec.of(arrays)
+        elif not isinstance(spec, MaskSpec):
+            raise SpecError(f"mask: expected a spec such as MaskSpec.of(masks), found {type(spec).__name__}")
         _check_names(spec, arrays)
         words = np.empty(spec.words, dtype=np.uint64)
         for layer in spec.layers:
@@ -128,6 +133,8 @@ class Mask:
     @classmethod
     def from_flat(cls, flat: NDArray[np.bool_], spec: MaskSpec) -> Self:
         """Pack a flat bool array over all layers in spec order, shape `(spec.bits,)`; SpecError for another shape."""
+        if not isinstance(spec, MaskSpec):
+            raise SpecError(f"mask: expected a spec such as MaskSpec.of(masks), found {type(spec).__name__}")
         flat = bits.as_bool(flat)
         if flat.shape != (spec.bits,):
             raise SpecError(f"flat mask: expected shape ({spec.bits},), found {flat.shape}")

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from maskstore import kernels
-from maskstore.errors import SpecError, TaskExistsError, TaskNotFoundError
+from maskstore.errors import MaskValueError, SpecError, TaskExistsError, TaskNotFoundError
 from maskstore.kernels import Kernel
 from maskstore.masks.bits import as_numpy
 from maskstore.masks.interleave import GrowingRows, Interleaved, chosen_rows
@@ -59,6 +59,8 @@ class MaskMatrix:
     def __init__(
         self, spec: MaskSpec, masks: Iterable[Mask] = (), names: Sequence[str] | None = None, *, room: int = 0
     ) -> None:
+        if not isinstance(spec, MaskSpec):
+            raise SpecError(f"mask matrix: expected a spec such as MaskSpec.of(masks), found {type(spec).__name__}")
         masks = list(masks)
         if names is None:
             names = [str(i) for i in range(len(masks))]
@@ -164,9 +166,13 @@ class MaskMatrix:
             mask: A mask of the matrix's spec.
 
         Raises:
-            SpecError: For a mask of another spec.
+            SpecError: For what is no mask of the matrix's spec, and for a name that is no text.
             TaskExistsError: For a name that another row has.
         """
+        if not isinstance(name, str):
+            raise SpecError(f"mask matrix: expected a name that is text, found {name!r:.40}")
+        if not isinstance(mask, Mask):
+            raise SpecError(f"mask {name!r}: expected a Mask, found {type(mask).__name__}")
         if mask.spec != self.spec:
             raise SpecError(f"mask {name!r}: expected the matrix's spec {self.spec!r}, found {mask.spec!r}")
         found = self._find(name)
@@ -214,7 +220,7 @@ class MaskMatrix:
         Raises:
             SpecError: For another shape.
         """
-        flat = as_numpy(g, "dot").astype(np.float32, copy=False)
+        flat = _floats(g, "dot")
         if flat.shape != (self.spec.bits,):
             raise SpecError(f"dot: expected a flat array of shape ({self.spec.bits},), found {flat.shape}")
         masks = self.interleaved
@@ -234,7 +240,7 @@ class MaskMatrix:
         Raises:
             SpecError: For another shape.
         """
-        many, masks = as_numpy(G, "dot_many").astype(np.float32, copy=False), self.interleaved
+        many, masks = _floats(G, "dot_many"), self.interleaved
         if many.ndim != 2 or many.shape[1] != self.spec.bits:
             raise SpecError(f"dot_many: expected an array of shape (b, {self.spec.bits}), found {many.shape}")
         total = np.zeros((many.shape[0], len(masks)), dtype=np.float32)
@@ -278,8 +284,14 @@ class MaskMatrix:
             SpecError: For other shapes, and for rows that are not there.
         """
         at = self.spec[layer]
-        w, a, b = (as_numpy(x, "outer_dots").astype(np.float32, copy=False) for x in (weights, left, right))
-        if w.ndim != 2 or w.shape != at.shape or a.shape != (len(a), w.shape[0]) or b.shape != (len(a), w.shape[1]):
+        w, a, b = (_floats(x, "outer_dots") for x in (weights, left, right))
+        if (
+            w.ndim != 2
+            or a.ndim != 2
+            or w.shape != at.shape
+            or a.shape != (len(a), w.shape[0])
+            or b.shape != (len(a), w.shape[1])
+        ):
             raise SpecError(
                 f"outer_dots: expected layer {layer!r} of two dimensions, weights {at.shape}, left (B, o) and right "
                 f"(B, n), found weights {w.shape}, left {a.shape}, right {b.shape}"
@@ -307,7 +319,7 @@ class MaskMatrix:
         Raises:
             SpecError: For another shape.
         """
-        weights, masks = np.ascontiguousarray(alpha, dtype=np.float32), self.interleaved
+        weights, masks = np.ascontiguousarray(_floats(alpha, "weighted_sum")), self.interleaved
         if weights.shape != (len(masks),):
             raise SpecError(f"weighted_sum: expected {len(masks)} weights, found shape {weights.shape}")
         return self._without_padding(kernels.load(kernel).weighted_sum(masks.blocks, masks.tail, weights))
@@ -348,3 +360,11 @@ class MaskMatrix:
         if self.spec.bits == self.spec.words * 64:
             return padded
         return np.concatenate([padded[layer.word_start * 64 :][: layer.size] for layer in self.spec])
+
+
+def _floats(values: ArrayLike, what: str) -> NDArray[np.float32]:
+    """Real numbers as float32; MaskValueError for others."""
+    array = as_numpy(values, what)
+    if array.dtype.kind not in "biuf":
+        raise MaskValueError(f"{what}: expected real numbers, found dtype {array.dtype}")
+    return array.astype(np.float32, copy=False)

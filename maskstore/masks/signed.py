@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Mapping
 from math import ceil
+from numbers import Real
 from typing import Any, Self
 
 import numpy as np
@@ -55,6 +56,10 @@ class SignedMask:
     """Layer name to float32 of shape `()` or `(rows,)`, read-only; empty without scales."""
 
     def __init__(self, mask: Mask, negative: Mask, scales: Mapping[str, Any] | None = None) -> None:
+        for part in (mask, negative):
+            if not isinstance(part, Mask):
+                raise SpecError(f"signed mask: expected two masks, found {type(part).__name__} (from_dense and "
+                                "from_deltas take arrays)")  # fmt: skip
         if (negative & mask) != negative:
             raise MaskValueError("signed mask: expected every negative weight in the mask, found one outside")
         self.mask, self.negative = mask, negative
@@ -98,8 +103,8 @@ class SignedMask:
             deltas: Layer name to array of numbers, such as the difference of two checkpoints. They are looked at one
                 after the other, so a mapping that reads a layer when it is asked for one needs little memory.
             spec: As in `from_dense`.
-            density: The fraction of each layer to keep, the largest magnitudes, equal ones in C order. Without it, all
-                that are not 0.
+            density: The fraction of each layer to keep, rounded up to whole weights: the largest magnitudes, equal ones
+                in C order. Without it, all that are not 0.
             scale: "layer", "row" or "none": what a scale is measured for.
 
         Raises:
@@ -110,8 +115,10 @@ class SignedMask:
         """
         if scale not in SCALES:
             raise SpecError(f"scale: expected one of {', '.join(SCALES)}, found {scale!r:.40}")
-        if density is not None and not 0 <= density <= 1:
+        if density is not None and not (_is_number(density) and 0 <= density <= 1):
             raise SpecError(f"density: expected a fraction in [0, 1], found {density!r:.40}")
+        if spec is not None and not isinstance(spec, MaskSpec):
+            raise SpecError(f"signed mask: expected a spec such as MaskSpec.of(masks), found {type(spec).__name__}")
         kept: dict[str, NDArray[np.uint64]] = {}
         negative: dict[str, NDArray[np.uint64]] = {}
         shapes: dict[str, tuple[int, ...]] = {}
@@ -120,7 +127,7 @@ class SignedMask:
             sizes = np.abs(array.astype(np.float64))
             if not np.isfinite(sizes).all():
                 raise MaskValueError(f"layer {name!r}: expected finite numbers, found others among them")
-            chosen = sizes != 0 if density is None else _largest(sizes, ceil(density * array.size))
+            chosen = sizes != 0 if density is None else _largest(sizes, _share(density, array.size))
             shapes[name], kept[name], negative[name] = array.shape, bits.pack(chosen), bits.pack(chosen & (array < 0))
             rows = (array.shape[0] if array.ndim > 1 else 1) if scale == "row" else 1
             shape = rows, array.size // max(rows, 1)
@@ -175,6 +182,8 @@ class SignedMask:
         Args:
             signs: Where the weights are negative.
         """
+        if not isinstance(signs, Mask):
+            raise SpecError(f"signs: expected a Mask of the negative weights, found {type(signs).__name__}")
         return SignedMask(self.mask, self.negative ^ (signs & self.mask), self.scales)
 
     def __getitem__(self, name: str) -> NDArray[np.int8]:
@@ -236,6 +245,15 @@ def _arrays(values: Mapping[str, Any]) -> Iterator[tuple[str, NDArray[Any]]]:
         if array.dtype.kind not in "biuf":
             raise MaskValueError(f"layer {name!r:.80}: expected real numbers, found dtype {array.dtype}")
         yield name, array
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, Real) and not isinstance(value, bool)
+
+
+def _share(density: float, size: int) -> int:
+    """A fraction of `size` weights, rounded up: 7 of 100 for 0.07, whose product is a little more than 7 in floats."""
+    return ceil(round(float(density) * size, 6))
 
 
 def _largest(sizes: NDArray[np.float64], count: int) -> NDArray[np.bool_]:

@@ -9,7 +9,7 @@ from maskstore.bank import Record, decode_signed, encode_data, encode_extras, en
 from maskstore.bank import decode_mask as decode_record
 from maskstore.codecs import AnyCodec
 from maskstore.errors import CodecError, CorruptError, FormatVersionError, SpecError
-from maskstore.files import Cursor, parse_object, write_leb128
+from maskstore.files import Cursor, byte_limit, parse_object, write_leb128
 from maskstore.masks import Mask, MaskSpec, SignedMask
 from maskstore.messages.expected import Expected
 from maskstore.priors import Prior, Uniform, prior_to_json
@@ -125,7 +125,9 @@ def _read(data: bytes, spec: MaskSpec, prior: Prior | None, limit: int | None) -
         raise SpecError(f"message: expected a spec such as MaskSpec.of(masks), found {type(spec).__name__}")
     if not isinstance(data, (bytes, bytearray, memoryview)):
         raise SpecError(f"message: expected bytes, found {type(data).__name__}")
-    whole = bytes(data)
+    if prior is not None and not isinstance(prior, Prior):
+        raise CodecError(f"prior of a message: expected one such as Expected(...), found {prior!r:.60}")
+    whole, limit = bytes(data), byte_limit(limit)
     if whole[:4] != _MAGIC or len(whole) < len(_MAGIC) + 1 + 2 * _DIGEST_BYTES:
         raise CorruptError(
             f"message: expected bytes that begin with MSKM, found {len(whole)} that begin with {whole[:4]!r}"

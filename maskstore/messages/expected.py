@@ -57,6 +57,9 @@ class Expected(Prior):
         if not hasattr(probabilities, "items"):
             raise SpecError(f"expected probabilities: expected a dict of layer name to array, "
                             f"found {type(probabilities).__name__}")  # fmt: skip
+        if spec is not None and not isinstance(spec, MaskSpec):
+            raise SpecError(f"expected probabilities: expected a spec such as MaskSpec.of(masks), "
+                            f"found {type(spec).__name__}")  # fmt: skip
         arrays = {name: bits.as_numpy(value, f"layer {name!r:.80}") for name, value in probabilities.items()}
         self.spec = spec or MaskSpec.of(arrays)
         for name in arrays:

@@ -15,8 +15,19 @@ import typer
 
 from maskstore.cli import announced, announcing, console
 from maskstore.errors import MaskStoreError
-from supsup_models.cli import recover, train
-from supsup_models.cli.options import AsJson, Data, Device, Download, Method, Objective, RunFolder, ViewCount, example
+from supsup_models.cli import merge_runs, recover, serve, train
+from supsup_models.cli.options import (
+    AsJson,
+    Data,
+    Device,
+    Download,
+    Immutable,
+    Method,
+    Objective,
+    RunFolder,
+    ViewCount,
+    example,
+)
 from supsup_models.cli.resuming import RESUMING
 from supsup_models.cli.seeds import print_evaluated
 from supsup_models.errors import ArgumentError, SupSupError
@@ -84,6 +95,7 @@ def _program(version: Annotated[bool, console.version_option("supsup")] = False)
 
 
 app.command("train", epilog=train.EXAMPLES)(train.train)
+app.command("merge-runs", epilog=merge_runs.EXAMPLES)(merge_runs.merge_runs)
 
 
 @app.command(
@@ -107,6 +119,7 @@ def evaluate(
     data: Data = None,
     download: Download = False,
     device: Device = "auto",
+    immutable: Immutable = False,
     as_json: AsJson = False,
 ) -> None:
     """Judge a run on its test images in a scenario; for GNs and GNu the tasks are inferred from the images alone."""
@@ -118,7 +131,7 @@ def evaluate(
         with told_warnings():
             every = evaluate_seeds(
                 run, scenario, inference,
-                views=views, limit=limit, data=data, download=download, device=device,
+                views=views, limit=limit, data=data, download=download, device=device, immutable=immutable,
             )  # fmt: skip
         if as_json:
             console.print_json(every.to_json())
@@ -128,7 +141,7 @@ def evaluate(
     with told_warnings():
         found = evaluate_run(
             run, scenario, inference,
-            views=views, limit=limit, data=data, download=download, device=device,
+            views=views, limit=limit, data=data, download=download, device=device, immutable=immutable,
         )  # fmt: skip
     if as_json:
         console.print_json(found.to_json())
@@ -161,6 +174,7 @@ def infer(
         typer.Option(help="normalised, unit (floats in [0, 1]) or raw (0 to 255); by default told from the values."),
     ] = None,
     device: Device = "auto",
+    immutable: Immutable = False,
     as_json: AsJson = False,
 ) -> None:
     """Task, label and confidence for unlabelled images, each image its own task unless --one-task is given.
@@ -182,6 +196,7 @@ def infer(
             one_task=one_task,
             pixels=pixels,
             device=device,
+            immutable=immutable,
         )
     console.note(f"normalisation: {found.normalisation}")
     for note in found.notes:
@@ -197,6 +212,8 @@ def infer(
 
 
 app.command("recover", epilog=recover.EXAMPLES)(recover.recover)
+
+app.command("serve", epilog=serve.EXAMPLES)(serve.serve)
 
 
 @app.command(
@@ -227,6 +244,7 @@ def report(
     data: Data = None,
     download: Download = False,
     device: Device = "auto",
+    immutable: Immutable = False,
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a file that is no report.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -249,6 +267,7 @@ def report(
             data=data,
             download=download,
             device=device,
+            immutable=immutable,
             overwrite=overwrite,
         )
     if made.no_images:

@@ -34,5 +34,6 @@ Data = Annotated[
         help="Folder with the data set's files, or one that holds its folder (mnist/, cifar-100-binary/, ...)."
     ),
 ]
+Immutable = console.Immutable
 example = console.examples
 Download = Annotated[bool, typer.Option("--download", help="Fetch the data set if it is not found.")]

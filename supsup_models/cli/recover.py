@@ -8,7 +8,7 @@ from typing import Annotated, Any
 import typer
 
 from maskstore.cli import announcing, console
-from supsup_models.cli.options import AsJson, Data, Download, example
+from supsup_models.cli.options import AsJson, Data, Download, Immutable, example
 from supsup_models.errors import SupSupError
 
 EXAMPLES = example("supsup recover --data DIR", "supsup recover --stream split-digits --width 256 --json")
@@ -42,6 +42,7 @@ def _options(
     plot: Annotated[
         Path | None, typer.Option(help="Draw the wrong bits by layer and step into this file (.png, .svg, .pdf, ...).")
     ] = None,
+    immutable: Immutable = False,
     as_json: AsJson = False,
 ) -> None:
     """Recover each task's mask from unlabelled images with an associative memory."""

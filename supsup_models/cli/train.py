@@ -15,6 +15,7 @@ EXAMPLES = example(
     "supsup train --stream permuted-mnist --tasks 10 --recipe paper --data DIR --out run",
     "supsup train --stream permuted-mnist --tasks 10 --target-bits 0.1 --data DIR --out run",
     "supsup train --stream permuted-digits --tasks 5 --batches 200 --seeds 5 --out runs",
+    "supsup train --stream permuted-digits --tasks 6 --batches 200 --shard 0/3 --out shard-0",
     "supsup train --stream split-digits --model resnet-18-20 --density 0.3 --sparsity er --batches 50 --out run",
 )
 
@@ -83,6 +84,14 @@ def _options(
     scenario: Annotated[
         str, typer.Option(help="NNs trains without task identity; GG, GNs and GNu train alike.")
     ] = "GG",
+    shard: Annotated[
+        str | None,
+        typer.Option(
+            metavar="I/N",
+            help="Only tasks I, I + N, I + 2 N, ..., in a folder of their own; `supsup merge-runs` joins all N parts.",
+            show_default=False,
+        ),
+    ] = None,
     data: Data = None,
     download: Download = False,
     device: Device = "auto",
@@ -100,6 +109,7 @@ def train(
     stream: str,
     seeds: int | None,
     scenario: str,
+    shard: str | None,
     data: Path | None,
     download: bool,
     device: str,
@@ -117,10 +127,10 @@ def train(
         check("scenario", scenario, SCENARIOS)
         config = run_config(stream, task_identity=scenario != "NNs", **asked)
         if seeds is not None:
-            every = train_seeds(config, out, seeds, data=data, download=download, device=device)
+            every = train_seeds(config, out, seeds, data=data, download=download, device=device, shard=shard)
             print_trained(out, every, as_json)
             return
-        trained = train_run(config, out, data=data, download=download, device=device)
+        trained = train_run(config, out, data=data, download=download, device=device, shard=shard)
     noun, figures = "task" if config.task_identity else "mask", list(trained.record.tasks)
     accuracy = {"accuracy": trained.accuracy} if config.task_identity else {}
     if as_json:

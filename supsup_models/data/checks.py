@@ -9,10 +9,14 @@ import torch
 from torch import Tensor
 
 from supsup_models._names import found
-from supsup_models.errors import ImageValueError, ImageValueWarning, LabelValueError, ShapeError
+from supsup_models.errors import ImageValueError, ImageValueWarning, LabelValueError, NetworkError, ShapeError
 
 _MOST_MEAN = 4.0
 """Of the values without their signs: below 3 for white images that are normalised; more for raw pixels."""
+
+
+NO_IMAGES = "network: expected one converted with image_shape, so that it takes images, found none"
+"""What is said of a network of which nobody knows what an image and a class are."""
 
 
 class TakesImages(Protocol):
@@ -53,7 +57,10 @@ def checked_images(images: Any, model: TakesImages) -> Tensor:
 
     Raises ShapeError for another shape, none at all or what are no real numbers, ImageValueError for NaN or infinity
     and for uint8: those are pixels that nobody has normalised, and a network does not know how its images were.
+    NetworkError for a network that was converted without an image's shape.
     """
+    if not model.inputs:
+        raise NetworkError(NO_IMAGES)
     tensor = image_tensor(images)
     if tensor.dtype == torch.uint8:
         raise ImageValueError(

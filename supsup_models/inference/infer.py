@@ -21,8 +21,8 @@ from supsup_models.errors import InferenceError
 from supsup_models.inference.calibration import Calibration, image_uncertainty
 from supsup_models.inference.choice import check_method
 from supsup_models.inference.given import check_masks, check_views
-from supsup_models.inference.labelling import NO_EXTRAS
 from supsup_models.inference.methods import binary, exhaustive, gradient, one_shot, pairs
+from supsup_models.inference.mixed import NO_EXTRAS
 from supsup_models.inference.objectives import Objective, make_objective
 from supsup_models.inference.superposition import Kept, Superposition, checked_answers
 from supsup_models.networks import MaskedModel, TaskExtras

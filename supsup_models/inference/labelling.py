@@ -2,7 +2,6 @@
 
 import warnings
 from collections.abc import Callable, Mapping
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -13,12 +12,10 @@ from torch import Tensor
 from maskstore import MaskMatrix
 from supsup_models._names import found
 from supsup_models.data import Views, checked_images, checked_labels, labelled_images
-from supsup_models.errors import ArgumentTypeError, ImageValueError, MethodWarning, ShapeError
+from supsup_models.errors import ArgumentTypeError, MethodWarning, ShapeError
+from supsup_models.inference.mixed import NO_EXTRAS, finite_logits, run_mixed
 from supsup_models.inference.sampling import CHUNK
-from supsup_models.networks import AnyMask, Extras, MaskedModel, TaskExtras, check_model
-
-NO_EXTRAS: TaskExtras = MappingProxyType({})
-"""The extras of masks that have none."""
+from supsup_models.networks import AnyMask, Extras, MaskedModel, OwnMasks, TaskExtras, check_model
 
 
 def run_groups(
@@ -34,15 +31,6 @@ def run_groups(
             chosen = torch.from_numpy(np.flatnonzero(rows == row)).to(images.device)
             result[chosen] = model.run_with(images[chosen], *mask_of(row))
     return finite_logits(result)
-
-
-def finite_logits(logits: Tensor) -> Tensor:
-    """ImageValueError for logits that are not finite: the images are too large for the network's arithmetic."""
-    if not torch.isfinite(logits).all():
-        raise ImageValueError(
-            "images: expected values that the network can compute with, found NaN or infinity in its answers"
-        )
-    return logits
 
 
 def run_each(
@@ -72,7 +60,13 @@ def run_each(
                 MethodWarning,
                 stacklevel=3,
             )
-    return run_groups(model, images, rows, lambda row: (model.masked_weights(matrix[row]), extras.get(names[row])))
+            return run_groups(
+                model, images, rows, lambda row: (model.masked_weights(matrix[row]), extras.get(names[row]))
+            )
+    used, chosen = np.unique(rows, return_inverse=True)
+    own = OwnMasks.of(model.spec, [matrix[row] for row in used.tolist()], chosen)
+    statistics = [extras.get(names[row]) for row in used.tolist()] if model.initial_statistics() else []
+    return finite_logits(run_mixed(model, images, own, statistics))
 
 
 def classify(
@@ -149,6 +143,7 @@ def mask_accuracy(model: MaskedModel, mask: AnyMask, data: Any, extras: Extras =
         True
     """
     check_model(model)
+    model.check_takes_images()
     if mask is None:
         raise ArgumentTypeError("mask: expected a Mask or a dict of arrays by layer, found None")
     if extras is not None and not isinstance(extras, Mapping):

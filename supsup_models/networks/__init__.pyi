@@ -15,6 +15,7 @@ from .mlp import MultilayerPerceptron as MultilayerPerceptron
 from .mlp import perceptron_backward as perceptron_backward
 from .mlp import perceptron_forward as perceptron_forward
 from .mlp import run_perceptron as run_perceptron
+from .own_masks import OwnMasks as OwnMasks
 from .resnet import RESNETS as RESNETS
 from .resnet import ResNet as ResNet
 from .resnet import resnet_18_20 as resnet_18_20

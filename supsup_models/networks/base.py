@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence, Sized
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -21,6 +22,7 @@ from supsup_models.errors import (
     ShapeError,
 )
 from supsup_models.networks import seed_state, seeded
+from supsup_models.networks.own_masks import OwnMasks
 
 AnyMask = Mask | Mapping[str, Tensor] | None
 Extras = Mapping[str, Any] | None
@@ -164,6 +166,20 @@ class MaskedModel(nn.Module, ABC):
         """Logits `(b, outputs)` under given effective weights, flat `(spec.bits,)`."""
         return self.run_layers(images, self.layer_weights(flat_weights), extras)
 
+    def run_own(self, images: Tensor, own: OwnMasks, extras: Sequence[Extras] = ()) -> Tensor:
+        """Logits `(b, outputs)` of images `(b, inputs)`, each under its own mask, without gradient.
+
+        `extras` are the statistics of each row of `own`; empty for a network without any. One mask after the other,
+        unless a network knows better.
+        """
+        result = images.new_empty(len(images), self.outputs)
+        with torch.no_grad():
+            for row in np.unique(own.chosen).tolist():
+                chosen = torch.from_numpy(np.flatnonzero(own.chosen == row)).to(images.device)
+                weights = self.masked_weights(own.mask(row))
+                result[chosen] = self.run_with(images[chosen], weights, extras[row] if extras else None)
+        return result
+
     def initial_scores(self, task: int) -> Tensor:
         """Scores that training of task number `task` starts from, flat `(spec.bits,)`, on the network's device.
 
@@ -189,22 +205,26 @@ class MaskedModel(nn.Module, ABC):
 
         Above zero where more than half of the masks are set, unless a network says otherwise.
         """
-        return (2.0 * mean - 1.0).mul_(scale)
+        return (2.0 * self._flat(mean, "mean mask") - 1.0).mul_(self._flat(scale, "scale"))
 
     def effective_weights(self, scores: Tensor) -> Tensor:
         """W times the mask that scores choose, flat `(spec.bits,)`, with a gradient straight through to the scores."""
-        return self.weights * self.subnet(self._flat(scores))
+        return self.weights * self.subnet(scores)
 
     def mask_of(self, scores: Tensor) -> Mask:
-        """The packed mask that flat scores choose."""
-        return Mask.from_flat(self.subnet(self._flat(scores).detach()).bool().cpu().numpy(), self.spec)
+        """The packed mask that flat scores choose; NetworkError for scores of which some are NaN."""
+        flat = self._flat(scores).detach()
+        if flat.is_floating_point() and flat.isnan().any():
+            raise NetworkError(f"scores: expected numbers, found {int(flat.isnan().sum())} of {flat.numel()} that are "
+                               "NaN, as of a training that diverged")  # fmt: skip
+        return Mask.from_flat(self.subnet(flat).bool().cpu().numpy(), self.spec)
 
-    def _flat(self, scores: Tensor) -> Tensor:
-        """The scores; ArgumentTypeError for no tensor, ShapeError for scores of another number of weights."""
-        expect("scores", scores, Tensor, "a tensor", ndarray="torch.from_numpy(scores) makes one")
-        if scores.shape != self.weights.shape:
-            raise ShapeError(f"scores: expected shape {tuple(self.weights.shape)}, found {tuple(scores.shape)}")
-        return scores
+    def _flat(self, values: Tensor, what: str = "scores") -> Tensor:
+        """The scores; ArgumentTypeError for no tensor, ShapeError for another number of them than there are weights."""
+        expect(what, values, Tensor, "a tensor", ndarray="torch.from_numpy(array) makes one")
+        if values.shape != self.weights.shape:
+            raise ShapeError(f"{what}: expected shape {tuple(self.weights.shape)}, found {tuple(values.shape)}")
+        return values
 
     def transfer_scores(self, mean: Any, task: int) -> Tensor:
         """Scores that start a task from the mean of earlier masks, `mean` `(spec.bits,)` in [0, 1].

@@ -16,6 +16,7 @@ from supsup_models.errors import NetworkError, ShapeError, SparsityError
 from supsup_models.networks import seeded
 from supsup_models.networks.base import AnyMask, Extras, MaskedModel, check_gain
 from supsup_models.networks.mlp import ARCHITECTURES, LayerFunction, MultilayerPerceptron
+from supsup_models.networks.own_masks import OwnMasks
 from supsup_models.networks.score_masks import keep_largest, threshold
 from supsup_models.networks.sparsity import check_density, kept_weights
 
@@ -160,6 +161,7 @@ class MaskedNetwork(MaskedModel):
 
     def subnet(self, scores: Tensor) -> Tensor:
         """Threshold masks, `[s >= 0]`; with densities, the largest scores of each layer."""
+        scores = self._flat(scores)
         if self.densities is None:
             return threshold(scores)
         return keep_largest(scores, tuple(layer.flat for layer in self.spec), self.kept)
@@ -191,6 +193,14 @@ class MaskedNetwork(MaskedModel):
         layers = self.checked_layers(weights)
         self._check_images(images, layers[0])
         return self.run(images, lambda index, activation: F.linear(activation, layers[index]))
+
+    def run_own(self, images: Tensor, own: OwnMasks, extras: Sequence[Extras] = ()) -> Tensor:
+        """As of any network, straight from the packed bits where that is possible."""
+        if not own.fits(images, self.weights):
+            return super().run_own(images, own, extras)
+        layers = self.layer_weights(self.weights)
+        with torch.no_grad():
+            return self.run(images, lambda index, activation: own.linear(index, layers[index], activation))
 
     def forward(self, images: Tensor, mask: AnyMask = None) -> Tensor:
         """Logits `(b, outputs)` of images `(b, inputs)` under a packed `Mask` or a dict of bool arrays by layer.

@@ -42,13 +42,13 @@ class Compared:
     incomplete: int = 0
 
 
-def read_comparisons(paths: Sequence[Path], facts: RunFacts) -> Compared:
+def read_comparisons(paths: Sequence[Path], facts: RunFacts, *, immutable: bool = False) -> Compared:
     """The points of all files and runs, in the order given.
 
     Raises ReportError for a file that is no result, or has no row that makes a point; RunError for a folder that is
     no run, or has no finished task.
     """
-    found = [_of_run(path, facts) if path.is_dir() else _of_file(path, facts) for path in paths]
+    found = [_of_run(path, facts, immutable) if path.is_dir() else _of_file(path, facts) for path in paths]
     return Compared(
         tuple(point for each in found for point in each.points),
         sum(each.other_streams for each in found),
@@ -66,8 +66,8 @@ def read_object(path: Path, what: str, make: Callable[[Mapping[str, Any]], T]) -
         raise ReportError(f"{path}: expected {what}, found no such file") from None
 
 
-def _of_run(folder: Path, facts: RunFacts) -> Compared:
-    other = read_run(folder)
+def _of_run(folder: Path, facts: RunFacts, immutable: bool) -> Compared:
+    other = read_run(folder, immutable=immutable)
     config, stream = other.record.config, facts.record.config.stream
     if config.stream != stream:
         raise ReportError(f"{record_path(folder)}: expected a run on stream {stream}, found one on {config.stream}")

@@ -99,21 +99,22 @@ class RunFacts:
         return None if self.account is None else self.account.per_parameter(8 * self.account.total_bytes)
 
 
-def read_run(folder: Path) -> RunFacts:
+def read_run(folder: Path, *, immutable: bool = False) -> RunFacts:
     """Read a run, finished or not; of a folder with runs of several seeds the first, and what the others came to.
 
-    Raises RunError for a folder without a run or with another network's masks, and maskstore's errors for a bank that
-    cannot be read.
+    An `immutable` bank is read as it lies there. Raises RunError for a folder without a run or with another network's
+    masks, and maskstore's errors for a bank that cannot be read.
     """
     several = seed_folders(folder)
     if several:
-        first = read_run(next(iter(several.values())))
-        return replace(first, name=folder.resolve().name, seeds=tuple(map(_seed_facts, several.values())))
+        first = read_run(next(iter(several.values())), immutable=immutable)
+        seeds = tuple(_seed_facts(each, immutable) for each in several.values())
+        return replace(first, name=folder.resolve().name, seeds=seeds)
     record = RunRecord.read(folder)
     name = folder.resolve().name
     if not bank_path(folder).exists():
         return RunFacts(name, record, False, None, None, (), np.zeros((0, 0)), ())
-    with MaskBank.open(bank_path(folder)) as bank:
+    with MaskBank.open(bank_path(folder), immutable=immutable) as bank:
         _check_origin(bank, record)
         infos = bank.infos()
         curves = {task.get("name"): Curve.from_json(task.get("curve")) for task in record.tasks}
@@ -136,11 +137,11 @@ def read_run(folder: Path) -> RunFacts:
     return RunFacts(name, record, _is_finished(record, metas), bank.spec, known, tasks, densities, alternatives)
 
 
-def _seed_facts(folder: Path) -> SeedFacts:
+def _seed_facts(folder: Path, immutable: bool) -> SeedFacts:
     record, path = RunRecord.read(folder), bank_path(folder)
     if not path.exists():
         return SeedFacts(record.config.seed, 0, None, None)
-    with MaskBank.open(path) as bank:
+    with MaskBank.open(path, immutable=immutable) as bank:
         _check_origin(bank, record)
         known = [accuracy for info in bank.infos() if (accuracy := fraction(info.meta.get("accuracy"))) is not None]
         tasks, weights = len(bank), bank.spec.bits

@@ -27,6 +27,7 @@ def judge_run(
     data: Path | None = None,
     download: bool = False,
     device: str = "auto",
+    immutable: bool = False,
     reporter: Reporting = Reporter,
 ) -> Judged | NoData:
     """Judge a run on `limit` inferences at each number of tasks, evenly over the tasks (1000, or one a task).
@@ -40,7 +41,7 @@ def judge_run(
     if own is not None and (own.network is not None or own.data is not None):
         reason = f"{folder}: made in Python; `make_report(Run.open(folder, model, stream))` judges it"
         return NoData("the run's caller", reason, python=True)
-    run = folder if isinstance(folder, LoadedRun) else load_run(folder, device)
+    run = folder if isinstance(folder, LoadedRun) else load_run(folder, device, immutable=immutable)
     try:
         stream = run.stream(data, download)
     except (DataNotFoundError, DataFormatError, RunError) as error:

@@ -70,6 +70,7 @@ def make_report(
     data: Path | None = None,
     download: bool = False,
     device: str = "auto",
+    immutable: bool = False,
     overwrite: bool = False,
     reporter: Reporting = Reporter,
 ) -> Report:
@@ -77,8 +78,8 @@ def make_report(
 
     An earlier report there is replaced, any other file only with `overwrite`. Of a folder, no test image is looked at
     without `inference`; of a `Run`, its own test images are, by default as `Inference()` says; with a `limit` of 0 none
-    is. Raises ReportError for a file that would be lost and for input of another kind, RunError for a folder without a
-    run, and what `judge_run` raises.
+    is. `immutable` banks are read as they lie there, since nobody writes to them. Raises ReportError for a file that
+    would be lost and for input of another kind, RunError for a folder without a run, and what `judge_run` raises.
 
     Examples:
         >>> from pathlib import Path
@@ -98,9 +99,9 @@ def make_report(
     first = next(iter(seed_folders(folder).values()), folder)  # all but the seeds' own section is of one run
     RunRecord.read(first)  # a folder without a run is named before what is wrong with a place inside it
     _check_place(folder, out, overwrite)
-    facts = read_run(folder)
+    facts = read_run(folder, immutable=immutable)
     recovered = read_recovery(recovery) if recovery else None
-    compared = read_comparisons(compare, facts) if compare else Compared(())
+    compared = read_comparisons(compare, facts, immutable=immutable) if compare else Compared(())
     judged: Judged | NoData | None = None
     if (inference is not None or run is not None) and limit != 0 and facts.tasks:
         from supsup_models.inference import Inference
@@ -113,6 +114,7 @@ def make_report(
             data=data,
             download=download,
             device=device,
+            immutable=immutable,
             reporter=reporter,
         )
     page = render(facts, judged, recovered, compared)

@@ -1,16 +1,27 @@
 """What a run's arguments stand for: defaults that follow from others, what clashes; the recipe, device and network."""
 
+import platform
 from dataclasses import replace
 from math import prod
+from pathlib import Path
 from typing import Any, cast
 
+import numpy as np
 import torch
 
+import maskstore
 import maskstore.torch
 from maskstore import MaskBank, MaskSpec
-from supsup_models._names import check, choose, number, seed_of, whole_number
-from supsup_models.data import stream_length
-from supsup_models.errors import DeviceError, NetworkError, RunError, UnknownNameError
+from supsup_models._names import check, choose, expect, number, seed_of, whole_number
+from supsup_models.data import TaskStream, stream_length
+from supsup_models.errors import (
+    DeviceError,
+    NetworkError,
+    RunError,
+    ShardError,
+    StreamLengthError,
+    UnknownNameError,
+)
 from supsup_models.networks import (
     ARCHITECTURES,
     PLAIN_NETWORKS,
@@ -30,12 +41,13 @@ from supsup_models.networks.convert import (
     convert,
     mask_spec,
 )
-from supsup_models.runs.record import NetworkSizes, RunConfig, RunRecord
+from supsup_models.runs.record import NetworkSizes, Pixels, RunConfig, RunRecord, Shard, ShownViews
 from supsup_models.training import DEFAULT, DENSE, EDGE_POPUP, RECIPES, Recipe
 
 DEVICES = ("auto", "cpu", "cuda")
 _MOST_INPUTS = 1 << 20  # values of an image; ImageNet's have 150 528
 _MOST_OUTPUTS = 1 << 20
+_MOST_TASKS = 100_000  # all of them are looked at before the first is trained
 _MOST_WEIGHTS = 1 << 28  # 1 GiB; ResNet-50 has a tenth of that
 _SEEDED = tuple(name for name in WEIGHT_INITS if name != "keep")  # a command has no trained network to keep
 
@@ -96,6 +108,8 @@ def run_config(
         supsup_models.errors.NetworkError: recipe dense: expected a recipe of sparse masks for a target, found another
     """
     count = stream_length(stream, tasks)
+    if count > _MOST_TASKS:
+        raise StreamLengthError(f"{stream}: expected at most {_MOST_TASKS} tasks in a run, found {count}")
     batches, outputs = whole_number("batches", batches), whole_number("outputs", outputs)
     if min(batches, outputs) < 1:
         raise NetworkError(
@@ -177,6 +191,25 @@ def _usual_mask(model: str, recipe: str | None) -> str:
 def is_masked_network(config: RunConfig) -> bool:
     """Whether the run's network is a `MaskedNetwork`, which has faster ways than a converted one."""
     return config.model in ARCHITECTURES and config.mask == "threshold" and config.weights == "signed-constant"
+
+
+def shard_of(config: RunConfig, shard: Shard | str) -> Shard:
+    """The shard that a caller asks for; ShardError for one that is none, and for a run that cannot be cut up."""
+    expect("shard", shard, (Shard, str), 'a Shard, or text such as "0/3"')
+    shard = Shard.parse(shard) if isinstance(shard, str) else shard
+    if config.transfer:
+        raise ShardError(
+            f"shard {shard}: expected a run without transfer, found one with it; there each task starts from the masks "
+            "of all tasks before it, which are in other shards"
+        )
+    if not config.task_identity:
+        raise ShardError(
+            f"shard {shard}: expected a run with task identity, found scenario NNs; there each batch is learned after "
+            "all batches before it"
+        )
+    if shard.count > config.tasks:
+        raise ShardError(f"shard {shard}: expected at most a shard for each of {config.tasks} tasks, found more")
+    return shard
 
 
 def priced(config: RunConfig) -> RunConfig:
@@ -284,3 +317,56 @@ def make_network(record: RunRecord, device: torch.device) -> MaskedModel:
 def task_extras(bank: MaskBank, model: MaskedModel) -> TaskExtras:
     """The normalisation statistics of a bank's masks by name; nothing for a network without any."""
     return {name: bank.extras(name) for name in bank} if model.initial_statistics() else {}
+
+
+def check_same_config(folder: Path, config: RunConfig, shard: Shard | None = None) -> RunRecord:
+    """The record of the run in a folder; RunError unless `config` is the same, or (but for NNs) has more tasks, and the
+    run is of the same shard."""
+    record = RunRecord.read(folder)
+    if record.shard != shard:
+        found = ["the whole run" if each is None else f'`shard="{each}"`' for each in (record.shard, shard)]
+        raise RunError(f"{folder}: expected {found[0]}, as it was started, found {found[1]}")
+    asked, started = priced(config), priced(record.config)
+    if asked.task_identity and asked.tasks > started.tasks:
+        started = replace(started, tasks=asked.tasks)
+    if asked != started:
+        raise RunError(
+            f"{folder}: expected the arguments that this run was started with, found {asked.difference(started)}"
+        )
+    return record
+
+
+def versions() -> dict[str, str]:
+    """The versions that a run's record names."""
+    return {
+        "maskstore": maskstore.__version__,
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "torch": torch.__version__,
+    }
+
+
+def new_record(config: RunConfig, recipe: Recipe, stream: TaskStream, device: torch.device) -> RunRecord:
+    """The record of a run of which no task is trained. NetworkError for outputs that are too few."""
+    if not 1 <= stream.classes <= config.outputs:
+        raise NetworkError(f"outputs: expected at least the stream's {stream.classes} classes, found {config.outputs}")
+    shape = None
+    if not is_masked_network(config):
+        shape = (stream.inputs,) if config.model in ARCHITECTURES else tuple(stream.image_shape)
+    sizes = NetworkSizes(stream.inputs, config.outputs, stream.classes, recipe.weight_gain, image_shape=shape)
+    if recipe.sparse is not None:
+        sizes = replace(sizes, densities=recipe.sparse.densities(network_shapes(config, sizes)))
+        if config.outputs <= recipe.named_outputs(stream.classes):
+            shown = "" if recipe.views == 1 else f" in {recipe.views} views"
+            raise NetworkError(
+                f"recipe {recipe.name}: expected superfluous outputs, more than the stream's {stream.classes} classes"
+                f'{shown}, found {config.outputs} outputs; ask for more `outputs`, or for `recipe="dense"`'
+            )
+    pixels = Pixels(stream[0].test.scale, stream[0].test.shift)
+    views = shown_views(recipe, stream)
+    return RunRecord(config, sizes, stream.to_json(), pixels, versions(), device.type, views=views)
+
+
+def shown_views(recipe: Recipe, stream: TaskStream) -> ShownViews | None:
+    """The views that a recipe shows of a stream's images; None where it shows them as they are."""
+    return None if recipe.views == 1 else ShownViews(tuple(stream.image_shape), recipe.views)

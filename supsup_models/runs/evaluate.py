@@ -19,6 +19,7 @@ def evaluate_run(
     data: Path | None = None,
     download: bool = False,
     device: str = "auto",
+    immutable: bool = False,
     reporter: Reporting = Reporter,
 ) -> Evaluation:
     """Judge every task of a run that was finished, on its test images.
@@ -34,6 +35,7 @@ def evaluate_run(
         data: Folder with the data set's files; the usual places are searched without it.
         download: Fetch the data set if it is not found.
         device: "auto", "cpu" or "cuda".
+        immutable: Read the bank as it lies there, as `MaskBank.open` does, because nobody writes to it.
         reporter: Makes what shows progress.
 
     Raises:
@@ -54,7 +56,7 @@ def evaluate_run(
     if scenario is not None:
         check("scenario", scenario, SCENARIOS)
     expect("inference", inference, Inference, "an Inference", str="Inference(method) makes one")
-    run = folder if isinstance(folder, LoadedRun) else load_run(folder, device)
+    run = folder if isinstance(folder, LoadedRun) else load_run(folder, device, immutable=immutable)
     inference = run.with_views(inference, views)
     scenario = scenario or ("GNu" if run.record.config.task_identity else "NNs")
     if run.record.config.task_identity != (scenario != "NNs"):

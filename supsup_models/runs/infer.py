@@ -10,12 +10,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from maskstore import MaskMatrix
 from maskstore.errors import ForeignFileError, IrregularFileError
 from maskstore.files import read_npy_file
 from supsup_models._names import found, path_of
-from supsup_models.data import PixelScale, checked_images
+from supsup_models.data import PixelScale, Views, checked_images
 from supsup_models.errors import ArgumentTypeError, RunError, ShapeError
 from supsup_models.inference import Calibration, Inference, TaskInference, classify, labels_of, refused
+from supsup_models.networks import MaskedModel, TaskExtras
 from supsup_models.runs.load import LoadedRun, load_run
 from supsup_models.runs.record import RunRecord, calibration_path
 
@@ -58,6 +60,7 @@ def infer_images(
     one_task: bool = False,
     pixels: str | None = None,
     device: str = "auto",
+    immutable: bool = False,
 ) -> Answers:
     """Name the task and the label of every image.
 
@@ -75,6 +78,7 @@ def infer_images(
             are unit where training images go below 0, other floats are normalised. `Answers.normalisation` says what
             was done.
         device: "auto", "cpu" or "cuda".
+        immutable: Read the bank as it lies there, as `MaskBank.open` does, because nobody writes to it.
 
     Raises:
         ShapeError, ImageValueError: Images that do not fit, or pixels of a range that cannot be meant.
@@ -94,12 +98,12 @@ def infer_images(
         'task-1'
     """
     asked = Inference(method, objective)
-    run = folder if isinstance(folder, LoadedRun) else load_run(folder, device)
+    run = folder if isinstance(folder, LoadedRun) else load_run(folder, device, immutable=immutable)
     way = run.with_views(asked, views)
     values, normalisation = pixel_scale(run.record).normalised(read_images(images, run.record), pixels)
     checked = checked_images(values, run.model)
     path = calibration_path(run.folder)
-    calibration = _calibration(path)
+    calibration = read_calibration(path)
     notes = [] if (note := run.objective_note(way)) is None else [note]
     if calibration is not None and not calibration.covers(run.matrix.names):  # more tasks than it was made for
         calibration = None
@@ -108,36 +112,53 @@ def infer_images(
             "`train_run` adds them when it has trained all tasks"
         )
     inference = TaskInference(run.model, run.matrix, calibration=calibration, extras=run.extras, views=way.views)
+    answers = answer_images(
+        inference, run.model, run.matrix, checked, run.extras, calibration,
+        method=method, objective=objective, views=way.views, one_task=one_task,
+    )  # fmt: skip
+    if calibration is not None and calibration.power is not None and any(a.none_of_these is None for a in answers):
+        share = calibration.power[one_task and len(checked) >= 16]
+        notes.append(
+            f"none of these tasks: unknown where the answer is no, because only {share:.0%} of images of an unknown "
+            "task would be refused here"
+        )
+    return Answers(normalisation, answers, tuple(notes))
+
+
+def answer_images(
+    inference: TaskInference,
+    model: MaskedModel,
+    matrix: MaskMatrix,
+    checked: torch.Tensor,
+    extras: TaskExtras,
+    calibration: Calibration | None,
+    *,
+    method: str | None = None,
+    objective: str | None = None,
+    views: Views | None = None,
+    one_task: bool = False,
+) -> tuple[Answer, ...]:
+    """The answers to checked images `(n, inputs)`, given the inference over the matrix; see `infer_images`."""
     if one_task:
         one = inference.infer(checked, method=method, objective=objective)
         tasks, sureness = np.full(len(checked), one.task), [one.confidence] * len(checked)
     else:
         each = inference.infer_each(checked, method=method, objective=objective)
         tasks, sureness = each.tasks, [None] * len(checked) if each.confidence is None else each.confidence.tolist()
-    none_of_these = _none_of_these(run, checked, sureness, calibration, one_task=one_task)
-    if calibration is not None and None in none_of_these and calibration.power is not None:
-        share = calibration.power[one_task and len(checked) >= 16]
-        notes.append(
-            f"none of these tasks: unknown where the answer is no, because only {share:.0%} of images of an unknown "
-            "task would be refused here"
-        )
-    probabilities = classify(run.model, run.matrix, checked, tasks, run.extras, way.views)
-    labels = labels_of(run.model, probabilities)
+    none_of_these = _none_of_these(model, matrix, extras, checked, sureness, calibration, one_task=one_task)
+    probabilities = classify(model, matrix, checked, tasks, extras, views)
+    labels = labels_of(model, probabilities)
     confidence = probabilities[torch.arange(len(checked)), torch.from_numpy(labels)].tolist()
-    names = run.matrix.names
-    return Answers(
-        normalisation,
-        tuple(
-            Answer(names[task], label, sure, of_task, none)
-            for task, label, sure, of_task, none in zip(
-                tasks.tolist(), labels.tolist(), confidence, sureness, none_of_these, strict=True
-            )
-        ),
-        tuple(notes),
+    names = matrix.names
+    return tuple(
+        Answer(names[task], label, sure, of_task, none)
+        for task, label, sure, of_task, none in zip(
+            tasks.tolist(), labels.tolist(), confidence, sureness, none_of_these, strict=True
+        )
     )
 
 
-def _calibration(path: Path) -> Calibration | None:
+def read_calibration(path: Path) -> Calibration | None:
     """A run's calibration, None if it has none; RunError for a damaged one, which says what can be done."""
     try:
         return Calibration.read(path)
@@ -149,7 +170,9 @@ def _calibration(path: Path) -> Calibration | None:
 
 
 def _none_of_these(
-    run: LoadedRun,
+    model: MaskedModel,
+    matrix: MaskMatrix,
+    extras: TaskExtras,
     images: torch.Tensor,
     sureness: Sequence[float | None],
     calibration: Calibration | None,
@@ -162,7 +185,7 @@ def _none_of_these(
     highest = np.array(sureness, dtype=np.float32)
     low = np.flatnonzero(np.asarray(refused(highest)))
     if len(low):
-        own = calibration.highest_confidence(run.model, run.matrix, images[low], run.extras, one_task=one_task)
+        own = calibration.highest_confidence(model, matrix, images[low], extras, one_task=one_task)
         highest[low] = own
     together = len(images) if one_task else 1
     return [calibration.none_of_these(each, together) for each in highest.tolist()]

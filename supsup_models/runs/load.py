@@ -96,8 +96,45 @@ class LoadedRun:
         return f"objective H: this run's masks were trained for G; by H {method} finds few tasks, exhaustive finds them"
 
 
+def open_run(
+    folder: str | Path, device: str = "cpu", *, model: MaskedModel | None = None
+) -> tuple[RunRecord, MaskedModel, MaskBank]:
+    """A run's record, its network, and its bank open for reading; the caller closes it. Masks are not read yet.
+
+    Args:
+        folder: The run's folder. Training may go on in it.
+        device: "auto", "cpu" or "cuda"; a `model` stays where it is.
+        model: The network of a run that was made in Python; by default the one that the run's record names.
+
+    Raises:
+        RunError: A folder without a run, masks of another network, or a model that is not the run's.
+    """
+    folder = path_of("folder", folder)
+    record, where = RunRecord.read(folder), pick_device(device)
+    if not bank_path(folder).exists():
+        raise RunError(f"{folder}: expected masks in masks.bank, found no such file; no task was finished")
+    if model is not None:
+        check_model(model)
+        check_own_network(record, model)
+    bank = MaskBank.open(bank_path(folder))
+    try:
+        if model is None:
+            record.check_spec(bank, network_spec(record))  # before there is memory for a network of these sizes
+            model = make_network(record, where)
+        record.check_bank(bank, model)
+    except BaseException:
+        bank.close()
+        raise
+    return record, model, bank
+
+
 def load_run(
-    folder: str | Path, device: str = "auto", *, model: MaskedModel | None = None, stream: TaskStream | None = None
+    folder: str | Path,
+    device: str = "auto",
+    *,
+    model: MaskedModel | None = None,
+    stream: TaskStream | None = None,
+    immutable: bool = False,
 ) -> LoadedRun:
     """Load a run's network and masks.
 
@@ -106,6 +143,7 @@ def load_run(
         device: "auto", "cpu" or "cuda"; a `model` stays where it is.
         model: The network of a run that was made in Python; by default the one that the run's record names.
         stream: The data of a run that was made in Python; by default the stream that the record names.
+        immutable: Read the bank as it lies there, as `MaskBank.open` does, because nobody writes to it.
 
     Raises:
         RunError: A folder without a run, a run without a finished task, masks of another network, or a model or stream
@@ -139,7 +177,7 @@ def load_run(
         check_own_network(record, model)
     if stream is not None:
         check_own_data(record, stream)
-    with MaskBank.open(bank_path(folder)) as bank:
+    with MaskBank.open(bank_path(folder), immutable=immutable) as bank:
         if model is None:
             record.check_spec(bank, network_spec(record))  # before there is memory for a network of these sizes
             model = make_network(record, where)

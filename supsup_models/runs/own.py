@@ -6,6 +6,7 @@ import json
 import warnings
 from collections.abc import Mapping
 from dataclasses import asdict
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +17,7 @@ from supsup_models.data import LabelledImages, TaskStream
 from supsup_models.errors import RunError
 from supsup_models.networks import ARCHITECTURES, MaskedModel, MaskedNetwork
 from supsup_models.networks.convert import ConvertedModel
-from supsup_models.runs.record import RunRecord
+from supsup_models.runs.record import Own, RunRecord
 from supsup_models.training import RECIPES, Recipe
 
 _PROBES = 8
@@ -119,6 +120,24 @@ def check_own_data(record: RunRecord, stream: TaskStream) -> None:
                 f"stream {stream.name}: expected the data that the run was made with, found other labels or images of "
                 f"{task.name}"
             )
+
+
+def check_same_own(folder: Path, asked: Own | None, started: Own | None) -> None:
+    """RunError unless a run is given the network, recipe and data that it was started with; there may be more data."""
+    asked, started = asked or Own(), started or Own()
+    data = {name: digest for name, digest in (asked.data or {}).items() if name in (started.data or {})}
+    known = {name: digest for name, digest in (started.data or {}).items() if name in data}
+    wrong = [
+        name
+        for name, differs in (
+            ("network", asked.network != started.network or not same_answers(asked.answers, started.answers)),
+            ("recipe", asked.recipe != started.recipe),
+            ("data", (asked.data is None) != (started.data is None) or data != known),
+        )
+        if differs
+    ]
+    if wrong:
+        raise RunError(f"{folder}: expected what this run was started with, found another {' and '.join(wrong)}")
 
 
 def _digest(*parts: LabelledImages) -> str:

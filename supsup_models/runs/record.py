@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any, Self
 from maskstore import MaskBank, MaskSpec
 from maskstore.bank import side_files
 from maskstore.files import read_json, typed, write_json
-from supsup_models.errors import RunError
+from supsup_models.errors import RunError, ShardError
 
 if TYPE_CHECKING:
     from supsup_models.data import TaskStream
@@ -87,6 +87,47 @@ class RunConfig:
         """One phrase that says in what another configuration differs, or nothing."""
         mine, theirs = asdict(self), asdict(other)
         return ", ".join(f"{name} {mine[name]} (not {theirs[name]})" for name in mine if mine[name] != theirs[name])
+
+
+@dataclass(frozen=True)
+class Shard:
+    """A part of a run: of all its tasks those of number `index`, `index + count`, `index + 2 count`, ...
+
+    Attributes:
+        index: Which part, from 0.
+        count: How many parts there are.
+
+    Raises:
+        ShardError: For an index that is not below the count.
+
+    Examples:
+        >>> from supsup_models.runs import Shard
+        >>> str(Shard.parse("1/3")), list(range(8)[Shard(1, 3).slice])
+        ('1/3', [1, 4, 7])
+    """
+
+    index: int
+    count: int
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.index < self.count:
+            raise ShardError(f"shard: expected I/N with 0 <= I < N, such as 0/3, found {self}")
+
+    def __str__(self) -> str:
+        return f"{self.index}/{self.count}"
+
+    @property
+    def slice(self) -> slice:
+        """What takes the part's tasks out of a stream."""
+        return slice(self.index, None, self.count)
+
+    @classmethod
+    def parse(cls, text: str) -> Self:
+        """The shard of a text such as "0/3"; ShardError for another text."""
+        found = re.fullmatch(r"([0-9]{1,9})/([0-9]{1,9})", text)
+        if found is None:
+            raise ShardError(f"shard: expected I/N with 0 <= I < N, such as 0/3, found {text!r:.40}")
+        return cls(int(found[1]), int(found[2]))
 
 
 @dataclass(frozen=True)
@@ -172,8 +213,8 @@ class RunRecord:
 
     `stream` is the stream's own record. `tasks` has the figures of each finished task, the density of each layer and
     the curve of its training among them. `own` is what a run made by `Run.create` has from its caller. `views` are
-    None where masks saw each image only as it is. `history` says when and on what the run was trained. A record of an
-    earlier version has none; records that differ in it alone are equal.
+    None where masks saw each image only as it is. `shard` is None for a whole run. `history` says when and on what the
+    run was trained. A record of an earlier version has none; records that differ in it alone are equal.
     """
 
     config: RunConfig
@@ -185,6 +226,7 @@ class RunRecord:
     tasks: tuple[Mapping[str, Any], ...] = ()
     own: Own | None = None
     views: ShownViews | None = None
+    shard: Shard | None = None
     history: History | None = field(default=None, compare=False)
 
     def __post_init__(self) -> None:

@@ -36,6 +36,7 @@ def recover_run(
     data: Path | None = None,
     download: bool = False,
     plot: Path | None = None,
+    immutable: bool = False,
     reporter: Reporting = Reporter,
 ) -> dict[str, Any]:
     """Recover every task's mask from unlabelled images.
@@ -53,6 +54,7 @@ def recover_run(
         data: Folder with the data set.
         download: Fetch the data set if it is not found.
         plot: A file to draw the wrong bits by layer and step into.
+        immutable: Read the bank as it lies there, as `MaskBank.open` does, because nobody writes to it.
         reporter: Makes what shows progress.
 
     Returns:
@@ -83,7 +85,7 @@ def recover_run(
         check_plot(plot)
     if run:
         how = recipe or "mean-field"
-        case = _weight_case(run, tasks, rule, how, objective, data, download)
+        case = _weight_case(run, tasks, rule, how, objective, data, download, immutable)
     else:
         how = recipe or "search"
         setup = choose("recipe", how, SETUPS)
@@ -134,9 +136,10 @@ def _weight_case(
     objective: str | None,
     data: Path | None,
     download: bool,
+    immutable: bool,
 ) -> Case:
     setup = choose("recipe for weight masks", recipe, WEIGHT_SETUPS)
-    loaded = load_run(run, "cpu")
+    loaded = load_run(run, "cpu", immutable=immutable)
     model = loaded.masked_network
     if not loaded.record.config.task_identity:
         raise RunError(f"{run}: expected a run whose masks are its tasks', found one without task identity")

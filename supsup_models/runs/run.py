@@ -14,13 +14,13 @@ from supsup_models.errors import NetworkError, RunError
 from supsup_models.inference import Evaluation, Inference
 from supsup_models.networks import MaskedModel, MaskedNetwork, check_model
 from supsup_models.networks.convert import ConvertedModel
-from supsup_models.runs.config import run_recipe
+from supsup_models.runs.config import run_recipe, shard_of, shown_views, versions
 from supsup_models.runs.evaluate import evaluate_run
 from supsup_models.runs.infer import Answers, infer_images
 from supsup_models.runs.load import LoadedRun, check_stream, load_run
 from supsup_models.runs.own import data_digests, has_name, network_answers, network_digest, own_recipe
-from supsup_models.runs.record import NetworkSizes, Own, Pixels, RunConfig, RunRecord, record_path
-from supsup_models.runs.train import Trained, shown_views, train_into, versions
+from supsup_models.runs.record import NetworkSizes, Own, Pixels, RunConfig, RunRecord, Shard, record_path
+from supsup_models.runs.train import Trained, train_into
 from supsup_models.training import DEFAULT, DENSE, EDGE_POPUP, RECIPES, Recipe
 
 
@@ -82,6 +82,7 @@ class Run:
         recipe: Recipe | str | None = None,
         batches: int = 1000,
         transfer: bool = False,
+        shard: Shard | str | None = None,
     ) -> "Run":
         """A run of these arguments in a folder. What an earlier call has trained there is kept; nothing is read or
         written before `train`.
@@ -94,9 +95,11 @@ class Run:
                 "edge-popup" for edge-popup masks, "dense" for others.
             batches: Training batches for each task.
             transfer: Whether each task's scores start from the mean of the masks before it.
+            shard: Which part of the tasks, such as "0/3", as in `train_run`.
 
         Raises:
             UnknownNameError: No such recipe.
+            ShardError: The run cannot be cut into these shards.
             NetworkError: A model that takes no images of the stream, or has too few outputs.
         """
         check_model(model)
@@ -114,7 +117,10 @@ class Run:
             )
         if batches < 1:
             raise NetworkError(f"training: expected at least 1 batch, found {batches}")
-        return cls(folder, model, stream, _new_record(model, stream, recipe, batches, transfer), recipe)
+        record = _new_record(model, stream, recipe, batches, transfer)
+        if shard is not None:
+            record = replace(record, shard=shard_of(record.config, shard))
+        return cls(folder, model, stream, record, recipe)
 
     @classmethod
     def open(
@@ -125,6 +131,7 @@ class Run:
         *,
         data: Path | None = None,
         device: str = "auto",
+        immutable: bool = False,
     ) -> "Run":
         """A run that was trained, by `train` or by `supsup train`.
 
@@ -134,11 +141,12 @@ class Run:
             stream: The data of a run over data of one's own; any other stream is opened by its name.
             data: A folder with the data set's files, for a stream that is opened by its name.
             device: "auto", "cpu" or "cuda", for a network that is made from the record.
+            immutable: Read the bank as it lies there, as `MaskBank.open` does, because nobody writes to it.
 
         Raises:
             RunError: A folder without a run, or a model or data that are not the run's, or are missing.
         """
-        loaded = load_run(folder, device, model=model, stream=stream)
+        loaded = load_run(folder, device, model=model, stream=stream, immutable=immutable)
         own = loaded.record.own
         recipe = run_recipe(loaded.record.config) if own is None or own.recipe is None else None
         run = cls(loaded.folder, loaded.model, loaded.stream(data), loaded.record, recipe)

@@ -1,7 +1,6 @@
 """Train a stream's tasks into a run's folder, and go on where an earlier call stopped."""
 
-import platform
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -12,33 +11,29 @@ import numpy as np
 import torch
 from filelock import FileLock, Timeout
 
-import maskstore
 from maskstore import Mask, MaskBank
-from maskstore.files import named_os_errors
+from maskstore.files import check_local, named_os_errors
 from supsup_models._names import expect, path_of
 from supsup_models._progress import Reporter, Reporting
 from supsup_models.data import Task, TaskStream, Views, open_stream
-from supsup_models.errors import NetworkError, RunBusyError, RunError
+from supsup_models.errors import RunBusyError, RunError
 from supsup_models.inference import Calibration, mask_accuracy
-from supsup_models.networks import ARCHITECTURES, MaskedModel, MaskedNetwork, mask_densities
+from supsup_models.networks import MaskedModel, MaskedNetwork, mask_densities
 from supsup_models.runs.config import (
-    is_masked_network,
+    check_same_config,
     make_network,
-    network_shapes,
+    new_record,
     pick_device,
-    priced,
     run_recipe,
+    shard_of,
     task_extras,
 )
-from supsup_models.runs.own import same_answers
+from supsup_models.runs.own import check_same_own
 from supsup_models.runs.record import (
     Clock,
-    NetworkSizes,
-    Own,
-    Pixels,
     RunConfig,
     RunRecord,
-    ShownViews,
+    Shard,
     bank_path,
     calibration_path,
     record_path,
@@ -74,6 +69,7 @@ def train_run(
     device: str = "auto",
     reporter: Reporting = Reporter,
     restart: bool = False,
+    shard: Shard | str | None = None,
 ) -> Trained:
     """Train the tasks of `config` that `folder` does not hold yet.
 
@@ -89,6 +85,7 @@ def train_run(
         device: "auto", "cpu" or "cuda".
         reporter: Makes what shows progress; lines and a bar on standard error if not said.
         restart: First remove what an earlier run with the same arguments left in the folder.
+        shard: Which part of the tasks, such as "0/3"; all of them if not said. `merge_runs` makes one run of all parts.
 
     Returns:
         The record of the whole run, and how many of its masks are new.
@@ -97,8 +94,10 @@ def train_run(
         ArgumentError: Arguments that make no sense.
         DataNotFoundError, DataFormatError, DownloadError: From the data set.
         DeviceError: The device is not there.
-        RunError: The folder holds another run.
+        RunError: The folder holds another run, or another shard.
+        ShardError: The run cannot be cut into these shards; it transfers scores from task to task, for one.
         RunBusyError: Another process is training there.
+        NetworkFileSystemError: The folder is on a network file system, where a bank cannot be written.
         MaskStoreError: The folder cannot be written.
 
     Examples:
@@ -116,15 +115,16 @@ def train_run(
     """
     expect("config", config, RunConfig, "what run_config makes")
     recipe, folder = run_recipe(config), path_of("folder", folder)
+    part = None if shard is None else shard_of(config, shard)
     if record_path(folder).exists():
-        _check_same_config(folder, config)
+        check_same_config(folder, config, part)
     elif bank_path(folder).exists():
         raise RunError(f"{folder}: expected run.json beside masks.bank, found none; choose another folder")
     elif seed_folders(folder):
         raise RunError(f"{folder}: expected a folder for a single run, found runs of several seeds")
     where = pick_device(device)
     stream = open_stream(config.stream, tasks=config.tasks, seed=config.seed, data=data, download=download)
-    record = _new_record(config, recipe, stream, where)
+    record = replace(new_record(config, recipe, stream, where), shard=part)
     model = make_network(record, where)
     return train_into(folder, model, stream, recipe, record, reporter=reporter, restart=restart)
 
@@ -145,6 +145,7 @@ def train_into(
     """
     if not record_path(folder).exists() and bank_path(folder).exists():
         raise RunError(f"{folder}: expected run.json beside masks.bank, found none; choose another folder")
+    check_local(folder)  # before anything is made there
     with named_os_errors(folder):
         folder.mkdir(parents=True, exist_ok=True)
         try:
@@ -168,9 +169,9 @@ def _train(
 ) -> Trained:
     clock = Clock(None, _accelerator(model.device))
     if record_path(folder).exists():  # looked at again, now that nobody else can write it
-        earlier = _check_same_config(folder, record.config)
+        earlier = check_same_config(folder, record.config, record.shard)
         earlier.check_stream(stream)
-        _check_same_own(folder, record.own, earlier.own)
+        check_same_own(folder, record.own, earlier.own)
         sizes, expected = (replace(each.network, densities=None) for each in (earlier, record))
         if sizes != expected:
             raise RunError(f"{folder}: expected a network of sizes {expected.to_json()}, found {sizes.to_json()}")
@@ -187,10 +188,11 @@ def _train(
         assert isinstance(model, MaskedNetwork)  # `run_config` says so to whoever asks for another
         with _open_bank(folder, model, record) as bank:
             return Trained(*train_without_identity(model, stream, recipe, record, folder, bank, clock, reporter))
-    with _open_bank(folder, model, record) as bank, reporter("training", len(stream)) as report:
-        finished = _finished(bank, record)
+    tasks = stream if record.shard is None else stream[record.shard.slice]
+    with _open_bank(folder, model, record) as bank, reporter("training", len(tasks)) as report:
+        finished = finished_tasks(bank, record)
         replace(record, tasks=tuple(finished)).write(folder)
-        missing = [task for task in stream if task.name not in bank]
+        missing = [task for task in tasks if task.name not in bank]
         report.part("finished before", len(finished))
         start = perf_counter()  # tasks train side by side: their own times say nothing of the whole
 
@@ -205,14 +207,11 @@ def _train(
             record = replace(record, history=clock.now())
             replace(record, tasks=tuple(finished)).write(folder)
             report.line(
-                f"{task.name} ({len(finished)} of {len(stream)}): "
+                f"{task.name} ({len(finished)} of {len(tasks)}): "
                 f"accuracy {figures['accuracy']:.4f}, {perf_counter() - start:.1f} s so far"
             )
         if missing or not _is_calibrated(folder, bank):
-            own = ((task.name, task.test.images(slice(0, _CALIBRATION_IMAGES)).to(model.weights)) for task in stream)
-            views = None if record.views is None else Views(record.views.image_shape, record.views.count)
-            calibration = Calibration.fit(model, bank.matrix(), own, task_extras(bank, model), views=views)
-            calibration.write(calibration_path(folder))
+            calibrate(folder, model, tasks, bank, record)
     return Trained(replace(record, tasks=tuple(finished)), len(missing))
 
 
@@ -249,6 +248,14 @@ def _results(
         yield trained
 
 
+def calibrate(folder: Path, model: MaskedModel, tasks: Iterable[Task], bank: MaskBank, record: RunRecord) -> None:
+    """Write the calibration of a run's masks, one for each of `tasks`, on images of their own."""
+    own = ((task.name, task.test.images(slice(0, _CALIBRATION_IMAGES)).to(model.weights)) for task in tasks)
+    views = None if record.views is None else Views(record.views.image_shape, record.views.count)
+    calibration = Calibration.fit(model, bank.matrix(), own, task_extras(bank, model), views=views)
+    calibration.write(calibration_path(folder))
+
+
 def _is_calibrated(folder: Path, bank: MaskBank) -> bool:
     """Whether the folder's calibration is whole, and of all masks of the bank."""
     try:
@@ -257,7 +264,7 @@ def _is_calibrated(folder: Path, bank: MaskBank) -> bool:
         return False
 
 
-def _finished(bank: MaskBank, record: RunRecord) -> list[dict[str, Any]]:
+def finished_tasks(bank: MaskBank, record: RunRecord) -> list[dict[str, Any]]:
     """Figures of the tasks in a bank. Densities by layer and curves are in the record only; a mask that the record
     does not know, because training was killed between the two, has its densities counted anew, and no curve."""
     known = {task.get("name"): task for task in record.tasks}
@@ -303,69 +310,3 @@ def _open_bank(folder: Path, model: MaskedModel, record: RunRecord) -> MaskBank:
         bank.close()
         raise
     return bank
-
-
-def _check_same_config(folder: Path, config: RunConfig) -> RunRecord:
-    """The record of the run in a folder; RunError unless `config` is the same, or (but for NNs) has more tasks."""
-    record = RunRecord.read(folder)
-    asked, started = priced(config), priced(record.config)
-    if asked.task_identity and asked.tasks > started.tasks:
-        started = replace(started, tasks=asked.tasks)
-    if asked != started:
-        raise RunError(
-            f"{folder}: expected the arguments that this run was started with, found {asked.difference(started)}"
-        )
-    return record
-
-
-def _check_same_own(folder: Path, asked: Own | None, started: Own | None) -> None:
-    """RunError unless a run is given the network, recipe and data that it was started with; there may be more data."""
-    asked, started = asked or Own(), started or Own()
-    data = {name: digest for name, digest in (asked.data or {}).items() if name in (started.data or {})}
-    known = {name: digest for name, digest in (started.data or {}).items() if name in data}
-    wrong = [
-        name
-        for name, differs in (
-            ("network", asked.network != started.network or not same_answers(asked.answers, started.answers)),
-            ("recipe", asked.recipe != started.recipe),
-            ("data", (asked.data is None) != (started.data is None) or data != known),
-        )
-        if differs
-    ]
-    if wrong:
-        raise RunError(f"{folder}: expected what this run was started with, found another {' and '.join(wrong)}")
-
-
-def versions() -> dict[str, str]:
-    """The versions that a run's record names."""
-    return {
-        "maskstore": maskstore.__version__,
-        "python": platform.python_version(),
-        "numpy": np.__version__,
-        "torch": torch.__version__,
-    }
-
-
-def _new_record(config: RunConfig, recipe: Recipe, stream: TaskStream, device: torch.device) -> RunRecord:
-    if not 1 <= stream.classes <= config.outputs:
-        raise NetworkError(f"outputs: expected at least the stream's {stream.classes} classes, found {config.outputs}")
-    shape = None
-    if not is_masked_network(config):
-        shape = (stream.inputs,) if config.model in ARCHITECTURES else tuple(stream.image_shape)
-    sizes = NetworkSizes(stream.inputs, config.outputs, stream.classes, recipe.weight_gain, image_shape=shape)
-    if recipe.sparse is not None:
-        sizes = replace(sizes, densities=recipe.sparse.densities(network_shapes(config, sizes)))
-        if config.outputs <= recipe.named_outputs(stream.classes):
-            shown = "" if recipe.views == 1 else f" in {recipe.views} views"
-            raise NetworkError(
-                f"recipe {recipe.name}: expected superfluous outputs, more than the stream's {stream.classes} classes"
-                f'{shown}, found {config.outputs} outputs; ask for more `outputs`, or for `recipe="dense"`'
-            )
-    pixels = Pixels(stream[0].test.scale, stream[0].test.shift)
-    views = shown_views(recipe, stream)
-    return RunRecord(config, sizes, stream.to_json(), pixels, versions(), device.type, views=views)
-
-
-def shown_views(recipe: Recipe, stream: TaskStream) -> ShownViews | None:
-    """The views that a recipe shows of a stream's images; None where it shows them as they are."""
-    return None if recipe.views == 1 else ShownViews(tuple(stream.image_shape), recipe.views)

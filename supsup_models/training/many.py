@@ -6,6 +6,7 @@ scores of T tasks are stacked there and every product is a batched one.
 """
 
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from functools import partial
@@ -47,8 +48,13 @@ def tasks_at_once(model: MaskedNetwork, batch_size: int, together: Together) -> 
     activations = batch_size * (model.inputs + sum(layer.shape[0] for layer in model.spec))
     needed = 4 * (_FLOATS_A_SCORE * model.spec.bits + 4 * activations)
     free = torch.cuda.mem_get_info(model.device)[0] if model.device.type == "cuda" else _free_memory()
-    wanted = _MOST_STACKED if together == "stacked" else os.cpu_count() or 1
+    wanted = _MOST_STACKED if together == "stacked" else _cores()
     return max(1, min(wanted, int(free * _MEMORY_SHARE) // needed))
+
+
+def _cores() -> int:
+    """How many cores this process may use, which a batch system or `taskset` may have limited."""
+    return len(os.sched_getaffinity(0)) if sys.platform == "linux" else os.cpu_count() or 1
 
 
 def _free_memory() -> int:

@@ -37,7 +37,7 @@ FLOORS = {
         {"training", "inference"},
         {"continual", "hopsupsup"},
         {"runs"},
-        {"report", "experiments"},
+        {"report", "experiments", "serving"},
         {"", "cli"},
         {"__main__"},
     ],

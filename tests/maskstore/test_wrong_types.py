@@ -5,12 +5,27 @@ import os
 import numpy as np
 import pytest
 
-from maskstore import Mask, MaskBank, MaskSpec, Uniform, account, compact, open_source
+from maskstore import (
+    Expected,
+    Mask,
+    MaskBank,
+    MaskMatrix,
+    MaskSpec,
+    SeededScores,
+    SignedMask,
+    Uniform,
+    account,
+    compact,
+    decode_mask,
+    encode_mask,
+    open_source,
+)
 from maskstore.errors import (
     ArgumentTypeError,
     CodecError,
     ImportOptionError,
     LayerNotFoundError,
+    MaskStoreError,
     MaskValueError,
     SpecError,
     TaskNotFoundError,
@@ -245,3 +260,59 @@ def test_options_are_read_options(tmp_path):
     for wrong in ("arrays", {"layout": "arrays"}, 3):
         with pytest.raises(ArgumentTypeError, match=r"options: expected ReadOptions\(...\), found"):
             read_masks(tmp_path / "m.npz", wrong)
+
+
+SPEC = MaskSpec.of(MASKS)
+MASK = Mask.from_dense(MASKS)
+
+
+@pytest.mark.parametrize(
+    "call",
+    [
+        lambda: Mask(SPEC, None),
+        lambda: Mask({"fc1": (4, 4)}, MASK.words),
+        lambda: Mask.from_dense(MASKS, {"fc1": (4, 4)}),
+        lambda: Mask.from_flat(np.zeros(16), {"fc1": (4, 4)}),
+        lambda: SignedMask(MASKS, MASKS),
+        lambda: SignedMask(MASK, None),
+        lambda: SignedMask(MASK, MASK).relative_to(MASKS),
+        lambda: SignedMask.from_deltas(MASKS, {"fc1": (4, 4)}),
+        lambda: SignedMask.from_deltas(MASKS, density="half"),
+        lambda: SignedMask.from_deltas(MASKS, density=True),
+        lambda: Expected(MASKS, {"fc1": (4, 4)}),
+        lambda: MaskMatrix({"fc1": (4, 4)}),
+        lambda: MaskMatrix(SPEC, [MASKS]),
+        lambda: MaskMatrix(SPEC, [MASK], names=[3]),
+        lambda: MaskMatrix(SPEC).append(["t"], MASK),
+    ],
+)
+def test_what_is_no_mask_spec_or_name_is_named(call):
+    with pytest.raises(SpecError, match=r"expected .*found"):
+        call()
+
+
+@pytest.mark.parametrize("wrong", [np.zeros(16, complex), np.array(["a"] * 16), [None] * 16])
+def test_products_are_of_real_numbers(wrong):
+    matrix = MaskMatrix(SPEC, [MASK] * 16, names=list("abcdefghijklmnop"))
+    for product in (matrix.dot, matrix.dot_many, matrix.weighted_sum):
+        with pytest.raises(MaskValueError, match="expected real numbers"):
+            product(wrong)
+
+
+@pytest.mark.parametrize("wrong", ["much", True, -1])
+def test_the_limit_of_a_message_is_a_number_of_bytes(wrong):
+    with pytest.raises(MaskStoreError, match="limit: expected"):
+        decode_mask(encode_mask(MASK), SPEC, limit=wrong)
+
+
+def test_the_prior_of_a_message_is_one():
+    with pytest.raises(CodecError, match="prior of a message: expected one such as"):
+        decode_mask(encode_mask(MASK), SPEC, prior="uniform")
+
+
+def test_numbers_of_numpy_are_seeds_and_tasks():
+    prior = SeededScores(np.int64(3), task=np.uint8(1))
+    assert prior == SeededScores(3, 1)
+    assert prior.to_config() == SeededScores(3, 1).to_config()
+    with pytest.raises(CodecError, match="expected task to be an integer"):
+        SeededScores(0, np.bool_(True))

@@ -21,7 +21,7 @@ import hopfield.errors as he
 import maskstore.errors as me
 import supsup_models.errors as se
 from hopfield import capacity, patterns
-from maskstore import Mask, MaskBank, MaskMatrix, MaskSpec
+from maskstore import KeptWeights, Mask, MaskBank, MaskMatrix, MaskSpec
 from maskstore.bank import sqlite
 from maskstore.codecs import Zstd
 from maskstore.files import read_regular
@@ -40,6 +40,7 @@ from supsup_models.hopsupsup import check_plot
 from supsup_models.inference import ProcessWorkers
 from supsup_models.networks import layer_densities
 from supsup_models.report.recovery import read_recovery
+from supsup_models.serving import Client
 from tests.helpers.messages import check_message
 
 SPEC = MaskSpec({"fc1": (6, 4)})
@@ -59,6 +60,11 @@ class Place:
 
     def bank(self, mode: str = "r", **options: Any) -> MaskBank:
         return MaskBank.open(self.path, mode, **options)
+
+    def on_a_network(self) -> "Place":
+        (self.folder / "mounts").write_text(f"1 0 0:9 / {self.folder} rw - nfs4 server:/ rw\n")
+        self.patch.setattr("maskstore.files.file_systems._MOUNTS", self.folder / "mounts")
+        return self
 
     def text(self, name: str) -> Path:
         (self.folder / name).write_text("hello")
@@ -104,11 +110,13 @@ for _kind, _case in {
     me.ForeignFileError: lambda p: read_masks(p.text("m.npz")),
     me.ImportOptionError: lambda p: ReadOptions(layout="arrays", bit_order="middle"),  # type: ignore[arg-type]
     me.IrregularFileError: lambda p: read_regular(p.folder),
+    me.BackboneError: lambda p: p.bank("a").put("t", {"fc1": MASK}, prior=KeptWeights("0" * 32)),
     me.LimitError: lambda p: p.bank(limit=1)["task-0"],
     me.BankNotFoundError: lambda p: MaskBank.open(p.folder / "none"),
     me.BankExistsError: lambda p: MaskBank.create(p.path, SPEC),
     me.BankReadOnlyError: lambda p: p.bank().put("t", {"fc1": MASK}),
     me.BankIOError: lambda p: ShardReader("nowhere://a.shard"),
+    me.NetworkFileSystemError: lambda p: p.on_a_network().bank(),
     me.WriteConflictError: lambda p: open_store(str(p.folder)).swap("a.bank", b"", None),
     me.StoreOptionError: lambda p: write_shards(p.bank(), p.folder / "tasks", shards=0),
     me.DeviceError: lambda p: PackedMasks.of(p.matrix, "cuda:77"),
@@ -135,6 +143,7 @@ for _kind, _case in {
     se.ShapeError: lambda p: p.model()(torch.zeros(2, 5), Mask.from_flat(_ones(p.model()), p.model().spec)),
     se.MissingMaskError: lambda p: p.model()(torch.zeros(2, 4)),
     se.RunError: lambda p: runs.load_run(p.folder, "cpu"),
+    se.ShardError: lambda p: runs.merge_runs([], p.folder / "run"),
     se.InferenceError: lambda p: inference.make_objective("G", classes=3, outputs=3),
     se.ArgumentError: lambda p: inference.MaskServer(p.model(), _bank_of(p), cache_bytes=-1),
     se.ClassesWarning: lambda p: TaskStream.from_arrays([(np.zeros((2, 4)), [1, 2]) * 2]),
@@ -146,9 +155,11 @@ for _kind, _case in {
     se.ImageValueWarning: lambda p: infer_task(p.model(), _bank_of(p).matrix(), torch.full((2, 4), 100.0)),
     se.LabelValueError: lambda p: _train(p, torch.full((8,), 7)),
     se.MissingStatisticsError: lambda p: _normalised()(torch.zeros(2, 1, 4, 4), _masks(_normalised())[0]),
+    se.StatisticsError: lambda p: _normalised().bind(_masks(_normalised())[0], _no_statistics(_normalised())),
     se.BatchStatisticsError: lambda p: _infer(torch.zeros(1, 16), method="one-shot"),
     se.MethodWarning: lambda p: _infer(torch.zeros(4, 16), method="one-shot"),
     se.TrainingStopped: lambda p: _train(p, torch.zeros(8, dtype=torch.int64), stop=lambda: True),
+    se.RequestError: lambda p: Client("http://127.0.0.1:1").tasks(),
     se.ReportError: lambda p: read_recovery(p.folder / "none.json"),
     se.DeviceError: lambda p: _bank_mask(p, torch.zeros(2, 4, device="meta")),
     se.StateDictWarning: lambda p: p.model().load_state_dict({}, strict=False),
@@ -168,6 +179,10 @@ def _train_run(folder: Path, **options: Any) -> None:
 
 def _train(place: "Place", labels: torch.Tensor, **options: Any) -> None:
     train_task(place.model(), (torch.zeros(8, 4), labels), "dense", task=0, steps=60, **options)
+
+
+def _no_statistics(model: Any) -> dict[str, torch.Tensor]:
+    return {name: torch.full_like(value, -1.0) for name, value in model.initial_statistics().items()}
 
 
 def _normalised() -> Any:

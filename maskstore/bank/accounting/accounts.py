@@ -16,7 +16,7 @@ import numpy as np
 
 from maskstore.bank.accounting.sqlite_pages import measure
 from maskstore.bank.bank import MaskBank
-from maskstore.bank.coding import base_masks, decode_mask, layer_bytes, prior_of
+from maskstore.bank.coding import base_masks, decode_mask, layer_bytes, prior_for
 from maskstore.bank.maintenance import Maintenance
 from maskstore.bank.record import Record
 from maskstore.bank.signs import signed_sizes
@@ -196,7 +196,7 @@ def _measure_file(bank: MaskBank) -> tuple[int, int, int]:
 
 def _account_record(row: Record, spec: MaskSpec) -> list[tuple[int, int, int, float]]:
     """(payload bytes, side bytes, ones, entropy bits) of each layer."""
-    mask, prior, others = decode_mask(row, spec), prior_of(row.prior), base_masks(row.bases, spec)
+    mask, prior, others = decode_mask(row, spec), prior_for(row), base_masks(row.bases, spec)
     result = []
     for index, (layer, (payload, side)) in enumerate(zip(spec, layer_bytes(row, spec), strict=True)):
         known = [prior.contexts(spec, index, others, block) for block in Cut.of(layer, _CUT_DIGITS)]

@@ -4,7 +4,7 @@ from maskstore.bank.blocks.decoder import BlockDecoder, check_blocks
 from maskstore.bank.blocks.encoder import BlockEncoder
 from maskstore.bank.blocks.jobs import side_by_side
 from maskstore.bank.blocks.parts import Data, Parts, Unread, pieces_of
-from maskstore.bank.blocks.sources import AnyMask, gathered, layers_of
+from maskstore.bank.blocks.sources import AnyMask, SourceError, gathered, layers_of
 from maskstore.bank.blocks.table import read_table, tail_of
 
 __all__ = [
@@ -13,6 +13,7 @@ __all__ = [
     "BlockEncoder",
     "Data",
     "Parts",
+    "SourceError",
     "Unread",
     "check_blocks",
     "gathered",

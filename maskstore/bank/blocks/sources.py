@@ -1,6 +1,7 @@
 """Where the bits of a mask come from: packed words, arrays of any kind, or an iterator that gives layer after layer."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from functools import partial
 from typing import Any
 
@@ -8,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskstore.errors import SpecError
-from maskstore.masks import LayerSpec, Mask, MaskSpec, bits
+from maskstore.masks import LayerSpec, Mask, MaskSpec, SignedMask, bits
 
 Take = Callable[[LayerSpec], Callable[[], NDArray[np.uint64]]]
 """Of a block of a layer: a function that gives its packed words, and may be called in any thread."""
@@ -17,6 +18,23 @@ AnyMask = Mask | Mapping[str, Any] | Iterable[tuple[str, Any]]
 """What a caller may give as a mask: packed, arrays by name, or (name, array) pairs in the order of the spec."""
 
 _EXPECTED = "a Mask, a dict of layer name to array, or (name, array) pairs"
+
+
+class SourceError(Exception):
+    """Carries the system's error about what a caller gave past those who would take it for one about the bank."""
+
+    def __init__(self, error: OSError) -> None:
+        super().__init__(error)
+        self.error = error
+
+
+@contextmanager
+def _given() -> Iterator[None]:
+    """Around whatever runs the caller's own code."""
+    try:
+        yield
+    except OSError as error:
+        raise SourceError(error) from None
 
 
 def layers_of(masks: AnyMask, spec: MaskSpec) -> Iterator[Take]:
@@ -45,13 +63,15 @@ def gathered(masks: AnyMask, spec: MaskSpec) -> Mask:
 
 def _arrays(masks: Any, spec: MaskSpec) -> Iterator[Any]:
     """The array of each layer in order, one at a time."""
+    if isinstance(masks, SignedMask):
+        raise SpecError(f"mask: expected {_EXPECTED}, found a SignedMask (`put_signed` stores one)")
     if hasattr(masks, "get_slice") and hasattr(masks, "keys"):  # an open safetensors file
         names = list(masks.keys())
         _check_names(spec, names)
         return (masks.get_slice(layer.name) for layer in spec)
     if hasattr(masks, "keys"):
         _check_names(spec, list(masks.keys()))
-        return (masks[layer.name] for layer in spec)
+        return (_read(masks, layer.name) for layer in spec)
     if isinstance(masks, str | bytes) or not isinstance(masks, Iterable):
         raise SpecError(f"mask: expected {_EXPECTED}, found {type(masks).__name__}")
     return _in_order(masks, spec)
@@ -60,7 +80,9 @@ def _arrays(masks: Any, spec: MaskSpec) -> Iterator[Any]:
 def _in_order(pairs: Iterable[Any], spec: MaskSpec) -> Iterator[Any]:
     given = iter(pairs)
     for layer in spec:
-        match next(given, None):
+        with _given():
+            pair = next(given, None)
+        match pair:
             case (str(name), array) if name == layer.name:
                 yield array
             case None:
@@ -69,7 +91,9 @@ def _in_order(pairs: Iterable[Any], spec: MaskSpec) -> Iterator[Any]:
                 raise SpecError(f"layers one by one: expected {layer.name!r} next, as in the spec, found {name!r:.80}")
             case other:
                 raise SpecError(f"mask: expected {_EXPECTED}, found {type(pairs).__name__} of {type(other).__name__}")
-    if next(given, None) is not None:
+    with _given():
+        more = next(given, None)
+    if more is not None:
         raise SpecError(f"layers one by one: expected {len(spec)} of them, found more")
 
 
@@ -81,6 +105,11 @@ def _check_names(spec: MaskSpec, names: list[str]) -> None:
         raise SpecError(f"mask: expected layers {list(spec.shapes)[:8]}, found none named {missing[:8]}")
 
 
+def _read(array: Any, where: Any) -> Any:
+    with _given():
+        return array[where]
+
+
 def _packed(words: NDArray[np.uint64], block: LayerSpec) -> Callable[[], NDArray[np.uint64]]:
     return lambda: words[block.packed]
 
@@ -90,22 +119,26 @@ def _of_array(array: Any, layer: LayerSpec) -> Take:
     what = f"layer {layer.name!r}"
     shape = array.get_shape() if hasattr(array, "get_shape") else getattr(array, "shape", None)
     if shape is None or not hasattr(array, "__getitem__") or not layer.shape:
-        array = bits.as_numpy(array[:] if hasattr(array, "get_shape") else array, what)
+        array = bits.as_numpy(_read(array, slice(None)) if hasattr(array, "get_shape") else array, what)
         shape = array.shape
     if tuple(shape) != layer.shape:
         raise SpecError(f"{what}: expected shape {layer.shape}, found {tuple(shape)}")
     row_bits = layer.size // max(1, layer.shape[0]) if layer.shape else 1
 
     def take(block: LayerSpec) -> Callable[[], NDArray[np.uint64]]:
-        if block.size == layer.size:
-            rows = array if not hasattr(array, "get_shape") else array[:]
-            return lambda: bits.pack(bits.as_bool(rows, what))
-        first, stop = block.flat_start // row_bits, -(-(block.flat_start + block.size) // row_bits)
-        rows, skip = array[first:stop], block.flat_start - first * row_bits
+        whole = block.size == layer.size
+        first, stop = 0, layer.shape[0] if layer.shape else 1
+        if not whole:
+            first, stop = block.flat_start // row_bits, -(-(block.flat_start + block.size) // row_bits)
+        rows = array if whole and not hasattr(array, "get_shape") else _read(array, slice(first, stop))
+        expected, skip = (stop - first) * row_bits, block.flat_start - first * row_bits
 
         def words() -> NDArray[np.uint64]:
-            flat = bits.as_numpy(rows, what).reshape(-1)[skip : skip + block.size]
-            return bits.pack(bits.as_bool(flat, what))
+            values = bits.as_numpy(rows, what)
+            if values.size != expected:
+                raise SpecError(f"{what}: expected {expected} values in rows {first} to {stop - 1}, as its shape "
+                                f"{layer.shape} says, found an array of shape {values.shape}")  # fmt: skip
+            return bits.pack(bits.as_bool(values.reshape(-1)[skip : skip + block.size], what))
 
         return words
 

@@ -133,7 +133,7 @@ def _decode_signs(blob: NDArray[Any], mask: Mask, record: Record) -> Mask:
     if (version := cursor.take(1)[0]) != _VERSION:
         raise CorruptError(f"{what}: expected version {_VERSION}, found {version}")
     codec, prior = (cursor.text(cursor.leb128()) for _ in range(2))
-    known = prior_of(prior)
+    known = prior_of(prior).over(record.backbone, what)
     if known.needs[-1]:
         raise CorruptError(f"{what}: expected a prior that needs no other masks, found {known.id}")
     spec = kept_spec(mask)
@@ -162,6 +162,17 @@ def _scales(array: NDArray[Any] | None, spec: MaskSpec) -> dict[str, NDArray[Any
         found[layer.name] = array[0, start : start + rows_of(layer)]
         start += rows_of(layer)
     return found
+
+
+def check_signs(extras: Mapping[str, Any], mask: Mask, name: str) -> None:
+    """MaskValueError for extra arrays with the signs of another mask, which nobody could read beside this one."""
+    scales = extras.get(SCALES)
+    try:
+        negative = _decode_signs(bits.as_numpy(extras[SIGNS], SIGNS), mask, Record(0, name, "{}", "", ""))
+        SignedMask(mask, negative, _scales(None if scales is None else bits.as_numpy(scales, SCALES), mask.spec))
+    except (CodecError, CorruptError, MaskValueError) as error:
+        raise MaskValueError(f"extras {SIGNS!r}: expected the signs of this mask, found others (`put_signed` stores a "
+                             f"mask with its signs): {error}") from None  # fmt: skip
 
 
 def check_signed(record: Record, spec: MaskSpec) -> None:

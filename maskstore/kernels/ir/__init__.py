@@ -12,6 +12,7 @@ __all__ = [
     "load",
     "lookup",
     "masked_adds",
+    "products",
     "seeded_contexts",
     "splat",
     "store",

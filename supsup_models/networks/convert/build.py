@@ -142,7 +142,9 @@ def mask_spec(module: nn.Module, *, skip: Iterable[str] = (), embeddings: bool =
     """The layers that `convert` would mask, before it does: what densities by layer can be worked out from.
 
     Args:
-        module, skip, embeddings: as in `convert`.
+        module: as in `convert`.
+        skip: as in `convert`.
+        embeddings: as in `convert`.
 
     Raises:
         ConversionError: for a module with nothing to mask, or a pattern that matches nothing.

@@ -4,6 +4,7 @@ The second positional argument is the mask. Inside `apply_mask`, it is the mask 
 are the module's where its forward has parameters of these names, but a `Mask` is always a mask.
 """
 
+import re
 from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
 from inspect import Parameter, signature
@@ -14,6 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from maskstore import Mask
+from maskstore.errors import one_line
 from supsup_models.errors import BatchStatisticsError, ShapeError
 from supsup_models.networks.base import AnyMask, Extras
 
@@ -21,6 +23,7 @@ BatchStatistics = Literal["batch"]
 """Asks normalisation layers to use the statistics of the batch at hand."""
 _INDICES = (torch.int32, torch.int64, torch.bool)
 """What a module may take in the place of floats: the numbers of tokens, a mask of its own."""
+_OF_SHAPES = re.compile(r"\b(shape|size|dimension|channel|input|\dD)", re.IGNORECASE)
 _ANY_KEYWORD = Parameter.VAR_KEYWORD
 _POSITIONAL = (Parameter.POSITIONAL_ONLY, Parameter.POSITIONAL_OR_KEYWORD)
 
@@ -72,13 +75,16 @@ def tell_apart(
     return Given(mask, extras, args, kwargs)
 
 
-def named(error: Exception, args: tuple[Any, ...], weights: Tensor, *, images: bool) -> Exception | None:
+def named(
+    error: Exception, args: tuple[Any, ...], weights: Tensor, module: nn.Module, *, images: bool
+) -> Exception | None:
     """What a module's error about a call means in the caller's terms; None for any other, such as one of its own.
 
     Args:
         error: What the module raised.
         args: The positional arguments of the call.
         weights: The masked weights.
+        module: What was called.
         images: Whether the module takes images: then integers are as wrong as another kind of float.
     """
     first = args[0] if args else None
@@ -91,11 +97,27 @@ def named(error: Exception, args: tuple[Any, ...], weights: Tensor, *, images: b
     if first.layout is not torch.strided:
         return ShapeError(f"images: expected a dense tensor, found {first.layout}")
     if first.dtype == weights.dtype or (not images and first.dtype in _INDICES):
-        return None
+        return None if images else _misfit(error, first, module)
     hint = "; (pixels / 255 - mean) / std with the mean and std of the training images makes floats"
     return ShapeError(
         f"images: expected {weights.dtype}, that of the weights, found {first.dtype}"
         f"{hint if first.dtype == torch.uint8 else ''}"
+    )
+
+
+def _misfit(error: RuntimeError, first: Tensor, module: nn.Module) -> ShapeError | None:
+    """The error of one of torch's own layers that an input does not fit; None for one of the module's own code."""
+    trace, owner = error.__traceback__, None
+    while trace is not None:
+        inside = trace.tb_frame.f_locals.get("self")
+        owner, trace = inside if isinstance(inside, nn.Module) else owner, trace.tb_next
+    if owner is None or not type(owner).__module__.startswith("torch.nn.") or not _OF_SHAPES.search(str(error)):
+        return None
+    path = next((path for path, each in module.named_modules() if each is owner), "")
+    layer = f"layer {path!r} ({type(owner).__name__})" if path else f"the {type(owner).__name__}"
+    return ShapeError(
+        f"input: expected a shape that {layer} can compute with, found {tuple(first.shape)} given to the model, of "
+        f"which the layer says: {one_line(error)}; with `image_shape` convert checks it"
     )
 
 

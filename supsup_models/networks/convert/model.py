@@ -91,6 +91,7 @@ class ConvertedModel(ModuleWithMasks):
 
     def subnet(self, scores: Tensor) -> Tensor:
         """Threshold, edge-popup or sparse masks, as `convert` was asked."""
+        scores = self._flat(scores)
         if self._kept is None:
             return threshold(scores)
         choose = edge_popup if self.conversion.mask == "edge-popup" else keep_largest
@@ -113,7 +114,9 @@ class ConvertedModel(ModuleWithMasks):
 
     def mean_scores(self, mean: Tensor, scale: Tensor) -> Tensor:
         """Threshold: above zero where more than half of the masks are set. Others: the larger the more are set."""
-        return super().mean_scores(mean, scale) if self._kept is None else mean * scale
+        if self._kept is None:
+            return super().mean_scores(mean, scale)
+        return self._flat(mean, "mean mask") * self._flat(scale, "scale")
 
     def prior(self, task: int) -> Prior:
         """`SeededScores` where the seed gives weights' signs and scores (`docs/format.md`); kept weights, `Uniform`."""

@@ -10,6 +10,7 @@ from math import prod
 from threading import RLock
 from typing import Any, Self, cast
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
@@ -19,8 +20,10 @@ from supsup_models.errors import NetworkError, ShapeError
 from supsup_models.networks.base import AnyMask, Extras, MaskedModel
 from supsup_models.networks.convert import calls, statistics
 from supsup_models.networks.convert.call_copy import Assigned, CallCopy
+from supsup_models.networks.convert.each import EachStatistic, EachWeight, NotMixedError
 from supsup_models.networks.convert.layers import MaskedParameter
 from supsup_models.networks.convert.noise import noise_images
+from supsup_models.networks.own_masks import OwnMasks
 
 # Newest first. Context variables, so that neither another thread nor another task of an event loop sees them.
 _APPLIED: ContextVar[tuple["BoundModel", ...]] = ContextVar("applied", default=())
@@ -37,6 +40,10 @@ def _renew_lock() -> None:
 
 if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_renew_lock)
+
+
+_TRIED = (2, 3)
+"""Numbers of images that are tried before a batch is run in which each image has its own mask."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -97,6 +104,7 @@ class ModuleWithMasks(MaskedModel, ABC):
         self._names = tuple(parameter.names for parameter in masked)
         self._assigned: dict[str, dict[str, Assigned]] = {}
         self._skipped, self.image_shape, self._kept_weights = skipped, image_shape, kept
+        self._mixes: bool | None = None  # whether images of one batch can have masks of their own; not tried yet
         self._statistics, self._counts = tuple(starts.values), starts.counts
         for index, start in enumerate(starts.values.values()):  # as buffers, so that they move with the model
             self.register_buffer(f"_start{index}", start, persistent=kept)
@@ -116,6 +124,7 @@ class ModuleWithMasks(MaskedModel, ABC):
         Raises:
             MissingMaskError: The call gave no mask, and is in no block of its own thread.
             MissingStatisticsError: The network keeps running statistics, and the mask came without them.
+            StatisticsError: Statistics that no network has: NaN, infinity, a variance below zero.
             SpecError, ShapeError, DeviceError: The mask, the extras or the images are those of another network.
         """
         applied = next((block for block in _APPLIED.get() if block.model is self), None)
@@ -163,6 +172,56 @@ class ModuleWithMasks(MaskedModel, ABC):
         logits: Tensor = self._call(self.checked_layers(weights), values, (images,), {})
         return logits
 
+    def run_own(self, images: Tensor, own: OwnMasks, extras: Sequence[Extras] = ()) -> Tensor:
+        """As of any network; straight from the packed bits if the module's layers can do that, which is tried once."""
+        if self._mixes is None and self.image_shape is not None and own.fits(images, self.weights):
+            self._mixes = all(self._runs_mixed(count) for count in _TRIED)
+        if not self._mixes or not own.fits(images, self.weights):
+            return super().run_own(images, own, extras)
+        try:
+            with torch.no_grad():
+                return self._call_each(images, own, extras)
+        except NotMixedError:
+            return super().run_own(images, own, extras)
+
+    def _call_each(self, images: Tensor, own: OwnMasks, extras: Sequence[Extras]) -> Tensor:
+        """The logits of each image under its own mask; NotMixedError if the module does more than `each.py` knows."""
+        layers = self.layer_weights(self.weights)
+        weights = [EachWeight.of(layer, own, index) for index, layer in enumerate(layers)]
+        of_rows = [self._own_statistics() if each is None else self._task_statistics(each) for each in extras]
+        values: Mapping[str, Tensor] | None = self._own_statistics()
+        if of_rows:
+            chosen = torch.from_numpy(own.chosen)
+            if any(row is None for row in of_rows):
+                raise NotMixedError  # those of the batch
+            rows = cast(list[Mapping[str, Tensor]], of_rows)
+            stacked = {name: torch.stack([row[name] for row in rows])[chosen] for name in self._statistics}
+            values = {name: EachStatistic.of(each) for name, each in stacked.items()}
+        elif values is None and self._statistics:
+            raise NotMixedError
+        logits: Tensor = self._call(weights, values, (images,), {})
+        return logits
+
+    def _runs_mixed(self, count: int) -> bool:
+        """Whether so many images, each under a mask of its own, get what they get one by one.
+
+        Tried with two numbers of images, so that the first dimension of what every layer takes must be that of images.
+        """
+        drawn = torch.Generator().manual_seed(count)
+        noise = torch.randn(count, *cast(tuple[int, ...], self.image_shape), generator=drawn)
+        masks = [self.mask_of(self.initial_scores(task)).words for task in range(count)]
+        rows = np.stack([words & ~np.uint64(0x0F0F << task) for task, words in enumerate(masks)])  # no two alike
+        own = OwnMasks(self.spec, rows, np.arange(count))
+        start = self._measured(self.masked_weights(own.mask(0))) if self._statistics else {}
+        extras = [{name: value * (1 + 0.1 * row) for name, value in start.items()} for row in range(count)]
+        with torch.no_grad():
+            try:
+                found = self._call_each(noise, own, extras if start else ())
+            except NotMixedError:
+                return False
+            wanted = super().run_own(noise, own, extras if start else ())
+        return found.shape == wanted.shape and torch.allclose(found, wanted, rtol=1e-3, atol=1e-4)
+
     @property
     def needs_extras(self) -> bool:
         """Whether a mask runs only with statistics of its own. With kept weights, the module's are the default."""
@@ -191,7 +250,7 @@ class ModuleWithMasks(MaskedModel, ABC):
         try:
             result = copy.module(*args, **kwargs)
         except (RuntimeError, TypeError, ValueError) as error:
-            known = calls.named(error, args, self.weights, images=self.image_shape is not None)
+            known = calls.named(error, args, self.weights, copy.module, images=self.image_shape is not None)
             if known is None:
                 raise
             raise known from error
@@ -203,7 +262,7 @@ class ModuleWithMasks(MaskedModel, ABC):
         if calls.is_batch(extras):
             return None
         if extras is not None:
-            return statistics.checked(cast(Mapping[str, Any], extras), self._starts())
+            return statistics.checked(cast(Mapping[str, Any], extras), self._starts(), values=not self._trains())
         if not self._trains():
             self.needed_extras(extras)
         return self._own_statistics()
@@ -282,6 +341,11 @@ class ModuleWithMasks(MaskedModel, ABC):
         """
         if not self._statistics or self._kept_weights or self.image_shape is None or self.densities is None:
             return self._own_statistics()
+        return self._measured(flat_weights)
+
+    def _measured(self, flat_weights: Tensor) -> dict[str, Tensor]:
+        """The statistics of noise images under effective weights."""
+        assert self.image_shape is not None
         with torch.no_grad():
             copy = CallCopy(self.module, self._assigned)
             for names, weight in zip(self._names, self.layer_weights(flat_weights.detach()), strict=True):

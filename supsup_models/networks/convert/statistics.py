@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from supsup_models._names import expect, found
-from supsup_models.errors import ArgumentTypeError, ConversionError, ShapeError
+from supsup_models.errors import ArgumentTypeError, ConversionError, ShapeError, StatisticsError
 from supsup_models.networks.convert.call_copy import CallCopy
 from supsup_models.networks.convert.layers import TRACKING_NORMALISATIONS, joined
 
@@ -55,11 +55,12 @@ def take_out(module: nn.Module, skipped: frozenset[str], keep: bool) -> Starts:
     return taken
 
 
-def checked(extras: Mapping[str, Any], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def checked(extras: Mapping[str, Any], expected: Mapping[str, Tensor], *, values: bool) -> dict[str, Tensor]:
     """A task's statistics as tensors of the dtype and device of those expected.
 
-    Tensors that fit already are passed through, so that training updates them in place. Raises ShapeError for other
-    names or shapes, ArgumentTypeError for what are no numbers.
+    Tensors that fit already share their memory, so that training updates them in place. Raises ShapeError for other
+    names or shapes, ArgumentTypeError for what are no numbers. With `values`, StatisticsError for means and variances
+    that are not finite and variances below zero: a network answers NaN under them.
     """
     expect("extras", extras, Mapping, "a dict of arrays by name")
     if extras.keys() != expected.keys():
@@ -74,8 +75,24 @@ def checked(extras: Mapping[str, Any], expected: Mapping[str, Tensor]) -> dict[s
         tensor = value if isinstance(value, Tensor) else _tensor(name, value)
         if tensor.shape != like.shape:
             raise ShapeError(f"extras {name!r}: expected shape {tuple(like.shape)}, found {tuple(tensor.shape)}")
-        result[name] = tensor.to(like)
+        result[name] = tensor.detach().to(like)
+    if values:
+        _check_values(result)
     return result
+
+
+def _check_values(found: Mapping[str, Tensor]) -> None:
+    with torch.no_grad():
+        wrong = {name: ~value.isfinite() | (value < 0) & name.endswith("var") for name, value in found.items()}
+        if not wrong or not torch.cat(list(wrong.values())).any():  # one look at a device, whatever the layers
+            return
+    for name, channels in wrong.items():
+        for channel in channels.nonzero()[:1, 0].tolist():
+            what = "a variance of at least 0" if name.endswith("var") else "a finite mean"
+            raise StatisticsError(
+                f"extras {name!r}: expected {what} for each channel, found {float(found[name][channel]):g} for channel "
+                f"{channel}"
+            )
 
 
 def _tensor(name: str, value: Any) -> Tensor:

@@ -7,7 +7,7 @@ import pytest
 import torch
 from safetensors.numpy import load_file, save_file
 
-from maskstore import MaskBank, SignedMask
+from maskstore import MaskBank, MaskSpec, SignedMask
 from maskstore.cli.app import run_command
 from maskstore.errors import BankExistsError, ForeignFileError, ImportOptionError, TaskNotFoundError
 from maskstore.interop import ReadOptions, read_masks, store, write_deltas, write_npz, write_safetensors
@@ -146,3 +146,13 @@ def test_the_commands(tmp_path, capsys):
     assert run_command(["import", path, bank, "--ternarise", "row", "--nonzero"]) == 2
     assert "found `--nonzero` beside it" in capsys.readouterr().err
     assert run_command(["export", bank, out, "--deltas", "delta", "--format", "npz"]) == 2
+
+
+@pytest.mark.parametrize("name", ["out.npz", "out.shard"])
+def test_numbers_go_to_safetensors_alone(tmp_path, name):
+    bank, out = str(tmp_path / "tasks.bank"), str(tmp_path / name)
+    with MaskBank.create(bank, MaskSpec({"fc1": (2, 2)})) as opened:
+        opened.put_signed("t", SignedMask.from_dense({"fc1": [[1, 0], [0, -1]]}))
+    assert run_command(["export", bank, out, "--deltas", "t"]) == 2
+    assert not (tmp_path / name).exists()
+    assert run_command(["export", bank, out, "--deltas", "t", "--format", "safetensors"]) == 0

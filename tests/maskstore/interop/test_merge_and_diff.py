@@ -9,6 +9,7 @@ from maskstore.errors import BankExistsError, SpecError, TaskExistsError, TaskNo
 from maskstore.interop import write_shard
 from maskstore.interop.diff import diff_banks, diff_tasks
 from maskstore.interop.merging import merge
+from tests.helpers.commands import maskstore
 from tests.helpers.foreign_files import example_bank, supsup_checkpoint
 
 
@@ -78,6 +79,31 @@ def test_renaming_and_prefixes(banks):
     with pytest.raises(SpecError, match="1 to 512"):
         merge([str(banks / "a.bank")], banks / "m.bank", prefix="x" * 510)
     assert not (banks / "m.bank").exists()
+
+
+def test_sorted_masks_are_in_the_order_of_their_numbers(banks, tmp_path):
+    with MaskBank.open(banks / "a.bank") as bank:
+        mask, names = bank["task-0"], ["task-10", "task-2", "9", "b", "task-02", "task-", "x٣", "7" * 500]
+        for number, half in enumerate((names[:4], names[4:])):
+            with MaskBank.create(tmp_path / f"{number}.bank", bank.spec) as part:
+                for name in half:
+                    part.put(name, mask)
+    sources = [tmp_path / "1.bank", tmp_path / "0.bank"]
+    assert maskstore("merge", *sources, tmp_path / "all.bank", "--sort") == 0
+    with MaskBank.open(tmp_path / "all.bank") as merged:
+        assert list(merged) == ["9", "7" * 500, "b", "task-", "task-02", "task-2", "task-10", "x٣"]
+    merge(sources, tmp_path / "as-they-come.bank")
+    with MaskBank.open(tmp_path / "as-they-come.bank") as merged:
+        assert list(merged) == names[4:] + names[:4]
+
+
+def test_of_equal_names_the_later_source_wins_when_sorted(banks, tmp_path):
+    example_bank(banks / "c.bank", seed=5).close()
+    merge([banks / "a.bank", banks / "c.bank"], tmp_path / "all.bank", overwrite=True, sort=True)
+    with MaskBank.open(tmp_path / "all.bank") as merged, MaskBank.open(banks / "c.bank") as last:
+        for name in last:
+            assert merged[name] == last[name]
+        assert merged.verify() == len(merged)
 
 
 def test_a_merge_that_fails_in_the_middle_leaves_nothing(banks, monkeypatch):
@@ -280,3 +306,20 @@ def test_metadata_of_banks_and_tasks_is_compared(tmp_path, command, one, other, 
             MaskBank.create(paths["a"], spec, meta=other, exist_ok=True)
     _, disputed = merge([paths["a"], paths["b"]], tmp_path / "merged.bank", overwrite=True)
     assert bool(disputed) is not same
+
+
+def test_the_order_of_extra_arrays_is_no_difference(tmp_path):
+    extras = {"mean": np.arange(3.0), "count": np.array([np.nan, 1], dtype=np.float32)}
+    spec = MaskSpec({"a": (2, 2)})
+    with MaskBank.create(tmp_path / "a.bank", spec) as a, MaskBank.create(tmp_path / "b.bank", spec) as b:
+        a.put("t", {"a": np.eye(2)}, extras=extras)
+        for given, same in (
+            (dict(reversed(extras.items())), True),
+            (extras | {"more": np.zeros(1)}, False),
+            ({"mean": extras["mean"]}, False),
+            (extras | {"mean": np.arange(3.0, dtype=np.float32)}, False),
+            (extras | {"mean": np.arange(3.0)[None]}, False),
+            (extras | {"mean": -np.arange(3.0)}, False),
+        ):
+            b.put("t", {"a": np.eye(2)}, extras=given, overwrite=True)
+            assert diff_banks(a, b).same is same

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from maskstore.errors import ForeignFileError
+from maskstore.errors import ForeignFileError, ImportOptionError
 from maskstore.interop import ReadOptions, read_masks
 
 EYE = torch.eye(4)
@@ -83,3 +83,27 @@ def test_braces_stand_for_the_stem_of_a_file_that_names_no_task(tmp_path):
 def test_a_state_dict_alone_under_its_key_is_read(tmp_path, key):
     (task,) = read_masks(_saved(tmp_path, {key: {"fc1": EYE, "fc2": 1 - EYE}})).tasks
     assert list(task.mask) == ["fc1", "fc2"]
+
+
+def test_a_density_that_nothing_uses_is_refused(tmp_path):
+    np.savez(tmp_path / "pruned.npz", fc1=np.eye(4))
+    for options in ({}, {"nonzero": True}):
+        with pytest.raises(ImportOptionError, match="for `density`, or `ternarise` beside it, found masks of layout"):
+            read_masks(tmp_path / "pruned.npz", ReadOptions(density=0.5, **options))
+
+
+def test_bools_in_one_run_may_be_a_layer_or_several(tmp_path):
+    np.save(tmp_path / "run.npy", np.arange(23) % 2 == 0)
+    with pytest.raises(
+        ImportOptionError, match=r"found shape \(23,\) \(`shapes` cuts it.*`layout=\"arrays\"` takes it"
+    ):
+        read_masks(tmp_path / "run.npy")
+    assert read_masks(tmp_path / "run.npy", ReadOptions(layout="arrays")).spec.shapes == {"run": (23,)}
+    cut = read_masks(tmp_path / "run.npy", ReadOptions(shapes={"a": (4, 5), "b": (3,)}))
+    assert cut.spec.shapes == {"a": (4, 5), "b": (3,)}
+
+
+@pytest.mark.parametrize("shapes", [{}, {"a": 3}, {"a": "x"}, {"a": (-1,)}, {"": (2,)}, {3: (2,)}, {"a": (1 << 40,)}])
+def test_shapes_are_looked_at_before_a_file_is(shapes):
+    with pytest.raises(ImportOptionError, match=r"shapes: .*expected"):
+        ReadOptions(shapes=shapes)

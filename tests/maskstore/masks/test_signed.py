@@ -147,3 +147,10 @@ def test_equality_and_repr():
     assert "scale" not in repr(plain)
     with pytest.raises(ValueError, match="read-only"):
         scaled.scales["a"][...] = 3
+
+
+def test_a_density_is_rounded_up_to_whole_weights_and_no_further():
+    values = np.arange(1, 101)
+    for percent in range(1, 101):  # 0.07 * 100 is a little more than 7 in floats
+        assert SignedMask.from_deltas({"a": values}, density=percent / 100).mask.ones == percent
+    assert SignedMask.from_deltas({"a": values[:5]}, density=0.1).mask.ones == 1

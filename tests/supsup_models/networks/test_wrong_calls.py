@@ -9,13 +9,15 @@ import torch
 from torch import Tensor, nn
 from torch.utils.checkpoint import checkpoint
 
-from supsup_models import MaskedNetwork, convert, train_task
+from maskstore import MaskMatrix
+from supsup_models import MaskedNetwork, convert, infer_each, infer_task, mask_accuracy, train_task
 from supsup_models.errors import (
     ArgumentTypeError,
     BatchStatisticsError,
     DeviceError,
     NetworkError,
     ShapeError,
+    StatisticsError,
 )
 from supsup_models.training import RECIPES
 
@@ -52,8 +54,94 @@ def test_a_module_of_any_input_names_what_it_surely_does_not_take() -> None:
         assert isinstance(caught.value.__cause__, RuntimeError)
     with pytest.raises(ShapeError, match=r"expected a dense tensor, found torch.sparse_coo"):
         convert(nn.Conv1d(1, 1, 3))(torch.ones(1, 1, 8).to_sparse(), {"weight": torch.ones(1, 1, 3, dtype=torch.bool)})
-    with pytest.raises(RuntimeError, match="mat1 and mat2"):  # the module's own, as it is
+
+
+def test_an_input_that_a_layer_does_not_take_is_named_with_the_layer() -> None:
+    mask = OPEN.mask_of(OPEN.initial_scores(0))
+    with pytest.raises(
+        ShapeError, match=r"that layer '0' \(Linear\) can compute with, found \(2, 5\).*mat1 and mat2"
+    ) as e:
         OPEN(X[:, :5], mask)
+    assert isinstance(e.value.__cause__, RuntimeError)
+    plain = nn.Sequential(nn.Conv2d(1, 2, 3), nn.BatchNorm2d(2), nn.Flatten(), nn.Linear(8, 3))
+    model = convert(plain)
+    mask, statistics = model.mask_of(model.initial_scores(0)), model.initial_statistics()
+    for x, layer in (
+        (X[:, :5], "'0' .Conv2d"),
+        (torch.ones(2, 3, 4, 4), "'0' .Conv2d"),
+        (torch.ones(2, 1, 9, 9), "'3' .L"),
+    ):
+        with pytest.raises(ShapeError, match=f"input: expected a shape that layer {layer}"):
+            model(x, mask, extras=statistics)
+    with pytest.raises(ShapeError, match=r"a shape that the Linear can compute with, found \(2, 5\)"):
+        convert(nn.Linear(8, 3)).bind({"weight": torch.ones(3, 8, dtype=torch.bool)})(X[:, :5])
+
+
+def test_an_error_of_the_modules_own_code_comes_as_it_is() -> None:
+    class Adding(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.linear = nn.Linear(8, 3)
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.linear(x) + torch.ones(7)
+
+    model = convert(Adding())
+    with pytest.raises(RuntimeError, match="must match the size"):
+        model(X, model.mask_of(model.initial_scores(0)))
+
+
+def test_a_network_without_an_image_shape_says_that_it_takes_no_images() -> None:
+    mask = OPEN.mask_of(OPEN.initial_scores(0))
+    for call in (
+        lambda: infer_task(OPEN, MaskMatrix(OPEN.spec, [mask, mask]), X),
+        lambda: infer_each(OPEN, MaskMatrix(OPEN.spec, [mask, mask]), X),
+        lambda: mask_accuracy(OPEN, mask, (X, torch.zeros(2, dtype=torch.int64))),
+    ):
+        with pytest.raises(NetworkError, match="expected one converted with image_shape"):
+            call()
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "found"),
+    [
+        ("1.running_var", -1.0, "a variance of at least 0 for each channel, found -1 for channel 2"),
+        ("1.running_var", np.nan, "a variance of at least 0 for each channel, found nan for channel 2"),
+        ("1.running_var", np.inf, "a variance of at least 0 for each channel, found inf for channel 2"),
+        ("1.running_mean", np.nan, "a finite mean for each channel, found nan for channel 2"),
+    ],
+)
+def test_statistics_that_no_network_has(name: str, value: float, found: str) -> None:
+    extras = {each: tensor.clone() for each, tensor in STATISTICS.items()}
+    extras[name][2] = value
+    arrays = {each: tensor.numpy() for each, tensor in extras.items()}
+    matrix = MaskMatrix(CONVERTED.spec, [MASK, MASK])
+    for given in (extras, arrays):
+        for call in (
+            lambda given=given: CONVERTED(X, MASK, extras=given),
+            lambda given=given: CONVERTED.bind(MASK, given),
+            lambda given=given: CONVERTED.export(MASK, given),
+            lambda given=given: CONVERTED.run_with(X, CONVERTED.weights, given),
+            lambda given=given: infer_task(
+                CONVERTED, matrix, X, method="exhaustive", extras={"0": STATISTICS, "1": given}
+            ),
+        ):
+            with pytest.raises(StatisticsError, match=f"extras '{name}': expected {found}"):
+                call()
+
+
+def test_statistics_that_have_gradients_serve() -> None:
+    extras = {name: tensor.clone().requires_grad_() for name, tensor in STATISTICS.items()}
+    assert torch.equal(CONVERTED(X, MASK, extras=extras), CONVERTED(X, MASK, extras=STATISTICS))
+
+
+@pytest.mark.parametrize("model", [CONVERTED, SEEDED, convert(nn.Linear(8, 3), mask="edge-popup")])
+def test_scores_and_mean_masks_are_flat_tensors(model: Any) -> None:
+    flat = torch.zeros(model.spec.bits)
+    for wrong, error in (("a", ArgumentTypeError), (3, ArgumentTypeError), (flat[:5], ShapeError)):
+        for call in (model.subnet, lambda x: model.mean_scores(x, flat), lambda x: model.mean_scores(flat, x)):
+            with pytest.raises(error, match=r"expected .*found"):
+                call(wrong)
 
 
 def test_a_module_that_scales_its_pixels_itself_takes_them() -> None:
@@ -181,3 +269,11 @@ def test_a_part_without_gradients_is_left_alone() -> None:
     first, second = (part.abs().sum() for part in model.layer_weights(scores.grad))
     assert first == 0
     assert second > 0
+
+
+def test_scores_that_are_no_numbers_choose_no_mask() -> None:
+    for model in (SEEDED, OPEN, convert(nn.Linear(8, 3), mask="edge-popup")):
+        scores = model.initial_scores(0)
+        scores[1] = float("nan")
+        with pytest.raises(NetworkError, match=r"scores: expected numbers, found 1 of \d+ that are NaN"):
+            model.mask_of(scores)

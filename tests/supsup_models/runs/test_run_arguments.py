@@ -21,7 +21,7 @@ from supsup_models import (
     train_run,
     train_seeds,
 )
-from supsup_models.errors import ArgumentError, ArgumentTypeError
+from supsup_models.errors import ArgumentError, ArgumentTypeError, StreamLengthError
 from supsup_models.report import make_report
 
 STREAM = open_stream("split-digits", tasks=1)
@@ -85,3 +85,10 @@ def test_other_arguments_are_named_before_a_run_begins(tmp_path: Path) -> None:
 def test_a_configuration_of_no_run_is_refused_when_it_is_made(wrong: dict[str, Any]) -> None:
     with pytest.raises((ArgumentError, CodecError)):
         run_config("split-digits", **wrong)
+
+
+def test_a_run_has_no_more_tasks_than_anybody_trains() -> None:
+    assert run_config("permuted-digits", tasks=100_000).tasks == 100_000
+    for stream in ("permuted-digits", "patched-digits"):
+        with pytest.raises(StreamLengthError, match="expected at most 100000 tasks in a run, found 100001"):
+            run_config(stream, tasks=100_001)

@@ -1,0 +1,101 @@
+"""The weights that masks were trained on, as far as coding a mask needs them: how large each one is in its layer.
+
+A mask on a trained network drops small weights rather than large ones. Encoder and decoder both have the weights, so
+their magnitudes are known before a bit is read (the prior `KeptWeights`). All arithmetic is that of integers, and the
+same on every machine. `docs/format.md`, "Backbones", is normative.
+"""
+
+import hashlib
+import struct
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskstore.errors import ArgumentTypeError, BackboneError, SpecError
+from maskstore.masks import MaskSpec, bits
+
+LEVELS = 64
+"""Bins of the magnitudes of a layer, with equally many weights in each."""
+FINGERPRINT_BYTES = 16
+
+
+class Backbone:
+    """The frozen weights of a network, by the names of the masked layers.
+
+    Args:
+        weights: Arrays or tensors of float32, float16 or bfloat16 by layer name, such as those of a state dict.
+        spec: The layers to take, in order; others are left out. None takes all.
+
+    Attributes:
+        spec: The layers.
+        fingerprint: 32 hexadecimal digits that stand for all values: BLAKE2b.
+
+    Raises:
+        BackboneError: Values that are no floats of at most 32 bits, or not finite.
+        SpecError: A layer of the spec is missing or has another shape.
+
+    Examples:
+        >>> import numpy as np
+        >>> from maskstore import Backbone
+        >>> Backbone({"fc": np.array([[0.5, -2.0], [0.0, 1.0]], dtype="f4")})
+        Backbone(4 weights, fingerprint fdeda3f8...)
+    """
+
+    def __init__(self, weights: Mapping[str, Any], spec: MaskSpec | None = None) -> None:
+        names = list(weights) if spec is None else [layer.name for layer in spec]
+        if missing := [name for name in names if name not in weights]:
+            raise SpecError(f"backbone: expected weights of layer {missing[0]!r:.80}, found none")
+        arrays = {name: _single(weights[name], name) for name in names}
+        self.spec = MaskSpec({name: array.shape for name, array in arrays.items()})
+        if spec is not None and self.spec != spec:
+            raise SpecError(f"backbone: expected weights of {spec!r}, found {self.spec!r}")
+        digest = hashlib.blake2b(digest_size=FINGERPRINT_BYTES)
+        for name, array in arrays.items():
+            text = name.encode()
+            digest.update(struct.pack(f"<I{len(text)}sI{array.ndim}Q", len(text), text, array.ndim, *array.shape))
+            digest.update(array.tobytes())
+        self.fingerprint = digest.hexdigest()
+        self._arrays = list(arrays.values())
+        self._levels: dict[int, NDArray[np.uint8]] = {}
+
+    def levels(self, index: int) -> NDArray[np.uint8]:
+        """The bin of each weight's magnitude in layer `index`, 0 to 63, in C order; computed when first asked for."""
+        found = self._levels.get(index)
+        if found is None:
+            found = self._levels[index] = _levels(self._arrays[index])
+        return found
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return Backbone, ({layer.name: array for layer, array in zip(self.spec, self._arrays, strict=True)},)
+
+    def __repr__(self) -> str:
+        return f"Backbone({self.spec.bits} weights, fingerprint {self.fingerprint[:8]}...)"
+
+
+def checked_backbone(backbone: object) -> Backbone | None:
+    """What a caller gave as `backbone=`; ArgumentTypeError for what is none."""
+    if backbone is not None and not isinstance(backbone, Backbone):
+        raise ArgumentTypeError(f"backbone: expected a Backbone(weights) or None, found {type(backbone).__name__}")
+    return backbone
+
+
+def _single(value: Any, name: str) -> NDArray[np.float32]:
+    array = bits.as_numpy(value, f"backbone {name!r:.80}")
+    if array.dtype.kind != "f" or array.dtype.itemsize > 4:
+        raise BackboneError(f"backbone {name!r:.80}: expected float32, float16 or bfloat16, found {array.dtype}")
+    single = np.ascontiguousarray(array, dtype="<f4").reshape(array.shape)
+    if not np.isfinite(single).all():
+        raise BackboneError(f"backbone {name!r:.80}: expected finite weights, found NaN or infinity")
+    return single
+
+
+def _levels(weights: NDArray[np.float32]) -> NDArray[np.uint8]:
+    magnitudes = weights.reshape(-1).view("<u4") & np.uint32(0x7FFFFFFF)  # in the order of |w|
+    if not len(magnitudes):
+        return np.zeros(0, dtype=np.uint8)
+    ranked = np.sort(magnitudes)
+    edges = ranked[np.arange(1, LEVELS) * len(ranked) // LEVELS]
+    levels: NDArray[np.uint8] = np.searchsorted(edges, magnitudes, side="right").astype(np.uint8)
+    return levels

@@ -1,0 +1,172 @@
+"""`create_app`: the web application of an engine. It only translates: requests into calls, errors into statuses."""
+
+import asyncio
+import json
+from collections.abc import Awaitable, Callable
+from concurrent.futures import Future
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.responses import HTMLResponse, JSONResponse
+from pydantic import BaseModel
+from starlette.exceptions import HTTPException
+
+from maskstore.errors import MaskStoreError
+from supsup_models.errors import RequestError, SupSupError
+from supsup_models.runs import Answer
+from supsup_models.serving.engine import Engine
+from supsup_models.serving.gate import Gate
+from supsup_models.serving.page import page_of
+from supsup_models.serving.replies import error_response
+from supsup_models.serving.requests import (
+    NPY,
+    AnswersBody,
+    ErrorBody,
+    PredictBody,
+    TaskBody,
+    TasksBody,
+    images_of,
+    npy_of,
+    parsed,
+    read_body,
+)
+
+_STATUSES = (400, 401, 404, 408, 409, 413, 415, 422, 503, 504)
+_WRONG: dict[int | str, dict[str, Any]] = {status: {"model": ErrorBody} for status in _STATUSES}
+
+
+def create_app(engine: Engine, *, token: str | None = None, hosts: tuple[str, ...] = ()) -> FastAPI:
+    """The web application that answers for an engine.
+
+    Args:
+        engine: What computes. The caller closes it.
+        token: What requests have to bring as `Authorization: Bearer ...`, but for `/healthz`; None lets everybody in.
+        hosts: The names that requests may use for the server; empty allows any.
+
+    Returns:
+        An ASGI application: `POST /predict`, `GET /tasks`, `POST /tasks/load`, `/tasks/unload`, `/tasks/pin` and
+        `/tasks/unpin`, `GET /metrics`, `/healthz`, `/openapi.json` and `/docs`.
+
+    Examples:
+        >>> import tempfile
+        >>> from maskstore import MaskBank
+        >>> from supsup_models import MaskedNetwork
+        >>> from supsup_models.serving import Engine, create_app
+        >>> model = MaskedNetwork("lenet-300-100", inputs=64, outputs=10, seed=0)
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     MaskBank.create(f"{folder}/m.bank", model.spec, meta=model.bank_meta()).close()
+        ...     with Engine(f"{folder}/m.bank") as engine:
+        ...         sorted(create_app(engine).openapi()["paths"])[:3]
+        ['/healthz', '/metrics', '/predict']
+    """
+    from maskstore import __version__
+
+    app = FastAPI(
+        title="Masks", version=__version__, docs_url=None, redoc_url=None, responses=_WRONG,
+        description="One frozen network; each task is a mask. Images in, tasks and labels out.",
+    )  # fmt: skip
+    limits = engine.limits
+
+    @app.exception_handler(Exception)
+    async def failed(request: Request, error: Exception) -> Response:
+        return error_response(error)
+
+    for known in (SupSupError, MaskStoreError, HTTPException):
+        app.add_exception_handler(known, failed)
+
+    @app.post("/predict", response_model=AnswersBody, openapi_extra=_predict_body())
+    async def predict(request: Request) -> Response:
+        """Task, label and confidence of each image. Without a task's name, the task is inferred from the image."""
+        kind, body = await read_body(request, limits)
+        if kind == "npy":
+            images, tasks = npy_of(body), request.query_params.getlist("task")
+            given: Any = tasks[0] if len(tasks) == 1 else tasks or None
+            pixels = request.query_params.get("pixels")
+        else:
+            asked: PredictBody = parsed(PredictBody, body)
+            if asked.task is not None and asked.tasks is not None:
+                raise RequestError("body: expected `task` or `tasks`, found both", 422)
+            images, given, pixels = images_of(asked.images), asked.task or asked.tasks, asked.pixels
+            if asked.task == "" or asked.tasks == []:
+                raise RequestError("task: expected a name, found an empty one; leave it out to have it inferred", 422)
+        answers: tuple[Answer, ...] = await _result(engine, engine.predict(images, given, pixels=pixels))
+        return Response(json.dumps({"answers": [vars(each) for each in answers]}), media_type="application/json")
+
+    @app.get("/tasks", response_model=TasksBody)
+    async def tasks() -> Response:
+        """All tasks, and which of their masks are in memory."""
+        resident, pinned = engine.residents.listing()
+        listed = [{"task": n, "resident": n in resident, "pinned": n in pinned} for n in engine.residents.names]
+        memory = engine.residents.room * engine.residents.mask_bytes
+        return JSONResponse({"tasks": listed, "resident_bytes": engine.residents.nbytes, "memory": memory})
+
+    changes: dict[str, tuple[Callable[[str], Future[object]], str]] = {
+        "load": (engine.load, "Bring a task's mask into memory."),
+        "unload": (engine.unload, "Put a task's mask out of memory; not a pinned one."),
+        "pin": (engine.pin, "Keep a task's mask in memory."),
+        "unpin": (engine.unpin, "Let a task's mask leave when its room is needed."),
+    }
+    for name, (change, says) in changes.items():
+        app.post(f"/tasks/{name}", description=says, openapi_extra=_json_body(TaskBody), name=name)(
+            _change(engine, change)
+        )
+
+    @app.get("/healthz")
+    async def healthz() -> dict[str, Any]:
+        """Whether the server answers, and how many tasks it knows."""
+        return {"status": "ok", "tasks": len(engine.residents.names)}
+
+    @app.get("/metrics")
+    async def metrics() -> Response:
+        """Counters for Prometheus."""
+        return Response(engine.metrics.text(), media_type="text/plain; version=0.0.4")
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        return HTMLResponse(page_of(app.openapi()), headers={"content-security-policy": _POLICY})
+
+    app.add_middleware(Gate, token=token, hosts=hosts, metrics=engine.metrics)
+    return app
+
+
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+"""The page of the documentation loads nothing and runs nothing."""
+
+
+async def _result(engine: Engine, future: "Future[Any]") -> Any:
+    seconds = engine.limits.answer_seconds
+    try:
+        return await asyncio.wait_for(asyncio.wrap_future(future), seconds)
+    except (TimeoutError, asyncio.CancelledError):
+        if not future.cancelled() and not future.done():
+            raise
+        raise RequestError(f"answer: expected one within {seconds:g} seconds, found the server busy", 504) from None
+
+
+def _change(
+    engine: Engine, change: Callable[[str], "Future[object]"]
+) -> Callable[[Request], Awaitable[dict[str, str]]]:
+    async def changed(request: Request) -> dict[str, str]:
+        kind, body = await read_body(request, engine.limits)
+        if kind != "json":
+            raise RequestError("body: expected JSON with task, found an array", 422)
+        asked: TaskBody = parsed(TaskBody, body)
+        await _result(engine, change(asked.task))
+        return {"task": asked.task}
+
+    return changed
+
+
+def _json_body(kind: type[BaseModel]) -> dict[str, Any]:
+    return {"requestBody": {"required": True, "content": {"application/json": {"schema": kind.model_json_schema()}}}}
+
+
+def _predict_body() -> dict[str, Any]:
+    described = _json_body(PredictBody)
+    described["requestBody"]["content"][NPY] = {"schema": {"type": "string", "format": "binary"}}
+    many = {"type": "array", "items": {"type": "string"}}
+    described["parameters"] = [
+        {"name": "task", "in": "query", "schema": many, "description": f"With {NPY}: a task, or one for each image."},
+        {"name": "pixels", "in": "query", "schema": {"type": "string"}, "description": f"With {NPY}: as in JSON."},
+    ]
+    return described

@@ -1,0 +1,103 @@
+"""What is served: a network, a source of masks that may grow, and what a run knows of its images."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskstore import MaskBank, open_source
+from maskstore.bank import MaskSource
+from supsup_models.data import PixelScale, Views
+from supsup_models.errors import ShapeError
+from supsup_models.inference import Calibration
+from supsup_models.networks import MaskedModel, MaskedNetwork
+from supsup_models.runs import calibration_path, open_run, pixel_scale, read_calibration, record_path
+
+
+class Served:
+    """A network and its masks, opened from a run's folder, a bank, a shard or a URL.
+
+    `close` closes the source. A source knows its masks by name only: no name of a request ever becomes a path.
+    """
+
+    def __init__(
+        self,
+        location: str | os.PathLike[str],
+        model: MaskedModel,
+        source: MaskSource,
+        *,
+        pixels: PixelScale | None = None,
+        views: Views | None = None,
+        calibration: Path | None = None,
+    ) -> None:
+        model.check_takes_images()
+        self.location, self.model, self.source = os.fspath(location), model, source
+        self.pixels, self.views = pixels, views
+        self._calibration_path = calibration
+        self._calibration: tuple[object, Calibration | None] = (None, None)
+
+    @classmethod
+    def open(cls, location: str | os.PathLike[str], model: MaskedModel | None = None) -> "Served":
+        """Open a run's folder, or what `open_source` takes; see `Engine`."""
+        folder = Path(location)
+        if "://" not in os.fspath(location) and record_path(folder).exists():
+            record, model, bank = open_run(folder, model=model)
+            trained = record.views
+            views = None if trained is None else Views(trained.image_shape, trained.count)
+            path = calibration_path(folder)
+            return cls(location, model, bank, pixels=pixel_scale(record), views=views, calibration=path)
+        source = open_source(location)
+        try:
+            return cls(location, MaskedNetwork.from_bank(source) if model is None else model, source)
+        except BaseException:
+            source.close()
+            raise
+
+    def close(self) -> None:
+        """Close the source."""
+        self.source.close()
+
+    def signature(self) -> object:
+        """What differs after the source has changed; None for a source that cannot change."""
+        if not isinstance(self.source, MaskBank):
+            return None
+        path = os.fspath(self.source.path)
+        return tuple(_stamp(path + end) for end in ("", "-wal"))
+
+    def calibration(self) -> Calibration | None:
+        """The run's calibration as it is now, None if there is none."""
+        if self._calibration_path is None:
+            return None
+        stamp = _stamp(os.fspath(self._calibration_path))
+        if stamp != self._calibration[0]:
+            self._calibration = stamp, None if stamp is None else read_calibration(self._calibration_path)
+        return self._calibration[1]
+
+    def normalised(self, images: NDArray[np.generic], pixels: str | None) -> NDArray[np.float32]:
+        """Images `(n, ...)` as the network takes them, `(n, inputs)`; ShapeError or ImageValueError for others."""
+        if images.ndim < 2 or not images.size:
+            raise ShapeError(f"images: expected shape (n, {self.model.inputs}) with n >= 1, found {images.shape}")
+        shape = self.model.image_shape or ()
+        if images.ndim > 2 and len(shape) == 3 and images.shape[1:] not in (shape, shape[shape[0] == 1 :]):
+            raise ShapeError(f"images: expected images of shape {shape}, channels first, found {images.shape[1:]}")
+        flat = images.reshape(len(images), -1)
+        if flat.shape[1] != self.model.inputs:
+            raise ShapeError(f"images: expected {self.model.inputs} values an image, found {flat.shape[1]}")
+        if self.pixels is not None:
+            return self.pixels.normalised(flat, pixels)[0]
+        if pixels not in (None, "normalised") or flat.dtype.kind != "f":
+            raise ShapeError(
+                f"images: expected float pixels, normalised as in training, found {flat.dtype}; only a run's folder "
+                "says how its images were normalised"
+            )
+        return flat.astype(np.float32)
+
+
+def _stamp(path: str) -> Any:
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_size, found.st_mtime_ns

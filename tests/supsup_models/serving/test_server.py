@@ -1,0 +1,186 @@
+"""A server answers as the library does, for many requests at once, with masks that come and go."""
+
+import re
+import time
+import urllib.request
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from maskstore import MaskBank
+from supsup_models import infer_images, load_run, open_stream, run_config, train_run
+from supsup_models.errors import ArgumentError, RequestError
+from supsup_models.serving import Client, Engine, Limits, serve_http
+from tests.helpers.servers import IMAGES, expected, mask_bank, network
+
+ROOT = Path(__file__).parents[3]
+NAMES = [f"task-{number}" for number in range(12)]
+
+
+@pytest.fixture(scope="module")
+def bank(tmp_path_factory) -> Path:
+    return mask_bank(tmp_path_factory.mktemp("served") / "masks.bank", 12)
+
+
+@pytest.fixture(scope="module")
+def server(bank):
+    with serve_http(Engine(bank), port=0) as running:
+        yield running
+
+
+def answers_of(found) -> list[tuple[str, int]]:
+    return [(answer.task, answer.label) for answer in found]
+
+
+def test_many_requests_at_once_get_their_own_answers(server, bank):
+    tasks = [NAMES[number % 12] for number in range(40)]
+    wanted = expected(bank, IMAGES, tasks)
+    client = Client(server.url)
+
+    def ask(number: int) -> bool:
+        first = number % 39
+        some = slice(first, first + 1 + number % 2)
+        return answers_of(client.predict(IMAGES[some], tasks[some])) == wanted[some]
+
+    with ThreadPoolExecutor(8) as pool:
+        assert all(pool.map(ask, range(300)))
+
+
+def test_arrays_and_json_give_the_same(server):
+    client = Client(server.url)
+    one = client.predict(IMAGES[:2], "task-3")
+    both = client.predict(IMAGES[:2], ["task-3", "task-3"])  # names that differ from image to image travel in JSON
+    assert answers_of(one) == answers_of(both)
+    assert [a.confidence for a in one] == pytest.approx([a.confidence for a in both], rel=1e-5)
+    assert one[0].task_confidence is None
+
+
+def test_masks_are_loaded_listed_pinned_and_unloaded(server):
+    client = Client(server.url)
+    client.load("task-5")
+    client.pin("task-6")
+    states = {each.task: each for each in client.tasks()}
+    assert list(states) == NAMES
+    assert states["task-5"].resident
+    assert states["task-6"].pinned
+    client.unload("task-5")
+    with pytest.raises(RequestError, match="unpin it") as refused:
+        client.unload("task-6")
+    assert refused.value.status == 409
+    client.unpin("task-6")
+    client.unload("task-6")
+    states = {each.task: each for each in client.tasks()}
+    assert not states["task-5"].resident
+    assert not states["task-6"].resident
+
+
+def test_new_replaced_and_removed_tasks_are_seen(tmp_path):
+    model, path = network(), mask_bank(tmp_path / "m.bank", 2)
+    other = model.mask_of(model.initial_scores(77))
+    limits = Limits(refresh_seconds=0.02)
+    with serve_http(Engine(path, limits=limits), port=0) as running, MaskBank.open(path, "a") as writer:
+        client = Client(running.url)
+        client.pin("task-0")
+        before = answers_of(client.predict(IMAGES, "task-0"))
+        inferred = client.predict(IMAGES[:4])
+        writer.put("task-new", other)
+        writer.put("task-0", other, overwrite=True)
+        writer.delete("task-1")
+        assert [label for _, label in answers_of(client.predict(IMAGES, "task-new"))]  # at once, without a refresh
+        end = time.monotonic() + 20
+        while [each.task for each in client.tasks()] != ["task-0", "task-new"] and time.monotonic() < end:
+            time.sleep(0.02)
+        assert [each.task for each in client.tasks()] == ["task-0", "task-new"]
+        after = answers_of(client.predict(IMAGES, "task-0"))
+        assert after != before
+        assert [label for _, label in after] == [a.label for a in client.predict(IMAGES, "task-new")]
+        with pytest.raises(RequestError, match="no such task"):
+            client.predict(IMAGES, "task-1")
+        assert {a.task for a in client.predict(IMAGES)} <= {"task-0", "task-new"}
+        assert len(inferred) == 4
+
+
+def test_memory_is_bounded_and_pins_stay(tmp_path):
+    model, path = network(), mask_bank(tmp_path / "m.bank", 12)
+    mask_bytes = 8 * model.spec.words
+    with Engine(path, limits=Limits(memory=2 * 3 * mask_bytes)) as engine:  # room for three, and three in the matrix
+        engine.pin("task-0").result()
+        tasks = [NAMES[number % 12] for number in range(40)]
+        found = answers_of(engine.predict(IMAGES, tasks).result())
+        assert found == expected(path, IMAGES, tasks)
+        assert len(engine.residents) == 3
+        assert "task-0" in engine.residents.listing()[0]
+        assert engine.residents.counts.evictions > 0
+        engine.pin("task-1").result()
+        with pytest.raises(RequestError, match="fewer than 3 pinned"):
+            engine.pin("task-2").result()
+        with pytest.raises(RequestError, match="name the task"):
+            engine.predict(IMAGES).result()
+    with pytest.raises(RequestError, match="room for a mask"):
+        Engine(path, limits=Limits(memory=mask_bytes))
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory) -> Path:
+    folder = tmp_path_factory.mktemp("run") / "run"
+    train_run(run_config("permuted-digits", tasks=3, outputs=40, batches=60, recipe="dense"), folder)
+    return folder
+
+
+def test_without_a_name_answers_are_those_of_infer_images(run):
+    images = np.concatenate(
+        [task.test.images(slice(0, 30)).numpy() for task in open_stream("permuted-digits", tasks=3)]
+    )
+    images[::7] = images[::7, ::-1]  # of none of the tasks
+    wanted = infer_images(load_run(run, "cpu"), images).answers
+    with serve_http(Engine(run), port=0) as running:
+        client = Client(running.url)
+        with ThreadPoolExecutor(4) as pool:
+            parts = list(pool.map(lambda start: client.predict(images[start : start + 15]), range(0, 90, 15)))
+    found = [answer for part in parts for answer in part]
+    assert [(a.task, a.label, a.none_of_these) for a in found] == [(a.task, a.label, a.none_of_these) for a in wanted]
+    np.testing.assert_allclose([a.confidence for a in found], [a.confidence for a in wanted], rtol=1e-4)
+    np.testing.assert_allclose(
+        [a.task_confidence for a in found], [a.task_confidence for a in wanted], rtol=1e-4, atol=2e-3
+    )
+    assert any(a.none_of_these for a in found)
+
+
+def test_a_token_is_asked_for_and_needed_beyond_loopback(bank):
+    with pytest.raises(ArgumentError, match="expected a token"):
+        serve_http(Engine(bank), host="0.0.0.0", port=0)
+    with serve_http(Engine(bank), port=0, token="s3cret") as running:
+        for token in (None, "other", "s3cret2"):
+            with pytest.raises(RequestError) as refused:
+                Client(running.url, token=token).tasks()
+            assert refused.value.status == 401
+        assert len(Client(running.url, token="s3cret").tasks()) == 12
+        assert urllib.request.urlopen(f"{running.url}/healthz").status == 200
+
+
+def test_the_metrics_are_those_of_the_dashboard(server):
+    Client(server.url).predict(IMAGES[:1], "task-0")
+    Client(server.url).predict(IMAGES[:1])
+    text = urllib.request.urlopen(f"{server.url}/metrics").read().decode()
+    shown = set(re.findall(r"^(supsup_\w+)", text, re.MULTILINE))
+    drawn = set(re.findall(r"supsup_\w+", (ROOT / "docs" / "serving-dashboard.json").read_text()))
+    assert drawn
+    assert drawn <= shown
+    assert 'supsup_images_total{task="named"}' in text
+
+
+def test_a_port_that_is_taken_is_named(server, bank):
+    port = int(server.url.rpartition(":")[2])
+    with Engine(bank) as engine, pytest.raises(RequestError, match="name another"):
+        serve_http(engine, port=port)
+
+
+def test_a_busy_server_says_so(bank):
+    limits = Limits(waiting=4)
+    with serve_http(Engine(bank, limits=limits), port=0) as running:
+        with pytest.raises(RequestError, match="try again later") as refused:
+            Client(running.url).predict(IMAGES[:5], "task-0")
+        assert refused.value.status == 503
+        assert len(Client(running.url).predict(IMAGES[:4], "task-0")) == 4
