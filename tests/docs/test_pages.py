@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = ("federated.md", "hopfield.md", "interop.md")
+PAGES = ("federated.md", "hopfield.md", "interop.md", "scale.md")
 EXAMPLES = [
     pytest.param(page, example, id=f"{page}-{number}")
     for page in PAGES
