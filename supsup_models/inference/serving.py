@@ -20,8 +20,7 @@ from supsup_models._names import expect, whole_number
 from supsup_models.data import checked_images
 from supsup_models.errors import ArgumentError, ShapeError
 from supsup_models.inference.given import check_extras, check_spec
-from supsup_models.inference.labelling import run_groups
-from supsup_models.inference.mixed import NO_EXTRAS, finite_logits
+from supsup_models.inference.labelling import NO_EXTRAS, finite_logits, run_groups
 from supsup_models.networks import Extras, MaskedModel, TaskExtras, check_model
 
 T = TypeVar("T")
@@ -140,7 +139,7 @@ class MaskServer:
         self._packed: _Recent[_Stored] = _Recent(cache_bytes // 8)
         self._decoded: _Recent[Tensor] = _Recent(cache_bytes - cache_bytes // 8)
         self._given = extras
-        self._has_statistics = bool(model.initial_statistics())
+        self._has_statistics = model.has_extras
         self._hits = self._misses = 0
         self._lock = RLock()  # over all that changes: the two caches, the counts, and the source that fills them
 

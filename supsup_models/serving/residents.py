@@ -37,7 +37,7 @@ class Residents:
 
     def __init__(self, served: Served, memory: int) -> None:
         self._served, self._model = served, served.model
-        self._statistics = self._model.initial_statistics()
+        self._statistics = self._model.initial_extras()
         extra = sum(each.numel() * each.element_size() for each in self._statistics.values())
         self.mask_bytes = 8 * self._model.spec.words + extra
         self.room = memory // self.mask_bytes
@@ -146,7 +146,7 @@ class Residents:
 
     def _stamp(self, name: str) -> bytes:
         try:
-            return self._served.source.record(name).checksum
+            return self._served.stamp(name)
         except TaskNotFoundError:
             raise unknown_task(name, len(self.names)) from None
 

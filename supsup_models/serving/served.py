@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from maskstore import MaskBank, open_source
 from maskstore.bank import MaskSource
+from maskstore.errors import TaskNotFoundError
+from maskstore.interop import ShardSet
 from supsup_models.data import PixelScale, Views
 from supsup_models.errors import ShapeError
 from supsup_models.inference import Calibration
@@ -39,16 +41,18 @@ class Served:
         self._calibration: tuple[object, Calibration | None] = (None, None)
 
     @classmethod
-    def open(cls, location: str | os.PathLike[str], model: MaskedModel | None = None) -> "Served":
+    def open(
+        cls, location: str | os.PathLike[str], model: MaskedModel | None = None, *, immutable: bool = False
+    ) -> "Served":
         """Open a run's folder, or what `open_source` takes; see `Engine`."""
         folder = Path(location)
         if "://" not in os.fspath(location) and record_path(folder).exists():
-            record, model, bank = open_run(folder, model=model)
+            record, model, bank = open_run(folder, model=model, immutable=immutable)
             trained = record.views
             views = None if trained is None else Views(trained.image_shape, trained.count)
             path = calibration_path(folder)
             return cls(location, model, bank, pixels=pixel_scale(record), views=views, calibration=path)
-        source = open_source(location)
+        source = open_source(location, immutable=immutable)
         try:
             return cls(location, MaskedNetwork.from_bank(source) if model is None else model, source)
         except BaseException:
@@ -60,11 +64,28 @@ class Served:
         self.source.close()
 
     def signature(self) -> object:
-        """What differs after the source has changed; None for a source that cannot change."""
+        """What differs after the source has changed; None for a source that cannot change.
+
+        Of a shard set, this looks for what was appended: one request.
+        """
+        if isinstance(self.source, ShardSet):
+            self.source.refresh()
+            return self.source.generation
         if not isinstance(self.source, MaskBank):
             return None
         path = os.fspath(self.source.path)
         return tuple(_stamp(path + end) for end in ("", "-wal"))
+
+    def stamp(self, name: str) -> bytes:
+        """What differs after a mask was replaced: in a bank its checksum; masks in shards never change.
+
+        TaskNotFoundError if there is no such mask.
+        """
+        if isinstance(self.source, MaskBank):
+            return self.source.record(name).checksum
+        if name not in self.source:
+            raise TaskNotFoundError(f"task {name!r:.80}: expected one of {len(self.source)} tasks, found no such task")
+        return b""
 
     def calibration(self) -> Calibration | None:
         """The run's calibration as it is now, None if there is none."""
