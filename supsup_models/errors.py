@@ -129,10 +129,6 @@ class BatchStatisticsError(InferenceError):
     """A network that normalises with the statistics of a batch was asked about single images."""
 
 
-class WorkerError(SupSupError, RuntimeError):
-    """A process that holds a part of the masks ended, or cannot be started."""
-
-
 class MethodWarning(UserWarning):
     """Task inference was asked for in a way that is known to give poor answers in this network."""
 
@@ -150,7 +146,7 @@ class ShardError(ArgumentError):
 
 
 class WorkerError(SupSupError, RuntimeError):
-    """Workers that train tasks elsewhere cannot be reached, were lost, or could not be given their work."""
+    """Workers elsewhere, that train tasks or hold masks, cannot be reached, were lost, or could not be given their work."""
 
 
 class RunBusyError(SupSupError, RuntimeError):

@@ -37,7 +37,6 @@ from supsup_models.data.sets.download import download_files
 from supsup_models.data.sets.load import load_data_set
 from supsup_models.data.sets.mnist import IDX_DATA_SETS, IDX_FILES
 from supsup_models.hopsupsup import check_plot
-from supsup_models.inference import ProcessWorkers
 from supsup_models.networks import layer_densities
 from supsup_models.report.recovery import read_recovery
 from supsup_models.serving import Client
@@ -92,10 +91,6 @@ def raising(kind: type[Exception]) -> Callable[[Callable[[Place], object]], None
     return keep
 
 
-def _closed_workers() -> object:
-    return ProcessWorkers(1).ask("counts")
-
-
 for _kind, _case in {
     me.ArgumentTypeError: lambda p: MaskBank.open(None),  # type: ignore[arg-type]
     me.SpecError: lambda p: MaskSpec({"fc1": (0, -1)}),
@@ -120,7 +115,6 @@ for _kind, _case in {
     me.WriteConflictError: lambda p: open_store(str(p.folder)).swap("a.bank", b"", None),
     me.StoreOptionError: lambda p: write_shards(p.bank(), p.folder / "tasks", shards=0),
     me.DeviceError: lambda p: PackedMasks.of(p.matrix, "cuda:77"),
-    se.WorkerError: lambda p: _closed_workers(),
     he.PatternError: lambda p: p.memory().store([[2.0] * 16]),
     he.DimensionError: lambda p: p.memory().recall([1.0] * 3),
     he.RuleError: lambda p: capacity.scan_capacity(hopfield.DualMemory.of_patterns, 1, (1,)),
