@@ -146,7 +146,7 @@ class ShardError(ArgumentError):
 
 
 class WorkerError(SupSupError, RuntimeError):
-    """Workers elsewhere, that train tasks or hold masks, cannot be reached, were lost, or could not be given their work."""
+    """Workers elsewhere, for training or inference, cannot be reached, were lost, or could not be given their work."""
 
 
 class RunBusyError(SupSupError, RuntimeError):
