@@ -54,8 +54,8 @@ class Residents:
         self._signature: object = object()
         self.counts = Counts()
         self.names: tuple[str, ...] = ()
-        self.replaced = 0
-        """How often masks were replaced or removed in the source."""
+        self.generation = 0
+        """How often the source was found changed."""
         self.refresh()
 
     @property
@@ -113,13 +113,13 @@ class Residents:
             return
         known, self.names = self.names, tuple(self._served.source)
         self._signature = signature
+        self.generation += 1
         gone = set(known) - set(self.names)
         changed = {name for name, kept in self._kept.copy().items() if name in gone or self._stamp(name) != kept.stamp}
         for name in changed:
             self._drop(name)
         if gone or changed:
             self._pinned -= gone
-            self.replaced += 1
             for name in self._pinned & changed:
                 self.load(name)
 
