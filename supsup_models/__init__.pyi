@@ -33,8 +33,10 @@ from .networks.convert import ConvertedModel as ConvertedModel
 from .networks.convert import convert as convert
 from .networks.convert import export_onnx as export_onnx
 from .networks.convert import mask_spec as mask_spec
+from .runs import RayExecutor as RayExecutor
 from .runs import Run as Run
 from .runs import RunConfig as RunConfig
+from .runs import Workers as Workers
 from .runs import evaluate_run as evaluate_run
 from .runs import evaluate_seeds as evaluate_seeds
 from .runs import infer_images as infer_images
@@ -46,6 +48,7 @@ from .runs import train_seeds as train_seeds
 from .training import EDGE_POPUP as EDGE_POPUP
 from .training import RECIPES as RECIPES
 from .training import Adam as Adam
+from .training import Kept as Kept
 from .training import NumberedTask as NumberedTask
 from .training import Recipe as Recipe
 from .training import RMSProp as RMSProp

@@ -2,11 +2,21 @@
 
 from maskstore.bank.accounting import Account, LayerAccount, account
 from maskstore.bank.bank import MaskBank
-from maskstore.bank.blocks import pieces_of
-from maskstore.bank.coding import check_sum, decode_mask, encode_data, prior_of, sealed, standalone
+from maskstore.bank.blocks import Unread, pieces_of
+from maskstore.bank.coding import (
+    check_own_sum,
+    check_sum,
+    decode_mask,
+    encode_data,
+    in_blocks,
+    prior_of,
+    sealed,
+    standalone,
+)
 from maskstore.bank.compaction import Compaction, compact
+from maskstore.bank.extras import Rounded, decode_extras, encode_extras
 from maskstore.bank.maintenance import Maintenance
-from maskstore.bank.record import MAX_BLOB_BYTES, MaskInfo, Record, decode_extras, encode_extras, info_of
+from maskstore.bank.record import MAX_BLOB_BYTES, MaskInfo, Record, info_of
 from maskstore.bank.signs import decode_signed, encode_signed
 from maskstore.bank.source import MaskSource, check_source
 from maskstore.bank.sqlite import clear_side_files, side_files
@@ -21,7 +31,10 @@ __all__ = [
     "MaskInfo",
     "MaskSource",
     "Record",
+    "Rounded",
+    "Unread",
     "account",
+    "check_own_sum",
     "check_source",
     "check_sum",
     "clear_side_files",
@@ -32,6 +45,7 @@ __all__ = [
     "encode_data",
     "encode_extras",
     "encode_signed",
+    "in_blocks",
     "info_of",
     "pieces_of",
     "prior_of",

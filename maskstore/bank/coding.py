@@ -15,13 +15,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskstore.bank import blocks
+from maskstore.bank.extras import decode_extras, encode_extras
 from maskstore.bank.record import (
     DIGEST_BYTES,
     MAX_BLOB_BYTES,
     Base,
     Record,
-    decode_extras,
-    encode_extras,
 )
 from maskstore.codecs import (
     BLOCKED_BITS,
@@ -32,7 +31,6 @@ from maskstore.codecs import (
     codec_from_config,
     codec_to_json,
     encode_mask,
-    in_blocks,
     layout_from_json,
 )
 from maskstore.errors import CorruptError, MaskValueError, SpecError
@@ -107,6 +105,11 @@ def encode_data(mask: Mask, codec: AnyCodec, prior: Prior, others: Sequence[Mask
     return codec_to_json(used), b"".join(table + chunks)
 
 
+def in_blocks(text: str) -> bool:
+    """Whether a record's text about its codec is that of a mask in blocks."""
+    return text.startswith('{"id":"blocks"')
+
+
 def sealed(record: Record, id: int) -> Record:
     """The record under its row id, with its checksum."""
     unsigned = replace(record, id=id)
@@ -144,7 +147,7 @@ def check_own_sum(record: Record) -> None:
 
 def check_content(record: Record, spec: MaskSpec) -> None:
     """CorruptError unless metadata, extra arrays and every bit of a record can be read."""
-    decode_extras(record.extras, record.name)
+    decode_extras(record.extras, record.name, record.limit)
     parse_object(record.meta)
     decode_mask(record, spec)
 

@@ -3,27 +3,19 @@
 `docs/format.md`, "A mask's row", is normative.
 """
 
-import json
-import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from math import prod
 from typing import Any, NamedTuple
 
-import numpy as np
-from numpy.typing import NDArray
-
 from maskstore.bank.blocks import Data
-from maskstore.errors import CorruptError, MaskValueError
-from maskstore.files import Cursor, is_name, parse_json, parse_object, write_leb128
-from maskstore.masks import bits
+from maskstore.errors import CorruptError
+from maskstore.files import Cursor, is_name, parse_object, write_leb128
 from maskstore.priors import Backbone
 
 DIGEST_BYTES = 8
 MAX_BLOB_BYTES = 1_000_000_000  # SQLite's own limit
 MAX_DATA_BYTES = 1 << 34  # more than the packed bits of any mask
 MAX_PLACE = 1 << 62  # in the stream
-_EXTRA_DTYPES = frozenset(["f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"])
 _MAX_BASES = 15
 SIGNS, SCALES = "signed:signs", "signed:scales"
 """The extra arrays of a signed mask (`maskstore.bank.signs`)."""
@@ -158,76 +150,3 @@ def info_of(record: Record) -> MaskInfo:
     if record.bases:
         prior["tasks"] = [base.record.name for base in record.bases]
     return MaskInfo(record.name, meta, codec, prior, len(record.data), len(record.extras))
-
-
-def encode_extras(extras: Mapping[str, Any]) -> bytes:
-    """Arrays as a 4-byte header length, a JSON header `{name: [dtype, shape]}` and the raw bytes in order."""
-    if not extras:
-        return b""
-    if not hasattr(extras, "items"):
-        raise MaskValueError(f"extras: expected a dict of name to array, found {type(extras).__name__}")
-    header, chunks = {}, []
-    for name, value in extras.items():
-        if not isinstance(name, str):
-            raise MaskValueError(f"extras: expected names that are strings, found {name!r:.40}")
-        array = bits.as_numpy(value, f"extras {name!r:.80}")
-        array = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"), copy=False)).reshape(array.shape)
-        if array.dtype.str[1:] not in _EXTRA_DTYPES:
-            raise MaskValueError(f"extras {name!r}: expected numbers or bools, found dtype {array.dtype}")
-        header[name] = [array.dtype.str[1:], list(array.shape)]
-        chunks.append(array.tobytes())
-    text = json.dumps(header, separators=(",", ":")).encode()
-    return b"".join([struct.pack("<I", len(text)), text, *chunks])
-
-
-class _Extra(NamedTuple):
-    """Where one extra array lies."""
-
-    dtype: str
-    shape: list[int]
-    start: int
-    bytes: int
-
-
-def _extras_table(data: bytes, name: str) -> dict[str, _Extra]:
-    """Where the extra arrays lie; CorruptError unless their table accounts for every byte."""
-    if not data:
-        return {}
-    wrong = CorruptError(f"mask {name!r}: expected its extra arrays, found bytes that do not describe them")
-    length = int.from_bytes(data[:4], "little")
-    header = parse_json(data[4 : 4 + length].decode(errors="replace"))
-    if not isinstance(header, dict):
-        raise wrong
-    found, start = {}, 4 + length
-    for key, entry in header.items():
-        match entry:
-            case [str(dtype), list(shape)] if dtype in _EXTRA_DTYPES and all(type(n) is int and n >= 0 for n in shape):
-                found[key] = _Extra(dtype, shape, start, prod(shape) * np.dtype(dtype).itemsize)
-            case _:
-                raise wrong
-        start += found[key].bytes
-        if start > len(data):
-            raise wrong
-    if start != len(data):
-        raise wrong
-    return found
-
-
-def extras_sizes(data: bytes, name: str) -> dict[str, int]:
-    """Bytes of each extra array that `encode_extras` was given; CorruptError on anything else."""
-    return {key: extra.bytes for key, extra in _extras_table(data, name).items()}
-
-
-def decode_extras(data: bytes, name: str) -> dict[str, NDArray[Any]]:
-    """What `encode_extras` was given; CorruptError on anything else."""
-    wrong = CorruptError(f"mask {name!r}: expected its extra arrays, found bytes that do not describe them")
-    arrays = {}
-    for key, (dtype, shape, start, _) in _extras_table(data, name).items():
-        values = np.frombuffer(data, dtype="<" + dtype, count=prod(shape), offset=start)
-        if dtype == "b1" and values.view(np.uint8).max(initial=0) > 1:  # numpy would compute with such a byte
-            raise wrong
-        try:
-            arrays[key] = values.reshape(shape).copy()
-        except ValueError:  # more dimensions than numpy has, or a size beside a 0 that no machine has
-            raise wrong from None
-    return arrays

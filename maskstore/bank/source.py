@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskstore.bank.coding import charge, check_content, decode_mask, decode_on_demand, decode_one
-from maskstore.bank.record import MaskInfo, Record, decode_extras
+from maskstore.bank.extras import decode_extras
+from maskstore.bank.record import MaskInfo, Record
 from maskstore.bank.signs import check_signed, decode_signed, signed_sizes
 from maskstore.codecs import FREE_BYTES, RATIO, Budget, wanted_until
 from maskstore.errors import ArgumentTypeError, MaskStoreError, TaskNotFoundError
@@ -194,7 +195,7 @@ class MaskSource(Mapping[str, Mask]):
 
     def extras(self, name: str) -> dict[str, NDArray[Any]]:
         """The arrays stored beside a mask, such as normalisation statistics."""
-        return decode_extras(self.record(name).extras, name)
+        return decode_extras(self.record(name).extras, name, self.limit)
 
     def infos(self) -> list[MaskInfo]:
         """`info` of all masks, in insertion order."""

@@ -8,7 +8,7 @@ seed gives; all methods work with them.
 
 import warnings
 
-from supsup_models.errors import BatchStatisticsError, MethodWarning
+from supsup_models.errors import BatchStatisticsError, InferenceError, MethodWarning, MissingStatisticsError
 from supsup_models.networks import MaskedModel, TaskExtras
 
 
@@ -28,6 +28,20 @@ def check_method(
     Raises:
         BatchStatisticsError: The network needs the statistics of a batch, and there is none.
     """
+    if model.own_parameters:
+        first = model.own_parameters[0]
+        if not single_masks:
+            raise InferenceError(
+                f"{method} inference: expected masks that share all else, found tasks with a {first!r} of their own; "
+                '`method="exhaustive"` runs each task by itself'
+            )
+        bare = next((name for name in names if not extras.get(name)), None)
+        if bare is not None and model.needs_extras:
+            raise MissingStatisticsError(
+                f"{method} inference: expected the extras of every mask, found none for {bare!r:.80}; training gives "
+                "them, and `bank.extras(name)` has them"
+            )
+        return
     if not model.needs_extras:  # kept weights come with statistics, which serve where a task has none
         return
     if model.densities is not None and not single_masks:  # a mixture of sparse masks has statistics of its own

@@ -93,7 +93,7 @@ def mixed_logits(
     else:
         own = OwnMasks.of(model.spec, [masks[name] for name in rows], chosen)
     statistics: list[Extras] = []
-    if model.initial_statistics():
+    if model.has_extras:
         for name in rows:
             found = extras.get(name)
             if found is None and isinstance(masks, MaskSource):
@@ -186,7 +186,7 @@ def run_each(
             )
     used, chosen = np.unique(rows, return_inverse=True)
     own = OwnMasks.of_matrix(matrix, used.tolist(), chosen)
-    statistics = [extras.get(names[row]) for row in used.tolist()] if model.initial_statistics() else []
+    statistics = [extras.get(names[row]) for row in used.tolist()] if model.has_extras else []
     return finite_logits(run_mixed(model, images, own, statistics))
 
 

@@ -139,7 +139,7 @@ class MaskServer:
         self._packed: _Recent[_Stored] = _Recent(cache_bytes // 8)
         self._decoded: _Recent[Tensor] = _Recent(cache_bytes - cache_bytes // 8)
         self._given = extras
-        self._has_statistics = bool(model.initial_statistics())
+        self._has_statistics = model.has_extras
         self._hits = self._misses = 0
         self._lock = RLock()  # over all that changes: the two caches, the counts, and the source that fills them
 

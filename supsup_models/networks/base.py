@@ -83,10 +83,11 @@ class MaskedModel(nn.Module, ABC):
     def inference_method(self) -> str:
         """The method that task inference uses unless told otherwise: one that works in the network.
 
-        "exhaustive" for networks that normalise with running statistics, of which none fit a superposition of masks;
+        "exhaustive" for networks whose tasks have statistics or parameters of their own: none fit a superposition;
         "one-shot" for others, and for sparse masks, which are trained to be told by it.
         """
-        return "exhaustive" if self.densities is None and self.initial_statistics() else "one-shot"
+        own = self.own_parameters or (self.densities is None and self.initial_statistics())
+        return "exhaustive" if own else "one-shot"
 
     @property
     def device(self) -> torch.device:
@@ -257,6 +258,32 @@ class MaskedModel(nn.Module, ABC):
                 "and bank.extras(name) has them"
             )
         return extras
+
+    own_parameters: tuple[str, ...] = ()
+    """The parameters, by name, that each task has of its own, in its extras."""
+
+    @property
+    def starts_full(self) -> bool:
+        """Whether tasks start from all weights of a trained network: threshold masks on kept weights."""
+        return False
+
+    @property
+    def has_extras(self) -> bool:
+        """Whether tasks have anything besides their masks: running statistics, or parameters of their own."""
+        return bool(self.own_parameters or self.initial_statistics())
+
+    @property
+    def needs_head(self) -> bool:
+        """Whether each task has a head of its own."""
+        return False
+
+    def initial_extras(self, classes: int | None = None) -> dict[str, Tensor]:
+        """What training of a task of so many classes starts from beside its scores: statistics, own parameters."""
+        return self.initial_statistics()
+
+    def final_extras(self, extras: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """What is stored of a task's extras after training, all of it unless a network says otherwise."""
+        return {name: value.detach() for name, value in extras.items()}
 
     def initial_statistics(self) -> dict[str, Tensor]:
         """Fresh per-task statistics, which `run_layers` updates in place in training mode; none by default."""

@@ -33,6 +33,7 @@ def has_name(model: MaskedModel) -> bool:
 def network_digest(model: MaskedModel) -> str:
     """SHA-256 of all numbers of a network, and of what its bank says of it. The code of its module has no part."""
     how = asdict(model.conversion) if isinstance(model, ConvertedModel) else {}  # densities are in no number of it
+    how = {name: value for name, value in how.items() if name not in ("head", "own") or value}  # as before there were
     digest = hashlib.sha256(json.dumps([model.bank_meta(), list(model.spec.shapes.items()), how]).encode())
     tensors: dict[str, Tensor] = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     for name in sorted(tensors):
@@ -74,7 +75,7 @@ def recipe_json(recipe: Recipe) -> dict[str, Any]:
     """A recipe as the record has it. Records of earlier versions lack the settings that came later, so these are left
     out where they are the usual ones."""
     content = {**asdict(recipe), "optimiser": {"name": type(recipe.optimiser).__name__, **asdict(recipe.optimiser)}}
-    for name, usual in (("views", 1), ("view_share", Recipe.view_share), ("image_shape", None)):
+    for name, usual in (("views", 1), ("view_share", Recipe.view_share), ("image_shape", None), ("kept", None)):
         if content[name] == usual:
             del content[name]
     if recipe.sparse is not None:

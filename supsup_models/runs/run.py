@@ -21,7 +21,8 @@ from supsup_models.runs.load import LoadedRun, check_stream, load_run
 from supsup_models.runs.own import data_digests, has_name, network_answers, network_digest, own_recipe
 from supsup_models.runs.record import NetworkSizes, Own, Pixels, RunConfig, RunRecord, Shard, record_path
 from supsup_models.runs.train import Trained, train_into
-from supsup_models.training import DEFAULT, DENSE, EDGE_POPUP, RECIPES, Recipe
+from supsup_models.runs.workers import Executes, Workers
+from supsup_models.training import BACKBONE, DEFAULT, DENSE, EDGE_POPUP, RECIPES, Recipe
 
 
 @final
@@ -92,7 +93,8 @@ class Run:
             model: A `MaskedNetwork`, or a module after `convert(..., image_shape=...)`.
             stream: The tasks, such as `TaskStream.from_arrays` makes.
             recipe: A recipe or its name; by default what suits the model: "default" for densities by layer,
-                "edge-popup" for edge-popup masks, "dense" for others.
+                "edge-popup" for edge-popup masks, "backbone" where tasks have heads or other parameters of their own,
+                "dense" for others.
             batches: Training batches for each task.
             transfer: Whether each task's scores start from the mean of the masks before it.
             shard: Which part of the tasks, such as "0/3", as in `train_run`.
@@ -165,16 +167,26 @@ class Run:
             self._loaded = load_run(self.folder, model=self.model, stream=self.stream)
         return self._loaded
 
-    def train(self, *, reporter: Reporting = Reporter, restart: bool = False) -> Trained:
+    def train(
+        self,
+        *,
+        reporter: Reporting = Reporter,
+        restart: bool = False,
+        executor: Executes | Workers | None = None,
+    ) -> Trained:
         """Train the tasks that the folder does not hold yet; after an interruption, go on where it stopped.
 
         Args:
             reporter: Makes what shows progress; lines and a bar on standard error if not said.
             restart: First remove what an earlier run left in the folder.
+            executor: Where the tasks are trained, as in `train_run`; workers are sent the stream, and the network if
+                its name does not say all of it.
 
         Raises:
             RunError: The folder holds another run: other arguments, another network or other data.
             RunBusyError: Another process is training there.
+            ShardError: The tasks cannot be trained apart.
+            WorkerError: A worker was lost, or could not be given its work.
         """
         if self._recipe is None:
             raise RunError(
@@ -182,8 +194,9 @@ class Run:
             )
         self._loaded = None
         return train_into(
-            self.folder, self.model, self.stream, self._recipe, self._record, reporter=reporter, restart=restart
-        )
+            self.folder, self.model, self.stream, self._recipe, self._record,
+            reporter=reporter, restart=restart, executor=executor,
+        )  # fmt: skip
 
     def evaluate(
         self,
@@ -205,6 +218,8 @@ class Run:
 
 
 def _usual_recipe(model: MaskedModel) -> Recipe:
+    if model.own_parameters:
+        return BACKBONE
     if model.densities is not None:
         return DEFAULT
     edge_popup = isinstance(model, ConvertedModel) and model.conversion.mask == "edge-popup"

@@ -6,7 +6,7 @@ One thread uses an object of this class. Others may read `names`, `listing` and 
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -37,7 +37,7 @@ class Residents:
 
     def __init__(self, served: Served, memory: int) -> None:
         self._served, self._model = served, served.model
-        self._statistics = self._model.initial_statistics()
+        self._statistics = self._model.initial_extras()
         extra = sum(each.numel() * each.element_size() for each in self._statistics.values())
         self.mask_bytes = 8 * self._model.spec.words + extra
         self.room = memory // self.mask_bytes
@@ -134,7 +134,7 @@ class Residents:
         extras: Extras = None
         if self._statistics:
             found = self._model.needed_extras(source.extras(name))
-            extras = found and {key: torch.as_tensor(value).to(self._statistics[key]) for key, value in found.items()}
+            extras = found and {key: self._tensor(key, value) for key, value in found.items()}
         if not self._free:
             stay = self._pinned | needed
             self._drop(next(each for each in self._kept if each not in stay))
@@ -143,6 +143,11 @@ class Residents:
         self._rows[slot] = mask.words
         self._kept[name] = _Resident(slot, extras, stamp)
         self.counts.loads += 1
+
+    def _tensor(self, key: str, value: Any) -> torch.Tensor:
+        """Extras as the network takes them; what it does not know is refused when it runs."""
+        like = self._statistics.get(key)
+        return torch.as_tensor(value) if like is None else torch.as_tensor(value).to(like)
 
     def _stamp(self, name: str) -> bytes:
         try:

@@ -1,12 +1,14 @@
 from . import steps as steps
 from .foreign_images import foreign as foreign
 from .many import train_many as train_many
+from .recipes import BACKBONE as BACKBONE
 from .recipes import DEFAULT as DEFAULT
 from .recipes import DENSE as DENSE
 from .recipes import EDGE_POPUP as EDGE_POPUP
 from .recipes import RECIPES as RECIPES
 from .recipes import VIEWS as VIEWS
 from .recipes import Adam as Adam
+from .recipes import Kept as Kept
 from .recipes import Recipe as Recipe
 from .recipes import RMSProp as RMSProp
 from .recipes import named_recipe as named_recipe

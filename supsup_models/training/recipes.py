@@ -6,7 +6,7 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from math import cos, inf, pi
+from math import cos, inf, log2, pi
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -187,6 +187,51 @@ class Sparse:
 
 
 @dataclass(frozen=True)
+class Kept:
+    """Masks on the weights of a trained network, which keep nearly all of them.
+
+    Training starts with all weights, and drops one only if the loss asks for it against a price
+    (`supsup_models.training.steps.kept`). A task's own parameters, such as its head, are trained beside the mask.
+
+    Args:
+        dropped: the most that a mask drops, as a share of all weights, in [0, 1).
+        price: what pulls scores back up, in units of a typical step; not negative.
+        own_rate: learning rate of the task's own parameters, above 0.
+
+    Raises:
+        NetworkError: for a value out of its range.
+
+    Examples:
+        >>> from supsup_models import Kept
+        >>> round(Kept.for_bits(0.08).dropped, 4)
+        0.0098
+    """
+
+    dropped: float = 0.01
+    price: float = 0.1
+    own_rate: float = 1e-2
+
+    def __post_init__(self) -> None:
+        _expect(lambda x: 0 <= x < 1, "kept weights: expected dropped in [0, 1)", self.dropped)
+        _expect(lambda x: 0 <= x < inf, "kept weights: expected price in [0, inf)", self.price)
+        _expect(lambda x: 0 < x < inf, "kept weights: expected own_rate in (0, inf)", self.own_rate)
+
+    @classmethod
+    def for_bits(cls, bits: float, *, price: float = price, own_rate: float = own_rate) -> "Kept":
+        """The budget for masks of at most so many bits a weight, in (0, 1], before anything is known of the weights.
+
+        NetworkError for other bits.
+        """
+        _expect(lambda x: 0 < x <= 1, "kept weights: expected bits in (0, 1]", bits)
+        low, high = 0.0, 0.5
+        for _ in range(50):  # the entropy of a coin rises up to one half
+            middle = (low + high) / 2
+            entropy = -middle * log2(middle) - (1 - middle) * log2(1 - middle)
+            low, high = (middle, high) if entropy < bits else (low, middle)
+        return cls(low, price, own_rate)
+
+
+@dataclass(frozen=True)
 class Recipe:
     """How one task's scores are trained.
 
@@ -203,6 +248,7 @@ class Recipe:
         view_share: how many further views a step shows for each image of the batch.
         image_shape: channels, height and width of the images, which views and outliers need; `for_images` sets it. None
             takes the network's own, if it knows one.
+        kept: budget and prices of masks on kept weights, for `convert(..., weights="keep")`; with Adam.
 
     Raises:
         UnknownNameError: for another schedule.
@@ -227,12 +273,19 @@ class Recipe:
     views: int = 1
     view_share: float = 1.5
     image_shape: tuple[int, ...] | None = None
+    kept: Kept | None = None
 
     def __post_init__(self) -> None:
         expect("recipe's name", self.name, str, "a str")
         expect("optimiser", self.optimiser, (RMSProp, Adam), "RMSProp or Adam")
         if self.sparse is not None:
             expect("sparse", self.sparse, Sparse, "Sparse or None")
+        if self.kept is not None:
+            expect("kept", self.kept, Kept, "Kept or None")
+            if self.sparse is not None or self.views != 1 or not isinstance(self.optimiser, Adam):
+                raise NetworkError(
+                    f"recipe {self.name!r}: expected Adam alone beside kept, found sparse masks or views"
+                )
         check("schedule", self.schedule, get_args(Schedule))
         whole_number("batch_size", self.batch_size)
         _expect(lambda x: x >= 1, f"recipe {self.name!r}: expected batch_size in [1, inf)", self.batch_size)
@@ -323,6 +376,10 @@ DEFAULT = Recipe(
 )
 """Sparse masks: a fraction of the bits, and more accurate. One-shot inference works with the objective G."""
 
+BACKBONE = Recipe("backbone", Adam(0.1, betas=(0.9, 0.99)), schedule="cosine", batch_size=32, kept=Kept())
+"""For tasks on a trained network, converted with `weights="keep"`: masks that drop at most one weight in a hundred, and
+heads and normalisation of their own."""
+
 VIEWS = Recipe(
     "views",
     Adam(3e-2, betas=(0.9, 0.99)),
@@ -335,9 +392,9 @@ VIEWS = Recipe(
 over several views names the task of a single image; one-shot inference finds fewer tasks."""
 
 RECIPES: Mapping[str, Recipe] = MappingProxyType(
-    {recipe.name: recipe for recipe in (Recipe("paper"), DENSE, DEFAULT, VIEWS, EDGE_POPUP)}
+    {recipe.name: recipe for recipe in (Recipe("paper"), DENSE, DEFAULT, VIEWS, EDGE_POPUP, BACKBONE)}
 )
-"""All recipes by name: "paper", "dense", "default", "views" and "edge-popup"."""
+"""All recipes by name: "paper", "dense", "default", "views", "edge-popup" and "backbone"."""
 
 
 def named_recipe(recipe: Recipe | str) -> Recipe:

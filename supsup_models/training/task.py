@@ -11,7 +11,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from maskstore import Mask, MaskMatrix
+from maskstore import Mask, MaskMatrix, Rounded
 from maskstore.priors import Prior, Uniform
 from supsup_models._names import expect, expect_call, whole_number
 from supsup_models.data import LabelledImages, Views, batch_order, checked_images, checked_labels, labelled_images
@@ -75,6 +75,24 @@ class TrainedTask:
     curve: "TrainingCurve" = field(default_factory=lambda: TrainingCurve((), (), ()))
     """The loss and the accuracy while it was trained."""
 
+    def rounded(self, bits: int = 6) -> dict[str, Rounded]:
+        """The extras with a bounded error, for `bank.put(..., extras=trained.rounded())`.
+
+        Each array becomes multiples of a step, 2**(bits - 1) - 1 of them on either side of zero. So no value changes by
+        more than the largest of its array divided by 2**bits - 2.
+
+        Args:
+            bits: of a number before it is compressed, 2 to 16.
+
+        Raises:
+            NetworkError: for other bits.
+        """
+        if not 2 <= whole_number("bits", bits) <= 16:
+            raise NetworkError(f"bits: expected 2 to 16 of them for a rounded number, found {bits}")
+        sides = 2 ** (bits - 1) - 1
+        largest = {name: float(np.abs(values).max(initial=0.0)) for name, values in self.extras.items()}
+        return {name: Rounded(values, (largest[name] or 1.0) / (2 * sides)) for name, values in self.extras.items()}
+
     def __repr__(self) -> str:
         return (
             f"TrainedTask(density {self.mask.density:.4g} of {self.mask.spec.bits} bits, loss {self.loss:.4g}, "
@@ -133,6 +151,7 @@ def train_task(
     transfer: MaskMatrix | None = None,
     on_step: Callable[[int, float], None] | None = None,
     stop: Callable[[], bool] | None = None,
+    classes: int | None = None,
 ) -> TrainedTask:
     """Train a mask for one task.
 
@@ -151,6 +170,7 @@ def train_task(
         transfer: masks of earlier tasks, from whose mean the scores start; None or no mask starts from the seed.
         on_step: called as `on_step(step, loss)` after every 50 steps.
         stop: asked after every 50 steps; training ends when it says True.
+        classes: how many classes the task has, where it has a head of its own; None counts the labels.
 
     Returns:
         The mask, and what to store with it.
@@ -191,7 +211,8 @@ def train_task(
     model.check_takes_images()
     earlier = transfer if transfer is not None and len(transfer) else None
     scores = model.initial_scores(task) if earlier is None else model.transfer_scores(earlier.mean(), task)
-    trained = make_step(model, scores, recipe, stepping=stepping, task=task, steps=steps)
+    classes = task_classes(model, data, classes)
+    trained = make_step(model, scores, recipe, stepping=stepping, task=task, steps=steps, classes=classes)
     curve, views = TrainingCurve((), (), ()), recipe_views(model, recipe)
     for done, (images, labels) in enumerate(task_batches(model, data, recipe, task=task, steps=steps)):
         shown, named = images, labels
@@ -211,13 +232,30 @@ def train_task(
                 raise TrainingStopped(f"task {task}: stopped after {done + 1} of {steps} batches")
     check_trained(task, trained.scores, float(loss))
     return TrainedTask(
-        model.mask_of(trained.scores),
+        model.mask_of(trained.final_scores),
         float(loss),
         perf_counter() - start,
-        extras={name: values.float().cpu().numpy() for name, values in trained.statistics.items()},
+        extras={name: value.float().cpu().numpy() for name, value in model.final_extras(trained.statistics).items()},
         prior=model.prior(task),  # after a transfer a share of the scores, and the weights, still are the seed's
         curve=curve,
     )
+
+
+def task_classes(model: MaskedModel, data: LabelledImages, classes: int | None) -> int | None:
+    """How many classes a task's own head has; None in a network without such heads.
+
+    Raises:
+        LabelValueError: labels outside the network's classes.
+        NetworkError: `classes` for a network without heads.
+    """
+    if not model.needs_head:
+        if classes is not None:
+            raise NetworkError(f"classes: expected none in a network whose tasks have no heads, found {classes}")
+        return None
+    if classes is None:
+        return int(checked_labels(data.labels, model.classes).max()) + 1
+    checked_labels(data.labels, whole_number("classes", classes))
+    return classes
 
 
 def check_trained(task: int, scores: Tensor, loss: float) -> None:
@@ -282,6 +320,16 @@ def check_recipe(model: MaskedModel, recipe: Recipe, steps: int) -> None:
     if recipe.weight_gain != model.weight_gain:
         raise NetworkError(
             f"recipe {recipe.name!r}: expected a network of weight_gain {recipe.weight_gain}, found {model.weight_gain}"
+        )
+    if recipe.kept is not None and not model.starts_full:
+        raise NetworkError(
+            f'recipe {recipe.name!r}: expected threshold masks on kept weights, as `convert(..., weights="keep")` '
+            "makes, found another network"
+        )
+    if recipe.sparse is not None and model.own_parameters:
+        raise NetworkError(
+            f"recipe {recipe.name!r}: expected a network whose tasks have no parameters of their own, found "
+            f'{model.own_parameters[0]!r}; the recipe "backbone" trains them'
         )
     if (recipe.sparse is None) != (model.densities is None):
         wanted = "without densities" if recipe.sparse is None else "of densities"

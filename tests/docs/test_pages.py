@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = ("federated.md", "hopfield.md", "interop.md")
+PAGES = ("clusters.md", "federated.md", "hopfield.md", "interop.md")
+IN_ORDER = ("backbones.md",)
+"""Pages whose examples go on from one another."""
 EXAMPLES = [
     pytest.param(page, example, id=f"{page}-{number}")
     for page in PAGES
@@ -23,3 +25,13 @@ def test_an_example_runs(page: str, example: str, tmp_path: Path, monkeypatch: p
 @pytest.mark.parametrize("page", PAGES)
 def test_the_page_has_examples(page: str) -> None:
     assert sum(each.values[0] == page for each in EXAMPLES) >= 2
+
+
+@pytest.mark.parametrize("page", IN_ORDER)
+def test_the_examples_of_a_page_run_in_order(page: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    examples = re.findall(r"```python\n(.*?)```", (DOCS / page).read_text("utf-8"), re.DOTALL)
+    assert len(examples) >= 2
+    monkeypatch.chdir(tmp_path)
+    names: dict[str, object] = {"__name__": page}
+    for example in examples:
+        exec(compile(example, page, "exec"), names)

@@ -6,13 +6,14 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from threading import Lock
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from maskstore.bank.coding import decode_mask, encode_data, prior_of
-from maskstore.bank.record import SCALES, SIGNS, Record, decode_extras, extras_sizes
+from maskstore.bank.extras import decode_extras, extras_sizes
+from maskstore.bank.record import SCALES, SIGNS, Record
 from maskstore.codecs import AnyCodec
 from maskstore.errors import CodecError, CorruptError, MaskValueError, SpecError, TaskNotFoundError
 from maskstore.files import Cursor, write_leb128
@@ -20,16 +21,6 @@ from maskstore.masks import LayerSpec, Mask, MaskSpec, SignedMask, bits, kept_bi
 from maskstore.priors import Contexts, Prior, Uniform, prior_to_json
 
 _VERSION = 1
-
-
-class PutOptions(TypedDict, total=False):
-    """What `MaskBank.put` takes beside a name and a mask."""
-
-    meta: Mapping[str, Any] | None
-    extras: Mapping[str, Any] | None
-    codec: AnyCodec
-    prior: Prior | None
-    overwrite: bool
 
 
 class Kept(Prior):
@@ -108,7 +99,7 @@ def decode_signed(record: Record, spec: MaskSpec, *, prior: Prior | None = None)
 
     `prior`: as in `decode_mask`, of the mask.
     """
-    extras = decode_extras(record.extras, record.name)
+    extras = decode_extras(record.extras, record.name, record.limit)
     if SIGNS not in extras:
         raise TaskNotFoundError(f"{record.what}: expected a signed mask, found one without signs")
     mask = decode_mask(record, spec, prior=prior)

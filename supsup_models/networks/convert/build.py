@@ -25,6 +25,7 @@ from supsup_models.networks.convert.layers import (
     set_up_embeddings,
 )
 from supsup_models.networks.convert.model import Conversion, ConvertedModel, MaskRule, WeightInit
+from supsup_models.networks.convert.own import find_own, head_path
 from supsup_models.networks.convert.reach import check_reach
 from supsup_models.networks.sparsity import check_density, layer_densities
 
@@ -58,6 +59,8 @@ def convert(
     image_shape: tuple[int, ...] | None = None,
     classes: int | None = None,
     recipe: NetworkRecipe | None = None,
+    head: str | None = None,
+    own: Iterable[str] = (),
 ) -> ConvertedModel:
     """A frozen, masked copy of a module; the module itself is left as it is.
 
@@ -85,6 +88,10 @@ def convert(
         classes: how many of the outputs are real, the first ones; None stands for all.
         recipe: what `train_task` will train the masks with, such as `RECIPES["default"]`. It gives the weight gain and,
             if its masks are sparse, `mask="sparse"` and the densities, which are then not given beside it.
+        head: with kept weights, the path of the Linear that makes the logits. Each task gets one of its own, for as
+            many classes as it has; `classes` is then the most that a task may have.
+        own: with kept weights, what else each task has of its own: "bias", the biases of masked layers; "norm", the
+            affine parts of normalisation layers. Running statistics then go into these after training.
 
     Returns:
         The copy, which takes a mask in every call.
@@ -116,10 +123,16 @@ def convert(
     if recipe is not None:
         weight_gain = _recipes_gain(recipe, mask, weight_gain, density, sparsity, keep)
     _check_options(weights, weight_gain, density, sparsity, image_shape, classes)
+    if not keep and (head is not None or own):
+        what = "head" if head is not None else "own"
+        raise ConversionError(f'{what}: expected it with `weights="keep"`, found it with {weights!r}')
     skipped = find_skipped(module, skip)
+    if (head := head_path(module, head)) is not None:
+        skipped |= {head}
     masked = find_masked(module, skipped, embeddings)
-    if recipe is not None and (own := recipe.densities(_shapes(masked), trained=keep)) is not None:
-        mask, density = "sparse", dict(zip(_shapes(masked), own, strict=True))
+    of_task = find_own(module, masked, skipped, head, own)
+    if recipe is not None and (by_layer := recipe.densities(_shapes(masked), trained=keep)) is not None:
+        mask, density = "sparse", dict(zip(_shapes(masked), by_layer, strict=True))
     densities = _densities(masked, mask, density, sparsity)
     check_reach(module, [name for parameter in masked for name in parameter.names])
     module = _frozen_copy(module)
@@ -134,8 +147,8 @@ def convert(
     gains = [weight_gain / sqrt(scaled[each.name]) for each in masked]
     drawn = original if keep else _seeded_weights(masked, padding, weights, seed, gains).to(original)
     shape = None if image_shape is None else tuple(image_shape)
-    how = Conversion(mask, weights, seed, weight_gain, densities, shape, classes)
-    return ConvertedModel(module, masked, drawn, starts, skipped, how)
+    how = Conversion(mask, weights, seed, weight_gain, densities, shape, classes, head, of_task.changed)
+    return ConvertedModel(module, masked, drawn, starts, skipped, how, of_task)
 
 
 def mask_spec(module: nn.Module, *, skip: Iterable[str] = (), embeddings: bool = False) -> MaskSpec:

@@ -8,6 +8,7 @@ import re
 from collections.abc import Callable, Collection, Mapping
 from functools import lru_cache
 from inspect import Parameter, signature
+from math import prod
 from types import MethodType
 from typing import Any, Literal, NamedTuple
 
@@ -43,7 +44,7 @@ def tell_apart(
     kwargs: dict[str, Any],
     *,
     layers: Collection[str],
-    statistics: Collection[str],
+    extras: Collection[str],
     applied: bool,
 ) -> Given:
     """The mask and the statistics in a call's arguments, and what is left for the module.
@@ -52,11 +53,11 @@ def tell_apart(
         module: The module that was converted.
         args, kwargs: What the caller gave.
         layers: The names of the masked layers: a dict of these is a mask.
-        statistics: The names of the running statistics: a dict of these is a task's extras.
+        extras: The names of what a task has besides its mask: a dict of these is a task's extras.
         applied: Whether the call is inside `apply_mask`.
     """
     mask: Any = None
-    extras: Any = None
+    of_task: Any = None
     kwargs = dict(kwargs)
     if len(args) > 1:
         second = args[1]
@@ -69,10 +70,10 @@ def tell_apart(
             mask = kwargs.pop("mask")
     if "extras" in kwargs:
         value = kwargs["extras"]
-        evident = not _names(module, "extras") and (is_batch(value) or _is_dict_of(value, statistics))
+        evident = not _names(module, "extras") and (is_batch(value) or _is_dict_of(value, extras))
         if evident or not _takes(module, "extras"):
-            extras = kwargs.pop("extras")
-    return Given(mask, extras, args, kwargs)
+            of_task = kwargs.pop("extras")
+    return Given(mask, of_task, args, kwargs)
 
 
 def named(
@@ -119,6 +120,19 @@ def _misfit(error: RuntimeError, first: Tensor, module: nn.Module) -> ShapeError
         f"input: expected a shape that {layer} can compute with, found {tuple(first.shape)} given to the model, of "
         f"which the layer says: {one_line(error)}; with `image_shape` convert checks it"
     )
+
+
+def shaped(x: Tensor, shape: tuple[int, ...] | None, weights: Tensor) -> Tensor:
+    """Images, flat or not, in the shape of an image; ShapeError for others, and for another dtype than the weights'."""
+    casts = torch.is_autocast_enabled(x.device.type)
+    if shape is not None and x.is_floating_point() and x.dtype != weights.dtype and not casts:
+        raise ShapeError(f"images: expected {weights.dtype}, that of the weights, found {x.dtype}")
+    if shape is None or tuple(x.shape[1:]) == shape:
+        return x
+    if x.ndim != 2 or x.shape[1] != prod(shape):
+        either = dict.fromkeys((f"(b, {prod(shape)})", f"(b, {', '.join(map(str, shape))})"))
+        raise ShapeError(f"images: expected shape {' or '.join(either)}, found {tuple(x.shape)}")
+    return x.reshape(len(x), *shape)
 
 
 def is_batch(extras: object) -> bool:

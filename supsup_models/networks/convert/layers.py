@@ -19,7 +19,7 @@ TRACKING_NORMALISATIONS = (  # those that may keep running statistics
     *(nn.BatchNorm1d, nn.BatchNorm2d, nn.BatchNorm3d, nn.SyncBatchNorm),
     *(nn.InstanceNorm1d, nn.InstanceNorm2d, nn.InstanceNorm3d),
 )
-_NORMALISATIONS = (*TRACKING_NORMALISATIONS, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
+NORMALISATIONS = (*TRACKING_NORMALISATIONS, nn.LayerNorm, nn.GroupNorm, nn.RMSNorm)
 _MASKABLE = "a Linear, Conv1d, Conv2d, Conv3d or MultiheadAttention, or with embeddings=True an Embedding"
 
 
@@ -141,7 +141,7 @@ def make_plain(module: nn.Module, masked: tuple[MaskedParameter, ...], skipped: 
         values: dict[str, float] = {}
         if path in owners and isinstance(owner, (*_MULTIPLIED, nn.MultiheadAttention)):
             values = {"bias": 0.0, "in_proj_bias": 0.0}
-        elif path not in skipped and isinstance(owner, _NORMALISATIONS):
+        elif path not in skipped and isinstance(owner, NORMALISATIONS):
             values = {"weight": 1.0, "bias": 0.0}
         for name, value in values.items():
             parameter = owner._parameters.get(name)

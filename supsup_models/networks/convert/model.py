@@ -10,13 +10,14 @@ import torch
 from torch import Tensor, nn
 
 from maskstore.errors import one_line
-from maskstore.priors import Prior, SeededScores, Uniform
-from supsup_models.errors import ConversionError
+from maskstore.priors import Backbone, Prior, SeededScores, Uniform
+from supsup_models.errors import ConversionError, NetworkError
 from supsup_models.networks import seeded
 from supsup_models.networks.base import AnyMask, Extras
 from supsup_models.networks.convert import calls, statistics
 from supsup_models.networks.convert.layers import MaskedParameter
 from supsup_models.networks.convert.module_calls import ModuleWithMasks
+from supsup_models.networks.convert.own import Own
 from supsup_models.networks.score_masks import edge_popup, keep_largest, threshold
 from supsup_models.networks.sparsity import kept_weights
 
@@ -39,6 +40,10 @@ class Conversion:
     """Edge-popup and sparse masks: the share of its weights that each layer keeps."""
     image_shape: tuple[int, ...] | None
     classes: int | None
+    head: str | None = None
+    """The layer of which each task has one of its own."""
+    own: tuple[str, ...] = ()
+    """Other parameters of a task's own."""
 
 
 class ConvertedModel(ModuleWithMasks):
@@ -72,9 +77,10 @@ class ConvertedModel(ModuleWithMasks):
         starts: statistics.Starts,
         skipped: frozenset[str],
         conversion: Conversion,
+        own: Own = Own(),
     ) -> None:
         kept = conversion.weights == "keep"
-        super().__init__(module, masked, weights, starts, skipped, conversion.image_shape, kept=kept)
+        super().__init__(module, masked, weights, starts, skipped, conversion.image_shape, own, kept=kept)
         self.conversion = conversion
         self.seed, self.weight_gain = conversion.seed, conversion.weight_gain
         self._kept: tuple[int, ...] | None = None
@@ -86,6 +92,11 @@ class ConvertedModel(ModuleWithMasks):
         self.inputs = self.outputs = self.classes = 0
         if conversion.image_shape is not None:
             self._learn_sizes(conversion.image_shape, conversion.classes)
+
+    @property
+    def starts_full(self) -> bool:
+        """Whether tasks start from all weights of a trained network: threshold masks on kept weights."""
+        return self.conversion.weights == "keep" and self._kept is None
 
     # -- training -------------------------------------------------------------------------------------------------
 
@@ -122,6 +133,18 @@ class ConvertedModel(ModuleWithMasks):
         """`SeededScores` where the seed gives weights' signs and scores (`docs/format.md`); kept weights, `Uniform`."""
         return Uniform() if self.conversion.weights == "keep" else SeededScores(seed=self.seed, task=task)
 
+    def backbone(self) -> Backbone:
+        """The kept weights, to code masks against: `KeptWeights(model.backbone())`.
+
+        NetworkError for weights that a seed gives.
+        """
+        if self.conversion.weights != "keep":
+            raise NetworkError(
+                'backbone: expected `weights="keep"`, found weights from a seed, which needs no other prior'
+            )
+        layers = self.layer_weights(self.weights)
+        return Backbone({layer.name: weight for layer, weight in zip(self.spec, layers, strict=True)}, self.spec)
+
     # -- exporting ------------------------------------------------------------------------------------------------
 
     def export(self, mask: AnyMask, extras: Extras | calls.BatchStatistics = None) -> nn.Module:
@@ -142,7 +165,9 @@ class ConvertedModel(ModuleWithMasks):
             for name in self._statistics:
                 statistics.use_batch(module, name)
         else:
-            statistics.put_back(module, found, self._counts)
+            statistics.put_back(module, {name: found[name] for name in self._statistics}, self._counts)
+            if self._own.names[0:1] and self._own.names[0] in found:
+                self._own.put_into(module, found)
         return module
 
     def frozen_from(self) -> dict[str, Any]:
@@ -154,9 +179,11 @@ class ConvertedModel(ModuleWithMasks):
         """What a bank of this network's masks says of it, JSON-ready; its module has to be made by other means."""
         how = self.conversion
         sizes = {name: getattr(self, name) for name in ("inputs", "outputs", "classes", "weight_gain")}
+        own: dict[str, Any] = {} if how.head is None else {"head": how.head}
+        own |= {"own": list(how.own)} if how.own else {}
         shape = {} if how.image_shape is None else {"image_shape": list(how.image_shape)}
         densities = {} if self.densities is None else {"densities": list(self.densities)}
-        return {**sizes, **shape, **densities, "seed": self.seed, "mask": how.mask, "weights": how.weights}
+        return {**sizes, **shape, **own, **densities, "seed": self.seed, "mask": how.mask, "weights": how.weights}
 
     # -- pieces ---------------------------------------------------------------------------------------------------
 
@@ -181,6 +208,14 @@ class ConvertedModel(ModuleWithMasks):
             shape = tuple(found.shape) if isinstance(found, Tensor) else type(found).__name__
             raise ConversionError(f"image_shape {image_shape}: expected logits of shape (2, outputs), found {shape}")
         self.inputs, self.outputs = prod(image_shape), found.shape[1]
+        if self._own.head is not None:
+            layer = self.module.get_submodule(self._own.head)
+            if layer.out_features != self.outputs:
+                raise ConversionError(
+                    f"head {self._own.head!r}: expected the layer that makes the {self.outputs} logits, found one of "
+                    f"{layer.out_features} outputs"
+                )
+            self.outputs = self.outputs if classes is None else max(1, classes)
         self.classes = self.outputs if classes is None else classes
         if not 1 <= self.classes <= self.outputs:
             raise ConversionError(f"classes: expected 1 to {self.outputs}, the network's outputs, found {self.classes}")

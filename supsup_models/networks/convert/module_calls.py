@@ -6,28 +6,30 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from math import prod
 from threading import RLock
 from typing import Any, Self, cast
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from maskstore import MaskSpec
-from supsup_models._names import whole_number
-from supsup_models.errors import NetworkError, ShapeError
+from supsup_models._names import expect, whole_number
+from supsup_models.errors import MissingStatisticsError, NetworkError
 from supsup_models.networks.base import AnyMask, Extras, MaskedModel
 from supsup_models.networks.convert import calls, statistics
 from supsup_models.networks.convert.call_copy import Assigned, CallCopy
 from supsup_models.networks.convert.each import EachStatistic, EachWeight, NotMixedError
 from supsup_models.networks.convert.layers import MaskedParameter
 from supsup_models.networks.convert.noise import noise_images
+from supsup_models.networks.convert.own import Own
 from supsup_models.networks.own_masks import OwnMasks
 
 # Newest first. Context variables, so that neither another thread nor another task of an event loop sees them.
 _APPLIED: ContextVar[tuple["BoundModel", ...]] = ContextVar("applied", default=())
 _IN_TRAINING: ContextVar[tuple["ModuleWithMasks", ...]] = ContextVar("in_training", default=())
+_NO_CLASS = -1e4  # a logit whose probability is zero, and finite in float16
 _DROPOUT = RLock()
 """Held while dropout is drawn from a seed: torch has one generator for all threads."""
 
@@ -94,6 +96,7 @@ class ModuleWithMasks(MaskedModel, ABC):
         starts: statistics.Starts,
         skipped: frozenset[str],
         image_shape: tuple[int, ...] | None,
+        own: Own,
         *,
         kept: bool,
     ) -> None:
@@ -105,7 +108,10 @@ class ModuleWithMasks(MaskedModel, ABC):
         self._assigned: dict[str, dict[str, Assigned]] = {}
         self._skipped, self.image_shape, self._kept_weights = skipped, image_shape, kept
         self._mixes: bool | None = None  # whether images of one batch can have masks of their own; not tried yet
-        self._statistics, self._counts = tuple(starts.values), starts.counts
+        self._statistics, self._counts, self._own = tuple(starts.values), starts.counts, own
+        folded = {f"{path}.{name}" for path in own.folded for name in statistics.TRACKED}
+        self._stored = tuple(name for name in self._statistics if name not in folded)
+        self.own_parameters = own.names
         for index, start in enumerate(starts.values.values()):  # as buffers, so that they move with the model
             self.register_buffer(f"_start{index}", start, persistent=kept)
         self.register_load_state_dict_post_hook(statistics.forgive_counts)
@@ -129,7 +135,7 @@ class ModuleWithMasks(MaskedModel, ABC):
         """
         applied = next((block for block in _APPLIED.get() if block.model is self), None)
         given = calls.tell_apart(
-            self.module, args, kwargs, layers=self.spec.shapes, statistics=self._statistics, applied=applied is not None
+            self.module, args, kwargs, layers=self.spec.shapes, extras=self._extras, applied=applied is not None
         )
         args, kwargs = self._shaped_arguments(given.args, given.kwargs)
         if given.mask is not None or applied is None:
@@ -170,10 +176,14 @@ class ModuleWithMasks(MaskedModel, ABC):
         """
         values = self._own_statistics() if extras is None else self._task_statistics(extras)
         logits: Tensor = self._call(self.checked_layers(weights), values, (images,), {})
+        if self._own.head is not None and logits.shape[1] < self.outputs:  # classes that the task does not have
+            logits = F.pad(logits, (0, self.outputs - logits.shape[1]), value=_NO_CLASS)
         return logits
 
     def run_own(self, images: Tensor, own: OwnMasks, extras: Sequence[Extras] = ()) -> Tensor:
         """As of any network; straight from the packed bits if the module's layers can do that, which is tried once."""
+        if self.own_parameters:
+            return super().run_own(images, own, extras)
         if self._mixes is None and self.image_shape is not None and own.fits(images, self.weights):
             self._mixes = all(self._runs_mixed(count) for count in _TRIED)
         if not self._mixes or not own.fits(images, self.weights):
@@ -224,8 +234,22 @@ class ModuleWithMasks(MaskedModel, ABC):
 
     @property
     def needs_extras(self) -> bool:
-        """Whether a mask runs only with statistics of its own. With kept weights, the module's are the default."""
-        return bool(self._statistics) and not self._kept_weights
+        """Whether a mask runs only with extras of its own: a head, or statistics on weights that are not kept."""
+        return self._own.head is not None or (bool(self._statistics) and not self._kept_weights)
+
+    @property
+    def needs_head(self) -> bool:
+        """Whether each task has a head of its own."""
+        return self._own.head is not None
+
+    def needed_extras(self, extras: Extras) -> Extras:
+        """The extras of a mask; MissingStatisticsError if it needs some and there are none."""
+        if extras is None and self._own.head is not None:
+            raise MissingStatisticsError(
+                f"extras: expected the task's own head {self._own.of_head[0]!r}, found none; training gives it, and "
+                "bank.extras(name) has it"
+            )
+        return super().needed_extras(extras)
 
     def _call(
         self,
@@ -247,6 +271,9 @@ class ModuleWithMasks(MaskedModel, ABC):
             for name in names:
                 copy.put(name, weight)
         statistics.put_in(copy, self._statistics, values)
+        for name in self._own.names:
+            if values is not None and name in values:
+                copy.put(name, values[name])
         try:
             result = copy.module(*args, **kwargs)
         except (RuntimeError, TypeError, ValueError) as error:
@@ -260,16 +287,36 @@ class ModuleWithMasks(MaskedModel, ABC):
     def _task_statistics(self, extras: Extras | calls.BatchStatistics) -> Mapping[str, Tensor] | None:
         """The statistics that a task runs with, None for those of the batch; an error if they are missing."""
         if calls.is_batch(extras):
+            self.needed_extras(None if self._own.head is not None else {})
             return None
         if extras is not None:
-            return statistics.checked(cast(Mapping[str, Any], extras), self._starts(), values=not self._trains())
+            return self._values(cast(Mapping[str, Any], extras))
         if not self._trains():
             self.needed_extras(extras)
         return self._own_statistics()
 
+    def _values(self, extras: Mapping[str, Any]) -> Mapping[str, Tensor]:
+        """What a call puts into the module for a task: statistics and parameters, from extras stored or in training."""
+        starts = self._starts()
+        expect("extras", extras, Mapping, "a dict of arrays by name")
+        if not self._own.names:
+            return statistics.checked(extras, starts, values=not self._trains())
+        most = self.classes or None
+        found = self._own.values(extras, self.module, most)
+        rest = {name: value for name, value in extras.items() if name not in found}
+        if any(name in rest for name in starts if name not in self._stored):  # in training
+            return statistics.checked(rest, starts, values=not self._trains()) | found
+        stored = {name: starts[name] for name in self._stored}
+        return starts | statistics.checked(rest, stored, values=True) | found
+
+    @property
+    def _extras(self) -> tuple[str, ...]:
+        """The names of a task's extras as they are stored."""
+        return (*self._stored, *self._own.names)
+
     def _own_statistics(self) -> Mapping[str, Tensor] | None:
         """Without extras: the module's own statistics with kept weights, and otherwise those of the batch."""
-        if not self._statistics or self.needs_extras:
+        if not self._statistics or (self.needs_extras and not self._kept_weights):
             return None
         return self.initial_statistics() if self._trains() else self._starts()
 
@@ -294,15 +341,7 @@ class ModuleWithMasks(MaskedModel, ABC):
     def _shaped(self, x: Tensor) -> Tensor:
         """Images in the module's own shape. DeviceError or ShapeError for those it cannot take."""
         self.check_device(x)
-        shape = self.image_shape
-        if shape is not None and x.is_floating_point() and x.dtype != self.weights.dtype and not _casts(x):
-            raise ShapeError(f"images: expected {self.weights.dtype}, that of the weights, found {x.dtype}")
-        if shape is None or tuple(x.shape[1:]) == shape:
-            return x
-        if x.ndim != 2 or x.shape[1] != prod(shape):
-            either = dict.fromkeys((f"(b, {prod(shape)})", f"(b, {', '.join(map(str, shape))})"))
-            raise ShapeError(f"images: expected shape {' or '.join(either)}, found {tuple(x.shape)}")
-        return x.reshape(len(x), *shape)
+        return calls.shaped(x, self.image_shape, self.weights)
 
     @contextmanager
     def training_mode(self, step: int) -> Iterator[None]:
@@ -332,6 +371,17 @@ class ModuleWithMasks(MaskedModel, ABC):
         """Running statistics that a task starts from, by buffer name: new tensors."""
         return {name: start.clone() for name, start in self._starts().items()}
 
+    def initial_extras(self, classes: int | None = None) -> dict[str, Tensor]:
+        """Statistics and parameters that training of a task starts from; a head of zeros for so many classes."""
+        most = self.classes or None
+        if classes is not None and most is not None and not 1 <= classes <= most:
+            raise NetworkError(f"head: expected 1 to {most} classes, as the network was converted for, found {classes}")
+        return self.initial_statistics() | self._own.initial(self.module, most if classes is None else classes)
+
+    def final_extras(self, extras: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        """A trained task's extras as they are stored: statistics that can go into affine parts have gone there."""
+        return self._own.fold(extras, self.module, self._starts())
+
     def mixture_statistics(self, flat_weights: Tensor) -> Extras:
         """Kept weights: the statistics that the module came with. Sparse masks on seeded weights: those of noise.
 
@@ -355,8 +405,3 @@ class ModuleWithMasks(MaskedModel, ABC):
 
     def _starts(self) -> dict[str, Tensor]:
         return {name: self.get_buffer(f"_start{index}") for index, name in enumerate(self._statistics)}
-
-
-def _casts(x: Tensor) -> bool:
-    """Whether autocast is on where a tensor is."""
-    return torch.is_autocast_enabled(x.device.type)

@@ -17,7 +17,7 @@ from supsup_models.errors import ArgumentTypeError, ConversionError, ShapeError,
 from supsup_models.networks.convert.call_copy import CallCopy
 from supsup_models.networks.convert.layers import TRACKING_NORMALISATIONS, joined
 
-_TRACKED = ("running_mean", "running_var")
+TRACKED = ("running_mean", "running_var")
 _COUNT = "num_batches_tracked"
 
 
@@ -44,13 +44,13 @@ def take_out(module: nn.Module, skipped: frozenset[str], keep: bool) -> Starts:
             )
         if not keep:
             owner.reset_running_stats()
-        for name in _TRACKED:
+        for name in TRACKED:
             buffer = owner._buffers[name]
             assert buffer is not None  # what track_running_stats means
             taken.values[joined(path, name)] = buffer.detach().clone()
         count = owner._buffers[_COUNT]
         taken.counts[path] = 0 if count is None else int(count)
-        for name in (*_TRACKED, _COUNT):
+        for name in (*TRACKED, _COUNT):
             owner._buffers[name] = None
     return taken
 
@@ -71,8 +71,7 @@ def checked(extras: Mapping[str, Any], expected: Mapping[str, Tensor], *, values
         )
     result = {}
     for name, like in expected.items():
-        value = extras[name]
-        tensor = value if isinstance(value, Tensor) else _tensor(name, value)
+        tensor = number_tensor(name, extras[name])
         if tensor.shape != like.shape:
             raise ShapeError(f"extras {name!r}: expected shape {tuple(like.shape)}, found {tuple(tensor.shape)}")
         result[name] = tensor.detach().to(like)
@@ -95,7 +94,10 @@ def _check_values(found: Mapping[str, Tensor]) -> None:
             )
 
 
-def _tensor(name: str, value: Any) -> Tensor:
+def number_tensor(name: str, value: Any) -> Tensor:
+    """An extra array as a tensor; ArgumentTypeError for what are no numbers."""
+    if isinstance(value, Tensor):
+        return value
     try:
         array = np.array(value)
     except ValueError:  # rows of unequal lengths

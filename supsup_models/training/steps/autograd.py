@@ -19,11 +19,12 @@ such networks take turns, step by step, so that threads that train them get what
 class AutogradStep(Step):
     """For any network and optimiser; starts from a copy of `scores`."""
 
-    def __init__(self, model: MaskedModel, scores: Tensor, optimiser: Optimiser) -> None:
+    def __init__(self, model: MaskedModel, scores: Tensor, optimiser: Optimiser, *, classes: int | None = None) -> None:
         self.scores = scores.clone().requires_grad_()
-        self.statistics = model.initial_statistics()
+        self.statistics = model.initial_extras(classes)
+        own = [self.statistics[name].requires_grad_() for name in model.own_parameters]
         self._model = model
-        self._optimiser = _torch_optimiser(self.scores, optimiser)
+        self._optimiser = _torch_optimiser([self.scores, *own], optimiser)
         self._done = 0
         self._turn: AbstractContextManager[object] = nullcontext() if isinstance(model, MaskedNetwork) else ALONE
 
@@ -41,7 +42,7 @@ class AutogradStep(Step):
         return loss.detach()
 
 
-def _torch_optimiser(scores: Tensor, config: Optimiser) -> torch.optim.Optimizer:
+def _torch_optimiser(trained: list[Tensor], config: Optimiser) -> torch.optim.Optimizer:
     if isinstance(config, RMSProp):
-        return torch.optim.RMSprop([scores], lr=config.learning_rate, alpha=config.alpha, eps=config.eps)
-    return torch.optim.Adam([scores], lr=config.learning_rate, betas=config.betas, eps=config.eps)
+        return torch.optim.RMSprop(trained, lr=config.learning_rate, alpha=config.alpha, eps=config.eps)
+    return torch.optim.Adam(trained, lr=config.learning_rate, betas=config.betas, eps=config.eps)

@@ -16,6 +16,12 @@ class Step(ABC):
 
     scores: Tensor
     statistics: Mapping[str, Tensor] = MappingProxyType({})
+
+    @property
+    def final_scores(self) -> Tensor:
+        """The scores that the mask is made of after the last step."""
+        return self.scores
+
     logits: Tensor
     """What the network answered to the images of the last step, before its update, `(..., b, outputs)`."""
 

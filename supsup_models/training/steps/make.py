@@ -13,6 +13,7 @@ from supsup_models.training.steps.autograd import AutogradStep
 from supsup_models.training.steps.base import Step, Stepping
 from supsup_models.training.steps.definition import DefinedStep
 from supsup_models.training.steps.fused import FusedStep
+from supsup_models.training.steps.kept import KeptStep
 from supsup_models.training.steps.rmsprop_kernel import has_bfloat16
 from supsup_models.training.steps.sparse import SparseStep
 
@@ -37,6 +38,7 @@ def make_step(
     stepping: Stepping | None = None,
     task: int = 0,
     steps: int = 1,
+    classes: int | None = None,
 ) -> Step:
     """A step of a recipe that starts from a copy of `scores`.
 
@@ -47,6 +49,7 @@ def make_step(
         stepping: "fused", "bfloat16" or "autograd"; None takes the fastest that can do it.
         task: the task's number, which with sparse masks seeds the shuffled images.
         steps: how many steps there will be, along which sparse masks reach their densities.
+        classes: those of the task, where it has a head of its own; None stands for as many as the network allows.
 
     Raises:
         UnknownNameError: for another stepping.
@@ -55,6 +58,8 @@ def make_step(
     stepping = fastest(model, recipe) if stepping is None else stepping
     check("stepping", stepping, get_args(Stepping))
     half = stepping == "bfloat16"
+    if recipe.kept is not None:
+        return KeptStep(model, recipe, classes=classes)
     if recipe.sparse is not None:
         if stepping == "autograd":
             return DefinedStep(model, scores, recipe, task=task, steps=steps)
@@ -62,7 +67,7 @@ def make_step(
             raise NetworkError(f"stepping {stepping}: expected a MaskedNetwork, found {type(model).__name__}")
         return SparseStep(model, scores, recipe, task=task, steps=steps, half=half)
     if stepping == "autograd":
-        return AutogradStep(model, scores, recipe.optimiser)
+        return AutogradStep(model, scores, recipe.optimiser, classes=classes)
     if not isinstance(model, MaskedNetwork) or not isinstance(recipe.optimiser, RMSProp):
         raise NetworkError(
             f"stepping {stepping}: expected a MaskedNetwork and RMSProp, found {type(model).__name__} and "

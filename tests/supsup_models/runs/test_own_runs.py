@@ -267,3 +267,42 @@ def test_networks_that_answer_at_random_and_older_records_are_taken(tmp_path: Pa
     record_path(tmp_path / "old").write_text(json.dumps(content))
     assert Run.open(tmp_path / "old", computing(torch.nn.ReLU()), stream).evaluate("GG").tasks == 2
     assert Run.create(tmp_path / "old", computing(torch.nn.ReLU()), stream, batches=2).train().new_tasks == 0
+
+
+def backbone_model() -> ConvertedModel:
+    torch.manual_seed(4)
+    layers = (torch.nn.Conv2d(1, 6, 3), torch.nn.BatchNorm2d(6), torch.nn.ReLU(), torch.nn.Flatten())
+    module = torch.nn.Sequential(*layers, torch.nn.Linear(96, 7))
+    return convert(module, weights="keep", head="4", own="norm", image_shape=(1, 6, 6), classes=2)
+
+
+def test_tasks_on_a_trained_network_are_a_run_like_any(tmp_path: Path) -> None:
+    """Own module, own data sets; one run is interrupted after each task."""
+
+    class Pairs(torch.utils.data.Dataset[Any]):
+        def __init__(self, images: Any, labels: Any) -> None:
+            self.images, self.labels = images, labels
+
+        def __len__(self) -> int:
+            return len(self.labels)
+
+        def __getitem__(self, index: int) -> Any:
+            return self.images[index], int(self.labels[index])
+
+    parts = [(task.train, task.test) for task in own_stream()]
+    data = [[Pairs(part.images(slice(None)).view(-1, 1, 6, 6), part.labels) for part in pair] for pair in parts]
+    stream, model = TaskStream.from_datasets(data), backbone_model()
+    whole = Run.create(tmp_path / "whole", model, stream, batches=30)
+    assert whole.record.config.recipe == "backbone"
+    whole.train()
+    for count in (1, 2, 3):
+        some = TaskStream.from_datasets(data[:count])
+        assert Run.create(tmp_path / "parts", backbone_model(), some, batches=30).train().new_tasks == 1
+    parts_run = Run.open(tmp_path / "parts", backbone_model(), stream)
+    assert all(parts_run.loaded.matrix[row] == whole.loaded.matrix[row] for row in range(3))
+    found = parts_run.evaluate("GG")
+    assert found.accuracy > 0.8
+    assert found.accuracy == pytest.approx(np.mean([task["accuracy"] for task in parts_run.record.tasks]))
+    answers = parts_run.infer(stream[1].test.images(slice(0, 4)).numpy(), one_task=True)
+    assert len(answers.answers) == 4
+    assert "accuracy" in make_report(parts_run).page.drawn

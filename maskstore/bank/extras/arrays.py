@@ -1,0 +1,147 @@
+"""Extra arrays of a task: as they are, or rounded to multiples of a step and compressed.
+
+`docs/format.md`, "A mask's row", is normative.
+"""
+
+import json
+import struct
+from collections.abc import Mapping
+from math import isfinite, prod
+from typing import Any, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskstore.bank.extras.rounded import KINDS, LEAST_STEP, MOST_STEP, Rounded, multiples
+from maskstore.errors import CorruptError, MaskValueError
+from maskstore.files import check_claim, parse_json
+from maskstore.masks import bits
+
+_EXTRA_DTYPES = frozenset(["f2", "f4", "f8", "i1", "i2", "i4", "i8", "u1", "u2", "u4", "u8", "b1"])
+
+
+def encode_extras(extras: Mapping[str, Any]) -> bytes:
+    """Arrays as a 4-byte header length, a JSON header `{name: [dtype, shape]}` and the raw bytes in order.
+
+    The entry of a `Rounded` array also has its step, the dtype of its integers, and the length of their frame.
+    """
+    if not extras:
+        return b""
+    if not hasattr(extras, "items"):
+        raise MaskValueError(f"extras: expected a dict of name to array, found {type(extras).__name__}")
+    header: dict[str, list[Any]] = {}
+    chunks = []
+    for name, value in extras.items():
+        if not isinstance(name, str):
+            raise MaskValueError(f"extras: expected names that are strings, found {name!r:.40}")
+        if isinstance(value, Rounded):
+            integers = value.integers
+            frame = _compressed(integers)
+            header[name] = ["f4", list(integers.shape), value.step, integers.dtype.str[1:], len(frame)]
+            chunks.append(frame)
+            continue
+        array = bits.as_numpy(value, f"extras {name!r:.80}")
+        array = np.ascontiguousarray(array.astype(array.dtype.newbyteorder("<"), copy=False)).reshape(array.shape)
+        if array.dtype.str[1:] not in _EXTRA_DTYPES:
+            raise MaskValueError(f"extras {name!r}: expected numbers or bools, found dtype {array.dtype}")
+        header[name] = [array.dtype.str[1:], list(array.shape)]
+        chunks.append(array.tobytes())
+    text = json.dumps(header, separators=(",", ":")).encode()
+    return b"".join([struct.pack("<I", len(text)), text, *chunks])
+
+
+def _compressed(integers: NDArray[Any]) -> bytes:
+    import zstandard
+
+    return zstandard.ZstdCompressor(level=19).compress(np.ascontiguousarray(integers).tobytes())
+
+
+def _decompressed(frame: bytes, dtype: str, shape: list[int], wrong: CorruptError) -> NDArray[Any]:
+    """The integers of a frame; its declared size is checked before anything is allocated."""
+    import zstandard
+
+    size = prod(shape) * np.dtype(dtype).itemsize
+    try:
+        if zstandard.frame_content_size(frame) != size:
+            raise wrong
+        content = zstandard.ZstdDecompressor().decompress(frame, allow_extra_data=False)
+    except zstandard.ZstdError:
+        raise wrong from None
+    return np.frombuffer(content, dtype="<" + dtype).reshape(shape)
+
+
+def _is_rounded(shape: list[Any], step: float, integers: str, size: int) -> bool:
+    whole = all(type(n) is int and n >= 0 for n in (*shape, size))
+    return whole and integers in KINDS and isfinite(step) and LEAST_STEP <= step <= MOST_STEP
+
+
+class _Extra(NamedTuple):
+    """Where one extra array lies."""
+
+    dtype: str
+    shape: list[int]
+    start: int
+    bytes: int
+    step: float = 0.0
+    """Of a rounded array, whose integers are in a Zstandard frame."""
+    integers: str = ""
+
+
+def _extras_table(data: bytes, name: str) -> dict[str, _Extra]:
+    """Where the extra arrays lie; CorruptError unless their table accounts for every byte."""
+    if not data:
+        return {}
+    wrong = CorruptError(f"mask {name!r}: expected its extra arrays, found bytes that do not describe them")
+    length = int.from_bytes(data[:4], "little")
+    header = parse_json(data[4 : 4 + length].decode(errors="replace"))
+    if not isinstance(header, dict):
+        raise wrong
+    found, start = {}, 4 + length
+    for key, entry in header.items():
+        match entry:
+            case [str(dtype), list(shape)] if dtype in _EXTRA_DTYPES and all(type(n) is int and n >= 0 for n in shape):
+                found[key] = _Extra(dtype, shape, start, prod(shape) * np.dtype(dtype).itemsize)
+            case ["f4", list(shape), float(step), str(integers), int(size)] if _is_rounded(shape, step, integers, size):
+                found[key] = _Extra("f4", shape, start, size, step, integers)
+            case _:
+                raise wrong
+        start += found[key].bytes
+        if start > len(data):
+            raise wrong
+    if start != len(data):
+        raise wrong
+    return found
+
+
+def extras_sizes(data: bytes, name: str) -> dict[str, int]:
+    """Bytes of each extra array that `encode_extras` was given; CorruptError on anything else."""
+    return {key: extra.bytes for key, extra in _extras_table(data, name).items()}
+
+
+def decode_extras(data: bytes, name: str, limit: int | None = None) -> dict[str, NDArray[Any]]:
+    """What `encode_extras` was given; CorruptError on anything else.
+
+    `limit`: the most bytes that rounded arrays may take (`check_claim`).
+    """
+    wrong = CorruptError(f"mask {name!r}: expected its extra arrays, found bytes that do not describe them")
+    arrays = {}
+    table = _extras_table(data, name)
+    claimed = sum(4 * prod(extra.shape) for extra in table.values() if extra.step)
+    if claimed:
+        check_claim(f"mask {name!r:.80}, extra arrays", claimed, len(data), limit)
+    for key, (dtype, shape, start, size, step, integers) in table.items():
+        if step:
+            frame = data[start : start + size]
+            try:
+                arrays[key] = multiples(_decompressed(frame, integers, shape, wrong), step)
+            except ValueError:
+                raise wrong from None
+            continue
+        values = np.frombuffer(data, dtype="<" + dtype, count=prod(shape), offset=start)
+        if dtype == "b1" and values.view(np.uint8).max(initial=0) > 1:  # numpy would compute with such a byte
+            raise wrong
+        try:
+            arrays[key] = values.reshape(shape).copy()
+        except ValueError:  # more dimensions than numpy has, or a size beside a 0 that no machine has
+            raise wrong from None
+    return arrays

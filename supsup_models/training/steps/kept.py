@@ -1,0 +1,94 @@
+"""One step of training a mask on the weights of a trained network: nearly all ones, and what it drops has a price.
+
+A score says how surely a weight stays. It starts at 1 and never rises above it; a weight whose score falls below 0 is
+dropped. To drop a weight w changes the loss by about -w dL/dw, and that is what lowers its score:
+
+    s = min(1, s - rate (m / (sqrt(v) + floor r) - price))
+
+m and v are Adam's running mean and square of w dL/dw, r is the root mean square of the layer's. So a weight that
+hardly matters hardly moves, the price pulls all back up, and only those are dropped whose loss keeps asking for it.
+
+No mask drops more than `Kept.dropped` of all weights: of more, the lowest scores are dropped. That is a budget of bits,
+because a mask that drops a share p takes at most H(p) bits a weight, where H is the entropy of a coin. The layers share
+it as the scores come.
+
+The parameters of the task's own, such as its head, are trained beside it by Adam.
+"""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from supsup_models.errors import NetworkError
+from supsup_models.networks import MaskedModel
+from supsup_models.training.recipes import Adam, Recipe
+from supsup_models.training.steps.autograd import ALONE
+from supsup_models.training.steps.base import Step
+
+_REFRESHED = 5  # steps between two looks for the lowest scores
+_FLOOR = 1.0
+
+
+class KeptStep(Step):
+    """Trains the mask and the own parameters of a task on kept weights; see the module."""
+
+    def __init__(self, model: MaskedModel, recipe: Recipe, *, classes: int | None) -> None:
+        config = recipe.optimiser
+        if recipe.kept is None or not isinstance(config, Adam):
+            raise NetworkError(f"recipe {recipe.name!r}: expected Adam and kept weights, found others")
+        self._model, self._kept, self._config = model, recipe.kept, config
+        self.scores = torch.ones_like(model.weights)
+        self.statistics = model.initial_extras(classes)
+        own = [self.statistics[name].requires_grad_() for name in model.own_parameters]
+        self._own = torch.optim.Adam(own, lr=recipe.kept.own_rate) if own else None
+        self._own_share = recipe.kept.own_rate / config.learning_rate
+        self._mean, self._square = torch.zeros_like(self.scores), torch.zeros_like(self.scores)
+        self._most = round(recipe.kept.dropped * model.spec.bits)
+        self._below = 0.0
+        self._done = 0
+
+    @property
+    def final_scores(self) -> Tensor:
+        """The scores, moved so that those below zero are dropped."""
+        self._find_lowest()
+        return self.scores - self._below
+
+    def step(self, images: Tensor, labels: Tensor, rate: float) -> Tensor:
+        model = self._model
+        if self._done % _REFRESHED == 0:
+            self._find_lowest()
+        effective = torch.where(self.scores >= self._below, model.weights, 0.0).requires_grad_()
+        with ALONE, torch.enable_grad(), model.training_mode(self._done):
+            logits = model.run_with(images, effective, self.statistics)
+            loss = F.cross_entropy(logits, labels)
+            if self._own is not None:
+                self._own.zero_grad()
+            loss.backward()
+        assert effective.grad is not None
+        self._move(effective.grad * model.weights, rate)
+        if self._own is not None:
+            for group in self._own.param_groups:
+                group["lr"] = rate * self._own_share
+            self._own.step()
+        self._done += 1
+        self.logits = logits.detach()
+        return loss.detach()
+
+    def _move(self, gradient: Tensor, rate: float) -> None:
+        first, second = self._config.betas
+        steps = self._done + 1
+        self._mean.lerp_(gradient, 1.0 - first)
+        self._square.lerp_(gradient.square_(), 1.0 - second)
+        whole, of_square = 1.0 - first**steps, 1.0 - second**steps
+        layers = zip(*map(self._model.layer_weights, (self.scores, self._mean, self._square)), strict=True)
+        for scores, mean, square in layers:
+            root = (square / of_square).sqrt_()
+            floor = _FLOOR * float((square.mean() / of_square).sqrt()) + self._config.eps
+            scores.sub_((mean / whole).div_(root.add_(floor)).sub_(self._kept.price), alpha=rate).clamp_(max=1.0)
+
+    def _find_lowest(self) -> None:
+        """Below which score a weight is dropped: zero, or less where that would be too many."""
+        self._below = 0.0
+        dropped = self.scores[self.scores < 0]
+        if len(dropped) > self._most:
+            self._below = float(dropped.kthvalue(self._most + 1).values)
