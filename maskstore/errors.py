@@ -51,7 +51,12 @@ def printable(text: str) -> str:
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode() for c in text)
 
 
-_EXTRAS = {"models": ("torch",), "interop": ("safetensors", "fsspec", "numcodecs"), "stores": ("obstore",)}
+_EXTRAS = {
+    "models": ("torch",),
+    "cluster": ("ray",),
+    "interop": ("safetensors", "fsspec", "numcodecs"),
+    "stores": ("obstore",),
+}
 """This project's extras, and the packages in them that only some uses need."""
 
 

@@ -33,8 +33,10 @@ from .networks.convert import ConvertedModel as ConvertedModel
 from .networks.convert import convert as convert
 from .networks.convert import export_onnx as export_onnx
 from .networks.convert import mask_spec as mask_spec
+from .runs import RayExecutor as RayExecutor
 from .runs import Run as Run
 from .runs import RunConfig as RunConfig
+from .runs import Workers as Workers
 from .runs import evaluate_run as evaluate_run
 from .runs import evaluate_seeds as evaluate_seeds
 from .runs import infer_images as infer_images

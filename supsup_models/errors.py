@@ -145,6 +145,10 @@ class ShardError(ArgumentError):
     """A run cannot be cut into these shards, or shards make no run: one is missing, comes twice, or is of another."""
 
 
+class WorkerError(SupSupError, RuntimeError):
+    """Workers that train tasks elsewhere cannot be reached, were lost, or could not be given their work."""
+
+
 class RunBusyError(SupSupError, RuntimeError):
     """Another process is training in this run's folder."""
 

@@ -2,8 +2,17 @@
 
 from maskstore.bank.accounting import Account, LayerAccount, account
 from maskstore.bank.bank import MaskBank
-from maskstore.bank.blocks import pieces_of
-from maskstore.bank.coding import check_sum, decode_mask, encode_data, prior_of, sealed, standalone
+from maskstore.bank.blocks import Unread, pieces_of
+from maskstore.bank.coding import (
+    check_own_sum,
+    check_sum,
+    decode_mask,
+    encode_data,
+    in_blocks,
+    prior_of,
+    sealed,
+    standalone,
+)
 from maskstore.bank.compaction import Compaction, compact
 from maskstore.bank.extras import Rounded, decode_extras, encode_extras
 from maskstore.bank.maintenance import Maintenance
@@ -22,8 +31,13 @@ __all__ = [
     "MaskInfo",
     "MaskSource",
     "Record",
+<<<<<<< HEAD
     "Rounded",
+=======
+    "Unread",
+>>>>>>> main
     "account",
+    "check_own_sum",
     "check_source",
     "check_sum",
     "clear_side_files",
@@ -34,6 +48,7 @@ __all__ = [
     "encode_data",
     "encode_extras",
     "encode_signed",
+    "in_blocks",
     "info_of",
     "pieces_of",
     "prior_of",

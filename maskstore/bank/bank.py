@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Any, Self, TypeVar, Unpack
+from typing import Any, Self, TypeVar
 
 from maskstore import _version
 from maskstore.bank import coding
@@ -19,7 +19,7 @@ from maskstore.bank.new_mask import NewMask
 from maskstore.bank.open_file import BankFile
 from maskstore.bank.record import MaskInfo, Record, info_of
 from maskstore.bank.rows import Rows, taken
-from maskstore.bank.signs import PutOptions, encode_signed
+from maskstore.bank.signs import PutsSigned
 from maskstore.bank.source import MaskSource
 from maskstore.bank.sqlite import check_pages, fitting_page_size
 from maskstore.codecs import AnyCodec
@@ -45,14 +45,14 @@ from maskstore.files import (
     same_json,
     seconds,
 )
-from maskstore.masks import MaskSpec, SignedMask
+from maskstore.masks import MaskSpec
 from maskstore.priors import Backbone, Prior, checked_backbone
 
 T = TypeVar("T")
 _BATCH = 64  # records read from the file at a time while scanning
 
 
-class MaskBank(MaskSource):
+class MaskBank(PutsSigned, MaskSource):
     """Many masks of one spec in one file: a mapping from task name to `Mask`, in insertion order.
 
     Make one with `create`, open one with `open`. A `put` that returned is on the disk; one that failed left no trace.
@@ -362,22 +362,6 @@ class MaskBank(MaskSource):
                 new.store(link, self._rows, self.spec, overwrite=overwrite)
         except SourceError as given:  # reading what the caller gave failed, and the bank has no part in it
             raise given.error from None
-
-    def put_signed(
-        self, name: str, signed: SignedMask, *, sign_prior: Prior | None = None, **options: Unpack[PutOptions]
-    ) -> None:
-        """Store a signed mask as `put` stores a mask, its signs coded only where it keeps a weight; `signed` reads it.
-
-        Args:
-            name: The task.
-            signed: The mask, its signs and its scales.
-            sign_prior: What is known about the signs: `SeededScores` knows those of the frozen weights. Without it,
-                what the prior of the mask knows by itself.
-            options: `meta`, `extras`, `codec`, `prior` and `overwrite` as in `put`, which also says what is raised.
-        """
-        known = sign_prior if sign_prior is not None else options.get("prior")
-        options["extras"] = encode_signed(signed, known, options.get("codec", "auto"), options.get("extras"))
-        self.put(name, signed.mask, **options)
 
     def delete(self, name: str) -> None:
         """Remove a mask, atomically and durably. Masks that were coded against it keep what they need.

@@ -46,25 +46,52 @@ def append_pieces(
         place = start + size
         missing = 0 if apart else max(0, _full(max(size, least), page) - size)
     whole = _full(_CHUNK_BYTES, page)
-    held, end = bytearray(), place
-
-    def cut(most: int) -> bytes:
-        part = bytes(held[:most])
-        del held[:most]
-        return part
-
+    waiting = _Waiting()
+    end = place
     for piece in pieces:
-        held += piece
-        if missing and len(held) >= missing:
-            end += _fill(link, start, dead, cut(missing))
+        waiting.append(piece)
+        if missing and len(waiting) >= missing:
+            end += _fill(link, start, dead, waiting.first(missing))
             missing = 0
-        while not missing and len(held) >= whole:
-            end += _insert(link, end, 0, cut(whole))
-    if held:
-        end += _fill(link, start, dead, bytes(held)) if missing else _insert(link, end, 0, bytes(held))
+        while not missing and len(waiting) >= whole:
+            end += _insert(link, end, 0, waiting.first(whole))
+    if rest := waiting.first(len(waiting)):
+        end += _fill(link, start, dead, rest) if missing else _insert(link, end, 0, rest)
     if end > MAX_PLACE:
         raise CorruptError(f"bank's bytes: expected places up to 2**62, found {end}")
     return place, end - place
+
+
+class _Waiting:
+    """Bytes that came in pieces, and are not in a chunk yet."""
+
+    def __init__(self) -> None:
+        self._pieces: list[bytes | memoryview] = []
+        self._size = 0
+
+    def __len__(self) -> int:
+        return self._size
+
+    def append(self, piece: bytes) -> None:
+        if piece:
+            self._pieces.append(piece)
+            self._size += len(piece)
+
+    def first(self, count: int) -> bytes:
+        """Take so many of them, copied once."""
+        self._size -= count
+        taken: list[bytes | memoryview] = []
+        for number, piece in enumerate(self._pieces):
+            if len(piece) > count:
+                whole = memoryview(piece)
+                taken.append(whole[:count])
+                self._pieces[: number + 1] = [whole[count:]]
+                break
+            taken.append(piece)
+            count -= len(piece)
+        else:
+            self._pieces.clear()
+        return b"".join(taken)
 
 
 def _fill(link: sqlite3.Connection, start: int, dead: int, more: bytes) -> int:

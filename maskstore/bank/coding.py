@@ -31,7 +31,6 @@ from maskstore.codecs import (
     codec_from_config,
     codec_to_json,
     encode_mask,
-    in_blocks,
     layout_from_json,
 )
 from maskstore.errors import CorruptError, MaskValueError, SpecError
@@ -104,6 +103,11 @@ def encode_data(mask: Mask, codec: AnyCodec, prior: Prior, others: Sequence[Mask
         table += [write_leb128(len(coded.side)), write_leb128(len(coded.payload)), crc]
         chunks += [coded.side, coded.payload]
     return codec_to_json(used), b"".join(table + chunks)
+
+
+def in_blocks(text: str) -> bool:
+    """Whether a record's text about its codec is that of a mask in blocks."""
+    return text.startswith('{"id":"blocks"')
 
 
 def sealed(record: Record, id: int) -> Record:

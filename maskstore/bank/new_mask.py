@@ -60,7 +60,8 @@ class NewMask:
         if spec.bits >= BLOCKED_BITS:
             self._check_signs()
             return
-        self.masks = mask = gathered(self.masks, spec)
+        given = self.masks
+        self.masks = mask = Mask.from_dense(given, spec) if isinstance(given, Mapping) else gathered(given, spec)
         self._check_signs()
         if not self.prior.needs[-1]:
             self._coded = coding.encode_record(

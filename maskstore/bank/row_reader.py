@@ -11,7 +11,6 @@ from maskstore.bank import byte_stream, coding
 from maskstore.bank.blocks import Data, Parts, Unread
 from maskstore.bank.record import COLUMNS, Base, Record, StoredRow, checked_row, unpack_bases
 from maskstore.bank.templates import Templates, three_texts
-from maskstore.codecs import in_blocks
 from maskstore.errors import CodecError, CorruptError
 from maskstore.files import is_name
 from maskstore.masks import MaskSpec
@@ -177,11 +176,11 @@ class RowReader:
 
         def checked(texts: tuple[str, str, str]) -> Record:
             data: Data
-            if unread and in_blocks(texts[1]):
+            if unread and coding.in_blocks(texts[1]):
                 data = self._unread(link, begin, row.data)
             else:
                 parts = byte_stream.read_parts(link, begin, row.data)
-                data = Parts(list(parts)) if in_blocks(texts[1]) else b"".join(parts)
+                data = Parts(list(parts)) if coding.in_blocks(texts[1]) else b"".join(parts)
             found = Record(
                 row.id, row.name or "", *texts, row.checksum, extras, data, bases, self._limit, self.backbone
             )

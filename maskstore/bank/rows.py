@@ -12,7 +12,7 @@ from dataclasses import replace
 from itertools import chain
 
 from maskstore.bank import byte_stream, coding
-from maskstore.bank.blocks import BlockEncoder, Unread, pieces_of
+from maskstore.bank.blocks import BlockEncoder, Unread
 from maskstore.bank.record import COLUMNS, Base, Record, StoredRow, checked_row, pack_bases, unpack_bases
 from maskstore.bank.row_reader import RowReader
 from maskstore.bank.sqlite import abandon_part, check_pages
@@ -92,7 +92,7 @@ class Rows(RowReader):
             id = found.id
         else:
             id = _free_id(link, "max(ifnull(max(id),0),0)+1")
-        start, length = self._append(link, chain((new.extras,), pieces_of(new.data) if encoder is None else encoder))
+        start, length = self._append(link, chain((new.extras,), _pieces(new) if encoder is None else encoder))
         if encoder is not None:
             data = self._unread(link, start + len(new.extras), length - len(new.extras))
             new = replace(new, codec=encoder.layout.to_json(), data=data)
@@ -136,7 +136,7 @@ class Rows(RowReader):
         old = self._record(link, row, {})
         new = replace(old, codec=new.codec, prior=new.prior, data=new.data, bases=new.bases)
         bases = [self._keep(link, base) for base in new.bases]
-        start, _ = self._append(link, chain((new.extras,), pieces_of(new.data)))
+        start, _ = self._append(link, chain((new.extras,), _pieces(new)))
         new = coding.sealed(new, row.id)
         values = (self._packed(link, new), new.checksum, start, len(new.data), _packed_bases(new, bases), row.id)
         link.execute("UPDATE masks SET about=?,checksum=?,start=?,data=?,bases=? WHERE id=?", values)
@@ -197,7 +197,7 @@ class Rows(RowReader):
                 id,
                 self._packed(link, new),
                 new.checksum,
-                self._append(link, pieces_of(new.data))[0],
+                self._append(link, _pieces(new))[0],
                 len(new.data),
             )
             link.execute(
@@ -244,6 +244,10 @@ class Rows(RowReader):
         if text.count("\n") != 2:
             raise MaskValueError(f"{new.what}: expected texts of one line, found more lines")
         return self.templates.pack(link, text)
+
+
+def _pieces(new: Record) -> Iterable[bytes]:
+    return (new.data,) if isinstance(new.data, bytes) else new.data
 
 
 def _free_id(link: sqlite3.Connection, formula: str) -> int:

@@ -8,6 +8,7 @@ import re
 import sys
 from collections.abc import Callable, Iterable, Mapping
 from functools import partial
+from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, TypeVar
 
@@ -16,7 +17,7 @@ import typer
 from maskstore._version import __version__
 from maskstore.cli.streams import OutputError, ReaderGoneError, sturdy
 from maskstore.errors import one_line, printable
-from maskstore.files import check_known, decimal_numbers
+from maskstore.files import check_known, decimal_numbers, named_os_error
 
 DONE, FAILED, USAGE, INTERRUPTED = 0, 1, 2, 130
 _PIPE_WIDTH = 100_000
@@ -216,6 +217,8 @@ def _run(
     except expected as error:
         if debug:
             raise
+        if isinstance(error, OSError) and not isinstance(error, failures) and isinstance(error.filename, str):
+            error = named_os_error(error, Path(error.filename))
         note(f"{program}: {reworded(one_line(error, 10_000), words)}")
         return FAILED
     if result == INTERRUPTED:  # Typer turns Ctrl-C into this code before we see it

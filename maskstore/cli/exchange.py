@@ -178,7 +178,7 @@ def export(
     if shards is not None:
         if layout not in (None, "shard"):
             raise console.UsageError(f"--shards: expected the format shard, found {layout}")
-        with interop.open_source(bank, limit=limit) as source:
+        with interop.open_source(bank, limit=limit, immutable=immutable) as source:
             done = interop.write_shards(source, out, shards=shards, append=append, overwrite=overwrite)
         console.note(f"{out}: {done.masks} masks in {done.shards} new shards (generation {done.generation})")
         return

@@ -5,7 +5,7 @@ An id stands for one byte format for ever: bytes written under an id by any vers
 
 from maskstore.codecs.ans import Ans, counts_by_context
 from maskstore.codecs.base import Codec, EncodedLayer, Piece
-from maskstore.codecs.blocks import BLOCKED_BITS, Blocks, Method, encode_block, in_blocks, layout_from_json, method
+from maskstore.codecs.blocks import BLOCKED_BITS, Blocks, Method, encode_block, layout_from_json, method
 from maskstore.codecs.choice import (
     LEVELS,
     AnyCodec,
@@ -20,9 +20,10 @@ from maskstore.codecs.choice import (
 )
 from maskstore.codecs.costs import FREE_BYTES, RATIO, Budget
 from maskstore.codecs.gap import Gap
+from maskstore.codecs.jobs import in_batches, side_by_side
 from maskstore.codecs.mix import Mix
 from maskstore.codecs.pattern import Pattern
-from maskstore.codecs.pieces import wanted_now, wanted_until
+from maskstore.codecs.pieces import wanted_until
 from maskstore.codecs.raw import Raw
 from maskstore.codecs.zstd import Zstd
 
@@ -53,10 +54,10 @@ __all__ = [
     "encode_mask",
     "estimate_bits",
     "get_codec",
-    "in_blocks",
+    "in_batches",
     "layout_from_json",
     "method",
+    "side_by_side",
     "size_of",
-    "wanted_now",
     "wanted_until",
 ]

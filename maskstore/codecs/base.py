@@ -1,7 +1,7 @@
 """What every codec promises."""
 
 from abc import abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import ClassVar, NamedTuple
 
 import numpy as np
@@ -42,6 +42,10 @@ class Piece(NamedTuple):
     contexts: ContextSource
 
 
+Planner = Callable[[NDArray[np.uint64], LayerSpec, ContextSource], Plan]
+"""`Codec.plan`, or what does the same with more known about the layer."""
+
+
 class Codec(Configured):
     """Base of all codecs. `decode_layer(encode_layer(words)) == words`, given the same layer and contexts.
 
@@ -52,6 +56,8 @@ class Codec(Configured):
 
     weight: ClassVar[int] = 1
     """How many bytes of plain packed bits cost as much memory or time as decoding one byte of them does."""
+    costs_by_side: ClassVar[bool] = False
+    """Whether `cost` looks at the side information."""
 
     @abstractmethod
     def encode_layer(self, words: NDArray[np.uint64], layer: LayerSpec, contexts: ContextSource) -> EncodedLayer:
@@ -61,6 +67,13 @@ class Codec(Configured):
         """How the codec would code a layer; one that can't tell the bits without coding has coded it then."""
         coded = self.encode_layer(words, layer, contexts)
         return Plan(8.0 * (len(coded.side) + len(coded.payload)), lambda: coded)
+
+    def planner(self, blocks: Sequence[Piece]) -> tuple[Planner, int]:
+        """What plans the blocks of a layer; what these few of them tell need not be found in each of the others.
+
+        And the binary logarithm of the bits that a block of such a layer should have at least.
+        """
+        return self.plan, 0
 
     def cost(self, coded: EncodedLayer, layer: LayerSpec) -> int:
         """About what decoding a layer costs, in bytes of plain packed bits."""

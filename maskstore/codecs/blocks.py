@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from maskstore.codecs.base import Codec, EncodedLayer, Piece
+from maskstore.codecs.base import Codec, EncodedLayer, Piece, Planner
 from maskstore.codecs.choice import CodecChoice, codec_from_config
 from maskstore.codecs.raw import Raw
 from maskstore.errors import CodecError
@@ -19,7 +19,7 @@ from maskstore.files import parse_json
 
 BLOCKED_BITS = 1 << 22  # masks of so many bits and more are coded in blocks
 _MOST_CODECS = 256
-_DIGITS, _SPARSE_DIGITS = 20, 24
+_DIGITS, _LONG_DIGITS, _SPARSE_DIGITS = 20, 23, 24
 _CODED_BITS = 1 << 18  # blocks of sparse layers are larger, so that about so much is left of each
 _LESS = 0.999  # a slower codec has to save so much
 _RAW: Codec = Raw()
@@ -28,10 +28,16 @@ _RAW: Codec = Raw()
 class Method(NamedTuple):
     """How the blocks of one layer are coded."""
 
-    codecs: tuple[Codec, ...]
+    codecs: tuple[tuple[Codec, Planner], ...]
     """Each block is coded by the one that needs the fewest bits."""
     digits: int
     """The binary logarithm of the most bits of a block."""
+
+    def seen(self, blocks: Sequence[Piece]) -> "Method":
+        """With what some blocks of the layer tell about the others."""
+        seen = [(codec, *codec.planner(blocks)) for codec, _ in self.codecs]
+        wanted = min(_LONG_DIGITS, max(digits for _, _, digits in seen))
+        return Method(tuple((codec, planner) for codec, planner, _ in seen), max(self.digits, wanted))
 
 
 @dataclass(frozen=True)
@@ -54,11 +60,6 @@ class Blocks:
         return json.dumps(config, separators=(",", ":"))
 
 
-def in_blocks(text: str) -> bool:
-    """Whether a row's text of this kind is that of a mask in blocks."""
-    return text.startswith('{"id":"blocks"')
-
-
 @lru_cache(maxsize=64)
 def layout_from_json(text: str) -> Blocks:
     """The codecs that the text about a mask in blocks names; CodecError or CorruptError for any other text."""
@@ -75,23 +76,25 @@ def layout_from_json(text: str) -> Blocks:
 
 def method(codec: Codec | CodecChoice, samples: Sequence[Piece]) -> Method:
     """How to code the blocks of a layer that `samples` are of."""
-    codecs = codec.candidates(samples) if isinstance(codec, CodecChoice) else (codec,)
     size = sum(sample.layer.size for sample in samples)
-    bits = sum(min(each.plan(*sample).bits for each in codecs) for sample in samples)
+    if isinstance(codec, CodecChoice):
+        codecs, bits = codec.candidates(samples)
+    else:
+        codecs, bits = (codec,), sum(codec.plan(*sample).bits for sample in samples)
     digits = _DIGITS
     while digits < _SPARSE_DIGITS and bits * 2**digits < _CODED_BITS * size:
         digits += 1
-    return Method(codecs, digits)
+    return Method(tuple((each, each.plan) for each in codecs), digits)
 
 
-def encode_block(codecs: Sequence[Codec], piece: Piece) -> tuple[Codec, EncodedLayer]:
+def encode_block(how: Method, piece: Piece) -> tuple[Codec, EncodedLayer]:
     """The codec that needs the fewest bits for a block, and what it wrote; plain bits where none saves any.
 
     Of two that need nearly the same, the one named first.
     """
     chosen, plan = _RAW, _RAW.plan(*piece)
-    for codec in codecs:
-        found = codec.plan(*piece)
+    for codec, planner in how.codecs:
+        found = planner(*piece)
         if found.bits < (plan.bits if chosen is _RAW else _LESS * plan.bits):
             chosen, plan = codec, found
     return chosen, plan.encode()

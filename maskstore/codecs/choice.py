@@ -4,6 +4,7 @@ import json
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import cache, lru_cache, partial
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -31,6 +32,7 @@ _WORTH = 1.005  # then it has to save this much
 _NEAR = 1.1  # how much more than the best so far a sample may promise and still be looked into,
 _SLACK = 1024  # and these bits, since small masks are quickly tried
 _PROMISING = 0.97  # what codes slowly, or is seldom of use, has to promise so much less by a sample
+_MORE_SIDE, _NOTHING = 40, 0.0008  # `pattern` has so many bits a layer more beside the bits than `ans`
 _ALIKE, _ALIKE_BITS = 1.002, 512  # samples tell no more; in small ones, what `pattern` stores once weighs much
 _WELL = 0.25
 _SAVING = 0.9985  # what saves less than that of the plain bits is not worth decoding
@@ -94,9 +96,13 @@ class CodecChoice:
             ]
             if (found := _bits_of(by_gap) * (_WORTH if slow else 1)) < expected:
                 expected, likely, plans = found, _GAP, by_gap
-        if _promised_by_pattern(mask, by_ans) < _PROMISING * expected:
-            by_pattern = _pattern_plans(mask)
-            if (found := _bits_of(by_pattern)) < expected:
+        promised, looks = _promised_by_pattern(mask, by_ans)
+        more = _MORE_SIDE * len(mask.spec)
+        better = promised < _PROMISING * expected
+        same = not better and likely is _ANS and more < _NOTHING * expected and _knows_nothing(mask, contexts)
+        if better or same:  # the same bits under the same densities are coded eight at a time
+            by_pattern = _pattern_plans(mask, None if better else looks)
+            if (found := _bits_of(by_pattern)) < expected + (more if same else 0):
                 expected, likely, plans = found, _PATTERN, by_pattern
         tried = [(likely, _encode(likely, mask, contexts) if plans is None else [plan.encode() for plan in plans])]
         quick = _zstd_ratio(sample)  # of what compresses well, a larger sample is compressed as quickly
@@ -108,8 +114,8 @@ class CodecChoice:
             tried.append((_MIX, _encode(_MIX, mask, contexts)))
         return min(tried, key=lambda candidate: size_of(candidate[1]))
 
-    def candidates(self, samples: Sequence[Piece]) -> tuple[Codec, ...]:
-        """The codecs that are worth a look at each block of a layer, of which there are samples; the quickest first."""
+    def candidates(self, samples: Sequence[Piece]) -> tuple[tuple[Codec, ...], float]:
+        """The codecs that are worth a look at each block of a layer, the quickest first, and the samples' bits."""
         size = sum(sample.layer.size for sample in samples)
         ones = sum(bits.popcount(sample.words) for sample in samples)
         weighed: dict[Codec, float] = {}
@@ -132,7 +138,7 @@ class CodecChoice:
         worthless = {codec for codec, needed in weighed.items() if needed >= dense}
         weighed[_PATTERN] -= _ALIKE_BITS * len(samples)
         worth = (codec for codec, needed in weighed.items() if needed <= least and codec not in worthless)
-        return tuple(worth) or (_RAW,)
+        return tuple(worth) or (_RAW,), min(*weighed.values(), size)
 
 
 AnyCodec = str | Codec | CodecChoice
@@ -220,21 +226,38 @@ def _ans_plans(mask: Mask, contexts: LayerContexts) -> list[Plan]:
     ]
 
 
-def _promised_by_pattern(mask: Mask, by_ans: Sequence[Plan]) -> float:
-    """Bits that `pattern` would need, as samples of the large layers promise; the others are as under `ans`."""
+def _promised_by_pattern(mask: Mask, by_ans: Sequence[Plan]) -> tuple[float, dict[int, Any]]:
+    """Bits that `pattern` would need, as samples of the large layers promise, and what these layers have.
+
+    The other layers are as under `ans`.
+    """
     from maskstore.codecs.coders import pattern_plan
 
-    return sum(
-        pattern_plan.promise(mask.words[layer.packed], layer) if _LARGE * layer.size > mask.spec.bits else plan.bits
-        for layer, plan in zip(mask.spec.layers, by_ans, strict=True)
-    )
+    total, looks = 0.0, {}
+    for index, (layer, plan) in enumerate(zip(mask.spec.layers, by_ans, strict=True)):
+        if _LARGE * layer.size > mask.spec.bits:
+            promised, looks[index] = pattern_plan.promise(mask.words[layer.packed], layer)
+            total += promised
+        else:
+            total += plan.bits
+    return total, looks
 
 
-def _pattern_plans(mask: Mask) -> list[Plan]:
+def _knows_nothing(mask: Mask, contexts: LayerContexts) -> bool:
+    """Whether the prior tells the bits of a layer apart in none."""
+    return all(contexts(index).levels * contexts(index).classes == 1 for index in range(len(mask.spec)))
+
+
+def _pattern_plans(mask: Mask, looks: dict[int, Any] | None) -> list[Plan]:
+    """Plans after looking for everything in each layer, or for what `looks` say, and nothing in other layers."""
     from maskstore.codecs.coders import pattern_plan
 
+    known = dict.fromkeys(range(len(mask.spec))) if looks is None else looks
     return [
-        pattern_plan.plan(mask.words[layer.packed], layer) if layer.size else _NO_BITS for layer in mask.spec.layers
+        pattern_plan.plan(mask.words[layer.packed], layer, known.get(index, pattern_plan.ROWS))
+        if layer.size
+        else _NO_BITS
+        for index, layer in enumerate(mask.spec.layers)
     ]
 
 

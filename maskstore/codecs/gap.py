@@ -34,6 +34,7 @@ class Gap(EntropyCodec):
     """
 
     id: ClassVar[str] = "gap"
+    costs_by_side: ClassVar[bool] = True
 
     def _encode(self, words: NDArray[np.uint64], layer: LayerSpec, contexts: ContextSource) -> EncodedLayer:
         from maskstore.codecs.coders import gap_loop

@@ -7,6 +7,7 @@ has the model.
 """
 
 from dataclasses import dataclass
+from functools import partial
 from typing import ClassVar
 
 import numpy as np
@@ -14,16 +15,19 @@ from numpy.typing import NDArray
 
 from maskstore.codecs.ans import counts_by_context
 from maskstore.codecs.base import ContextSource, EncodedLayer, EntropyCodec
+from maskstore.codecs.jobs import side_by_side
 from maskstore.errors import CorruptError
 from maskstore.masks import LayerSpec
 from maskstore.priors import Contexts
+
+_WORTH_A_JOB = 1 << 13  # bits
 
 
 @dataclass(frozen=True)
 class Mix(EntropyCodec):
     """Adaptive coding: the prior's contexts, rows, columns and learned factors, mixed bit by bit.
 
-    It decodes tens of millions of bits a second; coding takes twice as long.
+    It decodes tens of millions of bits a second; coding takes twice as long, on two cores.
 
     Examples:
         Rows of different densities, which no prior told of, are learned while they pass:
@@ -48,11 +52,9 @@ class Mix(EntropyCodec):
         known = contexts()
         table, _ = tables.choose(counts_by_context(words, known), known)
         model = mix_model.Known(known.ids, table.log_odds(known), _directions(known), _matrix(layer))
-        ways = [
-            (mix_model.encode(words, model, turned), turned)
-            for turned in ([False, True] if min(model.shape) > 1 else [False])
-        ]
-        payload, turned = min(ways, key=lambda way: len(way[0]))
+        ways = [partial(mix_model.encode, words, model, turned) for turned in (False, True)[: min(model.shape)]]
+        coded = list(side_by_side(ways)) if layer.size >= _WORTH_A_JOB else [way() for way in ways]
+        payload, turned = min(zip(coded, (0, 1), strict=False), key=lambda way: len(way[0]))
         return EncodedLayer(bytes([turned << 4 | table.form]) + table.write(), payload)
 
     def _decode(

@@ -5,15 +5,19 @@ stands for, and a few weights for each class of lines (`maskstore.codecs.coders.
 little-endian words of a rANS coder of bytes. See `docs/format-codecs.md`, "Codec pattern".
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
+from math import prod
 from typing import ClassVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from maskstore.codecs.base import ContextSource, EncodedLayer, EntropyCodec, Plan
+from maskstore.codecs.base import ContextSource, EncodedLayer, EntropyCodec, Piece, Plan, Planner
 from maskstore.errors import CorruptError, MaskValueError
 from maskstore.masks import LayerSpec, bits
+
+_COLUMN_BITS = 1 << 10  # of a column in one block
 
 
 @dataclass(frozen=True)
@@ -44,6 +48,25 @@ class Pattern(EntropyCodec):
         from maskstore.codecs.coders import pattern_plan
 
         return pattern_plan.plan(words, layer)
+
+    def planner(self, blocks: Sequence[Piece]) -> tuple[Planner, int]:
+        """Looks in each block only for what these few have.
+
+        Where columns have densities of their own, a block says so of each column; long columns make that cheap.
+        """
+        from maskstore.codecs.coders import pattern_plan
+
+        dimensions = {len(block.layer.shape) for block in blocks}
+        if not blocks or len(dimensions) > 1:
+            return self.plan, 0
+        known = pattern_plan.together([pattern_plan.look(block.words, block.layer) for block in blocks])
+
+        def planned(words: NDArray[np.uint64], layer: LayerSpec, contexts: ContextSource) -> Plan:
+            return pattern_plan.plan(words, layer, known)
+
+        shape = blocks[0].layer.shape
+        by_columns = len(shape) > 1 and 1 in known.orders and known.uneven
+        return planned, (_COLUMN_BITS * prod(shape[1:]) - 1).bit_length() if by_columns else 0
 
     def _encode(self, words: NDArray[np.uint64], layer: LayerSpec, contexts: ContextSource) -> EncodedLayer:
         from maskstore.codecs.coders import pattern_plan

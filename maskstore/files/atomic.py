@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from maskstore.errors import BankExistsError
+from maskstore.errors import BankExistsError, MaskStoreError
 from maskstore.files.connections import is_database
 from maskstore.files.os_errors import named_os_errors
 
@@ -35,12 +35,24 @@ def replacing(path: Path, *, overwrite: bool, remedy: str = _REMEDY) -> Iterator
         _refuse_banks(target)
         with _scratch_folder(target) as folder:
             scratch = folder / target.name
-            yield scratch
+            with _named_without(folder):
+                yield scratch
             if mode is not None:
                 scratch.chmod(mode)
             with scratch.open("rb") as file:
                 os.fsync(file.fileno())
             publish(scratch, target, overwrite=overwrite, remedy=remedy)
+
+
+@contextmanager
+def _named_without(folder: Path) -> Iterator[None]:
+    """Errors about the file in a scratch folder name it as its caller does: the folder is gone when they are read."""
+    try:
+        yield
+    except MaskStoreError as error:
+        if error.args and isinstance(error.args[0], str):
+            error.args = error.args[0].replace(f"{folder.name}{os.sep}", ""), *error.args[1:]
+        raise
 
 
 def publish(scratch: Path, path: Path, *, overwrite: bool, remedy: str = _REMEDY) -> None:

@@ -11,7 +11,7 @@ from typing import Annotated, Any
 import typer
 
 from maskstore.cli import announcing, console
-from supsup_models.cli.options import example
+from supsup_models.cli.options import Immutable, example
 from supsup_models.errors import ArgumentError, RequestError
 
 EXAMPLES = example(
@@ -40,6 +40,7 @@ def serve(
         typer.Option(help=f"A file with the token that requests have to bring; or the environment's {_TOKEN}."),
     ] = None,
     memory: Annotated[int, typer.Option(help="MiB for masks in memory.", min=1, max=1 << 20)] = 1024,
+    immutable: Immutable = False,
 ) -> None:
     """Answer for images over HTTP, under named masks or with the task inferred; new tasks are seen as they come.
 
@@ -56,7 +57,7 @@ def serve(
     token = _token(token_file)
     sys.setswitchinterval(_SWITCH_SECONDS)
     with _ended_by_signal():
-        engine = Engine(source, limits=Limits(memory=memory << 20))
+        engine = Engine(source, limits=Limits(memory=memory << 20), immutable=immutable)
         try:
             server = serve_http(engine, host=host, port=port, token=token)
         except BaseException:

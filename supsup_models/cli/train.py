@@ -1,5 +1,6 @@
 """`supsup train`: its options and what it prints; the work is in `supsup_models.runs.train`."""
 
+from contextlib import ExitStack
 from functools import wraps
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,6 +17,7 @@ EXAMPLES = example(
     "supsup train --stream permuted-mnist --tasks 10 --target-bits 0.1 --data DIR --out run",
     "supsup train --stream permuted-digits --tasks 5 --batches 200 --seeds 5 --out runs",
     "supsup train --stream permuted-digits --tasks 6 --batches 200 --shard 0/3 --out shard-0",
+    "supsup train --stream permuted-mnist --tasks 1000 --cluster auto --data DIR --out run",
     "supsup train --stream split-digits --model resnet-18-20 --density 0.3 --sparsity er --batches 50 --out run",
 )
 
@@ -92,6 +94,29 @@ def _options(
             show_default=False,
         ),
     ] = None,
+    cluster: Annotated[
+        str | None,
+        typer.Option(
+            metavar="local|auto|ADDRESS",
+            help="Train on a Ray cluster: one of this machine alone, the one that runs here, or the one at an address.",
+            show_default=False,
+        ),
+    ] = None,
+    worker_cpus: Annotated[
+        int, typer.Option(help="With --cluster: cores, and threads, of a worker.", min=1, max=4096)
+    ] = 1,
+    worker_gpus: Annotated[
+        float | None,
+        typer.Option(
+            help="With --cluster: GPUs of a worker, such as 0.25; by default 1 where the device is a GPU, else 0.",
+            min=0.0,
+            max=64.0,
+            show_default=False,
+        ),
+    ] = None,
+    worker_tasks: Annotated[
+        int, typer.Option(help="With --cluster: tasks that a worker is handed together.", min=1, max=100_000)
+    ] = 1,
     data: Data = None,
     download: Download = False,
     device: Device = "auto",
@@ -110,6 +135,10 @@ def train(
     seeds: int | None,
     scenario: str,
     shard: str | None,
+    cluster: str | None,
+    worker_cpus: int,
+    worker_gpus: float | None,
+    worker_tasks: int,
     data: Path | None,
     download: bool,
     device: str,
@@ -121,16 +150,25 @@ def train(
 
     parse_stream_name(stream)  # a wrong name does not wait for torch and Numba
     with announced(console.note):
+        from maskstore.torch import pick_device
+        from supsup_models.errors import DeviceError
         from supsup_models.inference import SCENARIOS
-        from supsup_models.runs import bank_path, run_config, train_run, train_seeds
+        from supsup_models.runs import RayExecutor, Workers, bank_path, run_config, train_run, train_seeds
 
         check("scenario", scenario, SCENARIOS)
         config = run_config(stream, task_identity=scenario != "NNs", **asked)
-        if seeds is not None:
-            every = train_seeds(config, out, seeds, data=data, download=download, device=device, shard=shard)
-            print_trained(out, every, as_json)
-            return
-        trained = train_run(config, out, data=data, download=download, device=device, shard=shard)
+        options: dict[str, Any] = {"data": data, "download": download, "device": device, "shard": shard}
+        with ExitStack() as stack:
+            if cluster is not None:
+                if worker_gpus is None:
+                    worker_gpus = float(pick_device(device, DeviceError).type == "cuda")
+                ray = stack.enter_context(RayExecutor(cluster, cpus=worker_cpus, gpus=worker_gpus))
+                options["executor"] = Workers(ray, worker_tasks, worker_cpus)
+            if seeds is not None:
+                every = train_seeds(config, out, seeds, **options)
+                print_trained(out, every, as_json)
+                return
+            trained = train_run(config, out, **options)
     noun, figures = "task" if config.task_identity else "mask", list(trained.record.tasks)
     accuracy = {"accuracy": trained.accuracy} if config.task_identity else {}
     if as_json:

@@ -27,3 +27,5 @@ from .seeds import evaluate_seeds as evaluate_seeds
 from .seeds import train_seeds as train_seeds
 from .train import Trained as Trained
 from .train import train_run as train_run
+from .workers import RayExecutor as RayExecutor
+from .workers import Workers as Workers

@@ -193,20 +193,25 @@ def is_masked_network(config: RunConfig) -> bool:
     return config.model in ARCHITECTURES and config.mask == "threshold" and config.weights == "signed-constant"
 
 
+def check_independent(config: RunConfig, what: str) -> None:
+    """ShardError for a run whose tasks cannot be trained apart from each other."""
+    if config.transfer:
+        raise ShardError(
+            f"{what}: expected a run without transfer, found one with it; there each task starts from the masks of all "
+            "tasks before it"
+        )
+    if not config.task_identity:
+        raise ShardError(
+            f"{what}: expected a run with task identity, found scenario NNs; there each batch is learned after all "
+            "batches before it"
+        )
+
+
 def shard_of(config: RunConfig, shard: Shard | str) -> Shard:
     """The shard that a caller asks for; ShardError for one that is none, and for a run that cannot be cut up."""
     expect("shard", shard, (Shard, str), 'a Shard, or text such as "0/3"')
     shard = Shard.parse(shard) if isinstance(shard, str) else shard
-    if config.transfer:
-        raise ShardError(
-            f"shard {shard}: expected a run without transfer, found one with it; there each task starts from the masks "
-            "of all tasks before it, which are in other shards"
-        )
-    if not config.task_identity:
-        raise ShardError(
-            f"shard {shard}: expected a run with task identity, found scenario NNs; there each batch is learned after "
-            "all batches before it"
-        )
+    check_independent(config, f"shard {shard}")
     if shard.count > config.tasks:
         raise ShardError(f"shard {shard}: expected at most a shard for each of {config.tasks} tasks, found more")
     return shard

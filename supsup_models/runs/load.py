@@ -97,7 +97,7 @@ class LoadedRun:
 
 
 def open_run(
-    folder: str | Path, device: str = "cpu", *, model: MaskedModel | None = None
+    folder: str | Path, device: str = "cpu", *, model: MaskedModel | None = None, immutable: bool = False
 ) -> tuple[RunRecord, MaskedModel, MaskBank]:
     """A run's record, its network, and its bank open for reading; the caller closes it. Masks are not read yet.
 
@@ -105,6 +105,7 @@ def open_run(
         folder: The run's folder. Training may go on in it.
         device: "auto", "cpu" or "cuda"; a `model` stays where it is.
         model: The network of a run that was made in Python; by default the one that the run's record names.
+        immutable: Read the bank as it lies there, as `MaskBank.open` does, because nobody writes to it.
 
     Raises:
         RunError: A folder without a run, masks of another network, or a model that is not the run's.
@@ -116,7 +117,7 @@ def open_run(
     if model is not None:
         check_model(model)
         check_own_network(record, model)
-    bank = MaskBank.open(bank_path(folder))
+    bank = MaskBank.open(bank_path(folder), immutable=immutable)
     try:
         if model is None:
             record.check_spec(bank, network_spec(record))  # before there is memory for a network of these sizes

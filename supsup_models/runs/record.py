@@ -315,6 +315,10 @@ class Clock:
             here = replace(here, started=earlier.started, seconds=earlier.seconds, processors=known)
         self._begun = here
 
+    def also_on(self, name: str) -> None:
+        """Another processor has had a share in the training."""
+        self._begun = replace(self._begun, processors=tuple(dict.fromkeys((*self._begun.processors, name))))
+
     def now(self) -> History:
         """The history so far."""
         seconds = self._begun.seconds + perf_counter() - self._start

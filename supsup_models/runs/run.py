@@ -21,7 +21,12 @@ from supsup_models.runs.load import LoadedRun, check_stream, load_run
 from supsup_models.runs.own import data_digests, has_name, network_answers, network_digest, own_recipe
 from supsup_models.runs.record import NetworkSizes, Own, Pixels, RunConfig, RunRecord, Shard, record_path
 from supsup_models.runs.train import Trained, train_into
+<<<<<<< HEAD
 from supsup_models.training import BACKBONE, DEFAULT, DENSE, EDGE_POPUP, RECIPES, Recipe
+=======
+from supsup_models.runs.workers import Executes, Workers
+from supsup_models.training import DEFAULT, DENSE, EDGE_POPUP, RECIPES, Recipe
+>>>>>>> main
 
 
 @final
@@ -166,16 +171,26 @@ class Run:
             self._loaded = load_run(self.folder, model=self.model, stream=self.stream)
         return self._loaded
 
-    def train(self, *, reporter: Reporting = Reporter, restart: bool = False) -> Trained:
+    def train(
+        self,
+        *,
+        reporter: Reporting = Reporter,
+        restart: bool = False,
+        executor: Executes | Workers | None = None,
+    ) -> Trained:
         """Train the tasks that the folder does not hold yet; after an interruption, go on where it stopped.
 
         Args:
             reporter: Makes what shows progress; lines and a bar on standard error if not said.
             restart: First remove what an earlier run left in the folder.
+            executor: Where the tasks are trained, as in `train_run`; workers are sent the stream, and the network if
+                its name does not say all of it.
 
         Raises:
             RunError: The folder holds another run: other arguments, another network or other data.
             RunBusyError: Another process is training there.
+            ShardError: The tasks cannot be trained apart.
+            WorkerError: A worker was lost, or could not be given its work.
         """
         if self._recipe is None:
             raise RunError(
@@ -183,8 +198,9 @@ class Run:
             )
         self._loaded = None
         return train_into(
-            self.folder, self.model, self.stream, self._recipe, self._record, reporter=reporter, restart=restart
-        )
+            self.folder, self.model, self.stream, self._recipe, self._record,
+            reporter=reporter, restart=restart, executor=executor,
+        )  # fmt: skip
 
     def evaluate(
         self,

@@ -1,11 +1,17 @@
 """Train a stream's tasks into a run's folder, and go on where an earlier call stopped."""
 
+<<<<<<< HEAD
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+=======
+from collections.abc import Callable, Generator, Iterable, Sequence
+from contextlib import closing
+>>>>>>> main
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from time import perf_counter
 from typing import Any
+from uuid import uuid4
 
 import numpy as np
 import torch
@@ -20,6 +26,7 @@ from supsup_models.errors import RunBusyError, RunError
 from supsup_models.inference import Calibration, mask_accuracy
 from supsup_models.networks import MaskedModel, MaskedNetwork, mask_densities
 from supsup_models.runs.config import (
+    check_independent,
     check_same_config,
     make_network,
     new_record,
@@ -42,6 +49,7 @@ from supsup_models.runs.record import (
 )
 from supsup_models.runs.train_target import meet_target
 from supsup_models.runs.train_unnamed import train_without_identity
+from supsup_models.runs.workers import Executes, JudgedTask, SharingExecutor, TrainingJob, Workers, judged_tasks
 from supsup_models.training import NumberedTask, Recipe, TrainedTask, train_many, train_task
 
 _CALIBRATION_IMAGES = 512  # of each task's test images, whose labels are not looked at
@@ -70,6 +78,7 @@ def train_run(
     reporter: Reporting = Reporter,
     restart: bool = False,
     shard: Shard | str | None = None,
+    executor: Executes | Workers | None = None,
 ) -> Trained:
     """Train the tasks of `config` that `folder` does not hold yet.
 
@@ -86,6 +95,9 @@ def train_run(
         reporter: Makes what shows progress; lines and a bar on standard error if not said.
         restart: First remove what an earlier run with the same arguments left in the folder.
         shard: Which part of the tasks, such as "0/3"; all of them if not said. `merge_runs` makes one run of all parts.
+        executor: Where the tasks are trained: an executor of `concurrent.futures`, another object with its `submit`, a
+            `RayExecutor`, or `Workers` of one, which say more. This process then writes what comes back, in order. It
+            stays open; a data set that has a name is opened anew by each worker, in the same place.
 
     Returns:
         The record of the whole run, and how many of its masks are new.
@@ -95,7 +107,8 @@ def train_run(
         DataNotFoundError, DataFormatError, DownloadError: From the data set.
         DeviceError: The device is not there.
         RunError: The folder holds another run, or another shard.
-        ShardError: The run cannot be cut into these shards; it transfers scores from task to task, for one.
+        ShardError: The tasks cannot be trained apart; the run transfers scores from task to task, for one.
+        WorkerError: A worker was lost, or could not be given its work.
         RunBusyError: Another process is training there.
         NetworkFileSystemError: The folder is on a network file system, where a bank cannot be written.
         MaskStoreError: The folder cannot be written.
@@ -126,7 +139,10 @@ def train_run(
     stream = open_stream(config.stream, tasks=config.tasks, seed=config.seed, data=data, download=download)
     record = replace(new_record(config, recipe, stream, where), shard=part)
     model = make_network(record, where)
-    return train_into(folder, model, stream, recipe, record, reporter=reporter, restart=restart)
+    source = partial(open_stream, config.stream, tasks=config.tasks, seed=config.seed, data=data)
+    return train_into(
+        folder, model, stream, recipe, record, reporter=reporter, restart=restart, executor=executor, source=source
+    )
 
 
 def train_into(
@@ -138,11 +154,19 @@ def train_into(
     *,
     reporter: Reporting,
     restart: bool,
+    executor: Executes | Workers | None = None,
+    source: Callable[[], TaskStream] | None = None,
 ) -> Trained:
     """Train what a folder lacks of the run that `record` describes; what `train_run` and `Run.train` do.
 
+    Workers open the stream by `source`; where there is none, they are sent it.
+
     Raises RunError for a folder of another run, RunBusyError where another process is at work.
     """
+    elsewhere = None
+    if executor is not None:
+        check_independent(record.config, "executor")
+        elsewhere = Elsewhere(Workers.of(executor), source)
     if not record_path(folder).exists() and bank_path(folder).exists():
         raise RunError(f"{folder}: expected run.json beside masks.bank, found none; choose another folder")
     check_local(folder)  # before anything is made there
@@ -156,7 +180,7 @@ def train_into(
         if restart:
             remove_run(folder)
         recipe = recipe.for_images(stream.image_shape)
-        return _train(model, stream, recipe, record, folder, reporter)
+        return _train(model, stream, recipe, record, folder, reporter, elsewhere)
 
 
 def _train(
@@ -166,6 +190,7 @@ def _train(
     record: RunRecord,
     folder: Path,
     reporter: Reporting,
+    elsewhere: "Elsewhere | None",
 ) -> Trained:
     clock = Clock(None, _accelerator(model.device))
     if record_path(folder).exists():  # looked at again, now that nobody else can write it
@@ -199,17 +224,22 @@ def _train(
         def on_step(number: int, step: int, loss: float) -> None:
             report.part(number, step / record.config.batches)
 
-        results = _results(model, missing, recipe, record.config, bank, on_step)
-        for task, trained in zip(missing, results, strict=True):
-            figures = _keep(model, task, trained, bank)
-            more = {"densities": _densities(trained.mask), "curve": trained.curve.to_json()}
-            finished.append({"name": task.name, **figures, **more})
-            record = replace(record, history=clock.now())
-            replace(record, tasks=tuple(finished)).write(folder)
-            report.line(
-                f"{task.name} ({len(finished)} of {len(tasks)}): "
-                f"accuracy {figures['accuracy']:.4f}, {perf_counter() - start:.1f} s so far"
-            )
+        if elsewhere is None:
+            results = _results(model, missing, recipe, record.config, bank, on_step)
+        else:
+            results = elsewhere.results(model, stream, recipe, record, [task.index for task in missing], report)
+        with closing(results):
+            for task in results:
+                bank.put(task.name, task.mask, meta=task.figures, extras=task.extras, prior=task.prior)
+                finished.append({"name": task.name, **task.figures, **task.details})
+                if task.processor:
+                    clock.also_on(task.processor)
+                record = replace(record, history=clock.now())
+                replace(record, tasks=tuple(finished)).write(folder)
+                report.line(
+                    f"{task.name} ({len(finished)} of {len(tasks)}): accuracy {task.figures['accuracy']:.4f}, "
+                    f"{perf_counter() - start:.1f} s so far{task.worker and f', by {task.worker}'}"
+                )
         if missing or not _is_calibrated(folder, bank):
             calibrate(folder, model, tasks, bank, record)
     return Trained(replace(record, tasks=tuple(finished)), len(missing))
@@ -222,7 +252,7 @@ def _results(
     config: RunConfig,
     bank: MaskBank,
     on_step: Callable[[int, int, float], None],
-) -> Iterator[TrainedTask]:
+) -> Generator[JudgedTask]:
     """The tasks' masks, in order.
 
     One after another where a mask starts from those before it, and for converted networks: their modules are changed
@@ -230,7 +260,9 @@ def _results(
     """
     if isinstance(model, MaskedNetwork) and not config.transfer:
         numbered = [NumberedTask(task.index, task.train) for task in tasks]
-        yield from train_many(model, numbered, recipe, steps=config.batches, on_step=on_step)
+        side_by_side = train_many(model, numbered, recipe, steps=config.batches, on_step=on_step)
+        for task, trained in zip(tasks, side_by_side, strict=True):
+            yield judge(model, task, trained)
         return
     earlier = bank.matrix() if config.transfer else None
     for task in tasks:
@@ -245,7 +277,7 @@ def _results(
         )
         if earlier is not None:
             earlier.append(task.name, trained.mask)
-        yield trained
+        yield judge(model, task, trained)
 
 
 def calibrate(folder: Path, model: MaskedModel, tasks: Iterable[Task], bank: MaskBank, record: RunRecord) -> None:
@@ -286,6 +318,7 @@ def _densities(mask: Mask) -> dict[str, float]:
     return {layer: float(f"{density:.4g}") for layer, density in mask_densities(mask).items()}
 
 
+<<<<<<< HEAD
 def _keep(model: MaskedModel, task: Task, trained: TrainedTask, bank: MaskBank) -> dict[str, Any]:
     """Judge a trained mask and put it into the bank; returns its figures."""
     extras: Mapping[str, Any] = trained.extras
@@ -293,6 +326,10 @@ def _keep(model: MaskedModel, task: Task, trained: TrainedTask, bank: MaskBank) 
     if model.own_parameters:  # rounded, as the bank will give them back
         extras = trained.rounded()
         judged = {name: each.values for name, each in trained.rounded().items()}
+=======
+def judge(model: MaskedModel, task: Task, trained: TrainedTask) -> JudgedTask:
+    """A trained mask with its figures: those on the task's test images among them."""
+>>>>>>> main
     figures = {
         "accuracy": mask_accuracy(model, trained.mask, task.test, judged),
         # these are stored with every mask: digits that mean nothing would only cost bytes
@@ -300,8 +337,43 @@ def _keep(model: MaskedModel, task: Task, trained: TrainedTask, bank: MaskBank) 
         "seconds": float(f"{trained.seconds:.3g}"),
         "density": float(f"{trained.mask.density:.4g}"),
     }
+<<<<<<< HEAD
     bank.put(task.name, trained.mask, meta=figures, extras=extras, prior=trained.prior)
     return figures
+=======
+    details = {"densities": _densities(trained.mask), "curve": trained.curve.to_json()}
+    return JudgedTask(task.name, trained.mask, figures, details, trained.extras, trained.prior)
+
+
+@dataclass(frozen=True)
+class Elsewhere:
+    """The workers of a call that trains, and what opens the stream where they are."""
+
+    workers: Workers
+    source: Callable[[], TaskStream] | None
+
+    def results(
+        self,
+        model: MaskedModel,
+        stream: TaskStream,
+        recipe: Recipe,
+        record: RunRecord,
+        numbers: Sequence[int],
+        report: Reporter,
+    ) -> Generator[JudgedTask]:
+        """The tasks of these numbers, in order, as the workers trained them."""
+        shared = isinstance(self.workers.executor, SharingExecutor)
+        job = TrainingJob(
+            uuid4().hex,
+            replace(record, tasks=(), device=model.device.type),
+            recipe,
+            judge,
+            stream if shared or self.source is None else self.source,
+            None if record.own is None or record.own.network is None else model,
+            self.workers.threads,
+        )
+        yield from judged_tasks(self.workers, job, numbers, model.spec, report.line)
+>>>>>>> main
 
 
 def _open_bank(folder: Path, model: MaskedModel, record: RunRecord) -> MaskBank:

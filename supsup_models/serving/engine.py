@@ -57,6 +57,7 @@ class Engine:
         location: A run's folder, or a bank, a shard or a URL that `maskstore.open_source` takes.
         model: The network, where neither a run's record nor the source's meta says how to make it.
         limits: How much memory and time is spent.
+        immutable: Read a bank as it lies there, as `MaskBank.open` does, because nobody writes to it.
 
     Raises:
         RunError, MaskStoreError: There is no run and no source of masks.
@@ -80,10 +81,15 @@ class Engine:
     """
 
     def __init__(
-        self, location: str | os.PathLike[str], *, model: MaskedModel | None = None, limits: Limits | None = None
+        self,
+        location: str | os.PathLike[str],
+        *,
+        model: MaskedModel | None = None,
+        limits: Limits | None = None,
+        immutable: bool = False,
     ) -> None:
         self.limits = Limits() if limits is None else limits
-        self.served = Served.open(location, model)
+        self.served = Served.open(location, model, immutable=immutable)
         try:
             self._memory = self.limits.memory // 2
             self.residents = Residents(self.served, self._memory)

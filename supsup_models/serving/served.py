@@ -39,16 +39,18 @@ class Served:
         self._calibration: tuple[object, Calibration | None] = (None, None)
 
     @classmethod
-    def open(cls, location: str | os.PathLike[str], model: MaskedModel | None = None) -> "Served":
+    def open(
+        cls, location: str | os.PathLike[str], model: MaskedModel | None = None, *, immutable: bool = False
+    ) -> "Served":
         """Open a run's folder, or what `open_source` takes; see `Engine`."""
         folder = Path(location)
         if "://" not in os.fspath(location) and record_path(folder).exists():
-            record, model, bank = open_run(folder, model=model)
+            record, model, bank = open_run(folder, model=model, immutable=immutable)
             trained = record.views
             views = None if trained is None else Views(trained.image_shape, trained.count)
             path = calibration_path(folder)
             return cls(location, model, bank, pixels=pixel_scale(record), views=views, calibration=path)
-        source = open_source(location)
+        source = open_source(location, immutable=immutable)
         try:
             return cls(location, MaskedNetwork.from_bank(source) if model is None else model, source)
         except BaseException:

@@ -137,6 +137,7 @@ for _kind, _case in {
     se.ShapeError: lambda p: p.model()(torch.zeros(2, 5), Mask.from_flat(_ones(p.model()), p.model().spec)),
     se.MissingMaskError: lambda p: p.model()(torch.zeros(2, 4)),
     se.RunError: lambda p: runs.load_run(p.folder, "cpu"),
+    se.WorkerError: lambda p: _train_run(p.folder / "run", executor=_Closed()),
     se.ShardError: lambda p: runs.merge_runs([], p.folder / "run"),
     se.InferenceError: lambda p: inference.make_objective("G", classes=3, outputs=3),
     se.ArgumentError: lambda p: inference.MaskServer(p.model(), _bank_of(p), cache_bytes=-1),
@@ -165,6 +166,11 @@ for _kind, _case in {
 
 def _bank_mask(place: "Place", images: torch.Tensor) -> None:
     place.model()(images, _bank_of(place)["task-0"])
+
+
+class _Closed:
+    def submit(self, *_: object) -> None:
+        raise RuntimeError("cannot schedule new futures after shutdown")
 
 
 def _train_run(folder: Path, **options: Any) -> None:

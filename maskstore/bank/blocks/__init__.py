@@ -2,7 +2,6 @@
 
 from maskstore.bank.blocks.decoder import BlockDecoder, check_blocks
 from maskstore.bank.blocks.encoder import BlockEncoder
-from maskstore.bank.blocks.jobs import side_by_side
 from maskstore.bank.blocks.parts import Data, Parts, Unread, pieces_of
 from maskstore.bank.blocks.sources import AnyMask, SourceError, gathered, layers_of
 from maskstore.bank.blocks.table import read_table, tail_of
@@ -20,6 +19,5 @@ __all__ = [
     "layers_of",
     "pieces_of",
     "read_table",
-    "side_by_side",
     "tail_of",
 ]

@@ -6,10 +6,17 @@ from functools import partial
 import numpy as np
 from numpy.typing import NDArray
 
-from maskstore.bank.blocks.jobs import side_by_side
 from maskstore.bank.blocks.parts import Data, Parts, pieces_of
 from maskstore.bank.blocks.table import crc_of, read_table, table_alone
-from maskstore.codecs import Blocks, Budget, Codec, EncodedLayer, Raw
+from maskstore.codecs import (
+    Blocks,
+    Budget,
+    Codec,
+    EncodedLayer,
+    Raw,
+    in_batches,
+    side_by_side,
+)
 from maskstore.errors import CorruptError
 from maskstore.masks import LayerSpec, Mask, MaskSpec, bits
 from maskstore.priors import Prior
@@ -74,11 +81,14 @@ class BlockDecoder:
             self._decode(index, number, block, self._coded(number), np.zeros(block.words, np.uint64))
         words = np.zeros(self._spec.words, dtype=np.uint64)
 
-        def one(index: int, number: int, block: LayerSpec) -> None:
-            there = words[self._spec.layers[index].packed][block.packed]
-            self._decode(index, number, block, self._coded(number), there)
+        def some(blocks: range) -> None:
+            for each in blocks:
+                index, number, block = everything[each]
+                there = words[self._spec.layers[index].packed][block.packed]
+                self._decode(index, number, block, self._coded(number), there)
 
-        for _ in side_by_side(partial(one, *each) for each in everything):
+        bits_each = self._spec.bits // max(1, len(everything))
+        for _ in side_by_side(partial(some, blocks) for blocks in in_batches(len(everything), bits_each)):
             pass
         words.flags.writeable = False
         return words
@@ -109,13 +119,14 @@ class BlockDecoder:
         begin, end = (int(place) for place in self.table.places[[number, number + len(blocks)]])
         chunk = self._data[begin:end]
 
-        def one(index: int, number: int, block: LayerSpec) -> None:
-            at, until = (int(place) - begin for place in self.table.places[number : number + 2])
-            there = words[block.word_start - start :][: block.words]
-            coded = self.table.checked(chunk[at:until], number, trusted=self._fetched)
-            self._decode(index, number, block, coded, there)
+        def some(batch: range) -> None:
+            for index, number, block in blocks[batch.start : batch.stop]:
+                at, until = (int(place) - begin for place in self.table.places[number : number + 2])
+                there = words[block.word_start - start :][: block.words]
+                coded = self.table.checked(chunk[at:until], number, trusted=self._fetched)
+                self._decode(index, number, block, coded, there)
 
-        for _ in side_by_side(partial(one, *each) for each in blocks):
+        for _ in side_by_side(partial(some, batch) for batch in in_batches(len(blocks), blocks[0][2].size)):
             pass
         return words
 
@@ -124,8 +135,10 @@ class BlockDecoder:
     ) -> None:
         for _, number, block in blocks:
             start, stop = (int(place) for place in self.table.places[number : number + 2])
-            coded = EncodedLayer(self._data[start : start + int(self.table.entries[number]["side"])], b"")
-            budget.spend(what, self._codec(number), coded, block, size=stop - start, unpacked=unpacked)
+            codec = self._codec(number)
+            side = int(self.table.entries[number]["side"]) if codec.costs_by_side else 0
+            coded = EncodedLayer(self._data[start : start + side], b"")
+            budget.spend(what, codec, coded, block, size=stop - start, unpacked=unpacked)
 
     def _coded(self, number: int) -> EncodedLayer:
         return self.table.coded(self._data, number, trusted=self._fetched)

@@ -4,14 +4,28 @@ import zlib
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from functools import cache, partial
 
-from maskstore.bank.blocks.jobs import side_by_side
 from maskstore.bank.blocks.sources import Take
 from maskstore.bank.blocks.table import crc_of, table_bytes
-from maskstore.codecs import AnyCodec, Blocks, Codec, EncodedLayer, Method, Piece, Raw, encode_block, get_codec, method
+from maskstore.codecs import (
+    AnyCodec,
+    Blocks,
+    Codec,
+    EncodedLayer,
+    Method,
+    Piece,
+    Raw,
+    encode_block,
+    get_codec,
+    in_batches,
+    method,
+    side_by_side,
+)
 from maskstore.masks import Cut, LayerSpec, Mask, MaskSpec
 from maskstore.priors import Prior
 
 _SAMPLE_DIGITS, _SAMPLED_BITS = 16, 1 << 23  # a sample for so many bits of a layer, two at most
+
+_Coded = tuple[Codec, EncodedLayer, int, int]  # codec, what it wrote, CRC-32 of that, CRC-32 of the packed bytes
 
 
 class BlockEncoder:
@@ -45,14 +59,15 @@ class BlockEncoder:
         return table_bytes(bytes(self._digits), self._entries)
 
     def __iter__(self) -> Iterator[bytes]:
-        for codec, coded, crc_coded, crc_decoded in side_by_side(self._jobs()):
-            number = self._used.setdefault(codec, len(self._used))
-            self._entries.append((number, len(coded.side), len(coded.payload), crc_coded, crc_decoded))
-            yield coded.side
-            yield coded.payload
+        for batch in side_by_side(self._jobs()):
+            for codec, coded, crc_coded, crc_decoded in batch:
+                number = self._used.setdefault(codec, len(self._used))
+                self._entries.append((number, len(coded.side), len(coded.payload), crc_coded, crc_decoded))
+                yield coded.side
+                yield coded.payload
         yield self.tail
 
-    def _jobs(self) -> Iterator[Callable[[], tuple[Codec, EncodedLayer, int, int]]]:
+    def _jobs(self) -> Iterator[Callable[[], list[_Coded]]]:
         for index, (layer, take) in enumerate(zip(self._spec, self._layers, strict=True)):
             piece = partial(self._piece, index, take)
             sample = Cut.of(layer, _SAMPLE_DIGITS)
@@ -60,9 +75,12 @@ class BlockEncoder:
             chosen = {len(sample) * (2 * i + 1) // (2 * count) for i in range(count)}
             how = method(self._codec, [piece(sample[i])() for i in sorted(chosen)])
             cut = Cut.of(layer, how.digits)
+            if len(cut) > 1:  # two blocks tell about all
+                how = how.seen([piece(cut[len(cut) // 4])(), piece(cut[3 * len(cut) // 4])()])
+                cut = Cut.of(layer, how.digits)
             self._digits.append(how.digits)
-            for block in range(len(cut)):
-                yield partial(_encoded, piece(cut[block]), how)
+            for blocks in in_batches(len(cut), cut.step):
+                yield partial(_encoded, [piece(cut[block]) for block in blocks], how)
 
     def _piece(self, index: int, take: Take, block: LayerSpec) -> Callable[[], Piece]:
         words = take(block)
@@ -70,9 +88,12 @@ class BlockEncoder:
         return lambda: Piece(words(), block, contexts)
 
 
-def _encoded(piece: Callable[[], Piece], how: Method) -> tuple[Codec, EncodedLayer, int, int]:
-    """(codec, what it wrote, CRC-32 of that, CRC-32 of the packed bytes) of a block."""
-    found = piece()
-    codec, coded = encode_block(how.codecs, found)
-    own = zlib.crc32(coded.payload, zlib.crc32(coded.side))
-    return codec, coded, own, own if isinstance(codec, Raw) else crc_of(found.words, found.layer)
+def _encoded(pieces: Sequence[Callable[[], Piece]], how: Method) -> list[_Coded]:
+    """Of some blocks."""
+    out = []
+    for piece in pieces:
+        found = piece()
+        codec, coded = encode_block(how, found)
+        own = zlib.crc32(coded.payload, zlib.crc32(coded.side))
+        out.append((codec, coded, own, own if isinstance(codec, Raw) else crc_of(found.words, found.layer)))
+    return out

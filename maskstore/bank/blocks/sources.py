@@ -52,8 +52,6 @@ def gathered(masks: AnyMask, spec: MaskSpec) -> Mask:
     """A mask in memory; SpecError as `layers_of`, MaskValueError for values other than 0 and 1."""
     if isinstance(masks, Mask):
         return masks
-    if isinstance(masks, Mapping):
-        return Mask.from_dense(masks, spec)
     words = np.empty(spec.words, dtype=np.uint64)
     for layer, array in zip(spec, _arrays(masks, spec), strict=True):
         words[layer.packed] = _of_array(array, layer)(LayerSpec(layer.name, layer.shape, layer.size, 0, 0))()

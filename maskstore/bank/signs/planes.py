@@ -6,7 +6,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from threading import Lock
-from typing import Any, TypedDict
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -21,16 +21,6 @@ from maskstore.masks import LayerSpec, Mask, MaskSpec, SignedMask, bits, kept_bi
 from maskstore.priors import Contexts, Prior, Uniform, prior_to_json
 
 _VERSION = 1
-
-
-class PutOptions(TypedDict, total=False):
-    """What `MaskBank.put` takes beside a name and a mask."""
-
-    meta: Mapping[str, Any] | None
-    extras: Mapping[str, Any] | None
-    codec: AnyCodec
-    prior: Prior | None
-    overwrite: bool
 
 
 class Kept(Prior):

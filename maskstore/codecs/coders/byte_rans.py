@@ -11,11 +11,11 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
+from maskstore.codecs.coders.rans_lanes import LOW, first_states, push, refill
 from maskstore.codecs.pieces import pieces
 from maskstore.kernels import compiled
 
 _PIECE = 1 << 22  # bytes that are decoded at a time, a tenth of a second's work
-_LOW = np.uint64(1 << 32)  # the least state, which is also the first
 _MANY = 1 << 16  # bytes from which on four lanes are worth their 24 bytes
 
 
@@ -28,15 +28,9 @@ def _encode(data, classes, shift, frequencies, starts, lanes, out):
         kind, symbol = classes[i >> shift], data[i]
         frequency = np.uint64(frequencies[kind, symbol])
         lane = i & (lanes - 1)
-        x = states[lane]
-        if x >= frequency << np.uint64(48):
-            at -= 1
-            if at < 0:
-                return -1
-            out[at] = np.uint32(x & np.uint64(0xFFFFFFFF))
-            x >>= np.uint64(32)
-        quotient = x // frequency
-        states[lane] = (quotient << np.uint64(16)) + (x - quotient * frequency) + np.uint64(starts[kind, symbol])
+        states[lane], at = push(states[lane], frequency, np.uint64(starts[kind, symbol]), out, at)
+        if at < 0:
+            return -1
     for lane in range(lanes - 1, -1, -1):
         at -= 2
         if at < 0:
@@ -57,15 +51,6 @@ def _step(x, kind, slots, widths):
     ), symbol
 
 
-@njit(inline="always")
-def _refill(x, stream, at):
-    if x < np.uint64(0x100000000):
-        # past the end the decoder runs on zeros; the caller sees from `at` that the stream was too short
-        word = np.uint64(stream[at]) if at < stream.size else np.uint64(0)
-        return (x << np.uint64(32)) | word, at + 1
-    return x, at
-
-
 @compiled
 def _decode(classes, shift, slots, widths, first, stop, states, at, stream, out):
     """Decode bytes `first` (a multiple of 4) to `stop` - 1; the place in the stream. `states` go on where they were."""
@@ -79,16 +64,16 @@ def _decode(classes, shift, slots, widths, first, stop, states, at, stream, out)
             x1, out[i + 1] = _step(x1, classes[(i + 1) >> shift], slots, widths)
             x2, out[i + 2] = _step(x2, classes[(i + 2) >> shift], slots, widths)
             x3, out[i + 3] = _step(x3, classes[(i + 3) >> shift], slots, widths)
-            x0, at = _refill(x0, stream, at)
-            x1, at = _refill(x1, stream, at)
-            x2, at = _refill(x2, stream, at)
-            x3, at = _refill(x3, stream, at)
+            x0, at = refill(x0, stream, at)
+            x1, at = refill(x1, stream, at)
+            x2, at = refill(x2, stream, at)
+            x3, at = refill(x3, stream, at)
             i += 4
         states[0], states[1], states[2], states[3] = x0, x1, x2, x3
     while i < stop:
         lane = i & (lanes - 1)
         x, out[i] = _step(states[lane], classes[i >> shift], slots, widths)
-        states[lane], at = _refill(x, stream, at)
+        states[lane], at = refill(x, stream, at)
         i += 1
     return at
 
@@ -125,12 +110,9 @@ def decode(
     payload: bytes, classes: NDArray[np.uint8], frequencies: NDArray[np.int64], lanes: int, out: NDArray[np.uint8]
 ) -> bool:
     """Decode into `out`; whether all words were used and every lane ended where it began."""
-    stream, at = np.frombuffer(payload, dtype="<u4").astype(np.uint32, copy=False), 2 * lanes
-    if stream.size < at:
-        return False
-    pairs = stream[:at].astype(np.uint64).reshape(lanes, 2)
-    states = pairs[:, 0] | pairs[:, 1] << np.uint64(32)
-    if (states < _LOW).any():
+    stream = np.frombuffer(payload, dtype="<u4").astype(np.uint32, copy=False)
+    at, states = 2 * lanes, first_states(stream, lanes)
+    if states is None:
         return False
     starts = np.cumsum(frequencies, axis=1) - frequencies
     widths = (frequencies | starts << 16).astype(np.uint32)
@@ -138,11 +120,26 @@ def decode(
     slots = np.stack([np.repeat(symbols, row) for row in frequencies])
     for first, stop in pieces(out.size, _PIECE):
         at = _decode(classes, _shift(classes), slots, widths, first, stop, states, at, stream, out)
-    return bool(at == stream.size and (states == _LOW).all())
+    return bool(at == stream.size and (states == LOW).all())
 
 
 def _shift(classes: NDArray[np.uint8]) -> np.int64:
     return np.int64(63 if classes.size == 1 else 0)
+
+
+@compiled
+def _histogram(data):
+    """How often each byte stands; a run of one byte does not wait for itself."""
+    out = np.zeros((4, 256), dtype=np.int64)
+    whole = data.size & ~3
+    for i in range(0, whole, 4):
+        out[0, data[i]] += 1
+        out[1, data[i + 1]] += 1
+        out[2, data[i + 2]] += 1
+        out[3, data[i + 3]] += 1
+    for i in range(whole, data.size):
+        out[0, data[i]] += 1
+    return out
 
 
 @compiled
@@ -154,7 +151,8 @@ def _count(data, classes, shift, out):
 def count(data: NDArray[np.uint8], classes: NDArray[np.uint8], tables: int) -> NDArray[np.int64]:
     """How often each byte stands in each class, `(tables, 256)`."""
     if classes.size == 1:
-        return np.bincount(data, minlength=256).reshape(1, 256)
+        summed: NDArray[np.int64] = _histogram(data).sum(axis=0, keepdims=True)
+        return summed
     out = np.zeros((tables, 256), dtype=np.int64)
     _count(data, classes, _shift(classes), out)
     return out

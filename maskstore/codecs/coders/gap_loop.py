@@ -26,6 +26,10 @@ _PIECE = 1 << 20  # gaps that are decoded at a time, a tenth of a second's work
 _START = 32  # observations that the starting probability counts for
 _MAX_DIGITS = 34
 _LIMIT = 1024  # observations after which a probability forgets as fast as it learns
+_SEQUENCE = np.uint64(0x03F79D71B4CB0A89)
+_EXPONENTS = np.zeros(64, dtype=np.int64)
+for _n in range(64):
+    _EXPONENTS[((1 << _n) * int(_SEQUENCE) & (1 << 64) - 1) >> 58] = _n
 _RATES = np.array([65536 // (_START + n) for n in range(_LIMIT - _START + 1)], dtype=np.int64)
 
 
@@ -48,13 +52,11 @@ def positions(words, size, count, flipped):
 
 @njit(inline="always")
 def _log2(power):
-    """Exponent of a power of two below 2**64."""
-    n = 0
-    for step in (32, 16, 8, 4, 2, 1):
-        if power >> np.uint64(step):
-            power >>= np.uint64(step)
-            n += step
-    return n
+    """Exponent of a power of two below 2**64: the six top bits of a product with a de Bruijn sequence tell them apart.
+
+    Leiserson, Prokop and Randall, "Using de Bruijn sequences to index a 1 in a computer word", 1998.
+    """
+    return _EXPONENTS[(power * _SEQUENCE) >> np.uint64(58)]
 
 
 @njit(inline="always")

@@ -6,7 +6,7 @@ a line runs along dimension d: with inner = the product of the later sizes, bit 
 h x w bits are each of one value, one bit stands for each. `docs/format-codecs.md`, "Codec pattern", is normative.
 """
 
-from math import gcd, prod
+from math import prod
 from typing import NamedTuple
 
 import numpy as np
@@ -193,35 +193,3 @@ def ones_of_lines(words, lines, n):
             at += step
         out[line] = total
     return out
-
-
-@compiled
-def _runs(dense, start):
-    """The greatest common divisors of the lines and of the places where a bit differs from the one before it.
-
-    The first line of `dense` is line `start`.
-    """
-    lines, places = dense.shape
-    tall, wide = 0, 0
-    for line in range(lines):
-        for place in range(places):
-            if line and dense[line, place] != dense[line - 1, place]:
-                tall = _divisor(start + line, tall)
-            if place and dense[line, place] != dense[line, place - 1]:
-                wide = _divisor(place, wide)
-        if tall == 1 and wide == 1:
-            break
-    return tall, wide
-
-
-@compiled
-def _divisor(a, b):
-    while b:
-        a, b = b, a % b
-    return a
-
-
-def tile_of(sample: NDArray[np.bool_], start: int, kept: tuple[int, int]) -> tuple[int, int]:
-    """The largest tiles that a sample, `(lines, places)` from line `start` on, and the whole can be made of."""
-    tall, wide = (int(found) for found in _runs(sample, start))
-    return gcd(tall or start + sample.shape[0], kept[0]), gcd(wide or sample.shape[1], kept[1])

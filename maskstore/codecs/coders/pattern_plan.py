@@ -3,6 +3,9 @@
 A sample tells what is worth looking for; whatever is then used has been seen in all bits.
 """
 
+from collections.abc import Sequence
+from typing import NamedTuple
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -10,16 +13,52 @@ from maskstore.codecs.base import EncodedLayer, Plan
 from maskstore.codecs.coders import byte_rans, lines, pattern_tables
 from maskstore.codecs.coders.lines import Arrangement, Order
 from maskstore.codecs.coders.pattern_form import Form, classes_of_bytes
+from maskstore.codecs.coders.pattern_samples import SAMPLE_LINES, Sample, tile_of
 from maskstore.masks import LayerSpec, bits
 
 _SAMPLE_BITS = 1 << 16
-_SAMPLE_LINES = 64
 _MARGIN = 0.995  # another order than the rows' has to save this much
 
 
-def plan(words: NDArray[np.uint64], layer: LayerSpec) -> Plan:
-    """How `Pattern` codes a layer of at least one bit; its bits are within a few bytes of what it then takes."""
-    number, arrangement = _arranged(words, layer)
+class Look(NamedTuple):
+    """What is worth looking for in a layer."""
+
+    orders: tuple[int, ...]
+    """Their numbers."""
+    empty: bool
+    """Whether lines or places may be empty."""
+    tiles: bool
+    uneven: bool = False
+    """Whether lines have densities of their own."""
+
+
+ROWS = Look((0,), empty=False, tiles=False)
+
+
+def look(words: NDArray[np.uint64], layer: LayerSpec) -> Look:
+    """What a sample of a layer of at least one bit has."""
+    return _looked(*_cheapest(words, layer, _orders_of(layer), _SAMPLE_BITS)[1:])
+
+
+def _looked(number: int, order: Order, sample: Sample) -> Look:
+    count, places = sample.bits.shape
+    together = _entropy(sample.ones.sum(keepdims=True), count * places)
+    uneven = _entropy(sample.ones, places) + 3 * count < _MARGIN * together
+    return Look((number,), sample.has_empty, sample.tile((order.lines, order.places)) != (1, 1), uneven)
+
+
+def together(looks: Sequence[Look]) -> Look:
+    """What any of them has, for one at least."""
+    orders = tuple(sorted({number for each in looks for number in each.orders}))
+    return Look(orders, *(any(found) for found in zip(*(each[1:] for each in looks), strict=True)))
+
+
+def plan(words: NDArray[np.uint64], layer: LayerSpec, known: Look | None = None) -> Plan:
+    """How `Pattern` codes a layer of at least one bit; its bits are within a few bytes of what it then takes.
+
+    `known`: what is worth looking for, where samples have told it; everything if not given.
+    """
+    number, arrangement = _arranged(words, layer, known or Look(_orders_of(layer), empty=True, tiles=True))
     coded = arrangement.collect(words)
     count, places = arrangement.shape
     data = bits.as_bytes(coded)[: (count * places + 7) // 8]
@@ -37,43 +76,51 @@ def plan(words: NDArray[np.uint64], layer: LayerSpec) -> Plan:
     return Plan(8 * len(side) + total + (16 + 64 * lanes if data.size else 0), encode)
 
 
-def promise(words: NDArray[np.uint64], layer: LayerSpec) -> float:
-    """Bits that `Pattern` would take for a layer of at least one bit, as a small sample promises."""
-    price, _, order = _cheapest(words, layer, _SAMPLE_BITS >> 1)
-    return price * order.lines * order.places
+def promise(words: NDArray[np.uint64], layer: LayerSpec) -> tuple[float, Look]:
+    """Bits that `Pattern` would take for a layer of at least one bit, as a small sample promises, and what it has."""
+    price, number, order, sample = _cheapest(words, layer, _orders_of(layer), _SAMPLE_BITS >> 2)
+    return price * order.lines * order.places, _looked(number, order, sample)
 
 
-def _cheapest(words: NDArray[np.uint64], layer: LayerSpec, sample_bits: int) -> tuple[float, int, Order]:
-    """The bits a bit, the number, and the order that a sample is cheapest in."""
-    dimensions = len(layer.shape)
-    numbers = {0: [0], 1: [0], 2: [0, 1]}.get(dimensions, range(dimensions + 1))  # of two, order 2 is order 0
-    best: tuple[float, int, Order] | None = None
+def _orders_of(layer: LayerSpec) -> tuple[int, ...]:
+    """The numbers of the orders of a layer; of two dimensions, order 2 is order 0."""
+    return {0: (0,), 1: (0,), 2: (0, 1)}.get(len(layer.shape), tuple(range(len(layer.shape) + 1)))
+
+
+def _cheapest(
+    words: NDArray[np.uint64], layer: LayerSpec, numbers: Sequence[int], sample_bits: int
+) -> tuple[float, int, Order, Sample]:
+    """The bits a bit, the number, the order that a sample is cheapest in, and the sample."""
+    best: tuple[float, int, Order, Sample] | None = None
     for number in numbers:
         order = Order.of(layer.shape, number)
-        price = _price(*_sample(words, order, sample_bits), (order.lines, order.places))
+        sample = Sample.of(words, order, sample_bits)
+        price = _price(sample, (order.lines, order.places))
         if best is None or price < _MARGIN * best[0]:
-            best = price, number, order
+            best = price, number, order, sample
     assert best is not None
     return best
 
 
-def _arranged(words: NDArray[np.uint64], layer: LayerSpec) -> tuple[int, Arrangement]:
+def _arranged(words: NDArray[np.uint64], layer: LayerSpec, known: Look) -> tuple[int, Arrangement]:
     """The order that a sample is cheapest in, without the empty lines and places, and in tiles where all bits are."""
-    _, number, order = _cheapest(words, layer, _SAMPLE_BITS)
+    if len(known.orders) == 1 and not (known.empty or known.tiles):
+        return known.orders[0], Arrangement(Order.of(layer.shape, known.orders[0]))
+    _, number, order, sample = _cheapest(words, layer, known.orders, _SAMPLE_BITS)
     arrangement = Arrangement(order)
-    if _has_empty(_sample(words, order, _SAMPLE_BITS)[0]):
+    if known.empty and sample.has_empty:
         arrangement = _without_empty(words, layer.size, arrangement)
-    if 0 in arrangement.shape:
+    if not known.tiles or 0 in arrangement.shape:
         return number, arrangement
     kept = arrangement.kept
-    height = min(kept[0], _SAMPLE_LINES)
+    height = min(kept[0], SAMPLE_LINES)
     width = min(kept[1], max(1, _SAMPLE_BITS // height))
     first = arrangement._replace(
         lines=np.arange(height) if arrangement.lines is None else arrangement.lines[:height],
         places=np.arange(width) if arrangement.places is None else arrangement.places[:width],
     )
     top = bits.unpack(first.collect(words), height * width).reshape(height, width)
-    tile = lines.tile_of(top, 0, kept)
+    tile = tile_of(top.view(np.uint8), 0, kept)
     if tile != (1, 1):
         tiled = arrangement._replace(tile=tile)
         again = np.zeros_like(words)
@@ -83,42 +130,23 @@ def _arranged(words: NDArray[np.uint64], layer: LayerSpec) -> tuple[int, Arrange
     return number, arrangement
 
 
-def _sample(words: NDArray[np.uint64], order: Order, most_bits: int) -> tuple[NDArray[np.bool_], int]:
-    """Neighbouring lines from the middle, `(lines, places)`, of long lines the first places; and the first line."""
-    places = min(order.places, most_bits // _SAMPLE_LINES)
-    count = min(order.lines, max(1, most_bits // max(1, places)))
-    start = (order.lines - count) // 2 // 8 * 8
-    taken = Arrangement(order, np.arange(start, start + count), np.arange(places))
-    return bits.unpack(taken.collect(words), count * places).reshape(count, places), start
-
-
-def _price(sample: NDArray[np.bool_], start: int, whole: tuple[int, int]) -> float:
+def _price(sample: Sample, whole: tuple[int, int]) -> float:
     """Bits a bit of a sample by the best groups, by a density for each line, by tiles, or without empty lines."""
-    histogram = np.bincount(np.packbits(sample, bitorder="little"), minlength=256)
-    ones, places = sample.sum(axis=1), sample.shape[1]
-    tall, wide = lines.tile_of(sample, start, whole)
-    prices = [pattern_tables.entropy(histogram, group) for group in pattern_tables.GROUPS]
-    prices += [_entropy(ones, places) + 3 * len(ones), prices[0] / (tall * wide)]
-    if _has_empty(sample):
-        inside = int(sample.any(axis=1).sum()) * int(sample.any(axis=0).sum())
-        prices.append(_entropy(ones.sum(keepdims=True), inside) + sample.size * (1 / whole[0] + 1 / whole[1]))
-    return min(prices) / sample.size
+    count, places = sample.bits.shape
+    tall, wide = sample.tile(whole)
+    prices: list[float] = pattern_tables.entropies(sample.histogram[None]).tolist()
+    prices += [_entropy(sample.ones, places) + 3 * count, prices[0] / (tall * wide)]
+    if sample.has_empty:
+        inside = int(np.count_nonzero(sample.ones)) * sample.used
+        marks = count * places * (1 / whole[0] + 1 / whole[1])
+        prices.append(_entropy(sample.ones.sum(keepdims=True), inside) + marks)
+    return float(min(prices) / (count * places))
 
 
 def _entropy(ones: NDArray[np.int64], size: NDArray[np.int64] | int) -> float:
     """Bits of runs of so many bits, each run under its own density."""
     share = np.clip(ones / np.maximum(size, 1), 1e-12, 1 - 1e-12)
     return float((size * -(share * np.log2(share) + (1 - share) * np.log2(1 - share))).sum())
-
-
-def _has_empty(sample: NDArray[np.bool_]) -> bool:
-    """Whether more lines or places are empty than chance makes."""
-    density = float(sample.mean()) if sample.size else 0.0
-    for axis, length in ((1, sample.shape[1]), (0, sample.shape[0])):
-        empty = 1 - sample.any(axis=axis).mean()
-        if empty > 2 * (1 - density) ** length + 0.01:
-            return True
-    return False
 
 
 def _without_empty(words: NDArray[np.uint64], size: int, arrangement: Arrangement) -> Arrangement:

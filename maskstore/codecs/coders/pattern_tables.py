@@ -51,7 +51,7 @@ def frequencies(group: int, weights: tuple[int, ...]) -> NDArray[np.int64]:
 
 def weights_of(histogram: NDArray[np.int64], group: int) -> tuple[int, ...]:
     """The weights that fit bytes, of which a histogram `(256,)` tells how often each stands."""
-    seen = _groups_seen(histogram, group)
+    seen = (histogram @ _counts()[GROUPS.index(group)])[: group + 1]
     total = int(seen.sum())
     if not total:
         return (MOST_WEIGHT,) * (group + 1)
@@ -65,29 +65,48 @@ def cost(histogram: NDArray[np.int64], table: NDArray[np.int64]) -> float:
 
 
 @cache
-def _log_patterns(group: int) -> NDArray[np.float64]:
-    return np.log2([comb(group, ones) for ones in range(group + 1)])
-
-
-@compiled
-def _groups_seen(histogram, group):
-    """How often a group of a byte has each count, `(group + 1,)`."""
-    out = np.zeros(group + 1, dtype=np.int64)
-    for byte in range(256):
-        if histogram[byte]:
+def _counts() -> NDArray[np.int64]:
+    """How many groups of a byte have so many ones, for every size of group, `(4, 256, 9)`."""
+    out = np.zeros((len(GROUPS), 256, 9), dtype=np.int64)
+    for row, group in enumerate(GROUPS):
+        for byte in range(256):
             for at in range(0, 8, group):
-                rest, ones = byte >> at & (1 << group) - 1, 0
-                while rest:
-                    rest &= rest - 1
-                    ones += 1
-                out[ones] += histogram[byte]
+                out[row, byte, (byte >> at & (1 << group) - 1).bit_count()] += 1
     return out
 
 
-def entropy(histogram: NDArray[np.int64], group: int) -> float:
-    """Bits of the bytes of a histogram under the weights that fit them best, quickly and without the table."""
-    seen = _groups_seen(histogram, group)
-    return float(seen @ (_log_patterns(group) - np.log2(np.maximum(seen, 1) / max(1, seen.sum()))))
+@cache
+def _log_patterns() -> NDArray[np.float64]:
+    """Bits that tell which of the groups with so many ones it is, `(4, 9)`."""
+    return np.log2([[max(1, comb(group, ones)) for ones in range(9)] for group in GROUPS])
+
+
+@compiled
+def _entropies(histograms, counts, logs):
+    out = np.zeros(counts.shape[0])
+    seen = np.empty(counts.shape[2], dtype=np.int64)
+    for row in range(histograms.shape[0]):
+        for group in range(counts.shape[0]):
+            seen[:] = 0
+            for byte in range(256):
+                times = histograms[row, byte]
+                if times:
+                    for ones in range(counts.shape[2]):
+                        seen[ones] += times * counts[group, byte, ones]
+            total = seen.sum()
+            for ones in range(counts.shape[2]):
+                if seen[ones]:
+                    out[group] += seen[ones] * (logs[group, ones] - np.log2(seen[ones] / total))
+    return out
+
+
+def entropies(histograms: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Bits of the bytes of all classes by groups of 1, 2, 4 and 8, `(4,)`, under the weights that fit best.
+
+    `histograms`, `(classes, 256)`.
+    """
+    found: NDArray[np.float64] = _entropies(histograms, _counts(), _log_patterns())
+    return found
 
 
 def fit(histograms: NDArray[np.int64]) -> tuple[int, list[tuple[int, ...]], float]:
@@ -95,13 +114,11 @@ def fit(histograms: NDArray[np.int64]) -> tuple[int, list[tuple[int, ...]], floa
 
     `histograms`, `(classes, 256)`.
     """
-    prices = {
-        group: sum(entropy(row, group) for row in histograms) + 16 * (group + 1) * len(histograms) for group in GROUPS
-    }
-    group = min(prices, key=prices.__getitem__)
+    sides = 16 * (np.array(GROUPS) + 1) * len(histograms)
+    group = GROUPS[int(np.argmin(entropies(histograms) + sides))]
     weights = [weights_of(row, group) for row in histograms]
     paid = sum(cost(row, frequencies(group, each)) for row, each in zip(histograms, weights, strict=True))
-    return group, weights, paid + 16 * (group + 1) * len(weights)
+    return group, weights, paid + float(sides[GROUPS.index(group)])
 
 
 def tables(group: int, weights: Sequence[tuple[int, ...]]) -> NDArray[np.int64]:

@@ -11,28 +11,20 @@ from numpy.typing import NDArray
 
 from maskstore.codecs import tables
 from maskstore.codecs.base import EncodedLayer, Plan
+from maskstore.codecs.coders.rans_lanes import LOW, first_states, push, refill
 from maskstore.codecs.pieces import pieces
 from maskstore.kernels import compiled
 from maskstore.masks import bits
 from maskstore.priors import Contexts
 
 _PIECE = 1 << 24  # bits that are decoded at a time, a tenth of a second's work
-_LOW = np.uint64(1 << 32)  # the least state, which is also the first
 _MANY_BITS = 1 << 19  # from here on four lanes are worth their 24 bytes
 
 
 @njit(inline="always")
 def _push(x, ones, bit, out, at):
-    """The state after a bit, and the place of the last word written; below zero where there was no room."""
     frequency = ones if bit else np.uint64(65536) - ones
-    if x >= frequency << np.uint64(48):
-        at -= 1
-        if at >= 0:
-            out[at] = np.uint32(x & np.uint64(0xFFFFFFFF))
-        x >>= np.uint64(32)
-    quotient = x // frequency
-    start = np.uint64(0) if bit else ones
-    return (quotient << np.uint64(16)) + (x - quotient * frequency) + start, at
+    return push(x, frequency, np.uint64(0) if bit else ones, out, at)
 
 
 @compiled
@@ -85,15 +77,6 @@ def _step(x, ones):
     return frequency * (x >> np.uint64(16)) + low - start, np.uint64(bit)
 
 
-@njit(inline="always")
-def _refill(x, stream, at):
-    if x < np.uint64(0x100000000):
-        # past the end the decoder runs on zeros; the caller sees from `at` that the stream was too short
-        word = np.uint64(stream[at]) if at < stream.size else np.uint64(0)
-        return (x << np.uint64(32)) | word, at + 1
-    return x, at
-
-
 @compiled
 def _decode(ids, p1, first, stop, states, at, stream, out):
     """Decode bits `first` (a multiple of 64) to `stop` - 1; the place in the stream. `states` go on where they were."""
@@ -107,10 +90,10 @@ def _decode(ids, p1, first, stop, states, at, stream, out):
             x1, b1 = _step(x1, np.uint64(p1[ids[i + 1]]))
             x2, b2 = _step(x2, np.uint64(p1[ids[i + 2]]))
             x3, b3 = _step(x3, np.uint64(p1[ids[i + 3]]))
-            x0, at = _refill(x0, stream, at)
-            x1, at = _refill(x1, stream, at)
-            x2, at = _refill(x2, stream, at)
-            x3, at = _refill(x3, stream, at)
+            x0, at = refill(x0, stream, at)
+            x1, at = refill(x1, stream, at)
+            x2, at = refill(x2, stream, at)
+            x3, at = refill(x3, stream, at)
             nibble = b0 | b1 << np.uint64(1) | b2 << np.uint64(2) | b3 << np.uint64(3)
             out[i >> 6] |= nibble << np.uint64(i & 63)
             i += 4
@@ -119,14 +102,14 @@ def _decode(ids, p1, first, stop, states, at, stream, out):
         x = states[0]
         while i < stop:
             x, bit = _step(x, np.uint64(p1[ids[i]]))
-            x, at = _refill(x, stream, at)
+            x, at = refill(x, stream, at)
             out[i >> 6] |= bit << np.uint64(i & 63)
             i += 1
         states[0] = x
     while i < stop:
         lane = i % lanes
         x, bit = _step(states[lane], np.uint64(p1[ids[i]]))
-        states[lane], at = _refill(x, stream, at)
+        states[lane], at = refill(x, stream, at)
         out[i >> 6] |= bit << np.uint64(i & 63)
         i += 1
     return at
@@ -136,16 +119,12 @@ def decode(
     ids: NDArray[np.uint8], p1: NDArray[np.uint32], lanes: int, stream: NDArray[np.uint32], out: NDArray[np.uint64]
 ) -> bool:
     """Decode into packed words (zeroed); whether all of the stream was used and every lane ended where it began."""
-    at = 2 * lanes
-    if stream.size < at:
-        return False
-    pairs = stream[:at].astype(np.uint64).reshape(lanes, 2)
-    states = pairs[:, 0] | pairs[:, 1] << np.uint64(32)
-    if (states < _LOW).any():
+    at, states = 2 * lanes, first_states(stream, lanes)
+    if states is None:
         return False
     for first, stop in pieces(ids.size, _PIECE):
         at = _decode(ids, p1, first, stop, states, at, stream, out)
-    return bool(at == stream.size and (states == _LOW).all())
+    return bool(at == stream.size and (states == LOW).all())
 
 
 @compiled

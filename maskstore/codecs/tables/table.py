@@ -25,6 +25,7 @@ CURVES, MIRRORED_CURVES = 14, 15
 _CURVE_FORMS = (CURVES, MIRRORED_CURVES)
 _FEWEST_LEVELS = 8
 _BANDS = 5  # steps of a walk up to 2**5 - 1 are searched; longer ones cost 13 bits and more and can be made of two,
+_ROUNDING = 1e-3  # bits
 _ALL_BANDS = 8  # but not in a walk of a single step: there all are searched
 
 
@@ -44,13 +45,14 @@ def _point_costs() -> NDArray[np.float64]:
     return -np.log2(np.stack([1 - ones, ones]))
 
 
-def fit(counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], float]:
+def fit(counts: NDArray[np.int64], limit: float = float("inf")) -> tuple[NDArray[np.int64], float]:
     """The best walk for `counts`, shape `(entries, 2)`: zeros and ones seen in each entry, in walk order.
 
-    Returns the points, `(entries,)` int64, and the total cost in bits of table and mask together.
+    Returns the points, `(entries,)` int64, and the total cost in bits of table and mask together: infinity, and
+    no points, where that is more than the limit.
     """
     costs = counts.astype(np.float64) @ _point_costs()
-    points, bits = _best_walk(costs, float(_FIRST_BITS), _ALL_BANDS if len(costs) == 2 else _BANDS)
+    points, bits = _best_walk(costs, float(_FIRST_BITS), _ALL_BANDS if len(costs) == 2 else _BANDS, limit)
     return points, float(bits)
 
 
@@ -93,16 +95,20 @@ def choose(counts: NDArray[np.int64], known: Contexts) -> tuple[Table, float]:
     `counts`, shape `(levels * classes, 2)`: zeros and ones seen in each context.
     """
     found = []
-    for shift in range(known.levels.bit_length()):
-        merged = counts.reshape(known.levels >> shift, 1 << shift, known.classes, 2).sum(axis=1)
-        points, bits = fit(merged.transpose(1, 0, 2).reshape(-1, 2))
-        found.append((Table(shift, points), bits))
     for form in _CURVE_FORMS:
         if _takes(form, known):
             costs = (counts.astype(np.float64) @ _point_costs()).reshape(known.levels, known.classes, POINTS)
             knots, bits = curves.fit(costs.transpose(1, 0, 2), mirrored=form == MIRRORED_CURVES)
             found.append((Table(form, knots), bits + 8 * knots.size))
-    return min(found, key=lambda candidate: candidate[1])
+    least = min((bits for _, bits in found), default=float("inf"))
+    for shift in reversed(range(known.levels.bit_length())):  # the short walks, which are quickly found, first
+        merged = counts.reshape(known.levels >> shift, 1 << shift, known.classes, 2).sum(axis=1)
+        entries = merged.transpose(1, 0, 2).reshape(-1, 2)
+        points, bits = fit(entries, least + _ROUNDING)
+        if bits <= least:
+            found.append((Table(shift, points), bits))
+            least = bits
+    return min(found, key=lambda candidate: (candidate[1], candidate[0].form))
 
 
 def _takes(form: int, known: Contexts) -> bool:
@@ -124,38 +130,59 @@ def _nearest_minimum(values, sources, distance, out_values, out_sources):
 
 
 @compiled
-def _best_walk(costs, first_bits, bands):
+def _best_walk(costs, first_bits, bands, limit):
     """The cheapest walk over the points (columns of `costs`), one point an entry (row), and its bits.
 
-    The first point costs `first_bits`, each step what its exp-Golomb code takes.
+    The first point costs `first_bits`, each step what its exp-Golomb code takes. A walk of more bits than `limit` may
+    be found to have infinitely many.
     """
     entries, points = costs.shape
+    rest = np.zeros(entries + 1)  # what the entries from one on take at least
+    for entry in range(entries - 1, -1, -1):
+        rest[entry] = rest[entry + 1] + costs[entry].min() + 1.0
     back = np.zeros((entries, points), dtype=np.int16)
     total = costs[0] + first_bits
     here = np.arange(points).astype(np.int16)
     near, near_source = np.empty(points), np.empty(points, dtype=np.int16)
     wide, wide_source = np.empty(points), np.empty(points, dtype=np.int16)
-    for entry in range(1, entries):
-        grown, came = total + 1.0, back[entry]
-        came[:] = here
+    grown = np.empty(points)
+    walk = np.zeros(entries, dtype=np.int64)
+    low, high = 0, points  # no walk within the limit goes through other points of the last entry
+    for entry in range(1, entries + 1):
+        most = limit - rest[entry]
+        while low < high and total[low] > most:
+            low += 1
+        while low < high and total[high - 1] > most:
+            high -= 1
+        if low == high:
+            return walk, np.inf
+        if entry == entries:
+            break
+        first, stop = max(0, low - (1 << bands) + 1), min(points, high + (1 << bands) - 1)
+        total[first:low] = np.inf
+        total[high:stop] = np.inf
         # Steps of 1 cost 3 bits, of 2-3 five, of 4-7 seven, ... The best of all steps up to 2**n - 1 is the best of
         # three windows of steps up to 2**(n-1) - 1; the shorter steps do no harm, they were offered more cheaply.
-        near[:] = total
-        near_source[:] = here
+        for j in range(first, stop):
+            grown[j], back[entry, j] = total[j] + 1.0, here[j]
+            near[j], near_source[j] = total[j], here[j]
         distance, step_bits = 1, 3.0
         for _ in range(bands):
-            _nearest_minimum(near, near_source, distance, wide, wide_source)
-            for j in range(points):
+            _nearest_minimum(
+                near[first:stop], near_source[first:stop], distance, wide[first:stop], wide_source[first:stop]
+            )
+            for j in range(first, stop):
                 if wide[j] + step_bits < grown[j]:
-                    grown[j], came[j] = wide[j] + step_bits, wide_source[j]
+                    grown[j], back[entry, j] = wide[j] + step_bits, wide_source[j]
             near, near_source, wide, wide_source = wide, wide_source, near, near_source
             distance, step_bits = 2 * distance, step_bits + 2.0
-        total = grown + costs[entry]
-    walk = np.empty(entries, dtype=np.int64)
-    walk[-1] = np.argmin(total)
+        for j in range(first, stop):
+            total[j] = grown[j] + costs[entry, j]
+        low, high = first, stop
+    walk[-1] = low + np.argmin(total[low:high])
     for entry in range(entries - 1, 0, -1):
         walk[entry - 1] = back[entry, walk[entry]]
-    return walk, total.min()
+    return walk, total[walk[-1]]
 
 
 def write(points: NDArray[np.int64]) -> bytes:

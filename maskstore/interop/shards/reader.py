@@ -1,25 +1,37 @@
 """Shards: a bank's masks in one immutable file that can be read by byte ranges, from any store that fsspec reaches.
 
-Opening takes two requests, for the tail and the index, or one where the tail holds the index already; a mask takes one.
+Opening takes two requests, for the tail and the index, or one where the tail holds the index already; a mask takes one,
+and one of 4 194 304 bits and more takes two, since its table of blocks is read first. Of such a mask, rows of a layer
+take the table and their own blocks.
 Rows are stored as the bank coded them.
 """
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from numpy.typing import NDArray
 
 from maskstore import errors
-from maskstore.bank import MaskInfo, MaskSource, Record, check_source, decode_extras
+from maskstore.bank import (
+    MaskInfo,
+    MaskSource,
+    Record,
+    Unread,
+    check_own_sum,
+    check_source,
+    decode_extras,
+    in_blocks,
+)
 from maskstore.files import byte_limit, encode_meta, nearest, parse_object, path_of, replacing, text_of
 from maskstore.interop.shards import format as shard_format
 from maskstore.interop.shards.byte_ranges import is_url, open_ranges
 from maskstore.interop.shards.format import FOOTER_BYTES, MAGIC, Entry
 from maskstore.interop.shards.shard_file import write_file
 
+T = TypeVar("T")
 TAIL_BYTES = 1 << 16  # holds the index of some three thousand masks
 _SCAN_BYTES, _SCAN_ROWS = 8 << 20, 64  # records read at a time while scanning
 
@@ -182,6 +194,27 @@ class ShardReader(MaskSource):
         """The stored row of a mask, its checksum checked: one request."""
         entry = self._entry(name)
         return replace(entry.record(self._read(entry.start, entry.stop)), limit=self.limit)
+
+    def _of_record(self, name: str, work: Callable[[Record], T]) -> T:
+        """Of a mask in blocks, the table is read, and blocks when `work` wants them."""
+        entry = self._entry(name)
+        return work(self._unread(entry) if in_blocks(entry.row.codec) else self.record(name))
+
+    def _unread(self, entry: Entry) -> Record:
+        """A row whose checksum is checked, and whose data are read when they are sliced."""
+        begin = entry.start + entry.extras_bytes
+        known_from = max(begin, entry.stop - TAIL_BYTES)
+        known = self._read(known_from, entry.stop)
+
+        def read(first: int, stop: int) -> Iterator[bytes]:
+            first, stop = begin + first, begin + stop
+            yield known[first - known_from : stop - known_from] if first >= known_from else self._read(first, stop)
+
+        extras = self._read(entry.start, begin) if entry.extras_bytes else b""
+        data = Unread(entry.data_bytes, read)
+        record = replace(entry.row, extras=extras, data=data, limit=self.limit)
+        check_own_sum(record)
+        return record
 
     def records(self) -> Iterator[Record]:
         """All rows in insertion order; neighbours are fetched by one request, up to 8 MiB at a time."""

@@ -209,6 +209,20 @@ def test_small_masks_can_be_in_blocks_too(tmp_path, monkeypatch, density, codec)
             assert bank.layer("t", "b") == mask["b"]
 
 
+def test_columns_of_own_densities_are_long(tmp_path):
+    """A block says how dense each of its columns is, so it has many rows."""
+    spec = MaskSpec({"a": (3000, 3000)})
+    rng = np.random.default_rng(0)
+    shares = rng.random((1, 3000))
+    mask = Mask.from_dense({"a": rng.random((3000, 3000)) < shares})
+    with MaskBank.create(tmp_path / "a.bank", spec) as bank:
+        bank.put("t", mask)
+        assert bank["t"] == mask
+        assert np.array_equal(bank.layer("t", "a", rows=slice(1100, 1110)), mask.layer("a")[1100:1110])
+        bits = -(shares * np.log2(shares) + (1 - shares) * np.log2(1 - shares)).mean()
+        assert 8 * bank.info("t").coded_bytes < 1.01 * bits * spec.bits
+
+
 def test_memory_stays_small(tmp_path):
     """`put` holds a few blocks of 128 KiB a core, and reading rows those of the rows."""
     spec = MaskSpec({"a": (8000, 8000)})

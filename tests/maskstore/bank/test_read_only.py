@@ -11,7 +11,6 @@ import pytest
 
 from maskstore import MaskBank, MaskSpec, compact
 from maskstore.bank import sqlite
-from maskstore.bank.rows import Rows
 from maskstore.errors import (
     BankBusyError,
     BankFullError,
@@ -22,6 +21,7 @@ from maskstore.errors import (
 )
 from tests.helpers.commands import maskstore
 from tests.helpers.masks import random_mask
+from tests.helpers.without_index import without_index
 
 SPEC = MaskSpec({"a": (30, 40)})
 
@@ -46,15 +46,9 @@ def _killed(bank: MaskBank, folder: Path) -> Path:
     return folder / bank.path.name
 
 
-def _without_index(path: Path) -> Path:
-    """SQLite cannot make its index of the log there, as on read-only media."""
-    Path(f"{path}-shm").symlink_to("nowhere")  # SQLite follows no link here
-    return path
-
-
 def test_a_closed_bank_is_read_where_nothing_can_be_written(bank):
     bank.close()
-    path = _without_index(bank.path)
+    path = without_index(bank.path)
     with MaskBank.open(path) as opened:
         assert opened.verify() == 2
         assert opened["t1"] == _mask(1)
@@ -65,7 +59,7 @@ def test_a_closed_bank_is_read_where_nothing_can_be_written(bank):
 def test_the_log_of_a_killed_writer_is_read_where_nothing_can_be_written(bank, tmp_path, masks):
     for n in range(2, masks):
         bank.put(f"t{n}", _mask(n))
-    path = _without_index(_killed(bank, tmp_path / "killed"))
+    path = without_index(_killed(bank, tmp_path / "killed"))
     before = {each.name: each.lstat().st_mtime_ns for each in path.parent.iterdir()}
     temporary = set(Path(tempfile.gettempdir()).glob("maskstore-*"))
     with MaskBank.open(path) as opened, MaskBank.open(path) as again:
@@ -75,29 +69,6 @@ def test_the_log_of_a_killed_writer_is_read_where_nothing_can_be_written(bank, t
     assert {each.name: each.lstat().st_mtime_ns for each in path.parent.iterdir()} == before
     del opened, again
     assert not set(Path(tempfile.gettempdir()).glob("maskstore-*")) - temporary
-
-
-def test_a_reader_of_a_file_as_it_lies_there_sees_it_change(bank, tmp_path):
-    bank.close()
-    path = _without_index(bank.path)
-    reader = MaskBank.open(path)
-    assert list(reader) == ["t0", "t1"]
-    copy = shutil.copy(path, tmp_path / "b.bank")
-    with MaskBank.open(copy, "a") as other:
-        other.put("t2", _mask(2))
-    path.write_bytes(Path(copy).read_bytes())
-    assert list(reader) == ["t0", "t1", "t2"]
-    assert reader["t2"] == _mask(2)
-    reader.close()
-
-
-def test_a_read_during_which_the_file_changed_is_an_error(bank):
-    bank.close()
-    path = _without_index(bank.path)
-    reader = MaskBank.open(path)
-    with pytest.raises(BankBusyError, match="expected the bank and its log to stay"), reader._file.reading():
-        path.write_bytes(path.read_bytes() + bytes(512))
-    reader.close()
 
 
 @pytest.mark.skipif(not hasattr(os, "geteuid") or os.geteuid() != 0, reason="needs a second user")
@@ -317,7 +288,7 @@ def test_compacting_a_damaged_bank_is_a_named_error(bank, damage):
 
 
 def test_a_log_that_is_a_link_is_not_copied(bank, tmp_path):
-    path = _without_index(_killed(bank, tmp_path / "killed"))
+    path = without_index(_killed(bank, tmp_path / "killed"))
     log = Path(f"{path}-wal")
     log.rename(tmp_path / "elsewhere")
     log.symlink_to(tmp_path / "elsewhere")
@@ -330,7 +301,7 @@ def test_a_temporary_folder_without_room_is_named(bank, tmp_path, monkeypatch, e
     def refused(**_):
         raise OSError(errno, os.strerror(errno))
 
-    path = _without_index(_killed(bank, tmp_path / "killed"))
+    path = without_index(_killed(bank, tmp_path / "killed"))
     monkeypatch.setattr("maskstore.files.connections.tempfile.mkdtemp", refused)
     with pytest.raises(kind, match="expected to copy the bank and its log to the temporary folder"):
         MaskBank.open(path)
@@ -369,52 +340,3 @@ def test_a_full_disk_says_what_is_kept(bank, statement, work, kept):
     link.connection = plain
     assert MaskBank.open(bank.path).verify() == 2
     bank.close()
-
-
-READS = {
-    "len": len,
-    "list": list,
-    "in": lambda bank: "t1" in bank,
-    "get": lambda bank: bank["t1"],
-    "layer": lambda bank: bank.layer("t1", SPEC.layers[0].name).tolist(),
-    "info": lambda bank: bank.info("t1"),
-    "infos": lambda bank: bank.infos(),
-    "record": lambda bank: bank.record("t1"),
-    "items": lambda bank: list(bank.items()),
-    "matrix": lambda bank: list(bank.matrix().names),
-    "verify": lambda bank: bank.verify(),
-}
-
-
-@pytest.mark.parametrize("call", READS)
-def test_a_read_during_which_the_file_changed_is_made_again(bank, call, monkeypatch):
-    bank.close()
-    path = _without_index(bank.path)
-    reader = MaskBank.open(path)
-    expected, content, changes = READS[call](reader), path.read_bytes(), []
-
-    def changed(work, most):
-        def working(self, link, *rest):
-            found = work(self, link, *rest)
-            if len(changes) < most:
-                changes.append(work)
-                path.write_bytes(content)  # only its times differ, which is all that can be seen from outside
-            return found
-
-        return working
-
-    for name in ("listing", "named", "count", "some", "check_users"):
-        monkeypatch.setattr(Rows, name, changed(getattr(Rows, name), 2))
-    assert READS[call](reader) == expected
-    assert len(changes) == 2
-    reader.close()
-
-
-def test_a_read_of_a_file_that_never_stays_is_an_error(bank, monkeypatch):
-    bank.close()
-    path = _without_index(bank.path)
-    reader, content = MaskBank.open(path), path.read_bytes()
-    monkeypatch.setattr(Rows, "count", lambda self, link: path.write_bytes(content))
-    with pytest.raises(BankBusyError, match="replaced one: try again"):
-        len(reader)
-    reader.close()

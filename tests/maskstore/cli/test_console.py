@@ -27,3 +27,12 @@ WORDS = {
 )
 def test_errors_name_options_on_the_command_line(text: str, expected: str) -> None:
     assert console.reworded(text, WORDS) == expected
+
+
+def test_the_systems_own_errors_say_what_was_expected(capsys: pytest.CaptureFixture[str]) -> None:
+    def refused(**_: object) -> None:
+        raise PermissionError(13, "Permission denied", "/home/x/.bash_completions")
+
+    assert console.run("maskstore", refused, (), []) == 1
+    said = "maskstore: /home/x/.bash_completions: expected permission to write there, found none\n"
+    assert capsys.readouterr().err == said

@@ -8,7 +8,7 @@ from maskstore import Mask, MaskSpec
 from maskstore.codecs import Ans, CodecChoice, Gap, Mix, Raw, Zstd, codec_names, encode_mask, get_codec, size_of
 from maskstore.codecs.coders import gap_loop, rans
 from maskstore.errors import CodecError, UnknownCodecError
-from maskstore.priors import Uniform
+from maskstore.priors import SeededScores, Uniform
 from tests.helpers.masks import masks, priors, random_mask
 
 
@@ -73,6 +73,15 @@ def test_auto_finds_runs_of_equal_bits(run, density):
     mask = Mask.from_dense({"a": np.repeat(bits, run)[:400_000].reshape(400, 1000)})
     best = min(size_of(encode_mask(codec, mask, Uniform())[1]) for codec in (Raw(), Zstd(), Gap(), Ans()))
     assert size_of(encode_mask("auto", mask, Uniform())[1]) <= 1.01 * best
+
+
+def test_independent_bits_without_a_prior_are_coded_eight_at_a_time():
+    spec = MaskSpec({"fc1": (300, 784), "fc2": (100, 300)})
+    mask = random_mask(spec, 0.3, 0)
+    codec, coded = encode_mask("auto", mask, Uniform())
+    assert codec.id == "pattern"
+    assert size_of(coded) <= size_of(encode_mask(Ans(), mask, Uniform())[1]) + 5 * len(spec)
+    assert encode_mask("auto", mask, SeededScores(0, 0))[0].id == "ans"
 
 
 def test_estimates_are_near_what_is_then_written():

@@ -186,6 +186,40 @@ def test_auto_finds_patterns(dense):
     assert size_of(coded) < min(others)
 
 
+@pytest.mark.parametrize(
+    "dense",
+    [
+        n_of_m((512, 512), 2, 4, 0),
+        tiles((512, 512), 16, 16, 0.3),
+        channels((512, 512), 0.5, 0.5, 0.5),
+        rows_of_own_density((512, 512), 2).T,
+        np.random.default_rng(0).random((512, 512)) < 0.1,
+    ],
+    ids=["2:4 down", "16x16", "channels", "columns", "none"],
+)
+def test_what_some_blocks_have_is_enough_for_the_others(dense):
+    mask, other = Mask.from_dense({"a": dense}), Mask.from_dense({"a": dense[::-1]})
+    layer = mask.spec.layers[0]
+    known = pattern_plan.together([pattern_plan.look(mask.words, layer)])
+    assert pattern_plan.plan(other.words, layer, known).encode() == pattern_plan.plan(other.words, layer).encode()
+
+
+def test_looks_together_have_what_any_of_them_has():
+    both = pattern_plan.together(
+        [pattern_plan.Look((1,), empty=True, tiles=False), pattern_plan.Look((0,), empty=False, tiles=True)]
+    )
+    assert both == pattern_plan.Look((0, 1), empty=True, tiles=True, uneven=False)
+
+
+def test_lines_of_own_densities_are_seen():
+    for dense, expected in (
+        (rows_of_own_density((512, 512), 2), True),
+        (np.random.default_rng(0).random((512, 512)) < 0.3, False),
+    ):
+        mask = Mask.from_dense({"a": dense.T})
+        assert pattern_plan.look(mask.words, mask.spec.layers[0]).uneven == expected
+
+
 def test_a_mask_of_layers_with_patterns_of_their_own():
     layers = {
         "q": n_of_m((256, 256), 2, 4, 1),

@@ -8,8 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from maskstore import MaskBank, MaskSpec
-from maskstore.errors import BankExistsError
+from maskstore import MaskBank, MaskSpec, Reference
+from maskstore.errors import BankExistsError, TaskNotFoundError
 from maskstore.files import read_npz, replacing, write_json, write_npz
 
 needs_posix = pytest.mark.skipif(os.name != "posix", reason="needs POSIX permissions, links and pipes")
@@ -136,3 +136,18 @@ def test_a_bank_and_what_belongs_to_it_are_never_replaced(tmp_path, ending):
 def test_a_file_that_is_named_like_an_ending_is_written(tmp_path):
     write_npz(tmp_path / "-wal", {"a": np.ones(3)})
     assert (tmp_path / "-wal").exists()
+
+
+def test_an_error_names_the_file_and_not_the_scratch_folder(tmp_path):
+    path = tmp_path / "tasks.bank"
+
+    def refused():
+        with replacing(path, overwrite=False) as scratch:
+            MaskBank.create(scratch, MaskSpec({"a": (2, 2)})).close()
+            with MaskBank.open(scratch, "a") as bank:
+                bank.put("t", {"a": [[1, 0], [0, 1]]}, prior=Reference("other"))
+
+    with pytest.raises(TaskNotFoundError) as found:
+        refused()
+    assert str(found.value) == f"task 'other': expected one of 0 tasks in {path}"
+    assert os.listdir(tmp_path) == []

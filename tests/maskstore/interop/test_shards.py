@@ -142,6 +142,24 @@ def test_a_shard_of_many_masks_opens_in_two_requests(tmp_path, requests):
             assert len(requests) == 3
 
 
+def test_rows_of_a_large_layer_are_read_alone(tmp_path, requests):
+    spec = MaskSpec({"fc1": (2000, 1000), "fc2": (1700, 1500)})
+    mask = random_mask(spec, 0.3, 0)
+    with MaskBank.create(tmp_path / "a.bank", spec) as bank:
+        bank.put("t", mask, extras={"k": np.arange(3)})
+        write_shard(bank, "counted://large.shard")
+    with ShardReader("counted://large.shard") as shard:
+        requests.clear()
+        assert np.array_equal(shard.layer("t", "fc2", rows=slice(900, 950)), mask.layer("fc2")[900:950])
+        size = shard.info("t").coded_bytes
+        read = sum(min(stop, size) - start for _, start, stop in requests)
+        assert len(requests) == 3  # the table, the extras and the blocks
+        assert read < size // 2
+        requests.clear()
+        assert shard["t"] == mask
+        assert len(requests) == 3
+
+
 def test_servers_that_ignore_ranges_or_cut_answers_short_are_noticed(shard, requests, monkeypatch):
     url = _store("a.shard", shard.read_bytes())
     whole = MemoryFileSystem.cat_file

@@ -7,11 +7,19 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event
 from typing import TypeVar
 
-from maskstore.codecs import wanted_now, wanted_until
+from maskstore.codecs.pieces import wanted_now, wanted_until
 
 T = TypeVar("T")
 _AHEAD = 3  # jobs a core that have begun, or have ended and not been taken
+_JOB_BITS = 1 << 22  # to begin a job takes as long as a few hundred thousand bits
 _CORES = os.cpu_count() or 1
+
+
+def in_batches(count: int, bits: int) -> Iterator[range]:
+    """The numbers of so many neighbouring blocks of so many bits each, as many together as are worth a job."""
+    size = max(1, min(_JOB_BITS // max(1, bits), count // (2 * _AHEAD * _CORES)))
+    for first in range(0, count, size):
+        yield range(first, min(first + size, count))
 
 
 def side_by_side(jobs: Iterable[Callable[[], T]]) -> Iterator[T]:
