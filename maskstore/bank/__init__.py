@@ -31,11 +31,8 @@ __all__ = [
     "MaskInfo",
     "MaskSource",
     "Record",
-<<<<<<< HEAD
     "Rounded",
-=======
     "Unread",
->>>>>>> main
     "account",
     "check_own_sum",
     "check_source",

@@ -21,12 +21,8 @@ from supsup_models.runs.load import LoadedRun, check_stream, load_run
 from supsup_models.runs.own import data_digests, has_name, network_answers, network_digest, own_recipe
 from supsup_models.runs.record import NetworkSizes, Own, Pixels, RunConfig, RunRecord, Shard, record_path
 from supsup_models.runs.train import Trained, train_into
-<<<<<<< HEAD
-from supsup_models.training import BACKBONE, DEFAULT, DENSE, EDGE_POPUP, RECIPES, Recipe
-=======
 from supsup_models.runs.workers import Executes, Workers
-from supsup_models.training import DEFAULT, DENSE, EDGE_POPUP, RECIPES, Recipe
->>>>>>> main
+from supsup_models.training import BACKBONE, DEFAULT, DENSE, EDGE_POPUP, RECIPES, Recipe
 
 
 @final

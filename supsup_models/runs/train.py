@@ -1,11 +1,7 @@
 """Train a stream's tasks into a run's folder, and go on where an earlier call stopped."""
 
-<<<<<<< HEAD
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-=======
 from collections.abc import Callable, Generator, Iterable, Sequence
 from contextlib import closing
->>>>>>> main
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -50,7 +46,7 @@ from supsup_models.runs.record import (
 from supsup_models.runs.train_target import meet_target
 from supsup_models.runs.train_unnamed import train_without_identity
 from supsup_models.runs.workers import Executes, JudgedTask, SharingExecutor, TrainingJob, Workers, judged_tasks
-from supsup_models.training import NumberedTask, Recipe, TrainedTask, train_many, train_task
+from supsup_models.training import NumberedTask, Recipe, TrainedTask, rounded_extras, train_many, train_task
 
 _CALIBRATION_IMAGES = 512  # of each task's test images, whose labels are not looked at
 
@@ -230,7 +226,8 @@ def _train(
             results = elsewhere.results(model, stream, recipe, record, [task.index for task in missing], report)
         with closing(results):
             for task in results:
-                bank.put(task.name, task.mask, meta=task.figures, extras=task.extras, prior=task.prior)
+                extras = rounded_extras(task.extras) if model.own_parameters else task.extras
+                bank.put(task.name, task.mask, meta=task.figures, extras=extras, prior=task.prior)
                 finished.append({"name": task.name, **task.figures, **task.details})
                 if task.processor:
                     clock.also_on(task.processor)
@@ -318,31 +315,20 @@ def _densities(mask: Mask) -> dict[str, float]:
     return {layer: float(f"{density:.4g}") for layer, density in mask_densities(mask).items()}
 
 
-<<<<<<< HEAD
-def _keep(model: MaskedModel, task: Task, trained: TrainedTask, bank: MaskBank) -> dict[str, Any]:
-    """Judge a trained mask and put it into the bank; returns its figures."""
-    extras: Mapping[str, Any] = trained.extras
-    judged = extras
-    if model.own_parameters:  # rounded, as the bank will give them back
-        extras = trained.rounded()
-        judged = {name: each.values for name, each in trained.rounded().items()}
-=======
 def judge(model: MaskedModel, task: Task, trained: TrainedTask) -> JudgedTask:
     """A trained mask with its figures: those on the task's test images among them."""
->>>>>>> main
+    kept = trained.extras
+    if model.own_parameters:  # as the bank will give them back
+        kept = {name: each.values for name, each in trained.rounded().items()}
     figures = {
-        "accuracy": mask_accuracy(model, trained.mask, task.test, judged),
+        "accuracy": mask_accuracy(model, trained.mask, task.test, kept),
         # these are stored with every mask: digits that mean nothing would only cost bytes
         "loss": float(f"{trained.loss:.4g}"),
         "seconds": float(f"{trained.seconds:.3g}"),
         "density": float(f"{trained.mask.density:.4g}"),
     }
-<<<<<<< HEAD
-    bank.put(task.name, trained.mask, meta=figures, extras=extras, prior=trained.prior)
-    return figures
-=======
     details = {"densities": _densities(trained.mask), "curve": trained.curve.to_json()}
-    return JudgedTask(task.name, trained.mask, figures, details, trained.extras, trained.prior)
+    return JudgedTask(task.name, trained.mask, figures, details, kept, trained.prior)
 
 
 @dataclass(frozen=True)
@@ -373,7 +359,6 @@ class Elsewhere:
             self.workers.threads,
         )
         yield from judged_tasks(self.workers, job, numbers, model.spec, report.line)
->>>>>>> main
 
 
 def _open_bank(folder: Path, model: MaskedModel, record: RunRecord) -> MaskBank:
