@@ -12,7 +12,8 @@ from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
 from statistics import median
-from time import perf_counter
+from threading import Event
+from time import perf_counter, process_time
 from urllib.parse import quote
 
 import numpy as np
@@ -21,7 +22,7 @@ import torch
 
 from benchmarks.serving_load import Asked, Load, run_load
 from benchmarks.serving_process import logits_of, network
-from maskstore import Mask, MaskBank, MaskMatrix
+from maskstore import Mask, MaskBank, MaskMatrix, kernels
 from supsup_models import MaskedModel, mixed_logits
 from supsup_models.networks.convert import ConvertedModel
 from tests.helpers.servers import raw_answer, served_in_a_process
@@ -48,13 +49,23 @@ def statistics(model: MaskedModel, mask: Mask) -> dict[str, np.ndarray]:
 
 
 def fastest(works: tuple[Callable[[], object], ...], repeats: int) -> list[float]:
-    """The median seconds of each, taken in turns."""
+    """The median seconds of the processor's time of each, taken in turns, in one thread.
+
+    Other programs on the machine change a ratio of these less than one of times by the clock.
+    """
+    threads, cores = torch.get_num_threads(), kernels.threads.CORES
+    torch.set_num_threads(1)
+    kernels.threads.CORES = 1
     times: list[list[float]] = [[] for _ in works]
-    for _ in range(repeats + 1):
-        for work, own in zip(works, times, strict=True):
-            start = perf_counter()
-            work()
-            own.append(perf_counter() - start)
+    try:
+        for _ in range(repeats + 1):
+            for work, own in zip(works, times, strict=True):
+                start = process_time()
+                work()
+                own.append(process_time() - start)
+    finally:
+        torch.set_num_threads(threads)
+        kernels.threads.CORES = cores
     return [median(own[1:]) for own in times]
 
 
@@ -149,8 +160,8 @@ def told(what: str, load: Load) -> str:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_serving_many_masks(name, full, tmp_path):
     served = Served(tmp_path, name, (1024 if full else 24))
-    shapes = {"lenet": ((40_000, 1), (3_500, 16)), "resnet": ((4_000, 1),)}[name] if full else ((60, 1),)
-    few = {"lenet": 600, "resnet": 200}[name] if full else 30
+    shapes = {"lenet": ((20_000, 1), (5_000, 16)), "resnet": ((2_000, 1),)}[name] if full else ((60, 1),)
+    few = {"lenet": 320, "resnet": 128}[name] if full else 30
     for count, images in shapes:
         warm = served.requests(-(-len(served.tasks) // images), images)
         with server(served, "decoded") as (url, _):
@@ -177,13 +188,46 @@ def test_serving_hostile_requests(full, tmp_path):
         load = run_load(url, served.requests(4 * count, 1), 8)
         found = [each.result()[0] for each in harm]
         grown = resident(pid) - before
-    harmless = [status for status in found if status < 400]
     print(f"\n{count} hostile requests: statuses {sorted(set(found))}, memory grew by {grown / 2**20:.0f} MiB")
     print(told("  others meanwhile", load))
     assert load.wrong == 0
-    assert max(found) < 500
-    assert len(harmless) <= count // 20  # what only a bank of other limits or of other images refuses
+    assert 400 <= min(found) <= max(found) < 500
     assert grown < 256 << 20
+
+
+def test_serving_soak(full, tmp_path):
+    """80 % of what the server can do, tasks added meanwhile, less memory than there are masks."""
+    served, seconds = Served(tmp_path, "lenet", 512 if full else 32), 600 if full else 6
+    mask = next(random_masks(network("lenet"), 1))
+    added, ended = 0, Event()
+
+    def write() -> None:
+        nonlocal added
+        with MaskBank.open(served.path, "a") as bank:
+            while not ended.wait(1.0):
+                bank.put(f"added-{added}", mask)
+                added += 1
+
+    with server(served, "served", 8) as (url, pid), ThreadPoolExecutor(2) as pool:
+        most = run_load(url, served.requests(2000 if full else 200, 1), 16).rate
+        writer, memory, loads = pool.submit(write), [], []
+        end = perf_counter() + seconds
+        while perf_counter() < end:
+            loads.append(run_load(url, served.requests(max(1, int(0.8 * most * seconds / 20)), 1), 16, rate=0.8 * most))
+            memory.append(resident(pid))
+        ended.set()
+        writer.result()
+        shown = raw_answer(url, b"GET /healthz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")[1]["tasks"]
+    wrong, answers = sum(load.wrong for load in loads), sum(load.answers for load in loads)
+    half = memory[len(memory) // 4 :]
+    print(
+        f"\nsoak of {seconds} s at {0.8 * most:.0f} requests a second (most: {most:.0f}): {answers} answers, {wrong} "
+        f"wrong, {added} tasks added, {shown} shown at the end; memory {min(half) / 2**20:.1f} to "
+        f"{max(half) / 2**20:.1f} MiB"
+    )
+    assert wrong == 0
+    assert len(served.tasks) + added - 3 <= shown
+    assert not full or max(half) <= 1.05 * min(half)
 
 
 def test_serving_restart(full, tmp_path):

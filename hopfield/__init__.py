@@ -6,21 +6,28 @@ except ImportError as error:
     message = 'hopfield: expected torch, found it not installed (in the checkout: pip install ".[models]")'
     raise ImportError(message, name="torch") from error
 
-from hopfield import capacity, dynamics, errors, patterns
+from hopfield import capacity, dynamics, errors, patterns, theory
 from hopfield.memories import (
     BlockMemory,
+    CoarseCovariance,
+    Covariance,
     DenseAssociativeMemory,
     DualMemory,
     HopfieldNetwork,
     Memory,
     QuantizedNetwork,
+    SparseMemory,
+    Teaching,
+    Willshaw,
     load_memory,
 )
 from hopfield.recovery import MeanFieldRecipe, PaperRecipe, Recovery, RecoveryRecipe, SearchRecipe, recover
-from hopfield.rules import Hebbian, Perceptron, PseudoInverse, Rule, Storkey
+from hopfield.rules import Hebbian, Perceptron, ProbabilityFlow, PseudoInverse, Rule, Storkey
 
 __all__ = [
     "BlockMemory",
+    "CoarseCovariance",
+    "Covariance",
     "DenseAssociativeMemory",
     "DualMemory",
     "Hebbian",
@@ -29,17 +36,22 @@ __all__ = [
     "Memory",
     "PaperRecipe",
     "Perceptron",
+    "ProbabilityFlow",
     "PseudoInverse",
     "QuantizedNetwork",
     "Recovery",
     "RecoveryRecipe",
     "Rule",
     "SearchRecipe",
+    "SparseMemory",
     "Storkey",
+    "Teaching",
+    "Willshaw",
     "capacity",
     "dynamics",
     "errors",
     "load_memory",
     "patterns",
     "recover",
+    "theory",
 ]

@@ -5,6 +5,7 @@ import warnings
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import mean, stdev
 from typing import Any
 
 import torch
@@ -83,6 +84,8 @@ class CapacityPoint:
     """Fraction of patterns that are fixed points, every bit."""
     bits: float
     """Fraction of bits that are right where recall from the pattern itself comes to rest."""
+    exact_error: float = 0.0
+    """Standard error of `exact`, from the seeds; 0 for one seed."""
 
     @property
     def load(self) -> float:
@@ -117,14 +120,14 @@ def scan_capacity(make: MakeMemory, dim: int, counts: Sequence[int], *, seeds: i
         raise RuleError(f"scan: expected dim >= 2, seeds >= 1 and counts >= 1, found {dim}, {seeds}, {list(counts)}")
     points = []
     for count in counts:
-        exact, bits = 0.0, 0.0
+        exact, bits = [], 0.0
         for seed in range(seeds):
             patterns = pt.random_patterns(count, dim, torch.Generator().manual_seed(seed))
             memory = _quietly(make, patterns)
             field = memory.field(patterns)
-            exact += float((pt.signs_or(field, patterns) == patterns).all(1).float().mean())
+            exact.append(float((pt.signs_or(field, patterns) == patterns).all(1).float().mean()))
             bits += float((memory.recall(patterns) == patterns).float().mean())
-        points.append(CapacityPoint(count, dim, exact / seeds, bits / seeds))
+        points.append(CapacityPoint(count, dim, mean(exact), bits / seeds, _error(exact)))
     return points
 
 
@@ -167,6 +170,8 @@ class BasinPoint:
     """Fraction of the cue's bits that were flipped."""
     exact: float
     """Fraction of patterns recalled without a wrong bit, mean over the seeds."""
+    exact_error: float = 0.0
+    """Standard error of `exact`, from the seeds; 0 for one seed."""
 
 
 def scan_basins(
@@ -203,15 +208,15 @@ def scan_basins(
     """
     if count < 1 or seeds < 1 or any(not 0 <= noise <= 1 for noise in noises):
         raise RuleError(f"scan: expected count and seeds >= 1, noises in [0, 1], found {count}, {seeds}, {noises}")
-    exact = [0.0] * len(noises)
+    exact: list[list[float]] = [[] for _ in noises]
     for seed in range(seeds):
         generator = torch.Generator().manual_seed(seed)
         patterns = pt.random_patterns(count, dim, generator)
         memory = _quietly(make, patterns)
         for index, noise in enumerate(noises):
             recalled = memory.recall(pt.flip(patterns, noise, generator), update=update)
-            exact[index] += float((recalled == patterns).all(1).float().mean()) / seeds
-    return [BasinPoint(noise, fraction) for noise, fraction in zip(noises, exact, strict=True)]
+            exact[index].append(float((recalled == patterns).all(1).float().mean()))
+    return [BasinPoint(noise, mean(found), _error(found)) for noise, found in zip(noises, exact, strict=True)]
 
 
 def plot_capacity(
@@ -232,7 +237,9 @@ def plot_capacity(
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     plot_capacity({"Hebb": points}, Path(folder, "capacity.svg"), limits={"Hebb": 0.138})
     """
-    curves = {name: [(point.load, point.exact) for point in points] for name, points in scans.items()}
+    curves = {
+        name: [(point.load, point.exact, point.exact_error) for point in points] for name, points in scans.items()
+    }
     axes = {"xlabel": "patterns per neuron", "ylabel": "exact fixed points", "xscale": "log"}
     _plot(curves, path, axes, limits or {})
 
@@ -251,12 +258,14 @@ def plot_basins(scans: Mapping[str, Sequence[BasinPoint]], path: Path) -> None:
         >>> with tempfile.TemporaryDirectory() as folder:
         ...     plot_basins({"Hebb": [BasinPoint(0.1, 1.0), BasinPoint(0.3, 0.2)]}, Path(folder, "basins.svg"))
     """
-    curves = {name: [(point.noise, point.exact) for point in points] for name, points in scans.items()}
+    curves = {
+        name: [(point.noise, point.exact, point.exact_error) for point in points] for name, points in scans.items()
+    }
     _plot(curves, path, {"xlabel": "flipped bits in the cue", "ylabel": "recalled exactly"}, {})
 
 
 def _plot(
-    curves: dict[str, list[tuple[float, float]]], path: Path, axes: dict[str, Any], limits: Mapping[str, float]
+    curves: dict[str, list[tuple[float, float, float]]], path: Path, axes: dict[str, Any], limits: Mapping[str, float]
 ) -> None:
     with needing("matplotlib", path):
         from matplotlib.figure import Figure  # slow to import, and not needed without a plot
@@ -264,12 +273,18 @@ def _plot(
     figure = Figure(figsize=(6, 4), layout="constrained")
     axis = figure.subplots()
     for name, points in curves.items():
-        (line,) = axis.plot([x for x, _ in points], [y for _, y in points], marker="o", markersize=3, label=name)
+        x, y, error = zip(*points, strict=True) if points else ((), (), ())
+        bars = axis.errorbar(x, y, yerr=error, marker="o", markersize=3, label=name)
         if name in limits:
-            axis.axvline(limits[name], color=line.get_color(), linestyle=":", linewidth=1)
+            axis.axvline(limits[name], color=bars.lines[0].get_color(), linestyle=":", linewidth=1)
     axis.set(ylim=(-0.02, 1.02), **axes)
     axis.legend()
     figure.savefig(path)
+
+
+def _error(found: Sequence[float]) -> float:
+    """Standard error of a mean."""
+    return stdev(found) / math.sqrt(len(found)) if len(found) > 1 else 0.0
 
 
 def _quietly(make: MakeMemory, patterns: torch.Tensor) -> Memory:

@@ -260,6 +260,68 @@ def random_patterns(count: int, dim: int, generator: torch.Generator, *, mean: f
     ) * 2 - 1
 
 
+def sparse_patterns(count: int, dim: int, ones: int, generator: torch.Generator) -> Tensor:
+    """Independent random patterns with exactly so many ones.
+
+    Args:
+        count: Number of patterns k.
+        dim: Number of neurons d.
+        ones: Neurons that are on in each, from 0 to d.
+        generator: Where the randomness comes from.
+
+    Returns:
+        `(count, dim)`, float32 of -1 and +1.
+
+    Raises:
+        PatternError: More ones than neurons, or fewer than none.
+
+    Examples:
+        >>> import torch
+        >>> from hopfield import patterns
+        >>> patterns.to_bits(patterns.sparse_patterns(3, 100, 5, torch.Generator().manual_seed(0))).sum(1)
+        tensor([5, 5, 5])
+    """
+    if not 0 <= ones <= dim:
+        raise PatternError(f"sparse patterns: expected from 0 to {dim} ones, found {ones}")
+    draw = torch.rand((count, dim), generator=generator, dtype=torch.float32)
+    return torch.full_like(draw, -1.0).scatter_(1, draw.topk(ones, dim=1).indices, 1.0)
+
+
+def move_ones(patterns: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """A copy of patterns with so many ones of each moved to neurons that were off, chosen at random.
+
+    Args:
+        patterns: `(k, d)`, float32 of -1 and +1.
+        count: How many ones are moved.
+        generator: Chooses the neurons.
+
+    Returns:
+        `(k, d)`, with as many ones as before, on the device of `patterns`.
+
+    Raises:
+        DimensionError: Another number of dimensions.
+        PatternError: A pattern with fewer ones, or fewer zeros, than are to be moved.
+
+    Examples:
+        >>> import torch
+        >>> from hopfield import patterns
+        >>> generator = torch.Generator().manual_seed(0)
+        >>> stored = patterns.sparse_patterns(2, 100, 5, generator)
+        >>> patterns.hamming(patterns.move_ones(stored, 1, generator), stored)  # one is lost, one is new
+        tensor([2, 2])
+    """
+    if patterns.ndim != 2:
+        raise DimensionError(f"move_ones: expected patterns of shape (k, d), found {tuple(patterns.shape)}")
+    on = to_bits(patterns).cpu()
+    room = int(torch.minimum(on.sum(1), (~on).sum(1)).min()) if len(on) else count
+    if not 0 <= count <= room:
+        raise PatternError(f"move_ones: expected from 0 to {room} ones to move, found {count}")
+    draw = torch.rand(on.shape, generator=generator, dtype=torch.float32)
+    changed = torch.cat([(draw - 2.0 * ~on).topk(count, 1).indices, (draw - 2.0 * on).topk(count, 1).indices], 1)
+    on.scatter_(1, changed, ~on.gather(1, changed))
+    return (on.to(torch.float32) * 2 - 1).to(patterns.device)
+
+
 def _tensor(values: Any, what: str) -> Tensor:
     """A dense real tensor of what was given; PatternError for what is not numbers."""
     if isinstance(values, Tensor):

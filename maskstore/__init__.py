@@ -5,7 +5,7 @@ from maskstore._version import __version__
 from maskstore.bank import Account, MaskBank, MaskInfo, MaskSource, Rounded, account, compact
 from maskstore.errors import MaskStoreError
 from maskstore.interop import open_source
-from maskstore.masks import LayerSpec, Mask, MaskMatrix, MaskSpec, SignedMask
+from maskstore.masks import LayerSpec, Leader, Mask, MaskMatrix, MaskSpec, SignedMask
 from maskstore.messages import Expected, decode_mask, decode_signed_mask, encode_mask
 from maskstore.priors import Backbone, KeptWeights, Reference, RunningMean, SeededScores, Uniform
 
@@ -15,6 +15,7 @@ __all__ = [
     "Expected",
     "KeptWeights",
     "LayerSpec",
+    "Leader",
     "Mask",
     "MaskBank",
     "MaskInfo",

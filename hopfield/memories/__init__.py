@@ -6,15 +6,21 @@ from hopfield.memories.dense import DenseAssociativeMemory
 from hopfield.memories.dual import DualMemory
 from hopfield.memories.network import HopfieldNetwork
 from hopfield.memories.quantized import QuantizedNetwork, quantized_bytes
+from hopfield.memories.sparse import CoarseCovariance, Covariance, SparseMemory, Teaching, Willshaw
 from hopfield.memories.storage import load_memory
 
 __all__ = [
     "BlockMemory",
+    "CoarseCovariance",
+    "Covariance",
     "DenseAssociativeMemory",
     "DualMemory",
     "HopfieldNetwork",
     "Memory",
     "QuantizedNetwork",
+    "SparseMemory",
+    "Teaching",
+    "Willshaw",
     "load_memory",
     "quantized_bytes",
 ]

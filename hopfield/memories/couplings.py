@@ -105,7 +105,8 @@ class SymmetricCouplings(Couplings):
     def apply(self, state: Tensor) -> Tensor:
         """See `Couplings.apply`; each strip serves its rows, and its mirror image below the diagonal."""
         result = torch.zeros_like(state)
-        for i, strip in enumerate(self._parts[:-1]):
+        for i, numbers in enumerate(self._parts[:-1]):
+            strip = numbers.to(state.dtype)  # a copy only of numbers that are no floats
             start, height = i * STRIP, strip.shape[0]
             stop = start + height
             result[:, start:stop] += state[:, start:] @ strip.T

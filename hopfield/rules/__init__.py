@@ -6,10 +6,13 @@ from hopfield.errors import RuleError
 from hopfield.rules.base import Rule
 from hopfield.rules.hebbian import Hebbian
 from hopfield.rules.perceptron import Perceptron
+from hopfield.rules.probability_flow import ProbabilityFlow
 from hopfield.rules.pseudo_inverse import NEW_DIRECTION, PseudoInverse
 from hopfield.rules.storkey import Storkey
 
-RULES: dict[str, type[Rule]] = {rule.id: rule for rule in (Hebbian, Storkey, PseudoInverse, Perceptron)}
+RULES: dict[str, type[Rule]] = {
+    rule.id: rule for rule in (Hebbian, Storkey, PseudoInverse, Perceptron, ProbabilityFlow)
+}
 
 
 def from_settings(settings: dict[str, Any]) -> Rule:
@@ -24,4 +27,14 @@ def from_settings(settings: dict[str, Any]) -> Rule:
         raise RuleError(f"rule {rule.id!r}: expected its own fields, found {fields}") from error
 
 
-__all__ = ["NEW_DIRECTION", "RULES", "Hebbian", "Perceptron", "PseudoInverse", "Rule", "Storkey", "from_settings"]
+__all__ = [
+    "NEW_DIRECTION",
+    "RULES",
+    "Hebbian",
+    "Perceptron",
+    "ProbabilityFlow",
+    "PseudoInverse",
+    "Rule",
+    "Storkey",
+    "from_settings",
+]

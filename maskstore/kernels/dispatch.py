@@ -11,13 +11,16 @@ from numpy.typing import NDArray
 
 from maskstore.kernels import gather
 from maskstore.kernels.interface import Blocks, Floats, Tail
-from maskstore.kernels.ir import lookup, masked_adds, products, seeded_contexts
-from maskstore.kernels.layout import LANES, chosen_rows_of, chunks_of, rows_of
+from maskstore.kernels.ir import chosen_chunks, lookup, masked_adds, pair_tables, products, seeded_contexts
+from maskstore.kernels.layout import LANES, chosen_rows_of, chunks_of, rows_of, words_of
 from maskstore.kernels.threads import CORES, pieces_for_cores, ranges, share_work
 
 __all__ = [
     "chosen_blocks",
+    "chosen_rows",
+    "chunk_facts",
     "dot",
+    "dot_chunks",
     "masked_lines",
     "masked_taps",
     "outer_dots",
@@ -27,6 +30,7 @@ __all__ = [
 
 score_contexts = seeded_contexts.score_contexts
 _LOOKUP_GAIN = 8  # lookups take a word in less than an eighth of the time of masked adds
+_ALONE = 4  # a chunk of one mask alone takes as long as the same chunk of so many masks side by side
 _DOT_BLOCKS = 64  # blocks that share tables of lookups: enough to make the tables' own cost small
 _DOT_PIECE = 1 << 15  # chunks of blocks in a piece of lookups: a tenth of a millisecond or so
 
@@ -114,10 +118,74 @@ def outer_dots(
     return out
 
 
+def chunk_facts(g: Floats, mean: Floats, starts: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.float64]:
+    """Float32 within chunks."""
+    g, mean = (np.require(array, requirements=["C", "A", "W"]) for array in (g, mean))
+    out = np.empty((6, len(starts)), dtype=np.float64)
+    pieces = [(g, mean, starts, sizes, out, *piece) for piece in ranges(len(starts), pieces_for_cores(len(starts)))]
+    share_work(chosen_chunks.chunk_facts, pieces, len(starts))
+    return out
+
+
+def dot_chunks(
+    blocks: Blocks,
+    tail: Tail,
+    places: NDArray[np.int64],
+    values: Floats,
+    chosen: NDArray[np.int64] | None = None,
+) -> NDArray[np.float64]:
+    """By tables of two bits where the processor can, by masked adds elsewhere; float64 across 16 384 bits or fewer."""
+    full = LANES * len(blocks)
+    flat, stride, step = _laid_out(blocks)
+    rest = np.zeros((LANES if len(tail) else 0, len(places)), dtype=np.uint32)  # the tail's masks as one block
+    rest[: len(tail)] = chunks_of(tail)[:, places]
+    last, all_places = np.ascontiguousarray(rest.T).reshape(-1), np.arange(len(places))
+    if chosen is None:
+        out = np.empty(full + LANES * min(1, len(tail)), dtype=np.float64)
+        kernel = (pair_tables if pair_tables.available() else chosen_chunks).dot_chosen_chunks
+        shares = ranges(len(blocks), pieces_for_cores(len(blocks)), 2) if len(blocks) else []
+        pieces: list[tuple[Any, ...]] = [(kernel, flat, stride, step, places, values, out, *share) for share in shares]
+        if len(tail):
+            pieces.append((kernel, last, 0, LANES, all_places, values, out[full:], 0, 1))
+        share_work(_run, pieces, len(out) * len(places) // 2)
+        return out[: full + len(tail)]
+    out, inside = np.empty(len(chosen), dtype=np.float64), chosen < full
+    for where, masks, source in (
+        (inside, chosen[inside], (flat, stride, step, places)),
+        (~inside, chosen[~inside] - full, (last, 0, LANES, all_places)),
+    ):
+        found = np.empty(len(masks), dtype=np.float64)
+        shares = ranges(len(masks), pieces_for_cores(len(masks))) if len(masks) else []
+        bits, apart, after, listed = source
+        pieces = [(bits, apart, after, masks, listed, values, found, *share) for share in shares]
+        share_work(chosen_chunks.dot_chosen_masks, pieces, _ALONE * len(masks) * len(places) // 2)
+        out[where] = found
+    return out
+
+
+def _laid_out(blocks: Blocks) -> tuple[NDArray[np.uint32], int, int]:
+    """The memory of blocks, flat, and how far apart in it two blocks and two chunks of a block are."""
+    if blocks.flags.c_contiguous:
+        return blocks.reshape(-1), LANES * blocks.shape[1], LANES
+    return blocks.transpose(1, 0, 2).reshape(-1), LANES, LANES * len(blocks)
+
+
+def chosen_rows(blocks: Blocks, tail: Tail, chosen: NDArray[np.int64]) -> Tail:
+    inside, (flat, stride, step) = chosen < LANES * len(blocks), _laid_out(blocks)
+    out = np.empty((len(chosen), blocks.shape[1]), dtype=np.uint32)
+    out[~inside] = chunks_of(tail[chosen[~inside] - LANES * len(blocks)])
+    found = np.empty((int(inside.sum()), blocks.shape[1]), dtype=np.uint32)
+    pieces = ranges(len(found), pieces_for_cores(len(found))) if len(found) else []
+    arrays = flat, stride, step, chosen[inside], found
+    share_work(gather.chosen_rows, [(*arrays, *piece) for piece in pieces], _ALONE * found.size // 2)
+    out[inside] = found
+    return words_of(out)
+
+
 def masked_lines(rows: Tail, chosen: NDArray[np.int64], first_bit: int, weights: Floats, values: Floats) -> Floats:
     out = np.empty((len(values), len(weights)), dtype=np.float32)
-    size = weights.shape[1]
-    arrays = (rows, chosen, first_bit, _padded(weights, -size % 64), size, _padded(values, -size % 64), out)
+    padded = _padded(values, -weights.shape[1] % 64)
+    arrays = (rows, chosen, first_bit, _padded(weights, 0), padded, out)
     pieces = ranges(len(out), pieces_for_cores(len(out))) if out.size else []
     share_work(products.masked_lines, [(*arrays, *piece) for piece in pieces], len(out) * weights.size // 16)
     return out

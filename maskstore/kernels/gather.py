@@ -1,4 +1,4 @@
-"""Masks copied from some blocks into others."""
+"""Masks copied from blocks into other blocks, or into rows."""
 
 from maskstore.kernels.compile_cache import compiled
 from maskstore.kernels.layout import LANES
@@ -16,3 +16,12 @@ def chosen_blocks(blocks, tail, chosen, out, first, last):
                     out[block, chunk, lane] = blocks[mask // LANES, chunk, mask % LANES]
                 else:
                     out[block, chunk, lane] = tail[mask - full, chunk]
+
+
+@compiled
+def chosen_rows(bits, stride, step, chosen, out, first, last):
+    """out[n] = the chunks of mask chosen[n], which lie at bits[block * stride + chunk * step + lane]."""
+    for n in range(first, last):
+        at = chosen[n] // LANES * stride + chosen[n] % LANES
+        for chunk in range(out.shape[1]):
+            out[n, chunk] = bits[at + chunk * step]

@@ -43,6 +43,30 @@ class Kernels(Protocol):
         `(B, m)`.
         """
 
+    def chunk_facts(
+        self, g: Floats, mean: Floats, starts: NDArray[np.int64], sizes: NDArray[np.int64]
+    ) -> NDArray[np.float64]:
+        """Sums over chunks, `(6, chunks)`: chunk c has `sizes[c]` values of `g` and of the masks' `mean` p from
+        `starts[c]` on. With h = sign(g) sqrt(|g|): |g|, |h|, h² p (1 - p), g h p (1 - p), g p, h p.
+        """
+
+    def dot_chunks(
+        self,
+        blocks: Blocks,
+        tail: Tail,
+        places: NDArray[np.int64],
+        values: Floats,
+        chosen: NDArray[np.int64] | None = None,
+    ) -> NDArray[np.float64]:
+        """Sum of `values` `(32 n,)` over the set bits of each mask's chunks `places` `(n,)`, `(k,)` float64.
+
+        `blocks` may also be a view in which a chunk of all masks lies after the other. With `chosen`, `(m,)` numbers of
+        masks, for these only: `(m,)`.
+        """
+
+    def chosen_rows(self, blocks: Blocks, tail: Tail, chosen: NDArray[np.int64]) -> Tail:
+        """The words of some masks, `(m, words)`; `blocks` as for `dot_chunks`."""
+
     def masked_lines(
         self, rows: Tail, chosen: NDArray[np.int64], first_bit: int, weights: Floats, values: Floats
     ) -> Floats:

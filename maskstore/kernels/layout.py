@@ -45,8 +45,14 @@ def chosen_rows_of(
     """Some words of some masks, `(len(chosen), n)` uint64, a copy."""
     start, stop, _ = words.indices(tail.shape[1])
     chunks = np.empty((len(chosen), 2 * (stop - start)), dtype=np.uint32)
-    inside = chosen < LANES * len(blocks)
+    inside = np.flatnonzero(chosen < LANES * len(blocks))
     block, lane = np.divmod(chosen[inside], LANES)
-    chunks[inside] = blocks[block, 2 * start : 2 * stop, lane]
-    chunks[~inside] = chunks_of(tail[chosen[~inside] - LANES * len(blocks), words])
+    for each in np.unique(block).tolist():
+        mine = block == each
+        found = blocks[each, 2 * start : 2 * stop].T
+        if np.count_nonzero(mine) > 2:  # all sixteen together, because they share the lines of the cache
+            found = found.copy()
+        chunks[inside[mine]] = found[lane[mine]]
+    outside = np.flatnonzero(chosen >= LANES * len(blocks))
+    chunks[outside] = chunks_of(tail[chosen[outside] - LANES * len(blocks), words])
     return words_of(chunks)

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskstore.kernels.interface import Blocks, Floats, Tail
-from maskstore.kernels.layout import LANES, chunks_of, rows_of
+from maskstore.kernels.layout import CHUNK, LANES, chunks_of, rows_of
 
 
 def unpacked(blocks: Blocks, tail: Tail) -> NDArray[np.float64]:
@@ -42,6 +42,32 @@ def outer_dots(
     dense = unpacked(blocks, tail)[:, first_bit : first_bit + weights.size].reshape(-1, *weights.shape)
     result: Floats = np.einsum("bo,kon,bn->bk", left, dense * weights, right, optimize=True).astype(np.float32)
     return result if chosen is None else np.take_along_axis(result, chosen, axis=1)
+
+
+def chunk_facts(g: Floats, mean: Floats, starts: NDArray[np.int64], sizes: NDArray[np.int64]) -> NDArray[np.float64]:
+    out = np.zeros((6, len(starts)))
+    for chunk, (start, size) in enumerate(zip(starts, sizes, strict=True)):
+        values, p = g[start : start + size].astype(np.float64), mean[start : start + size].astype(np.float64)
+        h = np.sign(values) * np.sqrt(np.abs(values))
+        terms = (np.abs(values), np.abs(h), h**2 * p * (1 - p), values * h * p * (1 - p), values * p, h * p)
+        out[:, chunk] = [term.sum() for term in terms]
+    return out
+
+
+def dot_chunks(
+    blocks: Blocks,
+    tail: Tail,
+    places: NDArray[np.int64],
+    values: Floats,
+    chosen: NDArray[np.int64] | None = None,
+) -> NDArray[np.float64]:
+    dense = unpacked(blocks, tail).reshape(LANES * len(blocks) + len(tail), 2 * tail.shape[1], CHUNK)[:, places]
+    total: NDArray[np.float64] = dense.reshape(len(dense), len(values)) @ values.astype(np.float64)
+    return total if chosen is None else total[chosen]
+
+
+def chosen_rows(blocks: Blocks, tail: Tail, chosen: NDArray[np.int64]) -> Tail:
+    return rows_of(blocks, tail)[chosen]
 
 
 def masked_lines(rows: Tail, chosen: NDArray[np.int64], first_bit: int, weights: Floats, values: Floats) -> Floats:

@@ -3,6 +3,7 @@
 from maskstore.masks.bits import popcount
 from maskstore.masks.blocks import FEWEST_DIGITS, MOST_DIGITS, Cut
 from maskstore.masks.interleave import Interleaved
+from maskstore.masks.leader import Leader
 from maskstore.masks.mask import Mask
 from maskstore.masks.matrix import MaskMatrix
 from maskstore.masks.signed import SCALES, SignedMask, kept_bits, rows_of, spread_bits
@@ -16,6 +17,7 @@ __all__ = [
     "Cut",
     "Interleaved",
     "LayerSpec",
+    "Leader",
     "Mask",
     "MaskMatrix",
     "MaskSpec",

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from maskstore.kernels import LANES, layout, load
+from maskstore.kernels import LANES, LINE, layout, load
 
 
 @dataclass(frozen=True)
@@ -47,8 +47,20 @@ class Interleaved:
         """Some words of every mask, `(k, n)`, a copy."""
         return layout.rows_of(self.blocks, self.tail, words)
 
+    def chosen_rows(self, chosen: NDArray[np.int64]) -> NDArray[np.uint64]:
+        """The words of some masks, `(len(chosen), words)`, a copy."""
+        return load().chosen_rows(self.blocks, self.tail, chosen)
+
 
 _LARGE = 1 << 17  # words of a mask of a megabyte
+
+
+def _zeros(shape: tuple[int, ...]) -> NDArray[np.uint32]:
+    """Zeros whose chunks of sixteen masks lie in one line of the cache each."""
+    size = int(np.prod(shape))
+    values = np.zeros(size + LINE, dtype=np.uint32)
+    start = -values.ctypes.data // 4 % LINE
+    return values[start : start + size].reshape(shape)
 
 
 class GrowingRows:
@@ -60,7 +72,7 @@ class GrowingRows:
 
     def __init__(self, words: int, *, room: int = 0) -> None:
         self._words = words
-        self._blocks = np.zeros((room // LANES, 2 * words, LANES), dtype=np.uint32)  # pages are taken when written
+        self._blocks = _zeros((room // LANES, 2 * words, LANES))  # pages are taken when written
         self._tail = np.zeros((0, words), dtype=np.uint64)
         self.arrived = Interleaved(self._blocks[:0], self._tail)
 
@@ -89,7 +101,7 @@ class GrowingRows:
             self.arrived = Interleaved(self._blocks[:full], self._tail[: left + 1])
             return
         if full == len(self._blocks):
-            grown = np.zeros((full + max(1, full // 2), 2 * self._words, LANES), dtype=np.uint32)
+            grown = _zeros((full + max(1, full // 2), 2 * self._words, LANES))
             grown[:full] = self._blocks
             self._blocks = grown
         self._blocks[full] = layout.chunks_of(self._tail).T

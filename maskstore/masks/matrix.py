@@ -10,13 +10,47 @@ from numpy.typing import ArrayLike, NDArray
 
 from maskstore import kernels
 from maskstore.errors import MaskValueError, SpecError, TaskExistsError, TaskNotFoundError
-from maskstore.kernels import Kernel
+from maskstore.kernels import LANES, Kernel
 from maskstore.masks.bits import as_numpy
 from maskstore.masks.interleave import GrowingRows, Interleaved, chosen_rows
+from maskstore.masks.leader import ChunkMap, Leader, find_leader
 from maskstore.masks.mask import Mask
 from maskstore.masks.spec import MaskSpec
 
 _TILE_BITS = 1 << 14  # columns unpacked at a time by `dot_many`
+
+
+class _Chunks:
+    """The masks that had arrived at a moment, read in parts."""
+
+    def __init__(self, masks: Interleaved, layers: NDArray[np.int64]) -> None:
+        self._masks, self._layers = masks, layers
+
+    def __len__(self) -> int:
+        return len(self._masks)
+
+    def dot_chunks(
+        self, places: NDArray[np.int64], values: NDArray[np.float32], chosen: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float64]:
+        return kernels.load().dot_chunks(self._masks.blocks, self._masks.tail, places, values, chosen)
+
+    def products(self, g: NDArray[np.float32], chosen: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
+        masks = self._masks
+        if chosen is None:
+            return self._dot(masks.blocks, masks.tail, g)
+        out = np.empty(len(chosen), dtype=np.float32)
+        block, lanes = np.unique(chosen // LANES, return_counts=True)
+        whole = np.isin(chosen // LANES, block[lanes == LANES])
+        for one in block[lanes == LANES]:  # faster than its masks one by one
+            found = self._dot(masks.blocks[one : one + 1], masks.tail[:0], g)
+            at = chosen // LANES == one
+            out[at] = found[chosen[at] % LANES]
+        if not whole.all():
+            out[~whole] = self._dot(masks.blocks[:0], masks.chosen_rows(chosen[~whole]), g)
+        return out
+
+    def _dot(self, blocks: NDArray[np.uint32], tail: NDArray[np.uint64], g: NDArray[np.float32]) -> NDArray[np.float32]:
+        return kernels.load().dot(blocks, tail, g, self._layers)
 
 
 class MaskMatrix:
@@ -71,6 +105,8 @@ class MaskMatrix:
         self._names: list[str] = []  # of the rows, and perhaps one more whose append was interrupted
         self._index: dict[str, int] = {}
         self._counted = 0, np.zeros(0, dtype=np.int32)  # so many rows, and their sum
+        self._smoothed = 0, np.zeros(0, dtype=np.float32)  # of so many rows, the mean with one imagined 0 and 1
+        self._chunks: ChunkMap | None = None  # made when first needed
         self._layers = np.array([(layer.word_start, layer.flat_start, layer.size) for layer in spec], dtype=np.int64)
         for name, mask in zip(names, masks, strict=True):
             self.append(name, mask)
@@ -174,11 +210,53 @@ class MaskMatrix:
         Raises:
             SpecError: For another shape.
         """
-        flat = _floats(g, "dot")
+        return self._dot(self.interleaved, self._flat(g, "dot"), kernel)
+
+    def _flat(self, g: ArrayLike, where: str) -> NDArray[np.float32]:
+        flat = _floats(g, where)
         if flat.shape != (self.spec.bits,):
-            raise SpecError(f"dot: expected a flat array of shape ({self.spec.bits},), found {flat.shape}")
-        masks = self.interleaved
-        return kernels.load(kernel).dot(masks.blocks, masks.tail, flat, self._layers)
+            raise SpecError(f"{where}: expected a flat array of shape ({self.spec.bits},), found {flat.shape}")
+        return flat
+
+    def _dot(self, masks: Interleaved, g: NDArray[np.float32], kernel: Kernel = Kernel.NUMBA) -> NDArray[np.float32]:
+        return kernels.load(kernel).dot(masks.blocks, masks.tail, g, self._layers)
+
+    def leader(self, g: ArrayLike, *, error: float = 1e-4) -> Leader:
+        """The mask whose inner product with an array is the largest, without reading all bits of all masks.
+
+        Args:
+            g: A value for each bit, flat, `(spec.bits,)`, taken as float32.
+            error: The most that the chance of another row than the exact one may be, by the bound that
+                `maskstore.masks.leader` states; 0 computes all products exactly, as `dot` does.
+
+        Returns:
+            The row, and the products, of which most are estimates.
+
+        Raises:
+            SpecError: For another shape, an error outside [0, 1), and an empty matrix.
+
+        Examples:
+            >>> import numpy as np
+            >>> from maskstore import Mask, MaskMatrix, MaskSpec
+            >>> rng, spec = np.random.default_rng(0), MaskSpec({"fc1": (100, 200)})
+            >>> matrix = MaskMatrix(spec, [Mask.from_flat(rng.random(20_000) < 0.5, spec) for _ in range(400)])
+            >>> g = (matrix[123].flat() - 0.5) * rng.random(20_000) ** 8  # a few values carry most of the weight
+            >>> leader = matrix.leader(g)
+            >>> leader.row, leader.share < 0.3
+            (123, True)
+        """
+        flat = self._flat(g, "leader")
+        if not 0 <= error < 1:
+            raise SpecError(f"leader: expected an error in [0, 1), found {error}")
+        if not len(self):
+            raise SpecError("leader: expected at least one mask, found an empty matrix")
+        if self._chunks is None:
+            self._chunks = ChunkMap.of(self.spec)
+        masks, (rows, total) = self.interleaved, self._sum_of_rows()
+        kept = self._smoothed
+        if kept[0] != rows:
+            self._smoothed = kept = rows, (total.astype(np.float32) + 1) / np.float32(rows + 2)
+        return find_leader(_Chunks(masks, self._layers), self._chunks, kept[1], flat, error)
 
     def dot_many(self, G: ArrayLike) -> NDArray[np.float32]:
         """Inner products of every mask with many arrays at once.

@@ -6,6 +6,15 @@ with needing("torch", "maskstore.torch"):
     import torch as _torch  # noqa: F401
 
 from maskstore.torch.devices import as_device, pick_device
-from maskstore.torch.packed import Backend, PackedMasks, packed_bytes, unpacked, unpacked_tiles
+from maskstore.torch.packed import Backend, Leading, PackedMasks, packed_bytes, unpacked, unpacked_tiles
 
-__all__ = ["Backend", "PackedMasks", "as_device", "packed_bytes", "pick_device", "unpacked", "unpacked_tiles"]
+__all__ = [
+    "Backend",
+    "Leading",
+    "PackedMasks",
+    "as_device",
+    "packed_bytes",
+    "pick_device",
+    "unpacked",
+    "unpacked_tiles",
+]

@@ -4,6 +4,7 @@ There are three ways to the same numbers, listed in `Backend`.
 """
 
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from enum import Enum
 from importlib.util import find_spec
 
@@ -12,7 +13,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from maskstore.errors import DeviceError, MaskValueError
+from maskstore.errors import DeviceError, MaskValueError, SpecError
 from maskstore.masks import MaskMatrix, MaskSpec, bits
 from maskstore.torch.devices import as_device
 
@@ -38,6 +39,21 @@ class Backend(Enum):
     """Triton kernels over a packed copy on the device; the default on CUDA, where Triton is installed."""
     TORCH = "torch"
     """Torch over a packed copy on the device, some bits of every mask unpacked at a time; works everywhere."""
+
+
+@dataclass(frozen=True)
+class Leading:
+    """The mask whose inner product with a tensor is the largest; see `PackedMasks.leader`.
+
+    Attributes:
+        row: Its row.
+        products: The inner products of all masks, `(k,)` float32; estimates for most, unless all bits were read.
+        share: How much was read, as a share of all masks' bits.
+    """
+
+    row: int
+    products: Tensor
+    share: float
 
 
 class PackedMasks:
@@ -163,6 +179,42 @@ class PackedMasks:
         for flat, tile in unpacked_tiles(rows, self.spec):
             total += g[..., flat] @ tile.T
         return total
+
+    def leader(self, g: Tensor, *, error: float = 1e-4) -> "Leading":
+        """The mask whose inner product with a flat tensor is the largest, by `MaskMatrix.leader` on the CPU.
+
+        Args:
+            g: Flat `(spec.bits,)`.
+            error: The most that the chance of another row than the exact one may be. Backends that hold a copy on a
+                device compute all products.
+
+        Returns:
+            The row, and the products, of which most may be estimates.
+
+        Raises:
+            MaskValueError: `g` has another shape.
+            SpecError: An error outside [0, 1), or no mask.
+
+        Examples:
+            >>> import torch
+            >>> from maskstore import Mask, MaskMatrix, MaskSpec
+            >>> from maskstore.torch import PackedMasks
+            >>> spec = MaskSpec({"fc": (1, 3)})
+            >>> matrix = MaskMatrix(spec, [Mask.from_dense({"fc": row}, spec) for row in ([[1, 0, 1]], [[0, 1, 1]])])
+            >>> PackedMasks.of(matrix).leader(torch.tensor([1.0, 2.0, 4.0])).row
+            1
+        """
+        if g.ndim != 1:
+            raise MaskValueError(f"leader: expected a flat tensor of shape ({self.spec.bits},), found {tuple(g.shape)}")
+        if self._matrix is None:
+            if not 0 <= error < 1:
+                raise SpecError(f"leader: expected an error in [0, 1), found {error}")
+            if not len(self):
+                raise SpecError("leader: expected at least one mask, found none")
+            products = self.dot(g)
+            return Leading(int(products.argmax()), products, 1.0)
+        found = self._matrix.leader(self._taken(g, "leader", "a flat tensor", self.spec.bits).numpy(), error=error)
+        return Leading(found.row, torch.from_numpy(found.products), found.share)
 
     def weighted_sum(self, alpha: Tensor) -> Tensor:
         """Sum of alpha_i times mask i.

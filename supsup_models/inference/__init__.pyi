@@ -9,8 +9,8 @@ from .infer import infer_task as infer_task
 from .labelling import classify as classify
 from .labelling import labels_of as labels_of
 from .labelling import mask_accuracy as mask_accuracy
-from .mixed import mixed_logits as mixed_logits
-from .mixed import run_mixed as run_mixed
+from .labelling import mixed_logits as mixed_logits
+from .labelling import run_mixed as run_mixed
 from .objectives import OBJECTIVES as OBJECTIVES
 from .objectives import Entropy as Entropy
 from .objectives import Objective as Objective

@@ -34,8 +34,7 @@ from supsup_models._names import expect, found, number, path_of
 from supsup_models.data import Views, checked_images
 from supsup_models.errors import ArgumentTypeError, InferenceError, RunError
 from supsup_models.inference.given import check_masks, check_views
-from supsup_models.inference.labelling import run_each, view_evidence
-from supsup_models.inference.mixed import NO_EXTRAS
+from supsup_models.inference.labelling import NO_EXTRAS, run_each, view_evidence
 from supsup_models.networks import MaskedModel, TaskExtras, entropy
 
 LEVEL = 0.01  # of known tasks' images, refused by default

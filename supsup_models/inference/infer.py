@@ -15,14 +15,14 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskstore import MaskMatrix
-from supsup_models._names import choose, expect
+from supsup_models._names import choose, expect, number
 from supsup_models.data import Views, checked_images
 from supsup_models.errors import InferenceError
 from supsup_models.inference.calibration import Calibration, image_uncertainty
 from supsup_models.inference.choice import check_method
 from supsup_models.inference.given import check_masks, check_views
+from supsup_models.inference.labelling import NO_EXTRAS
 from supsup_models.inference.methods import binary, exhaustive, gradient, one_shot, pairs
-from supsup_models.inference.mixed import NO_EXTRAS
 from supsup_models.inference.objectives import Objective, make_objective
 from supsup_models.inference.superposition import Kept, Superposition, checked_answers
 from supsup_models.networks import MaskedModel, TaskExtras
@@ -189,18 +189,22 @@ class TaskInference:
         calibrated = "no calibration" if self._calibration is None else repr(self._calibration)
         return f"TaskInference({len(mixed.matrix)} masks of {mixed.model.spec.bits} bits, {calibrated})"
 
-    def infer(self, images: Any, *, method: str | None = None, objective: str | None = None) -> Guess:
+    def infer(
+        self, images: Any, *, method: str | None = None, objective: str | None = None, error: float = 0.0
+    ) -> Guess:
         """The task of images that are all of one task; arguments and errors are those of `infer_task`."""
-        tensor, scores = self._scores(images, method, objective, each=False)
+        tensor, scores = self._scores(images, method, objective, error, each=False)
         task = int(scores.argmax())
         if self._calibration is None:
             return Guess(task, scores)
         entropies = self._entropies(tensor, np.full(len(tensor), task))
         return Guess(task, scores, self._calibration.confidence(self._mixed.matrix.names[task], entropies))
 
-    def infer_each(self, images: Any, *, method: str | None = None, objective: str | None = None) -> Guesses:
+    def infer_each(
+        self, images: Any, *, method: str | None = None, objective: str | None = None, error: float = 0.0
+    ) -> Guesses:
         """The task of each image; arguments and errors are those of the function `infer_each`."""
-        tensor, scores = self._scores(images, method, objective, each=True)
+        tensor, scores = self._scores(images, method, objective, error, each=True)
         tasks = scores.argmax(axis=1).astype(np.int64, copy=False)
         if self._calibration is None:
             return Guesses(tasks, scores)
@@ -216,7 +220,7 @@ class TaskInference:
         return image_uncertainty(mixed.model, mixed.matrix, images, tasks, mixed.extras, self._calibration.views)
 
     def _scores(
-        self, images: Any, method: str | None, objective: str | None, *, each: bool
+        self, images: Any, method: str | None, objective: str | None, error: float, *, each: bool
     ) -> tuple[Tensor, NDArray[np.float32]]:
         """The images as the network takes them, and the scores `(k,)`, or `(b, k)` for each image."""
         mixed, model = self._mixed, self._mixed.model
@@ -224,6 +228,12 @@ class TaskInference:
         way = (isinstance(method, str) and _METHODS.get(method)) or choose("inference method", method, _METHODS)
         objective = model.objective if objective is None else objective
         cost = make_objective(objective, classes=model.classes, outputs=model.outputs)
+        if not 0 <= number("error", error) < 1:
+            raise InferenceError(f"error: expected a number in [0, 1), found {error}")
+        if error and method != "one-shot":
+            raise InferenceError(
+                f"error: expected 0 for the method {method!r}, found {error}; only one-shot has a bound"
+            )
         if not len(mixed.matrix):
             raise InferenceError("task inference: expected at least one mask, found none")
         # gradients are needed here, so a caller's inference mode is left for a while, and its tensors are copied; so is
@@ -235,7 +245,10 @@ class TaskInference:
             if model.has_extras:
                 names = mixed.matrix.names
                 check_method(model, method, names, mixed.extras, single_masks=way.single_masks, alone=alone)
-            if not each:
+            if error:
+                scores = one_shot.leaders(mixed, tensor.split(1 if each else len(tensor)), cost, error)
+                scores = scores if each else scores[0]
+            elif not each:
                 scores = way.of_batch(mixed, tensor, cost)
             else:
                 scores = torch.cat([way.of_each(mixed, chunk, cost) for chunk in tensor.split(_CHUNK)])
@@ -256,6 +269,7 @@ def infer_task(
     *,
     method: str | None = None,
     objective: str | None = None,
+    error: float = 0.0,
     calibration: Calibration | None = None,
     extras: TaskExtras = NO_EXTRAS,
     views: Views | None = None,
@@ -285,6 +299,9 @@ def infer_task(
             `infer_each` it is a faster approximation. By default what works in the network: "pairs" with `views`,
             "exhaustive" where it normalises with running statistics, which fit no superposition, "one-shot" elsewhere.
         objective: "H" or "G"; `model.objective` by default.
+        error: With the method "one-shot", the most that the chance of another task than the exact one may be, by the
+            bound of `maskstore.MaskMatrix.leader`: of most masks only a part is then read, and their scores are
+            estimates. 0 reads all. On a CUDA device all masks are read in any case.
         calibration: What to judge the guess's confidence by.
         extras: The masks' normalisation statistics by name, as a bank keeps them. Only a single mask has any, so
             exhaustive inference and the calibration use them. A superposition normalises with the statistics of the
@@ -298,7 +315,8 @@ def infer_task(
         ShapeError: The images or the masks do not fit the network.
         ArgumentTypeError: An argument is of a type that cannot be meant.
         ImageValueError: The images hold NaN or infinity, are too large for the network's arithmetic, or are uint8.
-        InferenceError: The matrix is empty, or the objective is G and no output is superfluous.
+        InferenceError: The matrix is empty, the objective is G and no output is superfluous, or an error is given that
+            is not in [0, 1), or for another method than "one-shot".
         BatchStatisticsError: The network would normalise with the statistics of a batch, and the batch is a single
             image: under a superposition, or in exhaustive inference without `extras`.
         UnknownNameError: There is no such method or objective.
@@ -322,7 +340,7 @@ def infer_task(
         'task-1'
     """
     inference = _inference(model, matrix, calibration, extras, views)
-    return inference.infer(images, method=method, objective=objective)
+    return inference.infer(images, method=method, objective=objective, error=error)
 
 
 def infer_each(
@@ -332,6 +350,7 @@ def infer_each(
     *,
     method: str | None = None,
     objective: str | None = None,
+    error: float = 0.0,
     calibration: Calibration | None = None,
     extras: TaskExtras = NO_EXTRAS,
     views: Views | None = None,
@@ -347,6 +366,7 @@ def infer_each(
         method: "short-list" computes the one-shot score of the few masks that a sketch of the scores prefers, several
             times faster than "one-shot".
         objective: "H" or "G"; `model.objective` by default.
+        error: As in `infer_task`, for each image. It pays with many more masks than images.
         calibration: What to judge the confidence of each guess by.
         extras: The masks' normalisation statistics by name.
         views: Those that the masks were trained with.
@@ -373,7 +393,7 @@ def infer_each(
         array([0, 0, 1, 1])
     """
     inference = _inference(model, matrix, calibration, extras, views)
-    return inference.infer_each(images, method=method, objective=objective)
+    return inference.infer_each(images, method=method, objective=objective, error=error)
 
 
 _KEPT: WeakKeyDictionary[MaskMatrix, Kept] = WeakKeyDictionary()

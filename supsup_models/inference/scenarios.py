@@ -29,8 +29,7 @@ from supsup_models.data import Views, checked_images
 from supsup_models.errors import InferenceError
 from supsup_models.inference.given import check_masks, check_tasks, check_views
 from supsup_models.inference.infer import METHODS, infer_each, infer_task, usual_method
-from supsup_models.inference.labelling import classify, labels_of
-from supsup_models.inference.mixed import NO_EXTRAS
+from supsup_models.inference.labelling import NO_EXTRAS, classify, labels_of
 from supsup_models.inference.objectives import OBJECTIVES
 from supsup_models.inference.sampling import EvaluatedTask, chunks, group_sizes, sampled, wilson
 from supsup_models.networks import MaskedModel, TaskExtras

@@ -20,8 +20,7 @@ from supsup_models._names import expect, whole_number
 from supsup_models.data import checked_images
 from supsup_models.errors import ArgumentError, ShapeError
 from supsup_models.inference.given import check_extras, check_spec
-from supsup_models.inference.labelling import run_groups
-from supsup_models.inference.mixed import NO_EXTRAS, finite_logits
+from supsup_models.inference.labelling import NO_EXTRAS, finite_logits, run_groups
 from supsup_models.networks import Extras, MaskedModel, TaskExtras, check_model
 
 T = TypeVar("T")

@@ -14,7 +14,7 @@ import torch
 from numpy.typing import ArrayLike, NDArray
 from torch import Tensor
 
-from maskstore import Mask, MaskSpec, kernels
+from maskstore import Mask, MaskMatrix, MaskSpec, kernels
 
 
 @dataclass(frozen=True, eq=False)
@@ -36,6 +36,13 @@ class OwnMasks:
         """Masks of one spec, and the number of the mask of each image."""
         rows = np.stack([mask.words for mask in masks]) if masks else np.empty((0, spec.words), dtype=np.uint64)
         return cls(spec, rows, np.asarray(chosen, dtype=np.int64))
+
+    @classmethod
+    def of_matrix(cls, matrix: MaskMatrix, rows: Sequence[int], chosen: ArrayLike) -> "OwnMasks":
+        """Some rows of a matrix, and the number of the mask of each image among them."""
+        masks = matrix.interleaved
+        found = kernels.layout.chosen_rows_of(masks.blocks, masks.tail, np.asarray(rows, dtype=np.int64))
+        return cls(matrix.spec, found, np.asarray(chosen, dtype=np.int64))
 
     def mask(self, row: int) -> Mask:
         """One of the m masks."""

@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 
 from maskstore import MaskBank, open_source
 from maskstore.bank import MaskSource
+from maskstore.errors import TaskNotFoundError
+from maskstore.interop import ShardSet
 from supsup_models.data import PixelScale, Views
 from supsup_models.errors import ShapeError
 from supsup_models.inference import Calibration
@@ -62,11 +64,28 @@ class Served:
         self.source.close()
 
     def signature(self) -> object:
-        """What differs after the source has changed; None for a source that cannot change."""
+        """What differs after the source has changed; None for a source that cannot change.
+
+        Of a shard set, this looks for what was appended: one request.
+        """
+        if isinstance(self.source, ShardSet):
+            self.source.refresh()
+            return self.source.generation
         if not isinstance(self.source, MaskBank):
             return None
         path = os.fspath(self.source.path)
         return tuple(_stamp(path + end) for end in ("", "-wal"))
+
+    def stamp(self, name: str) -> bytes:
+        """What differs after a mask was replaced: in a bank its checksum; masks in shards never change.
+
+        TaskNotFoundError if there is no such mask.
+        """
+        if isinstance(self.source, MaskBank):
+            return self.source.record(name).checksum
+        if name not in self.source:
+            raise TaskNotFoundError(f"task {name!r:.80}: expected one of {len(self.source)} tasks, found no such task")
+        return b""
 
     def calibration(self) -> Calibration | None:
         """The run's calibration as it is now, None if there is none."""

@@ -23,7 +23,7 @@ FLOORS = {
     ],
     "hopfield": [
         {"errors"},
-        {"patterns"},
+        {"patterns", "theory"},
         {"dynamics", "rules"},
         {"memories"},
         {"recovery", "capacity"},

@@ -7,7 +7,8 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hopfield import Hebbian, HopfieldNetwork, PseudoInverse, Rule
+from hopfield import DualMemory, Hebbian, HopfieldNetwork, PseudoInverse, Rule
+from hopfield import patterns as pt
 from hopfield.capacity import (
     BasinPoint,
     CapacityPoint,
@@ -101,3 +102,20 @@ def test_bad_input_is_named() -> None:
         scan_capacity(_make(Hebbian()), 10, ())
     with pytest.raises(RuleError):
         scan_basins(_make(Hebbian()), 10, 2, (1.5,))
+
+
+def test_scans_have_the_standard_error_of_their_seeds() -> None:
+    def make(patterns: torch.Tensor) -> DualMemory:
+        return DualMemory.of_patterns(patterns)
+
+    exact = [scan_capacity(make, 64, (10,), seeds=n)[0] for n in (1, 3)]
+    assert exact[0].exact_error == 0.0
+    singles = []
+    for seed in range(3):
+        patterns = pt.random_patterns(10, 64, torch.Generator().manual_seed(seed))
+        after = pt.signs_or(make(patterns).field(patterns), patterns)
+        singles.append(float((after == patterns).all(1).float().mean()))
+    assert exact[1].exact_error == pytest.approx(torch.tensor(singles).std().item() / 3**0.5)
+    assert exact[1].exact_error > 0
+    basins = scan_basins(make, 64, 10, (0.0, 0.1), seeds=3)
+    assert basins[0].exact_error > 0

@@ -8,9 +8,9 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hopfield import HopfieldNetwork, Storkey
+from hopfield import HopfieldNetwork, Storkey, theory
 from hopfield import patterns as pt
-from hopfield.dynamics import mean_field, relax
+from hopfield.dynamics import glauber, mean_field, relax
 from hopfield.errors import CapacityWarning, RuleError
 from tests.helpers.patterns import random_patterns
 from tests.helpers.profiles import FAST
@@ -120,3 +120,40 @@ def test_the_mean_field_of_one_pattern_magnetises_below_the_critical_temperature
         m = float(soft @ pattern[0]) / 400
         assert m == pytest.approx(math.tanh(beta * m * 399 / 400), abs=1e-5)
         assert (m > 0.5) == (beta > 1)
+
+
+def test_glauber_dynamics_follow_the_boltzmann_distribution() -> None:
+    network = HopfieldNetwork(3, centre=None)
+    network.store(torch.tensor([[1.0, 1.0, -1.0]]))
+    states = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 3)
+    weights = torch.softmax(-network.energy(states) / 0.5, dim=0)
+    expected = (weights[:, None] * states[:, :1] * states).sum(0)  # correlations with the first neuron
+    starts = torch.ones((4000, 3))
+    ends = glauber(network, starts, temperature=0.5, sweeps=21, burn_in=20)
+    assert torch.allclose((ends[:, :1] * ends).mean(0), expected, atol=0.05)
+
+
+@pytest.mark.parametrize(("load", "temperature"), [(0.05, 0.4), (0.02, 0.7)])
+def test_overlaps_at_a_temperature_are_those_of_mean_field_theory(load: float, temperature: float) -> None:
+    patterns = random_patterns(round(load * 400), 400)
+    network = HopfieldNetwork(400, centre=None)
+    network.store(patterns)
+    ends = glauber(network, patterns, temperature=temperature, sweeps=40, burn_in=15)
+    overlaps = pt.overlap(ends, patterns).diagonal()
+    assert float(overlaps.mean()) == pytest.approx(theory.hebbian_overlap(load, temperature), abs=0.04)
+
+
+def test_theory_of_the_hebb_rule_breaks_down_where_published() -> None:
+    assert theory.hebbian_overlap(0.137) == pytest.approx(0.967, abs=0.01)
+    assert theory.hebbian_overlap(0.139) == 0.0
+    assert theory.hebbian_overlap(0.0, temperature=1.01) == 0.0
+    with pytest.raises(RuleError, match="at least 0"):
+        theory.hebbian_overlap(-0.1)
+
+
+def test_glauber_dynamics_refuse_numbers_out_of_range() -> None:
+    network = HopfieldNetwork(3)
+    network.store(torch.ones(3))
+    for temperature, sweeps, burn_in in ((0.0, 5, 0), (math.inf, 5, 0), (1.0, 5, 5), (1.0, 0, 0)):
+        with pytest.raises(RuleError, match="Glauber"):
+            glauber(network, torch.ones(3), temperature=temperature, sweeps=sweeps, burn_in=burn_in)

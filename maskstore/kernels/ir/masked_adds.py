@@ -30,7 +30,7 @@ def _bits_of_word(builder: Any, word: Any, group: int) -> Any:
     return builder.bitcast(builder.trunc(shifted, ir.IntType(LANES)), FLAGS)
 
 
-def _lanes_with(builder: Any, chunks: Any, bit: int) -> Any:
+def lanes_with(builder: Any, chunks: Any, bit: int) -> Any:
     found = builder.and_(chunks, ir.Constant(INTS, [1 << bit] * LANES))
     return builder.icmp_unsigned("!=", found, ir.Constant(INTS, [0] * LANES))
 
@@ -101,7 +101,7 @@ def _lane_sums(typing_context, bits, at, g, g_at, chunks, sums):
             for bit in range(CHUNK):
                 value = splat(builder, builder.load(builder.gep(g_data, [offset(builder, first, bit)])))
                 total = totals[bit % _CHAINS]
-                chosen = builder.select(_lanes_with(builder, lanes, bit), value, ZEROS)
+                chosen = builder.select(lanes_with(builder, lanes, bit), value, ZEROS)
                 builder.store(builder.fadd(builder.load(total), chosen), total)
         start = ir.Constant(at.type, 0)
         before = load(builder, sum_data, start, FLOATS)
@@ -131,7 +131,7 @@ def _lane_axpy_of(groups: int) -> Any:
                 place = offset(builder, out_at, LANES * bit)
                 total = load(builder, out_data, place, FLOATS)
                 for chunk, weight in zip(chunks, weights, strict=True):
-                    chosen = builder.select(_lanes_with(builder, chunk, bit), weight, ZEROS)
+                    chosen = builder.select(lanes_with(builder, chunk, bit), weight, ZEROS)
                     total = builder.fadd(total, chosen)
                 store(builder, total, out_data, place)
             return context.get_dummy_value()

@@ -15,7 +15,7 @@ from numba.cpython.unsafe.numbers import trailing_zeros
 from numba.extending import intrinsic
 
 from maskstore.kernels.compile_cache import compiled
-from maskstore.kernels.ir.vectors import FLAGS, FLOATS, ZEROS, data, load, offset, splat, store, times
+from maskstore.kernels.ir.vectors import FLAGS, FLOATS, INTS, ZEROS, data, load, offset, splat, store, times
 from maskstore.kernels.layout import LANES
 
 _GROUPS = 64 // LANES  # vectors a word
@@ -24,13 +24,13 @@ _FUSED = ("contract",)  # a multiplication and an addition may be one instructio
 
 
 @intrinsic
-def _masked_product(typing_context, words, count, weights, weights_at, values):
-    """float32 sum of weights[weights_at + b] * values[b] over the set bits b of the first `count` words."""
-    signature = types.float32(words, types.intp, weights, types.intp, values)
+def _masked_product(typing_context, words, count, weights, values):
+    """float32 sum of weights[b] * values[b] over the set bits b of the first `count` words."""
+    signature = types.float32(words, types.intp, weights, values)
 
     def codegen(context, builder, signature, arguments):
         word_data, weight_data, value_data = (
-            data(context, builder, signature.args[i], arguments[i]) for i in (0, 2, 4)
+            data(context, builder, signature.args[i], arguments[i]) for i in (0, 2, 3)
         )
         totals = [cgutils.alloca_once_value(builder, ZEROS) for _ in range(_GROUPS)]
         with cgutils.for_range(builder, arguments[1]) as loop:
@@ -38,17 +38,17 @@ def _masked_product(typing_context, words, count, weights, weights_at, values):
             first = times(builder, loop.index, 64)
             for group, total in enumerate(totals):
                 place = offset(builder, first, group * LANES)
-                weight = load(builder, weight_data, builder.add(arguments[3], place), FLOATS)
+                weight = load(builder, weight_data, place, FLOATS)
                 shifted = builder.lshr(word, ir.Constant(ir.IntType(64), group * LANES))
                 flags = builder.bitcast(builder.trunc(shifted, ir.IntType(LANES)), FLAGS)
                 product = builder.fmul(builder.select(flags, weight, ZEROS), load(builder, value_data, place), _FUSED)
                 builder.store(builder.fadd(builder.load(total), product, _FUSED), total)
         a, b, c, d = (builder.load(total) for total in totals)
         sums = builder.fadd(builder.fadd(a, b), builder.fadd(c, d))
-        result = ir.Constant(ir.FloatType(), 0.0)
-        for lane in range(LANES):
-            result = builder.fadd(result, builder.extract_element(sums, ir.Constant(ir.IntType(32), lane)))
-        return result
+        for half in (8, 4, 2, 1):  # lane i and lane i + half
+            turned = ir.Constant(INTS, [(lane + half) % LANES for lane in range(LANES)])
+            sums = builder.fadd(sums, builder.shuffle_vector(sums, sums, turned))
+        return builder.extract_element(sums, ir.Constant(ir.IntType(32), 0))
 
     return signature, codegen
 
@@ -96,29 +96,32 @@ _four_vectors, _two_vectors, _one_vector = _tap_sums_of(4), _tap_sums_of(2), _ta
 
 
 @compiled
-def masked_lines(rows, chosen, first_bit, weights, size, values, out, first, last):
+def masked_lines(rows, chosen, first_bit, weights, values, out, first, last):
     """out[b, o] = sum over j of M[o, j] weights[o, j] values[b, j], first <= b < last, M the mask of row chosen[b].
 
-    M's bits start at `first_bit`, `size` a neuron. `weights` `(o, n)` and `values` `(B, n)` end in zeros, n a multiple
-    of 64.
+    M's bits start at `first_bit`, as many a neuron as `weights` `(o, size)` has. `values` `(B, n)` end in zeros, n a
+    multiple of 64.
     """
-    neurons, padded = weights.shape
-    words = padded // 64
+    neurons, size = weights.shape
+    words = values.shape[1] // 64
     aligned = np.empty(words, dtype=np.uint64)
-    flat = weights.reshape(-1)
-    for image in range(first, last):
-        row = rows[chosen[image]]
-        line = values[image]
-        for neuron in range(neurons):
-            word, shift = (first_bit + neuron * size) >> 6, np.uint64((first_bit + neuron * size) & 63)
-            back = np.uint64(64) - shift
-            both = min(words, len(row) - word - 1) if shift else 0  # words with a neighbour to take bits from
+    line = np.zeros(64 * words, dtype=np.float32)
+    for neuron in range(neurons):
+        line[:size] = weights[neuron]
+        word, shift = (first_bit + neuron * size) >> 6, np.uint64((first_bit + neuron * size) & 63)
+        back = np.uint64(64) - shift
+        there = min(words, rows.shape[1] - word)
+        both = min(words, rows.shape[1] - word - 1) if shift else 0  # words with a neighbour to take bits from
+        for image in range(first, last):
+            row = rows[chosen[image]]
             # what lies beyond the neuron's bits meets zeros
             for i in range(both):
                 aligned[i] = row[word + i] >> shift | row[word + i + 1] << back
-            for i in range(both, words):
-                aligned[i] = row[word + i] >> shift if word + i < len(row) else np.uint64(0)
-            out[image, neuron] = _masked_product(aligned, words, flat, neuron * padded, line)
+            for i in range(both, there):
+                aligned[i] = row[word + i] >> shift
+            for i in range(there, words):
+                aligned[i] = np.uint64(0)
+            out[image, neuron] = _masked_product(aligned, words, line, values[image])
 
 
 @compiled

@@ -3,6 +3,7 @@
 For one image the short list asks a sketch of the scores which few masks are worth an exact score.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -44,6 +45,16 @@ def preferences(
 ) -> Tensor:
     """Preferences `(k,)` of some masks by the gradient at given superposed weights."""
     return preference(masks.dot(mask_derivatives(model, superposed, images, objective, statistics)))
+
+
+def leaders(mixed: Superposition[MaskedModel], batches: Sequence[Tensor], objective: Objective, error: float) -> Tensor:
+    """Preferences `(batches, k)`, of which only those of the best masks of each batch are exact."""
+    weights, statistics, masks = mixed.weights(), mixed.statistics(), mixed.masks
+    found = []
+    for images in batches:
+        wanted = preference(mask_derivatives(mixed.model, weights, images, objective, statistics))
+        found.append(masks.leader(wanted, error=error).products)
+    return torch.stack(found)
 
 
 def of_each(mixed: Superposition[Any], images: Tensor, objective: Objective) -> Tensor:

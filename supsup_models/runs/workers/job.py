@@ -11,6 +11,7 @@ import torch
 from numpy.typing import NDArray
 
 from maskstore import Mask, MaskSpec, decode_mask, encode_mask
+from maskstore.bank import Rounded
 from maskstore.priors import Prior
 from supsup_models.data import Task, TaskStream
 from supsup_models.networks import MaskedModel
@@ -38,7 +39,7 @@ class JudgedTask:
     mask: Mask
     figures: Mapping[str, Any]
     details: Mapping[str, Any]
-    extras: Mapping[str, NDArray[np.float32]]
+    extras: Mapping[str, NDArray[np.float32] | Rounded]
     prior: Prior
     worker: str = ""
     processor: str = ""
@@ -78,7 +79,7 @@ class CodedTask:
     message: bytes
     figures: Mapping[str, Any]
     details: Mapping[str, Any]
-    extras: Mapping[str, NDArray[np.float32]]
+    extras: Mapping[str, NDArray[np.float32] | Rounded]
     prior: Prior
     worker: str
     processor: str

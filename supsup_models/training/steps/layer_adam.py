@@ -12,7 +12,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from maskstore.kernels import compiles
 from supsup_models.training.recipes import Adam
+from supsup_models.training.steps import sparse_kernel
 
 
 class LayerAdam:
@@ -30,15 +32,28 @@ class LayerAdam:
         groups = [{"params": [layer]} for layer in scores]
         self._adam = torch.optim.Adam(groups, betas=config.betas, eps=config.eps, fused=True)
         self._squares, self._weight = [0.0] * len(scores), 0.0
+        self._scores, self._done = scores, 0
+        here = all(layer.device.type == "cpu" and layer.dtype == torch.float32 for layer in (*scores, *gradients))
+        self._moments: list[tuple[Tensor, Tensor]] = []
+        if here and compiles():
+            self._moments = [(torch.zeros_like(layer), torch.zeros_like(layer)) for layer in scores]
 
-    def step(self, rate: float) -> None:
-        """One update at a learning rate."""
+    def step(self, rate: float, sums_of_squares: Sequence[float] | None = None) -> None:
+        """One update at a learning rate; who knows the sum of the squares of each layer's gradient gives them."""
         kept = self._config.betas[1]
         self._weight = kept * self._weight + (1.0 - kept)
         for index, (group, gradient) in enumerate(zip(self._adam.param_groups, self._gradients, strict=True)):
-            group["lr"] = rate
+            group["lr"], group["eps"] = rate, self._config.eps
             if self._floor and index + 1 < len(self._gradients):
-                square = float(gradient.norm()) ** 2 / gradient.numel()
+                sums = float(gradient.norm()) ** 2 if sums_of_squares is None else sums_of_squares[index]
+                square = sums / gradient.numel()
                 self._squares[index] = kept * self._squares[index] + (1.0 - kept) * square
                 group["eps"] = self._config.eps + self._floor * (self._squares[index] / self._weight) ** 0.5
-        self._adam.step()
+        if not self._moments:
+            self._adam.step()
+            return
+        self._done += 1
+        layers = zip(self._scores, self._gradients, self._moments, self._adam.param_groups, strict=True)
+        for scores, gradient, moments, group in layers:
+            arrays = (flat.reshape(-1).numpy() for flat in (scores, gradient, *moments))
+            sparse_kernel.adam(*arrays, rate, *self._config.betas, group["eps"], self._done)

@@ -26,10 +26,12 @@ Scores move by `LayerAdam`, whose floor keeps weights that hardly matter from dr
 
 from math import log2, sqrt
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from maskstore.kernels import compiles
 from supsup_models.errors import NetworkError
 from supsup_models.networks import (
     MaskedModel,
@@ -39,6 +41,7 @@ from supsup_models.networks import (
     perceptron_forward,
 )
 from supsup_models.training.recipes import Adam, Recipe, Sparse
+from supsup_models.training.steps import sparse_kernel
 from supsup_models.training.steps.base import Step
 from supsup_models.training.steps.layer_adam import LayerAdam
 from supsup_models.training.steps.outliers import Outliers, made_outliers
@@ -77,7 +80,10 @@ class SparseStep(Step):
         self._layer_scores = model.layer_weights(self.scores)
         self._gradients = model.layer_weights(self.scores.grad)
         self._optimiser = LayerAdam(self._layer_scores, self._gradients, config, floor=sparse.floor)
+        here = model.device.type == "cpu" and dtype == torch.float32
+        self._compiled = here and len(self._masked) > 1 and compiles()
         self._thresholds = [0.0] * len(self._densities)
+        self._widths = [0.0] * len(self._densities)  # how far from the last thresholds the next ones are looked for
         self._prices: list[Tensor] = []
         self._pulls: list[Tensor] = []
         self._done = 0
@@ -89,34 +95,73 @@ class SparseStep(Step):
         # weights are scaled to the density of the moment, which ends at the network's own
         scales = [c * sqrt(p / d) for c, p, d in zip(self._constants, self._densities, densities, strict=True)]
         shown = self._with_outliers(images.to(self._masked[0].dtype))
-        activations, logits = perceptron_forward(shown, self._masked, scales=scales)
+        first = self._first_products(shown)
+        if self._compiled:
+            rest, logits = perceptron_forward(first.relu().mul_(scales[0]), self._masked[1:], scales=scales[1:])
+            activations = [shown, *rest]
+        else:
+            activations, logits = perceptron_forward(shown, self._masked, scales=scales)
         self.logits = logits[: len(labels)]
         loss, delta = self._answers(logits, labels)
         deltas = perceptron_backward(delta, activations, self._masked, scales=scales)
         for product, at, activation in zip(self._products, deltas, activations, strict=True):
             torch.mm(at.t(), activation, out=product)
-        if self._sparse.one_shot_weight and self._done >= self._sparse.one_shot_from * self._steps:
-            if not self._pulls or self._done % SCORED == 0:
-                self._pulls = self._one_shot_pulls(shown, densities, len(images))
+        pulled = self._sparse.one_shot_weight and self._done >= self._sparse.one_shot_from * self._steps
+        if pulled and (not self._pulls or self._done % SCORED == 0):
+            self._pulls = self._one_shot_pulls(shown, densities, len(images), first)
+        squares = self._take_gradients(scales, pulled=bool(pulled))
+        if self._sparse.rate_weight:
+            self._add_prices()
+            squares = None
+        self._optimiser.step(rate, squares)
+        self._done += 1
+        return loss
+
+    def _first_products(self, shown: Tensor) -> Tensor:
+        """The images times the kept signs of the first layer, `(b, out)`; compiled loops only see the weights kept."""
+        if not self._compiled:
+            return shown[:0]
+        found = sparse_kernel.masked_products(
+            self._layer_scores[0].numpy(), self._thresholds[0], self._signs[0].numpy(), shown.t().contiguous().numpy()
+        )
+        return torch.from_numpy(found).t().contiguous()
+
+    def _take_gradients(self, scales: list[float], *, pulled: bool) -> list[float] | None:
+        """The scores' gradients, from the products and the pulls; where loops are compiled, their sums of squares."""
+        if self._compiled:
+            squares = []
+            for index, scale in enumerate(scales):
+                layers = self._products, *([self._pulls] if pulled else []), self._signs
+                arrays = [of[index].reshape(-1).numpy() for of in layers]
+                loop = sparse_kernel.gradients_with_pull if pulled else sparse_kernel.gradients
+                squares.append(float(loop(*arrays, np.float32(scale), self._gradients[index].reshape(-1).numpy())))
+            return squares
+        if pulled:
             for product, pull, scale in zip(self._products, self._pulls, scales, strict=True):
                 product.add_(pull, alpha=1.0 / scale)
         for gradient, product, signs, scale in zip(self._gradients, self._products, self._signs, scales, strict=True):
             torch.mul(product, signs, out=product)  # straight through: dL/ds = dL/dM = dL/d(W M) * W
             gradient.copy_(product).mul_(scale)
-        if self._sparse.rate_weight:
-            self._add_prices()
-        self._optimiser.step(rate)
-        self._done += 1
-        return loss
+        return None
 
     def _choose(self, densities: tuple[float, ...]) -> None:
         """The signs that are kept at these densities; thresholds are looked for now and then."""
         for index, scores in enumerate(self._layer_scores):
             if self._done % REFRESHED == 0:
-                flat = scores.reshape(-1)
-                count = kept_weights(flat.numel(), densities[index])
-                self._thresholds[index] = float(flat.kthvalue(flat.numel() - count + 1).values)
-            torch.ge(scores, self._thresholds[index], out=self._masked[index]).mul_(self._signs[index])
+                self._thresholds[index] = self._threshold(index, densities[index])
+            if index or not self._compiled or self._sparse.rate_weight:  # compiled loops do not see the first mask
+                torch.ge(scores, self._thresholds[index], out=self._masked[index]).mul_(self._signs[index])
+
+    def _threshold(self, index: int, density: float) -> float:
+        """The score from which on a layer keeps a share of its weights."""
+        flat = self._layer_scores[index].reshape(-1)
+        count = kept_weights(flat.numel(), density)
+        if not self._compiled:
+            return float(flat.kthvalue(flat.numel() - count + 1).values)
+        last = self._thresholds[index]
+        found = sparse_kernel.threshold(flat.numpy(), count, last, self._widths[index])
+        self._widths[index] = 2.0 * abs(found - last) + 1e-3
+        return found
 
     def _with_outliers(self, images: Tensor) -> Tensor:
         """The images, and where a loss wants them outliers made of the first of them."""
@@ -135,10 +180,18 @@ class SparseStep(Step):
             delta[own:] *= self._sparse.novelty_weight / (len(logits) - own)
         return loss, delta
 
-    def _one_shot_pulls(self, shown: Tensor, densities: tuple[float, ...], own: int) -> list[Tensor]:
-        """The weighted gradient of S by W M of each layer; the first `own` images shown are the task's."""
+    def _one_shot_pulls(self, shown: Tensor, densities: tuple[float, ...], own: int, first: Tensor) -> list[Tensor]:
+        """The weighted gradient of S by W M of each layer; the first `own` images shown are the task's.
+
+        `first` is what `_first_products` gave of them, which the score's first layer needs too.
+        """
         expected = [c * p for c, p in zip(self._constants, self._densities, strict=True)]
-        at, logits = perceptron_forward(shown, self._signs, scales=expected)
+        whole = torch.mm(shown, self._signs[0].t()) if self._compiled else shown[:0]
+        if self._compiled:
+            rest, logits = perceptron_forward(whole.relu().mul_(expected[0]), self._signs[1:], scales=expected[1:])
+            at = [shown, *rest]
+        else:
+            at, logits = perceptron_forward(shown, self._signs, scales=expected)
         cost = torch.softmax(logits, dim=1)
         cost[:, : self._model.classes] = 0.0
         deltas = perceptron_backward(cost, at, self._signs, scales=expected)
@@ -146,7 +199,10 @@ class SparseStep(Step):
         variance = logits.new_zeros(len(logits))
         for index, (c, density) in enumerate(zip(self._constants, densities, strict=True)):
             # <g, M - d> of a layer is delta . (a (W (M - d))^T), here in units of c
-            beyond = torch.mm(at[index], torch.sub(self._masked[index], self._signs[index], alpha=density).t())
+            if self._compiled and not index:
+                beyond = torch.sub(first, whole, alpha=density)
+            else:
+                beyond = torch.mm(at[index], torch.sub(self._masked[index], self._signs[index], alpha=density).t())
             inner += c * (deltas[index] * beyond).sum(dim=1, dtype=inner.dtype)
             squares = [one.to(logits.dtype).square().sum(dim=1) for one in (deltas[index], at[index])]
             variance += squares[0] * squares[1] * (c * c * density * (1.0 - density))

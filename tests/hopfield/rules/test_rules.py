@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from hopfield import HopfieldNetwork, Perceptron, PseudoInverse, Storkey
+from hopfield import HopfieldNetwork, Perceptron, ProbabilityFlow, PseudoInverse, Storkey
 from hopfield.errors import LearningWarning, RuleError
 from hopfield.rules import RULES, from_settings
 from tests.helpers.patterns import random_patterns
@@ -128,3 +128,30 @@ def test_settings_give_the_rule_back_and_every_rule_is_listed() -> None:
         Perceptron(margin=-1)
     with pytest.raises(RuleError):
         from_settings({"id": "storkey", "variant": "third"})
+
+
+@pytest.mark.parametrize("mean", [0.0, 0.6])
+def test_probability_flow_holds_a_pattern_a_neuron(mean: float) -> None:
+    patterns = random_patterns(100, 100, mean=mean)
+    network = HopfieldNetwork(100, ProbabilityFlow(), centre="auto" if mean else None)
+    network.store(patterns)
+    assert bool((network.field(patterns) * patterns > 0).all())
+    assert network.symmetric
+    again = from_settings(network.rule.settings())
+    assert again == network.rule
+    with pytest.warns(LearningWarning, match="expected all 100 patterns"):
+        HopfieldNetwork(100, ProbabilityFlow(steps=2)).store(patterns)
+    with pytest.raises(RuleError, match="steps"):
+        ProbabilityFlow(steps=0)
+
+
+def test_probability_flow_lowers_the_flow_it_names() -> None:
+    patterns = random_patterns(30, 60)
+
+    def flow(steps: int) -> float:
+        couplings = ProbabilityFlow(steps=steps).learn(torch.zeros(60, 60), patterns, None, None)
+        return float(torch.exp(-patterns * (patterns @ couplings)).sum())
+
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", LearningWarning)
+        assert flow(200) < flow(20) < 30 * 60  # what it is without couplings
