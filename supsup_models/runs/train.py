@@ -1,6 +1,6 @@
 """Train a stream's tasks into a run's folder, and go on where an earlier call stopped."""
 
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from contextlib import closing
 from dataclasses import dataclass, replace
 from functools import partial
@@ -46,7 +46,7 @@ from supsup_models.runs.record import (
 from supsup_models.runs.train_target import meet_target
 from supsup_models.runs.train_unnamed import train_without_identity
 from supsup_models.runs.workers import Executes, JudgedTask, SharingExecutor, TrainingJob, Workers, judged_tasks
-from supsup_models.training import NumberedTask, Recipe, TrainedTask, rounded_extras, train_many, train_task
+from supsup_models.training import NumberedTask, Recipe, TrainedTask, train_many, train_task
 
 _CALIBRATION_IMAGES = 512  # of each task's test images, whose labels are not looked at
 
@@ -226,8 +226,7 @@ def _train(
             results = elsewhere.results(model, stream, recipe, record, [task.index for task in missing], report)
         with closing(results):
             for task in results:
-                extras = rounded_extras(task.extras) if model.own_parameters else task.extras
-                bank.put(task.name, task.mask, meta=task.figures, extras=extras, prior=task.prior)
+                bank.put(task.name, task.mask, meta=task.figures, extras=task.extras, prior=task.prior)
                 finished.append({"name": task.name, **task.figures, **task.details})
                 if task.processor:
                     clock.also_on(task.processor)
@@ -317,18 +316,20 @@ def _densities(mask: Mask) -> dict[str, float]:
 
 def judge(model: MaskedModel, task: Task, trained: TrainedTask) -> JudgedTask:
     """A trained mask with its figures: those on the task's test images among them."""
-    kept = trained.extras
-    if model.own_parameters:  # as the bank will give them back
-        kept = {name: each.values for name, each in trained.rounded().items()}
+    extras: Mapping[str, Any] = trained.extras
+    judged = extras
+    if model.own_parameters:  # rounded, as the bank will give them back
+        extras = trained.rounded()
+        judged = {name: each.values for name, each in trained.rounded().items()}
     figures = {
-        "accuracy": mask_accuracy(model, trained.mask, task.test, kept),
+        "accuracy": mask_accuracy(model, trained.mask, task.test, judged),
         # these are stored with every mask: digits that mean nothing would only cost bytes
         "loss": float(f"{trained.loss:.4g}"),
         "seconds": float(f"{trained.seconds:.3g}"),
         "density": float(f"{trained.mask.density:.4g}"),
     }
     details = {"densities": _densities(trained.mask), "curve": trained.curve.to_json()}
-    return JudgedTask(task.name, trained.mask, figures, details, kept, trained.prior)
+    return JudgedTask(task.name, trained.mask, figures, details, extras, trained.prior)
 
 
 @dataclass(frozen=True)

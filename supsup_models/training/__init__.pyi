@@ -20,5 +20,4 @@ from .target_density import find_density as find_density
 from .task import NumberedTask as NumberedTask
 from .task import TrainedTask as TrainedTask
 from .task import TrainingCurve as TrainingCurve
-from .task import rounded_extras as rounded_extras
 from .task import train_task as train_task

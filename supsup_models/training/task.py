@@ -87,7 +87,11 @@ class TrainedTask:
         Raises:
             NetworkError: for other bits.
         """
-        return rounded_extras(self.extras, bits)
+        if not 2 <= whole_number("bits", bits) <= 16:
+            raise NetworkError(f"bits: expected 2 to 16 of them for a rounded number, found {bits}")
+        sides = 2 ** (bits - 1) - 1
+        largest = {name: float(np.abs(values).max(initial=0.0)) for name, values in self.extras.items()}
+        return {name: Rounded(values, (largest[name] or 1.0) / (2 * sides)) for name, values in self.extras.items()}
 
     def __repr__(self) -> str:
         return (
@@ -133,15 +137,6 @@ class TrainingCurve:
     def with_point(self, batches: int, loss: float, accuracy: float) -> "TrainingCurve":
         """The curve with one more point at its end."""
         return TrainingCurve((*self.batches, batches), (*self.losses, loss), (*self.accuracies, accuracy))
-
-
-def rounded_extras(extras: Mapping[str, NDArray[np.float32]], bits: int = 6) -> dict[str, Rounded]:
-    """What `TrainedTask.rounded` gives. What was rounded so before stays as it is."""
-    if not 2 <= whole_number("bits", bits) <= 16:
-        raise NetworkError(f"bits: expected 2 to 16 of them for a rounded number, found {bits}")
-    sides = 2 ** (bits - 1) - 1
-    largest = {name: float(np.abs(values).max(initial=0.0)) for name, values in extras.items()}
-    return {name: Rounded(values, (largest[name] or 1.0) / (2 * sides)) for name, values in extras.items()}
 
 
 @torch.inference_mode(False)  # scores need gradients, whatever mode the caller is in
