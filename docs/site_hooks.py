@@ -49,6 +49,7 @@ PAGES = (
     "supsup_models.experiments",
     "supsup_models.experiments.baselines",
     "supsup_models.report",
+    "supsup_models.report.explore",
 )
 """Faces in the order of the reference. A face that is not here is only for the rest of the library."""
 

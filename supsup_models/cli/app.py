@@ -15,7 +15,7 @@ import typer
 
 from maskstore.cli import announced, announcing, console
 from maskstore.errors import MaskStoreError
-from supsup_models.cli import merge_runs, recover, serve, train
+from supsup_models.cli import explore, merge_runs, recover, serve, train
 from supsup_models.cli.options import (
     AsJson,
     Data,
@@ -214,6 +214,8 @@ def infer(
 app.command("recover", epilog=recover.EXAMPLES)(recover.recover)
 
 app.command("serve", epilog=serve.EXAMPLES)(serve.serve)
+
+app.command("explore", epilog=explore.EXAMPLES)(explore.explore)
 
 
 @app.command(

@@ -1,3 +1,4 @@
+from . import explore as explore
 from .compare import Compared as Compared
 from .compare import read_comparisons as read_comparisons
 from .facts import RunFacts as RunFacts

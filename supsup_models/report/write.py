@@ -6,22 +6,20 @@ from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from maskstore.files import first_bytes, replacing
+from maskstore.files import replacing
 from supsup_models._names import path_of
 from supsup_models._progress import Reporter, Reporting
-from supsup_models.errors import ReportError
 from supsup_models.report.compare import Compared, read_comparisons
 from supsup_models.report.facts import RunFacts, read_run
 from supsup_models.report.judged import Judged, NoData
 from supsup_models.report.page import GENERATOR, Page, render
+from supsup_models.report.place import check_place
 from supsup_models.report.recovery import read_recovery
 from supsup_models.runs import RunRecord, seed_folders
 
 if TYPE_CHECKING:
     from supsup_models.inference import Inference
     from supsup_models.runs import Run
-
-_HEAD_BYTES = 1024  # within these a page says what made it
 
 
 @dataclass(frozen=True)
@@ -98,7 +96,7 @@ def make_report(
     out = folder / "report.html" if out is None else path_of("out", out)
     first = next(iter(seed_folders(folder).values()), folder)  # all but the seeds' own section is of one run
     RunRecord.read(first)  # a folder without a run is named before what is wrong with a place inside it
-    _check_place(folder, out, overwrite)
+    check_place(folder, out, overwrite, GENERATOR, "report")
     facts = read_run(folder, immutable=immutable)
     recovered = read_recovery(recovery) if recovery else None
     compared = read_comparisons(compare, facts, immutable=immutable) if compare else Compared(())
@@ -121,21 +119,3 @@ def make_report(
     with replacing(out, overwrite=True) as scratch:
         scratch.write_text(page.html, encoding="utf-8", newline="\n")
     return Report(out, facts, page, judged)
-
-
-def _check_place(folder: Path, out: Path, overwrite: bool) -> None:
-    """ReportError if there is no folder to write into, or another kind of file would be lost."""
-    if not out.parent.is_dir():
-        raise ReportError(f"{out}: expected a folder {out.parent} to write into, found none")
-    if out.is_dir():
-        raise ReportError(f"{out}: expected a file's name, found a folder")
-    if out.exists() and not overwrite and not _is_report(out):
-        raise ReportError(
-            f"{out}: expected no file or an earlier report, found another file (`overwrite=True` replaces it)"
-        )
-    if out.exists() and out.resolve().parent == folder.resolve() and not _is_report(out):
-        raise ReportError(f"{out}: expected a place outside the run's own files, found one of them")
-
-
-def _is_report(path: Path) -> bool:
-    return path.is_file() and f'name="generator" content="{GENERATOR} '.encode() in first_bytes(path, _HEAD_BYTES)
