@@ -228,7 +228,8 @@ class TaskInference:
         way = (isinstance(method, str) and _METHODS.get(method)) or choose("inference method", method, _METHODS)
         objective = model.objective if objective is None else objective
         cost = make_objective(objective, classes=model.classes, outputs=model.outputs)
-        if not 0 <= number("error", error) < 1:
+        exact = isinstance(error, int | float) and error == 0
+        if not exact and not 0 <= number("error", error) < 1:
             raise InferenceError(f"error: expected a number in [0, 1), found {error}")
         if error and method != "one-shot":
             raise InferenceError(
