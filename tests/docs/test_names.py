@@ -30,6 +30,9 @@ OTHER_OPTIONS = {
     "--cases",
     "--kills",
     "--seconds",
+    "--minutes",
+    "--out",
+    "--page",
 }
 """Of pytest in benchmarks/, of `python -m` scripts, of pip, and of every command of ours."""
 
