@@ -52,6 +52,7 @@ class Residents:
         self._kept: OrderedDict[str, _Resident] = OrderedDict()
         self._pinned: frozenset[str] = frozenset()
         self._signature: object = object()
+        self._look_again = False
         self.counts = Counts()
         self.names: tuple[str, ...] = ()
         self.generation = 0
@@ -109,8 +110,11 @@ class Residents:
     def refresh(self) -> None:
         """Look what the source holds now: new names are known, and masks that were replaced or removed leave."""
         signature = self._served.signature()
-        if signature == self._signature:
+        changed_now = signature != self._signature
+        if not changed_now and not self._look_again:
             return
+        # once more at the next look: times of files are coarse, and a write that follows at once may not show in them
+        self._look_again = changed_now
         known, self.names = self.names, tuple(self._served.source)
         self._signature = signature
         self.generation += 1
