@@ -81,7 +81,7 @@ def covariance_patterns(dim: int, ones: int, *, one_bit: bool = False) -> float:
     Examples:
         >>> from hopfield import theory
         >>> round(theory.covariance_patterns(4096, 205)), round(theory.covariance_patterns(4096, 205, one_bit=True))
-        (1121, 714)
+        (1122, 714)
     """
     on, off = _NORMAL.inv_cdf(1 - 0.005 / ones), _NORMAL.inv_cdf(1 - 0.005 / (dim - ones))
     return (covariance_gap(dim, ones, 1, one_bit=one_bit) / (on + off)) ** 2

@@ -11,6 +11,7 @@ from .inference import Guess as Guess
 from .inference import Guesses as Guesses
 from .inference import Inference as Inference
 from .inference import MaskServer as MaskServer
+from .inference import ShardedInference as ShardedInference
 from .inference import TaskInference as TaskInference
 from .inference import evaluate as evaluate
 from .inference import infer_each as infer_each

@@ -146,7 +146,7 @@ class ShardError(ArgumentError):
 
 
 class WorkerError(SupSupError, RuntimeError):
-    """Workers that train tasks elsewhere cannot be reached, were lost, or could not be given their work."""
+    """Workers elsewhere, for training or inference, cannot be reached, were lost, or could not be given their work."""
 
 
 class RunBusyError(SupSupError, RuntimeError):

@@ -67,7 +67,8 @@ def _lookups(blocks: Blocks, g: Floats, layers: NDArray[np.int64]) -> tuple[NDAr
     """Parts `(n, masks)` of the dot products, and the pieces of work that write them: by the shape alone."""
     chunks = blocks.shape[1]
     by_blocks = [(first, min(first + _DOT_BLOCKS, len(blocks))) for first in range(0, len(blocks), _DOT_BLOCKS)]
-    by_chunks = ranges(chunks, chunks * min(len(blocks), _DOT_BLOCKS) // _DOT_PIECE, lookup.TILE_CHUNKS)
+    # not by how many masks there are: a mask's product is then the same to the bit whatever masks lie beside it
+    by_chunks = ranges(chunks, chunks * _DOT_BLOCKS // _DOT_PIECE, lookup.TILE_CHUNKS)
     parts = np.empty((len(by_chunks), LANES * len(blocks)), dtype=np.float64)
     return parts, [
         (lookup.dot_chunks, blocks, g, layers, part, *columns, *masks)

@@ -8,6 +8,7 @@ from queue import SimpleQueue
 from typing import Any
 
 CORES = os.cpu_count() or 1
+_most = CORES
 _SMALL_WORDS = 1 << 15  # below this many words a thread costs more than it saves
 _PIECES = 4  # pieces of work a core, so that a slow core holds up the others by little
 
@@ -109,9 +110,15 @@ def share_work(kernel: Any, pieces: list[tuple[Any, ...]], work: int) -> None:
         dismiss(helpers)
 
 
+def limit_threads(count: int) -> None:
+    """The most threads that the kernels use in this process, 1 or more, for where many processes share the cores."""
+    global _most
+    _most = max(1, count)
+
+
 def threads_for(work: int) -> int:
     """How many threads `work`, in words of masked adds, is worth: at least the caller's own, at most one a core."""
-    return min(CORES, max(1, work // _SMALL_WORDS))
+    return min(_most, max(1, work // _SMALL_WORDS))
 
 
 def ask(helpers: list[Helper]) -> None:

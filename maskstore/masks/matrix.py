@@ -111,6 +111,52 @@ class MaskMatrix:
         for name, mask in zip(names, masks, strict=True):
             self.append(name, mask)
 
+    @classmethod
+    def of_blocks(
+        cls, spec: MaskSpec, blocks: NDArray[np.uint32], tail: NDArray[np.uint64], names: Sequence[str] | None = None
+    ) -> "MaskMatrix":
+        """A matrix over packed masks that lie in memory already, such as a mapped file; nothing is copied.
+
+        Args:
+            spec: The layers of every mask.
+            blocks: Full blocks of sixteen masks, `(blocks, 2 * spec.words, 16)` uint32 in C order, writable; they are
+                not written to. `matrix.interleaved.blocks` has this form.
+            tail: Rows of the masks after the last block, `(n, spec.words)` uint64, n < 16.
+            names: The masks' names, all different; "0", "1", ... if not given.
+
+        Raises:
+            SpecError: For arrays of another shape or dtype, and for another number of names.
+            TaskExistsError: For a name that comes twice.
+
+        Examples:
+            >>> import numpy as np
+            >>> from maskstore import Mask, MaskMatrix
+            >>> masks = [Mask.from_dense({"fc1": np.eye(8) == n % 2}) for n in range(20)]
+            >>> matrix = MaskMatrix(masks[0].spec, masks)
+            >>> again = MaskMatrix.of_blocks(matrix.spec, matrix.interleaved.blocks, matrix.interleaved.tail)
+            >>> again["19"] == masks[19]
+            True
+        """
+        shapes = (
+            blocks.ndim == 3 and blocks.shape[1:] == (2 * spec.words, kernels.LANES),
+            tail.shape[1:] == (spec.words,),
+        )
+        kinds = blocks.dtype == np.uint32, tail.dtype == np.uint64, blocks.flags.c_contiguous, len(tail) < kernels.LANES
+        if not all((*shapes, *kinds)):
+            raise SpecError(
+                f"mask matrix: expected blocks (n, {2 * spec.words}, 16) uint32 and a tail (n, {spec.words}) uint64, "
+                f"found {blocks.shape} {blocks.dtype} and {tail.shape} {tail.dtype}"
+            )
+        result = cls(spec)
+        result._rows = GrowingRows.of(Interleaved(blocks, tail))
+        result._names = [str(row) for row in range(len(result))] if names is None else list(names)
+        result._index = {name: row for row, name in enumerate(result._names)}
+        if len(result._names) != len(result):
+            raise SpecError(f"mask matrix: expected {len(result)} names, found {len(result._names)}")
+        if len(result._index) != len(result):
+            raise TaskExistsError("mask matrix: expected distinct names, found one twice")
+        return result
+
     @property
     def names(self) -> tuple[str, ...]:
         """Task names, in row order."""

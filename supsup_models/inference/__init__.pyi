@@ -26,4 +26,12 @@ from .scenarios import answer as answer
 from .scenarios import evaluate as evaluate
 from .serving import MaskServer as MaskServer
 from .serving import serve as serve
+from .sharded import DistributedWorkers as DistributedWorkers
+from .sharded import LocalWorkers as LocalWorkers
+from .sharded import ProcessWorkers as ProcessWorkers
+from .sharded import RayWorkers as RayWorkers
+from .sharded import ShardedGuess as ShardedGuess
+from .sharded import ShardedGuesses as ShardedGuesses
+from .sharded import ShardedInference as ShardedInference
+from .sharded import Workers as Workers
 from .superposition import mask_derivatives as mask_derivatives

@@ -64,8 +64,6 @@ def mixed_logits(
     Examples:
         >>> import torch
         >>> from maskstore import MaskMatrix
-        from maskstore.bank import MaskSource
-    from maskstore.kernels import compiles
         >>> from supsup_models import MaskedNetwork, mixed_logits
         >>> model = MaskedNetwork("lenet-300-100", inputs=64, outputs=10, seed=0)
         >>> matrix = MaskMatrix(model.spec)

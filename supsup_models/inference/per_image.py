@@ -139,16 +139,20 @@ def packed_image_derivatives(
 def sketched_image_derivatives(
     model: MaskedNetwork, matrix: MaskMatrix, traced: list[LayerTrace], share: float
 ) -> Tensor:
-    """A cheap guess at `packed_image_derivatives`, `(b, k)`: the first layer's part through its strongest neurons.
+    """A cheap guess at `packed_image_derivatives`, `(b, k)`: the first layer's part through its strongest neurons."""
+    return packed_image_derivatives(model, matrix, [strongest(traced, share)])
 
-    The first layer holds most bits and most of the signal; of its neurons only the `share` with the largest gradient
-    counts, chosen for each image.
+
+def strongest(traced: list[LayerTrace], share: float) -> LayerTrace:
+    """The first layer, which holds most bits and most of the signal, seen through a share of its neurons.
+
+    Only the `share` with the largest gradient counts, chosen for each image.
     """
     at = traced[0]
     kept = max(1, round(share * at.delta.shape[1]))
     neurons = at.delta.abs().topk(kept, dim=1).indices
     delta = torch.zeros_like(at.delta).scatter_(1, neurons, at.delta.gather(1, neurons))
-    return packed_image_derivatives(model, matrix, [LayerTrace(at.activation, delta)])
+    return LayerTrace(at.activation, delta)
 
 
 def image_derivatives(

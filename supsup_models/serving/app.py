@@ -21,6 +21,7 @@ from supsup_models.serving.replies import error_response
 from supsup_models.serving.requests import (
     NPY,
     AnswersBody,
+    Bodies,
     ErrorBody,
     PredictBody,
     TaskBody,
@@ -28,7 +29,6 @@ from supsup_models.serving.requests import (
     images_of,
     npy_of,
     parsed,
-    read_body,
 )
 
 _STATUSES = (400, 401, 404, 408, 409, 413, 415, 422, 503, 504)
@@ -65,7 +65,7 @@ def create_app(engine: Engine, *, token: str | None = None, hosts: tuple[str, ..
         title="Masks", version=__version__, docs_url=None, redoc_url=None, responses=_WRONG,
         description="One frozen network; each task is a mask. Images in, tasks and labels out.",
     )  # fmt: skip
-    limits = engine.limits
+    bodies = Bodies(engine.limits)
 
     @app.exception_handler(Exception)
     async def failed(request: Request, error: Exception) -> Response:
@@ -77,7 +77,10 @@ def create_app(engine: Engine, *, token: str | None = None, hosts: tuple[str, ..
     @app.post("/predict", response_model=AnswersBody, openapi_extra=_predict_body())
     async def predict(request: Request) -> Response:
         """Task, label and confidence of each image. Without a task's name, the task is inferred from the image."""
-        kind, body = await read_body(request, limits)
+        async with bodies.read(request) as (kind, body):
+            return await answered(request, kind, body)
+
+    async def answered(request: Request, kind: str, body: bytes) -> Response:
         if kind == "npy":
             images, tasks = npy_of(body), request.query_params.getlist("task")
             given: Any = tasks[0] if len(tasks) == 1 else tasks or None
@@ -108,7 +111,7 @@ def create_app(engine: Engine, *, token: str | None = None, hosts: tuple[str, ..
     }
     for name, (change, says) in changes.items():
         app.post(f"/tasks/{name}", description=says, openapi_extra=_json_body(TaskBody), name=name)(
-            _change(engine, change)
+            _change(engine, change, bodies)
         )
 
     @app.get("/healthz")
@@ -144,13 +147,13 @@ async def _result(engine: Engine, future: "Future[Any]") -> Any:
 
 
 def _change(
-    engine: Engine, change: Callable[[str], "Future[object]"]
+    engine: Engine, change: Callable[[str], "Future[object]"], bodies: Bodies
 ) -> Callable[[Request], Awaitable[dict[str, str]]]:
     async def changed(request: Request) -> dict[str, str]:
-        kind, body = await read_body(request, engine.limits)
-        if kind != "json":
-            raise RequestError("body: expected JSON with task, found an array", 422)
-        asked: TaskBody = parsed(TaskBody, body)
+        async with bodies.read(request) as (kind, body):
+            if kind != "json":
+                raise RequestError("body: expected JSON with task, found an array", 422)
+            asked: TaskBody = parsed(TaskBody, body)
         await _result(engine, change(asked.task))
         return {"task": asked.task}
 

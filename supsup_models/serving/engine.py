@@ -97,7 +97,9 @@ class Engine:
             self.served.close()
             raise
         self.metrics = Metrics(self)
-        self._matrix: tuple[int, MaskMatrix, dict[str, Any]] | None = None
+        self._matrix: tuple[MaskMatrix, dict[str, Any]] | None = None
+        self._stamps: dict[str, bytes] = {}  # of the masks in the matrix
+        self._generation = -1
         self._inference: tuple[MaskMatrix, Calibration | None, TaskInference] | None = None
         waiting, every = self.limits.waiting, self.limits.refresh_seconds
         self._named = Worker("named", self._run_named, self.limits.batch, waiting, (self.residents.refresh, every))
@@ -125,7 +127,7 @@ class Engine:
     @property
     def matrix_bytes(self) -> int:
         """Bytes of the masks that tasks are inferred with; 0 until a task has been inferred."""
-        return 0 if self._matrix is None else self._matrix[1].nbytes
+        return 0 if self._matrix is None else self._matrix[0].nbytes
 
     def predict(
         self, images: NDArray[np.generic], tasks: str | Sequence[str] | None = None, *, pixels: str | None = None
@@ -260,7 +262,7 @@ class Engine:
     def _ready(self) -> tuple[TaskInference, MaskMatrix, dict[str, Any], Calibration | None]:
         """The matrix of all masks that there are now, and what infers tasks with it."""
         residents, source = self.residents, self.served.source
-        replaced, names = residents.replaced, residents.names
+        generation, names = residents.generation, residents.names
         if not names:
             raise RequestError("task inference: expected at least one task, found none", 409)
         needed = len(names) * residents.mask_bytes
@@ -270,15 +272,17 @@ class Engine:
                 f"{needed} bytes; name the task, or raise `memory`",
                 409,
             )
-        if self._matrix is None or self._matrix[0] != replaced:
-            self._matrix = replaced, MaskMatrix(self.served.model.spec, room=len(names)), {}
-        _, matrix, extras = self._matrix
-        known = frozenset(matrix.names)
+        if self._matrix is None or (self._generation != generation and not self._is_current(names)):
+            self._matrix, self._stamps = (MaskMatrix(self.served.model.spec, room=len(names)), {}), {}
+        self._generation = generation
+        matrix, extras = self._matrix
         for name in names:
-            if name not in known:
+            if name not in self._stamps:
+                stamp = self.served.stamp(name)  # before the mask, which may be replaced in between
                 if self.served.model.has_extras:
                     extras[name] = source.extras(name)
                 matrix.append(name, source[name])
+                self._stamps[name] = stamp
         calibration = self.served.calibration()
         if calibration is not None and not calibration.covers(matrix.names):
             calibration = None
@@ -287,3 +291,8 @@ class Engine:
             inference = TaskInference(model, matrix, calibration=calibration, extras=extras, views=views)
             self._inference = matrix, calibration, inference
         return self._inference[2], matrix, extras, calibration
+
+    def _is_current(self, names: tuple[str, ...]) -> bool:
+        """Whether all masks of the matrix are still those of the source."""
+        there = frozenset(names)
+        return all(name in there and self.served.stamp(name) == stamp for name, stamp in self._stamps.items())

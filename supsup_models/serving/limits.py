@@ -14,6 +14,7 @@ class Limits:
             with.
         body: Bytes of a request's body.
         json: Bytes of a body in JSON, which takes some ten times as much memory as it is long.
+        bodies: Bytes of the bodies of all requests that are read or wait for their answers.
         images: Images of one request.
         waiting: Images that may wait for their turn, all requests together. A request beyond gets status 503.
         batch: Images that run together.
@@ -35,6 +36,7 @@ class Limits:
     memory: int = 1 << 30
     body: int = 16 << 20
     json: int = 4 << 20
+    bodies: int = 64 << 20
     images: int = 1024
     waiting: int = 4096
     batch: int = 128

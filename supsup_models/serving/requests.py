@@ -1,6 +1,8 @@
 """Bodies of requests: read with a limit of bytes and of time, as JSON or as a numpy array."""
 
 import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from io import BytesIO
 from typing import Any
 
@@ -73,7 +75,33 @@ class ErrorBody(BaseModel):
     detail: str
 
 
-async def read_body(request: Request, limits: Limits) -> tuple[str, bytes]:
+class Bodies:
+    """The bytes of all bodies in memory, up to a limit."""
+
+    def __init__(self, limits: Limits) -> None:
+        self.limits, self._held = limits, 0
+
+    @asynccontextmanager
+    async def read(self, request: Request) -> AsyncIterator[tuple[str, bytes]]:
+        """A request's body; it counts for the limit inside the block. RequestError with status 503 beyond that."""
+        held = 0
+
+        def hold(size: int) -> None:
+            nonlocal held
+            if self._held + size > self.limits.bodies:
+                raise RequestError(
+                    f"server: expected at most {self.limits.bodies} bytes of bodies, found more; try again later", 503
+                )
+            self._held += size
+            held += size
+
+        try:
+            yield await _read_body(request, self.limits, hold)
+        finally:
+            self._held -= held
+
+
+async def _read_body(request: Request, limits: Limits, hold: Callable[[int], None]) -> tuple[str, bytes]:
     """The kind of a body, "json" or "npy", and its bytes; RequestError for other kinds, too many bytes or seconds."""
     kind = request.headers.get("content-type", "").partition(";")[0].strip().lower()
     if kind not in ("application/json", NPY):
@@ -90,6 +118,7 @@ async def read_body(request: Request, limits: Limits) -> tuple[str, bytes]:
                 size += len(part)
                 if size > most:
                     raise RequestError(f"body: expected at most {most} bytes of {name}, found more", 413)
+                hold(len(part))
                 parts.append(part)
     except TimeoutError:
         raise RequestError(

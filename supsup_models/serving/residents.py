@@ -6,7 +6,7 @@ One thread uses an object of this class. Others may read `names`, `listing` and 
 from collections import OrderedDict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -54,8 +54,8 @@ class Residents:
         self._signature: object = object()
         self.counts = Counts()
         self.names: tuple[str, ...] = ()
-        self.replaced = 0
-        """How often masks were replaced or removed in the source."""
+        self.generation = 0
+        """How often the source was found changed."""
         self.refresh()
 
     @property
@@ -113,13 +113,13 @@ class Residents:
             return
         known, self.names = self.names, tuple(self._served.source)
         self._signature = signature
+        self.generation += 1
         gone = set(known) - set(self.names)
         changed = {name for name, kept in self._kept.copy().items() if name in gone or self._stamp(name) != kept.stamp}
         for name in changed:
             self._drop(name)
         if gone or changed:
             self._pinned -= gone
-            self.replaced += 1
             for name in self._pinned & changed:
                 self.load(name)
 
@@ -134,7 +134,7 @@ class Residents:
         extras: Extras = None
         if self._statistics:
             found = self._model.needed_extras(source.extras(name))
-            extras = found and {key: torch.as_tensor(value).to(self._statistics[key]) for key, value in found.items()}
+            extras = found and {key: self._tensor(key, value) for key, value in found.items()}
         if not self._free:
             stay = self._pinned | needed
             self._drop(next(each for each in self._kept if each not in stay))
@@ -143,6 +143,11 @@ class Residents:
         self._rows[slot] = mask.words
         self._kept[name] = _Resident(slot, extras, stamp)
         self.counts.loads += 1
+
+    def _tensor(self, key: str, value: Any) -> torch.Tensor:
+        """Extras as the network takes them; what it does not know is refused when it runs."""
+        like = self._statistics.get(key)
+        return torch.as_tensor(value) if like is None else torch.as_tensor(value).to(like)
 
     def _stamp(self, name: str) -> bytes:
         try:

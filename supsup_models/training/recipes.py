@@ -204,7 +204,7 @@ class Kept:
     Examples:
         >>> from supsup_models import Kept
         >>> round(Kept.for_bits(0.08).dropped, 4)
-        0.0098
+        0.0099
     """
 
     dropped: float = 0.01

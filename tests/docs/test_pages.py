@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 DOCS = Path(__file__).parents[2] / "docs"
-PAGES = ("clusters.md", "federated.md", "hopfield.md", "interop.md")
+PAGES = ("clusters.md", "federated.md", "hopfield.md", "interop.md", "scale.md")
 IN_ORDER = ("backbones.md",)
 """Pages whose examples go on from one another."""
 EXAMPLES = [

@@ -27,7 +27,7 @@ from supsup_models.networks import Extras, MaskedModel, MaskedNetwork, logits_al
 SHORT_LIST = 4  # masks for which short-list computes the exact score
 SKETCH_SHARE = 0.1  # of the first layer's neurons: of 250 tasks the best is on the list for 99.7 % of images
 _FEW = 128  # images in a forward-mode pass, whose activations are all kept
-_MASKS_AN_IMAGE = 350  # with so many times more masks than images, packed dot products give scores faster
+MASKS_AN_IMAGE = 350  # with so many times more masks than images, packed dot products give scores faster
 
 
 def of_batch(mixed: Superposition[MaskedModel], images: Tensor, objective: Objective) -> Tensor:
@@ -64,7 +64,7 @@ def of_each(mixed: Superposition[Any], images: Tensor, objective: Objective) -> 
         if len(images) <= len(matrix):
             return torch.stack([of_batch(mixed, image, objective) for image in images.split(1)])
         return preference(torch.cat([_derivatives_by_mask(mixed, few, objective) for few in images.split(_FEW)]))
-    if on_packed_bits(model) and len(images) <= max(1, len(matrix) // _MASKS_AN_IMAGE):
+    if on_packed_bits(model) and len(images) <= max(1, len(matrix) // MASKS_AN_IMAGE):
         return torch.stack([of_batch(mixed, image, objective) for image in images.split(1)])
     traced = _traced(mixed, images, objective)
     if on_packed_bits(model):

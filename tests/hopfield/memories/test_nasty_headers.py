@@ -10,12 +10,15 @@ import pytest
 import torch
 
 from hopfield import (
+    CoarseCovariance,
+    Covariance,
     DenseAssociativeMemory,
     DualMemory,
     HopfieldNetwork,
     Memory,
     PseudoInverse,
     QuantizedNetwork,
+    Willshaw,
     load_memory,
 )
 from hopfield import patterns as pt
@@ -34,6 +37,20 @@ def _memories() -> dict[str, Memory]:
         "quantized": QuantizedNetwork.of(network, "int8"),
         "dual": DualMemory.of_patterns(patterns),
         "dense": DenseAssociativeMemory.of_patterns(patterns),
+        **_sparse_memories(),
+    }
+
+
+def _sparse_memories() -> dict[str, Memory]:
+    patterns = pt.sparse_patterns(3, 130, 5, torch.Generator().manual_seed(0))
+    willshaw, covariance = Willshaw(130, 5), Covariance(130, 5)
+    for memory in (willshaw, covariance):
+        memory.store(patterns)
+    return {
+        "willshaw": willshaw,
+        "covariance": covariance,
+        "int8": CoarseCovariance.of(covariance, "int8"),
+        "one-bit": CoarseCovariance.of(covariance, "one-bit"),
     }
 
 
@@ -52,7 +69,7 @@ def _changed(value: Any, at: tuple[Any, ...], new: Any) -> Any:
     return copy
 
 
-@pytest.mark.parametrize("kind", ["network", "quantized", "dual", "dense"])
+@pytest.mark.parametrize("kind", ["network", "quantized", "dual", "dense", "willshaw", "covariance", "int8", "one-bit"])
 def test_every_field_of_every_type(tmp_path: Path, kind: str) -> None:
     path, forged = tmp_path / "memory.npz", tmp_path / "forged.npz"
     _memories()[kind].save(path)

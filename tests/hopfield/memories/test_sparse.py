@@ -147,6 +147,24 @@ def test_files(kind: str, tmp_path: Path) -> None:
     assert repr(again) == repr(memory)
 
 
+@pytest.mark.parametrize(
+    ("name", "spots", "norm"),
+    [
+        ("covariance", [-0.0602, -0.0611, -0.0619], 0.7457),
+        ("willshaw", [-5.4574, -4.9612, -4.4574], 51.1733),
+        ("covariance-int8", [-0.0620, -0.0628, -0.0636], 0.7607),
+        ("covariance-ternary", [0.0, 0.0, 0.0], 7.1112),
+        ("covariance-learnt", [-2.5714, -2.2833, -2.1114], 24.3424),
+    ],
+)
+def test_files_of_version_1_are_read_as_they_were_written(name: str, spots: list[float], norm: float) -> None:
+    memory = load_memory(Path(__file__).parents[1] / "data" / f"{name}.npz")
+    field = memory.field(torch.linspace(-1, 1, 130))
+    assert field[[0, 64, 129]].tolist() == pytest.approx(spots, abs=2e-4)
+    assert float(field.norm()) == pytest.approx(norm, abs=1e-3)
+    assert len(memory) == 3
+
+
 def test_damaged_bits_are_refused(tmp_path: Path) -> None:
     memory = Willshaw(130, 9)
     memory.store(_stored(130, 9, 5))

@@ -11,8 +11,9 @@ from hypothesis import strategies as st
 from maskstore import Mask, MaskBank, MaskSpec, Reference, RunningMean, SeededScores, SignedMask, account, compact
 from maskstore.bank import coding
 from maskstore.bank.coding import sealed
+from maskstore.bank.extras import encode_extras
 from maskstore.bank.maintenance import Maintenance
-from maskstore.bank.record import SCALES, SIGNS, encode_extras
+from maskstore.bank.record import SCALES, SIGNS
 from maskstore.errors import (
     CodecError,
     CorruptError,

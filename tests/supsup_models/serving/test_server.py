@@ -87,6 +87,7 @@ def test_new_replaced_and_removed_tasks_are_seen(tmp_path):
         inferred = client.predict(IMAGES[:4])
         writer.put("task-new", other)
         writer.put("task-0", other, overwrite=True)
+
         writer.delete("task-1")
         assert [label for _, label in answers_of(client.predict(IMAGES, "task-new"))]  # at once, without a refresh
         end = time.monotonic() + 20
@@ -100,6 +101,21 @@ def test_new_replaced_and_removed_tasks_are_seen(tmp_path):
             client.predict(IMAGES, "task-1")
         assert {a.task for a in client.predict(IMAGES)} <= {"task-0", "task-new"}
         assert len(inferred) == 4
+
+
+def test_a_mask_that_only_inference_knows_is_seen_when_it_is_replaced(tmp_path):
+    model, path = network(), mask_bank(tmp_path / "m.bank", 3)
+    with Engine(path, limits=Limits(refresh_seconds=0.02)) as engine, MaskBank.open(path, "a") as writer:
+        assert len(engine.predict(IMAGES[:2]).result()) == 2
+        assert not len(engine.residents)
+        before = engine.residents.generation
+        writer.put("task-1", model.mask_of(model.initial_scores(77)), overwrite=True)
+        end = time.monotonic() + 20
+        while engine.residents.generation == before and time.monotonic() < end:
+            time.sleep(0.01)
+        engine.predict(IMAGES[:2]).result()
+        assert engine._matrix is not None
+        assert engine._matrix[0]["task-1"] == writer["task-1"]
 
 
 def test_memory_is_bounded_and_pins_stay(tmp_path):
@@ -175,6 +191,16 @@ def test_a_port_that_is_taken_is_named(server, bank):
     port = int(server.url.rpartition(":")[2])
     with Engine(bank) as engine, pytest.raises(RequestError, match="name another"):
         serve_http(engine, port=port)
+
+
+def test_bodies_are_bounded_together(bank):
+    with serve_http(Engine(bank, limits=Limits(bodies=4096)), port=0) as running, Client(running.url) as client:
+        for _ in range(3):
+            with pytest.raises(RequestError, match="bytes of bodies") as refused:
+                client.predict(IMAGES, "task-0")
+            assert refused.value.status == 503
+        for _ in range(20):  # what was answered or refused is no longer counted
+            assert len(client.predict(IMAGES[:8], "task-0")) == 8
 
 
 def test_a_busy_server_says_so(bank):

@@ -1,0 +1,1 @@
+"""Tasks on a pretrained backbone: the ways people keep many of them, measured side by side."""

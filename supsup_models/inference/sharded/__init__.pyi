@@ -1,0 +1,10 @@
+from .cluster import DistributedWorkers as DistributedWorkers
+from .cluster import RayWorkers as RayWorkers
+from .inference import ShardedGuess as ShardedGuess
+from .inference import ShardedGuesses as ShardedGuesses
+from .inference import ShardedInference as ShardedInference
+from .part import Part as Part
+from .part import Plan as Plan
+from .processes import ProcessWorkers as ProcessWorkers
+from .workers import LocalWorkers as LocalWorkers
+from .workers import Workers as Workers
