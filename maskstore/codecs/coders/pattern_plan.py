@@ -59,6 +59,15 @@ def plan(words: NDArray[np.uint64], layer: LayerSpec, known: Look | None = None)
     `known`: what is worth looking for, where samples have told it; everything if not given.
     """
     number, arrangement = _arranged(words, layer, known or Look(_orders_of(layer), empty=True, tiles=True))
+    found = _planned(words, number, arrangement)
+    if arrangement.places is None:
+        return found
+    # without some of the places, groups of bits are not those of the layer: an N:M mask is cheaper with all of them
+    return min(found, _planned(words, number, Arrangement(arrangement.order)), key=lambda one: one.bits)
+
+
+def _planned(words: NDArray[np.uint64], number: int, arrangement: Arrangement) -> Plan:
+    """The plan for bits in an arrangement of the order of this number."""
     coded = arrangement.collect(words)
     count, places = arrangement.shape
     data = bits.as_bytes(coded)[: (count * places + 7) // 8]

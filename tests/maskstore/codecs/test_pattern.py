@@ -68,6 +68,20 @@ def test_n_of_m_takes_the_bits_of_its_choices(n, m, shape, axis):
     assert coded_bits(n_of_m(shape, n, m, axis)) <= 1.01 * expected
 
 
+@pytest.mark.parametrize("axis", [0, 1])
+@pytest.mark.parametrize("never", [1, 37, 100])
+def test_n_of_m_stays_so_where_some_lines_are_never_kept(axis, never):
+    rng = np.random.default_rng(never)
+    scores = rng.random((256, 512))
+    columns = 4 * rng.permutation(128)[:never] + rng.integers(0, 4, never)
+    scores[:, columns] = -1
+    groups = scores.reshape(256, 128, 4)
+    dense = (groups.argsort(-1).argsort(-1) >= 2).reshape(256, 512)
+    assert not dense[:, columns].any()
+    shape = (256, 512) if axis else (512, 256)
+    assert coded_bits((dense if axis else dense.T).reshape(shape)) <= 1.01 * log2(comb(4, 2)) / 4
+
+
 @pytest.mark.parametrize(("tall", "wide"), [(16, 16), (32, 1), (1, 32), (4, 4)])
 def test_tiles_take_a_bit_each(tall, wide):
     found = coded_bits(tiles((1024, 1024), tall, wide, 0.3))
