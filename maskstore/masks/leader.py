@@ -75,6 +75,17 @@ class Leader:
         products: The inner products of all masks, `(k,)` float32; expected ones where they are not `exact`.
         exact: Which of them were computed from all bits, `(k,)`.
         share: How much was read, as a share of all masks' bits; above 1 where reading a part was in vain.
+
+    Examples:
+        >>> import numpy as np
+        >>> from maskstore import Mask, MaskMatrix, MaskSpec
+        >>> matrix = MaskMatrix(MaskSpec({"fc": (4, 64)}))
+        >>> for row in range(3):
+        ...     matrix.append(f"task-{row}", Mask.from_dense({"fc": np.arange(256).reshape(4, 64) % 3 == row}))
+        >>> g = (np.arange(256) % 3 == 2).astype(np.float32)
+        >>> leader = matrix.leader(g, error=0)
+        >>> leader.row, leader.products.tolist(), bool(leader.exact.all())
+        (2, [0.0, 0.0, 85.0], True)
     """
 
     row: int

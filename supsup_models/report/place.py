@@ -22,10 +22,15 @@ def check_place(folder: Path, out: Path, overwrite: bool, generator: str, kind: 
         raise ReportError(f"{out}: expected a folder {out.parent} to write into, found none")
     if out.is_dir():
         raise ReportError(f"{out}: expected a file's name, found a folder")
-    earlier = out.is_file() and f'name="generator" content="{generator} '.encode() in first_bytes(out, _HEAD_BYTES)
+    earlier = is_page(out, generator)
     if out.exists() and not overwrite and not earlier:
         raise ReportError(
             f"{out}: expected no file or an earlier {kind}, found another file (`overwrite=True` replaces it)"
         )
     if out.exists() and out.resolve().parent == folder.resolve() and not earlier:
         raise ReportError(f"{out}: expected a place outside the run's own files, found one of them")
+
+
+def is_page(path: Path, generator: str) -> bool:
+    """Whether a file is a page that says so."""
+    return path.is_file() and f'name="generator" content="{generator} '.encode() in first_bytes(path, _HEAD_BYTES)

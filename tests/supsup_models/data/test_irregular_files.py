@@ -10,7 +10,7 @@ from supsup_models.data.sets.cifar import _content
 from supsup_models.data.sets.idx import read_idx
 from supsup_models.data.sets.imagenet import ImageFiles
 from supsup_models.errors import SupSupError
-from supsup_models.report.write import _is_report
+from supsup_models.report.place import is_page
 
 
 @pytest.fixture(params=["a named pipe", "a device", "a folder"])
@@ -31,4 +31,4 @@ def test_what_is_no_file_is_named(irregular: tuple[Path, str]) -> None:
     for read in (read_idx, _content, lambda _: files.images(slice(0, 1))):
         with pytest.raises(SupSupError, match=f"{path}: .*expected .*found.* {kind}"):
             read(path)
-    assert not _is_report(path)
+    assert not is_page(path, "supsup report")

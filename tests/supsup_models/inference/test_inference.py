@@ -137,9 +137,9 @@ def test_the_order_of_the_tasks_does_not_matter(method: str, objective: str) -> 
 def test_few_images_get_the_scores_of_many(objective: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model = small_network()
     matrix, images = random_matrix(model.spec, 40), random_images(3)
-    monkeypatch.setattr("supsup_models.inference.methods.one_shot._MASKS_AN_IMAGE", 41)
+    monkeypatch.setattr("supsup_models.inference.methods.one_shot.MASKS_AN_IMAGE", 41)
     many = infer_each(model, matrix, images, method="one-shot", objective=objective)
-    monkeypatch.setattr("supsup_models.inference.methods.one_shot._MASKS_AN_IMAGE", 1)
+    monkeypatch.setattr("supsup_models.inference.methods.one_shot.MASKS_AN_IMAGE", 1)
     few = infer_each(model, matrix, images, method="one-shot", objective=objective)
     np.testing.assert_allclose(few.scores, many.scores, rtol=1e-3, atol=1e-5)
     assert np.array_equal(few.tasks, many.tasks)
