@@ -1,5 +1,6 @@
 """Folders of runs: one that was trained, and any that nobody trained, of any names, layers and arguments."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -59,3 +60,22 @@ def trained_run(folder: Path, *options: str) -> Path:
     """A run of three tasks of permuted digits, trained for a moment."""
     assert run_command(["train", *TRAIN, *options, "--out", str(folder)]) == 0
     return folder
+
+
+def without_times(record: RunRecord) -> RunRecord:
+    return replace(record, tasks=tuple({**task, "seconds": 0.0} for task in record.tasks))
+
+
+def assert_same_run(one: Path, other: Path) -> None:
+    """Masks, coded bytes, priors, extras, names, order and record are equal but for times."""
+    assert without_times(RunRecord.read(one)) == without_times(RunRecord.read(other))
+    with MaskBank.open(one / "masks.bank") as a, MaskBank.open(other / "masks.bank") as b:
+        assert list(a) == list(b)
+        assert (a.spec, a.meta) == (b.spec, b.meta)
+        for left, right in zip(a.records(), b.records(), strict=True):
+            assert (left.name, left.codec, left.prior) == (right.name, right.codec, right.prior)
+            assert (left.extras, left.data[:]) == (right.extras, right.data[:])
+            metas = [{**json.loads(row.meta), "seconds": 0} for row in (left, right)]
+            assert metas[0] == metas[1]
+        assert a.verify() == b.verify() == len(a)
+    assert (one / "calibration.json").read_bytes() == (other / "calibration.json").read_bytes()

@@ -7,6 +7,7 @@ something else with its weights can never compute with those of another task.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from functools import partial
 from typing import Any, Self
 
 import torch
@@ -18,14 +19,35 @@ from supsup_models.networks.own_masks import OwnMasks
 _HARMLESS = {
     getattr(Tensor, name).__get__ for name in ("shape", "dtype", "device", "ndim", "layout", "is_sparse", "is_cuda")
 } | {Tensor.size, Tensor.dim, Tensor.is_floating_point, Tensor.numel}
-_CONVOLUTIONS: dict[Callable[..., Any], int] = {torch.conv1d: 1, torch.conv2d: 2, torch.conv3d: 3}
 
 
 class NotMixedError(Exception):
     """The module does something with its weights that is not known for weights of each image."""
 
 
-class EachWeight(Tensor):
+class _Each(Tensor):
+    """A tensor that stands in for those of each image."""
+
+    @classmethod
+    def known(cls, func: Callable[..., Any]) -> Callable[..., Any] | None:
+        """What computes such a function of a batch, or None where nothing does."""
+        raise NotImplementedError
+
+    @classmethod
+    def __torch_function__(
+        cls, func: Any, types: Iterable[type], args: Any = (), kwargs: Mapping[str, Any] | None = None
+    ) -> Any:
+        kwargs = dict(kwargs or {})
+        if func in _HARMLESS:
+            with torch._C.DisableTorchFunctionSubclass():
+                return func(*args, **kwargs)
+        instead = cls.known(func)
+        if instead is None:
+            raise NotMixedError
+        return instead(*args, **kwargs)
+
+
+class EachWeight(_Each):
     """A layer's frozen weights, and the masks that the images have on them."""
 
     own: OwnMasks
@@ -39,21 +61,11 @@ class EachWeight(Tensor):
         return made
 
     @classmethod
-    def __torch_function__(
-        cls, func: Any, types: Iterable[type], args: Any = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        kwargs = dict(kwargs or {})
-        if func in _HARMLESS:
-            with torch._C.DisableTorchFunctionSubclass():
-                return func(*args, **kwargs)
-        if func is F.linear:
-            return _linear(*args, **kwargs)
-        if func in _CONVOLUTIONS:
-            return _convolution(_CONVOLUTIONS[func], *args, **kwargs)
-        raise NotMixedError
+    def known(cls, func: Callable[..., Any]) -> Callable[..., Any] | None:
+        return _linear if func is F.linear else _CONVOLUTIONS.get(func)
 
 
-class EachStatistic(Tensor):
+class EachStatistic(_Each):
     """A running statistic of each image's task: as a tensor the first one's, `each` `(b, channels)` has all."""
 
     each: Tensor
@@ -66,16 +78,8 @@ class EachStatistic(Tensor):
         return made
 
     @classmethod
-    def __torch_function__(
-        cls, func: Any, types: Iterable[type], args: Any = (), kwargs: Mapping[str, Any] | None = None
-    ) -> Any:
-        kwargs = dict(kwargs or {})
-        if func in _HARMLESS:
-            with torch._C.DisableTorchFunctionSubclass():
-                return func(*args, **kwargs)
-        if func is F.batch_norm:
-            return _batch_norm(*args, **kwargs)
-        raise NotMixedError
+    def known(cls, func: Callable[..., Any]) -> Callable[..., Any] | None:
+        return _batch_norm if func is F.batch_norm else None
 
 
 def _plain(*tensors: object) -> bool:
@@ -146,3 +150,9 @@ def _batch_norm(
     shift = -mean * scale if bias is None else bias - mean * scale
     places = (*mean.shape, *[1] * (input.ndim - 2))
     return torch.addcmul(shift.view(places), input, scale.view(places))
+
+
+_CONVOLUTIONS: dict[Callable[..., Any], Callable[..., Any]] = {
+    function: partial(_convolution, dims)
+    for dims, function in enumerate((torch.conv1d, torch.conv2d, torch.conv3d), start=1)
+}

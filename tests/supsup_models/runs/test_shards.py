@@ -18,6 +18,7 @@ from supsup_models.errors import DataNotFoundError, RunError, ShardError
 from supsup_models.networks.convert import convert
 from supsup_models.runs import Run, RunRecord, Shard, evaluate_run, merge_runs, run_config, seed_folders, train_run
 from tests.helpers.commands import error_of
+from tests.helpers.runs import assert_same_run
 
 TASKS = 12
 CONFIG = run_config("permuted-digits", tasks=TASKS, outputs=40, batches=10, recipe="dense", seed=3)
@@ -46,25 +47,6 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("whole") / "run"
     train_run(CONFIG, folder)
     return folder
-
-
-def without_times(record: RunRecord) -> RunRecord:
-    return replace(record, tasks=tuple({**task, "seconds": 0.0} for task in record.tasks))
-
-
-def assert_same_run(one: Path, other: Path) -> None:
-    """Masks, coded bytes, priors, extras, names, order and record are equal but for times."""
-    assert without_times(RunRecord.read(one)) == without_times(RunRecord.read(other))
-    with MaskBank.open(one / "masks.bank") as a, MaskBank.open(other / "masks.bank") as b:
-        assert list(a) == list(b)
-        assert (a.spec, a.meta) == (b.spec, b.meta)
-        for left, right in zip(a.records(), b.records(), strict=True):
-            assert (left.name, left.codec, left.prior) == (right.name, right.codec, right.prior)
-            assert (left.extras, left.data[:]) == (right.extras, right.data[:])
-            metas = [{**json.loads(row.meta), "seconds": 0} for row in (left, right)]
-            assert metas[0] == metas[1]
-        assert a.verify() == b.verify() == len(a)
-    assert (one / "calibration.json").read_bytes() == (other / "calibration.json").read_bytes()
 
 
 def test_a_shard_has_its_tasks_under_their_own_numbers(parts: list[Path]) -> None:

@@ -1,6 +1,5 @@
 """Tasks trained by workers: the bank and the record are those of a run without, whatever the executor."""
 
-import json
 import multiprocessing
 import os
 import pickle
@@ -23,9 +22,10 @@ from supsup_models.cli.app import run_command
 from supsup_models.data import TaskStream, open_stream
 from supsup_models.errors import ArgumentError, ArgumentTypeError, NetworkError, RunError, ShardError, WorkerError
 from supsup_models.networks.convert import convert
-from supsup_models.runs import RayExecutor, Run, RunRecord, Workers, run_config, train_run
+from supsup_models.runs import RayExecutor, Run, Workers, run_config, train_run
 from supsup_models.runs.workers import SharingExecutor, TrainingJob
 from tests.helpers.commands import ROOT, error_of
+from tests.helpers.runs import assert_same_run
 
 CONFIG = run_config("permuted-digits", tasks=6, outputs=40, batches=10, recipe="dense", seed=5)
 
@@ -94,22 +94,6 @@ def plain(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("plain") / "run"
     train_run(CONFIG, folder)
     return folder
-
-
-def without_times(record: RunRecord) -> RunRecord:
-    return replace(record, tasks=tuple({**task, "seconds": 0.0} for task in record.tasks))
-
-
-def assert_same_run(one: Path, other: Path) -> None:
-    """Masks, coded bytes, priors, extras, order and record are equal but for times."""
-    assert without_times(RunRecord.read(one)) == without_times(RunRecord.read(other))
-    with MaskBank.open(one / "masks.bank") as a, MaskBank.open(other / "masks.bank") as b:
-        assert list(a) == list(b)
-        for left, right in zip(a.records(), b.records(), strict=True):
-            assert (left.codec, left.prior, left.extras) == (right.codec, right.prior, right.extras)
-            assert left.data[:] == right.data[:]
-            assert json.loads(left.meta).keys() == json.loads(right.meta).keys()
-    assert (one / "calibration.json").read_bytes() == (other / "calibration.json").read_bytes()
 
 
 @pytest.mark.parametrize("tasks", [1, 4])
