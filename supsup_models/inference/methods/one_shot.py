@@ -98,7 +98,7 @@ def short_list_of_each(mixed: Superposition[Any], images: Tensor, objective: Obj
     """
     model, matrix = mixed.model, mixed.matrix
     if not isinstance(model, MaskedNetwork):
-        return _exhaustive_among_few(mixed, images, objective)
+        return _exhaustive_among_few(mixed, images, objective, of_each(mixed, images, objective))
     if not on_packed_bits(model):  # a pass over the bits is not the cheap part there
         return of_each(mixed, images, objective)
     share = SKETCH_SHARE if model.densities is None else 1.0
@@ -109,10 +109,19 @@ def short_list_of_each(mixed: Superposition[Any], images: Tensor, objective: Obj
     return torch.full_like(sketch, -torch.inf).scatter_(1, listed, exact)
 
 
-def _exhaustive_among_few(mixed: Superposition[MaskedModel], images: Tensor, objective: Objective) -> Tensor:
-    """Minus the cost of each image under the few masks that one-shot inference prefers, `(b, k)`; -inf for others."""
+def short_list_of_batch(mixed: Superposition[Any], images: Tensor, objective: Objective) -> Tensor:
+    """Preferences `(k,)` for a batch as a whole: one-shot; in a converted network as `short_list_of_each`."""
+    first = of_batch(mixed, images, objective)
+    if isinstance(mixed.model, MaskedNetwork):
+        return first
+    return _exhaustive_among_few(mixed, images, objective, first.expand(len(images), -1)).mean(dim=0)
+
+
+def _exhaustive_among_few(
+    mixed: Superposition[MaskedModel], images: Tensor, objective: Objective, first: Tensor
+) -> Tensor:
+    """Minus the cost of each image under the few masks that are best by a first score, `(b, k)`; -inf for others."""
     model, matrix = mixed.model, mixed.matrix
-    first = of_each(mixed, images, objective)
     listed = first.topk(min(SHORT_LIST, len(matrix)), dim=1).indices
     scores = torch.full_like(first, -torch.inf)
     for mask in listed.unique().tolist():
