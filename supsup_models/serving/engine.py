@@ -199,24 +199,23 @@ class Engine:
         rows = [self.served.normalised(job.images, job.pixels) for job in jobs]
         return checked_images(rows[0] if len(rows) == 1 else np.concatenate(rows), self.served.model)
 
-    def _sorted(self, jobs: Sequence[Job], results: list[object]) -> tuple[list[int], Tensor]:
-        """The numbers of the jobs whose images can be meant, and these images; the others get their errors here."""
-        numbered = [
-            (number, job) for number, job in enumerate(jobs) if isinstance(job, _Images) and not results[number]
-        ]
+    def _sorted(self, jobs: Sequence[Job], results: list[object]) -> tuple[list[tuple[int, _Images]], Tensor]:
+        """The jobs whose images can be meant, by their numbers, and these images; the others get their errors here."""
+        numbered = [(n, job) for n, job in enumerate(jobs) if isinstance(job, _Images) and results[n] is None]
+        if not numbered:
+            return [], torch.empty(0)
         try:
-            if numbered:
-                return [number for number, _ in numbered], self._checked([job for _, job in numbered])
+            return numbered, self._checked([job for _, job in numbered])
         except SupSupError:  # of some of them
-            good = []
+            good: list[tuple[int, _Images]] = []
+            checked: list[Tensor] = []
             for number, job in numbered:
                 try:
-                    good.append((number, self._checked([job])))
+                    checked.append(self._checked([job]))
+                    good.append((number, job))
                 except SupSupError as error:
                     results[number] = error
-            if good:
-                return [number for number, _ in good], torch.cat([images for _, images in good])
-        return [], torch.empty(0)
+            return good, torch.cat(checked) if good else torch.empty(0)
 
     # -- the thread of the named tasks ----------------------------------------------------------------------------
 
@@ -236,17 +235,17 @@ class Engine:
         if not run:
             return results
         try:
-            answered = self._answers(images, [name for number in run for name in jobs[number].tasks])
+            answered = self._answers(images, [name for _, job in run for name in job.tasks])
         except Exception as error:
             if len(run) == 1:
-                results[run[0]] = error
+                results[run[0][0]] = error
             else:  # each by itself: the error is that of one
-                for number in run:
-                    results[number] = self._run_named([jobs[number]])[0]
+                for number, job in run:
+                    results[number] = self._run_named([job])[0]
             return results
         start = 0
-        for number in run:
-            found = answered[start : start + jobs[number].size]
+        for number, job in run:
+            found = answered[start : start + job.size]
             results[number] = _not_finite() if None in found else tuple(found)
             start += len(found)
         return results
@@ -283,15 +282,15 @@ class Engine:
             model, views = self.served.model, self.served.views
             answered = answer_images(inference, model, matrix, images, extras, calibration, views=views)
         except Exception as error:
-            for number in run:
-                results[number] = error if len(run) == 1 else self._run_inferred([jobs[number]])[0]
+            for number, job in run:
+                results[number] = error if len(run) == 1 else self._run_inferred([job])[0]
             return results
         self.metrics.batch_images.observe(len(images))
         self.metrics.none_of_these.inc(sum(answer.none_of_these is True for answer in answered))
         start = 0
-        for number in run:
-            results[number] = answered[start : start + jobs[number].size]
-            start += jobs[number].size
+        for number, job in run:
+            results[number] = answered[start : start + job.size]
+            start += job.size
         return results
 
     def _ready(self) -> tuple[TaskInference, MaskMatrix, dict[str, Any], Calibration | None]:
