@@ -41,7 +41,17 @@ def test_json_says_what_was_drawn(trained: Path, tmp_path: Path, capsys: pytest.
         "inferred_accuracy": found["inferred_accuracy"],
         "given_accuracy": found["given_accuracy"],
         "task_accuracy": found["task_accuracy"],
-        "figures": ["accuracy", "training", "storage", "pareto", "confusion", "density"],
+        "figures": [
+            "accuracy",
+            "training",
+            "storage",
+            "growth",
+            "pareto",
+            "confusion",
+            "sureness",
+            "overlap",
+            "density",
+        ],
         "missing": ["recovery"],
         "no_images": None,
     }
