@@ -250,7 +250,11 @@ def _on_all_cores(spec: MaskSpec, decode: Callable[[int], NDArray[np.uint64]]) -
     if len(groups) < 2:
         yield from map(decode, range(1, len(spec)))
         return
-    for found in side_by_side(partial(list, map(decode, group)) for group in groups):
+
+    def decoded(group: list[int]) -> list[NDArray[np.uint64]]:
+        return [decode(index) for index in group]
+
+    for found in side_by_side(partial(decoded, group) for group in groups):
         yield from found
 
 
