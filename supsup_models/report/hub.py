@@ -96,7 +96,11 @@ class HubRun(ModelHubMixin, library_name="maskstore", tags=["maskstore", "superm
         if save_directory.resolve() == folder.resolve():
             return  # all but the card is there
         target = bank_path(save_directory)
-        with MaskBank.open(bank_path(folder)) as bank, Maintenance(bank).image_file() as image, target.open("wb") as out:
+        with (
+            MaskBank.open(bank_path(folder)) as bank,
+            Maintenance(bank).image_file() as image,
+            target.open("wb") as out,
+        ):
             shutil.copyfileobj(image, out)
         for path in (record_path(folder), calibration_path(folder)):
             if path.exists():

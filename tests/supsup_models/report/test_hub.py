@@ -67,8 +67,10 @@ class FakeHub(BaseHTTPRequestHandler):
         parts = self.path.partition("?")[0].strip("/").split("/")
         if parts[0] == "api":
             repo = "/".join(parts[2:4])
-            listed = [{"rfilename": path} for path in self.files.get(repo, {})]
-            self._answer({"id": repo, "sha": COMMIT, "siblings": listed}, 200 if repo in self.files else 404)
+            files = self.files.get(repo, {})
+            tree = [{"type": "file", "path": path, "size": len(content), "oid": "0"} for path, content in files.items()]
+            about = {"id": repo, "sha": COMMIT, "siblings": [{"rfilename": path} for path in files]}
+            self._answer(tree if "tree" in parts else about, 200 if repo in self.files else 404)
             return
         content = self.files.get("/".join(parts[:2]), {}).get("/".join(parts[4:]), b"")
         headers = {"etag": f'"{hashlib.sha1(content).hexdigest()}"', "x-repo-commit": COMMIT}
