@@ -162,8 +162,7 @@ class DefinedStep(Step):
 
     def _one_shot_gradient(self, images: Tensor, others: Tensor, mask: Tensor, densities: tuple[float, ...]) -> Tensor:
         """dS/dM, flat."""
-        if not isinstance(self._model, MaskedNetwork):
-            images = images[-len(others) :]
+        images = images[-len(others) :]
         own, shown = len(images), torch.cat([images, others])
         density = self._by_layer(densities)
         spread = self._spreads(shown, own, density)
