@@ -9,7 +9,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from maskstore.kernels import compiled
-from maskstore.kernels.ir.wide import high_product
+from maskstore.kernels.ir import wide
 
 LOW = np.uint64(1 << 32)
 """The least state, which is also the first."""
@@ -51,7 +51,7 @@ def push(x, reciprocal, numbers, out, at):
     full = np.int64(x >= frequency << np.uint64(48))
     at -= full
     x >>= np.uint64(full << 5)
-    quotient = high_product(x, reciprocal) >> (numbers >> np.uint64(32))  # one too small at most
+    quotient = wide.high_product(x, reciprocal) >> (numbers >> np.uint64(32))  # one too small at most
     rest = x - quotient * frequency
     more = np.uint64(rest >= frequency)
     quotient, rest = quotient + more, rest - more * frequency

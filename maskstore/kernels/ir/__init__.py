@@ -19,4 +19,5 @@ __all__ = [
     "splat",
     "store",
     "vectors",
+    "wide",
 ]
