@@ -9,48 +9,14 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from maskstore import kernels
-from maskstore.errors import MaskValueError, SpecError, TaskExistsError, TaskNotFoundError
-from maskstore.kernels import LANES, Kernel
-from maskstore.masks.bits import as_numpy
+from maskstore.errors import SpecError, TaskExistsError, TaskNotFoundError
+from maskstore.kernels import Kernel
+from maskstore.masks import products
 from maskstore.masks.interleave import GrowingRows, Interleaved, chosen_rows
 from maskstore.masks.leader import ChunkMap, Leader, find_leader
 from maskstore.masks.mask import Mask
+from maskstore.masks.products import floats
 from maskstore.masks.spec import MaskSpec
-
-_TILE_BITS = 1 << 14  # columns unpacked at a time by `dot_many`
-
-
-class _Chunks:
-    """The masks that had arrived at a moment, read in parts."""
-
-    def __init__(self, masks: Interleaved, layers: NDArray[np.int64]) -> None:
-        self._masks, self._layers = masks, layers
-
-    def __len__(self) -> int:
-        return len(self._masks)
-
-    def dot_chunks(
-        self, places: NDArray[np.int64], values: NDArray[np.float32], chosen: NDArray[np.int64] | None = None
-    ) -> NDArray[np.float64]:
-        return kernels.load().dot_chunks(self._masks.blocks, self._masks.tail, places, values, chosen)
-
-    def products(self, g: NDArray[np.float32], chosen: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
-        masks = self._masks
-        if chosen is None:
-            return self._dot(masks.blocks, masks.tail, g)
-        out = np.empty(len(chosen), dtype=np.float32)
-        block, lanes = np.unique(chosen // LANES, return_counts=True)
-        whole = np.isin(chosen // LANES, block[lanes == LANES])
-        for one in block[lanes == LANES]:  # faster than its masks one by one
-            found = self._dot(masks.blocks[one : one + 1], masks.tail[:0], g)
-            at = chosen // LANES == one
-            out[at] = found[chosen[at] % LANES]
-        if not whole.all():
-            out[~whole] = self._dot(masks.blocks[:0], masks.chosen_rows(chosen[~whole]), g)
-        return out
-
-    def _dot(self, blocks: NDArray[np.uint32], tail: NDArray[np.uint64], g: NDArray[np.float32]) -> NDArray[np.float32]:
-        return kernels.load().dot(blocks, tail, g, self._layers)
 
 
 class MaskMatrix:
@@ -259,7 +225,7 @@ class MaskMatrix:
         return self._dot(self.interleaved, self._flat(g, "dot"), kernel)
 
     def _flat(self, g: ArrayLike, where: str) -> NDArray[np.float32]:
-        flat = _floats(g, where)
+        flat = floats(g, where)
         if flat.shape != (self.spec.bits,):
             raise SpecError(f"{where}: expected a flat array of shape ({self.spec.bits},), found {flat.shape}")
         return flat
@@ -302,7 +268,7 @@ class MaskMatrix:
         kept = self._smoothed
         if kept[0] != rows:
             self._smoothed = kept = rows, (total.astype(np.float32) + 1) / np.float32(rows + 2)
-        return find_leader(_Chunks(masks, self._layers), self._chunks, kept[1], flat, error)
+        return find_leader(products.Chunks(masks, self._layers), self._chunks, kept[1], flat, error)
 
     def dot_many(self, G: ArrayLike) -> NDArray[np.float32]:
         """Inner products of every mask with many arrays at once.
@@ -318,18 +284,10 @@ class MaskMatrix:
         Raises:
             SpecError: For another shape.
         """
-        many, masks = _floats(G, "dot_many"), self.interleaved
+        many, masks = floats(G, "dot_many"), self.interleaved
         if many.ndim != 2 or many.shape[1] != self.spec.bits:
             raise SpecError(f"dot_many: expected an array of shape (b, {self.spec.bits}), found {many.shape}")
-        total = np.zeros((many.shape[0], len(masks)), dtype=np.float32)
-        for layer in self.spec:
-            for start in range(0, layer.size, _TILE_BITS):
-                stop = min(start + _TILE_BITS, layer.size)
-                words = masks.rows(slice(layer.word_start + start // 64, layer.word_start + (stop + 63) // 64))
-                octets = words.astype("<u8", copy=False).view(np.uint8)
-                tile = np.unpackbits(octets, axis=1, count=stop - start, bitorder="little").astype(np.float32)
-                total += many[:, layer.flat_start + start : layer.flat_start + stop] @ tile.T
-        return total
+        return products.many(masks, self.spec, many)
 
     def outer_dots(
         self,
@@ -362,27 +320,9 @@ class MaskMatrix:
             SpecError: For other shapes, and for rows that are not there.
         """
         at = self.spec[layer]
-        w, a, b = (_floats(x, "outer_dots") for x in (weights, left, right))
-        if (
-            w.ndim != 2
-            or a.ndim != 2
-            or w.shape != at.shape
-            or a.shape != (len(a), w.shape[0])
-            or b.shape != (len(a), w.shape[1])
-        ):
-            raise SpecError(
-                f"outer_dots: expected layer {layer!r} of two dimensions, weights {at.shape}, left (B, o) and right "
-                f"(B, n), found weights {w.shape}, left {a.shape}, right {b.shape}"
-            )
-        first_bit = at.word_start * 64
-        masks, pairs = self.interleaved, None if chosen is None else np.asarray(chosen, dtype=np.int64)
-        if pairs is not None and not (
-            pairs.ndim == 2
-            and len(pairs) == len(a)
-            and (not pairs.size or 0 <= pairs.min() <= pairs.max() < len(masks))
-        ):
-            raise SpecError(f"outer_dots: expected chosen rows (B, m) below {len(masks)}, found shape {pairs.shape}")
-        return kernels.load(kernel).outer_dots(masks.blocks, masks.tail, first_bit, w, a, b, pairs)
+        w, a, b = (floats(x, "outer_dots") for x in (weights, left, right))
+        pairs = None if chosen is None else np.asarray(chosen, dtype=np.int64)
+        return products.outer(self.interleaved, at, w, a, b, pairs, kernel)
 
     def weighted_sum(self, alpha: ArrayLike, *, kernel: Kernel = Kernel.NUMBA) -> NDArray[np.float32]:
         """The sum of alpha_i times mask i.
@@ -397,7 +337,7 @@ class MaskMatrix:
         Raises:
             SpecError: For another shape.
         """
-        weights, masks = np.ascontiguousarray(_floats(alpha, "weighted_sum")), self.interleaved
+        weights, masks = np.ascontiguousarray(floats(alpha, "weighted_sum")), self.interleaved
         if weights.shape != (len(masks),):
             raise SpecError(f"weighted_sum: expected {len(masks)} weights, found shape {weights.shape}")
         return self._without_padding(kernels.load(kernel).weighted_sum(masks.blocks, masks.tail, weights))
@@ -438,11 +378,3 @@ class MaskMatrix:
         if self.spec.bits == self.spec.words * 64:
             return padded
         return np.concatenate([padded[layer.word_start * 64 :][: layer.size] for layer in self.spec])
-
-
-def _floats(values: ArrayLike, what: str) -> NDArray[np.float32]:
-    """Real numbers as float32; MaskValueError for others."""
-    array = as_numpy(values, what)
-    if array.dtype.kind not in "biuf":
-        raise MaskValueError(f"{what}: expected real numbers, found dtype {array.dtype}")
-    return array.astype(np.float32, copy=False)
