@@ -36,11 +36,12 @@ class DecodeAndRun(Engine):
                 results.append(job.call())
                 continue
             found: dict[int, Answer] = {}
+            images = self._checked([job])
             for name in dict.fromkeys(job.tasks):
                 rows = [row for row, task in enumerate(job.tasks) if task == name]
                 extras = source.extras(name) if model.initial_statistics() else None
                 with torch.no_grad():
-                    logits = model.run_with(job.images[rows], model.masked_weights(source[name]), extras)
+                    logits = model.run_with(images[rows], model.masked_weights(source[name]), extras)
                 sure, labels = torch.softmax(logits, 1)[:, : model.classes].max(1)
                 found |= {r: Answer(name, *each) for r, *each in zip(rows, labels.tolist(), sure.tolist(), strict=True)}
             results.append(tuple(found[row] for row in range(len(job.tasks))))

@@ -3,6 +3,7 @@
 Every method wants an open transaction.
 """
 
+import hashlib
 import sqlite3
 from collections import Counter
 from collections.abc import Sequence
@@ -93,6 +94,13 @@ class RowReader:
         """As `listing`, for who then reads all rows; CorruptError if they claim more bytes than there are."""
         self.check_room(link)
         return self.listing(link)
+
+    def stamp(self, link: sqlite3.Connection) -> str:
+        """A digest of all masks' ids, names and checksums."""
+        digest = hashlib.blake2b(digest_size=16)
+        for id, name, checksum in link.execute("SELECT id,name,checksum FROM masks NOT INDEXED ORDER BY id"):
+            digest.update(repr((id, name, checksum)).encode())
+        return digest.hexdigest()
 
     def some(self, link: sqlite3.Connection, wanted: Sequence[tuple[int, str]]) -> tuple[list[Record], int]:
         """Records of the first of `wanted`, (id, name) pairs, and how many of these were looked at; few if large.

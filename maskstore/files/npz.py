@@ -7,6 +7,8 @@ numpy's own reader allocates what a header claims before it looks at the data, i
 import re
 import zipfile
 from collections.abc import Mapping
+from functools import lru_cache
+from io import BytesIO
 from math import prod
 from pathlib import Path
 from typing import IO, Any, BinaryIO
@@ -27,14 +29,15 @@ _SAFE_PART = re.compile(r"(?!\.{0,2}$)[^\x00-\x1f\x7f\\:]+")
 
 def read_npy(stream: IO[bytes], size: int, what: str) -> NDArray[Any]:
     """One array of bools, integers or floats from a stream of exactly `size` bytes; ForeignFileError otherwise."""
+    start = stream.read(12)  # magic, version, and the header's length
+    count = {b"\1\0": 2, b"\2\0": 4}.get(start[6:8], 0)  # its bytes
+    if start[:6] != b"\x93NUMPY" or len(start) < 12 or not count:
+        raise ForeignFileError(f"{what}: expected .npy version 1 or 2, found {start[:8]!r}")
+    length = int.from_bytes(start[8 : 8 + count], "little")
+    if length > min(size, _MAX_HEADER):
+        raise ForeignFileError(f"{what}: expected an .npy header, found other bytes")
     try:
-        version = np.lib.format.read_magic(stream)
-        if version not in ((1, 0), (2, 0)):
-            raise ForeignFileError(f"{what}: expected .npy version 1 or 2, found {version}")
-        read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
-        shape, fortran, dtype = read_header(stream, max_header_size=_MAX_HEADER)
-    except ForeignFileError:
-        raise
+        shape, fortran, dtype = _described(start + stream.read(max(0, 8 + count + length - len(start))))
     except Exception:  # the header is evaluated as Python literals, which fails in many ways
         raise ForeignFileError(f"{what}: expected an .npy header, found other bytes") from None
     if dtype.hasobject:
@@ -53,6 +56,16 @@ def read_npy(stream: IO[bytes], size: int, what: str) -> NDArray[Any]:
         return np.frombuffer(data, dtype=dtype).reshape(shape, order="F" if fortran else "C")
     except ValueError:  # more dimensions than numpy has, or a size beside a 0 that no machine has
         raise ForeignFileError(f"{what}: expected a shape that arrays can have, found {shape!r:.80}") from None
+
+
+@lru_cache(maxsize=16)
+def _described(head: bytes) -> tuple[tuple[int, ...], bool, np.dtype[Any]]:
+    """Shape, order and dtype of the first bytes of a file: those of many files are equal."""
+    stream = BytesIO(head)
+    version = np.lib.format.read_magic(stream)
+    read_header = np.lib.format.read_array_header_1_0 if version == (1, 0) else np.lib.format.read_array_header_2_0
+    found: tuple[tuple[int, ...], bool, np.dtype[Any]] = read_header(stream, max_header_size=_MAX_HEADER)
+    return found
 
 
 def _opened(path: Path, what: str) -> BinaryIO:

@@ -31,6 +31,7 @@ __all__ = [
 score_contexts = seeded_contexts.score_contexts
 _LOOKUP_GAIN = 8  # lookups take a word in less than an eighth of the time of masked adds
 _ALONE = 4  # a chunk of one mask alone takes as long as the same chunk of so many masks side by side
+_LINE_BYTES = 64
 _DOT_BLOCKS = 64  # blocks that share tables of lookups: enough to make the tables' own cost small
 _DOT_PIECE = 1 << 15  # chunks of blocks in a piece of lookups: a tenth of a millisecond or so
 
@@ -172,22 +173,23 @@ def _laid_out(blocks: Blocks) -> tuple[NDArray[np.uint32], int, int]:
 
 
 def chosen_rows(blocks: Blocks, tail: Tail, chosen: NDArray[np.int64]) -> Tail:
-    inside, (flat, stride, step) = chosen < LANES * len(blocks), _laid_out(blocks)
+    flat, stride, step = _laid_out(blocks)
     out = np.empty((len(chosen), blocks.shape[1]), dtype=np.uint32)
-    out[~inside] = chunks_of(tail[chosen[~inside] - LANES * len(blocks)])
-    found = np.empty((int(inside.sum()), blocks.shape[1]), dtype=np.uint32)
-    pieces = ranges(len(found), pieces_for_cores(len(found))) if len(found) else []
-    arrays = flat, stride, step, chosen[inside], found
-    share_work(gather.chosen_rows, [(*arrays, *piece) for piece in pieces], _ALONE * found.size // 2)
-    out[inside] = found
+    places = np.argsort(chosen, kind="stable")
+    inside = int(np.searchsorted(chosen[places], LANES * len(blocks)))
+    outside = places[inside:]
+    out[outside] = chunks_of(tail[chosen[outside] - LANES * len(blocks)])
+    pieces = ranges(inside, pieces_for_cores(inside)) if inside else []
+    arrays = flat, stride, step, chosen[places[:inside]], places, out
+    share_work(gather.chosen_rows, [(*arrays, *piece) for piece in pieces], inside * out.shape[1] // 8)
     return words_of(out)
 
 
 def masked_lines(rows: Tail, chosen: NDArray[np.int64], first_bit: int, weights: Floats, values: Floats) -> Floats:
-    out = np.empty((len(values), len(weights)), dtype=np.float32)
+    out = np.zeros((len(values), len(weights)), dtype=np.float32)
     padded = _padded(values, -weights.shape[1] % 64)
     arrays = (rows, chosen, first_bit, _padded(weights, 0), padded, out)
-    pieces = ranges(len(out), pieces_for_cores(len(out))) if out.size else []
+    pieces = ranges(len(out), pieces_for_cores(len(out))) if out.size and weights.size else []
     share_work(products.masked_lines, [(*arrays, *piece) for piece in pieces], len(out) * weights.size // 16)
     return out
 
@@ -215,8 +217,14 @@ def masked_taps(
 
 def _padded(array: NDArray[Any], by: int) -> NDArray[Any]:
     """An array of two dimensions, with zeros at the ends of its rows, fit for Numba."""
-    wider = np.pad(array, ((0, 0), (0, by))) if by else array
-    return np.require(wider, requirements=["C", "A", "W"])
+    if not by:
+        return np.require(array, requirements=["C", "A", "W"])
+    count, size = array.shape
+    bytes_ = np.empty(count * (size + by) * array.itemsize + _LINE_BYTES, dtype=np.uint8)
+    start = -bytes_.ctypes.data % _LINE_BYTES  # vectors across two lines of the cache take two loads
+    wider = bytes_[start : len(bytes_) - _LINE_BYTES + start].view(array.dtype).reshape(count, size + by)
+    wider[:, :size], wider[:, size:] = array, 0
+    return wider
 
 
 def chosen_blocks(blocks: Blocks, tail: Tail, chosen: Sequence[int]) -> Blocks:

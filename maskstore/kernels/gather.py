@@ -1,7 +1,11 @@
 """Masks copied from blocks into other blocks, or into rows."""
 
+import numpy as np
+
 from maskstore.kernels.compile_cache import compiled
 from maskstore.kernels.layout import LANES
+
+_TILE = np.uint64(256)  # chunks of a block that stay in the nearest cache
 
 
 @compiled
@@ -19,9 +23,16 @@ def chosen_blocks(blocks, tail, chosen, out, first, last):
 
 
 @compiled
-def chosen_rows(bits, stride, step, chosen, out, first, last):
-    """out[n] = the chunks of mask chosen[n], which lie at bits[block * stride + chunk * step + lane]."""
-    for n in range(first, last):
-        at = chosen[n] // LANES * stride + chosen[n] % LANES
-        for chunk in range(out.shape[1]):
-            out[n, chunk] = bits[at + chunk * step]
+def chosen_rows(bits, stride, step, chosen, places, out, first, last):
+    """out[places[n]] = the chunks of mask chosen[n], which lie at bits[block * stride + chunk * step + lane].
+
+    `chosen` ascends: masks of one block share the lines of the cache.
+    """
+    chunks = np.uint64(out.shape[1])  # unsigned, so that no index is looked at for a minus sign
+    for start in range(np.uint64(0), chunks, _TILE):
+        stop = min(chunks, start + _TILE)
+        for n in range(first, last):
+            at = np.uint64(chosen[n] // LANES * stride + chosen[n] % LANES)
+            row = out[places[n]]
+            for chunk in range(start, stop):
+                row[chunk] = bits[at + chunk * np.uint64(step)]

@@ -11,11 +11,12 @@ from numpy.typing import ArrayLike, NDArray
 from maskstore import kernels
 from maskstore.errors import SpecError, TaskExistsError, TaskNotFoundError
 from maskstore.kernels import Kernel
-from maskstore.masks import products
+from maskstore.masks.bits import as_floats
 from maskstore.masks.interleave import GrowingRows, Interleaved, chosen_rows
-from maskstore.masks.leader import ChunkMap, Leader, find_leader
+from maskstore.masks.leader import Leader
 from maskstore.masks.mask import Mask
-from maskstore.masks.products import floats
+from maskstore.masks.names import RowNames
+from maskstore.masks.parts import LeaderSearch, dot_by_tiles
 from maskstore.masks.spec import MaskSpec
 
 
@@ -68,30 +69,34 @@ class MaskMatrix:
             raise SpecError(f"mask matrix: expected {len(masks)} names, found {len(names)}")
         self.spec = spec
         self._rows = GrowingRows(spec.words, room=max(len(masks), room))
-        self._names: list[str] = []  # of the rows, and perhaps one more whose append was interrupted
-        self._index: dict[str, int] = {}
+        self._names = RowNames()
         self._counted = 0, np.zeros(0, dtype=np.int32)  # so many rows, and their sum
-        self._smoothed = 0, np.zeros(0, dtype=np.float32)  # of so many rows, the mean with one imagined 0 and 1
-        self._chunks: ChunkMap | None = None  # made when first needed
+        self._search: LeaderSearch | None = None  # made when first needed
         self._layers = np.array([(layer.word_start, layer.flat_start, layer.size) for layer in spec], dtype=np.int64)
         for name, mask in zip(names, masks, strict=True):
             self.append(name, mask)
 
     @classmethod
     def of_blocks(
-        cls, spec: MaskSpec, blocks: NDArray[np.uint32], tail: NDArray[np.uint64], names: Sequence[str] | None = None
+        cls,
+        spec: MaskSpec,
+        blocks: NDArray[np.uint32],
+        tail: NDArray[np.uint64],
+        names: Sequence[str] | None = None,
+        counts: NDArray[np.int32] | None = None,
     ) -> "MaskMatrix":
         """A matrix over packed masks that lie in memory already, such as a mapped file; nothing is copied.
 
         Args:
             spec: The layers of every mask.
-            blocks: Full blocks of sixteen masks, `(blocks, 2 * spec.words, 16)` uint32 in C order, writable; they are
-                not written to. `matrix.interleaved.blocks` has this form.
+            blocks: Full blocks of sixteen masks, `(blocks, 2 * spec.words, 16)` uint32, in C order as those of
+                `matrix.interleaved`, or turned so that a chunk of all masks lies after the other. Never written to.
             tail: Rows of the masks after the last block, `(n, spec.words)` uint64, n < 16.
             names: The masks' names, all different; "0", "1", ... if not given.
+            counts: In how many masks each bit is set, `(spec.bits,)`, where it is known.
 
         Raises:
-            SpecError: For arrays of another shape or dtype, and for another number of names.
+            SpecError: For arrays of another shape, dtype or order, and for another number of names.
             TaskExistsError: For a name that comes twice.
 
         Examples:
@@ -103,30 +108,29 @@ class MaskMatrix:
             >>> again["19"] == masks[19]
             True
         """
-        shapes = (
-            blocks.ndim == 3 and blocks.shape[1:] == (2 * spec.words, kernels.LANES),
-            tail.shape[1:] == (spec.words,),
-        )
-        kinds = blocks.dtype == np.uint32, tail.dtype == np.uint64, blocks.flags.c_contiguous, len(tail) < kernels.LANES
-        if not all((*shapes, *kinds)):
+        fits = blocks.ndim == 3 and blocks.shape[1:] == (2 * spec.words, kernels.LANES)
+        fits = fits and tail.shape[1:] == (spec.words,) and len(tail) < kernels.LANES
+        ordered = fits and any(one.flags.c_contiguous for one in (blocks, blocks.transpose(1, 0, 2)))
+        if not ordered or blocks.dtype != np.uint32 or tail.dtype != np.uint64:
             raise SpecError(
                 f"mask matrix: expected blocks (n, {2 * spec.words}, 16) uint32 and a tail (n, {spec.words}) uint64, "
                 f"found {blocks.shape} {blocks.dtype} and {tail.shape} {tail.dtype}"
             )
         result = cls(spec)
         result._rows = GrowingRows.of(Interleaved(blocks, tail))
-        result._names = [str(row) for row in range(len(result))] if names is None else list(names)
-        result._index = {name: row for row, name in enumerate(result._names)}
+        result._names = RowNames(map(str, range(len(result))) if names is None else names)
         if len(result._names) != len(result):
             raise SpecError(f"mask matrix: expected {len(result)} names, found {len(result._names)}")
-        if len(result._index) != len(result):
+        if not result._names.distinct:
             raise TaskExistsError("mask matrix: expected distinct names, found one twice")
+        if counts is not None:
+            result._counted = len(result), counts
         return result
 
     @property
     def names(self) -> tuple[str, ...]:
         """Task names, in row order."""
-        return tuple(self._names[: len(self)])
+        return self._names.first(len(self))
 
     @property
     def interleaved(self) -> Interleaved:
@@ -155,7 +159,7 @@ class MaskMatrix:
 
     def index(self, name: str) -> int:
         """The row of a task name; TaskNotFoundError if there is none."""
-        row = self._find(name)
+        row = self._names.find(name, len(self))
         if row is None:
             raise TaskNotFoundError(f"task {name!r}: expected one of {len(self)} tasks of this matrix")
         return row
@@ -177,18 +181,11 @@ class MaskMatrix:
             raise SpecError(f"mask {name!r}: expected a Mask, found {type(mask).__name__}")
         if mask.spec != self.spec:
             raise SpecError(f"mask {name!r}: expected the matrix's spec {self.spec!r}, found {mask.spec!r}")
-        found = self._find(name)
+        found = self._names.find(name, len(self))
         if found is not None:
             raise TaskExistsError(f"task {name!r}: expected a new name, found it in row {found}")
-        count = len(self)
-        self._names[count:] = [name]
-        self._index[name] = count
+        self._names.claim(name, len(self))
         self._rows.append(mask.words)  # last: it is the row that makes the name one of ours
-
-    def _find(self, name: str) -> int | None:
-        """The row of a name, None if there is none; the index may know names whose append was interrupted."""
-        row = self._index.get(name)
-        return row if row is not None and row < len(self) and self._names[row] == name else None
 
     def select(self, tasks: Sequence[int | str]) -> "MaskMatrix":
         """A new matrix of some rows.
@@ -202,9 +199,8 @@ class MaskMatrix:
         """
         chosen = [self.index(task) if isinstance(task, str) else range(len(self))[task] for task in tasks]
         result = MaskMatrix(self.spec)
-        result._names = [self._names[i] for i in chosen]
-        result._index = {name: i for i, name in enumerate(result._names)}
-        if len(result._index) != len(chosen):
+        result._names = self._names.chosen(chosen)
+        if not result._names.distinct:
             raise TaskExistsError("select: expected distinct rows, found one twice")
         result._rows = GrowingRows.of(chosen_rows(self.interleaved, chosen))
         return result
@@ -222,16 +218,14 @@ class MaskMatrix:
         Raises:
             SpecError: For another shape.
         """
-        return self._dot(self.interleaved, self._flat(g, "dot"), kernel)
+        flat, dot = self._flat(g, "dot"), kernels.load(kernel).dot
+        return np.concatenate([dot(part.blocks, part.tail, flat, self._layers) for part in self.interleaved.parts()])
 
     def _flat(self, g: ArrayLike, where: str) -> NDArray[np.float32]:
-        flat = floats(g, where)
+        flat = as_floats(g, where)
         if flat.shape != (self.spec.bits,):
             raise SpecError(f"{where}: expected a flat array of shape ({self.spec.bits},), found {flat.shape}")
         return flat
-
-    def _dot(self, masks: Interleaved, g: NDArray[np.float32], kernel: Kernel = Kernel.NUMBA) -> NDArray[np.float32]:
-        return kernels.load(kernel).dot(masks.blocks, masks.tail, g, self._layers)
 
     def leader(self, g: ArrayLike, *, error: float = 1e-4) -> Leader:
         """The mask whose inner product with an array is the largest, without reading all bits of all masks.
@@ -262,13 +256,9 @@ class MaskMatrix:
             raise SpecError(f"leader: expected an error in [0, 1), found {error}")
         if not len(self):
             raise SpecError("leader: expected at least one mask, found an empty matrix")
-        if self._chunks is None:
-            self._chunks = ChunkMap.of(self.spec)
-        masks, (rows, total) = self.interleaved, self._sum_of_rows()
-        kept = self._smoothed
-        if kept[0] != rows:
-            self._smoothed = kept = rows, (total.astype(np.float32) + 1) / np.float32(rows + 2)
-        return find_leader(products.Chunks(masks, self._layers), self._chunks, kept[1], flat, error)
+        if self._search is None:
+            self._search = LeaderSearch(self.spec, self._layers)
+        return self._search.find(self.interleaved, *self._sum_of_rows(), flat, error)
 
     def dot_many(self, G: ArrayLike) -> NDArray[np.float32]:
         """Inner products of every mask with many arrays at once.
@@ -284,10 +274,10 @@ class MaskMatrix:
         Raises:
             SpecError: For another shape.
         """
-        many, masks = floats(G, "dot_many"), self.interleaved
+        many, masks = as_floats(G, "dot_many"), self.interleaved
         if many.ndim != 2 or many.shape[1] != self.spec.bits:
             raise SpecError(f"dot_many: expected an array of shape (b, {self.spec.bits}), found {many.shape}")
-        return products.many(masks, self.spec, many)
+        return dot_by_tiles(masks, self.spec, many)
 
     def outer_dots(
         self,
@@ -320,9 +310,31 @@ class MaskMatrix:
             SpecError: For other shapes, and for rows that are not there.
         """
         at = self.spec[layer]
-        w, a, b = (floats(x, "outer_dots") for x in (weights, left, right))
-        pairs = None if chosen is None else np.asarray(chosen, dtype=np.int64)
-        return products.outer(self.interleaved, at, w, a, b, pairs, kernel)
+        w, a, b = (as_floats(x, "outer_dots") for x in (weights, left, right))
+        if (
+            w.ndim != 2
+            or a.ndim != 2
+            or w.shape != at.shape
+            or a.shape != (len(a), w.shape[0])
+            or b.shape != (len(a), w.shape[1])
+        ):
+            raise SpecError(
+                f"outer_dots: expected layer {layer!r} of two dimensions, weights {at.shape}, left (B, o) and right "
+                f"(B, n), found weights {w.shape}, left {a.shape}, right {b.shape}"
+            )
+        first_bit = at.word_start * 64
+        masks, pairs = self.interleaved, None if chosen is None else np.asarray(chosen, dtype=np.int64)
+        if pairs is not None and not (
+            pairs.ndim == 2
+            and len(pairs) == len(a)
+            and (not pairs.size or 0 <= pairs.min() <= pairs.max() < len(masks))
+        ):
+            raise SpecError(f"outer_dots: expected chosen rows (B, m) below {len(masks)}, found shape {pairs.shape}")
+        products = kernels.load(kernel).outer_dots
+        if pairs is not None:
+            return products(masks.blocks, masks.tail, first_bit, w, a, b, pairs)
+        parts = [products(part.blocks, part.tail, first_bit, w, a, b) for part in masks.parts()]
+        return np.concatenate(parts, axis=1)
 
     def weighted_sum(self, alpha: ArrayLike, *, kernel: Kernel = Kernel.NUMBA) -> NDArray[np.float32]:
         """The sum of alpha_i times mask i.
@@ -337,10 +349,19 @@ class MaskMatrix:
         Raises:
             SpecError: For another shape.
         """
-        weights, masks = np.ascontiguousarray(floats(alpha, "weighted_sum")), self.interleaved
+        weights, masks = np.ascontiguousarray(as_floats(alpha, "weighted_sum")), self.interleaved
         if weights.shape != (len(masks),):
             raise SpecError(f"weighted_sum: expected {len(masks)} weights, found shape {weights.shape}")
-        return self._without_padding(kernels.load(kernel).weighted_sum(masks.blocks, masks.tail, weights))
+        return self._weighted(masks, weights, kernel)
+
+    def _weighted(
+        self, masks: Interleaved, weights: NDArray[np.float32], kernel: Kernel = Kernel.NUMBA
+    ) -> NDArray[np.float32]:
+        total, first = np.zeros(64 * self.spec.words, dtype=np.float32), 0
+        for part in masks.parts():
+            total += kernels.load(kernel).weighted_sum(part.blocks, part.tail, weights[first : first + len(part)])
+            first += len(part)
+        return self._without_padding(total)
 
     def counts(self) -> NDArray[np.int32]:
         """In how many masks each bit is set, flat `(spec.bits,)`, int32, read-only; computed once, then kept up."""
@@ -365,8 +386,7 @@ class MaskMatrix:
         else:
             # float32 sums of ones are exact below 2**24 rows, which would be terabytes of masks
             ones = np.ones(len(masks), dtype=np.float32)
-            padded = kernels.load().weighted_sum(masks.blocks, masks.tail, ones)
-            total = self._without_padding(padded).astype(np.int32)
+            total = self._weighted(masks, ones).astype(np.int32)
         total.flags.writeable = False
         self._counted = found = len(masks), total
         return found

@@ -1,13 +1,13 @@
 """`create_app`: the web application of an engine. It only translates: requests into calls, errors into statuses."""
 
-import asyncio
 import json
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
@@ -29,7 +29,9 @@ from supsup_models.serving.requests import (
     images_of,
     npy_of,
     parsed,
+    query_of,
 )
+from supsup_models.serving.waiting import Answers
 
 _STATUSES = (400, 401, 404, 408, 409, 413, 415, 422, 503, 504)
 _WRONG: dict[int | str, dict[str, Any]] = {status: {"model": ErrorBody} for status in _STATUSES}
@@ -65,7 +67,8 @@ def create_app(engine: Engine, *, token: str | None = None, hosts: tuple[str, ..
         title="Masks", version=__version__, docs_url=None, redoc_url=None, responses=_WRONG,
         description="One frozen network; each task is a mask. Images in, tasks and labels out.",
     )  # fmt: skip
-    bodies = Bodies(engine.limits)
+    app.router.route_class = _Plain
+    bodies, results = Bodies(engine.limits), Answers(engine)
 
     @app.exception_handler(Exception)
     async def failed(request: Request, error: Exception) -> Response:
@@ -82,9 +85,10 @@ def create_app(engine: Engine, *, token: str | None = None, hosts: tuple[str, ..
 
     async def answered(request: Request, kind: str, body: bytes) -> Response:
         if kind == "npy":
-            images, tasks = npy_of(body), request.query_params.getlist("task")
+            images, query = npy_of(body), query_of(request)
+            tasks = query.get("task", [])
             given: Any = tasks[0] if len(tasks) == 1 else tasks or None
-            pixels = request.query_params.get("pixels")
+            pixels = query.get("pixels", [None])[-1]
         else:
             asked: PredictBody = parsed(PredictBody, body)
             if asked.task is not None and asked.tasks is not None:
@@ -92,11 +96,11 @@ def create_app(engine: Engine, *, token: str | None = None, hosts: tuple[str, ..
             images, given, pixels = images_of(asked.images), asked.task or asked.tasks, asked.pixels
             if asked.task == "" or asked.tasks == []:
                 raise RequestError("task: expected a name, found an empty one; leave it out to have it inferred", 422)
-        answers: tuple[Answer, ...] = await _result(engine, engine.predict(images, given, pixels=pixels))
+        answers: tuple[Answer, ...] = await results.of(engine.predict(images, given, pixels=pixels))
         return Response(json.dumps({"answers": [vars(each) for each in answers]}), media_type="application/json")
 
     @app.get("/tasks", response_model=TasksBody)
-    async def tasks() -> Response:
+    async def tasks(request: Request) -> Response:
         """All tasks, and which of their masks are in memory."""
         resident, pinned = engine.residents.listing()
         listed = [{"task": n, "resident": n in resident, "pinned": n in pinned} for n in engine.residents.names]
@@ -110,22 +114,22 @@ def create_app(engine: Engine, *, token: str | None = None, hosts: tuple[str, ..
         "unpin": (engine.unpin, "Let a task's mask leave when its room is needed."),
     }
     for name, (change, says) in changes.items():
-        app.post(f"/tasks/{name}", description=says, openapi_extra=_json_body(TaskBody), name=name)(
-            _change(engine, change, bodies)
-        )
+        app.post(
+            f"/tasks/{name}", response_model=TaskBody, description=says, openapi_extra=_json_body(TaskBody), name=name
+        )(_change(results, change, bodies))
 
-    @app.get("/healthz")
-    async def healthz() -> dict[str, Any]:
+    @app.get("/healthz", response_model=dict[str, Any])
+    async def healthz(request: Request) -> Response:
         """Whether the server answers, and how many tasks it knows."""
-        return {"status": "ok", "tasks": len(engine.residents.names)}
+        return JSONResponse({"status": "ok", "tasks": len(engine.residents.names)})
 
     @app.get("/metrics")
-    async def metrics() -> Response:
+    async def metrics(request: Request) -> Response:
         """Counters for Prometheus."""
         return Response(engine.metrics.text(), media_type="text/plain; version=0.0.4")
 
     @app.get("/docs", include_in_schema=False)
-    async def docs() -> HTMLResponse:
+    async def docs(request: Request) -> HTMLResponse:
         return HTMLResponse(page_of(app.openapi()), headers={"content-security-policy": _POLICY})
 
     app.add_middleware(Gate, token=token, hosts=hosts, metrics=engine.metrics)
@@ -136,26 +140,25 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 """The page of the documentation loads nothing and runs nothing."""
 
 
-async def _result(engine: Engine, future: "Future[Any]") -> Any:
-    seconds = engine.limits.answer_seconds
-    try:
-        return await asyncio.wait_for(asyncio.wrap_future(future), seconds)
-    except (TimeoutError, asyncio.CancelledError):
-        if not future.cancelled() and not future.done():
-            raise
-        raise RequestError(f"answer: expected one within {seconds:g} seconds, found the server busy", 504) from None
+class _Plain(APIRoute):
+    """A route whose function takes the request and gives the response: nothing is injected, and nothing converted."""
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        """The function itself."""
+        handler: Callable[[Request], Coroutine[Any, Any, Response]] = self.endpoint
+        return handler
 
 
 def _change(
-    engine: Engine, change: Callable[[str], "Future[object]"], bodies: Bodies
-) -> Callable[[Request], Awaitable[dict[str, str]]]:
-    async def changed(request: Request) -> dict[str, str]:
+    results: Answers, change: Callable[[str], "Future[object]"], bodies: Bodies
+) -> Callable[[Request], Awaitable[Response]]:
+    async def changed(request: Request) -> Response:
         async with bodies.read(request) as (kind, body):
             if kind != "json":
                 raise RequestError("body: expected JSON with task, found an array", 422)
             asked: TaskBody = parsed(TaskBody, body)
-        await _result(engine, change(asked.task))
-        return {"task": asked.task}
+        await results.of(change(asked.task))
+        return JSONResponse({"task": asked.task})
 
     return changed
 

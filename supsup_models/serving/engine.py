@@ -20,7 +20,7 @@ from torch import Tensor
 from maskstore import MaskMatrix
 from maskstore.files import is_name
 from supsup_models.data import checked_images
-from supsup_models.errors import ImageValueError, RequestError
+from supsup_models.errors import ImageValueError, RequestError, SupSupError
 from supsup_models.inference import Calibration, TaskInference, run_mixed
 from supsup_models.networks import MaskedModel
 from supsup_models.runs import Answer, answer_images
@@ -33,10 +33,11 @@ from supsup_models.serving.worker import Job, Worker
 
 @dataclass
 class _Images(Job):
-    """Images of one request; `tasks` is empty where they are to be inferred."""
+    """Images of one request as they came, `(n, inputs)`; `tasks` is empty where they are to be inferred."""
 
-    images: Tensor = field(default_factory=lambda: torch.empty(0))
+    images: NDArray[np.generic] = field(default_factory=lambda: np.empty((0, 0)))
     tasks: tuple[str, ...] = ()
+    pixels: str | None = None
 
     @property
     def size(self) -> int:
@@ -102,8 +103,13 @@ class Engine:
         self._generation = -1
         self._inference: tuple[MaskMatrix, Calibration | None, TaskInference] | None = None
         waiting, every = self.limits.waiting, self.limits.refresh_seconds
-        self._named = Worker("named", self._run_named, self.limits.batch, waiting, (self.residents.refresh, every))
-        self._inferred = Worker("inferred", self._run_inferred, self.limits.batch, waiting)
+        self.after_batch: list[Callable[[], object]] = []
+        """Called in a thread of the engine once the futures of a batch are done, so that one call tells of all."""
+        told = self._tell
+        self._named = Worker(
+            "named", self._run_named, self.limits.batch, waiting, told, (self.residents.refresh, every)
+        )
+        self._inferred = Worker("inferred", self._run_inferred, self.limits.batch, waiting, told)
         self._named.start()
         self._inferred.start()
 
@@ -140,23 +146,25 @@ class Engine:
             pixels: What form the pixels have, as in `infer_images`.
 
         Raises:
-            ShapeError, ImageValueError, UnknownNameError: Images that do not fit.
+            ShapeError: Images of another shape or type.
             RequestError: Too many images, another number of names, or too many images wait already (status 503).
+            ImageValueError, UnknownNameError: From the future's `result`: values, or a form of pixels, that cannot be
+                meant. A task that there is not is a RequestError with status 404 there.
         """
         if images.ndim and len(images) > self.limits.images:
             raise RequestError(f"images: expected at most {self.limits.images} a request, found {len(images)}", 413)
-        checked = checked_images(self.served.normalised(images, pixels), self.served.model)
+        rows, deadline = self.served.flat(images, pixels), self._deadline()
         if tasks is None:
-            self.metrics.inferred.inc(len(checked))
-            return self._inferred.submit(self._job(checked, ()))
-        names = (tasks,) * len(checked) if isinstance(tasks, str) else tuple(tasks)
-        if len(names) != len(checked):
-            raise RequestError(f"tasks: expected a name for each of {len(checked)} images, found {len(names)}", 422)
+            self.metrics.inferred.inc(len(rows))
+            return self._inferred.submit(_Images(deadline=deadline, images=rows, pixels=pixels))
+        names = (tasks,) * len(rows) if isinstance(tasks, str) else tuple(tasks)
+        if len(names) != len(rows):
+            raise RequestError(f"tasks: expected a name for each of {len(rows)} images, found {len(names)}", 422)
         for name in set(names):
             if not is_name(name):
                 raise unknown_task(name, len(self.residents.names))
-        self.metrics.named.inc(len(checked))
-        return self._named.submit(self._job(checked, names))
+        self.metrics.named.inc(len(rows))
+        return self._named.submit(_Images(deadline=deadline, images=rows, tasks=names, pixels=pixels))
 
     def load(self, name: str) -> "Future[object]":
         """Bring a task's mask into memory; RequestError with status 404 for one that there is not."""
@@ -179,18 +187,41 @@ class Engine:
             raise unknown_task(name, len(self.residents.names))
         return self._named.submit(_Call(deadline=self._deadline(), call=lambda: how(name)))
 
-    def _job(self, images: Tensor, tasks: tuple[str, ...]) -> _Images:
-        return _Images(deadline=self._deadline(), images=images, tasks=tasks)
+    def _tell(self) -> None:
+        for call in self.after_batch:
+            call()
 
     def _deadline(self) -> float:
         return monotonic() + self.limits.answer_seconds
+
+    def _checked(self, jobs: Sequence[_Images]) -> Tensor:
+        """The images of jobs, together, as the network takes them. Errors are those of `checked_images`."""
+        rows = [self.served.normalised(job.images, job.pixels) for job in jobs]
+        return checked_images(rows[0] if len(rows) == 1 else np.concatenate(rows), self.served.model)
+
+    def _sorted(self, jobs: Sequence[Job], results: list[object]) -> tuple[list[tuple[int, _Images]], Tensor]:
+        """The jobs whose images can be meant, by their numbers, and these images; the others get their errors here."""
+        numbered = [(n, job) for n, job in enumerate(jobs) if isinstance(job, _Images) and results[n] is None]
+        if not numbered:
+            return [], torch.empty(0)
+        try:
+            return numbered, self._checked([job for _, job in numbered])
+        except SupSupError:  # of some of them
+            good: list[tuple[int, _Images]] = []
+            checked: list[Tensor] = []
+            for number, job in numbered:
+                try:
+                    checked.append(self._checked([job]))
+                    good.append((number, job))
+                except SupSupError as error:
+                    results[number] = error
+            return good, torch.cat(checked) if good else torch.empty(0)
 
     # -- the thread of the named tasks ----------------------------------------------------------------------------
 
     def _run_named(self, jobs: Sequence[Job]) -> list[object]:
         """What each job gets: answers, or the error that is its own."""
         results: list[object] = [None] * len(jobs)
-        run: list[tuple[int, _Images]] = []
         for number, job in enumerate(jobs):
             try:
                 if isinstance(job, _Call):
@@ -198,15 +229,13 @@ class Engine:
                 elif isinstance(job, _Images):
                     for name in dict.fromkeys(job.tasks):
                         self.residents.load(name)  # an unknown task is the error of its own request only
-                    run.append((number, job))
             except Exception as error:
                 results[number] = error
+        run, images = self._sorted(jobs, results)
         if not run:
             return results
         try:
-            answered = self._answers(
-                torch.cat([job.images for _, job in run]), [n for _, job in run for n in job.tasks]
-            )
+            answered = self._answers(images, [name for _, job in run for name in job.tasks])
         except Exception as error:
             if len(run) == 1:
                 results[run[0][0]] = error
@@ -216,46 +245,51 @@ class Engine:
             return results
         start = 0
         for number, job in run:
-            results[number] = answered[start : start + job.size]
-            start += job.size
+            found = answered[start : start + job.size]
+            results[number] = _not_finite() if None in found else tuple(found)
+            start += len(found)
         return results
 
-    def _answers(self, images: Tensor, names: list[str]) -> tuple[Answer, ...]:
-        """The answers for images whose tasks are named, as many masks at a time as there is room for."""
-        found: list[Answer] = []
+    def _answers(self, images: Tensor, names: Sequence[str]) -> list[Answer | None]:
+        """The answers for images whose tasks are named, as many masks at a time as there is room for.
+
+        None for an image that is too large for the network's arithmetic; it does no harm to the others.
+        """
+        found: list[Answer | None] = []
         together = min(self.limits.batch, self.residents.room - len(self.residents.listing()[1]))
         for start in range(0, len(images), together):
             some = slice(start, start + together)
             own, extras = self.residents.own_masks(names[some])
             logits = run_mixed(self.served.model, images[some], own, extras)
-            if not torch.isfinite(logits).all():
-                raise ImageValueError(
-                    "images: expected values that the network can compute with, found NaN or infinity in its answers"
-                )
             probabilities = torch.softmax(logits, dim=1)
             sure, labels = probabilities[:, : self.served.model.classes].max(dim=1)
+            finite = torch.isfinite(logits).all(dim=1)
             self.metrics.batch_images.observe(len(logits))
             self.metrics.batch_masks.observe(len(set(names[some])))
-            found += map(Answer, names[some], labels.tolist(), sure.tolist())
-        return tuple(found)
+            rows = zip(names[some], labels.tolist(), sure.tolist(), finite.tolist(), strict=True)
+            found += [Answer(name, label, p) if fine else None for name, label, p, fine in rows]
+        return found
 
     # -- the thread that infers tasks -----------------------------------------------------------------------------
 
     def _run_inferred(self, jobs: Sequence[Job]) -> list[object]:
-        run = [job for job in jobs if isinstance(job, _Images)]
+        results: list[object] = [None] * len(jobs)
+        run, images = self._sorted(jobs, results)
+        if not run:
+            return results
         try:
             inference, matrix, extras, calibration = self._ready()
             model, views = self.served.model, self.served.views
-            images = torch.cat([job.images for job in run])
             answered = answer_images(inference, model, matrix, images, extras, calibration, views=views)
         except Exception as error:
-            return [error] if len(run) == 1 else [self._run_inferred([job])[0] for job in run]
+            for number, job in run:
+                results[number] = error if len(run) == 1 else self._run_inferred([job])[0]
+            return results
         self.metrics.batch_images.observe(len(images))
         self.metrics.none_of_these.inc(sum(answer.none_of_these is True for answer in answered))
-        results: list[object] = []
         start = 0
-        for job in run:
-            results.append(answered[start : start + job.size])
+        for number, job in run:
+            results[number] = answered[start : start + job.size]
             start += job.size
         return results
 
@@ -296,3 +330,9 @@ class Engine:
         """Whether all masks of the matrix are still those of the source."""
         there = frozenset(names)
         return all(name in there and self.served.stamp(name) == stamp for name, stamp in self._stamps.items())
+
+
+def _not_finite() -> ImageValueError:
+    return ImageValueError(
+        "images: expected values that the network can compute with, found NaN or infinity in its answers"
+    )

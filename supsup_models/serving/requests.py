@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from io import BytesIO
 from typing import Any
+from urllib.parse import parse_qs
 
 import numpy as np
 from fastapi import Request
@@ -159,6 +160,12 @@ def _first_values(values: list[Any]) -> list[Any]:
     while isinstance(inner, list) and inner and isinstance(inner[0], list):
         inner = inner[0]
     return inner if isinstance(inner, list) else []
+
+
+def query_of(request: Request) -> dict[str, list[str]]:
+    """The values behind a request's question mark, by their names."""
+    query: bytes = request.scope["query_string"]
+    return parse_qs(query.decode("latin-1"), keep_blank_values=True) if query else {}
 
 
 def npy_of(body: bytes) -> NDArray[np.generic]:

@@ -96,24 +96,29 @@ class Served:
             self._calibration = stamp, None if stamp is None else read_calibration(self._calibration_path)
         return self._calibration[1]
 
-    def normalised(self, images: NDArray[np.generic], pixels: str | None) -> NDArray[np.float32]:
-        """Images `(n, ...)` as the network takes them, `(n, inputs)`; ShapeError or ImageValueError for others."""
+    def flat(self, images: NDArray[np.generic], pixels: str | None) -> NDArray[np.generic]:
+        """Images `(n, ...)` as rows `(n, inputs)`; ShapeError for images that `normalised` cannot take."""
         if images.ndim < 2 or not images.size:
             raise ShapeError(f"images: expected shape (n, {self.model.inputs}) with n >= 1, found {images.shape}")
         shape = self.model.image_shape or ()
         if images.ndim > 2 and len(shape) == 3 and images.shape[1:] not in (shape, shape[shape[0] == 1 :]):
             raise ShapeError(f"images: expected images of shape {shape}, channels first, found {images.shape[1:]}")
-        flat = images.reshape(len(images), -1)
-        if flat.shape[1] != self.model.inputs:
-            raise ShapeError(f"images: expected {self.model.inputs} values an image, found {flat.shape[1]}")
-        if self.pixels is not None:
-            return self.pixels.normalised(flat, pixels)[0]
-        if pixels not in (None, "normalised") or flat.dtype.kind != "f":
+        rows = images.reshape(len(images), -1)
+        if rows.shape[1] != self.model.inputs:
+            raise ShapeError(f"images: expected {self.model.inputs} values an image, found {rows.shape[1]}")
+        if self.pixels is None and (pixels not in (None, "normalised") or rows.dtype.kind != "f"):
             raise ShapeError(
-                f"images: expected float pixels, normalised as in training, found {flat.dtype}; only a run's folder "
+                f"images: expected float pixels, normalised as in training, found {rows.dtype}; only a run's folder "
                 "says how its images were normalised"
             )
-        return flat.astype(np.float32)
+        return rows
+
+    def normalised(self, rows: NDArray[np.generic], pixels: str | None) -> NDArray[np.float32]:
+        """Rows as the network takes them; ShapeError or ImageValueError for others."""
+        if self.pixels is not None:
+            return self.pixels.normalised(rows, pixels)[0]
+        with np.errstate(over="ignore"):  # an infinite value is refused later, by the image that has it
+            return rows.astype(np.float32, copy=False)
 
 
 def _stamp(path: str) -> Any:

@@ -29,7 +29,8 @@ class Worker:
     """A thread that runs jobs in batches of about `batch` images.
 
     `work` gets jobs and gives for each its result, or an exception that is its own. A job that nobody waits for any
-    more, because it was cancelled or is past its deadline, is left out. `between` is called every so many seconds.
+    more, because it was cancelled or is past its deadline, is left out. `told` is called after each batch, when all its
+    futures are done, and `between` every so many seconds.
     """
 
     def __init__(
@@ -38,9 +39,10 @@ class Worker:
         work: Callable[[Sequence[Job]], list[object]],
         batch: int,
         most_waiting: int,
+        told: Callable[[], object],
         between: tuple[Callable[[], object], float] | None = None,
     ) -> None:
-        self._work, self._batch, self._most = work, batch, most_waiting
+        self._work, self._batch, self._most, self._told = work, batch, most_waiting, told
         self._between = None if between is None else between[0]
         self._every = None if between is None else between[1]
         self._next = monotonic() + (self._every or 0)
@@ -62,6 +64,7 @@ class Worker:
         self._thread.join()
         while self._jobs:
             self._finish(self._jobs.popleft(), RequestError("server: expected to go on, found it ending", 503))
+        self._told()
 
     def submit(self, job: Job) -> "Future[Any]":
         """Put a job in the queue. RequestError with status 503 if too many images wait."""
@@ -85,6 +88,8 @@ class Worker:
                 jobs = self._taken()
             if jobs:
                 self._run(jobs)
+                del jobs  # else the last batch's images stay until the next
+            self._told()
             if self._between is not None and self._is_due():
                 with suppress(Exception):  # the source cannot be read at the moment: what is known goes on
                     self._between()

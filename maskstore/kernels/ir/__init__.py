@@ -10,6 +10,7 @@ __all__ = [
     "data",
     "eight",
     "function",
+    "listed",
     "load",
     "lookup",
     "masked_adds",

@@ -15,34 +15,45 @@ from numba.cpython.unsafe.numbers import trailing_zeros
 from numba.extending import intrinsic
 
 from maskstore.kernels.compile_cache import compiled
+from maskstore.kernels.ir import lookup
 from maskstore.kernels.ir.vectors import FLAGS, FLOATS, INTS, ZEROS, data, load, offset, splat, store, times
 from maskstore.kernels.layout import LANES
 
 _GROUPS = 64 // LANES  # vectors a word
 _CHAINS = 4  # sums that do not wait for one another
+_IMAGES = 6  # their values stay in the nearest cache from one neuron to the next
 _FUSED = ("contract",)  # a multiplication and an addition may be one instruction where the processor has it
 
 
 @intrinsic
-def _masked_product(typing_context, words, count, weights, values):
-    """float32 sum of weights[b] * values[b] over the set bits b of the first `count` words."""
-    signature = types.float32(words, types.intp, weights, values)
+def _masked_product(typing_context, words, count, weights, at, values):
+    """float32 sum of weights[at + b] * values[b] over the set bits b of the first `count` words."""
+    signature = types.float32(words, types.intp, weights, types.intp, values)
 
     def codegen(context, builder, signature, arguments):
         word_data, weight_data, value_data = (
-            data(context, builder, signature.args[i], arguments[i]) for i in (0, 2, 3)
+            data(context, builder, signature.args[i], arguments[i]) for i in (0, 2, 4)
         )
         totals = [cgutils.alloca_once_value(builder, ZEROS) for _ in range(_GROUPS)]
+        wide = lookup.available()  # AVX-512 takes sixteen bits as they are
         with cgutils.for_range(builder, arguments[1]) as loop:
             word = builder.load(builder.gep(word_data, [loop.index]))
             first = times(builder, loop.index, 64)
+            own = builder.add(arguments[3], first)
             for group, total in enumerate(totals):
-                place = offset(builder, first, group * LANES)
-                weight = load(builder, weight_data, place, FLOATS)
-                shifted = builder.lshr(word, ir.Constant(ir.IntType(64), group * LANES))
-                flags = builder.bitcast(builder.trunc(shifted, ir.IntType(LANES)), FLAGS)
-                product = builder.fmul(builder.select(flags, weight, ZEROS), load(builder, value_data, place), _FUSED)
-                builder.store(builder.fadd(builder.load(total), product, _FUSED), total)
+                weight = load(builder, weight_data, offset(builder, own, group * LANES), FLOATS)
+                value = load(builder, value_data, offset(builder, first, group * LANES))
+                if group % 2 == 0 and not wide:
+                    half = builder.trunc(builder.lshr(word, ir.Constant(word.type, group * LANES)), ir.IntType(32))
+                    bits = splat(builder, half)
+                if wide:
+                    shifted = builder.lshr(word, ir.Constant(word.type, group * LANES))
+                    flags = builder.bitcast(builder.trunc(shifted, ir.IntType(LANES)), FLAGS)
+                else:  # each lane's own bit at its top
+                    by = ir.Constant(INTS, [31 - lane - LANES * (group % 2) for lane in range(LANES)])
+                    flags = builder.icmp_signed("<", builder.shl(bits, by), ir.Constant(INTS, [0] * LANES))
+                product = builder.fmul(builder.select(flags, weight, ZEROS), value, flags=_FUSED)
+                builder.store(builder.fadd(builder.load(total), product, flags=_FUSED), total)
         a, b, c, d = (builder.load(total) for total in totals)
         sums = builder.fadd(builder.fadd(a, b), builder.fadd(c, d))
         for half in (8, 4, 2, 1):  # lane i and lane i + half
@@ -78,8 +89,8 @@ def _tap_sums_of(vectors: int) -> Any:
                     weight = splat(builder, builder.load(builder.gep(weight_data, [builder.add(first, tap)])))
                     for vector, total in enumerate(totals[vectors * chain : vectors * (chain + 1)]):
                         line = load(builder, value_data, offset(builder, place, LANES * vector))
-                        product = builder.fmul(weight, line, _FUSED)
-                        builder.store(builder.fadd(builder.load(total), product, _FUSED), total)
+                        product = builder.fmul(weight, line, flags=_FUSED)
+                        builder.store(builder.fadd(builder.load(total), product, flags=_FUSED), total)
             for vector in range(vectors):
                 result, *others = (builder.load(total) for total in totals[vector::vectors])
                 for other in others:
@@ -103,25 +114,33 @@ def masked_lines(rows, chosen, first_bit, weights, values, out, first, last):
     multiple of 64.
     """
     neurons, size = weights.shape
-    words = values.shape[1] // 64
-    aligned = np.empty(words, dtype=np.uint64)
-    line = np.zeros(64 * words, dtype=np.float32)
-    for neuron in range(neurons):
-        line[:size] = weights[neuron]
-        word, shift = (first_bit + neuron * size) >> 6, np.uint64((first_bit + neuron * size) & 63)
-        back = np.uint64(64) - shift
-        there = min(words, rows.shape[1] - word)
-        both = min(words, rows.shape[1] - word - 1) if shift else 0  # words with a neighbour to take bits from
-        for image in range(first, last):
-            row = rows[chosen[image]]
-            # what lies beyond the neuron's bits meets zeros
-            for i in range(both):
-                aligned[i] = row[word + i] >> shift | row[word + i + 1] << back
-            for i in range(both, there):
-                aligned[i] = row[word + i] >> shift
-            for i in range(there, words):
-                aligned[i] = np.uint64(0)
-            out[image, neuron] = _masked_product(aligned, words, line, values[image])
+    words = np.uint64(values.shape[1] // 64)  # unsigned, so that no index is looked at for a minus sign
+    one = np.uint64(1)
+    last_bits = (one << np.uint64(size & 63)) - one if size & 63 else ~np.uint64(0)
+    aligned = np.empty(np.intp(words), dtype=np.uint64)
+    flat = weights.reshape(-1)
+    line = np.zeros(values.shape[1], dtype=np.float32)  # the last neurons', which do not reach as far as they are read
+    for start in range(first, last, _IMAGES):
+        stop = min(last, start + _IMAGES)
+        for neuron in range(neurons):
+            at, source = neuron * size, flat
+            if at + len(line) > len(flat):
+                for i in range(size):
+                    line[i] = flat[at + i]
+                at, source = 0, line
+            place = np.uint64(first_bit + neuron * size)
+            word, shift = place >> np.uint64(6), place & np.uint64(63)
+            back = np.uint64(64) - shift
+            # words with a neighbour to take bits from
+            both = min(words, np.uint64(rows.shape[1]) - word - one) if shift else np.uint64(0)
+            for image in range(start, stop):
+                row = rows[chosen[image]]
+                for i in range(both):
+                    aligned[i] = row[word + i] >> shift | row[word + i + one] << back
+                for i in range(both, words):
+                    aligned[i] = row[word + i] >> shift
+                aligned[words - one] &= last_bits
+                out[image, neuron] = _masked_product(aligned, np.intp(words), source, at, values[image])
 
 
 @compiled
@@ -142,17 +161,17 @@ def masked_taps(rows, chosen, first_bit, weights, values, places, out, first, la
         line = values[image]
         result = out[image].reshape(-1)
         for neuron in range(neurons):
-            start = first_bit + neuron * size
-            stop = start + size
+            start = np.uint64(first_bit + neuron * size)  # unsigned: no index is looked at for a minus sign
+            stop = start + np.uint64(size)
             count = np.uint64(0)
             at = start
             while at < stop:
-                shift = at & 63
-                word = row[at >> 6] >> np.uint64(shift)
-                taken = min(64 - shift, stop - at)
-                if taken < 64:
-                    word &= (np.uint64(1) << np.uint64(taken)) - np.uint64(1)
-                base = np.uint64(at - start)
+                shift = at & np.uint64(63)
+                word = row[at >> np.uint64(6)] >> shift
+                taken = min(np.uint64(64) - shift, stop - at)
+                if taken < np.uint64(64):
+                    word &= (np.uint64(1) << taken) - np.uint64(1)
+                base = at - start
                 while word:
                     taps[count] = base + np.uint64(trailing_zeros(word))
                     count += np.uint64(1)

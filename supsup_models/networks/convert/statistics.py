@@ -81,15 +81,20 @@ def checked(extras: Mapping[str, Any], expected: Mapping[str, Tensor], *, values
 
 
 def _check_values(found: Mapping[str, Tensor]) -> None:
+    variances = [value.reshape(-1) for name, value in found.items() if name.endswith("var")]
     with torch.no_grad():
-        wrong = {name: ~value.isfinite() | (value < 0) & name.endswith("var") for name, value in found.items()}
-        if not wrong or not torch.cat(list(wrong.values())).any():  # one look at a device, whatever the layers
-            return
-    for name, channels in wrong.items():
-        for channel in channels.nonzero()[:1, 0].tolist():
-            what = "a variance of at least 0" if name.endswith("var") else "a finite mean"
+        if found:  # all together first, with one look at a device
+            bad = ~torch.cat([value.reshape(-1) for value in found.values()]).isfinite().all()
+            if variances:
+                bad |= (torch.cat(variances) < 0).any()
+            if not bad:
+                return
+    for name, value in found.items():
+        wrong = ~value.isfinite() | (value < 0) & name.endswith("var")
+        what = "a variance of at least 0" if name.endswith("var") else "a finite mean"
+        for channel in wrong.nonzero()[:1, 0].tolist():
             raise StatisticsError(
-                f"extras {name!r}: expected {what} for each channel, found {float(found[name][channel]):g} for channel "
+                f"extras {name!r}: expected {what} for each channel, found {float(value[channel]):g} for channel "
                 f"{channel}"
             )
 

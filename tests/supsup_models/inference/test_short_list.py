@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from maskstore import MaskMatrix
-from supsup_models import MaskedNetwork, infer_each
+from supsup_models import MaskedNetwork, conv_4, convert, infer_each
+from supsup_models.errors import MissingStatisticsError
 from supsup_models.inference.methods import one_shot
 from supsup_models.inference.objectives import OBJECTIVES
 from supsup_models.inference.per_image import on_packed_bits
@@ -51,3 +53,31 @@ def test_in_double_precision_short_list_is_one_shot(setting) -> None:
     np.testing.assert_allclose(
         exact.scores, infer_each(model, matrix, images, method="one-shot").scores, rtol=1e-3, atol=1e-5
     )
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+@pytest.mark.parametrize("mask", ["sparse", "threshold"])
+def test_in_a_converted_network_the_best_few_run_by_themselves(mask: str, objective: str) -> None:
+    module = conv_4(12, (1, 8, 8)) if mask == "sparse" else nn.Sequential(nn.Linear(64, 9), nn.ReLU(), nn.Linear(9, 12))
+    density = {"density": 0.3} if mask == "sparse" else {}
+    model = convert(module, mask=mask, classes=3, image_shape=(1, 8, 8) if density else (64,), **density)
+    matrix = random_matrix(model.spec, 7)
+    images = torch.randn(9, 64, generator=torch.Generator().manual_seed(0))
+    extras = {name: model.initial_statistics() for name in matrix.names}
+    first, alone, guess = (
+        infer_each(model, matrix, images, method=method, objective=how, extras=extras).scores
+        for method, how in (
+            ("one-shot", objective),
+            ("exhaustive", "H" if density else objective),
+            ("short-list", objective),
+        )
+    )
+    listed = np.isfinite(guess)
+    assert (listed.sum(axis=1) == one_shot.SHORT_LIST).all()
+    assert np.array_equal(listed, first >= np.sort(first, axis=1)[:, [-one_shot.SHORT_LIST]])
+    if density:  # both decide
+        alone = alone + first / np.sqrt((first**2).mean(axis=1, keepdims=True))
+    np.testing.assert_allclose(guess[listed], alone[listed], rtol=1e-3, atol=1e-4)
+    if density:
+        with pytest.raises(MissingStatisticsError, match="expected the task's statistics"):
+            infer_each(model, matrix, images, method="short-list", objective=objective)
