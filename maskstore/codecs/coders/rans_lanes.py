@@ -9,8 +9,9 @@ from numba import njit
 from numpy.typing import NDArray
 
 from maskstore.kernels import compiled
-from maskstore.kernels.ir.wide import high_product
+from maskstore.kernels.ir import wide
 
+_high_product = wide.high_product
 LOW = np.uint64(1 << 32)
 """The least state, which is also the first."""
 
@@ -51,7 +52,7 @@ def push(x, reciprocal, numbers, out, at):
     full = np.int64(x >= frequency << np.uint64(48))
     at -= full
     x >>= np.uint64(full << 5)
-    quotient = high_product(x, reciprocal) >> (numbers >> np.uint64(32))  # one too small at most
+    quotient = _high_product(x, reciprocal) >> (numbers >> np.uint64(32))  # one too small at most
     rest = x - quotient * frequency
     more = np.uint64(rest >= frequency)
     quotient, rest = quotient + more, rest - more * frequency
@@ -69,7 +70,7 @@ def put_state(x, out, at):
 @njit(inline="always")
 def refill(x, stream, at):
     """The state with another word where it wants one, and the place of the next."""
-    if x < np.uint64(0x100000000):
+    if x < LOW:
         # past the end the decoder runs on zeros; the caller sees from `at` that the stream was too short
         word = np.uint64(stream[at]) if at < stream.size else np.uint64(0)
         return (x << np.uint64(32)) | word, at + 1

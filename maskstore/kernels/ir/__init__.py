@@ -20,4 +20,5 @@ __all__ = [
     "splat",
     "store",
     "vectors",
+    "wide",
 ]
