@@ -150,6 +150,10 @@ class ForeignFileError(MaskStoreError, ValueError):
     """A file of another program holds no masks in a layout known here, or could only be read by running its code."""
 
 
+class StaleIndexError(MaskStoreError, ValueError):
+    """An index of masks is not that of the bank as it is now."""
+
+
 class ImportOptionError(MaskStoreError, ValueError):
     """What the caller said about a foreign file is missing or contradicts it: shapes, layout, bit order, names."""
 

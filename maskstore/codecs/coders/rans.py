@@ -139,9 +139,8 @@ def decode(
 
 
 @compiled
-def count(ids, words, contexts):
-    """Zeros and ones seen in each context, `(contexts, 2)` int64; neighbours do not wait for each other."""
-    out = np.zeros((4, 2 * contexts), dtype=np.int64)
+def _count(ids, words, out):
+    """Adds to `out` `(4, 2 * contexts)`; neighbours do not wait for each other."""
     whole = ids.size & ~3
     for i in range(0, whole, 4):
         four = np.int64(words[i >> 6] >> np.uint64(i & 63) & np.uint64(15))
@@ -151,6 +150,12 @@ def count(ids, words, contexts):
         out[3, np.int64(ids[i + 3]) << 1 | four >> 3] += 1
     for i in range(whole, ids.size):
         out[0, np.int64(ids[i]) << 1 | np.int64(words[i >> 6] >> np.uint64(i & 63) & np.uint64(1))] += 1
+
+
+def count(ids: NDArray[np.uint8], words: NDArray[np.uint64], contexts: int) -> NDArray[np.int64]:
+    """Zeros and ones seen in each context, `(contexts, 2)` int64."""
+    out = np.zeros((4, 2 * contexts), dtype=np.int64)
+    _count(ids, words, out)
     return out.sum(axis=0).reshape(contexts, 2)
 
 
