@@ -11,7 +11,7 @@ import pytest
 
 from maskstore import MaskBank
 from supsup_models import infer_images, load_run, open_stream, run_config, train_run
-from supsup_models.errors import ArgumentError, RequestError
+from supsup_models.errors import ArgumentError, ImageValueError, RequestError
 from supsup_models.serving import Client, Engine, Limits, serve_http
 from tests.helpers.servers import IMAGES, expected, mask_bank, network
 
@@ -101,6 +101,35 @@ def test_new_replaced_and_removed_tasks_are_seen(tmp_path):
             client.predict(IMAGES, "task-1")
         assert {a.task for a in client.predict(IMAGES)} <= {"task-0", "task-new"}
         assert len(inferred) == 4
+
+
+def test_a_bank_that_is_replaced_or_gone_gives_nobody_elses_answers(tmp_path):
+    path = mask_bank(tmp_path / "m.bank", 4)
+    wanted = expected(path, IMAGES, ["task-0"] * 40)
+    other = mask_bank(tmp_path / "other.bank", 4, network(seed=9))
+    with serve_http(Engine(path, limits=Limits(refresh_seconds=0.02)), port=0) as running:
+        client = Client(running.url)
+        client.load("task-0")
+        for change in (lambda: other.replace(path), path.unlink, lambda: path.write_bytes(b"no bank" * 1000)):
+            change()
+            time.sleep(0.1)
+            assert answers_of(client.predict(IMAGES, "task-0")) == wanted  # it is in memory
+            for ask in (lambda: client.predict(IMAGES, "task-1"), lambda: client.predict(IMAGES)):
+                with pytest.raises(RequestError, match="deleted or replaced") as refused:
+                    ask()
+                assert refused.value.status == 503
+
+
+@pytest.mark.filterwarnings("ignore::supsup_models.errors.ImageValueWarning")
+def test_one_bad_image_spoils_no_batch(bank):
+    with Engine(bank) as engine:
+        jobs = [engine.predict(IMAGES[n : n + 1], f"task-{n % 12}") for n in range(12)]
+        spoilt = [engine.predict(np.full((1, 64), value, "f4"), "task-0") for value in (np.nan, np.inf, 3e38)]
+        found = [answers_of(job.result())[0] for job in jobs]
+        assert found == expected(bank, IMAGES[:12], NAMES)
+        for job in spoilt:
+            with pytest.raises(ImageValueError, match="NaN or infinity"):
+                job.result()
 
 
 def test_a_mask_that_only_inference_knows_is_seen_when_it_is_replaced(tmp_path):
