@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 
 from maskstore import MaskBank
+from maskstore.interop import write_shards
 from supsup_models import infer_images, load_run, open_stream, run_config, train_run
 from supsup_models.errors import ArgumentError, ImageValueError, RequestError
 from supsup_models.serving import Client, Engine, Limits, serve_http
@@ -115,9 +116,34 @@ def test_a_bank_that_is_replaced_or_gone_gives_nobody_elses_answers(tmp_path):
             time.sleep(0.1)
             assert answers_of(client.predict(IMAGES, "task-0")) == wanted  # it is in memory
             for ask in (lambda: client.predict(IMAGES, "task-1"), lambda: client.predict(IMAGES)):
-                with pytest.raises(RequestError, match="deleted or replaced|another kind") as refused:
+                with pytest.raises(RequestError, match=r"deleted or replaced|another kind") as refused:
                     ask()
                 assert refused.value.status == 503
+
+
+def test_a_shard_set_that_is_written_anew_is_seen_unless_it_is_of_another_network(tmp_path):
+    model, folder, path = network(), tmp_path / "set", mask_bank(tmp_path / "m.bank", 3)
+    other = mask_bank(tmp_path / "other.bank", 3, network(seed=9))
+    with MaskBank.open(path) as bank:
+        write_shards(bank, folder, shards=2)
+    with Engine(folder, limits=Limits(refresh_seconds=0.02)) as engine, MaskBank.open(path, "a") as writer:
+        before = answers_of(engine.predict(IMAGES, "task-0").result())
+        engine.predict(IMAGES[:2]).result()
+        writer.put("task-0", model.mask_of(model.initial_scores(77)), overwrite=True)
+        write_shards(writer, folder, shards=2, overwrite=True)
+        wanted, end = expected(path, IMAGES, ["task-0"] * 40), time.monotonic() + 20
+        while answers_of(engine.predict(IMAGES, "task-0").result()) != wanted and time.monotonic() < end:
+            time.sleep(0.02)
+        assert answers_of(engine.predict(IMAGES, "task-0").result()) == wanted != before
+        engine.predict(IMAGES[:2]).result()
+        assert engine._matrix is not None
+        assert engine._matrix[0]["task-0"] == writer["task-0"]
+        with MaskBank.open(other) as foreign:
+            write_shards(foreign, folder, shards=1, overwrite=True)
+        time.sleep(0.2)
+        assert answers_of(engine.predict(IMAGES, ["task-0", "task-2"] * 20).result()) == expected(
+            path, IMAGES, ["task-0", "task-2"] * 20
+        )
 
 
 @pytest.mark.filterwarnings("ignore::supsup_models.errors.ImageValueWarning")
