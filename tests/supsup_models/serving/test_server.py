@@ -1,5 +1,6 @@
 """A server answers as the library does, for many requests at once, with masks that come and go."""
 
+import random
 import re
 import time
 import urllib.request
@@ -191,6 +192,31 @@ def test_memory_is_bounded_and_pins_stay(tmp_path):
             engine.predict(IMAGES).result()
     with pytest.raises(RequestError, match="room for a mask"):
         Engine(path, limits=Limits(memory=mask_bytes))
+
+
+def test_masks_that_come_and_go_beside_requests_change_no_answer(bank):
+    mask_bytes = 8 * network().spec.words
+    wanted = expected(bank, IMAGES[:12], NAMES)
+    with Engine(bank, limits=Limits(memory=2 * 4 * mask_bytes, refresh_seconds=0.001)) as engine:
+
+        def change(number: int) -> set[int]:
+            """The statuses of errors of some random changes and questions; answers are compared."""
+            rng, statuses = random.Random(number), set()
+            for _ in range(30):
+                task = rng.randrange(12)
+                try:
+                    if rng.random() < 0.5:
+                        rng.choice((engine.load, engine.unload, engine.pin, engine.unpin))(NAMES[task]).result()
+                    else:
+                        found = engine.predict(IMAGES[task : task + 1], NAMES[task]).result()
+                        assert answers_of(found) == [wanted[task]]
+                except RequestError as error:
+                    statuses.add(error.status)
+            return statuses
+
+        with ThreadPoolExecutor(8) as pool:
+            assert set().union(*pool.map(change, range(8))) <= {409}
+        assert len(engine.residents) <= 4
 
 
 @pytest.fixture(scope="module")
