@@ -2,7 +2,7 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 
-.PHONY: demo docs quick test check test-gpu bench clean
+.PHONY: demo docs quick test check test-gpu bench release-check clean
 
 $(VENV)/.installed: pyproject.toml constraints.txt
 	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
@@ -33,5 +33,8 @@ test-gpu: $(VENV)/.installed
 bench: $(VENV)/.installed
 	$(BIN)/python -m pytest benchmarks
 
+release-check:
+	PYTHON=$(PYTHON) bash .ci/release
+
 clean:
-	rm -rf build demo runs .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf build dist demo runs .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[1]
 BROUGHT_IN = {
     "changelog.md": "CHANGELOG.md",
     "contributing.md": "CONTRIBUTING.md",
+    "security.md": "SECURITY.md",
     "kernels.md": "maskstore/kernels/README.md",
 }
 IMAGES = "benchmarks/results"

@@ -21,13 +21,14 @@ from hopfield.memories import (
     Willshaw,
     load_memory,
 )
-from hopfield.recovery import MeanFieldRecipe, PaperRecipe, Recovery, RecoveryRecipe, SearchRecipe, recover
+from hopfield.recovery import CueRecipe, MeanFieldRecipe, PaperRecipe, Recovery, RecoveryRecipe, SearchRecipe, recover
 from hopfield.rules import Hebbian, Perceptron, ProbabilityFlow, PseudoInverse, Rule, Storkey
 
 __all__ = [
     "BlockMemory",
     "CoarseCovariance",
     "Covariance",
+    "CueRecipe",
     "DenseAssociativeMemory",
     "DualMemory",
     "Hebbian",

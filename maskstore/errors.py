@@ -56,6 +56,7 @@ _EXTRAS = {
     "cluster": ("ray",),
     "interop": ("safetensors", "fsspec", "numcodecs"),
     "stores": ("obstore",),
+    "lightning": ("lightning",),
 }
 """This project's extras, and the packages in them that only some uses need."""
 

@@ -1,13 +1,16 @@
 """Ways to teach a pretrained network a task, plainly written: what is trained, and the bytes that a task then needs.
 
-All have the same images in the same order, the same number of steps, Adam along a cosine, batch normalisation with the
-statistics of the batch, and a new head that starts at zero. Numbers are counted in 16 bits.
+All have the same images in the same order, the same number of steps, Adam along a cosine, and a new head that starts at
+zero. Numbers are counted in 16 bits. Full fine-tuning normalises by the statistics of the batch; the others keep the
+backbone's statistics, as masks do, because each was the better so on the tuning tasks.
 
 - **probe**: the head alone, on features of the backbone as it came.
 - **bitfit**: all biases (Ben Zaken et al., "BitFit", ACL 2022); here those of normalisation layers, the only ones.
 - **norm**: weights and biases of normalisation layers.
 - **lora**: W + B A of rank 4 for every convolution that mixes channels, whose weight is taken as a matrix
   `(out, in * kernel)` (Hu et al., "LoRA", ICLR 2022), with norm's parameters.
+- **vera**: as lora, W + diag(b) B diag(d) A, where A and B of rank 64 are drawn from a seed and only the vectors b and
+  d are trained (Kopiczko et al., "VeRA", ICLR 2024).
 - **full**: everything.
 """
 
@@ -23,8 +26,8 @@ from torch.nn.utils import parametrize
 
 from benchmarks.backbone.tasks import CLASSES, BackboneTask, backbone, open_task
 
-BATCH, STEPS, RANK = 16, 60, 4
-RATES = {"probe": 1e-2, "bitfit": 1e-2, "norm": 1e-2, "lora": 5e-3, "full": 1e-3}
+BATCH, STEPS, RANK, SEEDED_RANK = 16, 100, 4, 64
+RATES = {"probe": 1e-2, "bitfit": 3e-3, "norm": 3e-3, "lora": 2e-3, "vera": 3e-3, "full": 1e-3}
 HEAD_RATE = 1e-2
 METHODS = tuple(RATES)
 
@@ -40,6 +43,21 @@ class LowRank(nn.Module):
 
     def forward(self, weight: Tensor) -> Tensor:
         return weight + (self.b @ self.a).view_as(weight)
+
+
+class SeededLowRank(nn.Module):
+    """W + diag(b) B diag(d) A, where only b and d are trained; b starts at zero."""
+
+    def __init__(self, weight: Tensor, rank: int, seed: int) -> None:
+        super().__init__()
+        rows, drawn = weight.flatten(1), torch.Generator().manual_seed(seed)
+        self.register_buffer("a", torch.randn(rank, rows.shape[1], generator=drawn) / rows.shape[1] ** 0.5)
+        self.register_buffer("b", torch.randn(rows.shape[0], rank, generator=drawn) / rank**0.5)
+        self.of_rank = nn.Parameter(torch.full((rank, 1), 0.1))
+        self.of_rows = nn.Parameter(torch.zeros(rows.shape[0], 1))
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return weight + (self.of_rows * (self.b @ (self.of_rank * self.a))).view_as(weight)
 
 
 def batches(task: BackboneTask, seed: int, steps: int, size: int = BATCH) -> Iterator[tuple[Tensor, Tensor]]:
@@ -71,11 +89,11 @@ def parts_of(net: nn.Module, method: str) -> list[Tensor]:
     trained: list[Tensor] = [part.bias for part in norms]
     if method != "bitfit":
         trained += [part.weight for part in norms]
-    if method == "lora":
-        for part in [part for part in net.modules() if isinstance(part, nn.Conv2d) and part.groups == 1]:
-            low = LowRank(part.weight, RANK)
-            parametrize.register_parametrization(part, "weight", low)
-            trained += [low.a, low.b]
+    mixing = [part for part in net.modules() if isinstance(part, nn.Conv2d) and part.groups == 1]
+    for seed, part in enumerate(mixing if method in ("lora", "vera") else ()):
+        low = LowRank(part.weight, RANK) if method == "lora" else SeededLowRank(part.weight, SEEDED_RANK, seed)
+        parametrize.register_parametrization(part, "weight", low)
+        trained += list(low.parameters())
     return trained
 
 
@@ -87,8 +105,8 @@ def train(method: str, task: BackboneTask, seed: int, steps: int) -> dict[str, f
     trained = parts_of(net, method)
     for each in net._fc.parameters():
         nn.init.zeros_(each)
-    statistics = [] if method == "probe" else [each for each in net.buffers() if each.is_floating_point()]
-    net.train(method != "probe")
+    statistics = [each for name, each in net.named_buffers() if "running" in name] if method == "full" else []
+    net.train(method == "full")
     for each in (*net._fc.parameters(), *trained):
         each.requires_grad_()
     groups = [{"params": list(net._fc.parameters()), "lr": HEAD_RATE if method != "probe" else RATES["probe"]}]

@@ -1,5 +1,6 @@
 """Recovery of a stored pattern from unlabelled data: the memory's energy and the model's entropy, annealed."""
 
+from hopfield.recovery.cue import CueRecipe
 from hopfield.recovery.interface import (
     Entropy,
     RecoverableMemory,
@@ -14,6 +15,7 @@ from hopfield.recovery.paper import PaperRecipe
 from hopfield.recovery.search import SearchRecipe
 
 __all__ = [
+    "CueRecipe",
     "Entropy",
     "MeanFieldRecipe",
     "PaperRecipe",

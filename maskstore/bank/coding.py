@@ -235,9 +235,7 @@ def decode_on_demand(record: Record, spec: MaskSpec) -> Mask:
     if not in_blocks(record.codec):
         return decode_mask(record, spec)
     charge(record, spec, Budget(record.limit))
-    decoder = open_blocks(record, spec)
-    decoder.fetch()
-    return Mask.on_demand(spec, decoder)
+    return Mask.on_demand(spec, blocks.HeldBlocks(open_blocks(record, spec)))
 
 
 def charge(

@@ -33,6 +33,11 @@ class Method(NamedTuple):
     digits: int
     """The binary logarithm of the most bits of a block."""
 
+    def or_as(self, other: "Method") -> "Method":
+        """In blocks as the other says, each by a codec of this one or of the other."""
+        new = (each for each in other.codecs if each[0] not in [codec for codec, _ in self.codecs])
+        return Method((*self.codecs, *new), other.digits)
+
     def seen(self, blocks: Sequence[Piece]) -> "Method":
         """With what some blocks of the layer tell about the others."""
         seen = [(codec, *codec.planner(blocks)) for codec, _ in self.codecs]

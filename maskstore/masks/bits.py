@@ -50,6 +50,20 @@ def as_numpy(value: Any, what: str) -> NDArray[Any]:
     return array
 
 
+def as_floats(value: Any, what: str) -> NDArray[np.float32]:
+    """Real numbers as float32, from what `as_numpy` takes; MaskValueError for others.
+
+    Examples:
+        >>> from maskstore.masks.bits import as_floats
+        >>> as_floats([1, 2], "weights")
+        array([1., 2.], dtype=float32)
+    """
+    array = as_numpy(value, what)
+    if array.dtype.kind not in "biuf":
+        raise MaskValueError(f"{what}: expected real numbers, found dtype {array.dtype}")
+    return array.astype(np.float32, copy=False)
+
+
 def _of_tensor(tensor: Any, what: str) -> NDArray[Any]:
     if tensor.is_quantized or tensor.device.type == "meta":
         holding = "quantized values" if tensor.is_quantized else "no values (device meta)"

@@ -9,48 +9,17 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from maskstore import kernels
-from maskstore.errors import MaskValueError, SpecError, TaskExistsError, TaskNotFoundError
-from maskstore.kernels import LANES, Kernel
-from maskstore.masks.bits import as_numpy
+from maskstore.errors import SpecError, TaskExistsError, TaskNotFoundError
+from maskstore.kernels import Kernel
+from maskstore.masks.bits import as_floats
 from maskstore.masks.interleave import GrowingRows, Interleaved, chosen_rows
-from maskstore.masks.leader import ChunkMap, Leader, find_leader
+from maskstore.masks.leader import Leader
 from maskstore.masks.mask import Mask
+from maskstore.masks.names import RowNames
+from maskstore.masks.parts import LeaderSearch
 from maskstore.masks.spec import MaskSpec
 
 _TILE_BITS = 1 << 14  # columns unpacked at a time by `dot_many`
-
-
-class _Chunks:
-    """The masks that had arrived at a moment, read in parts."""
-
-    def __init__(self, masks: Interleaved, layers: NDArray[np.int64]) -> None:
-        self._masks, self._layers = masks, layers
-
-    def __len__(self) -> int:
-        return len(self._masks)
-
-    def dot_chunks(
-        self, places: NDArray[np.int64], values: NDArray[np.float32], chosen: NDArray[np.int64] | None = None
-    ) -> NDArray[np.float64]:
-        return kernels.load().dot_chunks(self._masks.blocks, self._masks.tail, places, values, chosen)
-
-    def products(self, g: NDArray[np.float32], chosen: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
-        masks = self._masks
-        if chosen is None:
-            return self._dot(masks.blocks, masks.tail, g)
-        out = np.empty(len(chosen), dtype=np.float32)
-        block, lanes = np.unique(chosen // LANES, return_counts=True)
-        whole = np.isin(chosen // LANES, block[lanes == LANES])
-        for one in block[lanes == LANES]:  # faster than its masks one by one
-            found = self._dot(masks.blocks[one : one + 1], masks.tail[:0], g)
-            at = chosen // LANES == one
-            out[at] = found[chosen[at] % LANES]
-        if not whole.all():
-            out[~whole] = self._dot(masks.blocks[:0], masks.chosen_rows(chosen[~whole]), g)
-        return out
-
-    def _dot(self, blocks: NDArray[np.uint32], tail: NDArray[np.uint64], g: NDArray[np.float32]) -> NDArray[np.float32]:
-        return kernels.load().dot(blocks, tail, g, self._layers)
 
 
 class MaskMatrix:
@@ -102,11 +71,9 @@ class MaskMatrix:
             raise SpecError(f"mask matrix: expected {len(masks)} names, found {len(names)}")
         self.spec = spec
         self._rows = GrowingRows(spec.words, room=max(len(masks), room))
-        self._names: list[str] = []  # of the rows, and perhaps one more whose append was interrupted
-        self._index: dict[str, int] = {}
+        self._names = RowNames()
         self._counted = 0, np.zeros(0, dtype=np.int32)  # so many rows, and their sum
-        self._smoothed = 0, np.zeros(0, dtype=np.float32)  # of so many rows, the mean with one imagined 0 and 1
-        self._chunks: ChunkMap | None = None  # made when first needed
+        self._search: LeaderSearch | None = None  # made when first needed
         self._layers = np.array([(layer.word_start, layer.flat_start, layer.size) for layer in spec], dtype=np.int64)
         for name, mask in zip(names, masks, strict=True):
             self.append(name, mask)
@@ -149,18 +116,17 @@ class MaskMatrix:
             )
         result = cls(spec)
         result._rows = GrowingRows.of(Interleaved(blocks, tail))
-        result._names = [str(row) for row in range(len(result))] if names is None else list(names)
-        result._index = {name: row for row, name in enumerate(result._names)}
+        result._names = RowNames(map(str, range(len(result))) if names is None else names)
         if len(result._names) != len(result):
             raise SpecError(f"mask matrix: expected {len(result)} names, found {len(result._names)}")
-        if len(result._index) != len(result):
+        if not result._names.distinct:
             raise TaskExistsError("mask matrix: expected distinct names, found one twice")
         return result
 
     @property
     def names(self) -> tuple[str, ...]:
         """Task names, in row order."""
-        return tuple(self._names[: len(self)])
+        return self._names.first(len(self))
 
     @property
     def interleaved(self) -> Interleaved:
@@ -189,7 +155,7 @@ class MaskMatrix:
 
     def index(self, name: str) -> int:
         """The row of a task name; TaskNotFoundError if there is none."""
-        row = self._find(name)
+        row = self._names.find(name, len(self))
         if row is None:
             raise TaskNotFoundError(f"task {name!r}: expected one of {len(self)} tasks of this matrix")
         return row
@@ -211,18 +177,11 @@ class MaskMatrix:
             raise SpecError(f"mask {name!r}: expected a Mask, found {type(mask).__name__}")
         if mask.spec != self.spec:
             raise SpecError(f"mask {name!r}: expected the matrix's spec {self.spec!r}, found {mask.spec!r}")
-        found = self._find(name)
+        found = self._names.find(name, len(self))
         if found is not None:
             raise TaskExistsError(f"task {name!r}: expected a new name, found it in row {found}")
-        count = len(self)
-        self._names[count:] = [name]
-        self._index[name] = count
+        self._names.claim(name, len(self))
         self._rows.append(mask.words)  # last: it is the row that makes the name one of ours
-
-    def _find(self, name: str) -> int | None:
-        """The row of a name, None if there is none; the index may know names whose append was interrupted."""
-        row = self._index.get(name)
-        return row if row is not None and row < len(self) and self._names[row] == name else None
 
     def select(self, tasks: Sequence[int | str]) -> "MaskMatrix":
         """A new matrix of some rows.
@@ -236,9 +195,8 @@ class MaskMatrix:
         """
         chosen = [self.index(task) if isinstance(task, str) else range(len(self))[task] for task in tasks]
         result = MaskMatrix(self.spec)
-        result._names = [self._names[i] for i in chosen]
-        result._index = {name: i for i, name in enumerate(result._names)}
-        if len(result._index) != len(chosen):
+        result._names = self._names.chosen(chosen)
+        if not result._names.distinct:
             raise TaskExistsError("select: expected distinct rows, found one twice")
         result._rows = GrowingRows.of(chosen_rows(self.interleaved, chosen))
         return result
@@ -256,16 +214,14 @@ class MaskMatrix:
         Raises:
             SpecError: For another shape.
         """
-        return self._dot(self.interleaved, self._flat(g, "dot"), kernel)
+        masks = self.interleaved
+        return kernels.load(kernel).dot(masks.blocks, masks.tail, self._flat(g, "dot"), self._layers)
 
     def _flat(self, g: ArrayLike, where: str) -> NDArray[np.float32]:
-        flat = _floats(g, where)
+        flat = as_floats(g, where)
         if flat.shape != (self.spec.bits,):
             raise SpecError(f"{where}: expected a flat array of shape ({self.spec.bits},), found {flat.shape}")
         return flat
-
-    def _dot(self, masks: Interleaved, g: NDArray[np.float32], kernel: Kernel = Kernel.NUMBA) -> NDArray[np.float32]:
-        return kernels.load(kernel).dot(masks.blocks, masks.tail, g, self._layers)
 
     def leader(self, g: ArrayLike, *, error: float = 1e-4) -> Leader:
         """The mask whose inner product with an array is the largest, without reading all bits of all masks.
@@ -296,13 +252,9 @@ class MaskMatrix:
             raise SpecError(f"leader: expected an error in [0, 1), found {error}")
         if not len(self):
             raise SpecError("leader: expected at least one mask, found an empty matrix")
-        if self._chunks is None:
-            self._chunks = ChunkMap.of(self.spec)
-        masks, (rows, total) = self.interleaved, self._sum_of_rows()
-        kept = self._smoothed
-        if kept[0] != rows:
-            self._smoothed = kept = rows, (total.astype(np.float32) + 1) / np.float32(rows + 2)
-        return find_leader(_Chunks(masks, self._layers), self._chunks, kept[1], flat, error)
+        if self._search is None:
+            self._search = LeaderSearch(self.spec, self._layers)
+        return self._search.find(self.interleaved, *self._sum_of_rows(), flat, error)
 
     def dot_many(self, G: ArrayLike) -> NDArray[np.float32]:
         """Inner products of every mask with many arrays at once.
@@ -318,7 +270,7 @@ class MaskMatrix:
         Raises:
             SpecError: For another shape.
         """
-        many, masks = _floats(G, "dot_many"), self.interleaved
+        many, masks = as_floats(G, "dot_many"), self.interleaved
         if many.ndim != 2 or many.shape[1] != self.spec.bits:
             raise SpecError(f"dot_many: expected an array of shape (b, {self.spec.bits}), found {many.shape}")
         total = np.zeros((many.shape[0], len(masks)), dtype=np.float32)
@@ -362,7 +314,7 @@ class MaskMatrix:
             SpecError: For other shapes, and for rows that are not there.
         """
         at = self.spec[layer]
-        w, a, b = (_floats(x, "outer_dots") for x in (weights, left, right))
+        w, a, b = (as_floats(x, "outer_dots") for x in (weights, left, right))
         if (
             w.ndim != 2
             or a.ndim != 2
@@ -397,7 +349,7 @@ class MaskMatrix:
         Raises:
             SpecError: For another shape.
         """
-        weights, masks = np.ascontiguousarray(_floats(alpha, "weighted_sum")), self.interleaved
+        weights, masks = np.ascontiguousarray(as_floats(alpha, "weighted_sum")), self.interleaved
         if weights.shape != (len(masks),):
             raise SpecError(f"weighted_sum: expected {len(masks)} weights, found shape {weights.shape}")
         return self._without_padding(kernels.load(kernel).weighted_sum(masks.blocks, masks.tail, weights))
@@ -438,11 +390,3 @@ class MaskMatrix:
         if self.spec.bits == self.spec.words * 64:
             return padded
         return np.concatenate([padded[layer.word_start * 64 :][: layer.size] for layer in self.spec])
-
-
-def _floats(values: ArrayLike, what: str) -> NDArray[np.float32]:
-    """Real numbers as float32; MaskValueError for others."""
-    array = as_numpy(values, what)
-    if array.dtype.kind not in "biuf":
-        raise MaskValueError(f"{what}: expected real numbers, found dtype {array.dtype}")
-    return array.astype(np.float32, copy=False)

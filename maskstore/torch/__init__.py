@@ -1,4 +1,4 @@
-"""Packed masks in torch: their products on the CPU and on a GPU (`docs/gpu.md`), and devices by name."""
+"""Packed masks in torch: their products on the CPU and on a GPU (`docs/gpu.md`); devices; torch's own pruning."""
 
 from maskstore.errors import needing
 
@@ -7,6 +7,7 @@ with needing("torch", "maskstore.torch"):
 
 from maskstore.torch.devices import as_device, pick_device
 from maskstore.torch.packed import Backend, Leading, PackedMasks, packed_bytes, unpacked, unpacked_tiles
+from maskstore.torch.pruning import prune_by, pruned_mask
 
 __all__ = [
     "Backend",
@@ -15,6 +16,8 @@ __all__ = [
     "as_device",
     "packed_bytes",
     "pick_device",
+    "prune_by",
+    "pruned_mask",
     "unpacked",
     "unpacked_tiles",
 ]

@@ -15,6 +15,7 @@ from .setups import neuron_memory as neuron_memory
 from .setups import weight_memory as weight_memory
 from .stream import neuron_case as neuron_case
 from .stream import train_stream as train_stream
+from .training import CueTraining as CueTraining
 from .training import NeuronTraining as NeuronTraining
 from .training import accuracy as accuracy
 from .training import train_neuron_mask as train_neuron_mask

@@ -64,7 +64,8 @@ def recover_stream(case: Case, *, seed: int, reporter: Reporting = Reporter) -> 
 
     Recovery is given the memory and batches of images, and nothing else.
     """
-    start, found = mean_state(case.masks), []
+    start = torch.zeros(case.masks.spec.bits) if case.setup.undecided else mean_state(case.masks)
+    found = []
     with reporter("recovering", len(case.splits)) as report:
         for index, split in enumerate(case.splits):
             batches = partial(unlabelled_batches, split, case.setup.batch, seed=task_seed(seed, index))

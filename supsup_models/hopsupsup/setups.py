@@ -6,6 +6,7 @@ from types import MappingProxyType
 
 from hopfield import (
     BlockMemory,
+    CueRecipe,
     DenseAssociativeMemory,
     DualMemory,
     Hebbian,
@@ -24,7 +25,8 @@ from hopfield import patterns as pt
 from maskstore import MaskMatrix
 from supsup_models._names import check
 from supsup_models.hopsupsup.network import Gate
-from supsup_models.hopsupsup.training import NeuronTraining
+from supsup_models.hopsupsup.training import CueTraining, NeuronTraining
+from supsup_models.inference import Objective, make_objective, objectives
 
 DENSE_ASSOCIATIVE = "dense-associative"
 RULES: Mapping[str, Rule] = MappingProxyType(
@@ -38,6 +40,7 @@ RULES: Mapping[str, Rule] = MappingProxyType(
 )
 _PUBLISHED = NeuronTraining()
 _OURS = NeuronTraining(batches=200, cosine=True)
+_FOUND = NeuronTraining(batches=200, cosine=True, cue=CueTraining())
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,8 @@ class Setup:
     output_gain: float = 1.0
     per_layer: bool = False
     """Whether a memory with couplings has them within each layer only, as the paper has it."""
+    undecided: bool = False
+    """Whether recovery starts at one half everywhere, as masks with a `CueTraining` need it, not at the masks' mean."""
 
     def __post_init__(self) -> None:
         check("rule", self.rule, (*RULES, DENSE_ASSOCIATIVE))
@@ -61,6 +66,12 @@ class Setup:
     def steps(self, evaluations: int) -> int:
         """Steps of `step_images` images that so many evaluations make, rounded up."""
         return -(-evaluations * self.batch // self.step_images)
+
+    def objective(self, name: str, *, classes: int, outputs: int) -> Objective:
+        """The cost of logits, by name: H has the temperature that the masks were trained with."""
+        if name == "H" and self.training.cue is not None:
+            return objectives.Entropy(self.training.cue.temperature)
+        return make_objective(name, classes=classes, outputs=outputs)
 
 
 SETUPS: Mapping[str, Setup] = MappingProxyType(
@@ -79,10 +90,22 @@ SETUPS: Mapping[str, Setup] = MappingProxyType(
         "search": Setup(
             SearchRecipe(), DENSE_ASSOCIATIVE, batch=16, step_images=128, training=_OURS, gate="output", output_gain=4.0
         ),
+        # The same masks, trained to be found: one gradient and a recall, whatever the number of tasks; 0.6 points less.
+        "cue": Setup(
+            CueRecipe(rising=True),
+            "pseudo-inverse",
+            batch=128,
+            step_images=128,
+            training=_FOUND,
+            gate="output",
+            output_gain=4.0,
+            undecided=True,
+        ),
     }
 )
 WEIGHT_SETUPS: Mapping[str, Setup] = MappingProxyType(
     {
+        "cue": Setup(CueRecipe(), "pseudo-inverse", batch=64, step_images=64),
         "mean-field": Setup(MeanFieldRecipe(steps=20), "pseudo-inverse", batch=64, step_images=64),
         "search": Setup(SearchRecipe(), DENSE_ASSOCIATIVE, batch=16, step_images=128),
     }

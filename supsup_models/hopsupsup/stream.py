@@ -14,7 +14,6 @@ from supsup_models.hopsupsup.network import NeuronMaskedNetwork
 from supsup_models.hopsupsup.recover import Case
 from supsup_models.hopsupsup.setups import Setup, neuron_memory
 from supsup_models.hopsupsup.training import NeuronTraining, accuracy, train_neuron_mask
-from supsup_models.inference import make_objective
 
 
 @dataclass(frozen=True)
@@ -65,7 +64,7 @@ def neuron_case(
 ) -> Case:
     """Train the stream's masks on a network with two hidden layers of `width` neurons, and store them in a memory."""
     outputs = 1 + max(label for task in stream for label in task.global_labels)
-    cost = make_objective(objective, classes=outputs, outputs=outputs)
+    cost = setup.objective(objective, classes=outputs, outputs=outputs)
     widths = (stream.inputs, width, width, outputs)
     model = NeuronMaskedNetwork(widths, seed=seed, output_gain=setup.output_gain, gate=setup.gate)
     masks = train_stream(model, stream, setup.training, seed=seed, reporter=reporter)

@@ -30,8 +30,11 @@ class Objective(ABC):
 class Entropy(Objective):
     """H: the entropy of the softmax over all outputs, in nats (Wortsman et al. 2020, section 3.3)."""
 
+    temperature: float = 1.0
+    """What the logits are divided by; above 1, a network that is sure at the superposition still has a gradient."""
+
     def cost(self, logits: Tensor) -> Tensor:
-        return entropy(logits)
+        return entropy(logits if self.temperature == 1 else logits / self.temperature)
 
 
 @final

@@ -99,7 +99,8 @@ class MaskedModel(nn.Module, ABC):
         if not isinstance(flat, Tensor) or flat.shape != self.weights.shape:
             what = f"shape {tuple(flat.shape)}" if isinstance(flat, Tensor) else found(flat)
             raise ShapeError(f"flat tensor: expected one number a weight, shape ({self.spec.bits},), found {what}")
-        return [flat[layer.flat].view(layer.shape) for layer in self.spec]
+        parts = flat.split([layer.size for layer in self.spec])  # whose gradients torch joins in one go
+        return [part.view(layer.shape) for part, layer in zip(parts, self.spec, strict=True)]
 
     def checked_layers(self, weights: Sequence[Tensor]) -> tuple[Tensor, ...]:
         """Effective weights, one tensor a layer; ShapeError for others, DeviceError for those that lie elsewhere."""

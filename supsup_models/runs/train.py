@@ -316,9 +316,9 @@ def _densities(mask: Mask) -> dict[str, float]:
 
 def judge(model: MaskedModel, task: Task, trained: TrainedTask) -> JudgedTask:
     """A trained mask with its figures: those on the task's test images among them."""
-    extras: Mapping[str, Any] = trained.extras
-    judged = extras
-    if model.own_parameters:  # rounded, as the bank will give them back
+    extras: Mapping[str, Any] = trained.halved()
+    judged = extras  # in fewer digits, as the bank will give them back
+    if model.own_parameters:
         extras = trained.rounded()
         judged = {name: each.values for name, each in trained.rounded().items()}
     figures = {

@@ -208,8 +208,8 @@ class Kept:
     """
 
     dropped: float = 0.01
-    price: float = 0.1
-    own_rate: float = 1e-2
+    price: float = 0.05
+    own_rate: float = 3e-3
 
     def __post_init__(self) -> None:
         _expect(lambda x: 0 <= x < 1, "kept weights: expected dropped in [0, 1)", self.dropped)
@@ -376,7 +376,7 @@ DEFAULT = Recipe(
 )
 """Sparse masks: a fraction of the bits, and more accurate. One-shot inference works with the objective G."""
 
-BACKBONE = Recipe("backbone", Adam(0.1, betas=(0.9, 0.99)), schedule="cosine", batch_size=32, kept=Kept())
+BACKBONE = Recipe("backbone", Adam(0.06, betas=(0.9, 0.99)), schedule="cosine", batch_size=32, kept=Kept())
 """For tasks on a trained network, converted with `weights="keep"`: masks that drop at most one weight in a hundred, and
 heads and normalisation of their own."""
 

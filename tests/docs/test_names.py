@@ -13,7 +13,7 @@ from typer.main import get_command
 pytest.importorskip("torch")
 
 ROOT = Path(__file__).parents[2]
-OUTSIDE = ("README.md", "CONTRIBUTING.md", "maskstore/kernels/README.md")
+OUTSIDE = ("README.md", "CONTRIBUTING.md", "SECURITY.md", "maskstore/kernels/README.md")
 PAGES = [*(ROOT / name for name in OUTSIDE), *sorted((ROOT / "docs").glob("*.md"))]
 """Not the changelog, which has names that are gone."""
 TREES = ("maskstore", "hopfield", "supsup_models", "benchmarks", "tests", "docs")
@@ -33,6 +33,7 @@ OTHER_OPTIONS = {
     "--minutes",
     "--out",
     "--page",
+    "--strict",
 }
 """Of pytest in benchmarks/, of `python -m` scripts, of pip, and of every command of ours."""
 

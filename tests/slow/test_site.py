@@ -1,6 +1,8 @@
 """The documentation site: it builds strictly, its reference has every public name, and it works from the disk."""
 
+import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -18,7 +20,14 @@ from tests.docs.test_examples import PACKAGES, ROOT, public
 from tests.helpers import browser as headless
 from tests.helpers.browser import Page
 
-PAGES = ("index.html", "glossary.html", "results.html", "format-codecs.html", "reference/maskstore.html")
+PAGES = (
+    "index.html",
+    "tutorials/two_hundred_tasks.html",
+    "glossary.html",
+    "results.html",
+    "format-codecs.html",
+    "reference/maskstore.html",
+)
 TOO_WIDE = """
 Array.from(document.querySelectorAll('body *'))
   .filter(each => each.checkVisibility() && each.getBoundingClientRect().right > innerWidth + 1)
@@ -68,6 +77,22 @@ def test_every_public_name_is_in_the_reference(site: Path) -> None:
     names = [name for package in PACKAGES for name, _ in public(import_module(package))]
     assert len(names) > 100
     assert [name for name in names if f'id="{name}"' not in shown] == []
+
+
+def test_every_tutorial_was_run_and_ends_with_a_picture(site: Path) -> None:
+    sources = sorted((ROOT / "docs" / "tutorials").glob("*.py"))
+    assert len(sources) >= 5
+    for source in sources:
+        notebook = json.loads((site / "tutorials" / f"{source.stem}.ipynb").read_text())
+        cells = [cell for cell in notebook["cells"] if cell["cell_type"] == "code"]
+        kinds = [output["output_type"] for cell in cells for output in cell["outputs"]]
+        assert kinds.count("stream") >= 3, source.name
+        assert kinds[-1] == "display_data", source.name
+        page = (site / "tutorials" / f"{source.stem}.html").read_text()
+        pictures = re.findall(rf'src="({source.stem}-\d\.png)"', page)
+        assert len(pictures) == kinds.count("display_data"), source.name
+        assert all((site / "tutorials" / name).read_bytes().startswith(b"\x89PNG") for name in pictures)
+        assert (site / "tutorials" / source.name).read_text() == source.read_text()
 
 
 @pytest.mark.browser

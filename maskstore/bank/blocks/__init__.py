@@ -2,6 +2,7 @@
 
 from maskstore.bank.blocks.decoder import BlockDecoder, check_blocks
 from maskstore.bank.blocks.encoder import BlockEncoder
+from maskstore.bank.blocks.held import HeldBlocks
 from maskstore.bank.blocks.parts import Data, Parts, Unread, pieces_of
 from maskstore.bank.blocks.sources import AnyMask, SourceError, gathered, layers_of
 from maskstore.bank.blocks.table import read_table, tail_of
@@ -11,6 +12,7 @@ __all__ = [
     "BlockDecoder",
     "BlockEncoder",
     "Data",
+    "HeldBlocks",
     "Parts",
     "SourceError",
     "Unread",

@@ -1,12 +1,12 @@
 """Blocks to masks, on all cores; a block is read and decoded without the others."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
-from maskstore.bank.blocks.parts import Data, Parts, pieces_of
+from maskstore.bank.blocks.parts import Data
 from maskstore.bank.blocks.table import crc_of, read_table, table_alone
 from maskstore.codecs import (
     Blocks,
@@ -40,54 +40,29 @@ class BlockDecoder:
     def __init__(
         self, data: Data, layout: Blocks, spec: MaskSpec, prior: Prior, bases: Sequence[Mask], what: str
     ) -> None:
-        self._data, self._layout, self._spec = data, layout, spec
+        self.data, self._layout, self.spec = data, layout, spec
         self._prior, self._bases, self._what = prior, bases, what
         self.table = read_table(data, spec, layout, what)
-        self._fetched = False
 
     def charge_all(self, budget: Budget, what: str, *, unpacked: bool = False) -> None:
         """Count what decoding all blocks will cost, for `what`; LimitError if that is too much."""
-        for index in range(len(self._spec)):
+        for index in range(len(self.spec)):
             self._charge(self.table.numbered(index), budget, what, unpacked=unpacked)
-
-    def fetch(self) -> None:
-        """Read all blocks and check their own checksums, so that they can be decoded when the file is closed."""
-        parts, places = Parts([]), self.table.places
-
-        def check(first: int, stop: int) -> None:
-            for number in range(first, stop):
-                self.table.coded(parts, number)
-
-        def jobs() -> Iterator[Callable[[], None]]:
-            done = 0
-            for part in pieces_of(self._data):
-                parts.append(part)
-                here = int(np.searchsorted(places, len(parts), side="right")) - 1
-                yield partial(check, done, here)
-                done = here
-
-        for _ in side_by_side(jobs()):
-            pass
-        self._data, self._fetched = parts, True
-
-    def decode_layer(self, index: int) -> NDArray[np.uint64]:
-        """The packed words of one layer."""
-        return self._decode_blocks(self.table.numbered(index))
 
     def decode_all(self) -> NDArray[np.uint64]:
         """The packed words of all layers, read-only."""
-        everything = [each for index in range(len(self._spec)) for each in self.table.numbered(index)]
+        everything = self.table.all_numbered()
         for index, number, block in everything[:1]:  # a hostile file must fail before memory for all of it is taken
-            self._decode(index, number, block, self._coded(number), np.zeros(block.words, np.uint64))
-        words = np.zeros(self._spec.words, dtype=np.uint64)
+            self.decode(index, number, block, self.table.coded(self.data, number), np.zeros(block.words, np.uint64))
+        words = np.zeros(self.spec.words, dtype=np.uint64)
 
         def some(blocks: range) -> None:
             for each in blocks:
                 index, number, block = everything[each]
-                there = words[self._spec.layers[index].packed][block.packed]
-                self._decode(index, number, block, self._coded(number), there)
+                there = words[self.spec.layers[index].packed][block.packed]
+                self.decode(index, number, block, self.table.coded(self.data, number), there)
 
-        bits_each = self._spec.bits // max(1, len(everything))
+        bits_each = self.spec.bits // max(1, len(everything))
         for _ in side_by_side(partial(some, blocks) for blocks in in_batches(len(everything), bits_each)):
             pass
         words.flags.writeable = False
@@ -95,7 +70,7 @@ class BlockDecoder:
 
     def decode_rows(self, index: int, rows: slice | None, budget: Budget) -> NDArray[np.bool_]:
         """A layer, or some of its rows, as a bool array; only their blocks are read."""
-        layer, cut = self._spec.layers[index], self.table.cuts[index]
+        layer, cut = self.spec.layers[index], self.table.cuts[index]
         chosen = range(*rows.indices(layer.shape[0])) if rows is not None else None
         low, high = (min(chosen), max(chosen) + 1) if chosen else (0, 0)
         row_bits = layer.size // layer.shape[0] if chosen else 0
@@ -117,14 +92,14 @@ class BlockDecoder:
             return words
         start, number = blocks[0][2].word_start, blocks[0][1]
         begin, end = (int(place) for place in self.table.places[[number, number + len(blocks)]])
-        chunk = self._data[begin:end]
+        chunk = self.data[begin:end]
 
         def some(batch: range) -> None:
             for index, number, block in blocks[batch.start : batch.stop]:
                 at, until = (int(place) - begin for place in self.table.places[number : number + 2])
                 there = words[block.word_start - start :][: block.words]
-                coded = self.table.checked(chunk[at:until], number, trusted=self._fetched)
-                self._decode(index, number, block, coded, there)
+                coded = self.table.checked(chunk[at:until], number)
+                self.decode(index, number, block, coded, there)
 
         for _ in side_by_side(partial(some, batch) for batch in in_batches(len(blocks), blocks[0][2].size)):
             pass
@@ -135,23 +110,19 @@ class BlockDecoder:
     ) -> None:
         for _, number, block in blocks:
             start, stop = (int(place) for place in self.table.places[number : number + 2])
-            codec = self._codec(number)
+            codec = self.codec_of(number)
             side = int(self.table.entries[number]["side"]) if codec.costs_by_side else 0
-            coded = EncodedLayer(self._data[start : start + side], b"")
+            coded = EncodedLayer(self.data[start : start + side], b"")
             budget.spend(what, codec, coded, block, size=stop - start, unpacked=unpacked)
 
-    def _coded(self, number: int) -> EncodedLayer:
-        return self.table.coded(self._data, number, trusted=self._fetched)
-
-    def _codec(self, number: int) -> Codec:
+    def codec_of(self, number: int) -> Codec:
+        """The codec of a block."""
         return self._layout.of[int(self.table.entries[number]["codec"])]
 
-    def _decode(
-        self, index: int, number: int, block: LayerSpec, coded: EncodedLayer, words: NDArray[np.uint64]
-    ) -> None:
-        """Decode a block into its words, which are all zero."""
-        contexts = partial(self._prior.contexts, self._spec, index, self._bases, block)
-        codec = self._codec(number)
+    def decode(self, index: int, number: int, block: LayerSpec, coded: EncodedLayer, words: NDArray[np.uint64]) -> None:
+        """Decode a block, whose bytes were checked, into its words, which are all zero."""
+        contexts = partial(self._prior.contexts, self.spec, index, self._bases, block)
+        codec = self.codec_of(number)
         codec.decode_into(coded, block, contexts, words)
         own, expected = (self.table.entries[number][column] for column in ("coded", "decoded"))
         if isinstance(codec, Raw) and own == expected:  # the same bytes, checked before

@@ -23,7 +23,8 @@ from maskstore.codecs import (
 from maskstore.masks import Cut, LayerSpec, Mask, MaskSpec
 from maskstore.priors import Prior
 
-_SAMPLE_DIGITS, _SAMPLED_BITS = 16, 1 << 23  # a sample for so many bits of a layer, two at most
+_SAMPLE_DIGITS, _MORE_DIGITS = 16, 20
+_SAMPLED_BITS = 1 << 23  # a sample for so many bits of a layer, two at most
 
 _Coded = tuple[Codec, EncodedLayer, int, int]  # codec, what it wrote, CRC-32 of that, CRC-32 of the packed bytes
 
@@ -70,10 +71,9 @@ class BlockEncoder:
     def _jobs(self) -> Iterator[Callable[[], list[_Coded]]]:
         for index, (layer, take) in enumerate(zip(self._spec, self._layers, strict=True)):
             piece = partial(self._piece, index, take)
-            sample = Cut.of(layer, _SAMPLE_DIGITS)
-            count = 0 if not layer.size else 1 if layer.size < _SAMPLED_BITS else 2
-            chosen = {len(sample) * (2 * i + 1) // (2 * count) for i in range(count)}
-            how = method(self._codec, [piece(sample[i])() for i in sorted(chosen)])
+            how = method(self._codec, _samples(layer, piece, _SAMPLE_DIGITS))
+            if how.digits > _MORE_DIGITS:  # of so few bits a sample has mostly what describes it
+                how = how.or_as(method(self._codec, _samples(layer, piece, _MORE_DIGITS)))
             cut = Cut.of(layer, how.digits)
             if len(cut) > 1:  # two blocks tell about all
                 how = how.seen([piece(cut[len(cut) // 4])(), piece(cut[3 * len(cut) // 4])()])
@@ -86,6 +86,13 @@ class BlockEncoder:
         words = take(block)
         contexts = cache(partial(self._prior.contexts, self._spec, index, self._bases, block))
         return lambda: Piece(words(), block, contexts)
+
+
+def _samples(layer: LayerSpec, piece: Callable[[LayerSpec], Callable[[], Piece]], digits: int) -> list[Piece]:
+    """One or two pieces of at most 2**digits bits from inside a layer."""
+    cut = Cut.of(layer, digits)
+    count = 0 if not layer.size else 1 if layer.size < _SAMPLED_BITS else 2
+    return [piece(cut[i])() for i in sorted({len(cut) * (2 * i + 1) // (2 * count) for i in range(count)})]
 
 
 def _encoded(pieces: Sequence[Callable[[], Piece]], how: Method) -> list[_Coded]:

@@ -37,16 +37,24 @@ class Table(NamedTuple):
         blocks = range(first, len(cut) if stop is None else stop)
         return [(index, self.starts[index] + block, cut[block]) for block in blocks]
 
-    def coded(self, data: Data, number: int, *, trusted: bool = False) -> EncodedLayer:
-        """A block's bytes as its codec takes them; CorruptError if they have another checksum, unless `trusted`."""
-        return self.checked(data[int(self.places[number]) : int(self.places[number + 1])], number, trusted=trusted)
+    def all_numbered(self) -> list[tuple[int, int, LayerSpec]]:
+        """The same of the blocks of all layers."""
+        return [each for index in range(len(self.cuts)) for each in self.numbered(index)]
 
-    def checked(self, chunk: bytes, number: int, *, trusted: bool = False) -> EncodedLayer:
+    def coded(self, data: Data, number: int) -> EncodedLayer:
+        """A block's bytes as its codec takes them; CorruptError if they have another checksum."""
+        return self.checked(data[int(self.places[number]) : int(self.places[number + 1])], number)
+
+    def checked(self, chunk: bytes, number: int) -> EncodedLayer:
         """The same of the bytes alone."""
         entry = self.entries[number]
-        if not trusted and zlib.crc32(chunk) != entry["coded"]:
+        if zlib.crc32(chunk) != entry["coded"]:
             raise CorruptError(f"block {number}: expected CRC-32 {entry['coded']:08x} of its bytes, found others")
-        side = int(entry["side"])
+        return self.split(chunk, number)
+
+    def split(self, chunk: bytes, number: int) -> EncodedLayer:
+        """The same of bytes that were checked before."""
+        side = int(self.entries[number]["side"])
         return EncodedLayer(chunk[:side], chunk[side:])
 
 

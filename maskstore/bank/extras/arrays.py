@@ -5,7 +5,7 @@
 
 import json
 import struct
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from math import isfinite, prod
 from typing import Any, NamedTuple
 
@@ -56,18 +56,22 @@ def _compressed(integers: NDArray[Any]) -> bytes:
     return zstandard.ZstdCompressor(level=19).compress(np.ascontiguousarray(integers).tobytes())
 
 
-def _decompressed(frame: bytes, dtype: str, shape: list[int], wrong: CorruptError) -> NDArray[Any]:
-    """The integers of a frame; its declared size is checked before anything is allocated."""
+def _decompressor(wrong: CorruptError) -> Callable[[bytes, str, list[int]], NDArray[Any]]:
+    """A function of a frame that gives its integers; its declared size is checked before anything is allocated."""
     import zstandard
 
-    size = prod(shape) * np.dtype(dtype).itemsize
-    try:
-        if zstandard.frame_content_size(frame) != size:
-            raise wrong
-        content = zstandard.ZstdDecompressor().decompress(frame, allow_extra_data=False)
-    except zstandard.ZstdError:
-        raise wrong from None
-    return np.frombuffer(content, dtype="<" + dtype).reshape(shape)
+    decompress = zstandard.ZstdDecompressor().decompress
+
+    def decompressed(frame: bytes, dtype: str, shape: list[int]) -> NDArray[Any]:
+        try:
+            if zstandard.frame_content_size(frame) != prod(shape) * int(dtype[1:]):
+                raise wrong
+            content = decompress(frame, allow_extra_data=False)
+        except zstandard.ZstdError:
+            raise wrong from None
+        return np.frombuffer(content, dtype="<" + dtype).reshape(shape)
+
+    return decompressed
 
 
 def _is_rounded(shape: list[Any], step: float, integers: str, size: int) -> bool:
@@ -129,11 +133,12 @@ def decode_extras(data: bytes, name: str, limit: int | None = None) -> dict[str,
     claimed = sum(4 * prod(extra.shape) for extra in table.values() if extra.step)
     if claimed:
         check_claim(f"mask {name!r:.80}, extra arrays", claimed, len(data), limit)
+        decompressed = _decompressor(wrong)
     for key, (dtype, shape, start, size, step, integers) in table.items():
         if step:
             frame = data[start : start + size]
             try:
-                arrays[key] = multiples(_decompressed(frame, integers, shape, wrong), step)
+                arrays[key] = multiples(decompressed(frame, integers, shape), step)
             except ValueError:
                 raise wrong from None
             continue

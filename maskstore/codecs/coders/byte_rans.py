@@ -11,7 +11,7 @@ import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from maskstore.codecs.coders.rans_lanes import LOW, first_states, push, refill
+from maskstore.codecs.coders.rans_lanes import LOW, first_states, push, put_state, refill, symbols
 from maskstore.codecs.pieces import pieces
 from maskstore.kernels import compiled
 
@@ -20,24 +20,35 @@ _MANY = 1 << 16  # bytes from which on four lanes are worth their 24 bytes
 
 
 @compiled
-def _encode(data, classes, shift, frequencies, starts, lanes, out):
-    """Code bytes into `out` (uint32) from its end; the first index used, or -1 if `out` is too small."""
-    states = np.full(lanes, np.uint64(1) << np.uint64(32), dtype=np.uint64)
-    at = out.size
-    for i in range(data.size - 1, -1, -1):
-        kind, symbol = classes[i >> shift], data[i]
-        frequency = np.uint64(frequencies[kind, symbol])
+def _encode(data, classes, shift, reciprocals, numbers, lanes, out):
+    """Code bytes into `out` (uint32) from its end; the first index used, or -1 if `out` may be too small."""
+    x0 = x1 = x2 = x3 = np.uint64(1) << np.uint64(32)  # in registers: each waits for itself only
+    at, i = out.size, data.size - 1
+    while i >= 0 and at >= 1 and (lanes == 1 or i & 3 != 3):
+        symbol = np.int64(classes[i >> shift]) << 8 | np.int64(data[i])
         lane = i & (lanes - 1)
-        states[lane], at = push(states[lane], frequency, np.uint64(starts[kind, symbol]), out, at)
-        if at < 0:
-            return -1
-    for lane in range(lanes - 1, -1, -1):
-        at -= 2
-        if at < 0:
-            return -1
-        out[at] = np.uint32(states[lane] & np.uint64(0xFFFFFFFF))
-        out[at + 1] = np.uint32(states[lane] >> np.uint64(32))
-    return at
+        if lane == 0:
+            x0, at = push(x0, reciprocals[symbol], numbers[symbol], out, at)
+        elif lane == 1:
+            x1, at = push(x1, reciprocals[symbol], numbers[symbol], out, at)
+        else:
+            x2, at = push(x2, reciprocals[symbol], numbers[symbol], out, at)
+        i -= 1
+    while i >= 0 and at >= 4:
+        symbol = np.int64(classes[i >> shift]) << 8 | np.int64(data[i])
+        x3, at = push(x3, reciprocals[symbol], numbers[symbol], out, at)
+        symbol = np.int64(classes[(i - 1) >> shift]) << 8 | np.int64(data[i - 1])
+        x2, at = push(x2, reciprocals[symbol], numbers[symbol], out, at)
+        symbol = np.int64(classes[(i - 2) >> shift]) << 8 | np.int64(data[i - 2])
+        x1, at = push(x1, reciprocals[symbol], numbers[symbol], out, at)
+        symbol = np.int64(classes[(i - 3) >> shift]) << 8 | np.int64(data[i - 3])
+        x0, at = push(x0, reciprocals[symbol], numbers[symbol], out, at)
+        i -= 4
+    if i >= 0 or at < 2 * lanes:
+        return -1
+    if lanes == 4:
+        at = put_state(x1, out, put_state(x2, out, put_state(x3, out, at)))
+    return put_state(x0, out, at)
 
 
 @njit(inline="always")
@@ -96,7 +107,7 @@ def encode(
         cost_bits: The ideal cost, for the output's size.
     """
     starts = np.cumsum(frequencies, axis=1) - frequencies
-    tables = frequencies.astype(np.uint32), starts.astype(np.uint32)
+    tables = symbols(frequencies.reshape(-1), starts.reshape(-1))
     room = int(cost_bits / 32 * 1.01) + 2 * lanes + 64
     while True:
         out = np.empty(room, dtype="<u4")

@@ -177,8 +177,17 @@ def measure(words: NDArray[np.uint64], size: int) -> tuple[NDArray[np.int64], bo
     ones = bits.popcount(words)
     flipped = 2 * ones > size
     where = positions(words, size, size - ones if flipped else ones, flipped)
-    longest = int(np.diff(where, prepend=-1).max()) - 1 if where.size else 0
+    longest = int(_longest_step(where)) - 1 if where.size else 0
     return where, flipped, longest.bit_length()
+
+
+@compiled
+def _longest_step(positions):
+    """From before the first of some ascending places on."""
+    longest, last = np.int64(0), np.int64(-1)
+    for position in positions:
+        longest, last = max(longest, position - last), position
+    return longest
 
 
 def model(size: int, count: int, digits: int) -> tuple[int, NDArray[np.int64]]:
@@ -209,10 +218,18 @@ def _estimate_bits(where: NDArray[np.int64], size: int, digits: int) -> float:
     plain, odds = model(size, where.size, digits)
     seen = count_digits(where, digits, plain)
     coins = sum(where.size - int(seen[digit, 0].sum()) for digit in range(min(plain, digits)))
-    start = np.clip(odds[..., None] / 2.0**28, 2.0**-16, 1 - 2.0**-16)
-    prior = _START * np.concatenate([1 - start, start], axis=2).reshape(-1, 2)
-    return coins + sum(_log2_beta(*a) - _log2_beta(*b) for a, b in zip(prior, prior + seen.reshape(-1, 2), strict=True))
+    return coins + float(_learned_bits(odds, seen))
 
 
-def _log2_beta(a: float, b: float) -> float:
-    return (lgamma(a) + lgamma(b) - lgamma(a + b)) / log(2)
+@compiled
+def _learned_bits(odds, seen):
+    """Of digits, by the odds that they start with and how often each was 0 and 1."""
+    total = 0.0
+    for digit in range(odds.shape[0]):
+        for above in range(2):
+            start = min(max(odds[digit, above] / 2.0**28, 2.0**-16), 1 - 2.0**-16)
+            a, b = _START * (1 - start), _START * start
+            zeros, ones = seen[digit, above, 0], seen[digit, above, 1]
+            total += lgamma(a) + lgamma(b) - lgamma(a + b)
+            total -= lgamma(a + zeros) + lgamma(b + ones) - lgamma(a + b + zeros + ones)
+    return total / log(2)

@@ -99,16 +99,21 @@ def _orders_of(layer: LayerSpec) -> tuple[int, ...]:
 def _cheapest(
     words: NDArray[np.uint64], layer: LayerSpec, numbers: Sequence[int], sample_bits: int
 ) -> tuple[float, int, Order, Sample]:
-    """The bits a bit, the number, the order that a sample is cheapest in, and the sample."""
-    best: tuple[float, int, Order, Sample] | None = None
+    """The bits a bit, the number, the order that saves most of a sample's own entropy, and the sample.
+
+    Samples in two orders are of other bits; that one is sparser by chance says nothing about the layer.
+    """
+    best: tuple[float, tuple[float, int, Order, Sample]] | None = None
     for number in numbers:
         order = Order.of(layer.shape, number)
         sample = Sample.of(words, order, sample_bits)
         price = _price(sample, (order.lines, order.places))
-        if best is None or price < _MARGIN * best[0]:
-            best = price, number, order, sample
+        independent = _entropy(sample.ones.sum(keepdims=True), sample.bits.size) / max(1, sample.bits.size)
+        left = price / independent if independent else 1.0
+        if best is None or left < _MARGIN * best[0]:
+            best = left, (price, number, order, sample)
     assert best is not None
-    return best
+    return best[1]
 
 
 def _arranged(words: NDArray[np.uint64], layer: LayerSpec, known: Look) -> tuple[int, Arrangement]:
@@ -154,8 +159,10 @@ def _price(sample: Sample, whole: tuple[int, int]) -> float:
 
 def _entropy(ones: NDArray[np.int64], size: NDArray[np.int64] | int) -> float:
     """Bits of runs of so many bits, each run under its own density."""
-    share = np.clip(ones / np.maximum(size, 1), 1e-12, 1 - 1e-12)
-    return float((size * -(share * np.log2(share) + (1 - share) * np.log2(1 - share))).sum())
+    sizes = size if isinstance(size, np.ndarray) else np.array([size])
+    return float(
+        pattern_tables.sum_of_entropies(ones.astype(np.float64, copy=False), sizes.astype(np.float64, copy=False))
+    )
 
 
 def _without_empty(words: NDArray[np.uint64], size: int, arrangement: Arrangement) -> Arrangement:

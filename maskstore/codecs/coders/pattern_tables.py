@@ -100,6 +100,17 @@ def _entropies(histograms, counts, logs):
     return out
 
 
+@compiled
+def sum_of_entropies(ones, sizes):
+    """Bits of runs of `sizes` bits, `(runs,)` or `(1,)`, with so many ones each; both float64."""
+    total = 0.0
+    for run in range(ones.size):
+        size = sizes[run if sizes.size > 1 else 0]
+        share = min(max(ones[run] / max(size, 1.0), 1e-12), 1 - 1e-12)
+        total -= size * (share * np.log2(share) + (1 - share) * np.log2(1 - share))
+    return total
+
+
 def entropies(histograms: NDArray[np.int64]) -> NDArray[np.float64]:
     """Bits of the bytes of all classes by groups of 1, 2, 4 and 8, `(4,)`, under the weights that fit best.
 

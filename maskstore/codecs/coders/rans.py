@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from maskstore.codecs import tables
 from maskstore.codecs.base import EncodedLayer, Plan
-from maskstore.codecs.coders.rans_lanes import LOW, first_states, push, refill
+from maskstore.codecs.coders.rans_lanes import LOW, first_states, push, put_state, refill, symbols
 from maskstore.codecs.pieces import pieces
 from maskstore.kernels import compiled
 from maskstore.masks import bits
@@ -22,50 +22,53 @@ _MANY_BITS = 1 << 19  # from here on four lanes are worth their 24 bytes
 
 
 @njit(inline="always")
-def _push(x, ones, bit, out, at):
-    frequency = ones if bit else np.uint64(65536) - ones
-    return push(x, frequency, np.uint64(0) if bit else ones, out, at)
+def _push(x, context, bit, reciprocals, numbers, out, at):
+    symbol = np.int64(context) << 1 | np.int64(bit)
+    return push(x, reciprocals[symbol], numbers[symbol], out, at)
 
 
 @compiled
-def encode(ids, words, p1, lanes, out):
-    """Code the bits `words`, P(1) = p1[ids] / 2**16, into `out` (uint32) from its end; there are 1 or 4 lanes.
-
-    Returns the first index used, or -1 if `out` is too small.
-    """
+def _encode(ids, words, reciprocals, numbers, lanes, out):
     x0 = x1 = x2 = x3 = np.uint64(1) << np.uint64(32)  # in registers: each waits for itself only
     one, at, i = np.uint64(1), out.size, ids.size - 1
     if lanes == 1:
-        while i >= 0 and at >= 0:
-            bit = (words[i >> 6] >> np.uint64(i & 63)) & one
-            x0, at = _push(x0, np.uint64(p1[ids[i]]), bit, out, at)
+        while i >= 0 and at >= 1:
+            x0, at = _push(x0, ids[i], words[i >> 6] >> np.uint64(i & 63) & one, reciprocals, numbers, out, at)
             i -= 1
-    while i >= 0 and at >= 0 and i & 3 != 3:
-        bit = (words[i >> 6] >> np.uint64(i & 63)) & one
-        ones = np.uint64(p1[ids[i]])
+    while i >= 0 and at >= 1 and i & 3 != 3:
+        bit = words[i >> 6] >> np.uint64(i & 63) & one
         lane = i & 3
         if lane == 0:
-            x0, at = _push(x0, ones, bit, out, at)
+            x0, at = _push(x0, ids[i], bit, reciprocals, numbers, out, at)
         elif lane == 1:
-            x1, at = _push(x1, ones, bit, out, at)
+            x1, at = _push(x1, ids[i], bit, reciprocals, numbers, out, at)
         else:
-            x2, at = _push(x2, ones, bit, out, at)
+            x2, at = _push(x2, ids[i], bit, reciprocals, numbers, out, at)
         i -= 1
-    while i >= 0 and at >= 0:
+    while i >= 0 and at >= 4:
         word = words[i >> 6] >> np.uint64(i - 3 & 63)
-        x3, at = _push(x3, np.uint64(p1[ids[i]]), word >> np.uint64(3) & one, out, at)
-        x2, at = _push(x2, np.uint64(p1[ids[i - 1]]), word >> np.uint64(2) & one, out, at)
-        x1, at = _push(x1, np.uint64(p1[ids[i - 2]]), word >> one & one, out, at)
-        x0, at = _push(x0, np.uint64(p1[ids[i - 3]]), word & one, out, at)
+        x3, at = _push(x3, ids[i], word >> np.uint64(3) & one, reciprocals, numbers, out, at)
+        x2, at = _push(x2, ids[i - 1], word >> np.uint64(2) & one, reciprocals, numbers, out, at)
+        x1, at = _push(x1, ids[i - 2], word >> one & one, reciprocals, numbers, out, at)
+        x0, at = _push(x0, ids[i - 3], word & one, reciprocals, numbers, out, at)
         i -= 4
-    for lane in range(lanes - 1, -1, -1):
-        x = x0 if lane == 0 else x1 if lane == 1 else x2 if lane == 2 else x3
-        at -= 2
-        if at < 0:
-            return -1
-        out[at] = np.uint32(x & np.uint64(0xFFFFFFFF))
-        out[at + 1] = np.uint32(x >> np.uint64(32))
-    return at
+    if i >= 0 or at < 2 * lanes:
+        return -1
+    if lanes == 4:
+        at = put_state(x1, out, put_state(x2, out, put_state(x3, out, at)))
+    return put_state(x0, out, at)
+
+
+def encode(
+    ids: NDArray[np.uint8], words: NDArray[np.uint64], p1: NDArray[np.uint32], lanes: int, out: NDArray[np.uint32]
+) -> int:
+    """Code the bits `words`, P(1) = p1[ids] / 2**16, into `out` from its end; there are 1 or 4 lanes.
+
+    Returns the first index used, or -1 if `out` may be too small.
+    """
+    ones = p1.astype(np.int64)
+    frequencies, starts = np.stack([65536 - ones, ones], axis=1), np.stack([ones, 0 * ones], axis=1)
+    return int(_encode(ids, words, *symbols(frequencies.reshape(-1), starts.reshape(-1)), lanes, out))
 
 
 @njit(inline="always")
@@ -129,11 +132,18 @@ def decode(
 
 @compiled
 def count(ids, words, contexts):
-    """Zeros and ones seen in each context, `(contexts, 2)` int64."""
-    out = np.zeros((contexts, 2), dtype=np.int64)
-    for i in range(ids.size):
-        out[ids[i], (words[i >> 6] >> np.uint64(i & 63)) & np.uint64(1)] += 1
-    return out
+    """Zeros and ones seen in each context, `(contexts, 2)` int64; neighbours do not wait for each other."""
+    out = np.zeros((4, 2 * contexts), dtype=np.int64)
+    whole = ids.size & ~3
+    for i in range(0, whole, 4):
+        four = np.int64(words[i >> 6] >> np.uint64(i & 63) & np.uint64(15))
+        out[0, np.int64(ids[i]) << 1 | four & 1] += 1
+        out[1, np.int64(ids[i + 1]) << 1 | four >> 1 & 1] += 1
+        out[2, np.int64(ids[i + 2]) << 1 | four >> 2 & 1] += 1
+        out[3, np.int64(ids[i + 3]) << 1 | four >> 3] += 1
+    for i in range(whole, ids.size):
+        out[0, np.int64(ids[i]) << 1 | np.int64(words[i >> 6] >> np.uint64(i & 63) & np.uint64(1))] += 1
+    return out.sum(axis=0).reshape(contexts, 2)
 
 
 def plan(words: NDArray[np.uint64], known: Contexts) -> Plan:

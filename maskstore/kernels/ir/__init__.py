@@ -10,6 +10,7 @@ __all__ = [
     "data",
     "eight",
     "function",
+    "listed",
     "load",
     "lookup",
     "masked_adds",
@@ -19,4 +20,5 @@ __all__ = [
     "splat",
     "store",
     "vectors",
+    "wide",
 ]

@@ -1,6 +1,8 @@
 """One-shot inference: a single gradient at the mean mask (Wortsman et al. 2020, section 3.3), and its short-list form.
 
-For one image the short list asks a sketch of the scores which few masks are worth an exact score.
+For one image the short list asks a sketch of the scores which few masks are worth an exact score. In a converted
+network the one-shot score itself is the sketch: the few masks that it prefers run by themselves, as in exhaustive
+inference.
 """
 
 from collections.abc import Sequence
@@ -91,12 +93,13 @@ def short_list_of_each(mixed: Superposition[Any], images: Tensor, objective: Obj
     """One-shot preferences `(b, k)` of the few masks that look best to a sketch for each image; -inf for others.
 
     The sketch sees the first layer through a share of its neurons, those with the largest gradient. It sees all of them
-    where masks are sparse, since few neurons then see enough of a mask.
+    where masks are sparse, since few neurons then see enough of a mask. In a converted network the scores are those of
+    exhaustive inference, of the masks with the best one-shot scores.
     """
     model, matrix = mixed.model, mixed.matrix
-    if not isinstance(model, MaskedNetwork) or not on_packed_bits(
-        model
-    ):  # a pass over the bits is not the cheap part there
+    if not isinstance(model, MaskedNetwork):
+        return _exhaustive_among_few(mixed, images, objective)
+    if not on_packed_bits(model):  # a pass over the bits is not the cheap part there
         return of_each(mixed, images, objective)
     share = SKETCH_SHARE if model.densities is None else 1.0
     traced = _traced(mixed, images, objective)
@@ -104,6 +107,20 @@ def short_list_of_each(mixed: Superposition[Any], images: Tensor, objective: Obj
     listed = sketch.topk(min(SHORT_LIST, len(matrix)), dim=1).indices.sort(dim=1).values
     exact = preference(packed_image_derivatives(model, matrix, traced, listed))
     return torch.full_like(sketch, -torch.inf).scatter_(1, listed, exact)
+
+
+def _exhaustive_among_few(mixed: Superposition[MaskedModel], images: Tensor, objective: Objective) -> Tensor:
+    """Minus the cost of each image under the few masks that one-shot inference prefers, `(b, k)`; -inf for others."""
+    model, matrix = mixed.model, mixed.matrix
+    first = of_each(mixed, images, objective)
+    listed = first.topk(min(SHORT_LIST, len(matrix)), dim=1).indices
+    scores = torch.full_like(first, -torch.inf)
+    for mask in listed.unique().tolist():
+        chosen = (listed == mask).any(dim=1).nonzero()[:, 0]
+        extras = model.needed_extras(mixed.extras.get(matrix.names[mask]))
+        logits = model.run_with(images[chosen], model.masked_weights(matrix[mask]), extras)
+        scores[chosen, mask] = checked_answers(preference(objective.cost(logits)))
+    return scores
 
 
 def _traced(mixed: Superposition[MaskedNetwork], images: Tensor, objective: Objective) -> list[LayerTrace]:

@@ -191,6 +191,7 @@ class ShardedInference:
         """The task of each image by itself; arguments and errors are those of `infer`.
 
         With "short-list", the workers first look for a few masks by a sketch, and the scores of those are then exact.
+        In a converted network it is "one-shot".
         """
         tensor, cost = self._taken(images, method, objective, each=True)
         with torch.inference_mode(False), torch.no_grad(), torch.autocast(self._model.device.type, enabled=False):

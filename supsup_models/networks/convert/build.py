@@ -91,7 +91,7 @@ def convert(
         head: with kept weights, the path of the Linear that makes the logits. Each task gets one of its own, for as
             many classes as it has; `classes` is then the most that a task may have.
         own: with kept weights, what else each task has of its own: "bias", the biases of masked layers; "norm", the
-            affine parts of normalisation layers. Running statistics then go into these after training.
+            affine parts of normalisation layers. The running statistics of such a layer stay the module's.
 
     Returns:
         The copy, which takes a mask in every call.

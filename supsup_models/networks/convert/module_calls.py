@@ -109,8 +109,9 @@ class ModuleWithMasks(MaskedModel, ABC):
         self._skipped, self.image_shape, self._kept_weights = skipped, image_shape, kept
         self._mixes: bool | None = None  # whether images of one batch can have masks of their own; not tried yet
         self._statistics, self._counts, self._own = tuple(starts.values), starts.counts, own
-        folded = {f"{path}.{name}" for path in own.folded for name in statistics.TRACKED}
-        self._stored = tuple(name for name in self._statistics if name not in folded)
+        fixed = {f"{path}.{name}" for path in own.normalisations for name in statistics.TRACKED}
+        self._stored = tuple(name for name in self._statistics if name not in fixed)
+        self._never_train = skipped.union(own.normalisations)
         self.own_parameters = own.names
         for index, start in enumerate(starts.values.values()):  # as buffers, so that they move with the model
             self.register_buffer(f"_start{index}", start, persistent=kept)
@@ -264,7 +265,7 @@ class ModuleWithMasks(MaskedModel, ABC):
             self.module,
             self._assigned,
             train=self in _IN_TRAINING.get(),
-            skipped=self._skipped,
+            skipped=self._never_train,
             differentiated=torch.is_grad_enabled() and any(weight.requires_grad for weight in weights),
         )
         for names, weight in zip(self._names, weights, strict=True):
@@ -304,10 +305,8 @@ class ModuleWithMasks(MaskedModel, ABC):
         most = self.classes or None
         found = self._own.values(extras, self.module, most)
         rest = {name: value for name, value in extras.items() if name not in found}
-        if any(name in rest for name in starts if name not in self._stored):  # in training
-            return statistics.checked(rest, starts, values=not self._trains()) | found
         stored = {name: starts[name] for name in self._stored}
-        return starts | statistics.checked(rest, stored, values=True) | found
+        return starts | statistics.checked(rest, stored, values=not self._trains()) | found
 
     @property
     def _extras(self) -> tuple[str, ...]:
@@ -376,11 +375,9 @@ class ModuleWithMasks(MaskedModel, ABC):
         most = self.classes or None
         if classes is not None and most is not None and not 1 <= classes <= most:
             raise NetworkError(f"head: expected 1 to {most} classes, as the network was converted for, found {classes}")
-        return self.initial_statistics() | self._own.initial(self.module, most if classes is None else classes)
-
-    def final_extras(self, extras: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """A trained task's extras as they are stored: statistics that can go into affine parts have gone there."""
-        return self._own.fold(extras, self.module, self._starts())
+        starts = self.initial_statistics()
+        own = self._own.initial(self.module, most if classes is None else classes)
+        return {name: starts[name] for name in self._stored} | own
 
     def mixture_statistics(self, flat_weights: Tensor) -> Extras:
         """Kept weights: the statistics that the module came with. Sparse masks on seeded weights: those of noise.

@@ -4,10 +4,9 @@ All of it is in the task's extras, by the names of the state dict. A head's weig
 every other parameter, the extras have what is added to the module's own value. So zeros stand for the module as it
 came, and small changes take few bytes.
 
-Where the affine part of a normalisation layer is the task's own, its running statistics go into it after training:
-weight' = weight · sqrt(var₀ + eps) / sqrt(var + eps), bias' = bias + (mean₀ - mean) · weight / sqrt(var + eps), where
-var₀ and mean₀ are the module's. The answers are the same up to rounding, and two numbers a channel are stored in the
-place of four.
+Where the affine part of a normalisation layer is the task's own, its running statistics stay those of the module, in
+training too. The affine part can do all that they could, two numbers a channel are stored in the place of four, and
+small batches do not disturb each other.
 """
 
 from collections.abc import Iterable, Mapping
@@ -40,8 +39,8 @@ class Own:
     """The path of the layer that makes the logits."""
     changed: tuple[str, ...] = ()
     """The parameters of which a task has a change."""
-    folded: tuple[str, ...] = ()
-    """Paths of the layers whose running statistics go into their affine part."""
+    normalisations: tuple[str, ...] = ()
+    """Paths of the layers whose running statistics stay the module's, because the task has their affine part."""
 
     @property
     def of_head(self) -> tuple[str, ...]:
@@ -65,13 +64,13 @@ class Own:
 
     def values(self, extras: Mapping[str, Any], module: nn.Module, most: int | None) -> dict[str, Tensor]:
         """The parameters of a task, from its extras. ShapeError for others, or a head of more than `most` classes."""
-        found = {}
+        found, of_head = {}, self.of_head
         for name in self.names:
             if name not in extras:
                 raise ShapeError(f"extras: expected {len(self.names)} parameters of the task's own, found no {name!r}")
-            value, own = statistics.number_tensor(name, extras[name]), module.get_parameter(name).detach()
+            value, own = statistics.number_tensor(name, extras[name]), _parameter(module, name).detach()
             shape = tuple(value.shape)
-            if name in self.of_head:
+            if name in of_head:
                 classes = shape[0] if shape else 0
                 if shape[1:] != tuple(own.shape[1:]) or len(shape) != own.ndim or not 0 < classes <= (most or classes):
                     rows = "classes" if most is None else f"1 to {most} classes"
@@ -82,24 +81,9 @@ class Own:
             if shape != tuple(own.shape):
                 raise ShapeError(f"extras {name!r}: expected shape {tuple(own.shape)}, found {shape}")
             found[name] = own + value.to(own)
-        if self.head is not None and len({len(found[name]) for name in self.of_head}) > 1:
-            weight, bias = (tuple(found[name].shape) for name in self.of_head)
-            raise ShapeError(f"extras {self.of_head[1]!r}: expected as many classes as {weight}, found {bias}")
-        return found
-
-    def fold(self, extras: Mapping[str, Tensor], module: nn.Module, starts: Mapping[str, Tensor]) -> dict[str, Tensor]:
-        """A task's extras after training, without the running statistics that go into affine parts."""
-        found = {name: value.detach() for name, value in extras.items()}
-        for path in self.folded:
-            weight, bias, mean, var = (joined(path, name) for name in ("weight", "bias", *statistics.TRACKED))
-            owner = module.get_submodule(path)
-            eps: float = owner.eps  # type: ignore[assignment]
-            new_mean, new_var = found.pop(mean).double(), found.pop(var).double()
-            own_weight, own_bias = (module.get_parameter(name).detach().double() for name in (weight, bias))
-            scale = (own_weight + found[weight].double()) / (new_var + eps).sqrt()
-            shift = own_bias + found[bias].double() + (starts[mean].double() - new_mean) * scale
-            found[weight] = (scale * (starts[var].double() + eps).sqrt() - own_weight).to(found[weight])
-            found[bias] = (shift - own_bias).to(found[bias])
+        if self.head is not None and len({len(found[name]) for name in of_head}) > 1:
+            weight, bias = (tuple(found[name].shape) for name in of_head)
+            raise ShapeError(f"extras {of_head[1]!r}: expected as many classes as {weight}, found {bias}")
         return found
 
     def put_into(self, module: nn.Module, values: Mapping[str, Tensor]) -> None:
@@ -112,6 +96,14 @@ class Own:
             layer = module.get_submodule(self.head)
             assert isinstance(layer, nn.Linear)
             layer.out_features = len(values[self.of_head[0]])
+
+
+def _parameter(module: nn.Module, name: str) -> Tensor:
+    """A parameter by its name, as `get_parameter`, in a tenth of the time."""
+    *path, attribute = name.split(".")
+    for step in path:
+        module = module._modules[step]  # type: ignore[assignment] # `find_own` has seen that it is there
+    return module._parameters[attribute]  # type: ignore[return-value]
 
 
 def head_path(module: nn.Module, head: str | None) -> str | None:
@@ -143,7 +135,7 @@ def find_own(
     for part in wanted:
         check("own", part, OWN_PARTS)
     owners = {name.rpartition(".")[0] for parameter in masked for name in parameter.names}
-    changed, folded = list[str](), list[str]()
+    changed, fixed = list[str](), list[str]()
     for path, owner in module.named_modules():
         of_mask = "bias" in wanted and any(path == each or path == f"{each}.out_proj" for each in owners)
         if of_mask:
@@ -152,11 +144,11 @@ def find_own(
             affine = [name for name in ("weight", "bias") if owner._parameters.get(name) is not None]
             changed += [joined(path, name) for name in affine]
             if len(affine) == 2 and isinstance(owner, TRACKING_NORMALISATIONS) and owner.track_running_stats:
-                folded.append(path)
+                fixed.append(path)
     names = [name for name, _ in module.named_parameters()]
     shared = [name for name in changed if name not in names]
     if shared:
         raise ConversionError(f"own: expected parameters that one module has, found {shared[0]!r}, which others share")
     for part in wanted if not changed else ():
         raise ConversionError(f"own: expected {part!r} parameters in {type(module).__name__}, found none")
-    return Own(head, tuple(changed), tuple(folded))
+    return Own(head, tuple(changed), tuple(fixed))

@@ -13,10 +13,13 @@ What is special to networks other than a `MaskedNetwork`:
   each image.
 - **Other weights**, `Sparse.on_images`: the score has to tell tasks that are much more alike than permutations are. As
   many of the task's images are scored as there are outliers.
+- **The last layer** of a network of images is wide, and most of its weights lead to superfluous outputs. The losses
+  that make tasks known would take nearly all places of the mask there, and leave the classes a few dozen weights each.
+  So half of the places that the layer keeps belong to the classes, but at most half of the classes' weights are kept.
 """
 
 from contextlib import AbstractContextManager, nullcontext
-from math import sqrt
+from math import inf, sqrt
 
 import torch
 import torch.nn.functional as F
@@ -70,7 +73,12 @@ class DefinedStep(Step):
         load_forward_mode()
         self._spread: list[float] = []
         self._measured_at = -_REMEASURED
-        self._thresholds = [0.0] * len(self._densities)
+        self._parts = [[slice(0, layer.numel())] for layer in scores_of]
+        last = scores_of[-1]
+        if shows_images and self._one_shot.weight and last.shape[0] == model.outputs > self._named:
+            real = self._named * last[0].numel()
+            self._parts[-1] = [slice(0, real), slice(real, last.numel())]
+        self._thresholds = [[0.0] * len(parts) for parts in self._parts]
         self._prices = torch.empty(0)
         self._pull: Tensor | None = None
         self._done = 0
@@ -125,11 +133,27 @@ class DefinedStep(Step):
         mask = torch.empty_like(self._model.weights)
         layers = map(self._model.layer_weights, (self.scores.detach(), mask))
         for index, (scores, chosen, density) in enumerate(zip(*layers, densities, strict=True)):
-            if self._done % REFRESHED == 0:
-                count = kept_weights(scores.numel(), density)
-                self._thresholds[index] = float(scores.reshape(-1).kthvalue(scores.numel() - count + 1).values)
-            torch.ge(scores, self._thresholds[index], out=chosen)
+            counts = _shared_out(kept_weights(scores.numel(), density), self._parts[index])
+            for number, (part, count) in enumerate(zip(self._parts[index], counts, strict=True)):
+                own = scores.reshape(-1)[part]
+                if self._done % REFRESHED == 0:
+                    smallest = float(own.kthvalue(len(own) - count + 1).values) if count else inf
+                    self._thresholds[index][number] = smallest
+                torch.ge(own, self._thresholds[index][number], out=chosen.reshape(-1)[part])
         return mask
+
+    @property
+    def final_scores(self) -> Tensor:
+        """The scores; where the parts of a layer have thresholds of their own, 1.0 for what is kept and 0.0 beside."""
+        final = self.scores.detach().clone()
+        for layer, parts, density in zip(self._model.layer_weights(final), self._parts, self._densities, strict=True):
+            flat = layer.reshape(-1)
+            if len(parts) > 1:
+                counts = _shared_out(kept_weights(flat.numel(), density), parts)
+                for part, count in zip(parts, counts, strict=True):
+                    chosen = flat[part].topk(count).indices
+                    flat[part] = torch.zeros_like(flat[part]).index_fill_(0, chosen, 1.0)
+        return final
 
     def _by_layer(self, values: tuple[float, ...] | list[float]) -> Tensor:
         """A number for each layer, repeated for all of its weights, flat."""
@@ -138,8 +162,7 @@ class DefinedStep(Step):
 
     def _one_shot_gradient(self, images: Tensor, others: Tensor, mask: Tensor, densities: tuple[float, ...]) -> Tensor:
         """dS/dM, flat."""
-        if not isinstance(self._model, MaskedNetwork):
-            images = images[-len(others) :]
+        images = images[-len(others) :]
         own, shown = len(images), torch.cat([images, others])
         density = self._by_layer(densities)
         spread = self._spreads(shown, own, density)
@@ -187,3 +210,12 @@ class DefinedStep(Step):
             logits, tangents = logits_along(self._model, expected, direction, shown, self._at_expected)
         inner = torch.softmax(logits.detach(), dim=1) * tangents
         return expected, logits, inner[:, self._model.classes :].sum(dim=1)
+
+
+def _shared_out(count: int, parts: list[slice]) -> list[int]:
+    """How many weights each part of a layer keeps: half of them the first of two, but at most half of its own."""
+    if len(parts) == 1:
+        return [count]
+    first, second = (part.stop - part.start for part in parts)
+    own = max(1, count - second, min(count // 2, first // 2))
+    return [own, count - own]

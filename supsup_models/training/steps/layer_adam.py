@@ -9,7 +9,9 @@ is rate * m / (sqrt(v) + floor * r): a score moves by how much its weight matter
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from maskstore.kernels import compiles
@@ -32,11 +34,13 @@ class LayerAdam:
         groups = [{"params": [layer]} for layer in scores]
         self._adam = torch.optim.Adam(groups, betas=config.betas, eps=config.eps, fused=True)
         self._squares, self._weight = [0.0] * len(scores), 0.0
-        self._scores, self._done = scores, 0
+        self._done = 0
         here = all(layer.device.type == "cpu" and layer.dtype == torch.float32 for layer in (*scores, *gradients))
-        self._moments: list[tuple[Tensor, Tensor]] = []
+        self._arrays: list[tuple[NDArray[np.float32], ...]] = []  # flat: scores, gradients, mean, square
         if here and compiles():
-            self._moments = [(torch.zeros_like(layer), torch.zeros_like(layer)) for layer in scores]
+            for layer, gradient in zip(scores, gradients, strict=True):
+                moments = torch.zeros_like(layer), torch.zeros_like(layer)
+                self._arrays.append(tuple(one.view(-1).numpy() for one in (layer, gradient, *moments)))
 
     def step(self, rate: float, sums_of_squares: Sequence[float] | None = None) -> None:
         """One update at a learning rate; who knows the sum of the squares of each layer's gradient gives them."""
@@ -49,11 +53,9 @@ class LayerAdam:
                 square = sums / gradient.numel()
                 self._squares[index] = kept * self._squares[index] + (1.0 - kept) * square
                 group["eps"] = self._config.eps + self._floor * (self._squares[index] / self._weight) ** 0.5
-        if not self._moments:
+        if not self._arrays:
             self._adam.step()
             return
         self._done += 1
-        layers = zip(self._scores, self._gradients, self._moments, self._adam.param_groups, strict=True)
-        for scores, gradient, moments, group in layers:
-            arrays = (flat.reshape(-1).numpy() for flat in (scores, gradient, *moments))
+        for arrays, group in zip(self._arrays, self._adam.param_groups, strict=True):
             sparse_kernel.adam(*arrays, rate, *self._config.betas, group["eps"], self._done)

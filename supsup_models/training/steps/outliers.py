@@ -62,7 +62,7 @@ def shuffled(images: Tensor, *, seed: int, task: int, step: int) -> Tensor:
         [[1.0, 2.0, 3.0], [4.0, 5.0, 6.0]]
     """
     order = random_permutation(seed, Role.SHUFFLE, images.shape[1], layer=step, stream=task)
-    return images[:, torch.from_numpy(order).to(images.device)]
+    return images.index_select(1, torch.from_numpy(order).to(images.device))
 
 
 def composed(images: Tensor, image_shape: tuple[int, ...], *, seed: int, task: int, step: int) -> Tensor:

@@ -19,16 +19,18 @@ one-shot inference, -<g(x), M>, is linear in the mask. As a z-score among random
 
     z(x) = -<g(x), M - d> / sqrt(sum_l d_l (1 - d_l) |g_l(x)|²),     S = softplus(margin - z(x)) + softplus(z(x') + 1).
 
-No image or mask of another task is used. S changes slowly, so its derivative is computed every fourth step.
+No image or mask of another task is used. S changes slowly, so its derivative is computed every eighth step. It is
+that of as many of the task's images as there are outliers, the last ones of the batch.
 
 Scores move by `LayerAdam`, whose floor keeps weights that hardly matter from drifting into the mask.
 """
 
+from collections.abc import Sequence
 from math import log2, sqrt
 
 import numpy as np
 import torch
-import torch.nn.functional as F
+from numpy.typing import NDArray
 from torch import Tensor
 
 from maskstore.kernels import compiles
@@ -43,12 +45,13 @@ from supsup_models.networks import (
 from supsup_models.training.recipes import Adam, Recipe, Sparse
 from supsup_models.training.steps import sparse_kernel
 from supsup_models.training.steps.base import Step
+from supsup_models.training.steps.kept_layers import KeptLayers, ShownImages
 from supsup_models.training.steps.layer_adam import LayerAdam
 from supsup_models.training.steps.outliers import Outliers, made_outliers
 
 REFRESHED = 10  # steps between two looks for the thresholds that keep a density
 PRICED = 5  # steps between two looks at the rows' and columns' shares
-SCORED = 4  # steps between two looks at the one-shot score, whose derivative changes slowly
+SCORED = 8  # steps between two looks at the one-shot score, whose derivative changes slowly
 _PSEUDO = 8.0  # bits' worth of the layer's density in every row's and column's share: no share is ever zero
 
 
@@ -80,8 +83,14 @@ class SparseStep(Step):
         self._layer_scores = model.layer_weights(self.scores)
         self._gradients = model.layer_weights(self.scores.grad)
         self._optimiser = LayerAdam(self._layer_scores, self._gradients, config, floor=sparse.floor)
-        here = model.device.type == "cpu" and dtype == torch.float32
-        self._compiled = here and len(self._masked) > 1 and compiles()
+        self._layers: KeptLayers | None = None  # where loops are compiled
+        self._turned_signs = self._signs[0].t().contiguous()
+        self._background: float | None = None  # of the task's first images
+        self._flat: list[tuple[NDArray[np.float32], ...]] = []  # of each layer products, signs and gradients
+        if model.device.type == "cpu" and dtype == torch.float32 and len(self._signs) > 1 and compiles():
+            self._layers = KeptLayers(self._signs)
+            layers = zip(self._products, self._signs, self._gradients, strict=True)
+            self._flat = [tuple(one.reshape(-1).numpy() for one in layer) for layer in layers]
         self._thresholds = [0.0] * len(self._densities)
         self._widths = [0.0] * len(self._densities)  # how far from the last thresholds the next ones are looked for
         self._prices: list[Tensor] = []
@@ -95,17 +104,18 @@ class SparseStep(Step):
         # weights are scaled to the density of the moment, which ends at the network's own
         scales = [c * sqrt(p / d) for c, p, d in zip(self._constants, self._densities, densities, strict=True)]
         shown = self._with_outliers(images.to(self._masked[0].dtype))
-        first = self._first_products(shown)
-        if self._compiled:
-            rest, logits = perceptron_forward(first.relu().mul_(scales[0]), self._masked[1:], scales=scales[1:])
-            activations = [shown, *rest]
-        else:
+        if self._layers is None:
             activations, logits = perceptron_forward(shown, self._masked, scales=scales)
+            loss, delta = self._answers(logits, labels)
+            deltas = perceptron_backward(delta, activations, self._masked, scales=scales)
+            _multiply(deltas, activations, self._products)
+            first = None
+        else:
+            seen = self._seen(shown)
+            first, logits = self._layers.forward(seen, self._layer_scores, self._thresholds, scales)
+            loss, delta = self._answers(logits, labels)
+            self._layers.backward(seen, delta, scales, self._products)
         self.logits = logits[: len(labels)]
-        loss, delta = self._answers(logits, labels)
-        deltas = perceptron_backward(delta, activations, self._masked, scales=scales)
-        for product, at, activation in zip(self._products, deltas, activations, strict=True):
-            torch.mm(at.t(), activation, out=product)
         pulled = self._sparse.one_shot_weight and self._done >= self._sparse.one_shot_from * self._steps
         if pulled and (not self._pulls or self._done % SCORED == 0):
             self._pulls = self._one_shot_pulls(shown, densities, len(images), first)
@@ -117,24 +127,19 @@ class SparseStep(Step):
         self._done += 1
         return loss
 
-    def _first_products(self, shown: Tensor) -> Tensor:
-        """The images times the kept signs of the first layer, `(b, out)`; compiled loops only see the weights kept."""
-        if not self._compiled:
-            return shown[:0]
-        found = sparse_kernel.masked_products(
-            self._layer_scores[0].numpy(), self._thresholds[0], self._signs[0].numpy(), shown.t().contiguous().numpy()
-        )
-        return torch.from_numpy(found).t().contiguous()
+    def _seen(self, shown: Tensor) -> ShownImages:
+        if self._background is None:
+            self._background = float(shown.median())
+        return ShownImages(shown, self._background)
 
     def _take_gradients(self, scales: list[float], *, pulled: bool) -> list[float] | None:
         """The scores' gradients, from the products and the pulls; where loops are compiled, their sums of squares."""
-        if self._compiled:
+        if self._layers is not None:
             squares = []
-            for index, scale in enumerate(scales):
-                layers = self._products, *([self._pulls] if pulled else []), self._signs
-                arrays = [of[index].reshape(-1).numpy() for of in layers]
-                loop = sparse_kernel.gradients_with_pull if pulled else sparse_kernel.gradients
-                squares.append(float(loop(*arrays, np.float32(scale), self._gradients[index].reshape(-1).numpy())))
+            loop = sparse_kernel.gradients_with_pull if pulled else sparse_kernel.gradients
+            for index, (scale, (products, signs_of, out)) in enumerate(zip(scales, self._flat, strict=True)):
+                more = [self._pulls[index].reshape(-1).numpy()] if pulled else []
+                squares.append(float(loop(products, *more, signs_of, np.float32(scale), out)))
             return squares
         if pulled:
             for product, pull, scale in zip(self._products, self._pulls, scales, strict=True):
@@ -149,14 +154,14 @@ class SparseStep(Step):
         for index, scores in enumerate(self._layer_scores):
             if self._done % REFRESHED == 0:
                 self._thresholds[index] = self._threshold(index, densities[index])
-            if index or not self._compiled or self._sparse.rate_weight:  # compiled loops do not see the first mask
+            if index or self._layers is None or self._sparse.rate_weight:  # compiled loops do not see the first mask
                 torch.ge(scores, self._thresholds[index], out=self._masked[index]).mul_(self._signs[index])
 
     def _threshold(self, index: int, density: float) -> float:
         """The score from which on a layer keeps a share of its weights."""
         flat = self._layer_scores[index].reshape(-1)
         count = kept_weights(flat.numel(), density)
-        if not self._compiled:
+        if self._layers is None:
             return float(flat.kthvalue(flat.numel() - count + 1).values)
         last = self._thresholds[index]
         found = sparse_kernel.threshold(flat.numpy(), count, last, self._widths[index])
@@ -171,27 +176,35 @@ class SparseStep(Step):
     def _answers(self, logits: Tensor, labels: Tensor) -> tuple[Tensor, Tensor]:
         """The cross-entropy of the first `len(labels)` images, and the gradient of CE and N at all logits."""
         own, named = len(labels), self._named
-        loss = F.cross_entropy(logits[:own], labels)
-        delta = torch.softmax(logits, dim=1)
-        delta[torch.arange(own, device=delta.device), labels] -= 1.0
-        delta[:own] /= own
+        logarithms = torch.log_softmax(logits, dim=1)
+        chosen = labels.unsqueeze(1)
+        loss = -logarithms[:own].gather(1, chosen).mean()
+        delta = logarithms.exp_()
+        delta[:own].scatter_add_(1, chosen, delta.new_full(chosen.shape, -1.0)).div_(own)
         if len(logits) > own:
             delta[own:, named:] -= 1.0 / (self._model.outputs - named)
             delta[own:] *= self._sparse.novelty_weight / (len(logits) - own)
         return loss, delta
 
-    def _one_shot_pulls(self, shown: Tensor, densities: tuple[float, ...], own: int, first: Tensor) -> list[Tensor]:
-        """The weighted gradient of S by W M of each layer; the first `own` images shown are the task's.
+    def _one_shot_pulls(
+        self, shown: Tensor, densities: tuple[float, ...], own: int, first: Tensor | None
+    ) -> list[Tensor]:
+        """The weighted gradient of S by W M of each layer, from as many of the task's images as there are outliers.
 
-        `first` is what `_first_products` gave of them, which the score's first layer needs too.
+        The first `own` images shown are the task's. `first`, the first layer's sums of kept signs of the images shown,
+        is given where loops are compiled.
         """
         expected = [c * p for c, p in zip(self._constants, self._densities, strict=True)]
-        whole = torch.mm(shown, self._signs[0].t()) if self._compiled else shown[:0]
-        if self._compiled:
+        left_out = max(0, 2 * own - len(shown))
+        shown, own = shown[left_out:], own - left_out
+        seen, whole = None, shown[:0]
+        if first is None:
+            at, logits = perceptron_forward(shown, self._signs, scales=expected)
+        else:
+            seen = self._seen(shown)
+            whole = seen.times(self._turned_signs)
             rest, logits = perceptron_forward(whole.relu().mul_(expected[0]), self._signs[1:], scales=expected[1:])
             at = [shown, *rest]
-        else:
-            at, logits = perceptron_forward(shown, self._signs, scales=expected)
         cost = torch.softmax(logits, dim=1)
         cost[:, : self._model.classes] = 0.0
         deltas = perceptron_backward(cost, at, self._signs, scales=expected)
@@ -199,8 +212,8 @@ class SparseStep(Step):
         variance = logits.new_zeros(len(logits))
         for index, (c, density) in enumerate(zip(self._constants, densities, strict=True)):
             # <g, M - d> of a layer is delta . (a (W (M - d))^T), here in units of c
-            if self._compiled and not index:
-                beyond = torch.sub(first, whole, alpha=density)
+            if first is not None and not index:
+                beyond = torch.sub(first[left_out:], whole, alpha=density)
             else:
                 beyond = torch.mm(at[index], torch.sub(self._masked[index], self._signs[index], alpha=density).t())
             inner += c * (deltas[index] * beyond).sum(dim=1, dtype=inner.dtype)
@@ -208,10 +221,14 @@ class SparseStep(Step):
             variance += squares[0] * squares[1] * (c * c * density * (1.0 - density))
         pull = one_shot_pull(inner, variance.sqrt_().clamp_(min=1e-30), own, self._sparse.margin)
         pull *= self._sparse.one_shot_weight
-        return [
-            torch.mm((delta * (pull * c).unsqueeze(1).to(delta.dtype)).t(), activation)
-            for delta, activation, c in zip(deltas, at, self._constants, strict=True)
+        pulls = [torch.empty_like(signs) for signs in self._signs]
+        weighted = [
+            delta * (pull * c).unsqueeze(1).to(delta.dtype) for delta, c in zip(deltas, self._constants, strict=True)
         ]
+        if seen is not None:
+            seen.outer(weighted[0], pulls[0])
+        _multiply(weighted, at, pulls, first=0 if seen is None else 1)
+        return pulls
 
     def _add_prices(self) -> None:
         """Add the rate's derivative by every bit of the masks."""
@@ -219,6 +236,12 @@ class SparseStep(Step):
             self._prices = [bit_prices(masked.abs().to(self.scores.dtype)) for masked in self._masked]
         for gradient, price in zip(self._gradients, self._prices, strict=True):
             gradient.add_(price, alpha=self._sparse.rate_weight)
+
+
+def _multiply(deltas: Sequence[Tensor], activations: Sequence[Tensor], out: Sequence[Tensor], first: int = 0) -> None:
+    """From layer `first` on, the sum over the images of the outer products of what comes back and what went in."""
+    for index in range(first, len(out)):
+        torch.mm(deltas[index].t(), activations[index], out=out[index])
 
 
 def check_sparse(model: MaskedModel, recipe: Recipe) -> tuple[Sparse, Adam]:

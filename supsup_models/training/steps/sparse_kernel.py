@@ -11,28 +11,6 @@ NEAR = 1 / 64
 """Share of the places that are looked at for a threshold near the last one."""
 
 
-@compiled
-def _add_products(kept, signs, images, out):
-    inputs = images.shape[0]
-    for place in kept:
-        row, image, sign = out[place // inputs], images[place % inputs], signs[place]
-        for i in range(row.size):
-            row[i] += sign * image[i]
-
-
-def masked_products(
-    scores: NDArray[np.float32], threshold: float, signs: NDArray[np.float32], images: NDArray[np.float32]
-) -> NDArray[np.float32]:
-    """out[n] = sum over the inputs j of neuron n whose score reaches the threshold of signs[n, j] * images[j].
-
-    scores and signs `(neurons, inputs)`, images `(inputs, b)`; the result is `(neurons, b)`.
-    """
-    out = np.zeros((scores.shape[0], images.shape[1]), dtype=np.float32)
-    kept = np.flatnonzero(scores.reshape(-1) >= np.float32(threshold))
-    _add_products(kept, signs.reshape(-1), images, out)
-    return out
-
-
 @compiled(fastmath={"reassoc", "contract", "nsz"})
 def gradients(product, signs, scale, out):
     """out = scale * product * signs, flat; returns the sum of its squares."""

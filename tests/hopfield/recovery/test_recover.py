@@ -5,6 +5,7 @@ import torch
 from torch import Tensor
 
 from hopfield import (
+    CueRecipe,
     DenseAssociativeMemory,
     DualMemory,
     Hebbian,
@@ -87,6 +88,34 @@ def test_mean_field_recovers_through_couplings_and_through_the_dual_form() -> No
             found = recover(EnergyAndFieldOnly(memory), hint, MeanFieldRecipe(), initial=patterns.mean(0))
             assert torch.equal(found.pattern, target)
             assert found.converged
+
+
+@pytest.mark.parametrize("rising", [False, True])
+def test_one_look_recovers_what_the_gradient_points_to_in_steps_that_do_not_grow(rising: bool) -> None:
+    steps = set()
+    for count in (10, 60):
+        patterns = random_patterns(count, 400, 5, mean=0.2)
+        network = HopfieldNetwork(400, PseudoInverse(), centre=patterns.mean(0))
+        network.store(patterns)
+        for target in patterns[:5]:
+            hint = _hint(target, 120, -1.0 if rising else 1.0)
+            found = recover(EnergyAndFieldOnly(network), hint, CueRecipe(rising=rising, contrasts=0))
+            assert torch.equal(found.pattern, target)
+            assert found.converged
+            assert found.confidence is None
+            steps.add(found.steps)
+    assert steps == {4}
+
+
+def test_one_look_is_sure_of_what_is_stored_and_of_nothing_else() -> None:
+    patterns = random_patterns(31, 400, 2)
+    network = HopfieldNetwork(400, PseudoInverse(), centre=patterns[:30].mean(0))
+    network.store(patterns[:30])
+    for index, sure in ((4, True), (30, False)):
+        found = recover(network, _hint(patterns[index], 120, 1.0), CueRecipe())
+        assert found.confidence is not None
+        assert (found.confidence > 0.99) == sure
+        assert found.steps == 9
 
 
 def test_search_finds_what_no_gradient_points_to() -> None:
@@ -211,7 +240,10 @@ def _misleading(target: Tensor, decoy: Tensor, seed: int) -> Entropy:
     return entropy
 
 
-@pytest.mark.parametrize("recipe", [PaperRecipe(), MeanFieldRecipe(), MeanFieldRecipe(restarts=3), SearchRecipe()])
+@pytest.mark.parametrize(
+    "recipe",
+    [PaperRecipe(), MeanFieldRecipe(), MeanFieldRecipe(restarts=3), SearchRecipe(), CueRecipe(contrasts=1)],
+)
 def test_few_patterns_are_no_reason_for_confidence(recipe: RecoveryRecipe) -> None:
     patterns = random_patterns(2, 60)
     memory = DenseAssociativeMemory.of_patterns(patterns)
@@ -219,7 +251,7 @@ def test_few_patterns_are_no_reason_for_confidence(recipe: RecoveryRecipe) -> No
     assert found.confidence is None
 
 
-@pytest.mark.parametrize("recipe", [PaperRecipe(), MeanFieldRecipe(restarts=2), SearchRecipe()])
+@pytest.mark.parametrize("recipe", [PaperRecipe(), MeanFieldRecipe(restarts=2), SearchRecipe(), CueRecipe(calls=20)])
 def test_an_entropy_that_is_none_is_refused_by_name(recipe: RecoveryRecipe) -> None:
     network, patterns = _memory(3, 50)
     calls = 0
@@ -244,7 +276,7 @@ def test_an_entropy_that_is_none_is_refused_by_name(recipe: RecoveryRecipe) -> N
             recover(network, entropy, recipe, initial=patterns.mean(0))
 
 
-@pytest.mark.parametrize("recipe", [PaperRecipe(), MeanFieldRecipe(), SearchRecipe()])
+@pytest.mark.parametrize("recipe", [PaperRecipe(), MeanFieldRecipe(), SearchRecipe(), CueRecipe()])
 def test_an_empty_memory_is_refused_by_name(recipe: RecoveryRecipe) -> None:
     empty = torch.ones(0, 50)
     for memory in (HopfieldNetwork(50), DualMemory.of_patterns(empty), DenseAssociativeMemory.of_patterns(empty)):
@@ -298,6 +330,9 @@ def test_bad_input_is_named() -> None:
         lambda: MeanFieldRecipe(enough=2),
         lambda: MeanFieldRecipe(aligned=1.0),
         lambda: MeanFieldRecipe(patience=0),
+        lambda: CueRecipe(calls=0),
+        lambda: CueRecipe(contrasts=-1),
+        lambda: CueRecipe(aligned=1.0),
     ):
         with pytest.raises(RuleError):
             wrong()

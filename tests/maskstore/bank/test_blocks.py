@@ -95,22 +95,37 @@ def test_a_part_is_read_without_the_rest(bank, monkeypatch):
 
 def test_layers_are_decoded_when_they_are_used(bank, mask, monkeypatch):
     decoded = []
-    original = blocks.BlockDecoder._decode
+    original = blocks.BlockDecoder.decode
 
     def noted(self, index, *arguments):
         decoded.append(index)
         original(self, index, *arguments)
 
-    monkeypatch.setattr(blocks.BlockDecoder, "_decode", noted)
+    monkeypatch.setattr(blocks.BlockDecoder, "decode", noted)
     found = bank["t"]
     bank.close()
-    assert decoded == []
+    assert decoded == [2]  # plain bits
     assert np.array_equal(found["one"], mask["one"])
     assert decoded == [2]
     assert found.layer_bytes("run").tolist() == mask.layer_bytes("run").tolist()
     assert set(decoded) == {2, 3}
     assert found == mask
+    assert found["band"].tolist() == mask["band"].tolist()
     assert found.nbytes == mask.nbytes
+
+
+def test_blocks_of_every_kind_in_one_layer_are_held(bank):
+    """Some plain, some coded; a layer at a time and all together."""
+    rng = np.random.default_rng(3)
+    dense = {layer.name: rng.random(layer.shape) < 0.5 for layer in LARGE}
+    dense["band"][1200:] &= rng.random((1800, 1001)) < 0.02
+    bank.put("mixed", dense)
+    found = bank["mixed"]
+    for name, layer in dense.items():
+        assert np.array_equal(found[name], layer)
+    assert found == Mask.from_dense(dense)
+    for name, layer in dense.items():
+        assert np.array_equal(found[name], layer)
 
 
 def test_what_a_mask_may_be_given_as(tmp_path, mask):

@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from maskstore import MaskMatrix
-from supsup_models import MaskedNetwork, infer_each
+from supsup_models import MaskedNetwork, conv_4, convert, infer_each
+from supsup_models.errors import MissingStatisticsError
 from supsup_models.inference.methods import one_shot
 from supsup_models.inference.objectives import OBJECTIVES
 from supsup_models.inference.per_image import on_packed_bits
@@ -51,3 +52,21 @@ def test_in_double_precision_short_list_is_one_shot(setting) -> None:
     np.testing.assert_allclose(
         exact.scores, infer_each(model, matrix, images, method="one-shot").scores, rtol=1e-3, atol=1e-5
     )
+
+
+@pytest.mark.parametrize("objective", OBJECTIVES)
+def test_in_a_converted_network_the_best_few_run_by_themselves(objective: str) -> None:
+    model = convert(conv_4(12, (1, 8, 8)), mask="sparse", density=0.3, classes=3, image_shape=(1, 8, 8))
+    matrix = random_matrix(model.spec, 7)
+    images = torch.randn(9, 64, generator=torch.Generator().manual_seed(0))
+    extras = {name: model.initial_statistics() for name in matrix.names}
+    first, alone, guess = (
+        infer_each(model, matrix, images, method=method, objective=objective, extras=extras)
+        for method in ("one-shot", "exhaustive", "short-list")
+    )
+    listed = np.isfinite(guess.scores)
+    assert (listed.sum(axis=1) == one_shot.SHORT_LIST).all()
+    assert np.array_equal(listed, first.scores >= np.sort(first.scores, axis=1)[:, [-one_shot.SHORT_LIST]])
+    np.testing.assert_allclose(guess.scores[listed], alone.scores[listed], rtol=1e-4, atol=1e-6)
+    with pytest.raises(MissingStatisticsError, match="expected the task's statistics"):
+        infer_each(model, matrix, images, method="short-list", objective=objective)

@@ -85,18 +85,16 @@ def test_a_task_has_a_head_of_its_own_class_count():
             assert torch.equal(plain.body[1].weight, expected)
 
 
-def test_statistics_go_into_affine_parts():
-    model = convert(small(), weights="keep", head="fc", own="norm", image_shape=(1, 8, 8), classes=4)
-    extras = model.initial_extras(3)
-    generator = torch.Generator().manual_seed(3)
-    for value in extras.values():
-        value.copy_(torch.rand(value.shape, generator=generator) + 0.2)
-    assert "body.1.running_var" in extras
-    stored = model.final_extras(extras)
-    assert "body.1.running_var" not in stored
-    with torch.no_grad():
-        in_training = model.run_with(IMAGES, model.weights, extras)
-        assert torch.allclose(model.run_with(IMAGES, model.weights, stored), in_training, atol=1e-4)
+def test_a_task_with_affine_parts_of_its_own_keeps_the_modules_statistics_in_training():
+    own, shared = (convert(small(), weights="keep", own=parts, image_shape=(1, 8, 8)) for parts in (("norm",), ()))
+    for model, mixes in ((own, False), (shared, True)):
+        extras = model.initial_extras()
+        assert ("body.1.running_var" in extras) == mixes
+        before = {name: value.clone() for name, value in extras.items()}
+        with torch.no_grad(), model.training_mode(0):
+            beside, alone = (model.run_with(IMAGES[:rows], model.weights, extras)[:2] for rows in (5, 2))
+        assert torch.allclose(beside, alone, atol=1e-5) != mixes  # whether images see those beside them
+        assert all(torch.equal(extras[name], before[name]) for name in before) != mixes
 
 
 def test_wrong_extras_are_named():

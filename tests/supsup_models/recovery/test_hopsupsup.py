@@ -2,6 +2,7 @@
 
 import json
 import warnings
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -18,16 +19,19 @@ from supsup_models.cli.app import run_command
 from supsup_models.data import open_stream, unlabelled_batches
 from supsup_models.errors import NetworkError, RunError, UnknownNameError
 from supsup_models.hopsupsup import (
+    CueTraining,
     NeuronMaskedNetwork,
     NeuronTraining,
     accuracy,
     entropy_on,
     mean_state,
     memory_per_layer,
+    recover_stream,
     setups,
     train_neuron_mask,
 )
-from supsup_models.hopsupsup.stream import Relabelled, train_stream
+from supsup_models.hopsupsup.stream import Relabelled, neuron_case, train_stream
+from supsup_models.hopsupsup.training import cue_direction
 from supsup_models.runs.record import RunConfig
 from supsup_models.runs.recover import recover_run
 from supsup_models.runs.train import train_run
@@ -244,6 +248,32 @@ def test_quadratic_couplings_give_back_the_masks_of_our_training_too() -> None:
         exact += bool(np.array_equal((found.pattern > 0).numpy(), masks[index].flat()))
         assert setup.steps(found.steps) <= 40
     assert exact >= 7
+
+
+def test_the_cue_is_known_from_images_alone_and_repeats() -> None:
+    model = NeuronMaskedNetwork((20, 64, 64, 5), seed=0, gate="output")
+    split = ImagesOnly(300, torch.zeros(300, dtype=torch.int64))
+    cue = cue_direction(model, split, CueTraining(batches=2), batch=64, seed=3)
+    assert cue.norm().item() == pytest.approx(1.0, abs=1e-5)
+    assert torch.equal(cue, cue_direction(model, split, CueTraining(batches=2), batch=64, seed=3))
+    other = cue_direction(model, split, CueTraining(batches=2), batch=64, seed=4)
+    assert not torch.equal(cue, other)
+
+
+@pytest.mark.slow
+def test_masks_trained_to_be_found_are_recalled_from_one_gradient() -> None:
+    stream = open_stream("permuted-digits", tasks=8)
+    cue = CueTraining(margin=6.0)  # of sqrt(512) = 22.6 at most
+    setup = replace(setups.SETUPS["cue"], training=NeuronTraining(batches=100, cosine=True, cue=cue))
+    case = neuron_case(setup, stream, 256, seed=0)
+    found = recover_stream(case, seed=0)
+    assert max(task.recovery.steps for task in found) <= 9  # fewer where two random cues lead to one state
+    assert sum(task.exact for task in found) == 8
+    plain = neuron_case(replace(setup, training=replace(setup.training, cue=None)), stream, 256, seed=0)
+    without = recover_stream(plain, seed=0)
+    assert sum(task.exact for task in without) <= 3  # what the gradient finds of masks that were not trained for it
+    lost = sum(task.true_accuracy for task in without) - sum(task.true_accuracy for task in found)
+    assert lost / 8 < 0.02
 
 
 @pytest.mark.slow

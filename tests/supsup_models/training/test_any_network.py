@@ -141,3 +141,21 @@ def test_superfluous_outputs_are_asked_for() -> None:
     model = convert(nn.Sequential(nn.Linear(12, 6)), recipe=RECIPE, image_shape=(12,))
     with pytest.raises(NetworkError, match="expected superfluous outputs"):
         make_step(model, model.initial_scores(0), RECIPE)
+
+
+def test_half_of_the_last_layer_belongs_to_the_classes() -> None:
+    """Else the losses at the superfluous outputs, of which there are many more weights, take nearly all of it."""
+    images, labels = batch(64)
+    model = convert(conv_4(40, (1, 8, 8)), recipe=RECIPES["default"], classes=3, image_shape=(1, 8, 8))
+    step = make_step(model, model.initial_scores(0), RECIPES["default"], steps=4)
+    for _ in range(4):
+        step.step(images, labels, 0.02)
+    mask = model.subnet(step.final_scores)
+    *_, last = model.layer_weights(mask)
+    assert model.densities is not None
+    kept = kept_weights(last.numel(), model.densities[-1])
+    assert (int(last[:3].sum()), int(last.sum())) == (min(kept // 2, last[:3].numel() // 2), kept)
+    scores = model.layer_weights(step.scores.detach())[-1]
+    for rows in (slice(0, 3), slice(3, None)):
+        own, chosen = scores[rows], last[rows] > 0
+        assert own[chosen].min() >= own[~chosen].max()

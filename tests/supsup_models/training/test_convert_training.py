@@ -39,7 +39,7 @@ from supsup_models.errors import (
     ShapeError,
 )
 from supsup_models.networks.resnet import ResNet
-from supsup_models.training.task import check_trained
+from supsup_models.training.task import TrainedTask, check_trained
 
 RECIPE = Recipe("short", Adam(1e-3), batch_size=32)
 
@@ -219,3 +219,12 @@ def test_scores_and_weights_of_another_network_are_named() -> None:
             call(np.zeros(640))  # type: ignore[arg-type]
     with pytest.raises(ShapeError, match=r"^flat tensor: expected one number a weight, shape \(640,\), found shape"):
         model.run_with(torch.zeros(1, 64), torch.zeros(3))
+
+
+def test_halved_statistics_are_near_and_none_is_lost() -> None:
+    extras = {"mean": np.array([0.1, -300.0], np.float32), "var": np.array([1e-4, 70_000.0], np.float32)}
+    model = small_resnet(2)
+    halved = TrainedTask(model.mask_of(model.initial_scores(0)), 0.0, 0.0, extras=extras).halved()
+    assert (halved["mean"].dtype, halved["var"].dtype) == (np.float16, np.float32)
+    np.testing.assert_allclose(halved["mean"], extras["mean"], rtol=1e-3)
+    assert np.array_equal(halved["var"], extras["var"])

@@ -72,7 +72,7 @@ def defined_loss(model: MaskedNetwork, masks: list[Tensor], images: Tensor, labe
     for mask in masks:
         loss = loss + sparse.rate_weight * (mask * bit_prices(mask.detach())).sum()
     both = []
-    for shown in (images, shuffled):
+    for shown in (images[-len(shuffled) :], shuffled):
         z = []
         for image in shown.split(1):
             derivative = mask_derivatives(model, expected_weights(model), image, Superfluous(model.classes))

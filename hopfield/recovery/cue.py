@@ -1,0 +1,94 @@
+"""A recipe that looks once: the entropy's gradient is the cue, and the memory does the rest."""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from hopfield import patterns as pt
+from hopfield.errors import RuleError
+from hopfield.recovery.candidates import Candidates
+from hopfield.recovery.interface import (
+    Entropy,
+    RecoverableMemory,
+    RecoveryRecipe,
+    Trace,
+    entropy_gradient,
+    mean_entropy,
+)
+from hopfield.recovery.mean_field import alignment, initial_signs, settle, unit
+
+
+@dataclass(frozen=True)
+class CueRecipe(RecoveryRecipe):
+    """Recall from the entropy's gradient at the initial state, read on a few batches; no candidates are searched.
+
+    1. Cue: minus the gradient of the entropy at the initial soft mask, each normalised, summed over `calls` batches.
+    2. The memory's field of the cue is the part of it along what is stored. The signs of that field are the state.
+    3. Synchronous updates until nothing moves. That is the answer.
+    4. `contrasts` states are recalled from random cues. The entropies of the answer and of these, on one batch each,
+       make `Recovery.confidence`; they do not change the answer. It is 0 where the answer is no stored pattern: it is
+       not at rest, or its field does not lie along it (a cosine below `aligned`), as with mixtures of patterns.
+
+    The number of evaluations is `calls + contrasts + 1` (`calls` without contrasts), however many patterns are stored.
+    So the masks have to be such that the gradient points to them: weight masks are, neuron masks if they were trained
+    for it (`supsup_models.hopsupsup.CueTraining`). The initial state has to be the one that they were trained for.
+
+    Examples:
+        >>> import torch
+        >>> from hopfield import CueRecipe, HopfieldNetwork, PseudoInverse, patterns, recover
+        >>> stored = patterns.random_patterns(60, 500, torch.Generator().manual_seed(0))
+        >>> memory = HopfieldNetwork(500, PseudoInverse())
+        >>> memory.store(stored)
+        >>> found = recover(memory, lambda mask: ((2 * mask - 1)[:120] - stored[7, :120]).square().mean(), CueRecipe())
+        >>> torch.equal(found.pattern, stored[7]), found.steps
+        (True, 9)
+    """
+
+    calls: int = 4
+    """Batches that the cue is read from."""
+    rising: bool = False
+    """Whether the masks lie along the rise of the entropy, not along its fall."""
+    contrasts: int = 4
+    """Other states whose entropies the answer's is held against; with fewer than 2 there is no confidence."""
+    aligned: float = 0.95
+    """Cosine of the answer and its field from which it counts as stored; 0 for memories other than the projection."""
+    seed: int = 0
+    """Of the random cues."""
+
+    def __post_init__(self) -> None:
+        if self.calls < 1 or self.contrasts < 0 or not 0 <= self.aligned < 1:
+            raise RuleError(f"CueRecipe: expected calls >= 1, contrasts >= 0, aligned in [0, 1), found {self}")
+
+    def run(self, memory: RecoverableMemory, entropy: Entropy, initial: Tensor, trace: Trace) -> Tensor:
+        """See `RecoveryRecipe.run`."""
+        soft, cue = pt.to_soft_mask(initial), torch.zeros_like(initial)
+        rest = memory.field(torch.zeros_like(cue))  # the centre's constant, which the difference takes out
+        state = initial_signs(initial)
+        for _ in range(self.calls):
+            value, gradient = entropy_gradient(entropy, soft)
+            cue += unit(gradient) if self.rising else -unit(gradient)
+            state = pt.signs_or(memory.field(cue) - rest, state)
+            trace.add(value, state)
+        answer = settle(memory, state)
+        if not self.contrasts:
+            return answer
+        tried = Candidates(initial)
+        for other in [answer, *self._others(memory, rest)]:
+            if not tried.knows(other):
+                tried.add(other, mean_entropy(entropy, other, 1, trace), 1)
+        stored = torch.equal(pt.signs_or(memory.field(answer), answer), answer)
+        if tried.lowest(1) == [0] and stored and alignment(memory, answer) >= self.aligned:
+            tried.answer(trace)
+        elif len(tried) >= 3:
+            trace.confidence = 0.0
+        return answer
+
+    def _others(self, memory: RecoverableMemory, rest: Tensor) -> list[Tensor]:
+        """States that random cues lead to."""
+        generator = torch.Generator().manual_seed(self.seed)
+        found = []
+        for _ in range(self.contrasts):
+            cue = torch.randn(rest.shape, generator=generator, dtype=torch.float32).to(rest)
+            found.append(settle(memory, initial_signs(memory.field(cue) - rest)))
+        return found

@@ -1,0 +1,60 @@
+"""Masks in memory, read in parts, and what a search of the leader among them keeps from one call to the next."""
+
+import numpy as np
+from numpy.typing import NDArray
+
+from maskstore import kernels
+from maskstore.kernels import LANES
+from maskstore.masks.interleave import Interleaved
+from maskstore.masks.leader import ChunkMap, Leader, find_leader
+from maskstore.masks.spec import MaskSpec
+
+
+class Parts:
+    """The masks that had arrived at a moment, read in parts; `maskstore.masks.leader.Chunks` says what each gives."""
+
+    def __init__(self, masks: Interleaved, layers: NDArray[np.int64]) -> None:
+        self._masks, self._layers = masks, layers
+
+    def __len__(self) -> int:
+        return len(self._masks)
+
+    def dot_chunks(
+        self, places: NDArray[np.int64], values: NDArray[np.float32], chosen: NDArray[np.int64] | None = None
+    ) -> NDArray[np.float64]:
+        return kernels.load().dot_chunks(self._masks.blocks, self._masks.tail, places, values, chosen)
+
+    def products(self, g: NDArray[np.float32], chosen: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
+        masks = self._masks
+        if chosen is None:
+            return self._dot(masks.blocks, masks.tail, g)
+        out = np.empty(len(chosen), dtype=np.float32)
+        block, lanes = np.unique(chosen // LANES, return_counts=True)
+        whole = np.isin(chosen // LANES, block[lanes == LANES])
+        for one in block[lanes == LANES]:  # faster than its masks one by one
+            found = self._dot(masks.blocks[one : one + 1], masks.tail[:0], g)
+            at = chosen // LANES == one
+            out[at] = found[chosen[at] % LANES]
+        if not whole.all():
+            out[~whole] = self._dot(masks.blocks[:0], masks.chosen_rows(chosen[~whole]), g)
+        return out
+
+    def _dot(self, blocks: NDArray[np.uint32], tail: NDArray[np.uint64], g: NDArray[np.float32]) -> NDArray[np.float32]:
+        return kernels.load().dot(blocks, tail, g, self._layers)
+
+
+class LeaderSearch:
+    """Finds leaders among the masks of a spec, however many have arrived; keeps their mean for the next call."""
+
+    def __init__(self, spec: MaskSpec, layers: NDArray[np.int64]) -> None:
+        self._map, self._layers = ChunkMap.of(spec), layers
+        self._smoothed = 0, np.zeros(0, dtype=np.float32)  # of so many rows, the mean with one imagined 0 and 1
+
+    def find(
+        self, masks: Interleaved, rows: int, counts: NDArray[np.int32], g: NDArray[np.float32], error: float
+    ) -> Leader:
+        """The leader among `masks`; `counts` is the sum of `rows` of them."""
+        kept = self._smoothed
+        if kept[0] != rows:
+            self._smoothed = kept = rows, (counts.astype(np.float32) + 1) / np.float32(rows + 2)
+        return find_leader(Parts(masks, self._layers), self._map, kept[1], g, error)
