@@ -5,6 +5,7 @@ import re
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -291,3 +292,19 @@ def test_a_busy_server_says_so(bank):
             Client(running.url).predict(IMAGES[:5], "task-0")
         assert refused.value.status == 503
         assert len(Client(running.url).predict(IMAGES[:4], "task-0")) == 4
+
+
+def test_who_waits_too_long_is_told_and_nobody_else_is_harmed(bank):
+    wanted = expected(bank, IMAGES, ["task-1"] * 40)
+    with serve_http(Engine(bank, limits=Limits(answer_seconds=0.5)), port=0) as running:
+        client = Client(running.url)
+        running._engine._change(lambda name: time.sleep(1.5), "task-0")
+        with pytest.raises(RequestError, match=r"within 0\.5 seconds") as refused:
+            client.predict(IMAGES, "task-1")
+        assert refused.value.status == 504
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            with suppress(RequestError):
+                assert answers_of(client.predict(IMAGES, "task-1")) == wanted
+                break
+        assert running._engine.waiting == 0
