@@ -4,6 +4,7 @@ from maskstore import errors
 from maskstore._version import __version__
 from maskstore.bank import Account, MaskBank, MaskInfo, MaskSource, Rounded, account, compact
 from maskstore.errors import MaskStoreError
+from maskstore.index import open_index, write_index
 from maskstore.interop import open_source
 from maskstore.masks import LayerSpec, Leader, Mask, MaskMatrix, MaskSpec, SignedMask
 from maskstore.messages import Expected, decode_mask, decode_signed_mask, encode_mask
@@ -36,5 +37,7 @@ __all__ = [
     "decode_signed_mask",
     "encode_mask",
     "errors",
+    "open_index",
     "open_source",
+    "write_index",
 ]

@@ -56,6 +56,7 @@ _EXTRAS = {
     "cluster": ("ray",),
     "interop": ("safetensors", "fsspec", "numcodecs"),
     "stores": ("obstore",),
+    "hub": ("huggingface_hub",),
     "lightning": ("lightning",),
 }
 """This project's extras, and the packages in them that only some uses need."""
@@ -147,6 +148,10 @@ class FormatVersionError(MaskStoreError, ValueError):
 
 class ForeignFileError(MaskStoreError, ValueError):
     """A file of another program holds no masks in a layout known here, or could only be read by running its code."""
+
+
+class StaleIndexError(MaskStoreError, ValueError):
+    """An index of masks is not that of the bank as it is now."""
 
 
 class ImportOptionError(MaskStoreError, ValueError):

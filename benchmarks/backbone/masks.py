@@ -65,7 +65,7 @@ def train_mask(
     seconds = process_time() - began
     known = KeptWeights(model.backbone())
     extras = rounded(dict(trained.extras))
-    bank.put(task.name, trained.mask, extras=extras, prior=known, codec="max", overwrite=True)
+    bank.put(task.name, trained.mask, extras=extras, prior=known, overwrite=True)
     test = Shown(task, task.test_images, task.test_labels)
     info = bank.info(task.name)
     uniform, with_weights = (payload_bits(model, trained.mask, prior) for prior in (Uniform(), known))

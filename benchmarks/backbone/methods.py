@@ -26,7 +26,7 @@ from torch.nn.utils import parametrize
 
 from benchmarks.backbone.tasks import CLASSES, BackboneTask, backbone, open_task
 
-BATCH, STEPS, RANK, SEEDED_RANK = 16, 100, 4, 64
+BATCH, STEPS, RANK, SEEDED_RANK = 16, 60, 4, 64
 RATES = {"probe": 1e-2, "bitfit": 3e-3, "norm": 3e-3, "lora": 2e-3, "vera": 3e-3, "full": 1e-3}
 HEAD_RATE = 1e-2
 METHODS = tuple(RATES)

@@ -234,6 +234,10 @@ class MaskBank(PutsSigned, MaskSource):
         """The weights that masks were coded against: those given, or of the first mask that was put with any."""
         return self._rows.backbone
 
+    def stamp(self) -> str:
+        """A text that changes whenever a mask is put, replaced, recoded or removed; no mask is read for it."""
+        return self._file.read(self._rows.stamp)
+
     def __len__(self) -> int:
         return self._file.read(self._rows.count)
 

@@ -6,9 +6,9 @@
 import hashlib
 import struct
 import zlib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import replace
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -32,6 +32,7 @@ from maskstore.codecs import (
     codec_to_json,
     encode_mask,
     layout_from_json,
+    side_by_side,
 )
 from maskstore.errors import CorruptError, MaskValueError, SpecError
 from maskstore.files import Cursor, encode_meta, parse_json, parse_object, write_leb128
@@ -41,6 +42,7 @@ from maskstore.priors import Prior, prior_from_config, prior_to_json
 _CRC = struct.Struct("<I")
 _CHECKSUM_BYTES = 8
 _REMEMBERED_BYTES = 1 << 24
+_GROUPS, _GROUP_BITS = 16, 1 << 19  # layers that are decoded together: to begin a thread takes as long as many bits
 
 
 class TableEntry(NamedTuple):
@@ -218,16 +220,42 @@ def decode_mask(record: Record, spec: MaskSpec, *, unpacked: bool = False, prior
     data = record.data[:]
     entries, start = read_table(data, spec, record.what, len(data))
     decode = _layer_decoder(record, spec, base_masks(record.bases, spec), prior)
+    chunks = []
+    for entry in entries:
+        chunks.append(data[start : start + entry.size])
+        start += entry.size
     words: NDArray[np.uint64] | None = None
-    for index, (layer, entry) in enumerate(zip(spec, entries, strict=True)):
-        found = decode(index, entry, data[start : start + entry.size])
+    each = _on_all_cores(spec, lambda index: decode(index, entries[index], chunks[index]))
+    for layer, found in zip(spec, each, strict=True):
         if words is None:  # a hostile file must fail at its first layer, before memory for all of them is taken
             words = found if len(spec) == 1 else np.empty(spec.words, dtype=np.uint64)
         words[layer.packed] = found
-        start += entry.size
     words = np.zeros(0, dtype=np.uint64) if words is None else words
     words.flags.writeable = False
     return Mask(spec, words)
+
+
+def _on_all_cores(spec: MaskSpec, decode: Callable[[int], NDArray[np.uint64]]) -> Iterator[NDArray[np.uint64]]:
+    """The words of each layer, in order. Those of the first layer come before any other is begun."""
+    yield decode(0)
+    groups: list[list[int]] = []
+    share = max(spec.bits // _GROUPS, _GROUP_BITS)
+    room = 0
+    for index, layer in enumerate(spec.layers[1:], start=1):
+        if room <= 0:
+            groups.append([])
+            room = share
+        groups[-1].append(index)
+        room -= layer.size
+    if len(groups) < 2:
+        yield from map(decode, range(1, len(spec)))
+        return
+
+    def decoded(group: list[int]) -> list[NDArray[np.uint64]]:
+        return [decode(index) for index in group]
+
+    for found in side_by_side(partial(decoded, group) for group in groups):
+        yield from found
 
 
 def decode_on_demand(record: Record, spec: MaskSpec) -> Mask:

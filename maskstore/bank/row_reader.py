@@ -3,6 +3,7 @@
 Every method wants an open transaction.
 """
 
+import hashlib
 import sqlite3
 from collections import Counter
 from collections.abc import Sequence
@@ -80,6 +81,13 @@ class RowReader:
             if name is not None and not (is_name(name) and name.encode() == raw and id > 0):
                 raise CorruptError(f"mask row {id}: expected a name and an id from 1 on, found name {name!r:.40}")
         return sorted((id, name) for id, name in ids.items() if name is not None)
+
+    def stamp(self, link: sqlite3.Connection) -> str:
+        """A digest of all masks' ids, names and checksums."""
+        digest = hashlib.blake2b(digest_size=16)
+        for id, name, checksum in link.execute("SELECT id,name,checksum FROM masks NOT INDEXED ORDER BY id"):
+            digest.update(repr((id, name, checksum)).encode())
+        return digest.hexdigest()
 
     def some(self, link: sqlite3.Connection, wanted: Sequence[tuple[int, str]]) -> tuple[list[Record], int]:
         """Records of the first of `wanted`, (id, name) pairs, and how many of these were looked at; few if large.

@@ -17,6 +17,7 @@ from maskstore.cli.console import AsCsv, AsJson, Immutable, Limit, examples
 from maskstore.codecs import LEVELS, codec_names
 from maskstore.errors import CodecError, MaskStoreError, UnknownPriorError
 from maskstore.files import check_name, distinct_names, read_npz, write_npz
+from maskstore.index import write_index
 from maskstore.interop import filling
 from maskstore.masks import Mask
 from maskstore.priors import prior_from_config
@@ -260,6 +261,24 @@ def compact(
     else:
         smaller = f"{found.recoded} of {found.tasks} masks smaller"
         console.note(f"{bank}: {smaller}, {found.bytes_before} -> {found.bytes_after} bytes")
+
+
+@app.command(epilog=examples("maskstore index tasks.bank", "maskstore index tasks.bank -o /fast/tasks.index"))
+@announcing
+def index(
+    bank: BankPath,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", "-o", help="The file to write; BANK.index if not given.", callback=console.no_stream),
+    ] = None,
+    overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
+    limit: Limit = None,
+    immutable: Immutable = False,
+) -> None:
+    """Write all masks, decoded, as a file that inference maps: also banks larger than memory are asked then."""
+    with MaskBank.open(bank, limit=limit, immutable=immutable) as opened:
+        written, count = write_index(opened, out, overwrite=overwrite), len(opened)
+    console.note(f"{written}: {count} masks in {written.stat().st_size} bytes")
 
 
 def _json_object(option: str, text: str) -> dict[str, Any]:

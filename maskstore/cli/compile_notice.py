@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from functools import wraps
 from threading import Lock, Timer
+from time import perf_counter
 from typing import Any, ParamSpec, TypeVar
 
 import numpy as np
@@ -15,24 +16,30 @@ from maskstore.masks import Mask, MaskMatrix, MaskSpec
 P = ParamSpec("P")
 R = TypeVar("R")
 PATIENCE = 1.0  # seconds of compiling before something is said
+EVERY = 5.0  # seconds between lines that say how far it is
 
 
 @contextmanager
-def announced(say: Callable[[str], None], patience: float = PATIENCE) -> Iterator[None]:
-    """Within this context, say once that kernels are being compiled if that takes longer than `patience` seconds.
+def announced(say: Callable[[str], None], patience: float = PATIENCE, every: float = EVERY) -> Iterator[None]:
+    """Within this context, say that kernels are being compiled if one takes longer than `patience` seconds.
 
-    Imports Numba. `say` is called from a thread of its own.
+    From then on a line says how many are done, at most one in `every` seconds. Imports Numba. `say` is called from a
+    thread of its own, or from the one that compiles.
     """
     from numba.core import event
 
     class Announcer(event.Listener):
         def __init__(self) -> None:
             self._lock, self._depth, self._said = Lock(), 0, False
+            self._began = self._told = perf_counter()
+            self._done, self._seconds = 0, 0.0
             self._timer = Timer(patience, self._say)
 
         def on_start(self, _: Any) -> None:
             with self._lock:
                 self._depth += 1
+                if self._depth == 1:
+                    self._began = perf_counter()
                 if self._depth == 1 and not self._said:
                     self._timer = Timer(patience, self._say)
                     self._timer.daemon = True
@@ -43,14 +50,18 @@ def announced(say: Callable[[str], None], patience: float = PATIENCE) -> Iterato
                 self._depth -= 1
                 if self._depth == 0:
                     self.stop()
+                    self._done, self._seconds = self._done + 1, self._seconds + perf_counter() - self._began
+                    if self._said and not noted() and perf_counter() - self._told >= every:
+                        self._told = perf_counter()
+                        say(f"{self._done} kernels compiled, {self._seconds:.0f} s so far")
 
         def stop(self) -> None:
             self._timer.cancel()
 
         def _say(self) -> None:
-            self._said = True
+            self._said, self._told = True, perf_counter()
             if not noted():  # that there is no cache, for one
-                say("compiling the kernels that this command needs; later runs find them in a cache")
+                say("compiling the kernels that this command needs, some 20 seconds; later runs find them in a cache")
 
     announcer = Announcer()
     event.register("numba:compile", announcer)

@@ -6,7 +6,7 @@ to back. Fewer than sixteen masks are left over; these are the *tail*, rows of 6
 Both take one bit of memory a bit, and a mask moves once, when its block is full.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -14,13 +14,16 @@ from numpy.typing import NDArray
 
 from maskstore.kernels import LANES, LINE, layout, load
 
+_COPIED = 64  # blocks
+
 
 @dataclass(frozen=True)
 class Interleaved:
     """k masks of equally many words: masks 16 b to 16 b + 15 are `blocks[b]`, those after the last block `tail`."""
 
     blocks: NDArray[np.uint32]
-    """`(blocks, chunks, 16)`, C order; chunk 2 w holds the low half of word w."""
+    """`(blocks, chunks, 16)`; chunk 2 w holds the low half of word w. In C order, or turned: a chunk of all masks lies
+    after the other, as in an index."""
     tail: NDArray[np.uint64]
     """`(n, words)`, n < 16."""
 
@@ -46,6 +49,15 @@ class Interleaved:
     def rows(self, words: slice = layout.ALL_WORDS) -> NDArray[np.uint64]:
         """Some words of every mask, `(k, n)`, a copy."""
         return layout.rows_of(self.blocks, self.tail, words)
+
+    def parts(self) -> Iterator["Interleaved"]:
+        """The same masks with blocks in C order: as they are, or a copy of some at a time, the tail with the last."""
+        if self.blocks.flags.c_contiguous:
+            yield self
+            return
+        for first in range(0, len(self.blocks), _COPIED):
+            yield Interleaved(np.ascontiguousarray(self.blocks[first : first + _COPIED]), self.tail[:0])
+        yield Interleaved(np.zeros((0, *self.blocks.shape[1:]), dtype=np.uint32), self.tail)
 
     def chosen_rows(self, chosen: NDArray[np.int64]) -> NDArray[np.uint64]:
         """The words of some masks, `(len(chosen), words)`, a copy."""

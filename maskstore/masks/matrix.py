@@ -16,10 +16,8 @@ from maskstore.masks.interleave import GrowingRows, Interleaved, chosen_rows
 from maskstore.masks.leader import Leader
 from maskstore.masks.mask import Mask
 from maskstore.masks.names import RowNames
-from maskstore.masks.parts import LeaderSearch
+from maskstore.masks.parts import LeaderSearch, dot_by_tiles
 from maskstore.masks.spec import MaskSpec
-
-_TILE_BITS = 1 << 14  # columns unpacked at a time by `dot_many`
 
 
 class MaskMatrix:
@@ -80,19 +78,25 @@ class MaskMatrix:
 
     @classmethod
     def of_blocks(
-        cls, spec: MaskSpec, blocks: NDArray[np.uint32], tail: NDArray[np.uint64], names: Sequence[str] | None = None
+        cls,
+        spec: MaskSpec,
+        blocks: NDArray[np.uint32],
+        tail: NDArray[np.uint64],
+        names: Sequence[str] | None = None,
+        counts: NDArray[np.int32] | None = None,
     ) -> "MaskMatrix":
         """A matrix over packed masks that lie in memory already, such as a mapped file; nothing is copied.
 
         Args:
             spec: The layers of every mask.
-            blocks: Full blocks of sixteen masks, `(blocks, 2 * spec.words, 16)` uint32 in C order, writable; they are
-                not written to. `matrix.interleaved.blocks` has this form.
+            blocks: Full blocks of sixteen masks, `(blocks, 2 * spec.words, 16)` uint32, in C order as those of
+                `matrix.interleaved`, or turned so that a chunk of all masks lies after the other. Never written to.
             tail: Rows of the masks after the last block, `(n, spec.words)` uint64, n < 16.
             names: The masks' names, all different; "0", "1", ... if not given.
+            counts: In how many masks each bit is set, `(spec.bits,)`, where it is known.
 
         Raises:
-            SpecError: For arrays of another shape or dtype, and for another number of names.
+            SpecError: For arrays of another shape, dtype or order, and for another number of names.
             TaskExistsError: For a name that comes twice.
 
         Examples:
@@ -104,12 +108,10 @@ class MaskMatrix:
             >>> again["19"] == masks[19]
             True
         """
-        shapes = (
-            blocks.ndim == 3 and blocks.shape[1:] == (2 * spec.words, kernels.LANES),
-            tail.shape[1:] == (spec.words,),
-        )
-        kinds = blocks.dtype == np.uint32, tail.dtype == np.uint64, blocks.flags.c_contiguous, len(tail) < kernels.LANES
-        if not all((*shapes, *kinds)):
+        fits = blocks.ndim == 3 and blocks.shape[1:] == (2 * spec.words, kernels.LANES)
+        fits = fits and tail.shape[1:] == (spec.words,) and len(tail) < kernels.LANES
+        ordered = fits and any(one.flags.c_contiguous for one in (blocks, blocks.transpose(1, 0, 2)))
+        if not ordered or blocks.dtype != np.uint32 or tail.dtype != np.uint64:
             raise SpecError(
                 f"mask matrix: expected blocks (n, {2 * spec.words}, 16) uint32 and a tail (n, {spec.words}) uint64, "
                 f"found {blocks.shape} {blocks.dtype} and {tail.shape} {tail.dtype}"
@@ -121,6 +123,8 @@ class MaskMatrix:
             raise SpecError(f"mask matrix: expected {len(result)} names, found {len(result._names)}")
         if not result._names.distinct:
             raise TaskExistsError("mask matrix: expected distinct names, found one twice")
+        if counts is not None:
+            result._counted = len(result), counts
         return result
 
     @property
@@ -214,8 +218,8 @@ class MaskMatrix:
         Raises:
             SpecError: For another shape.
         """
-        masks = self.interleaved
-        return kernels.load(kernel).dot(masks.blocks, masks.tail, self._flat(g, "dot"), self._layers)
+        flat, dot = self._flat(g, "dot"), kernels.load(kernel).dot
+        return np.concatenate([dot(part.blocks, part.tail, flat, self._layers) for part in self.interleaved.parts()])
 
     def _flat(self, g: ArrayLike, where: str) -> NDArray[np.float32]:
         flat = as_floats(g, where)
@@ -273,15 +277,7 @@ class MaskMatrix:
         many, masks = as_floats(G, "dot_many"), self.interleaved
         if many.ndim != 2 or many.shape[1] != self.spec.bits:
             raise SpecError(f"dot_many: expected an array of shape (b, {self.spec.bits}), found {many.shape}")
-        total = np.zeros((many.shape[0], len(masks)), dtype=np.float32)
-        for layer in self.spec:
-            for start in range(0, layer.size, _TILE_BITS):
-                stop = min(start + _TILE_BITS, layer.size)
-                words = masks.rows(slice(layer.word_start + start // 64, layer.word_start + (stop + 63) // 64))
-                octets = words.astype("<u8", copy=False).view(np.uint8)
-                tile = np.unpackbits(octets, axis=1, count=stop - start, bitorder="little").astype(np.float32)
-                total += many[:, layer.flat_start + start : layer.flat_start + stop] @ tile.T
-        return total
+        return dot_by_tiles(masks, self.spec, many)
 
     def outer_dots(
         self,
@@ -334,7 +330,11 @@ class MaskMatrix:
             and (not pairs.size or 0 <= pairs.min() <= pairs.max() < len(masks))
         ):
             raise SpecError(f"outer_dots: expected chosen rows (B, m) below {len(masks)}, found shape {pairs.shape}")
-        return kernels.load(kernel).outer_dots(masks.blocks, masks.tail, first_bit, w, a, b, pairs)
+        products = kernels.load(kernel).outer_dots
+        if pairs is not None:
+            return products(masks.blocks, masks.tail, first_bit, w, a, b, pairs)
+        parts = [products(part.blocks, part.tail, first_bit, w, a, b) for part in masks.parts()]
+        return np.concatenate(parts, axis=1)
 
     def weighted_sum(self, alpha: ArrayLike, *, kernel: Kernel = Kernel.NUMBA) -> NDArray[np.float32]:
         """The sum of alpha_i times mask i.
@@ -352,7 +352,16 @@ class MaskMatrix:
         weights, masks = np.ascontiguousarray(as_floats(alpha, "weighted_sum")), self.interleaved
         if weights.shape != (len(masks),):
             raise SpecError(f"weighted_sum: expected {len(masks)} weights, found shape {weights.shape}")
-        return self._without_padding(kernels.load(kernel).weighted_sum(masks.blocks, masks.tail, weights))
+        return self._weighted(masks, weights, kernel)
+
+    def _weighted(
+        self, masks: Interleaved, weights: NDArray[np.float32], kernel: Kernel = Kernel.NUMBA
+    ) -> NDArray[np.float32]:
+        total, first = np.zeros(64 * self.spec.words, dtype=np.float32), 0
+        for part in masks.parts():
+            total += kernels.load(kernel).weighted_sum(part.blocks, part.tail, weights[first : first + len(part)])
+            first += len(part)
+        return self._without_padding(total)
 
     def counts(self) -> NDArray[np.int32]:
         """In how many masks each bit is set, flat `(spec.bits,)`, int32, read-only; computed once, then kept up."""
@@ -377,8 +386,7 @@ class MaskMatrix:
         else:
             # float32 sums of ones are exact below 2**24 rows, which would be terabytes of masks
             ones = np.ones(len(masks), dtype=np.float32)
-            padded = kernels.load().weighted_sum(masks.blocks, masks.tail, ones)
-            total = self._without_padding(padded).astype(np.int32)
+            total = self._weighted(masks, ones).astype(np.int32)
         total.flags.writeable = False
         self._counted = found = len(masks), total
         return found

@@ -9,6 +9,21 @@ from maskstore.masks.interleave import Interleaved
 from maskstore.masks.leader import ChunkMap, Leader, find_leader
 from maskstore.masks.spec import MaskSpec
 
+_TILE_BITS = 1 << 14  # columns unpacked at a time by `dot_by_tiles`
+
+
+def dot_by_tiles(masks: Interleaved, spec: MaskSpec, many: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Products of masks with many arrays `(b, bits)`, `(b, k)`: some columns at a time are unpacked, for BLAS."""
+    total = np.zeros((many.shape[0], len(masks)), dtype=np.float32)
+    for layer in spec:
+        for start in range(0, layer.size, _TILE_BITS):
+            stop = min(start + _TILE_BITS, layer.size)
+            words = masks.rows(slice(layer.word_start + start // 64, layer.word_start + (stop + 63) // 64))
+            octets = words.astype("<u8", copy=False).view(np.uint8)
+            tile = np.unpackbits(octets, axis=1, count=stop - start, bitorder="little").astype(np.float32)
+            total += many[:, layer.flat_start + start : layer.flat_start + stop] @ tile.T
+    return total
+
 
 class Parts:
     """The masks that had arrived at a moment, read in parts; `maskstore.masks.leader.Chunks` says what each gives."""
@@ -27,16 +42,16 @@ class Parts:
     def products(self, g: NDArray[np.float32], chosen: NDArray[np.int64] | None = None) -> NDArray[np.float32]:
         masks = self._masks
         if chosen is None:
-            return self._dot(masks.blocks, masks.tail, g)
+            return np.concatenate([self._dot(part.blocks, part.tail, g) for part in masks.parts()])
         out = np.empty(len(chosen), dtype=np.float32)
         block, lanes = np.unique(chosen // LANES, return_counts=True)
         whole = np.isin(chosen // LANES, block[lanes == LANES])
         for one in block[lanes == LANES]:  # faster than its masks one by one
-            found = self._dot(masks.blocks[one : one + 1], masks.tail[:0], g)
+            found = self._dot(np.ascontiguousarray(masks.blocks[one : one + 1]), masks.tail[:0], g)
             at = chosen // LANES == one
             out[at] = found[chosen[at] % LANES]
         if not whole.all():
-            out[~whole] = self._dot(masks.blocks[:0], masks.chosen_rows(chosen[~whole]), g)
+            out[~whole] = self._dot(masks.blocks[:0].copy(), masks.chosen_rows(chosen[~whole]), g)
         return out
 
     def _dot(self, blocks: NDArray[np.uint32], tail: NDArray[np.uint64], g: NDArray[np.float32]) -> NDArray[np.float32]:

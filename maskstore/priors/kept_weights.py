@@ -94,8 +94,9 @@ class KeptWeights(Prior):
             raise BackboneError(
                 f"prior {self.id}: expected the weights of fingerprint {self.backbone}, found none; give a Backbone"
             )
-        if self.backbone.spec != spec:
-            raise BackboneError(f"prior {self.id}: expected weights of {spec!r}, found {self.backbone.spec!r}")
+        own = self.backbone.spec
+        if len(own) != len(spec) or own.layers[index] != spec.layers[index]:  # a layer at a time, as layers are coded
+            raise BackboneError(f"prior {self.id}: expected weights of {spec!r}, found {own!r}")
         levels = self.backbone.levels(index)
         here = levels if part is None else levels[part.flat_start : part.flat_start + part.size]
         return Contexts(here, levels=LEVELS, classes=1)

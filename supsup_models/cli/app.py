@@ -169,6 +169,10 @@ def infer(
     objective: Objective = None,
     views: ViewCount = None,
     one_task: Annotated[bool, typer.Option("--one-task", help="All images are of one task.")] = False,
+    error: Annotated[
+        float,
+        typer.Option(help="One-shot: the most that the chance of another task may be for reading less of the masks."),
+    ] = 0.0,
     pixels: Annotated[
         str | None,
         typer.Option(help="normalised, unit (floats in [0, 1]) or raw (0 to 255); by default told from the values."),
@@ -194,6 +198,7 @@ def infer(
             objective=objective,
             views=views,
             one_task=one_task,
+            error=error,
             pixels=pixels,
             device=device,
             immutable=immutable,

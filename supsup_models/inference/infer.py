@@ -45,8 +45,7 @@ _METHODS = {
     "one-shot": _Method(one_shot.of_batch, one_shot.of_each),
     "binary": _Method(binary.of_batch, binary.of_each),
     "exhaustive": _Method(exhaustive.of_batch, exhaustive.of_each, single_masks=True),
-    # for a batch as a whole one packed dot is cheaper than a list
-    "short-list": _Method(one_shot.of_batch, one_shot.short_list_of_each),
+    "short-list": _Method(one_shot.short_list_of_batch, one_shot.short_list_of_each),
     "gradient": _Method(gradient.of_batch, gradient.of_each),
     "pairs": _Method(pairs.of_batch, pairs.of_each, single_masks=True),
 }
@@ -296,9 +295,10 @@ def infer_task(
         method: "one-shot" takes a single gradient at the mean mask. "binary" halves the masks by the median of the
             gradient until one is left. "gradient" descends on the masks' weights. "exhaustive" runs each mask by itself
             and compares the costs. "pairs" runs each mask by itself on all `views` of an image, and looks for the best
-            pair of a task and a class: for masks that were trained with views. "short-list" is one-shot here; for
-            `infer_each` it is a faster approximation. By default what works in the network: "pairs" with `views`,
-            "exhaustive" where it normalises with running statistics, which fit no superposition, "one-shot" elsewhere.
+            pair of a task and a class: for masks that were trained with views. "short-list" is one-shot here; in a
+            converted network it runs the few masks that one-shot prefers. By default what works in the network: "pairs"
+            with `views`, "exhaustive" where it normalises with running statistics, which fit no superposition,
+            "one-shot" elsewhere.
         objective: "H" or "G"; `model.objective` by default.
         error: With the method "one-shot", the most that the chance of another task than the exact one may be, by the
             bound of `maskstore.MaskMatrix.leader`: of most masks only a part is then read, and their scores are
@@ -365,8 +365,8 @@ def infer_each(
         matrix: k masks of the network's layers, one for each task.
         images: Real numbers of shape `(b, inputs)`, b >= 1.
         method: "short-list" computes the one-shot score of the few masks that a sketch of the scores prefers, several
-            times faster than "one-shot". In a converted network it runs the few masks that "one-shot" prefers, which
-            finds nearly as many tasks as "exhaustive".
+            times faster than "one-shot". In a converted network it also runs the few masks that "one-shot" prefers, and
+            finds more tasks than "one-shot".
         objective: "H" or "G"; `model.objective` by default.
         error: As in `infer_task`, for each image. It pays with many more masks than images.
         calibration: What to judge the confidence of each guess by.

@@ -3,6 +3,7 @@ from .compare import Compared as Compared
 from .compare import read_comparisons as read_comparisons
 from .facts import RunFacts as RunFacts
 from .facts import read_run as read_run
+from .hub import HubRun as HubRun
 from .judged import Judged as Judged
 from .judged import NoData as NoData
 from .page import Page as Page

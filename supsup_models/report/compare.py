@@ -34,12 +34,23 @@ class Point:
 
 
 @dataclass(frozen=True)
+class OtherRun:
+    """Another run on the same stream: the accuracies of its tasks, each under its own mask, in order."""
+
+    name: str
+    method: str
+    accuracies: tuple[float, ...]
+
+
+@dataclass(frozen=True)
 class Compared:
     """Points to draw, and how many rows were left out because they are of another stream or lack a figure."""
 
     points: tuple[Point, ...]
     other_streams: int = 0
     incomplete: int = 0
+    runs: tuple[OtherRun, ...] = ()
+    """Those of the points that are runs, to be drawn over this one."""
 
 
 def read_comparisons(paths: Sequence[Path], facts: RunFacts, *, immutable: bool = False) -> Compared:
@@ -53,6 +64,7 @@ def read_comparisons(paths: Sequence[Path], facts: RunFacts, *, immutable: bool 
         tuple(point for each in found for point in each.points),
         sum(each.other_streams for each in found),
         sum(each.incomplete for each in found),
+        tuple(run for each in found for run in each.runs),
     )
 
 
@@ -75,7 +87,8 @@ def _of_run(folder: Path, facts: RunFacts, immutable: bool) -> Compared:
     if accuracy is None or not bits:
         raise ReportError(f"{record_path(folder)}: expected a finished task and its accuracy, found none")
     method = f"{config.model}, {config.recipe}, {wording.plural(len(other.tasks), 'task')}"
-    return Compared((Point(method, bits, accuracy, other.name),))
+    run = OtherRun(other.name, method, tuple(other.accuracies) if other.task_identity else ())
+    return Compared((Point(method, bits, accuracy, other.name),), runs=(run,))
 
 
 def _of_file(path: Path, facts: RunFacts) -> Compared:

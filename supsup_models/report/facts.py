@@ -24,6 +24,8 @@ from supsup_models.runs import Curve, RunRecord, bank_path, seed_folders
 _ZSTD_LEVEL = 19
 _ZSTD_BYTES = 4 << 20  # packed bytes that the general coder is measured on: it is slow, and masks are much alike
 _CSR_COLUMNS = 1 << 16
+_OVERLAPPING = 40  # masks that are compared two by two
+_OVERLAP_BYTES = 64 << 20  # of packed masks held for that
 
 
 @dataclass(frozen=True)
@@ -50,6 +52,17 @@ class Alternative:
 
 
 @dataclass(frozen=True)
+class Overlap:
+    """What masks have in common, two by two."""
+
+    names: tuple[str, ...]
+    shares: NDArray[np.float64]
+    """Of the weights that one of two masks keeps, the share that both keep: `(masks, masks)`."""
+    by_chance: float
+    """The mean share of masks that are drawn with the same densities of layers."""
+
+
+@dataclass(frozen=True)
 class SeedFacts:
     """One of the runs of several seeds; figures that it lacks are None."""
 
@@ -58,6 +71,8 @@ class SeedFacts:
     accuracy: float | None
     """Mean test accuracy, each task under its own mask; None without task identity."""
     bits_per_parameter: float | None
+    accuracies: tuple[float, ...] = ()
+    """That of each task, in order; none without task identity."""
 
 
 @dataclass(frozen=True)
@@ -76,6 +91,8 @@ class RunFacts:
     alternatives: tuple[Alternative, ...]
     seeds: tuple[SeedFacts, ...] = ()
     """Of runs of several seeds: what each came to. All other facts are of the first of them."""
+    overlap: Overlap | None = None
+    """None where there are not two masks."""
 
     @property
     def task_identity(self) -> bool:
@@ -132,9 +149,29 @@ def read_run(folder: Path, *, immutable: bool = False) -> RunFacts:
         known = account(bank)
         sample = _sample(len(infos), bank.spec)
         densities, zstd_bytes = _measure(bank, sample)
+        overlap = _overlap(bank, [info.name for info in infos], densities)
     alternatives = _alternatives(known, bank.spec, zstd_bytes, len(sample)) if tasks else ()
     metas = [info.meta for info in infos]
-    return RunFacts(name, record, _is_finished(record, metas), bank.spec, known, tasks, densities, alternatives)
+    finished = _is_finished(record, metas)
+    return RunFacts(name, record, finished, bank.spec, known, tasks, densities, alternatives, overlap=overlap)
+
+
+def _overlap(bank: MaskBank, names: Sequence[str], densities: NDArray[np.float64]) -> Overlap | None:
+    """Of as many masks as `_OVERLAPPING` and a bound on memory allow, evenly spaced."""
+    count = min(len(names), _OVERLAPPING, _OVERLAP_BYTES // max(1, 8 * bank.spec.words))
+    if count < 2 or not bank.spec.bits:
+        return None
+    rows = [row * len(names) // count for row in range(count)]
+    words = np.stack([bank[names[row]].words for row in rows])
+    kept = np.bitwise_count(words).sum(axis=1, dtype=np.int64)
+    both = np.array([np.bitwise_count(words & each).sum(axis=1, dtype=np.int64) for each in words])
+    either = kept + kept[:, None] - both
+    sizes = np.array([layer.size for layer in bank.spec], dtype=np.float64)
+    chosen = densities[rows]
+    expected = (chosen * sizes) @ chosen.T
+    off = ~np.eye(count, dtype=bool)
+    by_chance = float((expected / np.maximum(1e-30, kept + kept[:, None] - expected))[off].mean())
+    return Overlap(tuple(names[row] for row in rows), both / np.maximum(1, either), by_chance)
 
 
 def _seed_facts(folder: Path, immutable: bool) -> SeedFacts:
@@ -146,7 +183,8 @@ def _seed_facts(folder: Path, immutable: bool) -> SeedFacts:
         known = [accuracy for info in bank.infos() if (accuracy := fraction(info.meta.get("accuracy"))) is not None]
         tasks, weights = len(bank), bank.spec.bits
     mean = float(np.mean(known)) if known and record.config.task_identity else None
-    return SeedFacts(record.config.seed, tasks, mean, 8 * path.stat().st_size / (tasks * weights) if tasks else None)
+    rate = 8 * path.stat().st_size / (tasks * weights) if tasks else None
+    return SeedFacts(record.config.seed, tasks, mean, rate, tuple(known) if record.config.task_identity else ())
 
 
 def _check_origin(bank: MaskBank, record: RunRecord) -> None:

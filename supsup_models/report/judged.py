@@ -11,6 +11,21 @@ if TYPE_CHECKING:
 
 
 @dataclass(frozen=True)
+class Sureness:
+    """How sure the answers for single images were, and whether they were right; all `(n,)`."""
+
+    margins: NDArray[np.float64]
+    """By how much the best mask's score is above the second best, in standard deviations of the scores of all masks.
+    Empty where there is one mask, and where a task is no mask."""
+    found: NDArray[np.bool_]
+    """Whether the best mask was that of the task; as long as `margins`."""
+    confidences: NDArray[np.float64]
+    """The probability that the network gives its label."""
+    right: NDArray[np.bool_]
+    """Whether the label was right."""
+
+
+@dataclass(frozen=True)
 class Judged:
     """A run judged on a sample of its test images."""
 
@@ -22,6 +37,8 @@ class Judged:
     """Names of `confusion`'s columns: the tasks again, but for NNs."""
     confusion: NDArray[np.int64]
     """Images by true task and chosen mask, `(tasks, masks)`; the tasks are those of `last.per_task`."""
+    sureness: Sureness | None = None
+    """None where several images shared an inference."""
 
     @property
     def last(self) -> "Evaluation":

@@ -4,15 +4,28 @@ The only part of a report that needs torch and the data set.
 """
 
 from collections.abc import Sequence
+from dataclasses import fields
 from pathlib import Path
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 
+from maskstore import MaskMatrix
 from supsup_models._progress import Reporter, Reporting
 from supsup_models.errors import DataFormatError, DataNotFoundError, RunError
-from supsup_models.inference import EvaluatedTask, Evaluation, Inference, answer, evaluate, sampled
-from supsup_models.report.judged import Judged, NoData
+from supsup_models.inference import (
+    EvaluatedTask,
+    Evaluation,
+    Inference,
+    answer,
+    classify,
+    evaluate,
+    infer_each,
+    labels_of,
+    sampled,
+)
+from supsup_models.report.judged import Judged, NoData, Sureness
 from supsup_models.runs import LoadedRun, RunRecord, load_run
 
 DEFAULT_LIMIT = 1000  # inferences at each number of tasks: a 95 % interval of ±3 points at most
@@ -79,12 +92,46 @@ def _judge(
             )
             report.at(sum(counts[: number + 1]))
         confusion = np.zeros((len(tasks), len(matrix)), dtype=np.int64)
+        singles = list[Sureness]()
         for number, (task, rows) in enumerate(zip(tasks, sampled(tasks, inference.images, limit, seed), strict=True)):
             images = task.test.images(torch.from_numpy(rows)).to(run.model.weights)
-            named = answer(run.model, matrix, images, inference, run.extras)[0]
+            if inference.images == 1:
+                labels = task.test.labels[torch.from_numpy(rows)].numpy()
+                named, sure = _one_by_one(run, matrix, images, labels, inference, number if identity else None)
+                singles.append(sure)
+            else:
+                named = answer(run.model, matrix, images, inference, run.extras)[0]
             confusion[number] = np.bincount(named, minlength=len(matrix))
             report.at(sum(counts) + number + 1)
-    return Judged(inference, tuple(steps), matrix.names, confusion)
+    return Judged(inference, tuple(steps), matrix.names, confusion, _joined(singles))
+
+
+def _one_by_one(
+    run: LoadedRun,
+    matrix: MaskMatrix,
+    images: torch.Tensor,
+    labels: NDArray[np.int64],
+    inference: Inference,
+    task: int | None,
+) -> tuple[NDArray[np.int64], Sureness]:
+    """The masks chosen for single images, and how sure the answers are; `task` is the right row, if there is one."""
+    method, objective, views = inference.method, inference.objective, inference.views
+    guesses = infer_each(run.model, matrix, images, method=method, objective=objective, extras=run.extras, views=views)
+    shares = classify(run.model, matrix, images, guesses.tasks, run.extras, views)
+    answers = labels_of(run.model, shares)
+    given = shares[torch.arange(len(answers)), torch.from_numpy(answers)].double().cpu().numpy()
+    scores = guesses.scores.astype(np.float64)
+    finite = scores[np.isfinite(scores).all(axis=1)] if task is not None and len(matrix) > 1 else scores[:0]
+    first, second = np.sort(finite, axis=1)[:, :-3:-1].T if len(finite) else (np.zeros(0), np.zeros(0))
+    margins = (first - second) / np.maximum(finite.std(axis=1), 1e-30) if len(finite) else np.zeros(0)
+    found = guesses.tasks[np.isfinite(scores).all(axis=1)][: len(finite)] == task
+    return guesses.tasks, Sureness(margins, found, np.clip(given, 0, 1), answers == labels)
+
+
+def _joined(parts: Sequence[Sureness]) -> Sureness | None:
+    if not parts:
+        return None
+    return Sureness(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(Sureness)))
 
 
 def _needed(tasks: Sequence[EvaluatedTask], inference: Inference, limit: int) -> int | None:

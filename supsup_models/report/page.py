@@ -17,6 +17,12 @@ from supsup_models.runs import History
 GENERATOR = "supsup report"
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; base-uri 'none'; form-action 'none'"
 
+_SCENARIOS = (
+    "GG: the task of an image is given, in training and in the test. GNu: it is given in training only; an answer "
+    "counts if the task is found and the label is right. NNs: it is never given; an answer counts if the label is "
+    "right."
+)
+
 
 @dataclass(frozen=True)
 class Page:
@@ -36,11 +42,14 @@ def render(
     """The page of a run. The same arguments give the same bytes."""
     images = judged if isinstance(judged, Judged) else None
     figures = (
-        sections.accuracy_section(facts, images),
+        sections.accuracy_section(facts, images, compared),
         sections.training_section(facts),
         sections.storage_section(facts),
+        sections.growth_section(facts),
         sections.pareto_section(facts, images, compared),
         sections.confusion_section(facts, judged),
+        sections.sureness_section(judged),
+        sections.overlap_section(facts),
         sections.recovery_section(facts, recovered),
         sections.density_section(facts),
     )
@@ -94,6 +103,7 @@ def _header(facts: RunFacts, judged: Judged | None) -> Markup:
         element("p", *about, class_="about"),
         element("p", name(" · ".join(made)), class_="made"),
         element("dl", _tiles(facts, judged), class_="tiles"),
+        element("p", _SCENARIOS, class_="scenarios"),
     )
 
 

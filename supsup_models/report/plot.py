@@ -73,7 +73,7 @@ def whole_marks(first: int, last: int, marks: int = 5) -> tuple[tuple[float, str
     return _marked(first, last, step, lambda value, _: f"{value:g}")
 
 
-def log_axis(values: Iterable[float]) -> Axis:
+def log_axis(values: Iterable[float], said: Callable[[float], str] = "{:g}".format) -> Axis:
     """A logarithmic axis from below the least to above the greatest of positive values, with up to six marks."""
     known = list(values)
     low, high = min(known) / 1.35, max(known) * 1.35
@@ -87,7 +87,7 @@ def log_axis(values: Iterable[float]) -> Axis:
     ticks = ticks[:: -(-len(ticks) // _MOST_TICKS) or 1]
     if len(ticks) < 2:  # a short axis: these have a mark within any factor of 1.35 squared
         ticks = marked((1, 1.5, 2.5, 4, 6))
-    return Axis(low, high, tuple((tick, f"{tick:g}") for tick in ticks), "log")
+    return Axis(low, high, tuple((tick, said(tick)) for tick in ticks), "log")
 
 
 def log1p_axis(most: float, label: Callable[[float], str]) -> Axis:
@@ -143,10 +143,10 @@ def dot(x: Axis, y: Axis, point: Point, title: str, class_: str, radius: float =
     return element("circle", element("title", title), cx=across, cy=up, r=_number(radius), class_=class_)
 
 
-def spread(x: Axis, y: Axis, at: float, low: float, high: float) -> Markup:
+def spread(x: Axis, y: Axis, at: float, low: float, high: float, class_: str = "spread") -> Markup:
     """An upright bar from `low` to `high`."""
     (across, lower), (_, upper) = (_place(x, y, (at, end)) for end in (low, high))
-    return element("line", x1=across, x2=across, y1=lower, y2=upper, class_="spread")
+    return element("line", x1=across, x2=across, y1=lower, y2=upper, class_=class_)
 
 
 def row_label(top: float, name: str, note: str, figure: str) -> Markup:

@@ -89,7 +89,7 @@ def make_report(
         ...     _ = train_run(config, Path(folder))
         ...     made = make_report(Path(folder), Path(folder) / "report.html")
         >>> made.page.drawn
-        ('accuracy', 'training', 'storage', 'pareto', 'density')
+        ('accuracy', 'training', 'storage', 'growth', 'pareto', 'density')
     """
     run = None if isinstance(folder, str | PathLike) or not hasattr(folder, "loaded") else folder
     folder = path_of("folder", folder if run is None else run.folder)

@@ -58,6 +58,7 @@ def infer_images(
     objective: str | None = None,
     views: int | None = None,
     one_task: bool = False,
+    error: float = 0.0,
     pixels: str | None = None,
     device: str = "auto",
     immutable: bool = False,
@@ -73,6 +74,7 @@ def infer_images(
         views: How many views of each image the method "pairs" looks at, 1, 4 or 8; all that the masks were trained with
             if not said.
         one_task: All images are of one task, which is then inferred from all of them together.
+        error: As in `infer_task`, for the method "one-shot": of most masks only a part is read.
         pixels: The form of the pixels: "normalised" like the training images, "unit" for floats in [0, 1], "raw" for
             the levels of the data set, 0 to 255. By default it is told from the values: uint8 is raw, floats in [0, 1]
             are unit where training images go below 0, other floats are normalised. `Answers.normalisation` says what
@@ -114,7 +116,7 @@ def infer_images(
     inference = TaskInference(run.model, run.matrix, calibration=calibration, extras=run.extras, views=way.views)
     answers = answer_images(
         inference, run.model, run.matrix, checked, run.extras, calibration,
-        method=method, objective=objective, views=way.views, one_task=one_task,
+        method=method, objective=objective, views=way.views, one_task=one_task, error=error,
     )  # fmt: skip
     if calibration is not None and calibration.power is not None and any(a.none_of_these is None for a in answers):
         share = calibration.power[one_task and len(checked) >= 16]
@@ -137,13 +139,14 @@ def answer_images(
     objective: str | None = None,
     views: Views | None = None,
     one_task: bool = False,
+    error: float = 0.0,
 ) -> tuple[Answer, ...]:
     """The answers to checked images `(n, inputs)`, given the inference over the matrix; see `infer_images`."""
     if one_task:
-        one = inference.infer(checked, method=method, objective=objective)
+        one = inference.infer(checked, method=method, objective=objective, error=error)
         tasks, sureness = np.full(len(checked), one.task), [one.confidence] * len(checked)
     else:
-        each = inference.infer_each(checked, method=method, objective=objective)
+        each = inference.infer_each(checked, method=method, objective=objective, error=error)
         tasks, sureness = each.tasks, [None] * len(checked) if each.confidence is None else each.confidence.tolist()
     none_of_these = _none_of_these(model, matrix, extras, checked, sureness, calibration, one_task=one_task)
     probabilities = classify(model, matrix, checked, tasks, extras, views)

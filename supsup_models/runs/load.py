@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from maskstore import MaskBank, MaskMatrix
+from maskstore.index import index_of
 from supsup_models._names import expect, path_of
 from supsup_models.data import Task, TaskStream, Views, checked_view_count, open_stream
 from supsup_models.errors import RunError
@@ -137,7 +138,7 @@ def load_run(
     stream: TaskStream | None = None,
     immutable: bool = False,
 ) -> LoadedRun:
-    """Load a run's network and masks.
+    """Load a run's network and masks; these from the index that lies beside the bank, if there is one.
 
     Args:
         folder: The run's folder.
@@ -150,6 +151,7 @@ def load_run(
         RunError: A folder without a run, a run without a finished task, masks of another network, or a model or stream
             that is not the run's.
         DeviceError: The device is not there.
+        StaleIndexError: There is an index beside the bank, which changed since.
 
     Examples:
         >>> from pathlib import Path
@@ -183,7 +185,7 @@ def load_run(
             record.check_spec(bank, network_spec(record))  # before there is memory for a network of these sizes
             model = make_network(record, where)
         record.check_bank(bank, model)
-        matrix = bank.matrix()
+        matrix = index_of(bank)
         extras = task_extras(bank, model)
         seen = None if record.config.task_identity else _seen(bank, record)
     if not len(matrix):

@@ -17,7 +17,7 @@ FLOORS = {
         {"priors"},
         {"codecs"},
         {"bank"},
-        {"interop", "messages", "torch"},
+        {"index", "interop", "messages", "torch"},
         {"", "cli"},
         {"__main__"},
     ],

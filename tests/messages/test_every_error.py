@@ -21,7 +21,7 @@ import hopfield.errors as he
 import maskstore.errors as me
 import supsup_models.errors as se
 from hopfield import capacity, patterns
-from maskstore import KeptWeights, Mask, MaskBank, MaskMatrix, MaskSpec
+from maskstore import KeptWeights, Mask, MaskBank, MaskMatrix, MaskSpec, open_index, write_index
 from maskstore.bank import sqlite
 from maskstore.codecs import Zstd
 from maskstore.files import read_regular
@@ -59,6 +59,12 @@ class Place:
 
     def bank(self, mode: str = "r", **options: Any) -> MaskBank:
         return MaskBank.open(self.path, mode, **options)
+
+    def stale_index(self) -> MaskMatrix:
+        with self.bank("a") as bank:
+            path = write_index(bank)
+            bank.delete("task-0")
+            return open_index(path, bank=bank)
 
     def on_a_network(self) -> "Place":
         (self.folder / "mounts").write_text(f"1 0 0:9 / {self.folder} rw - nfs4 server:/ rw\n")
@@ -105,6 +111,7 @@ for _kind, _case in {
     me.ForeignFileError: lambda p: read_masks(p.text("m.npz")),
     me.ImportOptionError: lambda p: ReadOptions(layout="arrays", bit_order="middle"),  # type: ignore[arg-type]
     me.IrregularFileError: lambda p: read_regular(p.folder),
+    me.StaleIndexError: lambda p: p.stale_index(),
     me.BackboneError: lambda p: p.bank("a").put("t", {"fc1": MASK}, prior=KeptWeights("0" * 32)),
     me.LimitError: lambda p: p.bank(limit=1)["task-0"],
     me.BankNotFoundError: lambda p: MaskBank.open(p.folder / "none"),

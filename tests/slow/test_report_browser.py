@@ -80,7 +80,7 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-@pytest.mark.parametrize("width", [1100, 360])
+@pytest.mark.parametrize("width", [1280, 390])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_figure_is_drawn(page: Page, report: Path, width: int, scheme: str) -> None:
     page.show(report, width=width, scheme=scheme)
@@ -90,8 +90,12 @@ def test_every_figure_is_drawn(page: Page, report: Path, width: int, scheme: str
         "training-loss",
         "training-accuracy",
         "storage",
+        "growth",
         "pareto",
         "confusion",
+        "sureness-margins",
+        "sureness-calibration",
+        "overlap",
         "recovery-0",
         "recovery-1",
         "recovery-2",
@@ -180,7 +184,7 @@ def _crowded(folder: Path, case: int) -> Path:
     return path
 
 
-@pytest.mark.parametrize("width", [1100, 700, 360])
+@pytest.mark.parametrize("width", [1280, 1100, 700, 390, 360])
 def test_no_label_lies_on_another(page: Page, report: Path, tmp_path: Path, width: int) -> None:
     for path in (report, *(_crowded(tmp_path, case) for case in range(12))):
         page.show(path, width=width)

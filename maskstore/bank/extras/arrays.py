@@ -130,8 +130,9 @@ def decode_extras(data: bytes, name: str, limit: int | None = None) -> dict[str,
     wrong = CorruptError(f"mask {name!r}: expected its extra arrays, found bytes that do not describe them")
     arrays = {}
     table = _extras_table(data, name)
-    claimed = sum(4 * prod(extra.shape) for extra in table.values() if extra.step)
-    if claimed:
+    rounded = [extra for extra in table.values() if extra.step]
+    if rounded:
+        claimed = sum(4 * prod(extra.shape) for extra in rounded)
         check_claim(f"mask {name!r:.80}, extra arrays", claimed, len(data), limit)
         decompressed = _decompressor(wrong)
     for key, (dtype, shape, start, size, step, integers) in table.items():

@@ -88,18 +88,23 @@ def _decode(ids, p1, first, stop, states, at, stream, out):
     if lanes == 4:
         # four independent chains in registers: the processor works on them side by side
         x0, x1, x2, x3 = states[0], states[1], states[2], states[3]
-        while i + 4 <= stop:
-            x0, b0 = _step(x0, np.uint64(p1[ids[i]]))
-            x1, b1 = _step(x1, np.uint64(p1[ids[i + 1]]))
-            x2, b2 = _step(x2, np.uint64(p1[ids[i + 2]]))
-            x3, b3 = _step(x3, np.uint64(p1[ids[i + 3]]))
-            x0, at = refill(x0, stream, at)
-            x1, at = refill(x1, stream, at)
-            x2, at = refill(x2, stream, at)
-            x3, at = refill(x3, stream, at)
-            nibble = b0 | b1 << np.uint64(1) | b2 << np.uint64(2) | b3 << np.uint64(3)
-            out[i >> 6] |= nibble << np.uint64(i & 63)
-            i += 4
+        while i + 64 <= stop:
+            word = np.uint64(0)
+            for step in range(0, 64, 4):
+                k = np.uint64(i + step)  # unsigned, so that no index is looked at for a sign
+                x0, b0 = _step(x0, np.uint64(p1[ids[k]]))
+                x1, b1 = _step(x1, np.uint64(p1[ids[k + np.uint64(1)]]))
+                x2, b2 = _step(x2, np.uint64(p1[ids[k + np.uint64(2)]]))
+                x3, b3 = _step(x3, np.uint64(p1[ids[k + np.uint64(3)]]))
+                if min(min(x0, x1), min(x2, x3)) < LOW:
+                    x0, at = refill(x0, stream, at)
+                    x1, at = refill(x1, stream, at)
+                    x2, at = refill(x2, stream, at)
+                    x3, at = refill(x3, stream, at)
+                nibble = b0 | b1 << np.uint64(1) | b2 << np.uint64(2) | b3 << np.uint64(3)
+                word |= nibble << np.uint64(step)
+            out[i >> 6] = word
+            i += 64
         states[0], states[1], states[2], states[3] = x0, x1, x2, x3
     elif lanes == 1:
         x = states[0]
@@ -131,9 +136,8 @@ def decode(
 
 
 @compiled
-def count(ids, words, contexts):
-    """Zeros and ones seen in each context, `(contexts, 2)` int64; neighbours do not wait for each other."""
-    out = np.zeros((4, 2 * contexts), dtype=np.int64)
+def _count(ids, words, out):
+    """Adds to `out` `(4, 2 * contexts)`; neighbours do not wait for each other."""
     whole = ids.size & ~3
     for i in range(0, whole, 4):
         four = np.int64(words[i >> 6] >> np.uint64(i & 63) & np.uint64(15))
@@ -143,6 +147,12 @@ def count(ids, words, contexts):
         out[3, np.int64(ids[i + 3]) << 1 | four >> 3] += 1
     for i in range(whole, ids.size):
         out[0, np.int64(ids[i]) << 1 | np.int64(words[i >> 6] >> np.uint64(i & 63) & np.uint64(1))] += 1
+
+
+def count(ids: NDArray[np.uint8], words: NDArray[np.uint64], contexts: int) -> NDArray[np.int64]:
+    """Zeros and ones seen in each context, `(contexts, 2)` int64."""
+    out = np.zeros((4, 2 * contexts), dtype=np.int64)
+    _count(ids, words, out)
     return out.sum(axis=0).reshape(contexts, 2)
 
 

@@ -70,7 +70,7 @@ def put_state(x, out, at):
 @njit(inline="always")
 def refill(x, stream, at):
     """The state with another word where it wants one, and the place of the next."""
-    if x < np.uint64(0x100000000):
+    if x < LOW:
         # past the end the decoder runs on zeros; the caller sees from `at` that the stream was too short
         word = np.uint64(stream[at]) if at < stream.size else np.uint64(0)
         return (x << np.uint64(32)) | word, at + 1

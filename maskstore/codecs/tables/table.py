@@ -136,13 +136,18 @@ def _best_walk(costs, first_bits, bands, limit):
     The first point costs `first_bits`, each step what its exp-Golomb code takes. A walk of more bits than `limit` may
     be found to have infinitely many.
     """
+    # loops in the place of array expressions: these take seconds to compile
     entries, points = costs.shape
     rest = np.zeros(entries + 1)  # what the entries from one on take at least
     for entry in range(entries - 1, -1, -1):
-        rest[entry] = rest[entry + 1] + costs[entry].min() + 1.0
+        least = costs[entry, 0]
+        for j in range(1, points):
+            least = min(least, costs[entry, j])
+        rest[entry] = rest[entry + 1] + least + 1.0
     back = np.zeros((entries, points), dtype=np.int16)
-    total = costs[0] + first_bits
-    here = np.arange(points).astype(np.int16)
+    total, here = np.empty(points), np.empty(points, dtype=np.int16)
+    for j in range(points):
+        total[j], here[j] = costs[0, j] + first_bits, j
     near, near_source = np.empty(points), np.empty(points, dtype=np.int16)
     wide, wide_source = np.empty(points), np.empty(points, dtype=np.int16)
     grown = np.empty(points)
@@ -159,8 +164,10 @@ def _best_walk(costs, first_bits, bands, limit):
         if entry == entries:
             break
         first, stop = max(0, low - (1 << bands) + 1), min(points, high + (1 << bands) - 1)
-        total[first:low] = np.inf
-        total[high:stop] = np.inf
+        for j in range(first, low):
+            total[j] = np.inf
+        for j in range(high, stop):
+            total[j] = np.inf
         # Steps of 1 cost 3 bits, of 2-3 five, of 4-7 seven, ... The best of all steps up to 2**n - 1 is the best of
         # three windows of steps up to 2**(n-1) - 1; the shorter steps do no harm, they were offered more cheaply.
         for j in range(first, stop):
@@ -179,7 +186,10 @@ def _best_walk(costs, first_bits, bands, limit):
         for j in range(first, stop):
             total[j] = grown[j] + costs[entry, j]
         low, high = first, stop
-    walk[-1] = low + np.argmin(total[low:high])
+    walk[-1] = low
+    for j in range(low + 1, high):
+        if total[j] < total[walk[-1]]:
+            walk[-1] = j
     for entry in range(entries - 1, 0, -1):
         walk[entry - 1] = back[entry, walk[entry]]
     return walk, total[walk[-1]]

@@ -2,7 +2,8 @@
 
 For one image the short list asks a sketch of the scores which few masks are worth an exact score. In a converted
 network the one-shot score itself is the sketch: the few masks that it prefers run by themselves, as in exhaustive
-inference.
+inference. Where masks are sparse both scores decide, since each errs on other images than the other one
+(`docs/rate.md`, "Any network").
 """
 
 from collections.abc import Sequence
@@ -13,7 +14,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from maskstore.torch import PackedMasks
-from supsup_models.inference.objectives import Objective, preference
+from supsup_models.inference.objectives import Entropy, Objective, preference
 from supsup_models.inference.per_image import (
     LayerTrace,
     UnpackedLayer,
@@ -93,12 +94,11 @@ def short_list_of_each(mixed: Superposition[Any], images: Tensor, objective: Obj
     """One-shot preferences `(b, k)` of the few masks that look best to a sketch for each image; -inf for others.
 
     The sketch sees the first layer through a share of its neurons, those with the largest gradient. It sees all of them
-    where masks are sparse, since few neurons then see enough of a mask. In a converted network the scores are those of
-    exhaustive inference, of the masks with the best one-shot scores.
+    where masks are sparse, since few neurons then see enough of a mask. For a converted network see the module.
     """
     model, matrix = mixed.model, mixed.matrix
     if not isinstance(model, MaskedNetwork):
-        return _exhaustive_among_few(mixed, images, objective)
+        return _exhaustive_among_few(mixed, images, objective, of_each(mixed, images, objective))
     if not on_packed_bits(model):  # a pass over the bits is not the cheap part there
         return of_each(mixed, images, objective)
     share = SKETCH_SHARE if model.densities is None else 1.0
@@ -109,17 +109,34 @@ def short_list_of_each(mixed: Superposition[Any], images: Tensor, objective: Obj
     return torch.full_like(sketch, -torch.inf).scatter_(1, listed, exact)
 
 
-def _exhaustive_among_few(mixed: Superposition[MaskedModel], images: Tensor, objective: Objective) -> Tensor:
-    """Minus the cost of each image under the few masks that one-shot inference prefers, `(b, k)`; -inf for others."""
+def short_list_of_batch(mixed: Superposition[Any], images: Tensor, objective: Objective) -> Tensor:
+    """Preferences `(k,)` for a batch as a whole: one-shot; in a converted network as `short_list_of_each`."""
+    first = of_batch(mixed, images, objective)
+    if isinstance(mixed.model, MaskedNetwork):
+        return first
+    return _exhaustive_among_few(mixed, images, objective, first.expand(len(images), -1)).mean(dim=0)
+
+
+def _exhaustive_among_few(
+    mixed: Superposition[MaskedModel], images: Tensor, objective: Objective, first: Tensor
+) -> Tensor:
+    """Scores of each image for the few masks that are best by the one-shot scores `first`, `(b, k)`; -inf for others.
+
+    That is minus the cost under the mask itself. For sparse masks, whose one-shot scores are trained, it is minus the
+    entropy in nats plus the one-shot score, in units of the root mean square of the image's scores for all masks.
+    """
     model, matrix = mixed.model, mixed.matrix
-    first = of_each(mixed, images, objective)
+    sparse = model.densities is not None
+    deciding = Entropy() if sparse else objective
     listed = first.topk(min(SHORT_LIST, len(matrix)), dim=1).indices
     scores = torch.full_like(first, -torch.inf)
     for mask in listed.unique().tolist():
         chosen = (listed == mask).any(dim=1).nonzero()[:, 0]
         extras = model.needed_extras(mixed.extras.get(matrix.names[mask]))
         logits = model.run_with(images[chosen], model.masked_weights(matrix[mask]), extras)
-        scores[chosen, mask] = checked_answers(preference(objective.cost(logits)))
+        scores[chosen, mask] = checked_answers(preference(deciding.cost(logits)))
+    if sparse:
+        scores += first / first.square().mean(dim=1, keepdim=True).sqrt().clamp(min=1e-30)
     return scores
 
 

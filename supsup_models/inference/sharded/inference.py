@@ -174,11 +174,12 @@ class ShardedInference:
 
         Args:
             images: As for `infer_task`.
-            method: "one-shot"; "short-list" is the same here.
+            method: "one-shot"; "short-list", for fully connected networks alone, is the same here.
             objective: "H" or "G"; `model.objective` by default.
 
         Raises:
             UnknownNameError: There is no such method or objective.
+            InferenceError: "short-list" in a converted network.
             ImageValueError: The images are too large for the network's arithmetic.
             WorkerError: A worker ended.
         """
@@ -191,7 +192,6 @@ class ShardedInference:
         """The task of each image by itself; arguments and errors are those of `infer`.
 
         With "short-list", the workers first look for a few masks by a sketch, and the scores of those are then exact.
-        In a converted network it is "one-shot".
         """
         tensor, cost = self._taken(images, method, objective, each=True)
         with torch.inference_mode(False), torch.no_grad(), torch.autocast(self._model.device.type, enabled=False):
@@ -202,6 +202,11 @@ class ShardedInference:
     def _taken(self, images: Any, method: str, objective: str | None, *, each: bool) -> tuple[Tensor, Objective]:
         model = self._model
         check("inference method", method, METHODS)
+        if method == "short-list" and not isinstance(model, MaskedNetwork):
+            raise InferenceError(
+                "short-list inference over workers: expected a fully connected network, found a converted one, whose "
+                'masks each have to run; `method="one-shot"` works'
+            )
         cost = make_objective(
             model.objective if objective is None else objective, classes=model.classes, outputs=model.outputs
         )

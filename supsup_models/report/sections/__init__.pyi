@@ -1,6 +1,8 @@
 from .accuracy import accuracy_section as accuracy_section
 from .confusion import confusion_section as confusion_section
 from .density import density_section as density_section
+from .growth import growth_section as growth_section
+from .overlap import overlap_section as overlap_section
 from .pareto import pareto_section as pareto_section
 from .recovery import recovery_section as recovery_section
 from .seeds import seed_spread as seed_spread
@@ -8,4 +10,5 @@ from .seeds import seeds_section as seeds_section
 from .setup import commands_section as commands_section
 from .setup import configuration_section as configuration_section
 from .storage import storage_section as storage_section
+from .sureness import sureness_section as sureness_section
 from .training import training_section as training_section

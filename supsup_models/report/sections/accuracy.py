@@ -5,16 +5,20 @@ from collections.abc import Sequence
 import numpy as np
 
 from supsup_models.report import plot, wording
+from supsup_models.report.compare import Compared
+from supsup_models.report.downloads import downloads
 from supsup_models.report.facts import RunFacts, TaskFacts
 from supsup_models.report.judged import Judged
 from supsup_models.report.markup import Content, Markup
-from supsup_models.report.section import Section, figure, paragraph, table
+from supsup_models.report.section import Section, figure, name, paragraph, table
 
 _NAME, _HEADING = "accuracy", "Accuracy against number of tasks"
+_HEADINGS = ["what", "tasks", "accuracy", "name"]
+_MOST_RUNS = 4
 _GIVEN = "One task under its own mask (GG), all its test images"
 
 
-def accuracy_section(facts: RunFacts, judged: Judged | None) -> Section:
+def accuracy_section(facts: RunFacts, judged: Judged | None, compared: Compared = Compared(())) -> Section:
     """The section; without task identity there are only the sampled accuracies of each task."""
     if not facts.task_identity:
         return _without_identity(judged)
@@ -26,9 +30,15 @@ def accuracy_section(facts: RunFacts, judged: Judged | None) -> Section:
     steps = [(float(step.tasks), step.accuracy) for step in judged.steps] if judged else []
     given = [given for step in judged.steps if (given := step.given_accuracy) is not None] if judged else []
     ends = [end for step in judged.steps if step.interval for end in step.interval] if judged else []
-    x = plot.count_axis(len(facts.tasks))
-    y = plot.fraction_axis([a for _, a in (*numbered, *steps)] + ends + given)
-    marks: list[Markup] = _inferred(x, y, judged) if judged else []
+    seeds = _seeds(facts)
+    others = [(run, _running(run.accuracies)) for run in compared.runs if run.accuracies][:_MOST_RUNS]
+    beside = [a for _, mean, spread in seeds for a in (mean - spread, mean + spread)]
+    beside += [a for _, points in others for _, a in points]
+    x = plot.count_axis(max(len(facts.tasks), *(len(points) for _, points in others), 0))
+    y = plot.fraction_axis([a for _, a in (*numbered, *steps)] + ends + given + [min(max(a, 0.0), 1.0) for a in beside])
+    marks: list[Markup] = [plot.spread(x, y, at, m - s, m + s, "spread seeds") for at, m, s in seeds]
+    marks += [plot.curve(x, y, points, f"curve run-{at}", run.name) for at, (run, points) in enumerate(others, 1)]
+    marks += _inferred(x, y, judged) if judged else []
     marks += [plot.curve(x, y, running, "curve mean", "running mean")] if len(running) > 1 else []
     marks += [_task_dot(x, y, at, task) for at, task in enumerate(facts.tasks, 1) if task.accuracy is not None]
     entries: list[tuple[str, Content]] = [
@@ -40,6 +50,11 @@ def accuracy_section(facts: RunFacts, judged: Judged | None) -> Section:
         inferred = f"Mean with inferred tasks (GNu, {_how(judged)}){interval}"
         entries.append(("line inferred", inferred))
         entries.append(("dot given", "The same images with the task given (GG)"))
+    if seeds:
+        entries.append(("line seeds", f"Mean of {len(facts.seeds)} seeds ± standard deviation (GG)"))
+    entries += [
+        (f"line run-{at}", [name(run.name), ": mean of its tasks so far (GG)"]) for at, (run, _) in enumerate(others, 1)
+    ]
     text = _sentence(facts, judged)
     grid = plot.frame(x, y, "number of tasks", "test accuracy")
     drawn = plot.drawing(_NAME, _HEADING, text, 280, grid, *marks)
@@ -47,8 +62,48 @@ def accuracy_section(facts: RunFacts, judged: Judged | None) -> Section:
     if judged:
         how += " With inferred tasks, a point at n tasks chooses among the first n: more tasks are more to be confused."
     headings, rows = _rows(facts.tasks, judged)
-    body = (paragraph(text), figure(drawn, plot.legend(*entries)), paragraph(how), table("Every task", headings, rows))
+    taken = downloads(drawn, _HEADINGS, _data(facts, judged, seeds, [(run.name, points) for run, points in others]))
+    shown = figure(drawn, plot.legend(*entries), taken)
+    body = (paragraph(text), shown, paragraph(how), table("Every task", headings, rows))
     return Section(_NAME, _HEADING, body)
+
+
+def _running(accuracies: Sequence[float]) -> list[tuple[float, float]]:
+    means = np.cumsum(accuracies) / np.arange(1, len(accuracies) + 1)
+    return [(float(at), float(mean)) for at, mean in enumerate(means, 1)]
+
+
+def _seeds(facts: RunFacts) -> list[tuple[float, float, float]]:
+    """By number of tasks: the mean over seeds of their running means, and the sample standard deviation."""
+    known = [each.accuracies for each in facts.seeds if each.accuracies]
+    if len(known) < 2:
+        return []
+    shortest = min(map(len, known))
+    means = np.array([[mean for _, mean in _running(each[:shortest])] for each in known])
+    rows = zip(means.mean(axis=0).tolist(), means.std(axis=0, ddof=1).tolist(), strict=True)
+    return [(float(at), mean, spread) for at, (mean, spread) in enumerate(rows, 1)]
+
+
+def _data(
+    facts: RunFacts,
+    judged: Judged | None,
+    seeds: Sequence[tuple[float, float, float]],
+    others: Sequence[tuple[str, Sequence[tuple[float, float]]]],
+) -> list[list[object]]:
+    """What is drawn, a row for each point."""
+    rows: list[list[object]] = [
+        ["one task (GG)", at, task.accuracy, task.name]
+        for at, task in enumerate(facts.tasks, 1)
+        if task.accuracy is not None
+    ]
+    rows += [["mean so far (GG)", int(at), mean, ""] for at, mean in _running(facts.accuracies)]
+    for step in judged.steps if judged else ():
+        rows.append([f"mean, task inferred ({step.scenario})", step.tasks, step.accuracy, ""])
+        rows.append(["the same images, task given (GG)", step.tasks, step.given_accuracy, ""])
+    for at, mean, spread in seeds:
+        rows += [["mean over seeds (GG)", int(at), mean, ""], ["standard deviation over seeds", int(at), spread, ""]]
+    rows += [["mean so far (GG)", int(at), mean, run] for run, points in others for at, mean in points]
+    return rows
 
 
 def _sentence(facts: RunFacts, judged: Judged | None) -> str:
@@ -160,6 +215,7 @@ def _without_identity(judged: Judged | None) -> Section:
         f"{wording.count(judged.confusion.sum())} images get the right label."
     )
     drawn = plot.drawing(_NAME, heading, text, 280, plot.frame(x, y, "task", "test accuracy"), *dots)
+    data = [["one task (NNs)", at, each.accuracy, each.task] for at, each in enumerate(judged.last.per_task, 1)]
     headings = ["task", "accuracy (NNs)", "images whose mask is mostly this task's"]
     listed = table("Every task", headings, _judged_rows(judged))
-    return Section(_NAME, heading, (paragraph(text), figure(drawn), listed))
+    return Section(_NAME, heading, (paragraph(text), figure(drawn, downloads(drawn, _HEADINGS, data)), listed))

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from supsup_models.report import plot, wording
+from supsup_models.report.downloads import downloads
 from supsup_models.report.facts import RunFacts
 from supsup_models.report.judged import Judged, NoData
 from supsup_models.report.markup import Content, Markup, element
@@ -53,8 +54,15 @@ def _drawn(judged: Judged) -> Section:
         ends[1] += f"; {per_row} tasks to a cell"
     scale = element("p", ends[0], element("span", class_="ramp"), ends[1], class_="scale")
     headings = [y_name, x_name, "images", "share"]
+    data = (
+        [judged.last.per_task[row].task, judged.masks[column], int(judged.confusion[row, column])]
+        for row, column in np.argwhere(judged.confusion > 0).tolist()
+    )
+    taken = downloads(drawn, [y_name, x_name, "images"], data)
     listed = table("What is confused most", headings, _worst(judged, identity), folded=False, texts=(1,))
-    return Section(_NAME, _HEADING, (paragraph(text), element("div", figure(drawn, scale), listed, class_="beside")))
+    return Section(
+        _NAME, _HEADING, (paragraph(text), element("div", figure(drawn, scale, taken), listed, class_="beside"))
+    )
 
 
 def _sentence(judged: Judged) -> str:

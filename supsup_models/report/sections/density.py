@@ -1,6 +1,7 @@
 """How many weights each layer keeps: the mean over masks and the range from the sparsest to the densest."""
 
 from supsup_models.report import plot, wording
+from supsup_models.report.downloads import downloads
 from supsup_models.report.facts import RunFacts
 from supsup_models.report.markup import Markup, element
 from supsup_models.report.section import Section, figure, paragraph, table
@@ -36,12 +37,17 @@ def density_section(facts: RunFacts) -> Section:
         marks += _row(x, _ROW * row, layer, float(low[row]), float(mean[row]), float(high[row]))
     marks.append(element("text", "weights kept", x="100%", y="100%", dy="39", class_="axis end"))
     drawn = plot.drawing(_NAME, _HEADING, text, _ROW * len(shown), *marks, class_="rows")
+    data = (
+        [each, int(size), *(float(part[at]) for part in (mean, low, high))]
+        for at, (each, size) in enumerate(zip(layers, sizes, strict=True))
+    )
+    taken = downloads(drawn, ["layer", "parameters", "mean", "sparsest", "densest"], data)
     rows = [
         [layer, wording.count(size), *(wording.percent(float(each[number])) for each in (mean, low, high))]
         for number, (layer, size) in enumerate(zip(layers, sizes, strict=True))
     ]
     listed = table("Every layer", ["layer", "parameters", "mean", "sparsest", "densest"], rows)
-    return Section(_NAME, _HEADING, (paragraph(text), figure(drawn), listed))
+    return Section(_NAME, _HEADING, (paragraph(text), figure(drawn, taken), listed))
 
 
 def _row(x: plot.Axis, top: int, layer: str, low: float, mean: float, high: float) -> list[Markup]:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from supsup_models.report import plot, wording
 from supsup_models.report.compare import Compared, Point
+from supsup_models.report.downloads import downloads
 from supsup_models.report.facts import Alternative, RunFacts
 from supsup_models.report.judged import Judged
 from supsup_models.report.labels import Labels, Spot
@@ -12,6 +13,7 @@ from supsup_models.report.section import Section, code, figure, name, paragraph,
 
 _NAME, _HEADING = "pareto", "Bits against accuracy"
 _ENTROPY = "Static entropy given the priors"
+_HEADINGS = ["method", "bits per parameter and task", "accuracy", "from"]
 _HOW = ("To set others beside it: ", code("supsup report RUN --compare RESULT.json"), ", or another run's folder.")
 
 
@@ -55,9 +57,12 @@ def pareto_section(facts: RunFacts, judged: Judged | None, compared: Compared) -
         keys.append(("dot compared", "Other methods and runs, by number"))
     if entropy:
         keys.append(("line static", f"{_ENTROPY}, {wording.bits(entropy)} bits"))
+    data: list[list[object]] = [["this run", rate, accuracy, facts.name]]
+    data += [[f"the same masks, {each.name}", each.bits_per_parameter, accuracy, ""] for each in facts.alternatives]
+    data += [[each.method, each.bits_per_parameter, each.accuracy, each.source] for each in others]
     body = (
         paragraph(text),
-        figure(drawn, plot.legend(*keys), _numbered(others)),
+        figure(drawn, plot.legend(*keys), _numbered(others), downloads(drawn, _HEADINGS, data)),
         _table(rate, accuracy, facts.alternatives, others),
         _left_out(compared),
         None if others else paragraph(*_HOW),

@@ -1,6 +1,7 @@
 """Hamming distance to the true mask after each batch of recovery, a panel for each layer and a curve for each task."""
 
 from supsup_models.report import plot, wording
+from supsup_models.report.downloads import downloads
 from supsup_models.report.facts import RunFacts
 from supsup_models.report.markup import Content, Markup, element
 from supsup_models.report.recovery import Recovered
@@ -99,6 +100,12 @@ def _panel(recovered: Recovered, layer: str, number: int) -> Markup:
     text = (
         f"Wrong bits of layer {layer} after each batch, on a logarithmic scale, a curve for each of {len(tasks)} tasks."
     )
+    data = ([task.task, step, wrong] for task, curve in curves for step, wrong in enumerate(curve, 1))
     grid = plot.frame(x, y, "batch of unlabelled images", "wrong bits")
     drawn = plot.drawing(f"{_NAME}-{number}", f"{_HEADING}: {layer}", text, 220, grid, *marks)
-    return element("div", element("p", whole_name(layer), class_="panel-name"), drawn)
+    return element(
+        "div",
+        element("p", whole_name(layer), class_="panel-name"),
+        drawn,
+        downloads(drawn, ["task", "batch", "wrong bits"], data),
+    )

@@ -5,6 +5,7 @@ from dataclasses import dataclass, fields
 
 from maskstore.bank import Account, LayerAccount
 from supsup_models.report import plot, wording
+from supsup_models.report.downloads import downloads
 from supsup_models.report.facts import RunFacts
 from supsup_models.report.markup import Content, Markup, element
 from supsup_models.report.section import Section, figure, paragraph, table
@@ -55,7 +56,9 @@ def storage_section(facts: RunFacts) -> Section:
     used = [part for part in _PARTS if any(bar.parts.get(part) for bar in bars)]
     keys: list[tuple[str, Content]] = [(f"block {part}", _PARTS[part]) for part in used]
     legend = plot.legend(*keys, ("line entropy", "Static entropy given the priors"))
-    return Section(_NAME, _HEADING, (paragraph(text), figure(drawn, legend), *_tables(known, whole)))
+    data = [[bar.name, *(bar.parts.get(part, 0.0) for part in used), bar.entropy] for bar in bars]
+    taken = downloads(drawn, ["layer", *(f"{part}, bits / parameter" for part in used), "static entropy"], data)
+    return Section(_NAME, _HEADING, (paragraph(text), figure(drawn, legend, taken), *_tables(known, whole)))
 
 
 def _whole(known: Account) -> _Bar:

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 
 from supsup_models.report import plot, wording
+from supsup_models.report.downloads import downloads
 from supsup_models.report.facts import RunFacts
 from supsup_models.report.markup import Content, Markup, element
 from supsup_models.report.section import Section, figure, paragraph, table
@@ -40,7 +41,16 @@ def training_section(facts: RunFacts) -> Section:
         for name, curve in known
     ]
     headings = ["task", "batches", "first loss", "last loss", "first accuracy", "last accuracy"]
-    panels = element("div", losses, accuracies, class_="panels two")
+    drawn_rows = [
+        [name, at, loss, accuracy]
+        for name, curve in known
+        for at, loss, accuracy in zip(curve.batches, curve.losses, curve.accuracies, strict=True)
+    ]
+    data = ["task", "batches", "loss (nats)", "accuracy of the batch"]
+    taken = [downloads(each, data, drawn_rows) for each in (losses, accuracies)]
+    panels = element(
+        "div", *(element("div", *pair) for pair in zip((losses, accuracies), taken, strict=True)), class_="panels two"
+    )
     return Section(_NAME, _HEADING, (paragraph(text), figure(panels), table("Every task", headings, rows)))
 
 

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from maskstore import MaskBank, MaskSpec
+from maskstore import MaskBank, MaskSpec, open_index
 from maskstore.cli import console
 from maskstore.errors import MaskStoreError
 from tests.helpers.commands import output_of
@@ -184,3 +184,15 @@ def test_ctrl_c_inside_a_compiled_kernel_is_an_interruption(capsys: pytest.Captu
     assert capsys.readouterr().err == "maskstore: interrupted\n"
     with pytest.raises(SystemError, match="something else"):
         console.run("maskstore", broken, (), [])
+
+
+def test_index_writes_a_file_that_is_the_banks_matrix(bank, tmp_path, command):
+    code, _, err = command("index", bank)
+    assert code == 0
+    assert f"{bank}.index: 3 masks in" in err
+    with MaskBank.open(bank) as opened:
+        assert open_index(f"{bank}.index", bank=opened)["task-1"] == opened["task-1"]
+    code, _, err = command("index", bank)
+    assert code == 1
+    assert "--overwrite replaces it" in err
+    assert command("index", bank, "--overwrite", "-o", tmp_path / "other")[0] == 0

@@ -26,6 +26,17 @@ def test_a_long_compile_is_said_once() -> None:
     assert "compiling" in said[0]
 
 
+def test_how_far_compiling_is_is_said_now_and_then() -> None:
+    said: list[str] = []
+    with announced(said.append, patience=0.0, every=0.0):
+        for _ in range(3):
+            _compile_something()
+            time.sleep(0.05)
+    assert said[0].startswith("compiling")
+    assert [line.split()[0] for line in said[1:]] == [str(at) for at in range(4 - len(said[1:]), 4)]
+    assert len(said) >= 3
+
+
 def test_a_short_compile_is_not_mentioned() -> None:
     said: list[str] = []
     with announced(said.append, patience=60.0):

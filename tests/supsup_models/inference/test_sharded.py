@@ -122,7 +122,12 @@ def test_a_converted_network(tmp_path):
     model = convert(module, seed=0, classes=10, image_shape=(20,))
     matrix = random_matrix(model.spec, 40)
     with ShardedInference(model, matrix, LocalWorkers(2), threads=None) as inference:
-        _check(inference, TaskInference(model, matrix), each=(1, 5))
+        _check(inference, TaskInference(model, matrix), each=(1, 5), methods=("one-shot",))
+        for ask in (inference.infer, inference.infer_each):
+            with pytest.raises(
+                InferenceError, match=r"^short-list inference over workers: .*`method=\"one-shot\"` works$"
+            ):
+                ask(_images(2), method="short-list")
 
 
 @pytest.mark.slow

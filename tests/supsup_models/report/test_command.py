@@ -41,7 +41,17 @@ def test_json_says_what_was_drawn(trained: Path, tmp_path: Path, capsys: pytest.
         "inferred_accuracy": found["inferred_accuracy"],
         "given_accuracy": found["given_accuracy"],
         "task_accuracy": found["task_accuracy"],
-        "figures": ["accuracy", "training", "storage", "pareto", "confusion", "density"],
+        "figures": [
+            "accuracy",
+            "training",
+            "storage",
+            "growth",
+            "pareto",
+            "confusion",
+            "sureness",
+            "overlap",
+            "density",
+        ],
         "missing": ["recovery"],
         "no_images": None,
     }
@@ -155,7 +165,7 @@ def test_without_the_data_set_the_page_says_so(
     found = json.loads(captured.out)
     assert found["no_images"].startswith("MNIST not found")
     assert "no figures of inference: MNIST not found" in captured.err
-    assert found["missing"] == ["confusion", "recovery"]
+    assert found["missing"] == ["confusion", "sureness", "recovery"]
     text = out.read_text()
     assert "The test images of mnist were not at hand" in text
     assert str(tmp_path) not in text

@@ -24,7 +24,19 @@ from supsup_models.report.sections.confusion import _share
 from supsup_models.runs.record import RunRecord
 from tests.helpers.runs import HOSTILE, hostile_run, made_run, record
 
-FIGURES = ("accuracy", "training", "storage", "pareto", "confusion", "recovery", "density")
+FIGURES = (
+    "accuracy",
+    "training",
+    "storage",
+    "growth",
+    "pareto",
+    "confusion",
+    "sureness",
+    "overlap",
+    "recovery",
+    "density",
+)
+DATA = re.compile("data:(text/csv|image/svg\\+xml);base64,([A-Za-z0-9+/=]+)")
 
 
 class Reader(HTMLParser):
@@ -62,7 +74,9 @@ def check_page(text: str) -> Reader:
     assert len(ids) == len(set(ids))
     referred = [each for value in read.values("aria-labelledby") for each in value.split()]
     assert set(referred) <= set(ids)
-    assert all(link.startswith("#") and link[1:] in ids for link in read.values("href"))
+    links = [link for link in read.values("href") if not DATA.fullmatch(link)]
+    assert all(link.startswith("#") and link[1:] in ids for link in links)
+    assert len(read.values("download")) == len(set(read.values("download"))) == len(read.values("href")) - len(links)
     assert not {"script", "link", "img", "iframe", "object", "image", "use"} & {tag for tag, _ in read.elements}
     assert not any(name.startswith("on") or name in ("src", "style") for _, found in read.elements for name in found)
     drawings = [found for tag, found in read.elements if tag == "svg" and "role" in found]
@@ -93,7 +107,20 @@ def test_a_trained_run_has_its_figures_in_numbers_too(trained: Path, tmp_path: P
     for layer in found.layers:
         assert wording.count(layer.payload_bytes) in text
     drawn = [found["id"] for tag, found in read.elements if tag == "svg" and "role" in found]
-    assert drawn == ["accuracy", "training-loss", "training-accuracy", "storage", "pareto", "confusion", "density"]
+    assert drawn == [
+        "accuracy",
+        "training-loss",
+        "training-accuracy",
+        "storage",
+        "growth",
+        "pareto",
+        "confusion",
+        "sureness-margins",
+        "sureness-calibration",
+        "overlap",
+        "density",
+    ]
+    assert read.values("download") == [f"{name}.{suffix}" for name in drawn for suffix in ("csv", "svg")]
     assert "No recovery was given to this page." in text
 
 
@@ -145,7 +172,7 @@ def test_a_run_half_way(tmp_path: Path) -> None:
     facts = read_run(run)
     page = render(facts)
     assert not facts.finished
-    assert page.drawn == ("accuracy", "storage", "pareto", "density")
+    assert page.drawn == ("accuracy", "storage", "growth", "pareto", "overlap", "density")
     assert "2 of 3 tasks" in "".join(check_page(page.html).text)
 
 

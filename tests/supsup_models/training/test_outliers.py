@@ -79,7 +79,7 @@ def test_a_callable_makes_outliers_of_the_tasks_images_only() -> None:
 def certainty(model: MaskedModel, recipe: Recipe, images: Tensor) -> float:
     """How often the answer to images of no task is a class, in a view or not."""
     task = open_stream("split-digits")[0]
-    mask = train_task(model, task.train, recipe, task=0, steps=120).mask
+    mask = train_task(model, task.train, recipe, task=0, steps=300).mask
     answers = torch.softmax(model(images, mask), dim=1)
     return float(answers[:, : recipe.named_outputs(2)].sum(dim=1).mean())
 
