@@ -119,6 +119,8 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             return match.group()
         relative = path.relative_to(ROOT).as_posix()
         targets = {file: target for target, file in BROUGHT_IN.items()} | {"README.md": "index.md"}
+        if path.parent == ROOT / "docs" / "tutorials":  # the source of a page that is made while the site is built
+            return f"[{text}](tutorials/{path.stem}.md)"
         if relative.startswith("docs/"):
             return f"[{text}]({relative.removeprefix('docs/')}{anchor or ''})"
         if relative.startswith(IMAGES) and path.suffix == ".svg":
@@ -127,6 +129,6 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
             return f"[{text}]({targets[relative]}{anchor or ''})"
         return text
 
-    if source.startswith("reference/"):
+    if source.startswith(("reference/", "tutorials/")):
         return markdown
     return re.sub(r"\[([^\]]*)\]\((?!https?:|#|mailto:)([^)#\s]+)(#[^)\s]*)?\)", replaced, markdown)

@@ -31,7 +31,7 @@ class Backbone(nn.Module):
 
 torch.manual_seed(0)
 net = Backbone()
-(digits,) = open_stream("permuted-digits", tasks=1)  # the first permutation leaves the pixels where they are
+digits, *customers = open_stream("transformed-digits", tasks=9, seed=0)  # the first task has the digits as they are
 pixels, labels = digits.train.images(slice(None)).view(-1, 1, 8, 8), digits.train.labels
 optimiser = torch.optim.Adam(net.parameters(), 3e-3)
 for _ in range(300):
@@ -67,12 +67,11 @@ from dataclasses import replace
 from maskstore import KeptWeights, MaskBank
 from supsup_models import RECIPES, Kept, mask_accuracy, train_task
 
-stream = open_stream("transformed-digits", tasks=8, seed=0)
 recipe = replace(RECIPES["backbone"], kept=Kept.for_bits(0.1))
 prior = KeptWeights(model.backbone())
 untouched = {}
 with MaskBank.create("customers.bank", model.spec, meta=model.bank_meta()) as bank:
-    for task in stream:
+    for task in customers:
         shown = task.test.images(slice(None)).view(-1, 1, 8, 8)
         untouched[task.name] = (net(shown).argmax(1) == task.test.labels).float().mean().item()
         trained = train_task(model, task.train, recipe, task=task.index, steps=150)
@@ -87,7 +86,7 @@ with MaskBank.create("customers.bank", model.spec, meta=model.bank_meta()) as ba
 # %%
 rows = []
 with MaskBank.open("customers.bank", backbone=model.backbone()) as bank:
-    for task in stream:
+    for task in customers:
         info, extras = bank.info(task.name), bank.extras(task.name)
         own = mask_accuracy(model, bank[task.name], task.test, extras)
         rows.append((task.name, untouched[task.name], own, info.coded_bytes, info.extras_bytes))

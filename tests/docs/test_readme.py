@@ -15,7 +15,10 @@ def blocks(page: Path, language: str) -> list[str]:
     return [text for kind, text in BLOCK.findall(page.read_text()) if kind == language]
 
 
-WITH_EXAMPLES = (ROOT / "README.md", *(ROOT / "docs" / f"{name}.md" for name in ("convert", "gpu", "rate", "serving")))
+WITH_EXAMPLES = (
+    ROOT / "README.md",
+    *(ROOT / "docs" / f"{name}.md" for name in ("convert", "gpu", "index", "rate", "serving")),
+)
 EXAMPLES = [(page, number) for page in WITH_EXAMPLES for number in range(len(blocks(page, "python")))]
 
 

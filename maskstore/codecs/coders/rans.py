@@ -108,11 +108,14 @@ def _decode(ids, p1, first, stop, states, at, stream, out):
         states[0], states[1], states[2], states[3] = x0, x1, x2, x3
     elif lanes == 1:
         x = states[0]
-        while i < stop:
-            x, bit = _step(x, np.uint64(p1[ids[i]]))
-            x, at = refill(x, stream, at)
-            out[i >> 6] |= bit << np.uint64(i & 63)
-            i += 1
+        while i + 64 <= stop:
+            word = np.uint64(0)
+            for step in range(64):
+                x, bit = _step(x, np.uint64(p1[ids[np.uint64(i + step)]]))
+                x, at = refill(x, stream, at)
+                word |= bit << np.uint64(step)
+            out[i >> 6] = word
+            i += 64
         states[0] = x
     while i < stop:
         lane = i % lanes
@@ -153,7 +156,8 @@ def count(ids: NDArray[np.uint8], words: NDArray[np.uint64], contexts: int) -> N
     """Zeros and ones seen in each context, `(contexts, 2)` int64."""
     out = np.zeros((4, 2 * contexts), dtype=np.int64)
     _count(ids, words, out)
-    return out.sum(axis=0).reshape(contexts, 2)
+    found: NDArray[np.int64] = out.sum(axis=0).reshape(contexts, 2)
+    return found
 
 
 def plan(words: NDArray[np.uint64], known: Contexts) -> Plan:
