@@ -23,6 +23,7 @@ from supsup_models.serving.requests import (
     AnswersBody,
     Bodies,
     ErrorBody,
+    HeldResponse,
     PredictBody,
     TaskBody,
     TasksBody,
@@ -105,7 +106,8 @@ def create_app(engine: Engine, *, token: str | None = None, hosts: tuple[str, ..
         resident, pinned = engine.residents.listing()
         listed = [{"task": n, "resident": n in resident, "pinned": n in pinned} for n in engine.residents.names]
         memory = engine.residents.room * engine.residents.mask_bytes
-        return JSONResponse({"tasks": listed, "resident_bytes": engine.residents.nbytes, "memory": memory})
+        found = {"tasks": listed, "resident_bytes": engine.residents.nbytes, "memory": memory}
+        return HeldResponse(json.dumps(found).encode(), "application/json", bodies)
 
     changes: dict[str, tuple[Callable[[str], Future[object]], str]] = {
         "load": (engine.load, "Bring a task's mask into memory."),

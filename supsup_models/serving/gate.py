@@ -48,6 +48,9 @@ class Gate:
 
     def _refusal(self, scope: Any) -> RequestError | None:
         given: dict[bytes, bytes] = dict(scope["headers"])
+        for header in (b"host", b"authorization"):
+            if sum(key == header for key, _ in scope["headers"]) > 1:
+                return RequestError(f"{header.decode()}: expected it once, found it more often", 400)
         if self._hosts:
             host = given.get(b"host", b"").decode("latin-1").rpartition(":")
             name = (host[0] or host[2]).lower() if not host[2].endswith("]") else "".join(host).lower()

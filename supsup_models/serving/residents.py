@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import numpy as np
 import torch
 
-from maskstore.errors import TaskNotFoundError
+from maskstore.errors import MaskStoreError, TaskNotFoundError
 from supsup_models.errors import RequestError
 from supsup_models.networks import Extras, OwnMasks
 from supsup_models.serving.served import Served
@@ -21,6 +21,8 @@ class _Resident(NamedTuple):
     slot: int
     extras: Extras
     stamp: bytes
+    generation: int
+    """Of the source, when the mask was last found to be the source's."""
 
 
 @dataclass
@@ -108,30 +110,46 @@ class Residents:
         self._pinned -= {name}
 
     def refresh(self) -> None:
-        """Look what the source holds now: new names are known, and masks that were replaced or removed leave."""
+        """Look what the source holds now. Masks that were removed leave, and replaced ones when they are next used."""
         signature = self._served.signature()
         changed_now = signature != self._signature
         if not changed_now and not self._look_again:
             return
         # once more at the next look: times of files are coarse, and a write that follows at once may not show in them
         self._look_again = changed_now
-        known, self.names = self.names, tuple(self._served.source)
+        self.names = tuple(self._served.source)
         self._signature = signature
         self.generation += 1
-        gone = set(known) - set(self.names)
-        changed = {name for name, kept in self._kept.copy().items() if name in gone or self._stamp(name) != kept.stamp}
-        for name in changed:
+        gone = (self._kept.keys() | self._pinned) - set(self.names)
+        for name in gone:
             self._drop(name)
-        if gone or changed:
-            self._pinned -= gone
-            for name in self._pinned & changed:
-                self.load(name)
+        self._pinned -= gone
+
+    def _is_current(self, name: str, kept: _Resident) -> bool:
+        """Whether a mask in memory is the source's, which is looked up when it is first used after a change."""
+        if kept.generation == self.generation:
+            return True
+        try:
+            if self._stamp(name) != kept.stamp:
+                return False
+        except MaskStoreError:  # the source cannot be read at the moment: what is in memory goes on
+            return True
+        self._kept[name] = kept._replace(generation=self.generation)
+        return True
 
     def _load(self, name: str, needed: frozenset[str]) -> None:
-        if name in self._kept:
-            self._kept.move_to_end(name)
-            self.counts.hits += 1
-            return
+        kept = self._kept.get(name)
+        if kept is not None:
+            try:
+                current = self._is_current(name, kept)
+            except RequestError:  # it was removed
+                self._drop(name)
+                raise
+            if current:
+                self._kept.move_to_end(name)
+                self.counts.hits += 1
+                return
+            self._drop(name)
         source = self._served.source
         stamp = self._stamp(name)  # before the mask: one that is replaced in between is read again at the next refresh
         mask = source[name]
@@ -145,7 +163,7 @@ class Residents:
             self.counts.evictions += 1
         slot = self._free.pop()
         self._rows[slot] = mask.words
-        self._kept[name] = _Resident(slot, extras, stamp)
+        self._kept[name] = _Resident(slot, extras, stamp, self.generation)
         self.counts.loads += 1
 
     def _tensor(self, key: str, value: Any) -> torch.Tensor:

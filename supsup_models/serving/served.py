@@ -77,10 +77,12 @@ class Served:
         return tuple(_stamp(path + end) for end in ("", "-wal"))
 
     def stamp(self, name: str) -> bytes:
-        """What differs after a mask was replaced: in a bank its checksum; masks in shards never change.
+        """What differs after a mask was replaced: its checksum; masks of a single shard never change.
 
         TaskNotFoundError if there is no such mask.
         """
+        if isinstance(self.source, ShardSet):
+            return self.source.checksum(name)
         if isinstance(self.source, MaskBank):
             return self.source.record(name).checksum
         if name not in self.source:

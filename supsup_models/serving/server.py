@@ -12,26 +12,41 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 from supsup_models.errors import ArgumentError, RequestError
 from supsup_models.serving.app import create_app
 from supsup_models.serving.engine import Engine
+from supsup_models.serving.limits import Limits
 
 _HEAD_BYTES = 64 << 10
 _START_SECONDS = 30.0
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 
-def _protocol(head_seconds: float) -> type[HttpToolsProtocol]:
-    """Uvicorn's protocol, with a limit of bytes and of seconds for what comes before a body."""
+def _protocol(limits: Limits) -> type[HttpToolsProtocol]:
+    """Uvicorn's protocol, with a limit of bytes and of seconds for a head, and of seconds for an answer to be taken."""
+    head_seconds = limits.head_seconds
 
     class Guarded(HttpToolsProtocol):
         _timer: TimerHandle | None = None
+        _taking: TimerHandle | None = None
         _head = 0
 
         def connection_made(self, transport: Transport) -> None:  # type: ignore[override]
             super().connection_made(transport)
+            transport.set_write_buffer_limits(high=0)  # whatever the system does not take at once counts as waiting
             self._wait_for_head()
 
         def connection_lost(self, exc: Exception | None) -> None:
             self._end_wait()
+            self.resume_writing()
             super().connection_lost(exc)
+
+        def pause_writing(self) -> None:
+            super().pause_writing()
+            self._taking = self.loop.call_later(limits.answer_seconds, self.transport.abort)
+
+        def resume_writing(self) -> None:
+            if self._taking is not None:
+                self._taking.cancel()
+                self._taking = None
+            super().resume_writing()
 
         def data_received(self, data: bytes) -> None:
             if self._timer is None and (self.cycle is None or self.cycle.response_complete):
@@ -152,7 +167,7 @@ def serve_http(engine: Engine, *, host: str = "127.0.0.1", port: int = 8000, tok
     names = LOOPBACK_NAMES if local and token is None else ()
     config = uvicorn.Config(
         create_app(engine, token=token, hosts=names),
-        host=host, port=port, http=_protocol(engine.limits.head_seconds), ws="none", lifespan="off", access_log=False,
+        host=host, port=port, http=_protocol(engine.limits), ws="none", lifespan="off", access_log=False,
         log_config=None, log_level=logging.ERROR, server_header=False, limit_concurrency=engine.limits.connections,
         timeout_keep_alive=30, timeout_graceful_shutdown=int(engine.limits.answer_seconds),
     )  # fmt: skip

@@ -21,9 +21,9 @@ INPUTS = 64
 IMAGES = np.random.default_rng(0).standard_normal((40, INPUTS)).astype("f4")
 
 
-def network() -> MaskedNetwork:
+def network(seed: int = 0) -> MaskedNetwork:
     """A small network, the same every time."""
-    return MaskedNetwork("lenet-300-100", inputs=INPUTS, outputs=20, classes=10, seed=0)
+    return MaskedNetwork("lenet-300-100", inputs=INPUTS, outputs=20, classes=10, seed=seed)
 
 
 def mask_bank(path: Path, tasks: int, model: MaskedNetwork | None = None) -> Path:

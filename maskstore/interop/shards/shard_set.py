@@ -155,16 +155,17 @@ class ShardSet(MaskSource):
             Whether there was one.
 
         Raises:
-            CorruptError: The store gave an older one.
+            CorruptError: The store gave an older one, or one of other layers or other metadata of the set: masks of
+                another network, as far as anybody can tell.
         """
         self._check_open()
         found, before = read_manifest(self._store, self._retries, self.limit)[0], self._state.manifest
         if found.own == before.own:
             return False
-        if found.generation <= before.generation or found.spec != before.spec:
+        if found.generation <= before.generation or found.spec != before.spec or found.meta != before.meta:
             raise errors.CorruptError(
-                f"{self.location}: expected generation {before.generation} or a later one of the same layers, found "
-                f"generation {found.generation}"
+                f"{self.location}: expected generation {before.generation} or a later one of the same layers and "
+                f"metadata, found generation {found.generation} (open the set again)"
             )
         self._take(found)
         return True
@@ -193,6 +194,11 @@ class ShardSet(MaskSource):
         entry = state.manifest.entry(row, 0)
         meta, codec, prior = (parse_object(text) for text in (entry.row.meta, entry.row.codec, entry.row.prior))
         return MaskInfo(name, meta, codec, prior, entry.data_bytes, entry.extras_bytes)
+
+    def checksum(self, name: str) -> bytes:
+        """What differs once a mask was replaced, in a set that was written anew; from the manifest, so no request."""
+        state, row = self._find(name)
+        return bytes(state.manifest.columns["checksum"][row].tobytes())
 
     def task_meta(self, name: str) -> dict[str, Any]:
         """The metadata stored beside a mask; it is in the manifest, so this is no request."""

@@ -214,3 +214,18 @@ def test_plain_http_is_read_only(bank, served):
     pytest.importorskip("obstore")
     with pytest.raises(errors.BankReadOnlyError, match="read only"):
         write_shards(bank, f"{served.http}/tasks", retries=SOON)
+
+
+def test_a_set_of_another_network_is_not_taken_by_refresh(bank, tmp_path):
+    write_shards(bank, tmp_path / "set")
+    with (
+        ShardSet(tmp_path / "set") as tasks,
+        MaskBank.create(tmp_path / "other.bank", bank.spec, meta={**bank.meta, "seed": 77}) as other,
+    ):
+        before = tasks.checksum("task-0")
+        other.put("task-0", bank["task-1"])
+        write_shards(other, tmp_path / "set", overwrite=True)
+        with pytest.raises(errors.CorruptError, match="open the set again"):
+            tasks.refresh()
+        assert tasks.checksum("task-0") == before
+        assert tasks["task-0"] == bank["task-0"]

@@ -94,6 +94,13 @@ REQUESTS = {
     "no HTTP": b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03" + b"\x00" * 100,
     "a method that is none": b"BREW /predict HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
     "a wrong method": b"DELETE /tasks HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n",
+    "two hosts": b"GET /tasks HTTP/1.1\r\nHost: evil\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n",
+    "two tokens": b"GET /tasks HTTP/1.1\r\nHost: 127.0.0.1\r\nAuthorization: a\r\nAuthorization: b\r\n"
+    b"Connection: close\r\n\r\n",
+    "HTTP/2": b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+    "a tunnel": b"CONNECT evil:80 HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n",
+    "all of the server": b"OPTIONS * HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n",
+    "no host": b"GET /tasks HTTP/1.0\r\n\r\n",
     "a path up": b"GET /../../etc/passwd HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n",
     "an encoded path up": b"GET /%2e%2e/%2e%2e/etc/passwd HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\n\r\n",
     "a huge head": b"GET /tasks HTTP/1.1\r\nHost: 127.0.0.1\r\nX: " + b"x" * (1 << 20) + b"\r\n\r\n",
@@ -121,6 +128,53 @@ def test_slow_senders_are_cut_off(server):
             received = connection.recv(4096)
         assert time.monotonic() - start < 15
         assert received.split()[1] in (b"400", b"408")
+
+
+def test_requests_in_a_row_are_answered_in_a_row(server, bank):
+    """Many requests before the first answer, as pipelining allows, each under a mask of its own."""
+    tasks = [f"task-{number % 4}" for number in range(40)]
+    asked = [post(f"/predict?task={task}", npy(IMAGES[n : n + 1]), NPY) for n, task in enumerate(tasks)]
+    kept = [each.replace(b"Connection: close\r\n", b"") for each in asked[:-1]]
+    parts = urlsplit(server.url)
+    with socket.create_connection((parts.hostname, parts.port), timeout=20) as connection:
+        connection.sendall(b"".join(kept) + asked[-1])
+        received = b"".join(iter(lambda: connection.recv(1 << 16), b""))
+    bodies = [each.partition(b"\r\n\r\n")[2] for each in received.split(b"HTTP/1.1 200 OK")[1:]]
+    answers = [json.loads(each)["answers"][0] for each in bodies]
+    assert [(answer["task"], answer["label"]) for answer in answers] == expected(bank, IMAGES, tasks)
+
+
+def test_who_asks_for_a_websocket_gets_an_ordinary_answer(server):
+    upgrade = b"Upgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n"
+    head = b"GET /healthz HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: Upgrade\r\n" + upgrade + b"\r\n\x81\x05hello"
+    parts = urlsplit(server.url)
+    with socket.create_connection((parts.hostname, parts.port), timeout=20) as connection:
+        connection.sendall(head)
+        assert connection.recv(4096).startswith(b"HTTP/1.1 200 OK")
+
+
+def test_who_does_not_take_answers_is_cut_off(bank):
+    with serve_http(Engine(bank, limits=Limits(answer_seconds=0.5)), port=0) as running:
+        listening = running._server.servers[0].sockets[0]
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)  # else the system takes megabytes
+        parts = urlsplit(running.url)
+        with socket.create_connection((parts.hostname, parts.port), timeout=0.2) as connection:
+            connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            assert is_cut_off(connection, b"GET /openapi.json HTTP/1.1\r\nHost: 127.0.0.1\r\n\r\n" * 50)
+        assert len(Client(running.url).tasks()) == 4
+
+
+def is_cut_off(connection: socket.socket, sent: bytes, seconds: float = 30.0) -> bool:
+    """Whether the other side ends a connection on which it is sent more and more, and nothing is read."""
+    end = time.monotonic() + seconds
+    while time.monotonic() < end:
+        try:
+            connection.send(sent)
+        except TimeoutError:  # it reads no more while its answers are not taken
+            continue
+        except OSError:
+            return True
+    return False
 
 
 def test_others_are_answered_meanwhile(server, bank):

@@ -1,17 +1,20 @@
 """A server answers as the library does, for many requests at once, with masks that come and go."""
 
+import random
 import re
 import time
 import urllib.request
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
 import pytest
 
 from maskstore import MaskBank
+from maskstore.interop import write_shards
 from supsup_models import infer_images, load_run, open_stream, run_config, train_run
-from supsup_models.errors import ArgumentError, RequestError
+from supsup_models.errors import ArgumentError, ImageValueError, RequestError
 from supsup_models.serving import Client, Engine, Limits, serve_http
 from tests.helpers.servers import IMAGES, expected, mask_bank, network
 
@@ -103,6 +106,60 @@ def test_new_replaced_and_removed_tasks_are_seen(tmp_path):
         assert len(inferred) == 4
 
 
+def test_a_bank_that_is_replaced_or_gone_gives_nobody_elses_answers(tmp_path):
+    path = mask_bank(tmp_path / "m.bank", 4)
+    wanted = expected(path, IMAGES, ["task-0"] * 40)
+    other = mask_bank(tmp_path / "other.bank", 4, network(seed=9))
+    with serve_http(Engine(path, limits=Limits(refresh_seconds=0.02)), port=0) as running:
+        client = Client(running.url)
+        client.load("task-0")
+        for change in (lambda: other.replace(path), path.unlink, lambda: path.write_bytes(b"no bank" * 1000)):
+            change()
+            time.sleep(0.1)
+            assert answers_of(client.predict(IMAGES, "task-0")) == wanted  # it is in memory
+            for ask in (lambda: client.predict(IMAGES, "task-1"), lambda: client.predict(IMAGES)):
+                with pytest.raises(RequestError, match=r"deleted or replaced|another kind") as refused:
+                    ask()
+                assert refused.value.status == 503
+
+
+def test_a_shard_set_that_is_written_anew_is_seen_unless_it_is_of_another_network(tmp_path):
+    model, folder, path = network(), tmp_path / "set", mask_bank(tmp_path / "m.bank", 3)
+    other = mask_bank(tmp_path / "other.bank", 3, network(seed=9))
+    with MaskBank.open(path) as bank:
+        write_shards(bank, folder, shards=2)
+    with Engine(folder, limits=Limits(refresh_seconds=0.02)) as engine, MaskBank.open(path, "a") as writer:
+        before = answers_of(engine.predict(IMAGES, "task-0").result())
+        engine.predict(IMAGES[:2]).result()
+        writer.put("task-0", model.mask_of(model.initial_scores(77)), overwrite=True)
+        write_shards(writer, folder, shards=2, overwrite=True)
+        wanted, end = expected(path, IMAGES, ["task-0"] * 40), time.monotonic() + 20
+        while answers_of(engine.predict(IMAGES, "task-0").result()) != wanted and time.monotonic() < end:
+            time.sleep(0.02)
+        assert answers_of(engine.predict(IMAGES, "task-0").result()) == wanted != before
+        engine.predict(IMAGES[:2]).result()
+        assert engine._matrix is not None
+        assert engine._matrix[0]["task-0"] == writer["task-0"]
+        with MaskBank.open(other) as foreign:
+            write_shards(foreign, folder, shards=1, overwrite=True)
+        time.sleep(0.2)
+        assert answers_of(engine.predict(IMAGES, ["task-0", "task-2"] * 20).result()) == expected(
+            path, IMAGES, ["task-0", "task-2"] * 20
+        )
+
+
+@pytest.mark.filterwarnings("ignore::supsup_models.errors.ImageValueWarning")
+def test_one_bad_image_spoils_no_batch(bank):
+    with Engine(bank) as engine:
+        jobs = [engine.predict(IMAGES[n : n + 1], f"task-{n % 12}") for n in range(12)]
+        spoilt = [engine.predict(np.full((1, 64), value, "f4"), "task-0") for value in (np.nan, np.inf, 3e38)]
+        found = [answers_of(job.result())[0] for job in jobs]
+        assert found == expected(bank, IMAGES[:12], NAMES)
+        for job in spoilt:
+            with pytest.raises(ImageValueError, match="NaN or infinity"):
+                job.result()
+
+
 def test_a_mask_that_only_inference_knows_is_seen_when_it_is_replaced(tmp_path):
     model, path = network(), mask_bank(tmp_path / "m.bank", 3)
     with Engine(path, limits=Limits(refresh_seconds=0.02)) as engine, MaskBank.open(path, "a") as writer:
@@ -136,6 +193,31 @@ def test_memory_is_bounded_and_pins_stay(tmp_path):
             engine.predict(IMAGES).result()
     with pytest.raises(RequestError, match="room for a mask"):
         Engine(path, limits=Limits(memory=mask_bytes))
+
+
+def test_masks_that_come_and_go_beside_requests_change_no_answer(bank):
+    mask_bytes = 8 * network().spec.words
+    wanted = expected(bank, IMAGES[:12], NAMES)
+    with Engine(bank, limits=Limits(memory=2 * 4 * mask_bytes, refresh_seconds=0.001)) as engine:
+
+        def change(number: int) -> set[int]:
+            """The statuses of errors of some random changes and questions; answers are compared."""
+            rng, statuses = random.Random(number), set()
+            for _ in range(30):
+                task = rng.randrange(12)
+                try:
+                    if rng.random() < 0.5:
+                        rng.choice((engine.load, engine.unload, engine.pin, engine.unpin))(NAMES[task]).result()
+                    else:
+                        found = engine.predict(IMAGES[task : task + 1], NAMES[task]).result()
+                        assert answers_of(found) == [wanted[task]]
+                except RequestError as error:
+                    statuses.add(error.status)
+            return statuses
+
+        with ThreadPoolExecutor(8) as pool:
+            assert set().union(*pool.map(change, range(8))) <= {409}
+        assert len(engine.residents) <= 4
 
 
 @pytest.fixture(scope="module")
@@ -210,3 +292,19 @@ def test_a_busy_server_says_so(bank):
             Client(running.url).predict(IMAGES[:5], "task-0")
         assert refused.value.status == 503
         assert len(Client(running.url).predict(IMAGES[:4], "task-0")) == 4
+
+
+def test_who_waits_too_long_is_told_and_nobody_else_is_harmed(bank):
+    wanted = expected(bank, IMAGES, ["task-1"] * 40)
+    with serve_http(Engine(bank, limits=Limits(answer_seconds=0.5)), port=0) as running:
+        client = Client(running.url)
+        running._engine._change(lambda name: time.sleep(1.5), "task-0")
+        with pytest.raises(RequestError, match=r"within 0\.5 seconds") as refused:
+            client.predict(IMAGES, "task-1")
+        assert refused.value.status == 504
+        end = time.monotonic() + 20
+        while time.monotonic() < end:
+            with suppress(RequestError):
+                assert answers_of(client.predict(IMAGES, "task-1")) == wanted
+                break
+        assert running._engine.waiting == 0
