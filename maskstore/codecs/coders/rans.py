@@ -153,7 +153,8 @@ def count(ids: NDArray[np.uint8], words: NDArray[np.uint64], contexts: int) -> N
     """Zeros and ones seen in each context, `(contexts, 2)` int64."""
     out = np.zeros((4, 2 * contexts), dtype=np.int64)
     _count(ids, words, out)
-    return out.sum(axis=0).reshape(contexts, 2)
+    found: NDArray[np.int64] = out.sum(axis=0).reshape(contexts, 2)
+    return found
 
 
 def plan(words: NDArray[np.uint64], known: Contexts) -> Plan:
