@@ -17,8 +17,10 @@ import pytest
 import torch
 
 from benchmarks.backbone.masks import model_of_backbone, open_bank, switch_seconds, train_mask
-from benchmarks.backbone.methods import METHODS, STEPS, remembered, trained_once
+from benchmarks.backbone.methods import BATCH, METHODS, STEPS, TITLES, remembered, trained_once
 from benchmarks.backbone.tasks import TASKS, backbone, open_task
+from benchmarks.results import RESULTS
+from benchmarks.storage.results import Results, Row
 from maskstore import Mask, MaskMatrix
 from supsup_models import Kept, convert, infer_each, infer_task
 
@@ -51,32 +53,49 @@ def test_backbone_comparison(full: bool, tmp_path: Path) -> None:
     tasks, methods, budgets = (TASKS, METHODS, BUDGETS) if full else (("digits",), ("probe",), BUDGETS[:1])
     steps = STEPS if full else 1
     cache = _cache() if full else None
-    print(f"\n{len(tasks)} tasks, {steps} steps each\n\n| method | accuracy | bytes a task |\n|---|---|---|")
+    model, rows = model_of_backbone(), dict[str, Row]()
     for method in methods:
         found = [trained_once(cache, method, name, SEED, steps) for name in tasks]
-        print(f"| {method} | {_mean(found, 'accuracy'):.1%} | {_mean(found, 'bytes'):,.0f} |")
-    model = model_of_backbone()
+        numbers = {"numbers": round(sum(one["bytes"] for one in found))}
+        rows[method] = Row(
+            TITLES[method], "baseline", numbers, len(tasks), model.spec.bits, accuracy=_mean(found, "accuracy")
+        )
     for budget in budgets:
         with open_bank((cache or tmp_path) / f"drop-{budget}-{steps}.bank", model) as bank:
             found = []
             for name in tasks:
                 work = partial(train_mask, model, open_task(name), bank, kept=Kept(budget), rate=RATE, steps=steps)
                 found.append(remembered(cache, f"mask-{budget}-{name}-{steps}", work))
-            size = bank.path.stat().st_size / len(bank)
-            saved = 1 - _mean(found, "kept_bits") / _mean(found, "uniform_bits")
-            print(
-                f"| mask, drops up to {budget:.1%} | {_mean(found, 'accuracy'):.1%} | {size:,.0f} "
-                f"({8 * size / model.spec.bits:.3f} bits a weight; KeptWeights saves {saved:.0%} of the mask) |"
-            )
-            print(f"switch {1e3 * switch_seconds(model, bank):.1f} ms; task found {_found(model, bank, tasks)}")
-            assert size * 8 / model.spec.bits < 0.5
+            known = {name: round(sum(one[f"{name}_bytes"] for one in found)) for name in ("mask", "extras")}
+        size = bank.path.stat().st_size  # closed, so that its log is in it
+        with open_bank(bank.path, model) as bank:
+            alone, together = _found(model, bank, tasks)
+            notes = {
+                "found_alone": alone,
+                "found_together": together,
+                "saved_by_kept_weights": 1 - _mean(found, "kept_bits") / _mean(found, "uniform_bits"),
+                "switch_ms": 1e3 * switch_seconds(model, bank),
+            }
+        parts = {**known, "file": size - sum(known.values())}
+        title = f"masks that drop up to {100 * budget:g} %"
+        rows[f"drop-{budget}"] = Row(
+            title, "ours", parts, len(tasks), model.spec.bits, accuracy=_mean(found, "accuracy"), notes=notes
+        )
+    results = Results(RESULTS if full and cache else tmp_path, "backbone", tuple(rows))
+    print(f"\n{len(tasks)} tasks, {steps} steps each")
+    for name, row in rows.items():
+        config = {"steps": steps, "batch": BATCH, "seed": SEED}
+        results.put(name, config, row, "pytest benchmarks/ -k backbone --full")
+        print(f"{row.title}: {row.to_json()['accuracy']:.1%}, {row.to_json()['bytes'] / len(tasks):,.0f} bytes a task, "
+              f"{row.to_json()['bits_per_parameter']:.3f} bits a weight, {dict(row.notes)}")  # fmt: skip
+        assert row.to_json()["bits_per_parameter"] < 33
 
 
 def _mean(found: list[dict[str, float]], key: str) -> float:
     return mean(one[key] for one in found)
 
 
-def _found(model, bank, names) -> str:  # type: ignore[no-untyped-def]
+def _found(model, bank, names) -> tuple[float, float]:  # type: ignore[no-untyped-def]
     """How often exhaustive inference finds the task of one image, and of 16."""
     matrix, extras = MaskMatrix(model.spec), {}
     for name in names:
@@ -88,4 +107,4 @@ def _found(model, bank, names) -> str:  # type: ignore[no-untyped-def]
         images = task.batch(task.test_images[:48]).flatten(1)
         alone += (infer_each(model, matrix, images, extras=extras).tasks == row).tolist()
         together += [infer_task(model, matrix, part, extras=extras).task == row for part in images.split(16)]
-    return f"{np.mean(alone):.1%} of single images, {np.mean(together):.1%} of 16"
+    return float(np.mean(alone)), float(np.mean(together))

@@ -30,6 +30,14 @@ BATCH, STEPS, RANK, SEEDED_RANK = 16, 60, 4, 64
 RATES = {"probe": 1e-2, "bitfit": 3e-3, "norm": 3e-3, "lora": 2e-3, "vera": 3e-3, "full": 1e-3}
 HEAD_RATE = 1e-2
 METHODS = tuple(RATES)
+TITLES = {
+    "probe": "linear probe",
+    "bitfit": "BitFit",
+    "norm": "normalisation only",
+    "lora": f"LoRA, rank {RANK}",
+    "vera": f"VeRA, rank {SEEDED_RANK}",
+    "full": "full fine-tuning",
+}
 
 
 class LowRank(nn.Module):

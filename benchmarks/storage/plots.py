@@ -32,7 +32,12 @@ def front(points: Sequence[tuple[float, float]]) -> list[tuple[float, float]]:
 
 def draw(results: Path, data_set: str) -> None:
     """Draw what there is of a data set; nothing if there is no result of it."""
-    found = {kind: read(path) for kind in KINDS if (path := results / f"{kind}-{data_set}.json").exists()}
+    paths = {f"{kind} {data_set}": results / f"{kind}-{data_set}.json" for kind in KINDS}
+    draw_panels({title: read(path) for title, path in paths.items() if path.exists()}, plot_path(results, data_set))
+
+
+def draw_panels(found: Mapping[str, Mapping[str, Any]], path: Path) -> None:
+    """Draw rows by the title of their panel into a file; nothing if there are none."""
     if not found:
         return
     import matplotlib
@@ -44,14 +49,14 @@ def draw(results: Path, data_set: str) -> None:
         FigureCanvasSVG(figure)
         panels = figure.subplots(1, len(found), squeeze=False)[0]
         looks = _looks([row for rows in found.values() for row in rows.items()])
-        for axes, (kind, rows) in zip(panels, found.items(), strict=True):
+        for axes, (title, rows) in zip(panels, found.items(), strict=True):
             _panel(axes, rows, looks)
-            axes.set_title(f"{kind} {data_set}")
+            axes.set_title(title)
         panels[0].set_ylabel("accuracy, %")
         handles, labels = panels[0].get_legend_handles_labels()
-        title = "filled: task given\nhollow: task inferred from one image"
-        figure.legend(handles, labels, loc="outside right upper", frameon=False, title=title, alignment="left")
-        figure.savefig(plot_path(results, data_set), metadata={"Date": None})
+        legend = "filled: task given\nhollow: task inferred from one image"
+        figure.legend(handles, labels, loc="outside right upper", frameon=False, title=legend, alignment="left")
+        figure.savefig(path, metadata={"Date": None})
 
 
 def _looks(rows: Sequence[tuple[str, Mapping[str, Any]]]) -> dict[str, tuple[str, str]]:

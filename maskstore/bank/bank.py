@@ -12,16 +12,16 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Self, TypeVar
 
-from maskstore import _version
 from maskstore.bank import coding
 from maskstore.bank.blocks import AnyMask, SourceError
+from maskstore.bank.head import new_head
 from maskstore.bank.new_mask import NewMask
 from maskstore.bank.open_file import BankFile
 from maskstore.bank.record import MaskInfo, Record, info_of
 from maskstore.bank.rows import Rows, taken
 from maskstore.bank.signs import PutsSigned
 from maskstore.bank.source import MaskSource
-from maskstore.bank.sqlite import check_pages, fitting_page_size
+from maskstore.bank.sqlite import checked_page_size
 from maskstore.codecs import AnyCodec
 from maskstore.errors import (
     BankClosedError,
@@ -36,7 +36,6 @@ from maskstore.errors import (
 from maskstore.files import (
     byte_limit,
     check_name,
-    encode_meta,
     is_database,
     is_name,
     nearest,
@@ -146,28 +145,19 @@ class MaskBank(PutsSigned, MaskSource):
         if not isinstance(spec, MaskSpec):
             raise SpecError(f"{path}: expected a spec such as MaskSpec.of(masks), found {type(spec).__name__}")
         place, timeout, limit = path_of(path), seconds(timeout), byte_limit(limit)
-        if page_size is None:
-            page_size = fitting_page_size(spec.bits)
-        if page_size not in [1 << n for n in range(9, 17)]:
-            raise SpecError(f"page size: expected a power of two from 512 to 65536, found {page_size}")
-        head = {
-            "created_by": f"maskstore {_version.__version__}",
-            "meta": encode_meta(meta or {}),
-            "spec": spec.to_json(),
-            "templates": "[]",
-        }
+        size, head = checked_page_size(page_size, spec.bits), new_head(spec, meta or {})
         try:
-            return cls(BankFile.create(place, page_size, head, timeout=timeout), limit=limit, backbone=backbone)
+            return cls(BankFile.create(place, size, head, timeout=timeout), limit=limit, backbone=backbone)
         except BankExistsError as error:
             if not exist_ok:
                 hint = " (`exist_ok=True` opens it)" if place.is_file() and is_database(place) else ""
                 raise BankExistsError(f"{error}{hint}") from None
         found = cls.open(path, "a", timeout=timeout, limit=limit, backbone=backbone)
         same_meta = meta is None or same_json(parse_object(head["meta"]), found.meta)
-        for what, same in (("layers", found.spec == spec), ("metadata", same_meta)):
-            if not same:
-                found.close()
-                raise BankExistsError(f"{path}: expected a bank of the same {what}, found one of others")
+        if found.spec != spec or not same_meta:
+            found.close()
+            what = "metadata" if found.spec == spec else "layers"
+            raise BankExistsError(f"{path}: expected a bank of the same {what}, found one of others")
         return found
 
     @classmethod
@@ -246,21 +236,12 @@ class MaskBank(PutsSigned, MaskSource):
         return iter([name for _, name in self._file.read(self._rows.listing)])
 
     def __contains__(self, name: object) -> bool:
-        if not is_name(name):
-            return False
-        return self._file.read(lambda link: self._rows.named(link, str(name))) is not None
+        return is_name(name) and self._file.read(lambda link: self._rows.named(link, str(name))) is not None
 
     def info(self, name: str) -> MaskInfo:
         """Metadata, codec, prior and sizes of a mask, for listings; its checksum is checked, and nothing decoded."""
-
-        def read(link: sqlite3.Connection) -> Record | None:
-            row = self._rows.find(link, name, unread=True)
-            if row is not None and row.bases:
-                self._rows.check_users(link)
-            return row
-
         self._check_known(name)
-        row = self._file.read(read)
+        row = self._file.read(lambda link: self._rows.find_to_tell(link, name))
         if row is None:
             raise self._missing(name)
         return info_of(row)
@@ -290,12 +271,7 @@ class MaskBank(PutsSigned, MaskSource):
         They are read in batches, and others may write meanwhile. A mask that is removed meanwhile may be left out, one
         that is replaced may come as it is then; one that is added does not come.
         """
-
-        def listing(link: sqlite3.Connection) -> list[tuple[int, str]]:
-            self._rows.check_room(link)
-            return self._rows.listing(link)
-
-        wanted = self._file.read(listing)
+        wanted = self._file.read(self._rows.listing_with_room)
         while wanted:
             rows, done = self._file.read(lambda link: self._rows.some(link, wanted[:_BATCH]))
             del wanted[:done]
@@ -303,11 +279,9 @@ class MaskBank(PutsSigned, MaskSource):
 
     def _check_file(self) -> None:
         def check(link: sqlite3.Connection) -> list[Record]:
-            check_pages(link)
             self._file.check_size(link)
             self._file.check_log(link)
-            self._rows.check(link)
-            return self._rows.snapshots(link)
+            return self._rows.checked_snapshots(link)
 
         self._file.read_head()
         coding.check_contents(self._file.read(check), self.spec, self.limit)
@@ -411,10 +385,8 @@ class MaskBank(PutsSigned, MaskSource):
         if self._file.closed:
             raise BankClosedError(f"{self.path}: expected an open bank to pickle, found it closed")
         if self.writable:
-            raise BankThreadError(
-                f"{self.path}: expected a bank opened for reading to pickle, found one opened for writing (pickle its "
-                f"path, and open it there)"
-            )
+            raise BankThreadError(f"{self.path}: expected a bank opened for reading to pickle, found one opened for "
+                                  f"writing (pickle its path, and open it there)")  # fmt: skip
         again = partial(type(self).open, limit=self.limit, immutable=self._file.immutable, backbone=self.backbone)
         return again, (self._place,)
 

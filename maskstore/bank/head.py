@@ -4,13 +4,23 @@ import hashlib
 import sqlite3
 from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
+from maskstore import _version
 from maskstore.errors import CorruptError
+from maskstore.files import encode_meta
+from maskstore.masks import MaskSpec
 
 _KEYS = {"created_by", "meta", "spec", "templates"}
 _CLOSED, _AT_WORK = "maskstore ", "MASKSTORE "  # as long as each other, so that a closed bank has the bytes it had
 HAS_MARK = f"SELECT 1 FROM head WHERE key='created_by' AND substr(value,1,{len(_AT_WORK)})='{_AT_WORK}'"
 """Gives a row if the head says that a writer is at work, or was when it ended: then a log belongs to the bank."""
+
+
+def new_head(spec: MaskSpec, meta: Mapping[str, Any]) -> dict[str, str]:
+    """The texts of a new bank's head; MaskValueError for metadata that JSON cannot hold."""
+    created_by = f"{_CLOSED}{_version.__version__}"
+    return {"created_by": created_by, "meta": encode_meta(meta), "spec": spec.to_json(), "templates": "[]"}
 
 
 def with_checksum(head: Mapping[str, str]) -> dict[str, str]:

@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from maskstore.bank import byte_stream, coding
 from maskstore.bank.blocks import Data, Parts, Unread
 from maskstore.bank.record import COLUMNS, Base, Record, StoredRow, checked_row, unpack_bases
+from maskstore.bank.sqlite import check_pages
 from maskstore.bank.templates import Templates, three_texts
 from maskstore.errors import CodecError, CorruptError
 from maskstore.files import is_name
@@ -37,6 +38,13 @@ class RowReader:
         """
         row = self.named(link, name)
         return None if row is None else self._record(link, row, {}, unread=unread)
+
+    def find_to_tell(self, link: sqlite3.Connection, name: str) -> Record | None:
+        """As `find` with `unread`; where the mask needs others, they know that it does."""
+        row = self.find(link, name, unread=True)
+        if row is not None and row.bases:
+            self.check_users(link)
+        return row
 
     def named(self, link: sqlite3.Connection, name: str) -> StoredRow | None:
         """The row of a name; None if there is none. CorruptError if the index on names leads to another, or hides it.
@@ -81,6 +89,11 @@ class RowReader:
             if name is not None and not (is_name(name) and name.encode() == raw and id > 0):
                 raise CorruptError(f"mask row {id}: expected a name and an id from 1 on, found name {name!r:.40}")
         return sorted((id, name) for id, name in ids.items() if name is not None)
+
+    def listing_with_room(self, link: sqlite3.Connection) -> list[tuple[int, str]]:
+        """As `listing`, for who then reads all rows; CorruptError if they claim more bytes than there are."""
+        self.check_room(link)
+        return self.listing(link)
 
     def stamp(self, link: sqlite3.Connection) -> str:
         """A digest of all masks' ids, names and checksums."""
@@ -147,6 +160,12 @@ class RowReader:
         if len(bases) not in prior.needs:
             raise CodecError(f"prior {prior.id}: expected the tasks that it refers to, found none")
         return bases
+
+    def checked_snapshots(self, link: sqlite3.Connection) -> list[Record]:
+        """The masks without a name; CorruptError unless pages and rows are sound."""
+        check_pages(link)
+        self.check(link)
+        return self.snapshots(link)
 
     def check(self, link: sqlite3.Connection) -> None:
         """CorruptError unless the rows use each other, and the stream, as they say; their content is not looked at."""

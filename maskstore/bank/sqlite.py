@@ -117,7 +117,16 @@ def remove_new(path: Path, made: os.stat_result) -> None:
                 each.unlink(missing_ok=True)
 
 
-def fitting_page_size(bits: int) -> int:
+def checked_page_size(size: int | None, bits: int) -> int:
+    """The bytes of a page that a caller wants, or that suit masks of so many bits; SpecError where SQLite has none."""
+    if size is None:
+        return _fitting_page_size(bits)
+    if size not in [1 << n for n in range(9, 17)]:
+        raise errors.SpecError(f"page size: expected a power of two from 512 to 65536, found {size}")
+    return size
+
+
+def _fitting_page_size(bits: int) -> int:
     """The largest page with which the file of a mask of so many bits, one in a hundred of them set, has little slack.
 
     A file has about six pages that are not full. They may take 3 KiB and two hundredths of such a mask, or 6 KiB and

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from maskstore.kernels import gather
+from maskstore.kernels import gather, layout
 from maskstore.kernels.interface import Blocks, Floats, Tail
 from maskstore.kernels.ir import chosen_chunks, lookup, masked_adds, pair_tables, products, seeded_contexts
 from maskstore.kernels.layout import LANES, chosen_rows_of, chunks_of, rows_of, words_of
@@ -30,6 +30,7 @@ __all__ = [
 
 score_contexts = seeded_contexts.score_contexts
 _LOOKUP_GAIN = 8  # lookups take a word in less than an eighth of the time of masked adds
+_PAIR_GAIN = 2  # the same of tables of two bits
 _ALONE = 4  # a chunk of one mask alone takes as long as the same chunk of so many masks side by side
 _LINE_BYTES = 64
 _DOT_BLOCKS = 64  # blocks that share tables of lookups: enough to make the tables' own cost small
@@ -39,7 +40,8 @@ _DOT_PIECE = 1 << 15  # chunks of blocks in a piece of lookups: a tenth of a mil
 def dot(blocks: Blocks, tail: Tail, g: Floats, layers: NDArray[np.int64]) -> Floats:
     """Float32 within blocks of at most 65 536 bits, float64 across them.
 
-    By table lookup where the processor can, by masked adds elsewhere and for the tail.
+    By table lookup where the processor can, by tables of two bits on other x86 processors, by masked adds elsewhere
+    and for the tail.
     """
     g = np.require(g, requirements=["C", "A", "W"])  # Numba would compile all anew for an array that is read-only
     work = tail.size
@@ -49,6 +51,15 @@ def dot(blocks: Blocks, tail: Tail, g: Floats, layers: NDArray[np.int64]) -> Flo
     if lookup.available():
         parts, pieces = _lookups(blocks, g, layers)
         work += blocks.size // 2 // _LOOKUP_GAIN
+    elif len(blocks) and pair_tables.available():
+        values = np.zeros(layout.CHUNK * blocks.shape[1], dtype=np.float32)  # as g, with padding
+        for word, start, size in layers.tolist():
+            values[64 * word : 64 * word + size] = g[start : start + size]
+        where = (*_laid_out(blocks), np.arange(blocks.shape[1]), values, parts[0])
+        # few pieces: each makes the tables for itself
+        shares = ranges(len(blocks), min(CORES, len(blocks)), 2)
+        pieces = [(pair_tables.dot_chosen_chunks, *where, *share) for share in shares]
+        work += blocks.size // 2 // _PAIR_GAIN
     elif len(blocks):
         shares = ranges(len(blocks), pieces_for_cores(len(blocks)))
         pieces = [(masked_adds.dot_blocks, blocks, g, layers, parts[0], *share) for share in shares]

@@ -57,6 +57,8 @@ from maskstore.masks.spec import MaskSpec
 
 FEWEST = 128
 """Below so many masks all bits are read: there is not enough to gain."""
+READ_WHOLE = 400_000_000
+"""Bits of all masks that are read in less time than a search takes."""
 _LEVELS = (10, 5)  # the first tenth of the chunks, then a fifth
 _LISTED = 64  # of so many masks one is read to the second level at first
 _FINALISTS = 2  # of those, to the end
@@ -235,7 +237,7 @@ def find_leader(
 ) -> Leader:
     """The leader among masks of mean `mean`, see the module."""
     count, total = len(chunks), len(chunk_map.starts)
-    if not error or count < FEWEST or total < _LEVELS[0]:
+    if not error or count < FEWEST or total < _LEVELS[0] or count * total * layout.CHUNK < READ_WHOLE:
         return _of_all(chunks.products(g), 1.0)
     facts = kernels.load().chunk_facts(g, mean, chunk_map.starts, chunk_map.sizes)
     race = _Race(chunks, g, facts, _levels(chunk_map, facts, g), total)

@@ -228,7 +228,7 @@ class MaskMatrix:
         return flat
 
     def leader(self, g: ArrayLike, *, error: float = 1e-4) -> Leader:
-        """The mask whose inner product with an array is the largest, without reading all bits of all masks.
+        """The mask whose inner product with an array is the largest; of many masks without reading all bits.
 
         Args:
             g: A value for each bit, flat, `(spec.bits,)`, taken as float32.
@@ -246,10 +246,10 @@ class MaskMatrix:
             >>> from maskstore import Mask, MaskMatrix, MaskSpec
             >>> rng, spec = np.random.default_rng(0), MaskSpec({"fc1": (100, 200)})
             >>> matrix = MaskMatrix(spec, [Mask.from_flat(rng.random(20_000) < 0.5, spec) for _ in range(400)])
-            >>> g = (matrix[123].flat() - 0.5) * rng.random(20_000) ** 8  # a few values carry most of the weight
+            >>> g = matrix[123].flat() - 0.5
             >>> leader = matrix.leader(g)
-            >>> leader.row, leader.share < 0.3
-            (123, True)
+            >>> leader.row
+            123
         """
         flat = self._flat(g, "leader")
         if not 0 <= error < 1:

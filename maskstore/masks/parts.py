@@ -46,10 +46,10 @@ class Parts:
         out = np.empty(len(chosen), dtype=np.float32)
         block, lanes = np.unique(chosen // LANES, return_counts=True)
         whole = np.isin(chosen // LANES, block[lanes == LANES])
-        for one in block[lanes == LANES]:  # faster than its masks one by one
-            found = self._dot(np.ascontiguousarray(masks.blocks[one : one + 1]), masks.tail[:0], g)
-            at = chosen // LANES == one
-            out[at] = found[chosen[at] % LANES]
+        if whole.any():  # faster than its masks one by one
+            found = self._dot(np.ascontiguousarray(masks.blocks[block[lanes == LANES]]), masks.tail[:0], g)
+            at = np.searchsorted(block[lanes == LANES], chosen[whole] // LANES)
+            out[whole] = found.reshape(-1, LANES)[at, chosen[whole] % LANES]
         if not whole.all():
             out[~whole] = self._dot(masks.blocks[:0].copy(), masks.chosen_rows(chosen[~whole]), g)
         return out

@@ -10,8 +10,7 @@ from maskstore.kernels.ir import eight
 
 add, sub, mul, shift, least, most = eight.add, eight.sub, eight.mul, eight.shift, eight.least, eight.most
 load, store, splat, sums, at, LANES = eight.load, eight.store, eight.splat, eight.sums, eight.at, eight.LANES
-MAX_RANK = 20
-FACTORS = 24  # room for them in whole eights
+FACTORS = 16
 ODDS_LIMIT = 47103  # 11.5: there a probability is within 2**-16 of 0 or 1
 FACTOR_LIMIT = (1 << 17) - 1  # 4, of a column
 ROW_LIMIT = (1 << 18) - 1  # 4
@@ -59,67 +58,81 @@ def limited(value, limit):
 
 
 @njit(inline="always")
-def mean_of(start, rank, column, row_numbers):
+def mean_of(start, column, row_numbers):
     """Row . column for eight columns, log-odds in units of 2**-12; their factors are from `start` on."""
     mean = splat(0)
-    for j in range(rank):
-        mean = add(mean, shift(mul(load(column, start + j * LANES), splat(at(row_numbers, j))), 9))
-    return shift(mean, 6)
+    for j in range(FACTORS):
+        mean = add(mean, mul(shift(load(column, start + j * LANES), 4), splat(at(row_numbers, j))))
+    return shift(mean, 10)
 
 
 @njit(inline="always")
-def spread_of(start, rank, column, variance, row_numbers, squares):
-    """The variance of row . column for eight columns, in units of 2**-16; fills the squares of v, in 2**-10."""
-    spread = splat(0)
-    for j in range(rank):
-        v = shift(load(column, start + j * LANES), 6)
-        square = shift(mul(v, v), 8)
+def mean_and_spread(start, column, variance, row_numbers, squares):
+    """`mean_of`, and the variance of the product, in units of 2**-16; fills the squares of v, in 2**-10."""
+    mean, of_rows, of_columns = splat(0), splat(0), splat(0)
+    for j in range(FACTORS):
+        v = shift(load(column, start + j * LANES), 4)
+        mean = add(mean, mul(v, splat(at(row_numbers, j))))
+        square = shift(mul(v, v), 12)
         store(squares, j * LANES, square)
-        of_column = mul(shift(load(variance, start + j * LANES), 6), splat(at(row_numbers, 2 * FACTORS + j)))
-        of_row = mul(square, splat(at(row_numbers, FACTORS + j)))
-        spread = add(spread, add(shift(of_row, 6), shift(of_column, 8)))
-    return spread
+        of_rows = add(of_rows, mul(square, splat(at(row_numbers, FACTORS + j))))
+        variances = shift(load(variance, start + j * LANES), 9)
+        of_columns = add(of_columns, mul(variances, splat(at(row_numbers, 2 * FACTORS + j))))
+    return shift(mean, 10), add(shift(of_rows, 4), shift(of_columns, 5))
 
 
 @njit(inline="always")
 def ready_row(row, row_variance, row_numbers):
-    """What eights need of a row: u and U in units of 2**-12, u squared in 2**-10, u in 2**-8."""
+    """What eights need of a row: u in units of 2**-11, U in 2**-10, u squared in 2**-10, u in 2**-8."""
     for half in range(0, FACTORS, LANES):
-        u12 = shift(load(row, half), 4)
-        u10 = shift(load(row, half), 6)
-        store(row_numbers, half, u12)
-        store(row_numbers, FACTORS + half, shift(load(row_variance, half), 4))
+        u = load(row, half)
+        u10 = shift(u, 6)
+        store(row_numbers, half, shift(u, 5))
+        store(row_numbers, FACTORS + half, shift(load(row_variance, half), 6))
         store(row_numbers, 2 * FACTORS + half, shift(mul(u10, u10), 10))
-        store(row_numbers, 3 * FACTORS + half, shift(u12, 4))
+        store(row_numbers, 3 * FACTORS + half, shift(u, 8))
 
 
 @njit(inline="always")
-def row_learns(start, rank, column, pushed, sure, row, row_variance, squares, products):
+def _pushed(start, j, column, pushed):
+    return mul(shift(load(column, start + j * LANES), 4), pushed)
+
+
+@njit(inline="always")
+def _sure(j, squares, sure):
+    return mul(load(squares, j * LANES), sure)
+
+
+@njit(inline="always")
+def row_learns(start, column, pushed, sure, row, row_variance, squares):
     """Move a row's factors by eight bits."""
-    for j in range(rank):
-        store(products, LANES * j, shift(mul(load(column, start + j * LANES), pushed), 3))
-        store(products, LANES * (FACTORS + j), mul(load(squares, j * LANES), sure))
-    for half in range(0, rank, LANES):
-        g = limited(shift(sums(products, LANES * half), 12), 65535)
-        h = least(shift(sums(products, LANES * (FACTORS + half)), 12), splat(32768))
+    for half in range(0, FACTORS, LANES):
+        g = sums(_pushed(start, half, column, pushed), _pushed(start, half + 1, column, pushed),
+                 _pushed(start, half + 2, column, pushed), _pushed(start, half + 3, column, pushed),
+                 _pushed(start, half + 4, column, pushed), _pushed(start, half + 5, column, pushed),
+                 _pushed(start, half + 6, column, pushed), _pushed(start, half + 7, column, pushed))  # fmt: skip
+        h = sums(_sure(half, squares, sure), _sure(half + 1, squares, sure),
+                 _sure(half + 2, squares, sure), _sure(half + 3, squares, sure),
+                 _sure(half + 4, squares, sure), _sure(half + 5, squares, sure),
+                 _sure(half + 6, squares, sure), _sure(half + 7, squares, sure))  # fmt: skip
+        g, h = limited(shift(g, 11), 65535), least(shift(h, 12), splat(32768))
         variance = load(row_variance, half)
         t = least(shift(mul(shift(variance, 4), h), 9), splat(32768))
         lost = shift(mul(shift(variance, 3), shift(mul(t, inverse(t)), 15)), 12)
-        variance = most(sub(variance, lost), splat(1))
+        variance = sub(variance, lost)
         store(row_variance, half, variance)
         moved = add(load(row, half), shift(mul(shift(variance, 4), g), 8))
         store(row, half, limited(moved, ROW_LIMIT))
 
 
 @njit(inline="always")
-def columns_learn(start, rank, column, variance, pushed, sure, row_numbers):
-    """Move the factors of eight columns by a bit of each."""
-    for j in range(rank):
-        place = start + j * LANES
-        before = load(variance, place)
-        q = shift(mul(before, splat(at(row_numbers, 3 * FACTORS + j))), 12)
-        change = shift(add(mul(q, pushed), splat(4096)), 13)
-        store(column, place, limited(add(load(column, place), change), FACTOR_LIMIT))
-        q = shift(q, 4)
-        lost = shift(mul(shift(mul(q, q), 10), sure), 6)
-        store(variance, place, most(sub(before, lost), splat(1)))
+def column_learns(start, j, column, variance, pushed, sure, row_numbers):
+    """Move factor j of eight columns by a bit of each."""
+    place = start + j * LANES
+    before = load(variance, place)
+    q = shift(mul(before, splat(at(row_numbers, 3 * FACTORS + j))), 12)
+    change = shift(add(mul(q, pushed), splat(4096)), 13)
+    store(column, place, limited(add(load(column, place), change), FACTOR_LIMIT))
+    q = shift(q, 4)
+    lost = shift(mul(shift(mul(q, q), 10), sure), 6)
+    store(variance, place, most(sub(before, lost), splat(1)))

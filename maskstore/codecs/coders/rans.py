@@ -108,11 +108,14 @@ def _decode(ids, p1, first, stop, states, at, stream, out):
         states[0], states[1], states[2], states[3] = x0, x1, x2, x3
     elif lanes == 1:
         x = states[0]
-        while i < stop:
-            x, bit = _step(x, np.uint64(p1[ids[i]]))
-            x, at = refill(x, stream, at)
-            out[i >> 6] |= bit << np.uint64(i & 63)
-            i += 1
+        while i + 64 <= stop:
+            word = np.uint64(0)
+            for step in range(64):
+                x, bit = _step(x, np.uint64(p1[ids[np.uint64(i + step)]]))
+                x, at = refill(x, stream, at)
+                word |= bit << np.uint64(step)
+            out[i >> 6] = word
+            i += 64
         states[0] = x
     while i < stop:
         lane = i % lanes

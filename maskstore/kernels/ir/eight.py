@@ -89,6 +89,70 @@ def _shift(_context, a, by):
     return _EIGHT(_EIGHT, types.int64), code
 
 
+@intrinsic
+def _both(_context, a, b):
+    return _EIGHT(_EIGHT, _EIGHT), lambda context, builder, signature, arguments: builder.and_(*arguments)
+
+
+@intrinsic
+def _bits_of(_context, byte):
+    """Bit k of an integer in lane k."""
+
+    def code(context, builder, signature, arguments):
+        lanes = ir.Constant(_VECTOR, list(range(LANES)))
+        return builder.and_(builder.lshr(_all(builder, arguments[0]), lanes), ir.Constant(_VECTOR, [1] * LANES))
+
+    return _EIGHT(types.int64), code
+
+
+@intrinsic
+def _look_up(_context, table, places):
+    """The values of a table of integers at eight places, none of which is negative."""
+
+    def code(context, builder, signature, arguments):
+        kind = signature.args[0]
+        start = context.make_array(kind)(context, builder, arguments[0]).data
+        found = ir.Constant(_VECTOR, ir.Undefined)
+        for lane in range(LANES):
+            place = builder.zext(builder.extract_element(arguments[1], ir.Constant(_I32, lane)), ir.IntType(64))
+            value = context.unpack_value(builder, kind.dtype, builder.gep(start, [place]))
+            wide = (
+                value if value.type == _I32 else builder.zext(value, _I32)
+            )  # tables of less than 32 bits are unsigned
+            found = builder.insert_element(found, wide, ir.Constant(_I32, lane))
+        return found
+
+    return _EIGHT(table, _EIGHT), code
+
+
+@intrinsic
+def _turn(_context, array, index):
+    """Eight vectors that follow each other in an array, rows for columns."""
+
+    def code(context, builder, signature, arguments):
+        places, rows = [], []
+        for row in range(LANES):
+            at = builder.add(arguments[1], ir.Constant(arguments[1].type, LANES * row))
+            places.append(_place(context, builder, signature.args[0], arguments[0], at))
+            rows.append(builder.load(places[-1]))
+            rows[-1].align = 4
+        for width in (1, 2, 4):
+            low = [lane if not lane & width else LANES + lane - width for lane in range(LANES)]
+            high = [lane + width if not lane & width else LANES + lane for lane in range(LANES)]
+            turned = list(rows)
+            for row in range(LANES):
+                if not row & width:
+                    pair = rows[row], rows[row + width]
+                    turned[row] = builder.shuffle_vector(*pair, ir.Constant(_VECTOR, low))
+                    turned[row + width] = builder.shuffle_vector(*pair, ir.Constant(_VECTOR, high))
+            rows = turned
+        for place, row in zip(places, rows, strict=True):
+            builder.store(row, place).align = 4
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), code
+
+
 def _chosen(builder: Any, order: str, a: Any, b: Any) -> Any:
     return builder.select(builder.icmp_signed(order, a, b), a, b)
 
@@ -104,15 +168,11 @@ def _most(_context, a, b):
 
 
 @intrinsic
-def _sums(_context, array, index):
-    """The sums of eight vectors that follow each other in an array, as one vector."""
+def _sums(_context, a, b, c, d, e, f, g, h):
+    """The sums of eight vectors, as one vector."""
 
     def code(context, builder, signature, arguments):
-        rows = []
-        for row in range(LANES):
-            at = builder.add(arguments[1], ir.Constant(arguments[1].type, LANES * row))
-            rows.append(builder.load(_place(context, builder, signature.args[0], arguments[0], at)))
-            rows[-1].align = 4
+        rows = list(arguments)
         # halves of two vectors side by side, then quarters of two of those, then single lanes
         for width in (4, 2, 1):
             even = ir.Constant(_VECTOR, [lane // width * 2 * width + lane % width for lane in range(LANES)])
@@ -123,7 +183,7 @@ def _sums(_context, array, index):
             ]
         return rows[0]
 
-    return _EIGHT(array, types.intp), code
+    return _EIGHT(*[_EIGHT] * LANES), code
 
 
 @intrinsic
@@ -181,8 +241,12 @@ def _numpy_splat(value: int) -> Any:
     return np.full(LANES, value, dtype=np.int64).astype(np.int32)
 
 
-def _numpy_sums(array: Any, index: int) -> Any:
-    return array[index : index + LANES * LANES].reshape(LANES, LANES).sum(axis=1, dtype=np.int32)
+def _numpy_sums(*vectors: Any) -> Any:
+    return np.stack(vectors).sum(axis=1, dtype=np.int32)
+
+
+def _numpy_turn(array: Any, index: int) -> None:
+    array[index : index + LANES * LANES] = array[index : index + LANES * LANES].reshape(LANES, LANES).T.ravel()
 
 
 def _either(compiled: Any, plain: Any) -> Any:
@@ -199,3 +263,7 @@ add, sub, mul = _either(_add, np.add), _either(_sub, np.subtract), _either(_mul,
 shift = _either(_shift, lambda a, by: a >> np.int32(by))
 least, most = _either(_least, np.minimum), _either(_most, np.maximum)
 sums = _either(_sums, _numpy_sums)
+both = _either(_both, np.bitwise_and)
+bits_of = _either(_bits_of, lambda byte: (byte >> np.arange(LANES) & 1).astype(np.int32))
+look_up = _either(_look_up, lambda table, places: table[places].astype(np.int32))
+turn = _either(_turn, _numpy_turn)

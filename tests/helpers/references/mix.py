@@ -95,7 +95,7 @@ class Model:
 
     def odds(self, c: int, spread: int, lean: int, direction: int) -> int:
         """Log-odds under the lean and the factors."""
-        mean = sum(v * (u >> 4) >> 9 for u, v in zip(self.row, self.column[c], strict=True)) >> 6
+        mean = sum((v >> 4) * (u >> 5) for u, v in zip(self.row, self.column[c], strict=True)) >> 10
         s = min(spread >> 4, 16384)
         damp = 4096 - (s * 381 >> 12) + ((s * s >> 12) * 30 >> 12)
         return clip(clip((lean * 3 >> 1) + mean * direction, 2**18) * damp >> 12, 47103)
@@ -110,9 +110,11 @@ class Model:
         """P(bit = 1) in units of 2**-16 for the columns from `first` on, whose leans and directions are `known`."""
         self.begin, self.known, self.inputs, found = first, known, [], []
         for c, (lean, direction) in enumerate(known, first):
-            spread = 0
+            of_row = of_column = 0
             for u, v, du, dv in zip(self.row, self.column[c], self.row_variance, self.column_variance[c], strict=True):
-                spread += (((v >> 6) ** 2 >> 8) * (du >> 4) >> 6) + ((dv >> 6) * ((u >> 6) ** 2 >> 10) >> 8)
+                of_row += ((v >> 4) ** 2 >> 12) * (du >> 6)
+                of_column += (dv >> 9) * ((u >> 6) ** 2 >> 10)
+            spread = (of_row >> 4) + (of_column >> 5)
             self.spreads.append(spread)
             if self.rows_done == 0:
                 self.rate[c] = self.against
@@ -128,8 +130,9 @@ class Model:
                 clip(self.pull >> 6, 47103) * along,
                 clip(self.recent >> 5, 47103) * along,
             ]
-            weights = [a + b for a, b in zip(self.by_bucket[bucket], self.by_column[lot], strict=True)]
-            expected = self.squash(clip(sum(w * value for w, value in zip(weights, x, strict=True)) >> 20, 47103))
+            weights = [clip(a + b, 1 << 23) for a, b in zip(self.by_bucket[bucket], self.by_column[lot], strict=True)]
+            mixed = sum((w >> 8) * value >> 3 for w, value in zip(weights, x, strict=True)) >> 9
+            expected = self.squash(clip(mixed, 47103))
             self.inputs.append((odds, sign, bucket, along, kind, lot, x, expected))
             found.append(expected if sign > 0 else 65536 - expected)
         return found
@@ -138,30 +141,34 @@ class Model:
         speed, r = 14 if self.seen < 65536 else 16, self.rows_done
         self.seen += len(bits)
         said = []
+        missed = surprises = 0
         for k, (bit, (odds, sign, bucket, along, kind, lot, x, expected)) in enumerate(
             zip(bits, self.inputs, strict=True)
         ):
             c = self.begin + k
             right = bit if sign > 0 else 1 - bit
             error = (right << 16) - expected >> 2
-            self.pull += 4 * error * along
-            self.recent += 4 * error * along - (self.recent >> 5)
+            missed += 4 * error * along
             for weights in (self.by_bucket[bucket], self.by_column[lot]):
                 for i, value in enumerate(x):
-                    weights[i] = clip(weights[i] + (value * error + (1 << speed - 1) >> speed), 1 << 24)
+                    weights[i] += value * error + (1 << speed - 1) >> speed
             context = self.context_odds[kind]
             self.context_odds[kind] = clip(context + ((right << 16) - self.squash(context) >> 5), 47103)
             surprise = 65535 - 65535 * right
             self.rate[c] += (surprise - self.rate[c]) * (65536 // (min(r, 255) + 7)) >> 16
-            self.row_against += (surprise - self.row_against) * (65536 // (min(c, 255) + 7)) >> 16
-            self.against += surprise - self.against >> 9
+            surprises += surprise
             said.append((c, *self.evidence(bit, odds, self.spreads[c], self.known[k][1])))
+        self.pull += missed
+        self.recent += missed - (self.recent >> 2)
+        moved = surprises - len(bits) * self.row_against
+        self.row_against += moved * (65536 // (min(self.begin + 8, 255) + 7)) >> 16
+        self.against += surprises - len(bits) * self.against >> 9
         for j in range(self.rank):
-            g = clip(sum(self.column[c][j] * push >> 3 for c, push, _ in said) >> 12, 65535)
-            h = sum(((self.column[c][j] >> 6) ** 2 >> 8) * (sure >> 16) for c, _, sure in said) >> 12
+            g = clip(sum((self.column[c][j] >> 4) * push for c, push, _ in said) >> 11, 65535)
+            h = sum(((self.column[c][j] >> 4) ** 2 >> 12) * (sure >> 16) for c, _, sure in said) >> 12
             variance = self.row_variance[j]
             t = min((variance >> 4) * min(h, 32768) >> 9, 32768)
-            variance = max(variance - ((variance >> 3) * (t * inverse(t) >> 15) >> 12), 1)
+            variance -= (variance >> 3) * (t * inverse(t) >> 15) >> 12
             self.row_variance[j] = variance
             self.row[j] = clip(self.row[j] + ((variance >> 4) * g >> 8), 2**18 - 1)
 
@@ -193,7 +200,7 @@ def run(
 ) -> list[int]:
     """Code `bits` (ignored by a decoder); `leans` and `directions` are those of each bit, in C order of `shape`."""
     rows, columns = shape[::-1] if turned else shape
-    model = Model(columns, min(20, rows // 4, columns // 4), squash, stretch)
+    model = Model(columns, min(16, rows // 4, columns // 4), squash, stretch)
     out = [0] * (rows * columns)
     for r in range(rows):
         model.row_start()

@@ -66,3 +66,10 @@ def test_a_walk_beyond_the_limit_is_given_up():
     assert np.array_equal(again, points)
     assert same == bits
     assert tables.fit(seen, bits - 1)[1] == np.inf
+
+
+@pytest.mark.parametrize("levels", [2, 4, 64, 128])
+def test_all_points_of_a_curve_are_those_found_one_by_one(levels):
+    knots = np.random.default_rng(levels).integers(0, 64, (5, curves.KNOTS))
+    one_by_one = [[curves.point_at(curve, level, levels) for level in range(levels)] for curve in knots]
+    assert curves.points(knots, levels, 63, mirrored=False).tolist() == one_by_one

@@ -16,6 +16,14 @@ from maskstore.errors import (
     StaleIndexError,
 )
 from maskstore.index import beside, index_of
+from maskstore.masks import leader
+
+
+@pytest.fixture(autouse=True)
+def search_few_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Searches start with masks that are fast to make."""
+    monkeypatch.setattr(leader, "READ_WHOLE", 0)
+
 
 SPEC = MaskSpec({"fc1": (30, 70), "fc2": (5, 30)})  # layers that do not end with a word
 

@@ -9,8 +9,16 @@ from maskstore import Mask, MaskMatrix, MaskSpec
 from maskstore.errors import SpecError
 from maskstore.kernels import dispatch, reference
 from maskstore.kernels.ir import chosen_chunks, pair_tables
+from maskstore.masks import leader
 from maskstore.masks.leader import FEWEST, ChunkMap
 from tests.helpers.masks import random_matrix
+
+
+@pytest.fixture(autouse=True)
+def search_few_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Searches start with masks that are fast to make."""
+    monkeypatch.setattr(leader, "READ_WHOLE", 0)
+
 
 SPEC = MaskSpec({"fc1": (40, 200), "fc2": (7, 31), "bias": (5,)})
 

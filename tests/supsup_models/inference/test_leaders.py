@@ -5,12 +5,19 @@ import pytest
 import torch
 
 from maskstore import Mask, MaskMatrix
+from maskstore.masks import leader
 from supsup_models import MaskedNetwork, infer_each, infer_task
 from supsup_models.errors import ArgumentTypeError, InferenceError
 from supsup_models.inference.objectives import make_objective
 from supsup_models.inference.superposition import mask_derivatives
 from tests.helpers.masks import random_matrix
 from tests.helpers.networks import network
+
+
+@pytest.fixture(autouse=True)
+def search_few_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Searches start with masks that are fast to make."""
+    monkeypatch.setattr(leader, "READ_WHOLE", 0)
 
 
 @pytest.fixture(scope="module")

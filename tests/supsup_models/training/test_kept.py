@@ -85,6 +85,17 @@ def test_a_price_that_is_too_high_drops_nothing():
     assert mask.density == 1.0
 
 
+def test_dropped_weights_are_small_ones():
+    model = model_of()
+    recipe = replace(RECIPE, kept=Kept(dropped=0.1, price=0.0))
+    mask = train_task(model, stripes(3, 0), recipe, task=0, steps=40).mask
+    kept = torch.cat([torch.from_numpy(layer).reshape(-1) for layer in mask.dense().values()])
+    layers = model.layer_weights(model.weights)
+    sizes = torch.cat([(weight.abs() / weight.square().mean().sqrt()).reshape(-1) for weight in layers])
+    assert 10 < int((~kept).sum())
+    assert sizes[~kept].max() < sizes[kept].median()
+
+
 def test_rounded_extras_are_within_their_bound():
     one = train_task(model_of(), stripes(3, 0), RECIPE, task=0, steps=3)
     for bits in (2, 6, 16):
