@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from hopfield import PaperRecipe, recover
-from maskstore import Mask, MaskMatrix
+from maskstore import Mask, MaskBank, MaskMatrix
 from supsup_models.data import unlabelled_batches
 from supsup_models.data.streams import TaskStream, open_stream
 from supsup_models.errors import DataNotFoundError
@@ -111,19 +111,27 @@ def test_hopfield_recovery_of_permuted_mnist(
 
 
 @pytest.fixture(scope="module")
-def found_masks(stream: TaskStream, model: NeuronMaskedNetwork) -> MaskMatrix:
-    """Masks of the same network that were trained to be found from one gradient."""
-    matrix = MaskMatrix(model.spec)
-    for index, task in enumerate(stream):
-        matrix.append(task.name, train_neuron_mask(model, task.train, SETUPS["cue"].training, seed=index))
-    return matrix
+def found_masks(stream: TaskStream, model: NeuronMaskedNetwork, tmp_path_factory: pytest.TempPathFactory) -> MaskMatrix:
+    """Masks of the same network that were trained to be found from one gradient.
+
+    They are kept where the environment variable `MASKSTORE_RUNS` names a folder, and training goes on there.
+    """
+    folder = Path(os.environ.get("MASKSTORE_RUNS") or tmp_path_factory.mktemp("masks"))
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / "found-neuron-masks.bank"
+    with MaskBank.open(path, mode="a") if path.exists() else MaskBank.create(path, model.spec) as bank:
+        for index, task in enumerate(stream):
+            if task.name not in bank:
+                bank.put(task.name, train_neuron_mask(model, task.train, SETUPS["cue"].training, seed=index))
+        return bank.matrix([task.name for task in stream])
 
 
+@pytest.mark.timeout(0)
 @pytest.mark.parametrize("tasks", [10, 50, 100, 250])
 def test_hopfield_recovery_by_one_look(
     tasks: int, most: int, stream: TaskStream, model: NeuronMaskedNetwork, found_masks: MaskMatrix
 ) -> None:
-    """Quadratic couplings, one gradient of four batches, one recall: no candidate is tried."""
+    """Quadratic couplings, the gradient of eight batches, one recall: no candidate is tried."""
     if tasks > most:
         pytest.skip("only with --full")
     setup, chosen = SETUPS["cue"], found_masks.select(range(tasks))

@@ -5,6 +5,7 @@
 
 import os
 import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
@@ -19,6 +20,7 @@ from maskstore.files import (
     copy_with_log,
     first_bytes,
     is_database,
+    is_known,
     lock_fault,
     named_os_error,
     no_fork,
@@ -208,6 +210,31 @@ def side_files(path: Path) -> list[Path]:
 
 
 def connect(path: Path, *, writable: bool, timeout: float, immutable: bool = False) -> Link:
+    """Open an existing bank, as `_connect` does.
+
+    A process that opens and closes a bank's file by itself loses its locks on it. Another process may then fold its log
+    in while this one opens the file anew, which finds pages of two moments. So what looks damaged is opened again as
+    long as the file changes, if this process has it open already.
+    """
+    for _ in range(_TRIALS):
+        stamp = still_stamp(path) if is_known(path) else None
+        try:
+            return _connect(path, writable=writable, timeout=timeout, immutable=immutable)
+        except (sqlite3.DatabaseError, errors.CorruptError) as error:
+            code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+            if stamp is None or code not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
+                raise
+            time.sleep(_FOLDING)
+            if still_stamp(path) == stamp:
+                raise
+    return _connect(path, writable=writable, timeout=timeout, immutable=immutable)
+
+
+_TRIALS = 20
+_FOLDING = 0.05  # seconds in which a log that is being folded in surely changes the file
+
+
+def _connect(path: Path, *, writable: bool, timeout: float, immutable: bool) -> Link:
     """Open an existing bank; every file that is not one is refused by name before SQLite acts on its content.
 
     If it is immutable, or where SQLite cannot keep its index of the log beside the bank, such as on read-only media, a

@@ -9,6 +9,7 @@ from maskstore.files.connections import (
     copy_with_log,
     first_bytes,
     is_database,
+    is_known,
     no_fork,
     still_stamp,
 )
@@ -47,6 +48,7 @@ __all__ = [
     "encode_meta",
     "first_bytes",
     "is_database",
+    "is_known",
     "is_name",
     "is_network_type",
     "lock_fault",

@@ -52,6 +52,15 @@ def is_database(path: Path) -> bool:
     return path.stat().st_size > 1  # an empty file may become a database, and SQLite takes one byte for none
 
 
+def is_known(path: Path) -> bool:
+    """Whether this process has or had a `Link` to a file, which somebody still refers to."""
+    try:
+        found = path.stat()
+    except FileNotFoundError:
+        return False
+    return any(link.file == (found.st_dev, found.st_ino) for link in list(_LINKS))
+
+
 @contextmanager
 def no_fork() -> Iterator[None]:
     """No fork happens meanwhile: for connections that are no `Link`."""

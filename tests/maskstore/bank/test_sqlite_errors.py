@@ -1,5 +1,6 @@
 """SQLite's errors: each says what failed, and only a damaged file is called damaged."""
 
+import os
 import sqlite3
 from pathlib import Path
 
@@ -19,6 +20,7 @@ from maskstore.errors import (
     MaskValueError,
     NotABankError,
 )
+from tests.helpers.masks import random_mask
 
 SPEC = MaskSpec({"a": (30, 40)})
 CODES = {
@@ -129,3 +131,45 @@ def test_what_sqlite_could_not_hold_is_refused_as_a_value(bank, monkeypatch):
     with pytest.raises(MaskValueError, match="at most 1000 bytes"):
         bank.put("two", bank["one"], extras={"mean": np.zeros(1000)})
     assert list(bank) == ["one"]
+
+
+def _torn_at_first(monkeypatch: pytest.MonkeyPatch, times: int, *, folding: bool) -> list[int]:
+    """Opening the bank finds torn pages so many times; with `folding`, because somebody writes the file meanwhile."""
+    tries, opened = [], sqlite._prepared
+
+    def torn(link: sqlite3.Connection, path: Path) -> sqlite3.Connection:
+        tries.append(1)
+        if len(tries) > times:
+            return opened(link, path)
+        if folding:
+            os.utime(path, ns=(len(tries), len(tries)))
+        link.close()
+        error = sqlite3.DatabaseError("database disk image is malformed")
+        error.sqlite_errorcode = sqlite3.SQLITE_CORRUPT
+        raise error
+
+    monkeypatch.setattr(sqlite, "_prepared", torn)
+    monkeypatch.setattr(sqlite, "_FOLDING", 0.001)
+    return tries
+
+
+def test_a_file_that_changes_while_it_is_opened_anew_is_opened_again(tmp_path, monkeypatch):
+    path, mask = tmp_path / "a.bank", random_mask(SPEC, 0.5, 0)
+    with MaskBank.create(path, SPEC) as bank:
+        bank.put("t", mask)
+        tries = _torn_at_first(monkeypatch, 3, folding=True)
+        with MaskBank.open(path) as other:
+            assert other["t"] == mask
+        assert len(tries) == 4
+
+
+def test_a_file_that_stays_torn_is_corrupt_at_once(tmp_path, monkeypatch):
+    path = tmp_path / "a.bank"
+    with MaskBank.create(path, SPEC):
+        tries = _torn_at_first(monkeypatch, 99, folding=False)
+        with pytest.raises(CorruptError, match="malformed"):
+            MaskBank.open(path)
+        assert len(tries) == 1
+    tries = _torn_at_first(monkeypatch, 99, folding=True)
+    with pytest.raises(CorruptError, match="malformed"):  # nobody here has it open: no reason to wait
+        MaskBank.open(path)

@@ -267,7 +267,7 @@ def test_masks_trained_to_be_found_are_recalled_from_one_gradient() -> None:
     setup = replace(setups.SETUPS["cue"], training=NeuronTraining(batches=100, cosine=True, cue=cue))
     case = neuron_case(setup, stream, 256, seed=0)
     found = recover_stream(case, seed=0)
-    assert max(task.recovery.steps for task in found) <= 9  # fewer where two random cues lead to one state
+    assert max(task.recovery.steps for task in found) <= 13  # fewer where two random cues lead to one state
     assert sum(task.exact for task in found) == 8
     plain = neuron_case(replace(setup, training=replace(setup.training, cue=None)), stream, 256, seed=0)
     without = recover_stream(plain, seed=0)
