@@ -90,7 +90,7 @@ SETUPS: Mapping[str, Setup] = MappingProxyType(
         "search": Setup(
             SearchRecipe(), DENSE_ASSOCIATIVE, batch=16, step_images=128, training=_OURS, gate="output", output_gain=4.0
         ),
-        # The same masks, trained to be found: one gradient and a recall, whatever the number of tasks; 0.6 points less.
+        # The same masks, trained to be found: one gradient and a recall, whatever the number of tasks; 0.9 points less.
         "cue": Setup(
             CueRecipe(rising=True),
             "pseudo-inverse",
