@@ -58,7 +58,8 @@ def is_known(path: Path) -> bool:
         found = path.stat()
     except FileNotFoundError:
         return False
-    return any(link.file == (found.st_dev, found.st_ino) for link in list(_LINKS))
+    with _GATE:
+        return any(link.file == (found.st_dev, found.st_ino) for link in _LINKS)
 
 
 @contextmanager
