@@ -20,7 +20,7 @@ def without(monkeypatch: pytest.MonkeyPatch):
             monkeypatch.delitem(sys.modules, name)
         monkeypatch.setitem(sys.modules, package, None)  # how Python marks a module that must not be found
         extra = "models" if package == "torch" else "interop"
-        return rf"expected the package {package}, found it not installed \(.*pip install \"\.\[{extra}\]\"\)$"
+        return rf"expected the package {package}, found it not installed \(pip install \"maskstore\[{extra}\]\"\)$"
 
     return hide
 
@@ -37,7 +37,7 @@ def test_safetensors_is_needed_to_write_and_not_to_read(tmp_path, bank, without,
     with open_source(bank) as source, pytest.raises(MissingPackageError, match=message):
         write_safetensors(source, tmp_path / "a.safetensors")
     assert maskstore("export", str(bank), str(tmp_path / "x.safetensors")) == 1
-    assert 'pip install ".[interop]"' in capsys.readouterr().err
+    assert 'pip install "maskstore[interop]"' in capsys.readouterr().err
     assert not list(tmp_path.glob("*.safetensors"))
     (tmp_path / "m.safetensors").write_bytes(safetensors_bytes({"fc": stored(np.array([True, False]))}))
     assert read_masks(tmp_path / "m.safetensors").tasks[0].mask.ones == 1
@@ -71,5 +71,5 @@ def test_modules_that_need_a_package_say_so(package, module, extra):
     done = in_fresh_process(f"import sys; sys.modules[{package!r}] = None; import {module}")
     last = done.stderr.strip().splitlines()[-1]
     assert last.endswith(
-        f'{module}: expected the package {package}, found it not installed (in the checkout: pip install ".[{extra}]")'
+        f'{module}: expected the package {package}, found it not installed (pip install "maskstore[{extra}]")'
     )
