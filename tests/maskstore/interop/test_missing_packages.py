@@ -1,12 +1,14 @@
 """A core install: what needs another package says which, and how to get it."""
 
+import re
 import sys
+import tomllib
 from pathlib import Path
 
 import numpy as np
 import pytest
 
-from maskstore import MaskBank, MaskSpec, open_source
+from maskstore import MaskBank, MaskSpec, errors, open_source
 from maskstore.errors import MaskStoreError, MissingPackageError
 from maskstore.interop import ShardReader, read_masks, write_safetensors, write_shard
 from tests.helpers.commands import in_fresh_process, maskstore
@@ -60,6 +62,13 @@ def test_torch_is_needed_for_torch_files(tmp_path, without):
     with pytest.raises(MissingPackageError, match=without("torch")):
         read_masks(tmp_path / "a.pt")
     assert issubclass(MissingPackageError, (MaskStoreError, ImportError))
+
+
+def test_the_extras_that_are_named_bring_the_packages():
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
+    for extra, packages in errors._EXTRAS.items():
+        brought = {re.split(r"[<>=;]", line)[0] for line in project["optional-dependencies"][extra]}
+        assert {package.replace("_", "-") for package in packages} <= brought, extra
 
 
 @pytest.mark.slow
