@@ -303,6 +303,13 @@ def demo(
         result.print()
 
 
+def _known_experiments(incomplete: str) -> list[str]:
+    """For the shell's Tab key."""
+    from supsup_models.cli import reproduce as command
+
+    return [each["name"] for each in command.listing() if each["name"].startswith(incomplete)]
+
+
 @app.command(
     epilog=example(
         "supsup reproduce --list",
@@ -311,7 +318,9 @@ def demo(
     )
 )
 def reproduce(
-    experiment: Annotated[str | None, typer.Argument(help="Its name; see --list.", show_default=False)] = None,
+    experiment: Annotated[
+        str | None, typer.Argument(help="Its name; see --list.", show_default=False, autocompletion=_known_experiments)
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for results and trained runs.", callback=console.no_stream)] = Path(
         "reproduced"
     ),
