@@ -1,12 +1,13 @@
 """`create_app`: the web application of an engine. It only translates: requests into calls, errors into statuses."""
 
 import json
-from collections.abc import Awaitable, Callable, Coroutine
+from asyncio import sleep
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
@@ -23,7 +24,6 @@ from supsup_models.serving.requests import (
     AnswersBody,
     Bodies,
     ErrorBody,
-    HeldResponse,
     PredictBody,
     TaskBody,
     TasksBody,
@@ -32,8 +32,10 @@ from supsup_models.serving.requests import (
     parsed,
     query_of,
 )
+from supsup_models.serving.residents import Residents
 from supsup_models.serving.waiting import Answers
 
+_LISTED = 500  # tasks of a listing that are written in one go
 _STATUSES = (400, 401, 404, 408, 409, 413, 415, 422, 503, 504)
 _WRONG: dict[int | str, dict[str, Any]] = {status: {"model": ErrorBody} for status in _STATUSES}
 
@@ -103,11 +105,7 @@ def create_app(engine: Engine, *, token: str | None = None, hosts: tuple[str, ..
     @app.get("/tasks", response_model=TasksBody)
     async def tasks(request: Request) -> Response:
         """All tasks, and which of their masks are in memory."""
-        resident, pinned = engine.residents.listing()
-        listed = [{"task": n, "resident": n in resident, "pinned": n in pinned} for n in engine.residents.names]
-        memory = engine.residents.room * engine.residents.mask_bytes
-        found = {"tasks": listed, "resident_bytes": engine.residents.nbytes, "memory": memory}
-        return HeldResponse(json.dumps(found).encode(), "application/json", bodies)
+        return StreamingResponse(_listing(engine.residents), media_type="application/json")
 
     changes: dict[str, tuple[Callable[[str], Future[object]], str]] = {
         "load": (engine.load, "Bring a task's mask into memory."),
@@ -140,6 +138,19 @@ def create_app(engine: Engine, *, token: str | None = None, hosts: tuple[str, ..
 
 _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 """The page of the documentation loads nothing and runs nothing."""
+
+
+async def _listing(residents: Residents) -> AsyncIterator[str]:
+    """`TasksBody` in pieces: however many tasks there are, it takes little memory, and nobody waits for all of it."""
+    names = residents.names
+    yield '{"tasks": ['
+    for start in range(0, len(names), _LISTED):
+        some, pinned = names[start : start + _LISTED], residents.pinned
+        piece = json.dumps([{"task": name, "resident": name in residents, "pinned": name in pinned} for name in some])
+        yield piece[1:-1] + (", " if start + _LISTED < len(names) else "")
+        await sleep(0)  # others take their turn; the client may take all that it is given at once
+    memory = residents.room * residents.mask_bytes
+    yield f'], "resident_bytes": {residents.nbytes}, "memory": {memory}}}'
 
 
 class _Plain(APIRoute):

@@ -1,17 +1,16 @@
 """Bodies of requests: read with a limit of bytes and of time, as JSON or as a numpy array."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from io import BytesIO
 from typing import Any
 from urllib.parse import parse_qs
 
 import numpy as np
-from fastapi import Request, Response
+from fastapi import Request
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from starlette.types import Receive, Scope, Send
 
 from maskstore.errors import ForeignFileError
 from maskstore.files import read_npy
@@ -83,9 +82,9 @@ class Bodies:
     def __init__(self, limits: Limits) -> None:
         self.limits, self._held = limits, 0
 
-    @contextmanager
-    def room(self) -> Iterator[Callable[[int], None]]:
-        """Inside the block, a function that counts bytes; RequestError with status 503 where they are too many."""
+    @asynccontextmanager
+    async def read(self, request: Request) -> AsyncIterator[tuple[str, bytes]]:
+        """A request's body; it counts for the limit inside the block. RequestError with status 503 beyond that."""
         held = 0
 
         def hold(size: int) -> None:
@@ -98,31 +97,9 @@ class Bodies:
             held += size
 
         try:
-            yield hold
+            yield await _read_body(request, self.limits, hold)
         finally:
             self._held -= held
-
-    @asynccontextmanager
-    async def read(self, request: Request) -> AsyncIterator[tuple[str, bytes]]:
-        """A request's body; it counts for the limit inside the block. RequestError with status 503 beyond that."""
-        with self.room() as hold:
-            yield await _read_body(request, self.limits, hold)
-
-
-class HeldResponse(Response):
-    """An answer of any size: its bytes count for the limit of bodies until the client has taken them."""
-
-    def __init__(self, content: bytes, media_type: str, bodies: Bodies) -> None:
-        super().__init__(content, media_type=media_type)
-        self._bodies = bodies
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI. The last, empty part waits until all before it has been taken."""
-        with self._bodies.room() as hold:
-            hold(len(self.body))
-            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            await send({"type": "http.response.body", "body": self.body, "more_body": True})
-            await send({"type": "http.response.body", "body": b""})
 
 
 async def _read_body(request: Request, limits: Limits, hold: Callable[[int], None]) -> tuple[str, bytes]:
