@@ -27,10 +27,8 @@ from supsup_models.serving.requests import (
     PredictBody,
     TaskBody,
     TasksBody,
-    images_of,
-    npy_of,
+    asked,
     parsed,
-    query_of,
 )
 from supsup_models.serving.residents import Residents
 from supsup_models.serving.waiting import Answers
@@ -67,7 +65,7 @@ def create_app(engine: Engine, *, token: str | None = None, hosts: tuple[str, ..
     from maskstore import __version__
 
     app = FastAPI(
-        title="Masks", version=__version__, docs_url=None, redoc_url=None, responses=_WRONG,
+        title="Masks", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False, responses=_WRONG,
         description="One frozen network; each task is a mask. Images in, tasks and labels out.",
     )  # fmt: skip
     app.router.route_class = _Plain
@@ -84,27 +82,15 @@ def create_app(engine: Engine, *, token: str | None = None, hosts: tuple[str, ..
     async def predict(request: Request) -> Response:
         """Task, label and confidence of each image. Without a task's name, the task is inferred from the image."""
         async with bodies.read(request) as (kind, body):
-            return await answered(request, kind, body)
-
-    async def answered(request: Request, kind: str, body: bytes) -> Response:
-        if kind == "npy":
-            images, query = npy_of(body), query_of(request)
-            tasks = query.get("task", [])
-            given: Any = tasks[0] if len(tasks) == 1 else tasks or None
-            pixels = query.get("pixels", [None])[-1]
-        else:
-            asked: PredictBody = parsed(PredictBody, body)
-            if asked.task is not None and asked.tasks is not None:
-                raise RequestError("body: expected `task` or `tasks`, found both", 422)
-            images, given, pixels = images_of(asked.images), asked.task or asked.tasks, asked.pixels
-            if asked.task == "" or asked.tasks == []:
-                raise RequestError("task: expected a name, found an empty one; leave it out to have it inferred", 422)
-        answers: tuple[Answer, ...] = await results.of(engine.predict(images, given, pixels=pixels))
+            images, given, pixels = asked(kind, body, request)
+            answers: tuple[Answer, ...] = await results.of(engine.predict(images, given, pixels=pixels))
         return Response(json.dumps({"answers": [vars(each) for each in answers]}), media_type="application/json")
 
     @app.get("/tasks", response_model=TasksBody)
     async def tasks(request: Request) -> Response:
         """All tasks, and which of their masks are in memory."""
+        if request.scope["http_version"] == "1.0":  # it has no way to end what comes in pieces
+            raise RequestError("HTTP: expected version 1.1 to list tasks, found 1.0", 400)
         return StreamingResponse(_listing(engine.residents), media_type="application/json")
 
     changes: dict[str, tuple[Callable[[str], Future[object]], str]] = {
@@ -169,9 +155,9 @@ def _change(
         async with bodies.read(request) as (kind, body):
             if kind != "json":
                 raise RequestError("body: expected JSON with task, found an array", 422)
-            asked: TaskBody = parsed(TaskBody, body)
-        await results.of(change(asked.task))
-        return JSONResponse({"task": asked.task})
+            given: TaskBody = parsed(TaskBody, body)
+        await results.of(change(given.task))
+        return JSONResponse({"task": given.task})
 
     return changed
 

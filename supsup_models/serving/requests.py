@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from io import BytesIO
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
 import numpy as np
@@ -74,6 +74,28 @@ class ErrorBody(BaseModel):
 
     error: str
     detail: str
+
+
+class Asked(NamedTuple):
+    """What a request asks about: images, their tasks, and what form the pixels have."""
+
+    images: NDArray[np.generic]
+    tasks: str | list[str] | None
+    pixels: str | None
+
+
+def asked(kind: str, body: bytes, request: Request) -> Asked:
+    """What a body of `POST /predict` asks; RequestError for what cannot be meant. What JSON was read to is let go."""
+    if kind == "npy":
+        query = query_of(request)
+        tasks = query.get("task", [])
+        return Asked(npy_of(body), tasks[0] if len(tasks) == 1 else tasks or None, query.get("pixels", [None])[-1])
+    found: PredictBody = parsed(PredictBody, body)
+    if found.task is not None and found.tasks is not None:
+        raise RequestError("body: expected `task` or `tasks`, found both", 422)
+    if found.task == "" or found.tasks == []:
+        raise RequestError("task: expected a name, found an empty one; leave it out to have it inferred", 422)
+    return Asked(images_of(found.images), found.task or found.tasks, found.pixels)
 
 
 class Bodies:
@@ -163,9 +185,14 @@ def _first_values(values: list[Any]) -> list[Any]:
 
 
 def query_of(request: Request) -> dict[str, list[str]]:
-    """The values behind a request's question mark, by their names."""
+    """The values behind a request's question mark, by their names; RequestError for what is not UTF-8."""
     query: bytes = request.scope["query_string"]
-    return parse_qs(query.decode("latin-1"), keep_blank_values=True) if query else {}
+    try:
+        return parse_qs(query.decode(), keep_blank_values=True, errors="strict") if query else {}
+    except ValueError:
+        raise RequestError(
+            "address: expected names in UTF-8 behind the question mark, found other bytes", 422
+        ) from None
 
 
 def npy_of(body: bytes) -> NDArray[np.generic]:
