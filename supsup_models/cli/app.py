@@ -30,6 +30,7 @@ from supsup_models.cli.options import (
 )
 from supsup_models.cli.resuming import RESUMING
 from supsup_models.cli.seeds import print_evaluated
+from supsup_models.cli.starting import uncollected
 from supsup_models.errors import ArgumentError, SupSupError
 
 WORDS = {
@@ -123,8 +124,9 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Judge a run on its test images in a scenario; for GNs and GNu the tasks are inferred from the images alone."""
-    from supsup_models.inference import Inference
-    from supsup_models.runs import evaluate_run, evaluate_seeds, seed_folders
+    with uncollected():
+        from supsup_models.inference import Inference
+        from supsup_models.runs import evaluate_run, evaluate_seeds, seed_folders
 
     inference = Inference(method, objective, images)
     if seed_folders(run):
@@ -188,7 +190,8 @@ def infer(
     """
     from dataclasses import asdict
 
-    from supsup_models.runs import infer_images
+    with uncollected():
+        from supsup_models.runs import infer_images
 
     with told_warnings():
         found = infer_images(

@@ -89,6 +89,12 @@ class Served:
             raise TaskNotFoundError(f"task {name!r:.80}: expected one of {len(self.source)} tasks, found no such task")
         return b""
 
+    def stamps(self) -> dict[str, bytes]:
+        """`stamp` of all masks, as one look at the source finds them."""
+        if isinstance(self.source, ShardSet | MaskBank):
+            return self.source.checksums()
+        return dict.fromkeys(self.source, b"")
+
     def calibration(self) -> Calibration | None:
         """The run's calibration as it is now, None if there is none."""
         if self._calibration_path is None:

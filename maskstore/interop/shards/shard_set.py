@@ -200,6 +200,13 @@ class ShardSet(MaskSource):
         state, row = self._find(name)
         return bytes(state.manifest.columns["checksum"][row].tobytes())
 
+    def checksums(self) -> dict[str, bytes]:
+        """`checksum` of each name; no request."""
+        self._check_open()
+        state = self._state
+        column = state.manifest.columns["checksum"]
+        return {name: bytes(column[row].tobytes()) for name, row in state.rows.items()}
+
     def task_meta(self, name: str) -> dict[str, Any]:
         """The metadata stored beside a mask; it is in the manifest, so this is no request."""
         return self.info(name).meta

@@ -183,15 +183,15 @@ class ModuleWithMasks(MaskedModel, ABC):
         """The logits of each image under its own mask; NotMixedError if the module does more than `each.py` knows."""
         layers = self.layer_weights(self.weights)
         weights = [EachWeight.of(layer, own, index) for index, layer in enumerate(layers)]
-        of_rows = [self._own_statistics() if each is None else self._task_statistics(each) for each in extras]
         values: Mapping[str, Tensor] | None = self._own_statistics()
-        if of_rows:
-            chosen = torch.from_numpy(own.chosen)
-            if any(row is None for row in of_rows):
+        if extras:
+            of_rows = [values if each is None else each for each in extras]
+            if any(row is None or calls.is_batch(row) for row in of_rows):
                 raise NotMixedError  # those of the batch
-            rows = cast(list[Mapping[str, Tensor]], of_rows)
-            stacked = {name: torch.stack([row[name] for row in rows])[chosen] for name in self._statistics}
-            values = {name: EachStatistic.of(each) for name, each in stacked.items()}
+            given = cast(list[Mapping[str, Any]], of_rows)
+            rows = statistics.stacked(given, self._starts(), values=not self._trains())
+            chosen = torch.from_numpy(own.chosen)
+            values = {name: EachStatistic.of(each[chosen]) for name, each in rows.items()}
         elif values is None and self._statistics:
             raise NotMixedError
         logits: Tensor = self._call(weights, values, (images,), {})
