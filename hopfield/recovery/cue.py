@@ -72,7 +72,7 @@ class CueRecipe(RecoveryRecipe):
         for _ in range(self.calls):
             value, gradient = entropy_gradient(entropy, soft)
             cue += unit(gradient) if self.rising else -unit(gradient)
-            pull = memory.field(cue) - rest
+            pull = memory.field(unit(cue)) - rest  # memories that are not linear take a state of a state's size
             trace.add(value, initial_signs(pull))
         answer = settle(memory, initial_signs(self._condensed(memory, pull, rest)))
         if not self.contrasts:

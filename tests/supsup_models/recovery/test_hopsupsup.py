@@ -230,7 +230,7 @@ def test_json_is_one_object_and_warnings_are_lines(capsys: pytest.CaptureFixture
 
 
 def test_the_help_names_all_rules_and_recipes() -> None:
-    assert set(recover_command.RULES) == {*setups.RULES, setups.DENSE_ASSOCIATIVE}
+    assert set(recover_command.RULES) == {*setups.RULES, *setups.PATTERN_MEMORIES}
     assert set(recover_command.RECIPES) == set(setups.SETUPS) >= set(setups.WEIGHT_SETUPS)
 
 
