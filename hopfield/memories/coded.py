@@ -75,7 +75,7 @@ class CodedMemory(Memory):
         """A memory of patterns `(k, d)`, bool or -1/+1, or of a `MaskMatrix`. Other arguments are the class's."""
         if isinstance(patterns, MaskMatrix):
             memory = cls(patterns.spec.bits, beta=beta, device=device)
-            rows = [_places(mask.flat()[None]) + number * memory.dim for number, mask in enumerate(patterns)]
+            rows = [_places(patterns[row].flat()[None]) + row * memory.dim for row in range(len(patterns))]
             memory._put(np.concatenate([memory._read(), *rows]))()
             return memory
         signs = pt.as_patterns(patterns)
