@@ -16,8 +16,6 @@ from hopfield.memories.base import Memory
 from maskstore import MaskMatrix
 from maskstore.torch import as_device
 
-_MOST_LOW = 40  # binary digits of a gap that are written as they are
-
 
 @storage.register
 class CodedMemory(Memory):
@@ -25,9 +23,9 @@ class CodedMemory(Memory):
     patterns.
 
     The patterns are kept as the gaps between their ones, in Golomb-Rice codes (`hopfield.memories.gap_loops`), and
-    nothing else is. For random patterns with a share p of ones that takes about 1.03 H(p) bits a neuron, with H the
-    entropy of a coin: 0.2 of the packed bytes at p = 0.03, 0.74 at p = 0.2. From p = 0.4 on it is as much as
-    packed bits take.
+    nothing else is. The code follows the density, which may change from layer to layer. Random patterns with a share p
+    of ones take 1.01 to 1.05 H(p) bits a neuron, with H the entropy of a coin: 0.2 of the packed bytes at p = 0.03, 0.74
+    at p = 0.2, and as much as packed bits from p = 0.4 on.
 
     A field reads the stream twice, from one end to the other, which takes a few nanoseconds for each one of a pattern.
     It is computed on the CPU, whatever `device` is. Storing and forgetting write the stream anew.
@@ -57,7 +55,7 @@ class CodedMemory(Memory):
         >>> torch.equal(memory.recall(cues), stored)
         True
         >>> memory.nbytes, 250 * 2048 // 8  # bytes of the memory, of the packed patterns
-        (18456, 64000)
+        (18464, 64000)
     """
 
     def __init__(self, dim: int, *, beta: float = 1.0, device: torch.device | str = "cpu") -> None:
@@ -67,7 +65,7 @@ class CodedMemory(Memory):
             raise RuleError(f"CodedMemory: expected beta in (0, 100], found {beta}")
         self.dim, self.beta = int(dim), float(beta)
         self._device = as_device(device, DeviceError)
-        self._count, self._ones, self._low = 0, 0, 0
+        self._count, self._ones = 0, 0
         self._words: NDArray[np.uint64] = np.zeros(0, dtype=np.uint64)
 
     @classmethod
@@ -132,14 +130,11 @@ class CodedMemory(Memory):
 
     def _put(self, places: NDArray[np.int64]) -> Callable[[], None]:
         """Code the ones at these places of the row of all patterns, changing nothing yet."""
-        near = int(places[-1]) // len(places) if len(places) else 0  # the mean gap, and a little
-        lows = range(max(0, near.bit_length() - 3), min(_MOST_LOW, near.bit_length() + 2))
-        low = min(lows, key=lambda low: gap_loops.stream_bits(places, low))
-        words = np.zeros((gap_loops.stream_bits(places, low) + 63) // 64, dtype=np.uint64)
-        gap_loops.write(places, low, words)
+        words = np.zeros((gap_loops.stream_bits(places) + 63) // 64, dtype=np.uint64)
+        gap_loops.write(places, words)
 
         def commit() -> None:
-            self._words, self._low, self._ones = words, low, len(places)
+            self._words, self._ones = words, len(places)
             self._count = int(places[-1]) // self.dim + 1 if len(places) else 0
 
         return commit
@@ -147,7 +142,7 @@ class CodedMemory(Memory):
     def _read(self) -> NDArray[np.int64]:
         """The places of all ones; MemoryFileError unless the stream has them."""
         places = np.zeros(self._ones, dtype=np.int64)
-        if self._ones and not gap_loops.read(self._words, self._ones, self._low, self.dim, self._count, places):
+        if self._ones and not gap_loops.read(self._words, self._ones, self.dim, self._count, places):
             raise MemoryFileError(f"patterns: expected {self._ones} ones in {self._count} patterns, found others")
         return places
 
@@ -158,22 +153,21 @@ class CodedMemory(Memory):
         """`X z`: `(b, d)` -> `(b, k)` float64, on the CPU."""
         out = np.zeros((self._count, len(states)))
         columns = np.ascontiguousarray(states.detach().cpu().numpy().T)
-        gap_loops.overlaps(self._words, self._ones, self._low, self.dim, columns, out)
+        gap_loops.overlaps(self._words, self._ones, self.dim, columns, out)
         return 2 * torch.from_numpy(out).T - states.cpu().sum(dim=1, dtype=torch.float64, keepdim=True)
 
     def _fields(self, states: Tensor) -> Tensor:
         pull = torch.softmax(self.beta * self._dot(states), dim=1)
         out = np.zeros((self.dim, len(states)))
         columns = np.ascontiguousarray(pull.numpy().T)
-        gap_loops.weighted(self._words, self._ones, self._low, self.dim, columns, out)
+        gap_loops.weighted(self._words, self._ones, self.dim, columns, out)
         return (2 * torch.from_numpy(out).T - 1).float().to(states) - math.tanh(self.beta) * states
 
     def _energies(self, states: Tensor) -> Tensor:
         return -(torch.logsumexp(self.beta * self._dot(states), dim=1) / self.beta).float().to(states)
 
     def _header(self) -> dict[str, Any]:
-        sizes = {"dim": self.dim, "count": self._count, "ones": self._ones, "low": self._low}
-        return sizes | {"beta": self.beta}
+        return {"dim": self.dim, "count": self._count, "ones": self._ones, "beta": self.beta}
 
     def _arrays(self) -> dict[str, Any]:
         return {"stream": self._words}
@@ -181,10 +175,10 @@ class CodedMemory(Memory):
     @classmethod
     def _restore(cls, header: dict[str, Any], arrays: dict[str, Any]) -> Self:
         memory = cls(storage.natural(header, "dim"), beta=header["beta"])
-        words, low, ones = arrays["stream"], storage.natural(header, "low"), storage.natural(header, "ones")
-        if words.dtype != np.uint64 or words.ndim != 1 or low >= _MOST_LOW or ones > 64 * len(words):
+        words, ones = arrays["stream"], storage.natural(header, "ones")
+        if words.dtype != np.uint64 or words.ndim != 1 or ones > 64 * len(words):
             raise MemoryFileError(f"stream: expected words of 64 bits with {ones} ones, found {words.shape}")
-        memory._words, memory._low, memory._ones = words, low, ones
+        memory._words, memory._ones = words, ones
         memory._count = storage.natural(header, "count")
         if bool(memory._count) != bool(ones) or memory._count > ones:
             raise MemoryFileError(f"patterns: expected a one in each of {memory._count}, found {ones} ones")

@@ -2,10 +2,11 @@
 
 The k patterns of d neurons are one long row of k d bits, pattern after pattern. Of each one, the number of zeros since
 the one before is written: its part above the lowest `low` bits as so many 0 and a 1, then those `low` bits, the lowest
-first. Bit i of the stream is bit i % 64 of word i // 64. Every pattern has a one, so k and d bound no loop by
-themselves.
+first. `low` follows the gaps before (`adapted`), so that layers of a mask may have densities of their own. Bit i of the
+stream is bit i % 64 of word i // 64. Every pattern has a one, so k and d bound no loop by themselves.
 
-Source: Rice, "Some practical universal noiseless coding techniques", JPL 1979.
+Source: Rice, "Some practical universal noiseless coding techniques", JPL 1979; that `low` follows a running mean is
+from JPEG-LS (Weinberger, Seroussi and Sapiro, "The LOCO-I lossless image compression algorithm", 2000).
 """
 
 # mypy: disable-error-code="no-untyped-def,no-untyped-call"
@@ -14,21 +15,45 @@ import numpy as np
 
 from maskstore.kernels import compiled
 
+FIRST = (132, 4, 3)  # as after four gaps of 16
+_WINDOW = 64  # gaps after which what was before counts half
+
 
 @compiled
-def stream_bits(places, low):
+def adapted(total, count, low, gap):
+    """The state after a gap: the sum of 2 gap + 1 and the number of gaps, both fading, and the digits `low`.
+
+    `low` is the least number with 2**low of at least half of the mean gap: the best for geometric gaps, nearly.
+    """
+    total += 2 * gap + 1
+    count += 1
+    if count == _WINDOW:
+        total, count = total >> 1, count >> 1
+    while count << (low + 2) < total:
+        low += 1
+    while low > 0 and count << (low + 1) >= total:
+        low -= 1
+    return total, count, low
+
+
+@compiled
+def stream_bits(places):
     """Bits of the stream for ones at these ascending places `(n,)` int64."""
-    total, last = 0, -1
+    bits, last = 0, np.int64(-1)
+    total, count, low = FIRST
     for place in places:
-        total += ((place - last - 1) >> low) + 1 + low
+        gap = place - last - 1
+        bits += (gap >> low) + 1 + low
         last = place
-    return total
+        total, count, low = adapted(total, count, low, gap)
+    return bits
 
 
 @compiled
-def write(places, low, words):
+def write(places, words):
     """Write the stream into `words` uint64, which are zero."""
-    at, last = 0, -1
+    at, last = 0, np.int64(-1)
+    total, count, low = FIRST
     for place in places:
         gap = place - last - 1
         last = place
@@ -38,6 +63,7 @@ def write(places, low, words):
         for bit in range(low):
             words[at >> 6] |= np.uint64((gap >> bit) & 1) << np.uint64(at & 63)
             at += 1
+        total, count, low = adapted(total, count, low, gap)
 
 
 @compiled
@@ -72,10 +98,11 @@ def next_gap(words, at, low):
 
 
 @compiled
-def read(words, count, low, dim, patterns, places):
-    """Write the places `(count,)` int64 of all ones; False unless each of the patterns has one and the stream fits."""
+def read(words, ones, dim, patterns, places):
+    """Write the places `(ones,)` int64 of all ones; False unless each of the patterns has one and the stream fits."""
     at, neuron, pattern, own = 0, np.int64(-1), 0, 0
-    for one in range(count):
+    total, count, low = FIRST
+    for one in range(ones):
         gap, at = next_gap(words, at, low)
         neuron += gap + 1
         if neuron >= dim and own:
@@ -86,15 +113,18 @@ def read(words, count, low, dim, patterns, places):
         if gap < 0 or neuron >= dim or pattern >= patterns:
             return False
         places[one] = pattern * dim + neuron
+        total, count, low = adapted(total, count, low, gap)
     return pattern == patterns - 1 and at > 64 * (len(words) - 1)
 
 
 @compiled
-def overlaps(words, count, low, dim, states, out):
+def overlaps(words, ones, dim, states, out):
     """Add to `out` `(k, b)` float64 the sums of `states` `(d, b)` float32 over the ones of each pattern."""
     at, neuron, pattern = 0, np.int64(-1), 0
-    for _ in range(count):
+    total, count, low = FIRST
+    for _ in range(ones):
         gap, at = next_gap(words, at, low)
+        total, count, low = adapted(total, count, low, gap)
         neuron += gap + 1
         if neuron >= dim:
             neuron -= dim
@@ -105,11 +135,13 @@ def overlaps(words, count, low, dim, states, out):
 
 
 @compiled
-def weighted(words, count, low, dim, weights, out):
+def weighted(words, ones, dim, weights, out):
     """Add to `out` `(d, b)` float64 the sum of the patterns, each times its row of `weights` `(k, b)` float64."""
     at, neuron, pattern = 0, np.int64(-1), 0
-    for _ in range(count):
+    total, count, low = FIRST
+    for _ in range(ones):
         gap, at = next_gap(words, at, low)
+        total, count, low = adapted(total, count, low, gap)
         neuron += gap + 1
         if neuron >= dim:
             neuron -= dim
