@@ -24,8 +24,8 @@ class CodedMemory(Memory):
 
     The patterns are kept as the gaps between their ones, in Golomb-Rice codes (`hopfield.memories.gap_loops`), and
     nothing else is. The code follows the density, which may change from layer to layer. Random patterns with a share p
-    of ones take 1.01 to 1.05 H(p) bits a neuron, with H the entropy of a coin: 0.2 of the packed bytes at p = 0.03, 0.74
-    at p = 0.2, and as much as packed bits from p = 0.4 on.
+    of ones take 1.01 to 1.05 H(p) bits a neuron, with H the entropy of a coin: 0.2 of the packed bytes at p = 0.03,
+    0.74 at p = 0.2, and as much as packed bits from p = 0.4 on.
 
     A field reads the stream twice, from one end to the other, which takes a few nanoseconds for each one of a pattern.
     It is computed on the CPU, whatever `device` is. Storing and forgetting write the stream anew.
