@@ -116,7 +116,7 @@ SETUPS: Mapping[str, Setup] = MappingProxyType(
 )
 WEIGHT_SETUPS: Mapping[str, Setup] = MappingProxyType(
     {
-        "cue": Setup(CueRecipe(condense=10), "pseudo-inverse", batch=64, step_images=64),
+        "cue": Setup(CueRecipe(condense=10, power=0.5), "pseudo-inverse", batch=64, step_images=64),
         "mean-field": Setup(MeanFieldRecipe(steps=20), "pseudo-inverse", batch=64, step_images=64),
         "search": Setup(SearchRecipe(), "dense-associative", batch=16, step_images=128),
     }
