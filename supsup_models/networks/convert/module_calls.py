@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from maskstore import MaskSpec
 from supsup_models._names import expect, whole_number
 from supsup_models.errors import MissingStatisticsError, NetworkError
-from supsup_models.networks.base import AnyMask, Extras, MaskedModel
+from supsup_models.networks.base import PROTOTYPES, AnyMask, Extras, MaskedModel
 from supsup_models.networks.convert import calls, statistics
 from supsup_models.networks.convert.call_copy import Assigned, CallCopy
 from supsup_models.networks.convert.each import EachStatistic, EachWeight, NotMixedError
@@ -300,6 +300,7 @@ class ModuleWithMasks(MaskedModel, ABC):
         """What a call puts into the module for a task: statistics and parameters, from extras stored or in training."""
         starts = self._starts()
         expect("extras", extras, Mapping, "a dict of arrays by name")
+        extras = {name: value for name, value in extras.items() if name != PROTOTYPES}  # these are for inference
         if not self._own.names:
             return statistics.checked(extras, starts, values=not self._trains())
         most = self.classes or None
