@@ -10,6 +10,7 @@ from hopfield import capacity, dynamics, errors, patterns, theory
 from hopfield.memories import (
     BlockMemory,
     CoarseCovariance,
+    CodedMemory,
     Covariance,
     DenseAssociativeMemory,
     DualMemory,
@@ -27,6 +28,7 @@ from hopfield.rules import Hebbian, Perceptron, ProbabilityFlow, PseudoInverse, 
 __all__ = [
     "BlockMemory",
     "CoarseCovariance",
+    "CodedMemory",
     "Covariance",
     "CueRecipe",
     "DenseAssociativeMemory",
