@@ -138,6 +138,10 @@ class LimitError(MaskStoreError, ValueError):
     """A few stored bytes ask for much memory or time; a larger `limit=` allows it to who trusts the file."""
 
 
+class TimeLimitError(LimitError):
+    """Work was not done within the seconds of a `time_limit`."""
+
+
 class NotABankError(MaskStoreError, ValueError):
     """The file is not a mask bank."""
 
