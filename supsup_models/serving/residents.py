@@ -13,7 +13,7 @@ import torch
 
 from maskstore.errors import MaskStoreError, TaskNotFoundError
 from supsup_models.errors import RequestError
-from supsup_models.networks import Extras, OwnMasks
+from supsup_models.networks import PROTOTYPES, Extras, OwnMasks
 from supsup_models.serving.served import Served
 
 
@@ -164,7 +164,8 @@ class Residents:
         extras: Extras = None
         if self._statistics:
             found = self._model.needed_extras(source.extras(name))
-            extras = found and {key: self._tensor(key, value) for key, value in found.items()}
+            used = {} if found is None else {key: each for key, each in found.items() if key != PROTOTYPES}
+            extras = found and {key: self._tensor(key, value) for key, value in used.items()}
         if not self._free:
             stay = self._pinned | needed
             self._drop(next(each for each in self._kept if each not in stay))
