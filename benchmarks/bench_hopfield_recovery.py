@@ -6,6 +6,7 @@ Needs MNIST where `open_stream` looks for it. A step is 128 images.
 """
 
 import os
+from dataclasses import replace
 from functools import partial
 from itertools import islice
 from pathlib import Path
@@ -127,14 +128,20 @@ def found_masks(stream: TaskStream, model: NeuronMaskedNetwork, tmp_path_factory
 
 
 @pytest.mark.timeout(0)
-@pytest.mark.parametrize("tasks", [10, 50, 100, 250])
+@pytest.mark.parametrize(
+    ("rule", "tasks"),
+    [
+        *(("pseudo-inverse", tasks) for tasks in (10, 50, 100)),
+        *(("dense-associative", tasks) for tasks in (10, 50, 250)),
+    ],
+)
 def test_hopfield_recovery_by_one_look(
-    tasks: int, most: int, stream: TaskStream, model: NeuronMaskedNetwork, found_masks: MaskMatrix
+    rule: str, tasks: int, most: int, stream: TaskStream, model: NeuronMaskedNetwork, found_masks: MaskMatrix
 ) -> None:
-    """Quadratic couplings, the gradient of eight batches, one recall: no candidate is tried."""
+    """The gradient of eight batches, one recall: no candidate is tried. By quadratic couplings, or by the masks."""
     if tasks > most:
         pytest.skip("only with --full")
-    setup, chosen = SETUPS["cue"], found_masks.select(range(tasks))
+    setup, chosen = replace(SETUPS["cue"], rule=rule), found_masks.select(range(tasks))
     memory = neuron_memory(chosen, setup)
     splits = [task.test for task in islice(stream, tasks)]
     objective = setup.objective("H", classes=10, outputs=10)

@@ -3,13 +3,14 @@
 try:
     import torch as _torch  # noqa: F401
 except ImportError as error:
-    message = 'hopfield: expected torch, found it not installed (in the checkout: pip install ".[models]")'
+    message = 'hopfield: expected torch, found it not installed (pip install "maskstore[models]")'
     raise ImportError(message, name="torch") from error
 
 from hopfield import capacity, dynamics, errors, patterns, theory
 from hopfield.memories import (
     BlockMemory,
     CoarseCovariance,
+    CodedMemory,
     Covariance,
     DenseAssociativeMemory,
     DualMemory,
@@ -27,6 +28,7 @@ from hopfield.rules import Hebbian, Perceptron, ProbabilityFlow, PseudoInverse, 
 __all__ = [
     "BlockMemory",
     "CoarseCovariance",
+    "CodedMemory",
     "Covariance",
     "CueRecipe",
     "DenseAssociativeMemory",

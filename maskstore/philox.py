@@ -29,6 +29,7 @@ class Role(IntEnum):
     AUGMENT = 7
     SHUFFLE = 8
     VIEW = 9
+    FEATURE = 10
 
 
 _LIMITS = (("seed", 64), ("role", 8), ("layer", 24), ("stream", 32))

@@ -9,6 +9,9 @@
 # A pattern is a row of values -1 and +1. We take pictures of digits: a pixel is +1 where it is dark.
 
 # %%
+import warnings
+from statistics import mean, stdev
+
 import torch
 from sklearn.datasets import load_digits
 
@@ -99,8 +102,80 @@ right.legend(fontsize="small")
 plt.show()
 
 # %% [markdown]
-# To the right of the dotted line the memory is smaller than the patterns that it holds.
+# To the right of the dotted line the memory is smaller than the patterns that it holds. `CodedMemory` is smaller from
+# the first pattern on: it keeps the patterns themselves, as coded gaps between their ones.
+
+# %% [markdown]
+# ## For physicists: temperature, and states that nobody stored
 #
+# With Hebb's rule the memory is a spin glass. `glauber` updates its spins by chance at a temperature T. The overlap m
+# with a stored pattern then falls with T and with the load α = k / d, as Amit, Gutfreund and Sompolinsky computed in
+# 1985. There are also states that nobody stored: the sign of the sum of three patterns is at rest at T = 0, with an
+# overlap of one half with each. In very large networks such mixtures last up to T = 0.46, and patterns up to T = 1. In
+# one of 400 neurons a mixture turns into one of its patterns a little earlier.
+
+# %%
+from hopfield import theory
+from hopfield.dynamics import glauber
+
+d, load = 400, 0.0075
+stored = patterns.random_patterns(round(load * d), d, torch.Generator().manual_seed(0))
+hebb = HopfieldNetwork(d, rule=Hebbian(), centre=None)
+hebb.store(stored)
+mixture = stored[:3].sum(0).sign()
+print(f"mixture at rest: {(hebb.recall(mixture) == mixture).float().mean():.1%} of its spins")
+temperatures, thermal = (0.05, 0.1, 0.2, 0.3, 0.45, 0.6, 0.75), []
+for temperature in temperatures:
+    start = torch.cat([stored, mixture[None]])
+    after = glauber(hebb, start, temperature=temperature, sweeps=24, burn_in=12)
+    overlaps = patterns.overlap(after, stored)
+    of_patterns, of_mixture = overlaps.diagonal(), overlaps[-1, :3].sort().values
+    thermal.append((of_patterns.mean(), of_patterns.std() / len(stored) ** 0.5, of_mixture[0], of_mixture[2]))
+    print(f"T = {temperature}: m = {thermal[-1][0]:.3f}, theory {theory.hebbian_overlap(load, temperature):.3f}")
+
+# %% [markdown]
+# Patterns with few ones have a theory too: signal against noise says how many ones of a pattern are lost in one step
+# (`hopfield.theory.wrong_ones`). Here are measured points with error bars, and the theory as lines.
+
+# %%
+from hopfield import Covariance
+
+lost = {}
+for share in (0.02, 0.05, 0.1):
+    ones = round(share * 512)
+    for gap in (2.5, 3.0, 3.5, 4.0, 4.5):
+        count = round(theory.covariance_gap(512, ones, 1) ** 2 / gap**2)
+        found = []
+        for seed in range(3):
+            memory = Covariance(512, ones)
+            stored = patterns.sparse_patterns(count, 512, ones, torch.Generator().manual_seed(seed))
+            with warnings.catch_warnings():  # beyond its limit on purpose
+                warnings.simplefilter("ignore")
+                memory.store(stored)
+            found.append(float(((memory.field(stored) < 0) & (stored > 0)).sum() / (count * ones)))
+        expected = theory.wrong_ones(512, ones, theory.covariance_gap(512, ones, count))
+        lost.setdefault(share, []).append((count / 512, mean(found), stdev(found) / 3**0.5, expected))
+
+# %%
+figure, (left, right) = plt.subplots(1, 2, figsize=(10, 3.2), layout="constrained")
+measured = left.errorbar(
+    temperatures, [row[0] for row in thermal], [row[1] for row in thermal], fmt="o", label="pattern"
+)
+curve = [theory.hebbian_overlap(load, temperature) for temperature in temperatures]
+left.plot(temperatures, curve, color=measured.lines[0].get_color(), label="theory")
+left.plot(temperatures, [row[3] for row in thermal], "s:", label="mixture: largest overlap")
+left.plot(temperatures, [row[2] for row in thermal], "v:", label="mixture: least overlap")
+left.set(xlabel="temperature", ylabel="overlap m", title="Hebb's rule, load 0.0075")
+for share, points in lost.items():
+    x, y, error, expected = zip(*points, strict=True)
+    bars = right.errorbar(x, y, error, fmt="o", markersize=3, label=f"p = {share}")
+    right.plot(x, expected, color=bars.lines[0].get_color())
+right.set(xlabel="patterns for each neuron", ylabel="ones lost in one step", title="covariance, 512 neurons")
+left.legend(fontsize="small")
+right.legend(fontsize="small")
+plt.show()
+
+# %% [markdown]
 # ## Go on
 #
 # - [Associative memories](../hopfield.md) has all rules and memories with their measured limits, and what theory says.

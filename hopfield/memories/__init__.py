@@ -2,6 +2,7 @@
 
 from hopfield.memories.base import Memory
 from hopfield.memories.by_layer import BlockMemory
+from hopfield.memories.coded import CodedMemory
 from hopfield.memories.dense import DenseAssociativeMemory
 from hopfield.memories.dual import DualMemory
 from hopfield.memories.network import HopfieldNetwork
@@ -12,6 +13,7 @@ from hopfield.memories.storage import load_memory
 __all__ = [
     "BlockMemory",
     "CoarseCovariance",
+    "CodedMemory",
     "Covariance",
     "DenseAssociativeMemory",
     "DualMemory",

@@ -109,9 +109,9 @@ class SymmetricCouplings(Couplings):
             strip = numbers.to(state.dtype)  # a copy only of numbers that are no floats
             start, height = i * STRIP, strip.shape[0]
             stop = start + height
-            result[:, start:stop] += state[:, start:] @ strip.T
+            result[:, start:stop].addmm_(state[:, start:], strip.T)  # added in place: no copy of that size
             if stop < state.shape[1]:
-                result[:, stop:] += state[:, start:stop] @ strip[:, height:]
+                result[:, stop:].addmm_(state[:, start:stop], strip[:, height:])
         return result
 
     def row(self, index: int) -> Tensor:

@@ -23,7 +23,8 @@ from hopfield.recovery.mean_field import alignment, initial_signs, settle, unit
 class CueRecipe(RecoveryRecipe):
     """Recall from the entropy's gradient at the initial state, read on a few batches; no candidates are searched.
 
-    1. Cue: minus the gradient of the entropy at the initial soft mask, each normalised, summed over `calls` batches.
+    1. Cue: minus the gradient of the entropy at the initial soft mask, summed over `calls` batches. Each gradient's
+       entries are raised to `power`, which keeps few large ones from deciding alone, and normalised.
     2. The memory's field of the cue is the part of it along what is stored: the right pattern, and a little of all
        others. `condense` soft updates of slowly growing gain let the largest part outgrow the rest. They need no data.
     3. Synchronous updates of the signs until nothing moves. That is the answer.
@@ -52,6 +53,8 @@ class CueRecipe(RecoveryRecipe):
     """Soft updates before the signs are taken; 0 takes those of the first field, which finds fewer of many patterns."""
     rising: bool = False
     """Whether the masks lie along the rise of the entropy, not along its fall."""
+    power: float = 1.0
+    """Of the absolute value of each entry of a gradient, in (0, 1]; 0.5 for weight masks, which have few large ones."""
     contrasts: int = 4
     """Other states whose entropies the answer's is held against; with fewer than 2 there is no confidence."""
     aligned: float = 0.95
@@ -64,6 +67,8 @@ class CueRecipe(RecoveryRecipe):
             raise RuleError(
                 f"CueRecipe: expected calls >= 1, contrasts and condense >= 0, aligned in [0, 1), found {self}"
             )
+        if not 0 < self.power <= 1:
+            raise RuleError(f"CueRecipe: expected a power in (0, 1], found {self.power}")
 
     def run(self, memory: RecoverableMemory, entropy: Entropy, initial: Tensor, trace: Trace) -> Tensor:
         """See `RecoveryRecipe.run`."""
@@ -71,8 +76,9 @@ class CueRecipe(RecoveryRecipe):
         rest = memory.field(torch.zeros_like(cue))  # the centre's constant, which the difference takes out
         for _ in range(self.calls):
             value, gradient = entropy_gradient(entropy, soft)
-            cue += unit(gradient) if self.rising else -unit(gradient)
-            pull = memory.field(cue) - rest
+            slope = unit(gradient.sign() * gradient.abs() ** self.power)
+            cue += slope if self.rising else -slope
+            pull = memory.field(unit(cue)) - rest  # memories that are not linear take a state of a state's size
             trace.add(value, initial_signs(pull))
         answer = settle(memory, initial_signs(self._condensed(memory, pull, rest)))
         if not self.contrasts:

@@ -38,6 +38,10 @@ class ReadBank(MaskSource):
         """A text that changes whenever a mask is put, replaced, recoded or removed; no mask is read for it."""
         return self._file.read(self._rows.stamp)
 
+    def checksums(self) -> dict[str, bytes]:
+        """A checksum for each name, which differs once a mask was replaced; no mask is read for it."""
+        return self._file.read(self._rows.checksums)
+
     def __len__(self) -> int:
         return self._file.read(self._rows.count)
 

@@ -104,6 +104,11 @@ class RowReader:
             digest.update(repr((id, name, checksum)).encode())
         return digest.hexdigest()
 
+    def checksums(self, link: sqlite3.Connection) -> dict[str, bytes]:
+        """The stored checksum of each mask by its name, as it stands there."""
+        query = "SELECT name,checksum FROM masks NOT INDEXED WHERE name IS NOT NULL"
+        return {name: bytes(checksum or b"") for name, checksum in link.execute(query)}
+
     def some(self, link: sqlite3.Connection, wanted: Sequence[tuple[int, str]]) -> tuple[list[Record], int]:
         """Records of the first of `wanted`, (id, name) pairs, and how many of these were looked at; few if large.
 

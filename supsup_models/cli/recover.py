@@ -12,7 +12,7 @@ from supsup_models.cli.options import AsJson, Data, Download, Immutable, example
 from supsup_models.errors import SupSupError
 
 EXAMPLES = example("supsup recover --data DIR", "supsup recover --stream split-digits --width 256 --json")
-RULES = ("hebbian", "storkey", "storkey-local-field", "pseudo-inverse", "perceptron", "dense-associative")
+RULES = ("hebbian", "storkey", "storkey-local-field", "pseudo-inverse", "perceptron", "dense-associative", "coded")
 RECIPES = ("paper", "mean-field", "search", "cue")
 """For the help, which waits for no memory to be imported; a test holds them equal to `supsup_models.hopsupsup`'s."""
 

@@ -1,11 +1,12 @@
 """What belongs together: a recovery recipe with the network, training, memory and batches that it is used with."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
 from hopfield import (
     BlockMemory,
+    CodedMemory,
     CueRecipe,
     DenseAssociativeMemory,
     DualMemory,
@@ -28,7 +29,6 @@ from supsup_models.hopsupsup.network import Gate
 from supsup_models.hopsupsup.training import CueTraining, NeuronTraining
 from supsup_models.inference import Objective, make_objective, objectives
 
-DENSE_ASSOCIATIVE = "dense-associative"
 RULES: Mapping[str, Rule] = MappingProxyType(
     {
         "hebbian": Hebbian(),
@@ -38,6 +38,10 @@ RULES: Mapping[str, Rule] = MappingProxyType(
         "perceptron": Perceptron(),
     }
 )
+PATTERN_MEMORIES: Mapping[str, Callable[[MaskMatrix], Memory]] = MappingProxyType(
+    {"dense-associative": DenseAssociativeMemory, "coded": CodedMemory.of_patterns}
+)
+"""Memories that keep the masks themselves, by name: what makes one of them."""
 _PUBLISHED = NeuronTraining()
 _OURS = NeuronTraining(batches=200, cosine=True)
 _FOUND = NeuronTraining(batches=200, cosine=True, cue=CueTraining())
@@ -49,7 +53,7 @@ class Setup:
 
     recipe: RecoveryRecipe
     rule: str
-    """The memory: a name in `RULES`, or "dense-associative"."""
+    """The memory: a name in `RULES` or `PATTERN_MEMORIES`."""
     batch: int
     step_images: int
     training: NeuronTraining = _PUBLISHED
@@ -61,7 +65,7 @@ class Setup:
     """Whether recovery starts at one half everywhere, as masks with a `CueTraining` need it, not at the masks' mean."""
 
     def __post_init__(self) -> None:
-        check("rule", self.rule, (*RULES, DENSE_ASSOCIATIVE))
+        check("rule", self.rule, (*RULES, *PATTERN_MEMORIES))
 
     def steps(self, evaluations: int) -> int:
         """Steps of `step_images` images that so many evaluations make, rounded up."""
@@ -88,12 +92,19 @@ SETUPS: Mapping[str, Setup] = MappingProxyType(
         # Last weights four times the published ones and the mask after Swish train masks of 84 instead of 80 %; the
         # entropy's gradient at the mean mask then says little, which costs this recipe a few more candidates.
         "search": Setup(
-            SearchRecipe(), DENSE_ASSOCIATIVE, batch=16, step_images=128, training=_OURS, gate="output", output_gain=4.0
+            SearchRecipe(),
+            "dense-associative",
+            batch=16,
+            step_images=128,
+            training=_OURS,
+            gate="output",
+            output_gain=4.0,
         ),
         # The same masks, trained to be found: one gradient and a recall, whatever the number of tasks; 0.9 points less.
+        # Couplings ("pseudo-inverse") mix too many masks from about 100 on.
         "cue": Setup(
             CueRecipe(rising=True),
-            "pseudo-inverse",
+            "dense-associative",
             batch=128,
             step_images=128,
             training=_FOUND,
@@ -105,17 +116,17 @@ SETUPS: Mapping[str, Setup] = MappingProxyType(
 )
 WEIGHT_SETUPS: Mapping[str, Setup] = MappingProxyType(
     {
-        "cue": Setup(CueRecipe(), "pseudo-inverse", batch=64, step_images=64),
+        "cue": Setup(CueRecipe(condense=10, power=0.5), "pseudo-inverse", batch=64, step_images=64),
         "mean-field": Setup(MeanFieldRecipe(steps=20), "pseudo-inverse", batch=64, step_images=64),
-        "search": Setup(SearchRecipe(), DENSE_ASSOCIATIVE, batch=16, step_images=128),
+        "search": Setup(SearchRecipe(), "dense-associative", batch=16, step_images=128),
     }
 )
 
 
 def neuron_memory(masks: MaskMatrix, setup: Setup) -> Memory:
-    """A memory of neuron masks: couplings by layer (the paper's), over all neurons, or the dense associative memory."""
-    if setup.rule == DENSE_ASSOCIATIVE:
-        return DenseAssociativeMemory(masks)
+    """A memory of neuron masks: couplings by layer (the paper's), over all neurons, or one that keeps the masks."""
+    if setup.rule in PATTERN_MEMORIES:
+        return PATTERN_MEMORIES[setup.rule](masks)
     if setup.per_layer:
         return memory_per_layer(masks, RULES[setup.rule])
     signs = pt.from_matrix(masks)
@@ -132,6 +143,6 @@ def memory_per_layer(masks: MaskMatrix, rule: Rule) -> BlockMemory:
 
 
 def weight_memory(masks: MaskMatrix, rule: str) -> Memory:
-    """A memory of weight masks, which are too long for couplings: the dual form, or the dense associative memory."""
-    check("rule for weight masks", rule, ("hebbian", "storkey", "pseudo-inverse", DENSE_ASSOCIATIVE))
-    return DenseAssociativeMemory(masks) if rule == DENSE_ASSOCIATIVE else DualMemory(masks, RULES[rule])
+    """A memory of weight masks, too long for couplings: the dual form, or one that keeps the masks and no more."""
+    check("rule for weight masks", rule, ("hebbian", "storkey", "pseudo-inverse", *PATTERN_MEMORIES))
+    return PATTERN_MEMORIES[rule](masks) if rule in PATTERN_MEMORIES else DualMemory(masks, RULES[rule])

@@ -1,8 +1,8 @@
 from . import objectives as objectives
 from .calibration import Calibration as Calibration
 from .calibration import refused as refused
-from .infer import Guess as Guess
-from .infer import Guesses as Guesses
+from .guesses import Guess as Guess
+from .guesses import Guesses as Guesses
 from .infer import TaskInference as TaskInference
 from .infer import infer_each as infer_each
 from .infer import infer_task as infer_task

@@ -5,7 +5,7 @@ not depend on the order of the tasks, but exact ties go to the earlier one.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, NamedTuple
 from weakref import WeakKeyDictionary
 
@@ -21,8 +21,9 @@ from supsup_models.errors import InferenceError
 from supsup_models.inference.calibration import Calibration, image_uncertainty
 from supsup_models.inference.choice import check_method
 from supsup_models.inference.given import check_masks, check_views
+from supsup_models.inference.guesses import Guess, Guesses
 from supsup_models.inference.labelling import NO_EXTRAS
-from supsup_models.inference.methods import binary, exhaustive, gradient, one_shot, pairs
+from supsup_models.inference.methods import binary, exhaustive, gradient, one_shot, pairs, prototypes
 from supsup_models.inference.objectives import Objective, make_objective
 from supsup_models.inference.superposition import Kept, Superposition, checked_answers
 from supsup_models.networks import MaskedModel, TaskExtras
@@ -48,83 +49,17 @@ _METHODS = {
     "short-list": _Method(one_shot.short_list_of_batch, one_shot.short_list_of_each),
     "gradient": _Method(gradient.of_batch, gradient.of_each),
     "pairs": _Method(pairs.of_batch, pairs.of_each, single_masks=True),
+    "prototypes": _Method(prototypes.of_batch, prototypes.of_each, single_masks=True),
 }
 METHODS = tuple(_METHODS)
 
 
-def usual_method(model: MaskedModel, views: Views | None) -> str:
-    """The method that is used unless another is asked for."""
-    return model.inference_method if views is None else "pairs"
-
-
-@dataclass(frozen=True)
-class Guess:
-    """The task that a batch of images belongs to, as inferred from the images alone.
-
-    Attributes:
-        task: The row of the matrix whose mask is preferred; `matrix.names[guess.task]` is the task's name.
-        scores: How much each mask is preferred, `(k,)` float32; higher is more likely, and `task` is the argmax. The
-            scale depends on the method. One-shot: minus dL/dalpha. Exhaustive: minus the cost. Pairs: the log
-            probability of the best class. Binary: the number of
-            rounds that a mask survived, plus its rank among those dropped with it as a fraction below 1. Gradient: the
-            logarithm of alpha, up to a constant. Short-list: as one-shot; in `Guesses`, -inf where a mask was not on
-            an image's list.
-        confidence: With a calibration, the fraction of the task's own images that look less like it, in (0, 1]. Below
-            0.01 the images are most likely of none of these tasks. None without a calibration.
-
-    Examples:
-        >>> from maskstore import MaskMatrix
-        >>> from supsup_models import MaskedNetwork, Recipe, RMSProp, infer_task, open_stream, train_task
-        >>> stream = open_stream("permuted-digits", tasks=2)
-        >>> model = MaskedNetwork("lenet-300-100", inputs=64, outputs=100, classes=10, seed=0)
-        >>> matrix, recipe = MaskMatrix(model.spec), Recipe("quick", RMSProp(4e-4))
-        >>> for task in stream:
-        ...     one = train_task(model, task.train, recipe, task=task.index, steps=30)
-        ...     matrix.append(task.name, one.mask)
-        >>> guess = infer_task(model, matrix, stream[1].test.images(slice(0, 16)))
-        >>> guess.task, guess.scores.shape, guess.confidence
-        (1, (2,), None)
-        >>> best_first = guess.scores.argsort()[::-1]
-        >>> [matrix.names[row] for row in best_first]
-        ['task-1', 'task-0']
-    """
-
-    task: int
-    scores: NDArray[np.float32]
-    confidence: float | None = None
-
-
-@dataclass(frozen=True)
-class Guesses:
-    """The tasks that images belong to, one for each image.
-
-    Attributes:
-        tasks: Rows of the matrix, `(b,)` int64.
-        scores: How much each mask is preferred for each image, `(b, k)` float32, on the scales of `Guess`.
-        confidence: With a calibration, the confidence of each image's task, `(b,)` float32, as in `Guess`.
-
-    Examples:
-        >>> import torch
-        >>> from maskstore import MaskMatrix
-        >>> from supsup_models import MaskedNetwork, Recipe, RMSProp, infer_each, open_stream, train_task
-        >>> stream = open_stream("permuted-digits", tasks=2)
-        >>> model = MaskedNetwork("lenet-300-100", inputs=64, outputs=100, classes=10, seed=0)
-        >>> matrix, recipe = MaskMatrix(model.spec), Recipe("quick", RMSProp(4e-4))
-        >>> for task in stream:
-        ...     one = train_task(model, task.train, recipe, task=task.index, steps=30)
-        ...     matrix.append(task.name, one.mask)
-        >>> images = torch.cat([task.test.images(slice(0, 50)) for task in stream])
-        >>> guesses = infer_each(model, matrix, images)
-        >>> guesses.tasks.shape, guesses.scores.shape
-        ((100,), (100, 2))
-        >>> right = (guesses.tasks[:50] == 0).sum() + (guesses.tasks[50:] == 1).sum()
-        >>> bool(right > 90)
-        True
-    """
-
-    tasks: NDArray[np.int64]
-    scores: NDArray[np.float32]
-    confidence: NDArray[np.float32] | None = None
+def usual_method(model: MaskedModel, views: Views | None, names: tuple[str, ...], extras: TaskExtras) -> str:
+    """The method that is used for masks of these names unless another is asked for."""
+    if views is not None:
+        return "pairs"
+    usual = model.inference_method
+    return "prototypes" if usual == "exhaustive" and prototypes.has_prototypes(names, extras) else usual
 
 
 class TaskInference:
@@ -223,7 +158,7 @@ class TaskInference:
     ) -> tuple[Tensor, NDArray[np.float32]]:
         """The images as the network takes them, and the scores `(k,)`, or `(b, k)` for each image."""
         mixed, model = self._mixed, self._mixed.model
-        method = usual_method(model, mixed.views) if method is None else method
+        method = usual_method(model, mixed.views, mixed.matrix.names, mixed.extras) if method is None else method
         way = (isinstance(method, str) and _METHODS.get(method)) or choose("inference method", method, _METHODS)
         objective = model.objective if objective is None else objective
         cost = make_objective(objective, classes=model.classes, outputs=model.outputs)
@@ -296,9 +231,10 @@ def infer_task(
             gradient until one is left. "gradient" descends on the masks' weights. "exhaustive" runs each mask by itself
             and compares the costs. "pairs" runs each mask by itself on all `views` of an image, and looks for the best
             pair of a task and a class: for masks that were trained with views. "short-list" is one-shot here; in a
-            converted network it runs the few masks that one-shot prefers. By default what works in the network: "pairs"
-            with `views`, "exhaustive" where it normalises with running statistics, which fit no superposition,
-            "one-shot" elsewhere.
+            converted network it runs the few masks that one-shot prefers. "prototypes" runs the frozen network once,
+            and looks for the task with the nearest class mean: for masks on kept weights. By default what works in the
+            network: "pairs" with `views`, "prototypes" where all masks on kept weights have some among their extras,
+            "exhaustive" where it normalises with running statistics, which fit no superposition, "one-shot" elsewhere.
         objective: "H" or "G"; `model.objective` by default.
         error: With the method "one-shot", the most that the chance of another task than the exact one may be, by the
             bound of `maskstore.MaskMatrix.leader`: of most masks only a part is then read, and their scores are
@@ -316,8 +252,8 @@ def infer_task(
         ShapeError: The images or the masks do not fit the network.
         ArgumentTypeError: An argument is of a type that cannot be meant.
         ImageValueError: The images hold NaN or infinity, are too large for the network's arithmetic, or are uint8.
-        InferenceError: The matrix is empty, the objective is G and no output is superfluous, or an error is given that
-            is not in [0, 1), or for another method than "one-shot".
+        InferenceError: The matrix is empty, the objective is G and no output is superfluous, an error is given that is
+            not in [0, 1), or for another method than "one-shot", or a mask has no prototypes for "prototypes".
         BatchStatisticsError: The network would normalise with the statistics of a batch, and the batch is a single
             image: under a superposition, or in exhaustive inference without `extras`.
         UnknownNameError: There is no such method or objective.

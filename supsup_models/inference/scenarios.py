@@ -72,9 +72,15 @@ class Inference:
         if whole_number("images", self.images) < 1:
             raise InferenceError(f"inference: expected at least 1 image, found {self.images}")
 
-    def chosen(self, model: MaskedModel) -> "Inference":
-        """The same with nothing left open: the method and the objective that a network takes by default filled in."""
-        method = usual_method(model, self.views) if self.method is None else self.method
+    def chosen(self, model: MaskedModel, names: tuple[str, ...] = (), extras: TaskExtras = NO_EXTRAS) -> "Inference":
+        """The same with nothing left open: the method and the objective that a network takes by default filled in.
+
+        Args:
+            model: The network.
+            names: The names of the masks that inference chooses among.
+            extras: Their extras, by name.
+        """
+        method = usual_method(model, self.views, names, extras) if self.method is None else self.method
         return replace(self, method=method, objective=model.objective if self.objective is None else self.objective)
 
 

@@ -1,5 +1,6 @@
 from . import convert as convert
 from . import seeded as seeded
+from .base import PROTOTYPES as PROTOTYPES
 from .base import AnyMask as AnyMask
 from .base import Extras as Extras
 from .base import MaskedModel as MaskedModel

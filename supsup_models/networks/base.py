@@ -27,6 +27,8 @@ from supsup_models.networks.own_masks import OwnMasks
 AnyMask = Mask | Mapping[str, Tensor] | None
 Extras = Mapping[str, Any] | None
 """Per-task arrays that belong to a mask, by name: the running statistics of normalisation layers. None: none."""
+PROTOTYPES = "prototypes"
+"""The name, among a task's extras, of the means of its classes in `MaskedModel.features`."""
 TaskExtras = Mapping[str, Mapping[str, Any]]
 """The extras of many tasks, by the task's name; a task that is not in it has none."""
 
@@ -277,6 +279,26 @@ class MaskedModel(nn.Module, ABC):
     def needs_head(self) -> bool:
         """Whether each task has a head of its own."""
         return False
+
+    def features(self, images: Tensor) -> Tensor:
+        """What the frozen network itself sees in images, under no task's mask, `(b, 256)`.
+
+        Args:
+            images: `(b, inputs)`.
+
+        Raises:
+            NetworkError: The network says nothing of the kind; networks that `convert` makes do.
+
+        Examples:
+            >>> import torch
+            >>> from supsup_models import convert
+            >>> plain = torch.nn.Sequential(torch.nn.Linear(64, 32), torch.nn.ReLU(), torch.nn.Linear(32, 10))
+            >>> convert(plain, weights="keep", image_shape=(64,)).features(torch.ones(2, 64)).shape
+            torch.Size([2, 256])
+        """
+        raise NetworkError(
+            f"features: expected a network that `convert` made, found {type(self).__name__}, which has none"
+        )
 
     def initial_extras(self, classes: int | None = None) -> dict[str, Tensor]:
         """What training of a task of so many classes starts from beside its scores: statistics, own parameters."""

@@ -63,7 +63,9 @@ def judge_run(
         return NoData(str(run.record.stream.get("data_set", run.record.config.stream)), str(error))
     tasks = run.tasks(stream)
     limit = max(DEFAULT_LIMIT, len(tasks)) if limit is None else limit
-    return _judge(run, tasks, run.with_views(inference).chosen(run.model), limit, reporter)
+    return _judge(
+        run, tasks, run.with_views(inference).chosen(run.model, run.matrix.names, run.extras), limit, reporter
+    )
 
 
 def _judge(

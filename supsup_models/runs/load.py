@@ -91,8 +91,8 @@ class LoadedRun:
 
         Under a superposition the entropy says little about sparse masks; single masks can be told by either objective.
         """
-        method = inference.chosen(self.model).method
-        if self.model.objective != "G" or inference.objective != "H" or method in ("exhaustive", "pairs"):
+        method = inference.chosen(self.model, self.matrix.names, self.extras).method
+        if self.model.objective != "G" or inference.objective != "H" or method in ("exhaustive", "pairs", "prototypes"):
             return None
         return f"objective H: this run's masks were trained for G; by H {method} finds few tasks, exhaustive finds them"
 

@@ -47,7 +47,7 @@ def recover_run(
         stream: Without `run`: the stream, "split-mnist" if not said.
         tasks: How many tasks; all if not said.
         width: Without `run`: neurons of each hidden layer, 2048 if not said.
-        rule: The memory: a name in `RULES`, or "dense-associative"; the recipe's own if not said.
+        rule: The memory: a name in `RULES` or `PATTERN_MEMORIES`; the recipe's own if not said.
         recipe: A name in `SETUPS` or, with `run`, in `WEIGHT_SETUPS`. If not said, "search" for neuron masks and
             "mean-field" for weight masks.
         objective: "H" or "G"; what the masks were trained for if not said.

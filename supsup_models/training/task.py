@@ -16,7 +16,8 @@ from maskstore.priors import Prior, Uniform
 from supsup_models._names import expect, expect_call, whole_number
 from supsup_models.data import LabelledImages, Views, batch_order, checked_images, checked_labels, labelled_images
 from supsup_models.errors import NetworkError, ShapeError, TrainingStopped
-from supsup_models.networks import MaskedModel, check_model
+from supsup_models.networks import PROTOTYPES, MaskedModel, check_model
+from supsup_models.training.prototypes import class_prototypes
 from supsup_models.training.recipes import Recipe, named_recipe
 from supsup_models.training.steps import Stepping, make_step
 
@@ -69,7 +70,8 @@ class TrainedTask:
     seconds: float
     """The time that training took."""
     extras: Mapping[str, NDArray[np.float32]] = field(default_factory=dict)
-    """Arrays that belong to the mask: the running statistics of normalisation layers. Store them with it."""
+    """Arrays that belong to the mask: the running statistics of normalisation layers, a head and other parameters of
+    the task's own; on kept weights also `prototypes`, which task inference uses. Store them with it."""
     prior: Prior = field(default_factory=Uniform)
     """What a decoder knows about the mask before it reads it."""
     curve: "TrainingCurve" = field(default_factory=lambda: TrainingCurve((), (), ()))
@@ -242,11 +244,14 @@ def train_task(
             if stop is not None and stop():
                 raise TrainingStopped(f"task {task}: stopped after {done + 1} of {steps} batches")
     check_trained(task, trained.scores, float(loss))
+    extras = {name: value.float().cpu().numpy() for name, value in model.final_extras(trained.statistics).items()}
+    if model.starts_full and extras:
+        extras[PROTOTYPES] = class_prototypes(model, data)
     return TrainedTask(
         model.mask_of(trained.final_scores),
         float(loss),
         perf_counter() - start,
-        extras={name: value.float().cpu().numpy() for name, value in model.final_extras(trained.statistics).items()},
+        extras=extras,
         prior=model.prior(task),  # after a transfer a share of the scores, and the weights, still are the seed's
         curve=curve,
     )

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from maskstore import Mask
 from maskstore.errors import one_line
 from supsup_models.errors import BatchStatisticsError, ShapeError
-from supsup_models.networks.base import AnyMask, Extras
+from supsup_models.networks.base import PROTOTYPES, AnyMask, Extras
 
 BatchStatistics = Literal["batch"]
 """Asks normalisation layers to use the statistics of the batch at hand."""
@@ -70,7 +70,8 @@ def tell_apart(
             mask = kwargs.pop("mask")
     if "extras" in kwargs:
         value = kwargs["extras"]
-        evident = not _names(module, "extras") and (is_batch(value) or _is_dict_of(value, extras))
+        known = {*extras, PROTOTYPES} if _has(value, PROTOTYPES) else extras
+        evident = not _names(module, "extras") and (is_batch(value) or _is_dict_of(value, known))
         if evident or not _takes(module, "extras"):
             of_task = kwargs.pop("extras")
     return Given(mask, of_task, args, kwargs)
@@ -180,6 +181,10 @@ def _takes_one(module: nn.Module) -> bool:
 
 def _is_mask(value: object, layers: Collection[str]) -> bool:
     return isinstance(value, Mask) or _is_dict_of(value, layers)
+
+
+def _has(value: object, name: str) -> bool:
+    return isinstance(value, Mapping) and name in value
 
 
 def _is_dict_of(value: object, names: Collection[str]) -> bool:

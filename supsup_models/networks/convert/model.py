@@ -15,6 +15,8 @@ from supsup_models.errors import ConversionError, NetworkError
 from supsup_models.networks import seeded
 from supsup_models.networks.base import AnyMask, Extras
 from supsup_models.networks.convert import calls, statistics
+from supsup_models.networks.convert.call_copy import CallCopy
+from supsup_models.networks.convert.features import LayerOutputs
 from supsup_models.networks.convert.layers import MaskedParameter
 from supsup_models.networks.convert.module_calls import ModuleWithMasks
 from supsup_models.networks.convert.own import Own
@@ -144,6 +146,29 @@ class ConvertedModel(ModuleWithMasks):
             )
         layers = self.layer_weights(self.weights)
         return Backbone({layer.name: weight for layer, weight in zip(self.spec, layers, strict=True)}, self.spec)
+
+    def features(self, images: Tensor) -> Tensor:
+        """What the module sees in images with all its weights, as it came and under no mask, `(b, 256)`.
+
+        A seeded network's statistics are those of its expected mixture (`mixture_statistics`). Arguments and errors are
+        those of `MaskedModel.features`; ShapeError, DeviceError for images of another network.
+        """
+        with torch.no_grad():
+            images = self._shaped(images)
+            copy = CallCopy(self.module, self._assigned)
+            for names, weight in zip(self._names, self.layer_weights(self.weights), strict=True):
+                for name in names:
+                    copy.put(name, weight)
+            values = self.mixture_statistics(self.weights)
+            if values is None and self._statistics:
+                raise NetworkError(
+                    "features: expected a network that treats each image by itself, found one that normalises with the "
+                    f"statistics of a batch ({self._statistics[0]!r})"
+                )
+            statistics.put_in(copy, self._statistics, values and {**values})
+            outputs = LayerOutputs(copy, tuple(names[0] for names in self._names), len(images))
+            copy.module(images)
+            return outputs.projected(self.seed)
 
     # -- exporting ------------------------------------------------------------------------------------------------
 

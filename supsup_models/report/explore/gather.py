@@ -104,7 +104,7 @@ def explored(
     if not 1 <= count <= MOST_IMAGES:
         raise InferenceError(f"images: expected 1 to {MOST_IMAGES} to show, found {count}")
     model, matrix, names = run.model, run.matrix, run.matrix.names
-    inference = run.with_views(inference).chosen(model)
+    inference = run.with_views(inference).chosen(model, run.matrix.names, run.extras)
     rows = {name: row for row, name in enumerate(names)} if run.record.config.task_identity else {}
     shown = run.tasks(stream)[:count]
     shape = tuple(stream.image_shape)

@@ -50,6 +50,7 @@ def _quantised(precision: Precision) -> Callable[[torch.Tensor], hopfield.Memory
 MAKERS = {
     "dense": hopfield.DenseAssociativeMemory.of_patterns,
     "dense polynomial": lambda patterns: hopfield.DenseAssociativeMemory.of_patterns(patterns, "polynomial"),
+    "coded": hopfield.CodedMemory.of_patterns,
     "dual": hopfield.DualMemory.of_patterns,
     "dual centred": lambda patterns: hopfield.DualMemory.of_patterns(patterns, hopfield.PseudoInverse(), centre=0.1),
     "blocks": _blocks,

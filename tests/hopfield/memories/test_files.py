@@ -16,6 +16,7 @@ from hypothesis import strategies as st
 
 from hopfield import (
     BlockMemory,
+    CodedMemory,
     DenseAssociativeMemory,
     DualMemory,
     Hebbian,
@@ -50,6 +51,7 @@ def _memories(count: int, dim: int, seed: int) -> list[Memory]:
         memories += [
             DualMemory.of_patterns(patterns, PseudoInverse(), centre=0.4),
             DenseAssociativeMemory.of_patterns(patterns),
+            CodedMemory.of_patterns(torch.where(torch.arange(dim) == 0, 1.0, patterns)),
             QuantizedNetwork.of(memories[0], "int8"),  # type: ignore[arg-type]
             QuantizedNetwork.of(memories[0], "ternary"),  # type: ignore[arg-type]
         ]

@@ -11,6 +11,7 @@ import torch
 
 from hopfield import (
     CoarseCovariance,
+    CodedMemory,
     Covariance,
     DenseAssociativeMemory,
     DualMemory,
@@ -51,6 +52,7 @@ def _sparse_memories() -> dict[str, Memory]:
         "covariance": covariance,
         "int8": CoarseCovariance.of(covariance, "int8"),
         "one-bit": CoarseCovariance.of(covariance, "one-bit"),
+        "coded": CodedMemory.of_patterns(patterns),
     }
 
 

@@ -122,6 +122,21 @@ def test_soft_updates_find_patterns_that_the_first_signs_miss() -> None:
     assert right[60] >= 16, right
 
 
+def test_a_power_keeps_few_large_entries_from_deciding_alone() -> None:
+    patterns = random_patterns(100, 400, 1)
+    network = DenseAssociativeMemory.of_patterns(patterns)
+    generator = torch.Generator().manual_seed(0)
+    right = {1.0: 0, 0.5: 0}
+    for target in patterns[:20]:
+        noise = torch.randn(400, generator=generator)
+        heavy = (0.4 * target + noise) * torch.randn(400, generator=generator).abs() ** 4
+        for power in right:
+            found = recover(network, _slope(-heavy), CueRecipe(calls=1, contrasts=0, power=power))
+            right[power] += torch.equal(found.pattern, target)
+    assert right[0.5] >= right[1.0] + 3, right
+    assert right[0.5] >= 18, right
+
+
 def _slope(gradient: Tensor) -> Entropy:
     return lambda mask: gradient @ mask
 
@@ -350,6 +365,7 @@ def test_bad_input_is_named() -> None:
         lambda: MeanFieldRecipe(aligned=1.0),
         lambda: MeanFieldRecipe(patience=0),
         lambda: CueRecipe(calls=0),
+        lambda: CueRecipe(power=0.0),
         lambda: CueRecipe(contrasts=-1),
         lambda: CueRecipe(condense=-1),
         lambda: CueRecipe(aligned=1.0),

@@ -5,6 +5,7 @@ import struct
 
 import numpy as np
 import pytest
+import zstandard
 
 from maskstore import MaskBank, MaskSpec, Rounded
 from maskstore.bank import decode_extras, encode_extras
@@ -44,14 +45,65 @@ def test_what_cannot_be_rounded_is_refused(values, error):
         Rounded(np.array(values), error)
 
 
-def _forged(**changes):
+ENTRY = {"dtype": "f4", "shape": [2, 3], "step": 1.0, "integers": "i1"}
+INTEGERS = np.arange(6, dtype="i1").tobytes()
+
+
+def _extras(entry, content):
+    text = json.dumps({"a": list(entry.values())}).encode()
+    return struct.pack("<I", len(text)) + text + content
+
+
+def _packed(**changes):
+    return b"\xff" * 4 + zstandard.ZstdCompressor().compress(_extras(ENTRY | changes, INTEGERS))
+
+
+def _framed(**changes):
+    """As versions before packed extras wrote them."""
+    frame = zstandard.ZstdCompressor().compress(INTEGERS)
+    return _extras(ENTRY | {"size": len(frame)} | changes, frame)
+
+
+def test_packed_extras_are_what_the_format_says():
     data = encode_extras({"a": Rounded(np.arange(6.0).reshape(2, 3), 0.5)})
-    length = int.from_bytes(data[:4], "little")
-    entry = dict(
-        zip(("dtype", "shape", "step", "integers", "size"), json.loads(data[4 : 4 + length])["a"], strict=True)
-    )
-    text = json.dumps({"a": list((entry | changes).values())}).encode()
-    return struct.pack("<I", len(text)) + text + data[4 + length :]
+    plain = zstandard.ZstdDecompressor().decompress(data[4:])
+    assert data[:4] == b"\xff" * 4
+    assert json.loads(plain[4:-6]) == {"a": list(ENTRY.values())}
+    assert (int.from_bytes(plain[:4], "little"), plain[-6:]) == (len(plain) - 10, INTEGERS)
+
+
+@pytest.mark.parametrize("forge", [_packed, _framed])
+def test_both_forms_are_read(forge):
+    found = decode_extras(forge(), "task")["a"]
+    assert (found == np.arange(6.0).reshape(2, 3)).all()
+    assert found.dtype == np.float32
+
+
+def test_many_small_arrays_take_little_more_than_their_information():
+    values = RNG.normal(size=(100, 64)).astype("f4")
+    few = len(encode_extras({"all": Rounded(values, 0.1)}))
+    many = len(encode_extras({f"layer.{row}.weight": Rounded(each, 0.1) for row, each in enumerate(values)}))
+    assert many < 1.25 * few
+
+
+@pytest.mark.parametrize(
+    "damage", [lambda d: d[:-1], lambda d: d + b"x", lambda d: d[:4], lambda d: d[:9] + b"xx" + d[11:]]
+)
+def test_damaged_frames_are_refused(damage):
+    with pytest.raises(CorruptError):
+        decode_extras(damage(_packed()), "task")
+
+
+def test_a_frame_without_its_size_is_refused():
+    data = zstandard.ZstdCompressor(write_content_size=False).compress(_extras(ENTRY, INTEGERS))
+    with pytest.raises(CorruptError):
+        decode_extras(b"\xff" * 4 + data, "task")
+
+
+def test_a_frame_that_claims_much_memory_is_not_unpacked():
+    content = zstandard.ZstdCompressor().compress(bytes(1 << 30))
+    with pytest.raises(LimitError, match="'task'"):
+        decode_extras(b"\xff" * 4 + content, "task")
 
 
 @pytest.mark.parametrize(
@@ -65,17 +117,26 @@ def _forged(**changes):
         {"step": 1},
         {"integers": "i8"},
         {"integers": "i2"},
-        {"size": 3},
+        {"integers": "i4"},
+        {"shape": "ab"},
     ],
 )
-def test_entries_that_do_not_fit_are_refused(changes):
+@pytest.mark.parametrize("forge", [_packed, _framed])
+def test_entries_that_do_not_fit_are_refused(forge, changes):
     with pytest.raises(CorruptError):
-        decode_extras(_forged(**changes), "task")
+        decode_extras(forge(**changes), "task")
+
+
+def test_a_frame_of_another_length_is_refused():
+    with pytest.raises(CorruptError):
+        decode_extras(_framed(size=3), "task")
 
 
 def test_a_few_bytes_cannot_claim_much_memory():
     with pytest.raises(LimitError, match="'task'"):
-        decode_extras(_forged(shape=[1 << 40]), "task")
-    with pytest.raises(LimitError):
-        decode_extras(_forged(), "task", limit=23)
-    assert decode_extras(_forged(), "task", limit=24)["a"].shape == (2, 3)
+        decode_extras(_framed(shape=[1 << 40]), "task")
+    for forge in (_framed, _packed):
+        with pytest.raises(LimitError):
+            decode_extras(forge(), "task", limit=23)
+    assert decode_extras(_framed(), "task", limit=24)["a"].shape == (2, 3)
+    assert decode_extras(_packed(), "task", limit=200)["a"].shape == (2, 3)

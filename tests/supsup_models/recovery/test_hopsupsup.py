@@ -230,7 +230,7 @@ def test_json_is_one_object_and_warnings_are_lines(capsys: pytest.CaptureFixture
 
 
 def test_the_help_names_all_rules_and_recipes() -> None:
-    assert set(recover_command.RULES) == {*setups.RULES, setups.DENSE_ASSOCIATIVE}
+    assert set(recover_command.RULES) == {*setups.RULES, *setups.PATTERN_MEMORIES}
     assert set(recover_command.RECIPES) == set(setups.SETUPS) >= set(setups.WEIGHT_SETUPS)
 
 
@@ -264,11 +264,14 @@ def test_the_cue_is_known_from_images_alone_and_repeats() -> None:
 def test_masks_trained_to_be_found_are_recalled_from_one_gradient() -> None:
     stream = open_stream("permuted-digits", tasks=8)
     cue = CueTraining(margin=6.0)  # of sqrt(512) = 22.6 at most
-    setup = replace(setups.SETUPS["cue"], training=NeuronTraining(batches=100, cosine=True, cue=cue))
+    training = NeuronTraining(batches=100, cosine=True, cue=cue)
+    setup = replace(setups.SETUPS["cue"], rule="pseudo-inverse", training=training)
     case = neuron_case(setup, stream, 256, seed=0)
-    found = recover_stream(case, seed=0)
-    assert max(task.recovery.steps for task in found) <= 13  # fewer where two random cues lead to one state
-    assert sum(task.exact for task in found) == 8
+    for rule in ("dense-associative", "coded", "pseudo-inverse"):
+        memory = setups.neuron_memory(case.masks, replace(setup, rule=rule))
+        found = recover_stream(replace(case, memory=memory), seed=0)
+        assert max(task.recovery.steps for task in found) <= 13  # fewer where two random cues lead to one state
+        assert sum(task.exact for task in found) == 8, rule
     plain = neuron_case(replace(setup, training=replace(setup.training, cue=None)), stream, 256, seed=0)
     without = recover_stream(plain, seed=0)
     assert sum(task.exact for task in without) <= 3  # what the gradient finds of masks that were not trained for it
