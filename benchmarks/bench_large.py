@@ -14,6 +14,7 @@ import numpy as np
 import pytest
 
 from maskstore import Mask, MaskBank, MaskSpec, account
+from maskstore.interop import merge, read_masks, store, write_npz, write_safetensors, write_shard
 from tests.helpers.masks import random_mask
 
 MIB = 1 << 20
@@ -122,7 +123,7 @@ def test_large_masks(kind, full, tmp_path, monkeypatch):
     bits = 10**9 if full else 2 * 10**7
     mask = MASKS[kind](spec_of(bits))
     put, get = timed_put(tmp_path / "a.bank", mask), timed_get(tmp_path / "a.bank", mask)
-    for module in ("new_mask", "coding"):
+    for module in ("putting.new_mask", "coding"):
         monkeypatch.setattr(f"maskstore.bank.{module}.BLOCKED_BITS", 1 << 40)
     whole_put, whole_get = timed_put(tmp_path / "b.bank", mask), timed_get(tmp_path / "b.bank", mask)
     print(
@@ -136,6 +137,34 @@ def test_large_masks(kind, full, tmp_path, monkeypatch):
         )
     assert max(put[2], get[2]) < 300 * MIB
     assert (tmp_path / "a.bank").stat().st_size < 1.002 * (tmp_path / "b.bank").stat().st_size
+
+
+EXPORTS = {
+    "safetensors": (write_safetensors, lambda source, path: store(read_masks(source), path)),
+    "npz": (write_npz, lambda source, path: store(read_masks(source), path)),
+    "shard": (write_shard, lambda source, path: merge([source], path)),
+}
+
+
+@pytest.mark.parametrize("kind", EXPORTS)
+def test_large_exports(kind, full, tmp_path):
+    spec = spec_of(10**9 if full else 2 * 10**7)
+    write, read = EXPORTS[kind]
+    with MaskBank.create(tmp_path / "a.bank", spec) as bank:
+        bank.put("t", independent(spec, 0.5))
+    out, used = tmp_path / f"a.{kind}", process_time()
+    with MaskBank.open(tmp_path / "a.bank") as bank, peak() as exporting:
+        write(bank, out)
+    exported = process_time()
+    with peak() as importing:
+        read(out, tmp_path / "b.bank")
+    print(
+        f"\n{kind}, {spec.bits} bits: export peak {exporting.bytes / MIB:.0f} MiB, {exported - used:.1f} processor "
+        f"seconds; import peak {importing.bytes / MIB:.0f} MiB, {process_time() - exported:.1f}"
+    )
+    assert max(exporting.bytes, importing.bytes) < 300 * MIB
+    with MaskBank.open(tmp_path / "a.bank") as bank, MaskBank.open(tmp_path / "b.bank") as again:
+        assert np.array_equal(bank.layer("t", "l7", rows=slice(9)), again.layer("t", "l7", rows=slice(9)))
 
 
 def test_large_files_are_little_more_than_their_payload(full, tmp_path):

@@ -4,6 +4,7 @@
 dense as trained ones; what they answer was computed beforehand, a pass for each image.
 """
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -24,7 +25,7 @@ from benchmarks.serving_load import Asked, Load, run_load
 from benchmarks.serving_process import logits_of, network
 from maskstore import Mask, MaskBank, MaskMatrix
 from maskstore.kernels.threads import CORES, limit_threads
-from supsup_models import MaskedModel, mixed_logits
+from supsup_models import MaskedModel, mixed_logits, open_stream, run_config, train_run
 from supsup_models.networks.convert import ConvertedModel
 from tests.helpers.servers import raw_answer, served_in_a_process
 from tests.supsup_models.serving.test_hostile_requests import REQUESTS
@@ -168,7 +169,7 @@ def told(what: str, load: Load) -> str:
 @pytest.mark.parametrize("name", NETWORKS)
 def test_serving_many_masks(name, full, tmp_path):
     served = Served(tmp_path, name, (1024 if full else 24))
-    shapes = {"lenet": ((20_000, 1), (5_000, 16)), "resnet": ((2_000, 1),)}[name] if full else ((60, 1),)
+    shapes = {"lenet": ((20_000, 1), (5_000, 16)), "resnet": ((20_000, 1),)}[name] if full else ((60, 1),)
     few = {"lenet": 320, "resnet": 128}[name] if full else 30
     for count, images in shapes:
         warm = served.requests(-(-len(served.tasks) // images), images)
@@ -238,12 +239,39 @@ def test_serving_soak(full, tmp_path):
     assert not full or max(half) <= 1.05 * min(half)
 
 
-def test_serving_restart(full, tmp_path):
-    served = Served(tmp_path, "lenet", 256 if full else 16)
-    times = []
-    for _ in range(5 if full else 1):
+def installed(folder: Path) -> dict[str, str]:
+    """The environment of programs whose modules are compiled once and kept, as those of an installed package are."""
+    kept = {name: value for name, value in os.environ.items() if name != "PYTHONDONTWRITEBYTECODE"}
+    return {**kept, "PYTHONPYCACHEPREFIX": str(folder / "compiled")}
+
+
+def seconds_of(command: list[str], environment: dict[str, str]) -> float:
+    """Seconds of a whole process."""
+    start = perf_counter()
+    subprocess.run(command, env=environment, check=True, capture_output=True)
+    return perf_counter() - start
+
+
+def test_serving_start(full, tmp_path):
+    """From nothing to answers: `supsup serve` to its first one, and all of `supsup infer`; torch alone is the floor."""
+    served, environment = Served(tmp_path, "lenet", 256 if full else 16), installed(tmp_path)
+    run, images = tmp_path / "run", tmp_path / "images.npy"
+    stream = open_stream("permuted-digits", tasks=5)
+    train_run(run_config("permuted-digits", tasks=5, batches=20), run)
+    np.save(images, next(iter(stream)).test.images(torch.arange(16)).numpy())
+    python, program = sys.executable, [sys.executable, "-m", "supsup_models"]
+    times: dict[str, list[float]] = {"import torch": [], "supsup serve": [], "supsup infer": []}
+    for _ in range(8 if full else 2):
+        times["import torch"].append(seconds_of([python, "-c", "import torch"], environment))
         start = perf_counter()
-        with served_in_a_process(served.path) as (_, url):
+        with served_in_a_process(served.path, environment=environment) as (_, url):
             assert run_load(url, [served.request([3])], 1).wrong == 0
-            times.append(perf_counter() - start)
-    print(f"\nfrom the start of `supsup serve` to the first answer: {', '.join(f'{each:.2f}' for each in times)} s")
+            times["supsup serve"].append(perf_counter() - start)
+        times["supsup infer"].append(seconds_of([*program, "infer", str(run), str(images)], environment))
+    floor = median(times["import torch"][1:])
+    for what, each in times.items():  # the first compiles the modules
+        shown = ", ".join(f"{seconds:.2f}" for seconds in each[1:])
+        print(
+            f"\n{what}: {shown} s, median {median(each[1:]):.2f} s, {median(each[1:]) / floor:.2f} x the import", end=""
+        )
+    print()

@@ -3,7 +3,7 @@
 try:
     import torch as _torch  # noqa: F401
 except ImportError as error:
-    message = 'hopfield: expected torch, found it not installed (in the checkout: pip install ".[models]")'
+    message = 'hopfield: expected torch, found it not installed (pip install "maskstore[models]")'
     raise ImportError(message, name="torch") from error
 
 from hopfield import capacity, dynamics, errors, patterns, theory

@@ -4,6 +4,7 @@ from maskstore import errors
 from maskstore._version import __version__
 from maskstore.bank import Account, MaskBank, MaskInfo, MaskSource, Rounded, account, compact
 from maskstore.errors import MaskStoreError
+from maskstore.files import time_limit
 from maskstore.index import open_index, write_index
 from maskstore.interop import open_source
 from maskstore.masks import LayerSpec, Leader, Mask, MaskMatrix, MaskSpec, SignedMask
@@ -39,5 +40,6 @@ __all__ = [
     "errors",
     "open_index",
     "open_source",
+    "time_limit",
     "write_index",
 ]

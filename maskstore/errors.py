@@ -52,7 +52,7 @@ def printable(text: str) -> str:
 
 
 _EXTRAS = {
-    "models": ("torch",),
+    "models": ("torch", "matplotlib"),
     "cluster": ("ray",),
     "interop": ("safetensors", "fsspec", "numcodecs"),
     "stores": ("obstore",),
@@ -85,7 +85,7 @@ def needing(package: str, what: object) -> Iterator[None]:
         if (error.name or package).partition(".")[0] != package:
             raise
         extra = next((extra for extra, packages in _EXTRAS.items() if package in packages), "")
-        install = f'in the checkout: pip install ".[{extra}]"' if extra else f"pip install {package}"
+        install = f'pip install "maskstore[{extra}]"' if extra else f"pip install {package}"
         text = f"{what}: expected the package {package}, found it not installed ({install})"
         raise MissingPackageError(text, name=package) from None
 
@@ -136,6 +136,10 @@ class BackboneError(MaskStoreError, ValueError):
 
 class LimitError(MaskStoreError, ValueError):
     """A few stored bytes ask for much memory or time; a larger `limit=` allows it to who trusts the file."""
+
+
+class TimeLimitError(LimitError):
+    """Work was not done within the seconds of a `time_limit`."""
 
 
 class NotABankError(MaskStoreError, ValueError):

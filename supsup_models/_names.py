@@ -3,7 +3,7 @@
 What is wrong is said once, by the argument's name, before anything is computed. Imports neither torch nor numpy.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from numbers import Real
 from operator import index
 from pathlib import Path
@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from maskstore import files
 from maskstore.errors import CodecError, MaskStoreError
-from supsup_models.errors import ArgumentTypeError, UnknownNameError
+from supsup_models.errors import ArgumentTypeError, NetworkError, UnknownNameError
 
 T = TypeVar("T")
 
@@ -55,6 +55,12 @@ def whole_number(what: str, value: Any) -> int:
         except TypeError:
             pass
     raise ArgumentTypeError(f"{what}: expected a whole number, found {found(value)}")
+
+
+def expect_within(within: Callable[[float], bool], what: str, value: float) -> None:
+    """NetworkError unless a setting is as expected, ArgumentTypeError for no number; no comparison with NaN holds."""
+    if not within(number(what.partition(":")[0], value)):
+        raise NetworkError(f"{what}, found {value}")
 
 
 def seed_of(what: str, value: Any) -> int:

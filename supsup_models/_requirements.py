@@ -25,7 +25,7 @@ def attach(name: str, file: str) -> tuple[Callable[[str], Any], Callable[[], lis
         except ImportError as error:
             if error.name != "torch":
                 raise
-            message = 'supsup_models: expected torch, found it not installed (in the checkout: pip install ".[models]")'
+            message = 'supsup_models: expected torch, found it not installed (pip install "maskstore[models]")'
             raise ImportError(message, name="torch") from error
 
     return lookup, names, listed

@@ -2,7 +2,7 @@
 # # A mask bank in five minutes
 #
 # A **mask** has one bit for every weight of a network: 1 keeps the weight, 0 drops it. A **bank** is one file that holds
-# many masks in few bits. This page needs numpy and no torch.
+# many masks in few bits. This page needs no torch, and matplotlib for its picture.
 #
 # ## Masks to store
 #

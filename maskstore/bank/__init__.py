@@ -18,7 +18,7 @@ from maskstore.bank.extras import Rounded, decode_extras, encode_extras
 from maskstore.bank.maintenance import Maintenance
 from maskstore.bank.record import MAX_BLOB_BYTES, MaskInfo, Record, info_of
 from maskstore.bank.signs import decode_signed, encode_signed
-from maskstore.bank.source import MaskSource, check_source
+from maskstore.bank.source import MaskSource, check_source, decode_layers
 from maskstore.bank.sqlite import clear_side_files, side_files
 
 __all__ = [
@@ -40,6 +40,7 @@ __all__ = [
     "clear_side_files",
     "compact",
     "decode_extras",
+    "decode_layers",
     "decode_mask",
     "decode_signed",
     "encode_data",

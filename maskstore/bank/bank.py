@@ -5,22 +5,18 @@ module adds the masks. A `put` that returned is on the disk; one that did not le
 """
 
 import os
-import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from functools import partial
-from pathlib import Path
-from typing import Any, Self, TypeVar
+from typing import Any, Self
 
-from maskstore.bank import coding
 from maskstore.bank.blocks import AnyMask, SourceError
 from maskstore.bank.head import new_head
-from maskstore.bank.new_mask import NewMask
 from maskstore.bank.open_file import BankFile
-from maskstore.bank.record import MaskInfo, Record, info_of
+from maskstore.bank.putting import NewMask, PutsMany
+from maskstore.bank.read_bank import ReadBank
 from maskstore.bank.rows import Rows, taken
 from maskstore.bank.signs import PutsSigned
-from maskstore.bank.source import MaskSource
 from maskstore.bank.sqlite import checked_page_size
 from maskstore.codecs import AnyCodec
 from maskstore.errors import (
@@ -31,14 +27,12 @@ from maskstore.errors import (
     MaskStoreError,
     NotABankError,
     SpecError,
-    TaskNotFoundError,
 )
 from maskstore.files import (
     byte_limit,
     check_name,
     is_database,
     is_name,
-    nearest,
     parse_object,
     path_of,
     same_json,
@@ -47,11 +41,8 @@ from maskstore.files import (
 from maskstore.masks import MaskSpec
 from maskstore.priors import Backbone, Prior, checked_backbone
 
-T = TypeVar("T")
-_BATCH = 64  # records read from the file at a time while scanning
 
-
-class MaskBank(PutsSigned, MaskSource):
+class MaskBank(PutsSigned, PutsMany, ReadBank):
     """Many masks of one spec in one file: a mapping from task name to `Mask`, in insertion order.
 
     Make one with `create`, open one with `open`. A `put` that returned is on the disk; one that failed left no trace.
@@ -207,84 +198,13 @@ class MaskBank(PutsSigned, MaskSource):
         """Close; a writer first folds its write-ahead log into the file. Closing twice is fine."""
         self._file.close()
 
-    # -- reading ------------------------------------------------------------------------------------------------------
-
-    @property
-    def path(self) -> Path:
-        """Where the bank lies."""
-        return self._file.path
-
-    @property
-    def writable(self) -> bool:
-        """Whether it was opened for writing."""
-        return self._file.writable
-
     @property
     def backbone(self) -> Backbone | None:
         """The weights that masks were coded against: those given, or of the first mask that was put with any."""
         return self._rows.backbone
 
-    def stamp(self) -> str:
-        """A text that changes whenever a mask is put, replaced, recoded or removed; no mask is read for it."""
-        return self._file.read(self._rows.stamp)
-
-    def __len__(self) -> int:
-        return self._file.read(self._rows.count)
-
-    def __iter__(self) -> Iterator[str]:
-        """Task names in insertion order."""
-        return iter([name for _, name in self._file.read(self._rows.listing)])
-
     def __contains__(self, name: object) -> bool:
         return is_name(name) and self._file.read(lambda link: self._rows.named(link, str(name))) is not None
-
-    def info(self, name: str) -> MaskInfo:
-        """Metadata, codec, prior and sizes of a mask, for listings; its checksum is checked, and nothing decoded."""
-        self._check_known(name)
-        row = self._file.read(lambda link: self._rows.find_to_tell(link, name))
-        if row is None:
-            raise self._missing(name)
-        return info_of(row)
-
-    def infos(self) -> list[MaskInfo]:
-        """`info` of all masks, in insertion order."""
-        self._file.read(self._rows.check_users)
-        return [info_of(row) for row in self.records()]
-
-    def record(self, name: str) -> Record:
-        """The stored row of a mask, its checksum checked."""
-        return self._of_record(name, lambda row: row, unread=False)
-
-    def _of_record(self, name: str, work: Callable[[Record], T], *, unread: bool = True) -> T:
-        def read(link: sqlite3.Connection) -> T:
-            row = self._rows.find(link, name, unread=unread)
-            if row is None:
-                raise self._missing(name)
-            return work(row)
-
-        self._check_known(name)
-        return self._file.read(read)
-
-    def records(self) -> Iterator[Record]:
-        """The stored rows of the masks that are there when the first is asked for, in order, checksums checked.
-
-        They are read in batches, and others may write meanwhile. A mask that is removed meanwhile may be left out, one
-        that is replaced may come as it is then; one that is added does not come.
-        """
-        wanted = self._file.read(self._rows.listing_with_room)
-        while wanted:
-            rows, done = self._file.read(lambda link: self._rows.some(link, wanted[:_BATCH]))
-            del wanted[:done]
-            yield from rows
-
-    def _check_file(self) -> None:
-        def check(link: sqlite3.Connection) -> list[Record]:
-            self._file.check_size(link)
-            self._file.check_log(link)
-            return self._rows.checked_snapshots(link)
-
-        self._file.read_head()
-        coding.check_contents(self._file.read(check), self.spec, self.limit)
 
     # -- writing ------------------------------------------------------------------------------------------------------
 
@@ -326,11 +246,13 @@ class MaskBank(PutsSigned, MaskSource):
             BankBusyError: Another writer held the bank for longer than the timeout.
             BankFullError: The disk is full.
         """
+        self._put(NewMask(name, masks, codec, prior, meta, extras), overwrite=overwrite)
+
+    def _put(self, new: NewMask, *, overwrite: bool) -> None:
         self._file.check_writable()
-        check_name("task name", name)
-        if not overwrite and name in self:  # before it is coded; `store` looks again
-            raise taken(name)
-        new = NewMask(name, masks, codec, prior, meta, extras)
+        check_name("task name", new.name)
+        if not overwrite and new.name in self:  # before it is coded; `store` looks again
+            raise taken(new.name)
         try:
             self._rows.backbone = new.over(self.backbone)
             new.code(self.spec)  # before the bank is locked, if it can be
@@ -370,15 +292,6 @@ class MaskBank(PutsSigned, MaskSource):
             yield
 
     # -- pieces ------------------------------------------------------------------------------------------------------
-
-    def _check_known(self, name: str) -> None:
-        """TaskNotFoundError for what cannot be a name, before SQLite is asked about it."""
-        if not is_name(name):
-            raise self._missing(name)
-
-    def _missing(self, name: str) -> TaskNotFoundError:
-        found = f"expected one of {len(self)} tasks in {self._file.path}{nearest(str(name), self)}"
-        return TaskNotFoundError(f"task {name!r}: {found}")
 
     def __reduce__(self) -> tuple[Any, ...]:
         """A bank opened for reading is pickled as its path, and opened anew where it is unpickled."""

@@ -20,7 +20,7 @@ from maskstore.bank.coding import decode_mask, digest_of, encode_record, prior_f
 from maskstore.bank.maintenance import Maintenance
 from maskstore.bank.open_file import named_errors
 from maskstore.bank.record import Base, Record
-from maskstore.bank.relations import relate
+from maskstore.bank.relations import cost_of, relate
 from maskstore.codecs import CodecChoice
 from maskstore.errors import CorruptError
 from maskstore.files import path_of
@@ -169,15 +169,10 @@ def _recoded(row: Record, spec: MaskSpec, codec: CodecChoice, related: _Related 
     if related is not None:
         ways.append(related)
     coded = [encode_record(row.name, mask, codec, known, bases=bases) for known, bases in ways]
-    best = min(coded, key=_cost)
-    if _cost(best) >= _cost(row):
+    best = min(coded, key=cost_of)
+    if cost_of(best) >= cost_of(row):
         return None
     return sealed(replace(best, meta=row.meta, extras=row.extras), row.id)
-
-
-def _cost(row: Record) -> int:
-    """Bytes that a way of coding a mask decides on."""
-    return len(row.data) + len(row.codec) + len(row.prior) + 10 * len(row.bases)
 
 
 def _check(path: Path, bank: MaskBank, on_mask: Callable[[int], None]) -> None:

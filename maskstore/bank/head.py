@@ -38,7 +38,7 @@ def read_head(link: sqlite3.Connection, path: Path) -> dict[str, str]:
 
 
 def _checked(link: sqlite3.Connection) -> dict[str, str]:
-    rows = link.execute("SELECT key,value FROM head").fetchall()
+    rows = link.execute(f"SELECT key,value FROM head LIMIT {len(_KEYS) + 2}").fetchall()
     head = {key: value for key, value in rows if key != "checksum"}
     whole = len(rows) == len(head) + 1 and head.keys() == _KEYS and all(isinstance(text, str) for text in head.values())
     if not whole or with_checksum(head) != dict(rows):

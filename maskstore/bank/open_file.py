@@ -7,6 +7,8 @@ import time
 import weakref
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
+from itertools import repeat
 from pathlib import Path
 from tempfile import gettempdir
 from typing import Any, Self, TypeVar
@@ -14,7 +16,7 @@ from typing import Any, Self, TypeVar
 from maskstore import errors
 from maskstore.bank import sqlite
 from maskstore.bank.head import HAS_MARK, change_mark, read_head, with_checksum
-from maskstore.files import Link
+from maskstore.files import Link, check_wanted, here, statements
 
 T = TypeVar("T")
 _CLOSING_TIMEOUT_MS = 1000  # how long a closing writer waits for readers before it leaves the log for the next one
@@ -51,6 +53,7 @@ class BankFile:
         self._mine = threading.local()  # .link: this thread's Link; it goes when the thread does
         self._links: weakref.WeakSet[Link] = weakref.WeakSet()
         self._file: tuple[int, ...] = ()  # device and inode
+        self._bytes = 0  # of the file and its log, as last looked at
         self._in_transaction = False
         self._lock: Any = None
         try:
@@ -135,8 +138,11 @@ class BankFile:
     def reading(self) -> Iterator[sqlite3.Connection]:
         """This thread's connection, which nobody closes meanwhile; SQLite's errors become ours."""
         with named_errors(self.path):
+            if here.ended:
+                check_wanted()
             link = self._taken_link()
             try:
+                self._watch(link)
                 yield link.connection
             except (errors.CorruptError, sqlite3.DatabaseError) as error:
                 self._check_unchanged(link, error)
@@ -261,16 +267,6 @@ class BankFile:
                     f"{gettempdir()}, found: {error}; all masks are kept, and the file is as large as it was"
                 ) from error
 
-    def check_size(self, link: sqlite3.Connection) -> None:
-        """CorruptError if the file is longer or shorter than its pages, once no log holds some of them."""
-        log = self.path.with_name(self.path.name + "-wal")
-        if log.exists() and log.stat().st_size:
-            return
-        pages, size = link.execute("SELECT * FROM pragma_page_count, pragma_page_size").fetchone()
-        found = self.path.stat().st_size
-        if found != pages * size:
-            raise errors.CorruptError(f"{self.path}: expected {pages * size} bytes in pages, found {found}")
-
     def check_writable(self) -> None:
         """BankClosedError, BankReadOnlyError or BankThreadError unless this thread may write."""
         if self.closed:
@@ -280,15 +276,6 @@ class BankFile:
                 f'{self.path}: expected a bank opened with mode "a", found it opened for reading'
             )
         self._check_owner()
-
-    def check_log(self, link: sqlite3.Connection) -> None:
-        """CorruptError if a writer did not close the bank and the log that it left is not there."""
-        log = sqlite.log_of(self.path)
-        if link.execute(HAS_MARK).fetchone() and not sqlite.has_content(log):
-            raise errors.CorruptError(
-                f"{self.path}: expected the log {log.name} of a writer that did not close the bank, found none: masks "
-                f"may be missing (copy the log too, or write to the bank to go on without)"
-            )
 
     def _is_there(self) -> bool:
         try:
@@ -348,6 +335,15 @@ class BankFile:
         self._links.add(link)
         return link
 
+    def _watch(self, link: Link) -> None:
+        """Give the statements of one use of the file their bounds."""
+        size = link.stamp[2] + sum(link.stamp[6:7]) if link.stamp else self._bytes
+        if here.ended:
+            link.connection.set_progress_handler(statements.watch_for(size), statements.LOOK)
+        else:  # the same, without a step into another module
+            looks = repeat(False, statements.FREE_LOOKS + int(statements.LOOKS_A_BYTE * size))
+            link.connection.set_progress_handler(partial(next, looks), statements.LOOK)
+
     def _unchanged(self, link: Link) -> bool:
         """Whether the files are still those that a link opened.
 
@@ -366,13 +362,15 @@ class BankFile:
             raise busy from error
 
     def _inodes(self) -> tuple[int, ...]:
-        found = []
+        found, size = [], 0
         for ending in ("", "-wal", "-shm"):
             try:
                 each = os.stat(f"{self.path}{ending}")
                 found += [each.st_dev, each.st_ino]
+                size += each.st_size
             except OSError:
                 found += [0, 0]
+        self._bytes = size
         return tuple(found)
 
     def _close_links(self) -> None:

@@ -4,16 +4,16 @@ Every mask that others refer to stays coded by itself, and no mask refers to mor
 random then never decodes more than so many others.
 """
 
-import os
 from collections.abc import Sequence
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from math import log2
 
 import numpy as np
 from numpy.typing import NDArray
 
-from maskstore.codecs import estimate_bits
+from maskstore.bank.record import Record
+from maskstore.codecs import estimate_bits, side_by_side
 from maskstore.masks import Mask, bits
 from maskstore.priors import KeptWeights, Prior, Reference, Related, RunningMean, SeededScores, Uniform
 
@@ -42,13 +42,16 @@ def relate(masks: Sequence[Mask], priors: Sequence[Prior], may_serve: Sequence[b
         return {}
     step = max(1, -(-len(servants) // _CANDIDATES))
     candidates = servants[::step]
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        rows = list(pool.map(lambda i: _gains(i, masks, priors[i], candidates), range(len(masks))))
-        gains = np.array(rows)
-        chosen = _references(gains, candidates)
-        tasks = [i for i in range(len(masks)) if i not in {candidates[c] for c in chosen}]
-        found = pool.map(lambda i: _best(i, masks, priors[i], candidates, chosen, gains[i]), tasks)
-        return {i: relation for i, relation in zip(tasks, found, strict=True) if relation is not None}
+    gains = np.array(list(side_by_side(partial(_gains, i, masks, priors[i], candidates) for i in range(len(masks)))))
+    chosen = _references(gains, candidates)
+    tasks = [i for i in range(len(masks)) if i not in {candidates[c] for c in chosen}]
+    found = side_by_side(partial(_best, i, masks, priors[i], candidates, chosen, gains[i]) for i in tasks)
+    return {i: relation for i, relation in zip(tasks, found, strict=True) if relation is not None}
+
+
+def cost_of(row: Record) -> int:
+    """Bytes that a way of coding a mask decides on."""
+    return len(row.data) + len(row.codec) + len(row.prior) + 10 * len(row.bases)
 
 
 def _given(prior: Prior) -> Uniform | SeededScores | KeptWeights:

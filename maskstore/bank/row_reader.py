@@ -78,9 +78,9 @@ class RowReader:
 
     def listing(self, link: sqlite3.Connection) -> list[tuple[int, str]]:
         """(id, name) of all masks in insertion order; CorruptError unless they are those in the index on names."""
-        rows = link.execute("SELECT id,name,CAST(name AS BLOB) FROM masks NOT INDEXED").fetchall()
+        rows = link.execute("SELECT id,name,CAST(name AS BLOB) FROM masks NOT INDEXED LIMIT most_rows()").fetchall()
         ids = {id: name for id, name, _ in rows}
-        listed = link.execute(f"SELECT id,name FROM masks INDEXED BY {_INDEX}").fetchall()
+        listed = link.execute(f"SELECT id,name FROM masks INDEXED BY {_INDEX} LIMIT most_rows()").fetchall()
         names = {name for name in ids.values() if name is not None}
         if not (len(listed) == len(ids) == len(rows) == len(names) + sum(name is None for name in ids.values())
                 and dict(listed) == ids):  # fmt: skip
@@ -98,9 +98,15 @@ class RowReader:
     def stamp(self, link: sqlite3.Connection) -> str:
         """A digest of all masks' ids, names and checksums."""
         digest = hashlib.blake2b(digest_size=16)
-        for id, name, checksum in link.execute("SELECT id,name,checksum FROM masks NOT INDEXED ORDER BY id"):
+        query = "SELECT id,name,checksum FROM masks NOT INDEXED ORDER BY id LIMIT most_rows()"
+        for id, name, checksum in link.execute(query):
             digest.update(repr((id, name, checksum)).encode())
         return digest.hexdigest()
+
+    def checksums(self, link: sqlite3.Connection) -> dict[str, bytes]:
+        """The stored checksum of each mask by its name, as it stands there."""
+        query = "SELECT name,checksum FROM masks NOT INDEXED WHERE name IS NOT NULL"
+        return {name: bytes(checksum or b"") for name, checksum in link.execute(query)}
 
     def some(self, link: sqlite3.Connection, wanted: Sequence[tuple[int, str]]) -> tuple[list[Record], int]:
         """Records of the first of `wanted`, (id, name) pairs, and how many of these were looked at; few if large.
@@ -134,15 +140,17 @@ class RowReader:
 
     def snapshots(self, link: sqlite3.Connection) -> list[Record]:
         """The records that no name leads to."""
-        rows = link.execute(f"SELECT {COLUMNS} FROM masks NOT INDEXED WHERE name IS NULL ORDER BY id").fetchall()
-        return [self._record(link, checked_row(row), {}) for row in rows]
+        rows = link.execute(f"SELECT {COLUMNS} FROM masks NOT INDEXED WHERE name IS NULL ORDER BY id LIMIT most_rows()")
+        return [self._record(link, checked_row(row), {}) for row in rows.fetchall()]
 
     def check_users(self, link: sqlite3.Connection) -> None:
         """CorruptError unless as many rows point to each row as it says."""
         needed = Counter[int]()
-        for values in link.execute(f"SELECT {COLUMNS} FROM masks NOT INDEXED WHERE bases IS NOT NULL").fetchall():
+        query = f"SELECT {COLUMNS} FROM masks NOT INDEXED WHERE bases IS NOT NULL LIMIT most_rows()"
+        for values in link.execute(query).fetchall():
             needed.update(id for id, _ in unpack_bases(checked_row(values)))
-        for id, used in link.execute("SELECT id,used FROM masks NOT INDEXED WHERE used<>0").fetchall():
+        query = "SELECT id,used FROM masks NOT INDEXED WHERE used<>0 LIMIT most_rows()"
+        for id, used in link.execute(query).fetchall():
             if needed.pop(id, 0) != used:
                 raise CorruptError(f"mask row {id}: expected as many masks that need it as it says, found others")
         if needed:
@@ -173,7 +181,8 @@ class RowReader:
 
     def _all(self, link: sqlite3.Connection) -> list[StoredRow]:
         """All rows; CorruptError unless each has what its columns may have, and they agree on names and pointers."""
-        rows = [checked_row(row) for row in link.execute(f"SELECT {COLUMNS} FROM masks NOT INDEXED").fetchall()]
+        query = f"SELECT {COLUMNS} FROM masks NOT INDEXED LIMIT most_rows()"
+        rows = [checked_row(row) for row in link.execute(query).fetchall()]
         for row in rows:
             if row.name is None and not row.used:
                 raise CorruptError(f"mask row {row.id}: expected a snapshot that a mask needs, found it unused")

@@ -12,13 +12,21 @@ from typing import Any, Self, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from maskstore.bank.coding import charge, check_content, decode_mask, decode_on_demand, decode_one
+from maskstore.bank.coding import (
+    charge,
+    check_content,
+    decode_mask,
+    decode_on_demand,
+    decode_one,
+    in_blocks,
+    open_blocks,
+)
 from maskstore.bank.extras import decode_extras
 from maskstore.bank.record import MaskInfo, Record
 from maskstore.bank.signs import check_signed, decode_signed, signed_sizes
-from maskstore.codecs import FREE_BYTES, RATIO, Budget, wanted_until
+from maskstore.codecs import FREE_BYTES, RATIO, Budget
 from maskstore.errors import ArgumentTypeError, MaskStoreError, TaskNotFoundError
-from maskstore.files import parse_object
+from maskstore.files import parse_object, wanted_now, wanted_until
 from maskstore.masks import Mask, MaskMatrix, MaskSpec, SignedMask
 
 T = TypeVar("T")
@@ -32,6 +40,19 @@ def check_source(source: object) -> None:
         raise ArgumentTypeError(
             f"source: expected an open bank or shard, found {type(source).__name__}; open_source(path) opens one"
         )
+
+
+def decode_layers(record: Record, spec: MaskSpec) -> Iterator[NDArray[np.uint64]]:
+    """The packed words of each layer of a record, in order; of a mask in blocks, one layer at a time is in memory.
+
+    What it costs is for the caller to count (`MaskSource.map_records` does).
+    """
+    if in_blocks(record.codec):
+        decoder = open_blocks(record, spec)
+        yield from map(decoder.decode_layer, range(len(spec)))
+    else:
+        mask = decode_mask(record, spec)
+        yield from (mask.words[layer.packed] for layer in spec)
 
 
 class MaskSource(Mapping[str, Mask]):
@@ -225,6 +246,7 @@ class MaskSource(Mapping[str, Mask]):
         cost more to decode than `limit` allows.
         """
         ahead, budget, ended = decoded_ahead(self.spec), Budget(self.limit), Event()
+        until = (ended, *wanted_now())
 
         def refusal(row: Record) -> MaskStoreError | None:
             try:
@@ -236,7 +258,7 @@ class MaskSource(Mapping[str, Mask]):
         def one(row: Record, refused: MaskStoreError | None) -> T:
             if refused is not None:
                 raise refused
-            with wanted_until(ended):
+            with wanted_until(*until):
                 return work(row)
 
         with ThreadPoolExecutor(os.cpu_count() or 1) as pool:

@@ -15,13 +15,16 @@ from maskstore import errors
 from maskstore.bank.head import HAS_MARK
 from maskstore.files import (
     Link,
+    bound_statements,
     check_local,
     connect_still,
     copy_with_log,
     first_bytes,
+    interrupted,
     is_database,
     is_known,
     lock_fault,
+    name_most_rows,
     named_os_error,
     no_fork,
     replacing,
@@ -66,13 +69,15 @@ _ERRORS: dict[int, tuple[type[errors.MaskStoreError], str]] = {
 statement, is an error in this package and says nothing about the file."""
 
 
-def named(error: Exception, path: Path) -> errors.MaskStoreError | None:
+def named(error: Exception, path: Path) -> BaseException | None:
     """The named error for one of SQLite's or of the system's about a bank; None for an error in this package."""
     if isinstance(error, OSError):
         return named_os_error(error, path)
     if isinstance(error, UnicodeDecodeError):  # SQLite quotes damaged text in its messages, the driver decodes those
         return errors.CorruptError(f"{path}: expected an intact bank, found damaged text in it")
     code = getattr(error, "sqlite_errorcode", 0)
+    if code == sqlite3.SQLITE_INTERRUPT:
+        return interrupted(path)
     kind, expected = _ERRORS.get(code) or _ERRORS.get(code & 0xFF) or (None, "")
     if kind is None:
         return None
@@ -275,6 +280,8 @@ def _shared(path: Path, mode: str, timeout: float) -> sqlite3.Connection:
 def _prepared(link: sqlite3.Connection, path: Path) -> sqlite3.Connection:
     """A connection with our settings, once the file is known to be a bank."""
     try:
+        bound_statements(link, path)
+        name_most_rows(link, path)
         # damaged text must become a failed checksum, not a decoding error in the middle of a query
         link.text_factory = partial(str, encoding="utf-8", errors="replace")
         link.execute("PRAGMA trusted_schema=OFF")

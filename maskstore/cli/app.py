@@ -4,6 +4,7 @@ import json
 import sys
 import time
 from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -35,6 +36,8 @@ WORDS = {
 }
 """What errors call by its Python name, as the command line has it."""
 
+_OFFERED = 100  # names of tasks that Tab offers at once
+
 app = typer.Typer(
     help="Mask banks: look into them, check them, bring masks in and out. Errors are one line; --debug has tracebacks.",
     epilog=examples(
@@ -50,7 +53,22 @@ app = typer.Typer(
 BankPath = Annotated[
     Path, typer.Argument(metavar="BANK", help="A bank file.", show_default=False, callback=console.no_stream)
 ]
-TaskName = Annotated[str, typer.Argument(metavar="TASK", help="The mask's task name.", show_default=False)]
+
+
+def _known_tasks(context: typer.Context, incomplete: str) -> list[str]:
+    """For the shell's Tab key: the first names of the bank that stands before them, and begin so."""
+    try:
+        with MaskBank.open(context.params.get("bank") or "") as opened:
+            fitting = (name for name in opened if name.startswith(incomplete) and name.isprintable())
+            return list(islice(fitting, _OFFERED))
+    except (MaskStoreError, OSError, TypeError):
+        return []
+
+
+TaskName = Annotated[
+    str,
+    typer.Argument(metavar="TASK", help="The mask's task name.", show_default=False, autocompletion=_known_tasks),
+]
 
 
 def main() -> None:

@@ -23,7 +23,6 @@ from maskstore.codecs.gap import Gap
 from maskstore.codecs.jobs import in_batches, side_by_side
 from maskstore.codecs.mix import Mix
 from maskstore.codecs.pattern import Pattern
-from maskstore.codecs.pieces import wanted_until
 from maskstore.codecs.raw import Raw
 from maskstore.codecs.zstd import Zstd
 
@@ -59,5 +58,4 @@ __all__ = [
     "method",
     "side_by_side",
     "size_of",
-    "wanted_until",
 ]

@@ -5,6 +5,7 @@
 
 from maskstore.codecs.base import Codec, EncodedLayer
 from maskstore.errors import LimitError
+from maskstore.files import check_wanted
 from maskstore.masks import LayerSpec
 
 FREE_BYTES = 1 << 30  # that much is decoded from however few bytes
@@ -40,6 +41,7 @@ class Budget:
         `size`: its coded bytes, where the payload was not read. `unpacked`: it will also be unpacked to a byte for each
         bit.
         """
+        check_wanted()
         size = len(coded.side) + len(coded.payload) if size is None else size
         self._spent += codec.cost(coded, layer) + (layer.size if unpacked else 0)
         self._earned += RATIO * size * (codec.weight + (8 if unpacked else 0))

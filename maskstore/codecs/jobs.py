@@ -7,7 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from threading import Event
 from typing import TypeVar
 
-from maskstore.codecs.pieces import wanted_now, wanted_until
+from maskstore.files import check_wanted, wanted_now, wanted_until
 
 T = TypeVar("T")
 _AHEAD = 3  # jobs a core that have begun, or have ended and not been taken
@@ -32,6 +32,7 @@ def side_by_side(jobs: Iterable[Callable[[], T]]) -> Iterator[T]:
 
     def run(job: Callable[[], T]) -> T:
         with wanted_until(*events):
+            check_wanted()
             return job()
 
     with ThreadPoolExecutor(_CORES) as pool:

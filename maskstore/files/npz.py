@@ -21,8 +21,10 @@ from maskstore.errors import BankNotFoundError, ForeignFileError, IrregularFileE
 from maskstore.files.atomic import replacing
 from maskstore.files.claims import check_claim, check_table
 from maskstore.files.regular import open_regular
+from maskstore.files.stopping import pieces
 
 _MAX_HEADER = 10_000
+_PIECE = 1 << 26
 _DEFLATE_RATIO = 1040  # deflate cannot shrink further than 1032 : 1
 _SAFE_PART = re.compile(r"(?!\.{0,2}$)[^\x00-\x1f\x7f\\:]+")
 
@@ -47,13 +49,17 @@ def read_npy(stream: IO[bytes], size: int, what: str) -> NDArray[Any]:
     found = size - stream.tell()
     if any(type(n) is not int or n < 0 for n in shape) or prod(shape) * dtype.itemsize != found:
         raise ForeignFileError(f"{what}: expected the bytes of a {dtype} array of shape {shape}, found {found} bytes")
-    data = stream.read(found)
-    if len(data) != found:
-        raise ForeignFileError(f"{what}: expected {found} bytes of data, found {len(data)}")
-    if dtype.kind == "b" and data and (most := np.frombuffer(data, dtype=np.uint8).max()) > 1:
+    data, read = np.empty(found, dtype=np.uint8), 0
+    for _, stop in pieces(found, _PIECE):
+        while read < stop and (more := stream.readinto(data.data[read:stop])):  # type: ignore[attr-defined]
+            read += more
+        if read < stop:
+            raise ForeignFileError(f"{what}: expected {found} bytes of data, found {read}")
+    data.flags.writeable = False
+    if dtype.kind == "b" and found and (most := data.max()) > 1:
         raise ForeignFileError(f"{what}: expected bools, found byte {most}")
     try:
-        return np.frombuffer(data, dtype=dtype).reshape(shape, order="F" if fortran else "C")
+        return data.view(dtype).reshape(shape, order="F" if fortran else "C")
     except ValueError:  # more dimensions than numpy has, or a size beside a 0 that no machine has
         raise ForeignFileError(f"{what}: expected a shape that arrays can have, found {shape!r:.80}") from None
 

@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskstore import errors
-from maskstore.bank import MaskSource, check_source, decode_extras, decode_mask, info_of
+from maskstore.bank import MaskSource, check_source, decode_extras, decode_layers, in_blocks, info_of
 from maskstore.codecs import codec_from_config
 from maskstore.errors import ForeignFileError, LimitError, MaskStoreError
 from maskstore.files import npz, parse_json, path_of, replacing
@@ -117,11 +117,13 @@ def to_arrays(source: MaskSource) -> tuple[dict[str, NDArray[Any]], str]:
         raise LimitError(f"export: expected memory for {count} masks of {packed} bytes, found too little") from None
     arrays: dict[str, NDArray[Any]] = {}
     tasks: list[dict[str, Any]] = []
-    for i, (row, mask) in enumerate(source.map_records(lambda row: decode_mask(row, spec))):
+    # large masks layer by layer, each on all cores; of small ones, many at a time
+    decoded = source.map_records(lambda row: None if in_blocks(row.codec) else list(decode_layers(row, spec)))
+    for i, (row, layers) in enumerate(decoded):
         if i == count:  # another program has put more meanwhile
             break
-        for layer in spec:
-            rows[layer.name][i] = mask.layer_bytes(layer.name)
+        for layer, words in zip(spec, decode_layers(row, spec) if layers is None else layers, strict=True):
+            rows[layer.name][i] = bits.as_bytes(words)[: layer.bytes]
         info, extras = info_of(row), decode_extras(row.extras, row.name)
         arrays.update({f"extras/{i}/{key}": value for key, value in extras.items()})
         prior = info.prior.get("given", info.prior)  # rows that the prior refers to stay behind

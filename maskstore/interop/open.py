@@ -6,9 +6,16 @@ from maskstore.bank import MaskBank, MaskSource
 from maskstore.errors import BankNotFoundError
 from maskstore.files import first_bytes, path_of, text_of
 from maskstore.interop.shards import MAGIC, NAME, ShardReader, ShardSet, is_url
+from maskstore.priors import Backbone
 
 
-def open_source(location: str | os.PathLike[str], *, limit: int | None = None, immutable: bool = False) -> MaskSource:
+def open_source(
+    location: str | os.PathLike[str],
+    *,
+    limit: int | None = None,
+    immutable: bool = False,
+    backbone: Backbone | None = None,
+) -> MaskSource:
     """Open a bank, a shard or a shard set for reading.
 
     Args:
@@ -16,6 +23,7 @@ def open_source(location: str | os.PathLike[str], *, limit: int | None = None, i
             or has `::` in it, is a shard. Any other is a shard set if it has a manifest. `ShardSet` takes more options.
         limit: The most bytes that one call may decode, as in `MaskBank.open`.
         immutable: Read a bank as it lies there, as in `MaskBank.open`; a shard is always read so.
+        backbone: The weights that masks were coded against, if some have the prior `KeptWeights`.
 
     Returns:
         The open `MaskBank`, `ShardReader` or `ShardSet`. Each is a `MaskSource`: a mapping from task name to `Mask`.
@@ -44,13 +52,13 @@ def open_source(location: str | os.PathLike[str], *, limit: int | None = None, i
     if is_url(text):
         if not text.endswith(".shard") and "::" not in text:
             try:
-                return ShardSet(text, limit=limit)
+                return ShardSet(text, limit=limit, backbone=backbone)
             except BankNotFoundError:  # no manifest: a shard of another name
                 pass
-        return ShardReader(text, limit=limit)
+        return ShardReader(text, limit=limit, backbone=backbone)
     path = path_of(text)
     if (path / NAME).is_file():
-        return ShardSet(path, limit=limit)
+        return ShardSet(path, limit=limit, backbone=backbone)
     if path.is_file() and first_bytes(path, len(MAGIC)) == MAGIC:
-        return ShardReader(path, limit=limit)
-    return MaskBank.open(path, limit=limit, immutable=immutable)
+        return ShardReader(path, limit=limit, backbone=backbone)
+    return MaskBank.open(path, limit=limit, immutable=immutable, backbone=backbone)

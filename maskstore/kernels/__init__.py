@@ -7,13 +7,12 @@ from enum import Enum
 
 from maskstore.kernels.compile_cache import compiled, compiles
 from maskstore.kernels.interface import Kernels
-from maskstore.kernels.layout import LANES, LINE, REACH
+from maskstore.kernels.layout import LANES, LINE
 from maskstore.kernels.notes import noted
 
 __all__ = [
     "LANES",
     "LINE",
-    "REACH",
     "Kernel",
     "Kernels",
     "compiled",

@@ -213,17 +213,22 @@ def masked_taps(
     values: Floats,
     places: NDArray[np.int64],
     length: int,
+    laid: NDArray[np.int64] | None = None,
+    kept: NDArray[np.int64] | None = None,
 ) -> Floats:
     """Each image's set bits are listed, so the time shrinks with the masks' density."""
-    out = np.empty((len(values), len(weights), -(-length // LANES) * LANES), dtype=np.float32)
-    reach = int(places.max(initial=0)) + out.shape[2]
+    laid = np.array([(0, 1, 0, values.shape[1])]) if laid is None else laid
+    kept = np.array([(0, 0, length)]) if kept is None else kept
+    out = np.empty((len(values), len(weights), int(kept[:, 2].sum())), dtype=np.float32)
+    whole = -(-length // LANES) * LANES
     arrays = (
-        *(rows, chosen, first_bit, _padded(weights, 1), _padded(values, max(0, reach - values.shape[1]))),
-        *(_padded(places, 1), out),
+        *(rows, chosen, first_bit, _padded(weights, 0), _padded(values, 0), _padded(places, 0)),
+        *(_padded(laid, 0), _padded(kept, 0), whole, out),
     )
     pieces = ranges(len(out), pieces_for_cores(len(out))) if out.size else []
-    share_work(products.masked_taps, [(*arrays, *piece) for piece in pieces], out.size * weights.shape[1] // 64)
-    return out[:, :, :length]
+    work = len(out) * weights.size * whole // 64
+    share_work(products.masked_taps, [(*arrays, *piece) for piece in pieces], work)
+    return out
 
 
 def _padded(array: NDArray[Any], by: int) -> NDArray[Any]:

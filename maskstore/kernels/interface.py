@@ -84,11 +84,17 @@ class Kernels(Protocol):
         values: Floats,
         places: NDArray[np.int64],
         length: int,
+        laid: NDArray[np.int64] | None = None,
+        kept: NDArray[np.int64] | None = None,
     ) -> Floats:
         """out[b, o, f] = sum over j of (weights * M^b)[o, j] * values[b, places[g, j] + f], for f < length.
 
         weights and M^b `(o, n)`; `places` `(groups, n)`, where neurons come in equally large groups g. With the places
-        of a convolution's taps this is a convolution. values `(B, m)`, m > places + length -> `(B, o, length)`.
+        of a convolution's taps this is a convolution. values `(B, m)`, m >= places + length -> `(B, o, length)`.
+
+        `laid` `(r, 4)` lays the values into zeros first: a run (start, step, to, count) puts `count` values from
+        `start` on, `step` apart, side by side from `to` on. `kept` `(s, 3)` says what is kept: a run (start, to, count)
+        has the results from `start` on from `to` on -> `(B, o, kept)`.
         """
 
     def chosen_blocks(self, blocks: Blocks, tail: Tail, chosen: Sequence[int]) -> Blocks:

@@ -14,8 +14,6 @@ CHUNK = 32
 """Bits of a chunk: what lies together of one mask."""
 LINE = 16
 """Values of 4 bytes in a line of the cache."""
-REACH = 2 * LANES
-"""Values beyond the last that `masked_taps` may read; what they are does not matter."""
 ALL_WORDS = slice(None)
 
 

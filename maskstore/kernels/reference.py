@@ -85,7 +85,14 @@ def masked_taps(
     values: Floats,
     places: NDArray[np.int64],
     length: int,
+    laid: NDArray[np.int64] | None = None,
+    kept: NDArray[np.int64] | None = None,
 ) -> Floats:
+    if laid is not None:
+        lines = np.zeros((len(values), max(int(places.max()) + length, int((laid[:, 2] + laid[:, 3]).max(initial=0)))))
+        for start, step, to, count in laid.tolist():
+            lines[:, to : to + count] = values[:, start : start + step * count : step]
+        values = lines.astype(np.float32)
     out = np.empty((len(values), len(weights), length), dtype=np.float32)
     of_group = len(weights) // len(places)
     for b, row in enumerate(chosen.tolist()):
@@ -93,7 +100,12 @@ def masked_taps(
         for neuron, masked in enumerate(dense):
             read = places[neuron // of_group][:, None] + np.arange(length)
             out[b, neuron] = masked @ values[b].astype(np.float64)[read]
-    return out
+    if kept is None:
+        return out
+    found = np.empty((*out.shape[:2], int(kept[:, 2].sum())), dtype=np.float32)
+    for start, to, count in kept.tolist():
+        found[..., to : to + count] = out[..., start : start + count]
+    return found
 
 
 def _layer(row: NDArray[np.uint64], first_bit: int, weights: Floats) -> NDArray[np.float64]:

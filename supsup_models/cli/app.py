@@ -30,6 +30,7 @@ from supsup_models.cli.options import (
 )
 from supsup_models.cli.resuming import RESUMING
 from supsup_models.cli.seeds import print_evaluated
+from supsup_models.cli.starting import uncollected
 from supsup_models.errors import ArgumentError, SupSupError
 
 WORDS = {
@@ -123,8 +124,9 @@ def evaluate(
     as_json: AsJson = False,
 ) -> None:
     """Judge a run on its test images in a scenario; for GNs and GNu the tasks are inferred from the images alone."""
-    from supsup_models.inference import Inference
-    from supsup_models.runs import evaluate_run, evaluate_seeds, seed_folders
+    with uncollected():
+        from supsup_models.inference import Inference
+        from supsup_models.runs import evaluate_run, evaluate_seeds, seed_folders
 
     inference = Inference(method, objective, images)
     if seed_folders(run):
@@ -188,7 +190,8 @@ def infer(
     """
     from dataclasses import asdict
 
-    from supsup_models.runs import infer_images
+    with uncollected():
+        from supsup_models.runs import infer_images
 
     with told_warnings():
         found = infer_images(
@@ -303,6 +306,13 @@ def demo(
         result.print()
 
 
+def _known_experiments(incomplete: str) -> list[str]:
+    """For the shell's Tab key."""
+    from supsup_models.cli import reproduce as command
+
+    return [each["name"] for each in command.listing() if each["name"].startswith(incomplete)]
+
+
 @app.command(
     epilog=example(
         "supsup reproduce --list",
@@ -311,7 +321,9 @@ def demo(
     )
 )
 def reproduce(
-    experiment: Annotated[str | None, typer.Argument(help="Its name; see --list.", show_default=False)] = None,
+    experiment: Annotated[
+        str | None, typer.Argument(help="Its name; see --list.", show_default=False, autocompletion=_known_experiments)
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for results and trained runs.", callback=console.no_stream)] = Path(
         "reproduced"
     ),

@@ -12,6 +12,7 @@ import typer
 
 from maskstore.cli import announcing, console
 from supsup_models.cli.options import Immutable, example
+from supsup_models.cli.starting import uncollected
 from supsup_models.errors import ArgumentError, RequestError
 
 EXAMPLES = example(
@@ -47,7 +48,8 @@ def serve(
     http://127.0.0.1:8000/docs describes what can be asked. Ctrl-C lets requests in flight end.
     """
     try:
-        from supsup_models.serving import Engine, Limits, serve_http
+        with uncollected():
+            from supsup_models.serving import Engine, Limits, serve_http
     except ModuleNotFoundError as error:
         raise RequestError(
             f'supsup serve: expected the package {error.name}, found it not installed; pip install "maskstore[serve]" '

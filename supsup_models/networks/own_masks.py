@@ -6,8 +6,10 @@ not depend on the images beside it. They sum in another order than torch does: r
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 from math import prod
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -72,7 +74,10 @@ class OwnMasks:
         inner, n = values.shape[1:-1], values.shape[-1]
         lines = values.reshape(len(values), -1, n).mT.reshape(len(values), -1)  # all the values of an input together
         places = np.arange(n)[None] * prod(inner)
-        return self._taps(layer, weights, lines, places, prod(inner)).mT.reshape(len(values), *inner, -1)
+        found = kernels.load().masked_taps(
+            self.rows, self.chosen, self._first_bit(layer), weights.numpy(), lines.numpy(), places, prod(inner)
+        )
+        return torch.from_numpy(found).mT.reshape(len(values), *inner, -1)
 
     def convolution(
         self,
@@ -88,45 +93,77 @@ class OwnMasks:
 
         `padding` says how many zeros come before and after, for each dimension.
         """
-        kernel = weights.shape[2:]
-        reach = [step * (taps - 1) + 1 for step, taps in zip(dilation, kernel, strict=True)]
-        sizes = [size + sum(pad) for size, pad in zip(values.shape[2:], padding, strict=True)]
-        outputs = [(size - span) // step + 1 for size, span, step in zip(sizes, reach, stride, strict=True)]
-        if min(outputs) < 1:
-            raise RuntimeError(f"images: expected {tuple(reach)} places or more, found {tuple(sizes)}")
-        # a plane for each remainder by the strides: then the places that a tap meets lie side by side
-        steps = [-(-size // step) for size, step in zip(sizes, stride, strict=True)]
-        places = _places(weights.shape, stride, dilation, steps, groups)
-        batch, channels = values.shape[:2]
-        planes = values.new_zeros(batch, channels * prod(stride) * prod(steps) + kernels.REACH)
-        cut = planes[:, : planes.shape[1] - kernels.REACH].view(batch, channels, *stride, *steps)
-        for phase in product(*map(range, stride)):
-            of_values, of_plane = zip(*map(_lines, phase, stride, padding, values.shape[2:]), strict=True)
-            cut[(slice(None), slice(None), *phase, *of_plane)] = values[(slice(None), slice(None), *of_values)]
-        inner = prod(steps[1:])
-        found = self._taps(layer, weights.flatten(1), planes, places, outputs[0] * inner)
-        result = found.reshape(len(values), len(weights), outputs[0], *steps[1:])
-        for dim, size in enumerate(outputs[1:], start=3):
-            result = result.narrow(dim, 0, size)
-        return result
-
-    def _taps(self, layer: int, weights: Tensor, values: Tensor, places: NDArray[np.int64], length: int) -> Tensor:
+        plan = _plan(*(tuple(each) for each in (weights.shape, values.shape[2:], stride, padding, dilation)), groups)
         found = kernels.load().masked_taps(
-            self.rows, self.chosen, self._first_bit(layer), weights.numpy(), values.numpy(), places, length
+            *(self.rows, self.chosen, self._first_bit(layer), weights.flatten(1).numpy(), values.flatten(1).numpy()),
+            *(plan.places, plan.length, plan.laid, plan.kept),
         )
-        return torch.from_numpy(found)
+        return torch.from_numpy(found).view(len(values), len(weights), *plan.outputs)
 
     def _first_bit(self, layer: int) -> int:
         return 64 * self.spec.layers[layer].word_start
 
 
-def _lines(phase: int, step: int, padding: tuple[int, int], size: int) -> tuple[slice, slice]:
-    """Which places of one dimension lie in the plane of a remainder, and where they lie there."""
+class _Plan(NamedTuple):
+    """How a convolution of one shape is computed: the arguments of `masked_taps`, and the shape of what comes out."""
+
+    places: NDArray[np.int64]
+    length: int
+    laid: NDArray[np.int64]
+    kept: NDArray[np.int64]
+    outputs: tuple[int, ...]
+
+
+@lru_cache(maxsize=256)
+def _plan(
+    shape: tuple[int, ...],
+    inputs: tuple[int, ...],
+    stride: tuple[int, ...],
+    padding: tuple[tuple[int, int], ...],
+    dilation: tuple[int, ...],
+    groups: int,
+) -> _Plan:
+    """That of weights `(o, c / groups, ...)` over channels of shape `inputs`."""
+    reach = [step * (taps - 1) + 1 for step, taps in zip(dilation, shape[2:], strict=True)]
+    sizes = [size + sum(pad) for size, pad in zip(inputs, padding, strict=True)]
+    outputs = [(size - span) // step + 1 for size, span, step in zip(sizes, reach, stride, strict=True)]
+    if min(outputs) < 1:
+        raise RuntimeError(f"images: expected {tuple(reach)} places or more, found {tuple(sizes)}")
+    # a plane for each remainder by the strides: then the places that a tap meets lie side by side
+    steps = [-(-size // step) for size, step in zip(sizes, stride, strict=True)]
+    laid = []
+    for number, phase in enumerate(product(*map(range, stride))):
+        from_at = [_line(*each) for each in zip(phase, stride, padding, inputs, strict=True)]
+        first, step, at, count = from_at[-1]
+        for outer in product(*(range(each[3]) for each in from_at[:-1])):
+            start, to = 0, number
+            for index, (begin, gap, place, _), size, places in zip(outer, from_at, inputs, steps, strict=False):
+                start, to = start * size + begin + index * gap, to * places + place + index
+            laid.append((start * inputs[-1] + first, step, to * steps[-1] + at, count))
+    runs = np.array(laid, dtype=np.int64).reshape(-1, 4)
+    channels = np.arange(groups * shape[1])[:, None, None]
+    by_channel = channels * np.array([prod(inputs), 0, prod(stride) * prod(steps), 0])
+    inner = prod(steps[1:])
+    starts = [0]
+    for size, places in zip(outputs[:-1], steps[1:], strict=True):
+        starts = [(start + index) * places for start in starts for index in range(size)]
+    kept = [(start, number * outputs[-1], outputs[-1]) for number, start in enumerate(starts)]
+    if outputs[1:] == steps[1:]:  # nothing lies between the lines
+        kept = [(0, 0, outputs[0] * inner)]
+    return _Plan(
+        _places(shape, stride, dilation, steps, groups),
+        outputs[0] * inner,
+        (runs[runs[:, 3] > 0] + by_channel).reshape(-1, 4),
+        np.array(kept, dtype=np.int64),
+        tuple(outputs),
+    )
+
+
+def _line(phase: int, step: int, padding: tuple[int, int], size: int) -> tuple[int, int, int, int]:
+    """Which places of a dimension lie in the plane of a remainder: the first, their step, where they lie, how many."""
     before = padding[0]
     first = (phase - before) % step  # the first place whose padded number leaves this remainder
-    count = max(0, -(-(size - first) // step))
-    at = (first + before) // step
-    return slice(first, first + count * step, step), slice(at, at + count)
+    return first, step, (first + before) // step, max(0, -(-(size - first) // step))
 
 
 def _places(

@@ -1,12 +1,13 @@
 """`create_app`: the web application of an engine. It only translates: requests into calls, errors into statuses."""
 
 import json
-from collections.abc import Awaitable, Callable, Coroutine
+from asyncio import sleep
+from collections.abc import AsyncIterator, Awaitable, Callable, Coroutine
 from concurrent.futures import Future
 from typing import Any
 
 from fastapi import FastAPI, Request, Response
-from fastapi.responses import HTMLResponse, JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse, StreamingResponse
 from fastapi.routing import APIRoute
 from pydantic import BaseModel
 from starlette.exceptions import HTTPException
@@ -23,17 +24,16 @@ from supsup_models.serving.requests import (
     AnswersBody,
     Bodies,
     ErrorBody,
-    HeldResponse,
     PredictBody,
     TaskBody,
     TasksBody,
-    images_of,
-    npy_of,
+    asked,
     parsed,
-    query_of,
 )
+from supsup_models.serving.residents import Residents
 from supsup_models.serving.waiting import Answers
 
+_LISTED = 500  # tasks of a listing that are written in one go
 _STATUSES = (400, 401, 404, 408, 409, 413, 415, 422, 503, 504)
 _WRONG: dict[int | str, dict[str, Any]] = {status: {"model": ErrorBody} for status in _STATUSES}
 
@@ -65,7 +65,7 @@ def create_app(engine: Engine, *, token: str | None = None, hosts: tuple[str, ..
     from maskstore import __version__
 
     app = FastAPI(
-        title="Masks", version=__version__, docs_url=None, redoc_url=None, responses=_WRONG,
+        title="Masks", version=__version__, docs_url=None, redoc_url=None, redirect_slashes=False, responses=_WRONG,
         description="One frozen network; each task is a mask. Images in, tasks and labels out.",
     )  # fmt: skip
     app.router.route_class = _Plain
@@ -82,32 +82,16 @@ def create_app(engine: Engine, *, token: str | None = None, hosts: tuple[str, ..
     async def predict(request: Request) -> Response:
         """Task, label and confidence of each image. Without a task's name, the task is inferred from the image."""
         async with bodies.read(request) as (kind, body):
-            return await answered(request, kind, body)
-
-    async def answered(request: Request, kind: str, body: bytes) -> Response:
-        if kind == "npy":
-            images, query = npy_of(body), query_of(request)
-            tasks = query.get("task", [])
-            given: Any = tasks[0] if len(tasks) == 1 else tasks or None
-            pixels = query.get("pixels", [None])[-1]
-        else:
-            asked: PredictBody = parsed(PredictBody, body)
-            if asked.task is not None and asked.tasks is not None:
-                raise RequestError("body: expected `task` or `tasks`, found both", 422)
-            images, given, pixels = images_of(asked.images), asked.task or asked.tasks, asked.pixels
-            if asked.task == "" or asked.tasks == []:
-                raise RequestError("task: expected a name, found an empty one; leave it out to have it inferred", 422)
-        answers: tuple[Answer, ...] = await results.of(engine.predict(images, given, pixels=pixels))
+            images, given, pixels = asked(kind, body, request)
+            answers: tuple[Answer, ...] = await results.of(engine.predict(images, given, pixels=pixels))
         return Response(json.dumps({"answers": [vars(each) for each in answers]}), media_type="application/json")
 
     @app.get("/tasks", response_model=TasksBody)
     async def tasks(request: Request) -> Response:
         """All tasks, and which of their masks are in memory."""
-        resident, pinned = engine.residents.listing()
-        listed = [{"task": n, "resident": n in resident, "pinned": n in pinned} for n in engine.residents.names]
-        memory = engine.residents.room * engine.residents.mask_bytes
-        found = {"tasks": listed, "resident_bytes": engine.residents.nbytes, "memory": memory}
-        return HeldResponse(json.dumps(found).encode(), "application/json", bodies)
+        if request.scope["http_version"] == "1.0":  # it has no way to end what comes in pieces
+            raise RequestError("HTTP: expected version 1.1 to list tasks, found 1.0", 400)
+        return StreamingResponse(_listing(engine.residents), media_type="application/json")
 
     changes: dict[str, tuple[Callable[[str], Future[object]], str]] = {
         "load": (engine.load, "Bring a task's mask into memory."),
@@ -142,6 +126,19 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 """The page of the documentation loads nothing and runs nothing."""
 
 
+async def _listing(residents: Residents) -> AsyncIterator[str]:
+    """`TasksBody` in pieces: however many tasks there are, it takes little memory, and nobody waits for all of it."""
+    names = residents.names
+    yield '{"tasks": ['
+    for start in range(0, len(names), _LISTED):
+        some, pinned = names[start : start + _LISTED], residents.pinned
+        piece = json.dumps([{"task": name, "resident": name in residents, "pinned": name in pinned} for name in some])
+        yield piece[1:-1] + (", " if start + _LISTED < len(names) else "")
+        await sleep(0)  # others take their turn; the client may take all that it is given at once
+    memory = residents.room * residents.mask_bytes
+    yield f'], "resident_bytes": {residents.nbytes}, "memory": {memory}}}'
+
+
 class _Plain(APIRoute):
     """A route whose function takes the request and gives the response: nothing is injected, and nothing converted."""
 
@@ -158,9 +155,9 @@ def _change(
         async with bodies.read(request) as (kind, body):
             if kind != "json":
                 raise RequestError("body: expected JSON with task, found an array", 422)
-            asked: TaskBody = parsed(TaskBody, body)
-        await results.of(change(asked.task))
-        return JSONResponse({"task": asked.task})
+            given: TaskBody = parsed(TaskBody, body)
+        await results.of(change(given.task))
+        return JSONResponse({"task": given.task})
 
     return changed
 

@@ -256,7 +256,7 @@ class Engine:
         None for an image that is too large for the network's arithmetic; it does no harm to the others.
         """
         found: list[Answer | None] = []
-        together = min(self.limits.batch, self.residents.room - len(self.residents.listing()[1]))
+        together = min(self.limits.batch, self.residents.room - len(self.residents.pinned))
         for start in range(0, len(images), together):
             some = slice(start, start + together)
             own, extras = self.residents.own_masks(names[some])
@@ -306,7 +306,7 @@ class Engine:
                 f"{needed} bytes; name the task, or raise `memory`",
                 409,
             )
-        if self._matrix is None or (self._generation != generation and not self._is_current(names)):
+        if self._matrix is None or (self._generation != generation and not self._is_current()):
             self._matrix, self._stamps = (MaskMatrix(self.served.model.spec, room=len(names)), {}), {}
         self._generation = generation
         matrix, extras = self._matrix
@@ -326,10 +326,10 @@ class Engine:
             self._inference = matrix, calibration, inference
         return self._inference[2], matrix, extras, calibration
 
-    def _is_current(self, names: tuple[str, ...]) -> bool:
+    def _is_current(self) -> bool:
         """Whether all masks of the matrix are still those of the source."""
-        there = frozenset(names)
-        return all(name in there and self.served.stamp(name) == stamp for name, stamp in self._stamps.items())
+        there = self.served.stamps()
+        return all(there.get(name) == stamp for name, stamp in self._stamps.items())
 
 
 def _not_finite() -> ImageValueError:

@@ -33,7 +33,7 @@ class Metrics:
         self._gauge("supsup_waiting_images", "Images that wait for their turn.", lambda: engine.waiting)
         self._gauge("supsup_resident_masks", "Masks in memory.", lambda: len(engine.residents))
         self._gauge("supsup_resident_bytes", "Bytes of the masks in memory.", lambda: engine.residents.nbytes)
-        self._gauge("supsup_pinned_masks", "Pinned masks.", lambda: len(engine.residents.listing()[1]))
+        self._gauge("supsup_pinned_masks", "Pinned masks.", lambda: len(engine.residents.pinned))
         self._gauge("supsup_matrix_bytes", "Bytes of the masks that infer tasks.", lambda: engine.matrix_bytes)
         self._gauge("supsup_mask_hits", "Masks found in memory, so far.", lambda: counts.hits)
         self._gauge("supsup_mask_loads", "Masks read from the source, so far.", lambda: counts.loads)

@@ -1,17 +1,16 @@
 """Bodies of requests: read with a limit of bytes and of time, as JSON or as a numpy array."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from io import BytesIO
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import parse_qs
 
 import numpy as np
-from fastapi import Request, Response
+from fastapi import Request
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from starlette.types import Receive, Scope, Send
 
 from maskstore.errors import ForeignFileError
 from maskstore.files import read_npy
@@ -77,15 +76,37 @@ class ErrorBody(BaseModel):
     detail: str
 
 
+class Asked(NamedTuple):
+    """What a request asks about: images, their tasks, and what form the pixels have."""
+
+    images: NDArray[np.generic]
+    tasks: str | list[str] | None
+    pixels: str | None
+
+
+def asked(kind: str, body: bytes, request: Request) -> Asked:
+    """What a body of `POST /predict` asks; RequestError for what cannot be meant. What JSON was read to is let go."""
+    if kind == "npy":
+        query = query_of(request)
+        tasks = query.get("task", [])
+        return Asked(npy_of(body), tasks[0] if len(tasks) == 1 else tasks or None, query.get("pixels", [None])[-1])
+    found: PredictBody = parsed(PredictBody, body)
+    if found.task is not None and found.tasks is not None:
+        raise RequestError("body: expected `task` or `tasks`, found both", 422)
+    if found.task == "" or found.tasks == []:
+        raise RequestError("task: expected a name, found an empty one; leave it out to have it inferred", 422)
+    return Asked(images_of(found.images), found.task or found.tasks, found.pixels)
+
+
 class Bodies:
     """The bytes of all bodies in memory, up to a limit."""
 
     def __init__(self, limits: Limits) -> None:
         self.limits, self._held = limits, 0
 
-    @contextmanager
-    def room(self) -> Iterator[Callable[[int], None]]:
-        """Inside the block, a function that counts bytes; RequestError with status 503 where they are too many."""
+    @asynccontextmanager
+    async def read(self, request: Request) -> AsyncIterator[tuple[str, bytes]]:
+        """A request's body; it counts for the limit inside the block. RequestError with status 503 beyond that."""
         held = 0
 
         def hold(size: int) -> None:
@@ -98,31 +119,9 @@ class Bodies:
             held += size
 
         try:
-            yield hold
+            yield await _read_body(request, self.limits, hold)
         finally:
             self._held -= held
-
-    @asynccontextmanager
-    async def read(self, request: Request) -> AsyncIterator[tuple[str, bytes]]:
-        """A request's body; it counts for the limit inside the block. RequestError with status 503 beyond that."""
-        with self.room() as hold:
-            yield await _read_body(request, self.limits, hold)
-
-
-class HeldResponse(Response):
-    """An answer of any size: its bytes count for the limit of bodies until the client has taken them."""
-
-    def __init__(self, content: bytes, media_type: str, bodies: Bodies) -> None:
-        super().__init__(content, media_type=media_type)
-        self._bodies = bodies
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """ASGI. The last, empty part waits until all before it has been taken."""
-        with self._bodies.room() as hold:
-            hold(len(self.body))
-            await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
-            await send({"type": "http.response.body", "body": self.body, "more_body": True})
-            await send({"type": "http.response.body", "body": b""})
 
 
 async def _read_body(request: Request, limits: Limits, hold: Callable[[int], None]) -> tuple[str, bytes]:
@@ -186,9 +185,14 @@ def _first_values(values: list[Any]) -> list[Any]:
 
 
 def query_of(request: Request) -> dict[str, list[str]]:
-    """The values behind a request's question mark, by their names."""
+    """The values behind a request's question mark, by their names; RequestError for what is not UTF-8."""
     query: bytes = request.scope["query_string"]
-    return parse_qs(query.decode("latin-1"), keep_blank_values=True) if query else {}
+    try:
+        return parse_qs(query.decode(), keep_blank_values=True, errors="strict") if query else {}
+    except ValueError:
+        raise RequestError(
+            "address: expected names in UTF-8 behind the question mark, found other bytes", 422
+        ) from None
 
 
 def npy_of(body: bytes) -> NDArray[np.generic]:

@@ -1,6 +1,6 @@
 """Masks in memory: packed, up to a number of bytes, the least recently used leave first, pinned ones stay.
 
-One thread uses an object of this class. Others may read `names`, `listing` and the counts.
+One thread uses an object of this class. Others may read `names`, `pinned`, what is in memory, and the counts.
 """
 
 from collections import OrderedDict
@@ -13,7 +13,7 @@ import torch
 
 from maskstore.errors import MaskStoreError, TaskNotFoundError
 from supsup_models.errors import RequestError
-from supsup_models.networks import Extras, OwnMasks
+from supsup_models.networks import PROTOTYPES, Extras, OwnMasks
 from supsup_models.serving.served import Served
 
 
@@ -69,9 +69,14 @@ class Residents:
     def __len__(self) -> int:
         return len(self._kept)
 
-    def listing(self) -> tuple[frozenset[str], frozenset[str]]:
-        """The names of the masks in memory, and of those that are pinned."""
-        return frozenset(self._kept.copy()), self._pinned
+    @property
+    def pinned(self) -> frozenset[str]:
+        """The names of the pinned masks."""
+        return self._pinned
+
+    def __contains__(self, name: str) -> bool:
+        """Whether a mask is in memory."""
+        return name in self._kept
 
     def own_masks(self, names: Sequence[str]) -> tuple[OwnMasks, dict[int, Extras]]:
         """The mask of each name, all of them in memory by then, and the statistics by slot; `names` fit the memory."""
@@ -117,13 +122,16 @@ class Residents:
             return
         # once more at the next look: times of files are coarse, and a write that follows at once may not show in them
         self._look_again = changed_now
-        self.names = tuple(self._served.source)
-        self._signature = signature
+        names, stamps = tuple(self._served.source), self._served.stamps()
+        self.names, self._signature = names, signature
         self.generation += 1
-        gone = (self._kept.keys() | self._pinned) - set(self.names)
+        gone = (self._kept.keys() | self._pinned) - set(names)
         for name in gone:
             self._drop(name)
         self._pinned -= gone
+        for name, kept in list(self._kept.items()):
+            if stamps.get(name) == kept.stamp:
+                self._kept[name] = kept._replace(generation=self.generation)
 
     def _is_current(self, name: str, kept: _Resident) -> bool:
         """Whether a mask in memory is the source's, which is looked up when it is first used after a change."""
@@ -156,7 +164,8 @@ class Residents:
         extras: Extras = None
         if self._statistics:
             found = self._model.needed_extras(source.extras(name))
-            extras = found and {key: self._tensor(key, value) for key, value in found.items()}
+            used = {} if found is None else {key: each for key, each in found.items() if key != PROTOTYPES}
+            extras = found and {key: self._tensor(key, value) for key, value in used.items()}
         if not self._free:
             stay = self._pinned | needed
             self._drop(next(each for each in self._kept if each not in stay))

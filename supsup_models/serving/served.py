@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 from numpy.typing import NDArray
@@ -15,6 +15,7 @@ from supsup_models.data import PixelScale, Views
 from supsup_models.errors import ShapeError
 from supsup_models.inference import Calibration
 from supsup_models.networks import MaskedModel, MaskedNetwork
+from supsup_models.networks.convert import ConvertedModel
 from supsup_models.runs import calibration_path, open_run, pixel_scale, read_calibration, record_path
 
 
@@ -52,7 +53,9 @@ class Served:
             views = None if trained is None else Views(trained.image_shape, trained.count)
             path = calibration_path(folder)
             return cls(location, model, bank, pixels=pixel_scale(record), views=views, calibration=path)
-        source = open_source(location, immutable=immutable)
+        kept = isinstance(model, ConvertedModel) and model.conversion.weights == "keep"
+        backbone = cast(ConvertedModel, model).backbone() if kept else None
+        source = open_source(location, immutable=immutable, backbone=backbone)
         try:
             return cls(location, MaskedNetwork.from_bank(source) if model is None else model, source)
         except BaseException:
@@ -88,6 +91,12 @@ class Served:
         if name not in self.source:
             raise TaskNotFoundError(f"task {name!r:.80}: expected one of {len(self.source)} tasks, found no such task")
         return b""
+
+    def stamps(self) -> dict[str, bytes]:
+        """`stamp` of all masks, as one look at the source finds them."""
+        if isinstance(self.source, ShardSet | MaskBank):
+            return self.source.checksums()
+        return dict.fromkeys(self.source, b"")
 
     def calibration(self) -> Calibration | None:
         """The run's calibration as it is now, None if there is none."""

@@ -15,12 +15,13 @@ from supsup_models.serving.engine import Engine
 from supsup_models.serving.limits import Limits
 
 _HEAD_BYTES = 64 << 10
+_PIPELINED = 128  # requests of a connection that wait for the answers to those before them
 _START_SECONDS = 30.0
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 
 
 def _protocol(limits: Limits) -> type[HttpToolsProtocol]:
-    """Uvicorn's protocol, with a limit of bytes and of seconds for a head, and of seconds for an answer to be taken."""
+    """Uvicorn's protocol with limits: bytes and seconds of a head, requests sent ahead, seconds to take an answer."""
     head_seconds = limits.head_seconds
 
     class Guarded(HttpToolsProtocol):
@@ -60,7 +61,20 @@ def _protocol(limits: Limits) -> type[HttpToolsProtocol]:
 
         def on_headers_complete(self) -> None:
             self._end_wait()
+            if self.transport.is_closing():  # what else came with a request that was refused
+                return
+            if len(self.pipeline) >= _PIPELINED:
+                self.send_400_response(f"requests: expected at most {_PIPELINED} that wait for others, found more")
+                return
             super().on_headers_complete()
+
+        def on_body(self, body: bytes) -> None:
+            if not self.transport.is_closing():
+                super().on_body(body)
+
+        def on_message_complete(self) -> None:
+            if not self.transport.is_closing():
+                super().on_message_complete()
 
         def _wait_for_head(self) -> None:
             self._head = 0

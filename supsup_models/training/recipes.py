@@ -10,89 +10,18 @@ from math import cos, inf, log2, pi
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from supsup_models._names import check, choose, expect, found, number, whole_number
+from supsup_models._names import check, choose, expect, expect_within, found, number, whole_number
 from supsup_models.data import checked_image_shape, checked_view_count
 from supsup_models.errors import ArgumentTypeError, NetworkError
 from supsup_models.networks import layer_densities
+from supsup_models.training.optimisers import Adam, Optimiser, RMSProp
 
 if TYPE_CHECKING:
     from supsup_models.networks import MaskedNetwork, MultilayerPerceptron
 
 Schedule = Literal["constant", "cosine"]
+_PUBLISHED = RMSProp()
 OUTLIER_KINDS = ("fitting", "shuffled", "foreign", "composed")
-
-
-def _expect(within: Callable[[float], bool], what: str, value: float) -> None:
-    """NetworkError unless a setting is as expected, ArgumentTypeError for no number; no comparison with NaN holds."""
-    if not within(number(what.partition(":")[0], value)):
-        raise NetworkError(f"{what}, found {value}")
-
-
-@dataclass(frozen=True)
-class RMSProp:
-    """RMSProp on the scores s with gradient g: `v = alpha v + (1 - alpha) g²; s = s - rate g / (sqrt(v) + eps)`.
-
-    Args:
-        learning_rate: the rate at the first step, above 0; a recipe's schedule may lower it.
-        alpha: how much of the running square v is kept each step, in [0, 1).
-        eps: added to the root, not negative.
-
-    Raises:
-        NetworkError: for a value out of its range.
-
-    Source: Tieleman and Hinton, lecture 6.5 of "Neural networks for machine learning", 2012; defaults as in torch.
-
-    Examples:
-        >>> from supsup_models import Recipe, RMSProp
-        >>> Recipe("faster", RMSProp(learning_rate=3e-4), schedule="cosine").optimiser
-        RMSProp(learning_rate=0.0003, alpha=0.99, eps=1e-08)
-    """
-
-    learning_rate: float = 1e-4
-    alpha: float = 0.99
-    eps: float = 1e-8
-
-    def __post_init__(self) -> None:
-        _expect(lambda x: 0 < x < inf, "RMSProp: expected learning_rate in (0, inf)", self.learning_rate)
-        _expect(lambda x: 0 <= x < 1, "RMSProp: expected alpha in [0, 1)", self.alpha)
-        _expect(lambda x: 0 <= x < inf, "RMSProp: expected eps in [0, inf)", self.eps)
-
-
-@dataclass(frozen=True)
-class Adam:
-    """Adam on the scores, as torch has it.
-
-    Args:
-        learning_rate: the rate at the first step, above 0; a recipe's schedule may lower it.
-        betas: how much of the running mean and of the running square is kept each step, in [0, 1).
-        eps: added to the root, not negative.
-
-    Raises:
-        NetworkError: for a value out of its range.
-
-    Source: Kingma and Ba, "Adam: a method for stochastic optimization", ICLR 2015; defaults as in torch.
-
-    Examples:
-        >>> from supsup_models import Adam, Recipe
-        >>> Recipe("edge-popup on digits", Adam(3e-3)).optimiser
-        Adam(learning_rate=0.003, betas=(0.9, 0.999), eps=1e-08)
-    """
-
-    learning_rate: float = 1e-3
-    betas: tuple[float, float] = (0.9, 0.999)
-    eps: float = 1e-8
-
-    def __post_init__(self) -> None:
-        _expect(lambda x: 0 < x < inf, "Adam: expected learning_rate in (0, inf)", self.learning_rate)
-        expect("Adam's betas", self.betas, (tuple, list), "two numbers")
-        if len(self.betas) != 2:
-            raise NetworkError(f"Adam: expected two betas, found {len(self.betas)}")
-        for beta in self.betas:
-            _expect(lambda x: 0 <= x < 1, "Adam: expected betas in [0, 1)", beta)
-        _expect(lambda x: 0 <= x < inf, "Adam: expected eps in [0, inf)", self.eps)
-
-
-Optimiser = RMSProp | Adam
 
 
 @dataclass(frozen=True)
@@ -116,8 +45,8 @@ class OneShot:
 
     def __post_init__(self) -> None:
         for name in ("weight", "margin", "below"):
-            _expect(lambda x: 0 <= x < inf, f"one-shot loss: expected {name} in [0, inf)", getattr(self, name))
-        _expect(lambda x: 0 <= x <= 1, "one-shot loss: expected start in [0, 1]", self.start)
+            expect_within(lambda x: 0 <= x < inf, f"one-shot loss: expected {name} in [0, inf)", getattr(self, name))
+        expect_within(lambda x: 0 <= x <= 1, "one-shot loss: expected start in [0, 1]", self.start)
 
 
 @dataclass(frozen=True)
@@ -165,15 +94,15 @@ class Sparse:
         number("sparse recipe", self.density)
         for name in ("start_density", "shuffled", "kept_density"):  # `densities` checks the density
             value = getattr(self, name)
-            _expect(lambda x: 0 < x <= 1, f"sparse recipe: expected {name} in (0, 1]", value)
+            expect_within(lambda x: 0 < x <= 1, f"sparse recipe: expected {name} in (0, 1]", value)
         for name in ("settled", "one_shot_from"):
             value = getattr(self, name)
-            _expect(lambda x: 0 <= x <= 1, f"sparse recipe: expected {name} in [0, 1]", value)
+            expect_within(lambda x: 0 <= x <= 1, f"sparse recipe: expected {name} in [0, 1]", value)
         if not callable(self.outliers):
             check("kind of outliers", self.outliers, OUTLIER_KINDS)
         for name in ("floor", "rate_weight", "novelty_weight", "one_shot_weight", "margin"):
             value = getattr(self, name)
-            _expect(lambda x: 0 <= x < inf, f"sparse recipe: expected {name} in [0, inf)", value)
+            expect_within(lambda x: 0 <= x < inf, f"sparse recipe: expected {name} in [0, inf)", value)
 
     def one_shot(self, *, on_images: bool) -> OneShot:
         """What trains the one-shot score in a network; `on_images` says whether it is a converted one of images."""
@@ -212,9 +141,9 @@ class Kept:
     own_rate: float = 3e-3
 
     def __post_init__(self) -> None:
-        _expect(lambda x: 0 <= x < 1, "kept weights: expected dropped in [0, 1)", self.dropped)
-        _expect(lambda x: 0 <= x < inf, "kept weights: expected price in [0, inf)", self.price)
-        _expect(lambda x: 0 < x < inf, "kept weights: expected own_rate in (0, inf)", self.own_rate)
+        expect_within(lambda x: 0 <= x < 1, "kept weights: expected dropped in [0, 1)", self.dropped)
+        expect_within(lambda x: 0 <= x < inf, "kept weights: expected price in [0, inf)", self.price)
+        expect_within(lambda x: 0 < x < inf, "kept weights: expected own_rate in (0, inf)", self.own_rate)
 
     @classmethod
     def for_bits(cls, bits: float, *, price: float = price, own_rate: float = own_rate) -> "Kept":
@@ -222,7 +151,7 @@ class Kept:
 
         NetworkError for other bits.
         """
-        _expect(lambda x: 0 < x <= 1, "kept weights: expected bits in (0, 1]", bits)
+        expect_within(lambda x: 0 < x <= 1, "kept weights: expected bits in (0, 1]", bits)
         low, high = 0.0, 0.5
         for _ in range(50):  # the entropy of a coin rises up to one half
             middle = (low + high) / 2
@@ -265,7 +194,7 @@ class Recipe:
     """
 
     name: str
-    optimiser: Optimiser = RMSProp()
+    optimiser: Optimiser = _PUBLISHED
     schedule: Schedule = "constant"
     batch_size: int = 128
     weight_gain: float = 1.0
@@ -287,11 +216,12 @@ class Recipe:
                     f"recipe {self.name!r}: expected Adam alone beside kept, found sparse masks or views"
                 )
         check("schedule", self.schedule, get_args(Schedule))
+        what = f"recipe {self.name!r}: expected"
         whole_number("batch_size", self.batch_size)
-        _expect(lambda x: x >= 1, f"recipe {self.name!r}: expected batch_size in [1, inf)", self.batch_size)
-        _expect(lambda x: 0 < x < inf, f"recipe {self.name!r}: expected weight_gain in (0, inf)", self.weight_gain)
+        expect_within(lambda x: x >= 1, f"{what} batch_size in [1, inf)", self.batch_size)
+        expect_within(lambda x: 0 < x < inf, f"{what} weight_gain in (0, inf)", self.weight_gain)
         checked_view_count(self.views)
-        _expect(lambda x: 0 < x < inf, f"recipe {self.name!r}: expected view_share in (0, inf)", self.view_share)
+        expect_within(lambda x: 0 < x < inf, f"{what} view_share in (0, inf)", self.view_share)
         if self.views > 1 and self.sparse is not None:
             weight = max(self.sparse.one_shot(on_images=on_images).weight for on_images in (False, True))
             if weight:

@@ -120,6 +120,12 @@ def test_links_lead_somewhere(page):
             assert anchor in {re.sub(r"[^\w -]", "", head).lower().replace(" ", "-") for head in heads}, anchor
 
 
+def test_every_page_is_in_the_navigation():
+    """`make docs` would refuse the page, some minutes later."""
+    named = set(re.findall(r": ([\w-]+\.md)$", (ROOT / "mkdocs.yml").read_text(), re.MULTILINE))
+    assert {page.name for page in (ROOT / "docs").glob("*.md")} <= named
+
+
 def _options() -> dict[str, dict[str, set[str]]]:
     """By command line, by command: the options that its help shows."""
     found = {}

@@ -5,7 +5,7 @@ import os
 import socket
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -77,10 +77,12 @@ def post(path: str, body: bytes, kind: str, **headers: str) -> bytes:
 
 
 @contextmanager
-def served_in_a_process(*arguments: object) -> Iterator[tuple[subprocess.Popen[str], str]]:
+def served_in_a_process(
+    *arguments: object, environment: Mapping[str, str] = os.environ
+) -> Iterator[tuple[subprocess.Popen[str], str]]:
     """`supsup serve` on a free port: the process, and where it answers. It is killed at the end."""
     command = [sys.executable, "-m", "supsup_models", "serve", *map(str, arguments), "--port", "0"]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")])}
+    environment = {**environment, "PYTHONPATH": os.pathsep.join([str(ROOT), environment.get("PYTHONPATH", "")])}
     process = subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True)
     try:
         assert process.stderr is not None

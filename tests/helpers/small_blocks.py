@@ -4,7 +4,8 @@ import os
 
 import pytest
 
-from maskstore.bank import coding, new_mask
+from maskstore.bank import coding
+from maskstore.bank.putting import new_mask
 
 _MODULES = (coding, new_mask)
 

@@ -11,7 +11,7 @@ def test_without_torch_the_import_says_what_to_install() -> None:
     # None in sys.modules is how Python marks a module that must not be found
     result = in_fresh_process("import sys; sys.modules['torch'] = None; import hopfield")
     assert result.returncode == 1
-    assert result.stderr.splitlines()[-1].endswith('(in the checkout: pip install ".[models]")')
+    assert result.stderr.splitlines()[-1].endswith('(pip install "maskstore[models]")')
 
 
 def test_hopfield_imports_neither_the_network_stack_nor_a_plotting_library() -> None:

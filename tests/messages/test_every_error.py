@@ -21,7 +21,7 @@ import hopfield.errors as he
 import maskstore.errors as me
 import supsup_models.errors as se
 from hopfield import capacity, patterns
-from maskstore import KeptWeights, Mask, MaskBank, MaskMatrix, MaskSpec, open_index, write_index
+from maskstore import KeptWeights, Mask, MaskBank, MaskMatrix, MaskSpec, open_index, time_limit, write_index
 from maskstore.bank import sqlite
 from maskstore.codecs import Zstd
 from maskstore.files import read_regular
@@ -223,6 +223,12 @@ def _other_data(place: "Place") -> Path:
         head = bytes([0, 0, 8, len(sizes)]) + b"".join(size.to_bytes(4, "big") for size in sizes)
         (place.folder / name).write_bytes(head + bytes(int(np.prod(sizes))))
     return place.folder
+
+
+@raising(me.TimeLimitError)
+def _(p: Place) -> object:
+    with time_limit(0):
+        return p.bank()["task-0"]
 
 
 @raising(me.CorruptError)

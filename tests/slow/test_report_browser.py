@@ -14,6 +14,7 @@ from supsup_models.report.compare import Point
 from supsup_models.report.judged import Judged
 from supsup_models.report.recovery import Recovered, RecoveredTask
 from tests.helpers import browser as headless
+from tests.helpers import figures
 from tests.helpers.browser import Page
 from tests.helpers.runs import HOSTILE, hostile_run, made_run, trained_run
 
@@ -84,25 +85,9 @@ def report(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_every_figure_is_drawn(page: Page, report: Path, width: int, scheme: str) -> None:
     page.show(report, width=width, scheme=scheme)
-    figures = page.evaluate(DRAWN)
-    names = [
-        "accuracy",
-        "training-loss",
-        "training-accuracy",
-        "storage",
-        "growth",
-        "pareto",
-        "confusion",
-        "sureness-margins",
-        "sureness-calibration",
-        "overlap",
-        "recovery-0",
-        "recovery-1",
-        "recovery-2",
-        "density",
-    ]
-    assert [figure["name"] for figure in figures] == names
-    for figure in figures:
+    drawn = page.evaluate(DRAWN)
+    assert [figure["name"] for figure in drawn] == figures.pictures()
+    for figure in drawn:
         assert figure["width"] > 150, figure
         assert figure["height"] > 100, figure
         assert figure["marks"] == figure["seen"] > 2, figure

@@ -46,8 +46,10 @@ def test_kills_of_every_kind_of_writer_lose_nothing():
 
 
 @linux
-def test_full_disks_lose_nothing():
-    command = ["unshare", "-rm", sys.executable, "-m", "tests.stress.full_disks", "--cases", "80"]
+@pytest.mark.parametrize("program", [("full_disks", "--cases", "80"), ("full_disk_served",)])
+def test_full_disks_lose_nothing(program):
+    name, *options = program
+    command = ["unshare", "-rm", sys.executable, "-m", f"tests.stress.{name}", *options]
     try:
         found = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=300, check=False)
     except FileNotFoundError:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from maskstore import __version__
+from maskstore import MaskBank, MaskSpec, __version__
 
 pytest.importorskip("torch")
 
@@ -21,8 +21,8 @@ CLIENT = ROOT / "tests" / "helpers" / "typed_client.py"
 SOURCES = ("pyproject.toml", "README.md", "LICENSE")
 
 
-def run(*words: str | Path, cwd: Path) -> "subprocess.CompletedProcess[str]":
-    own = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "MYPYPATH")}
+def run(*words: str | Path, cwd: Path, **more: str) -> "subprocess.CompletedProcess[str]":
+    own = {name: value for name, value in os.environ.items() if name not in ("PYTHONPATH", "MYPYPATH")} | more
     return subprocess.run([str(word) for word in words], cwd=cwd, env=own, capture_output=True, text=True, check=False)
 
 
@@ -74,6 +74,27 @@ def test_it_runs_without_the_tree(python: Path, tmp_path: Path) -> None:
         assert done.stdout.endswith(f" {__version__}\n"), done.stderr
     where = run(python, "-c", "import maskstore, hopfield; print(maskstore.__file__, hopfield.__file__)", cwd=tmp_path)
     assert where.stdout.count(str(python.parents[1])) == 2, where.stdout + where.stderr
+
+
+def test_help_has_examples_and_the_shell_learns_words(python: Path, tmp_path: Path) -> None:
+    with MaskBank.create(tmp_path / "a.bank", MaskSpec({"fc": (8,)})) as bank:
+        for name in ("birds", "bees", "fish", "b\x1b[2J"):
+            bank.put(name, {"fc": [1, 0, 1, 0, 0, 0, 0, 0]})
+    for program, command, typed, offered in (
+        ("maskstore", "maskstore", "ver", ["verify"]),
+        ("maskstore", "maskstore", "get a.bank b", ["bees", "birds"]),
+        ("maskstore", "maskstore", "get none.bank b", []),
+        ("supsup_models", "supsup", "repro", ["reproduce"]),
+        ("supsup_models", "supsup", "reproduce bat", ["batche-psp-curves"]),
+    ):
+        line = f"{command} {typed}"
+        words = {"COMP_WORDS": line, "COMP_CWORD": str(line.count(" "))}
+        done = run(python, "-m", program, cwd=tmp_path, **words, **{f"_{command.upper()}_COMPLETE": "complete_bash"})
+        assert sorted(done.stdout.split()) == offered, (line, done.stderr)
+    for program in ("maskstore", "supsup_models"):
+        helped = run(python, "-m", program, "--help", cwd=tmp_path).stdout
+        assert "Examples:" in helped
+        assert "--install-completion" in helped
 
 
 def test_a_strict_client_has_types(python: Path, tmp_path: Path) -> None:

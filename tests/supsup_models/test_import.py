@@ -5,7 +5,7 @@ import pytest
 from tests.helpers.commands import in_fresh_process
 
 HEAVY = ("torch", "numba", "sklearn", "matplotlib")
-ADVICE = 'supsup_models: expected torch, found it not installed (in the checkout: pip install ".[models]")'
+ADVICE = 'supsup_models: expected torch, found it not installed (pip install "maskstore[models]")'
 PROBE = f"import sys; print([name for name in {HEAVY!r} if name in sys.modules])"
 
 

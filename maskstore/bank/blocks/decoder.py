@@ -85,6 +85,10 @@ class BlockDecoder:
         hull = dense.reshape(high - low, *layer.shape[1:])
         return hull if chosen.step == 1 else hull[[row - low for row in chosen]]
 
+    def decode_layer(self, index: int) -> NDArray[np.uint64]:
+        """The packed words of one layer, read in one piece."""
+        return self._decode_blocks(self.table.numbered(index))
+
     def _decode_blocks(self, blocks: Sequence[tuple[int, int, LayerSpec]]) -> NDArray[np.uint64]:
         """The words of neighbouring blocks of a layer, read in one piece in the caller's thread."""
         words = np.zeros(sum(block.words for _, _, block in blocks), dtype=np.uint64)

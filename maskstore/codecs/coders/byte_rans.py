@@ -12,7 +12,7 @@ from numba import njit
 from numpy.typing import NDArray
 
 from maskstore.codecs.coders.rans_lanes import LOW, first_states, push, put_state, refill, symbols
-from maskstore.codecs.pieces import pieces
+from maskstore.files import pieces
 from maskstore.kernels import compiled
 
 _PIECE = 1 << 22  # bytes that are decoded at a time, a tenth of a second's work

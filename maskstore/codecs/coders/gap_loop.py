@@ -17,8 +17,7 @@ from numpy.typing import NDArray
 from maskstore.codecs.base import EncodedLayer, Plan
 from maskstore.codecs.coders import range_coder
 from maskstore.codecs.coders.range_coder import decode_bit, encode_bit
-from maskstore.codecs.pieces import pieces
-from maskstore.files import write_leb128
+from maskstore.files import pieces, write_leb128
 from maskstore.kernels import compiled
 from maskstore.masks import bits
 

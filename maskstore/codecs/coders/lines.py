@@ -12,7 +12,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from maskstore.codecs.pieces import pieces
+from maskstore.files import pieces
 from maskstore.kernels import compiled
 from maskstore.masks import bits
 

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 from maskstore.codecs.coders import mix_factors, range_coder
 from maskstore.codecs.coders.mix_factors import FACTORS, ODDS_LIMIT, ROW_LIMIT
 from maskstore.codecs.coders.range_coder import carry, choose, is_narrow, narrow, read_four, write_four
-from maskstore.codecs.pieces import pieces
+from maskstore.files import pieces
 from maskstore.kernels import compiled
 from maskstore.kernels.ir import eight
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from maskstore.codecs import tables
 from maskstore.codecs.base import EncodedLayer, Plan
 from maskstore.codecs.coders.rans_lanes import LOW, first_states, push, put_state, refill, symbols
-from maskstore.codecs.pieces import pieces
+from maskstore.files import pieces
 from maskstore.kernels import compiled
 from maskstore.masks import bits
 from maskstore.priors import Contexts

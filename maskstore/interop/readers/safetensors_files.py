@@ -15,7 +15,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskstore.errors import ForeignFileError, LimitError, MaskStoreError, one_line
-from maskstore.files import TABLE_BYTES, check_claim, check_table, distinct_names, open_regular, read_regular
+from maskstore.files import (
+    TABLE_BYTES,
+    check_claim,
+    check_table,
+    check_wanted,
+    distinct_names,
+    open_regular,
+    read_regular,
+)
 
 _DTYPES = {
     "BOOL": "|b1", "U8": "|u1", "I8": "|i1", "U16": "<u2", "I16": "<i2", "F16": "<f2", "U32": "<u4", "I32": "<i4",
@@ -36,6 +44,7 @@ class SafeTensor:
 
     def array(self, what: str) -> NDArray[Any]:
         """Its values; ForeignFileError for a type that numpy lacks, for other lengths, and for bools beside 0 and 1."""
+        check_wanted()
         if self.dtype not in _DTYPES:
             raise ForeignFileError(f"{what}: expected bools or real numbers that numpy has, found {self.dtype:.20}")
         dtype = np.dtype(_DTYPES[self.dtype])

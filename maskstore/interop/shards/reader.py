@@ -30,6 +30,7 @@ from maskstore.interop.shards import format as shard_format
 from maskstore.interop.shards.byte_ranges import is_url, open_ranges
 from maskstore.interop.shards.format import FOOTER_BYTES, MAGIC, Entry
 from maskstore.interop.shards.shard_file import write_file
+from maskstore.priors import Backbone, checked_backbone
 
 T = TypeVar("T")
 TAIL_BYTES = 1 << 16  # holds the index of some three thousand masks
@@ -87,6 +88,7 @@ class ShardReader(MaskSource):
             second request.
         options: fsspec's own options for the URL.
         limit: The most bytes that one call may decode, as in `MaskBank.open`.
+        backbone: The weights that masks were coded against, if some have the prior `KeptWeights`.
 
     Raises:
         BankNotFoundError: There is no file.
@@ -115,9 +117,10 @@ class ShardReader(MaskSource):
         tail_bytes: int = TAIL_BYTES,
         options: dict[str, Any] | None = None,
         limit: int | None = None,
+        backbone: Backbone | None = None,
     ) -> None:
         self.location = text_of(location)
-        self.limit = byte_limit(limit)
+        self.limit, self.backbone = byte_limit(limit), checked_backbone(backbone)
         self._closed = False
         place = self.location if is_url(self.location) else os.path.abspath(self.location)
         self._arguments = (place, tail_bytes, options)
@@ -157,7 +160,7 @@ class ShardReader(MaskSource):
         """Copies, and readers that are sent to other processes, open the file anew; it has to be the same shard."""
         if self._closed:
             raise errors.BankClosedError(f"{self.location}: expected an open shard, found it closed")
-        return _reopened, (*self._arguments, self.limit, self._footer)
+        return _reopened, (*self._arguments, self.limit, self.backbone, self._footer)
 
     def close(self) -> None:
         """Release the file. Closing twice is fine."""
@@ -193,7 +196,7 @@ class ShardReader(MaskSource):
     def record(self, name: str) -> Record:
         """The stored row of a mask, its checksum checked: one request."""
         entry = self._entry(name)
-        return replace(entry.record(self._read(entry.start, entry.stop)), limit=self.limit)
+        return replace(entry.record(self._read(entry.start, entry.stop)), limit=self.limit, backbone=self.backbone)
 
     def _of_record(self, name: str, work: Callable[[Record], T]) -> T:
         """Of a mask in blocks, the table is read, and blocks when `work` wants them."""
@@ -212,7 +215,7 @@ class ShardReader(MaskSource):
 
         extras = self._read(entry.start, begin) if entry.extras_bytes else b""
         data = Unread(entry.data_bytes, read)
-        record = replace(entry.row, extras=extras, data=data, limit=self.limit)
+        record = replace(entry.row, extras=extras, data=data, limit=self.limit, backbone=self.backbone)
         check_own_sum(record)
         return record
 
@@ -232,7 +235,7 @@ class ShardReader(MaskSource):
         for entry in batch:
             start = entry.start - batch[0].start
             row = entry.record(data[start : start + entry.extras_bytes + entry.data_bytes])
-            yield replace(row, limit=self.limit)
+            yield replace(row, limit=self.limit, backbone=self.backbone)
 
     def _check_file(self) -> None:
         if self._read(0, len(MAGIC)) != MAGIC:
@@ -254,9 +257,14 @@ class ShardReader(MaskSource):
 
 
 def _reopened(
-    location: str, tail_bytes: int, options: dict[str, Any] | None, limit: int | None, footer: shard_format.Footer
+    location: str,
+    tail_bytes: int,
+    options: dict[str, Any] | None,
+    limit: int | None,
+    backbone: Backbone | None,
+    footer: shard_format.Footer,
 ) -> ShardReader:
-    reader = ShardReader(location, tail_bytes=tail_bytes, options=options, limit=limit)
+    reader = ShardReader(location, tail_bytes=tail_bytes, options=options, limit=limit, backbone=backbone)
     if reader._footer != footer:
         reader.close()
         raise errors.CorruptError(f"{location}: expected the shard that was open when the reader was copied, "

@@ -26,6 +26,7 @@ from maskstore.interop.shards.manifest import HEADER_BYTES, Manifest
 from maskstore.interop.shards.range_cache import DiskCache, open_cache
 from maskstore.interop.shards.retries import Retries
 from maskstore.interop.shards.stores import Store, TransientError
+from maskstore.priors import Backbone, checked_backbone
 
 FIRST_BYTES = 16 << 20  # of a manifest, by the first request: more than that of a million masks without metadata
 CACHE_BYTES = 256 << 20
@@ -88,6 +89,7 @@ class ShardSet(MaskSource):
             `prefetch` fetched.
         cache_bytes: The most bytes that are kept.
         retries: How often a request is repeated.
+        backbone: The weights that masks were coded against, if some have the prior `KeptWeights`.
 
     Raises:
         BankNotFoundError: There is no manifest.
@@ -122,13 +124,14 @@ class ShardSet(MaskSource):
         cache: str | os.PathLike[str] | None = None,
         cache_bytes: int = CACHE_BYTES,
         retries: Retries = _ONCE,
+        backbone: Backbone | None = None,
     ) -> None:
         self.location = text_of(location)
-        self.limit = byte_limit(limit)
+        self.limit, self.backbone = byte_limit(limit), checked_backbone(backbone)
         self._closed = False
         place = self.location if is_url(self.location) else os.path.abspath(self.location)
         folder = None if cache is None else Path(os.path.abspath(path_of(cache)))
-        self._arguments = (place, options, engine, limit, folder, cache_bytes, retries)
+        self._arguments = (place, options, engine, limit, folder, cache_bytes, retries, backbone)
         self._retries = retries
         self._cache = open_cache(folder, cache_bytes)
         self._store = open_store(place, options, engine)
@@ -199,6 +202,13 @@ class ShardSet(MaskSource):
         """What differs once a mask was replaced, in a set that was written anew; from the manifest, so no request."""
         state, row = self._find(name)
         return bytes(state.manifest.columns["checksum"][row].tobytes())
+
+    def checksums(self) -> dict[str, bytes]:
+        """`checksum` of each name; no request."""
+        self._check_open()
+        state = self._state
+        column = state.manifest.columns["checksum"]
+        return {name: bytes(column[row].tobytes()) for name, row in state.rows.items()}
 
     def task_meta(self, name: str) -> dict[str, Any]:
         """The metadata stored beside a mask; it is in the manifest, so this is no request."""
@@ -328,7 +338,7 @@ class ShardSet(MaskSource):
         return data
 
     def _record(self, state: _State, row: int, blobs: bytes) -> Record:
-        return replace(state.manifest.entry(row, 0).record(blobs), limit=self.limit)
+        return replace(state.manifest.entry(row, 0).record(blobs), limit=self.limit, backbone=self.backbone)
 
     def _length(self, state: _State, row: int) -> int:
         columns = state.manifest.columns
@@ -381,10 +391,11 @@ def _reopened(
     cache: Path | None,
     cache_bytes: int,
     retries: Retries,
+    backbone: Backbone | None,
     own: bytes,
 ) -> ShardSet:
     result = ShardSet(location, options=options, engine=engine, limit=limit, cache=cache, cache_bytes=cache_bytes,
-                      retries=retries)  # fmt: skip
+                      retries=retries, backbone=backbone)  # fmt: skip
     if result._state.manifest.own != own:
         raise errors.CorruptError(f"{location}: expected the manifest that was open when the set was copied, found "
                                   "another")  # fmt: skip

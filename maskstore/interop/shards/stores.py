@@ -188,7 +188,7 @@ class FsspecStore(Store):
         if version is not None:
             raise BankIOError(
                 f"{self.at(name)}: expected a store that replaces a file only if it is unchanged, found fsspec, which "
-                "does not (pip install obstore, for s3://, gs:// and az://)"
+                'does not (pip install "maskstore[stores]", for s3://, gs:// and az://)'
             )
         try:
             self._files.pipe_file(path, data, mode="create")

@@ -22,6 +22,7 @@ from maskstore.kernels.layout import LANES
 _GROUPS = 64 // LANES  # vectors a word
 _CHAINS = 4  # sums that do not wait for one another
 _IMAGES = 6  # their values stay in the nearest cache from one neuron to the next
+_NEURONS, _TAPS = 32, 4096  # neurons that go over the places together, and about how many taps they have
 _FUSED = ("contract",)  # a multiplication and an addition may be one instruction where the processor has it
 
 
@@ -68,29 +69,37 @@ def _tap_sums_of(vectors: int) -> Any:
     chains = _CHAINS // vectors
 
     @intrinsic
-    def tap_sums(typing_context, taps, count, weights, first, places, values, at, out, to):
-        """out[to : to + n] = the sum of weights[first + t] * values[at + places[t] : ... + n] over `count` taps t.
+    def tap_sums(typing_context, taps, begin, end, weights, first, places, values, at, out, to):
+        """out[to : to + n] = the sum of weights[first + t] * values[at + places[t] : ... + n], t in taps[begin : end].
 
-        n is 16 `vectors`, `count` a multiple of four.
+        n is 16 `vectors`.
         """
-        signature = types.void(taps, types.intp, weights, types.intp, places, values, types.intp, out, types.intp)
+        size = types.intp
+        signature = types.void(taps, size, size, weights, size, places, values, size, out, size)
 
         def codegen(context, builder, signature, arguments):
             tap_data, weight_data, place_data, value_data, out_data = (
-                data(context, builder, signature.args[i], arguments[i]) for i in (0, 2, 4, 5, 7)
+                data(context, builder, signature.args[i], arguments[i]) for i in (0, 3, 5, 6, 8)
             )
-            _, count, _, first, _, _, at, _, to = arguments
+            _, begin, end, _, first, _, _, at, _, to = arguments
             totals = [cgutils.alloca_once_value(builder, ZEROS) for _ in range(_CHAINS)]
-            start, step = ir.Constant(at.type, 0), ir.Constant(at.type, chains)
-            with cgutils.for_range_slice(builder, start, count, step) as (t, _):
+
+            def add(t, chain):
+                tap = builder.zext(builder.load(builder.gep(tap_data, [offset(builder, t, chain)])), at.type)
+                place = builder.add(at, builder.load(builder.gep(place_data, [tap])))
+                weight = splat(builder, builder.load(builder.gep(weight_data, [builder.add(first, tap)])))
+                for vector, total in enumerate(totals[vectors * chain : vectors * (chain + 1)]):
+                    line = load(builder, value_data, offset(builder, place, LANES * vector))
+                    product = builder.fmul(weight, line, flags=_FUSED)
+                    builder.store(builder.fadd(builder.load(total), product, flags=_FUSED), total)
+
+            rest = builder.sub(end, builder.urem(builder.sub(end, begin), ir.Constant(at.type, chains)))
+            with cgutils.for_range_slice(builder, begin, rest, ir.Constant(at.type, chains)) as (t, _):
                 for chain in range(chains):
-                    tap = builder.zext(builder.load(builder.gep(tap_data, [offset(builder, t, chain)])), at.type)
-                    place = builder.add(at, builder.load(builder.gep(place_data, [tap])))
-                    weight = splat(builder, builder.load(builder.gep(weight_data, [builder.add(first, tap)])))
-                    for vector, total in enumerate(totals[vectors * chain : vectors * (chain + 1)]):
-                        line = load(builder, value_data, offset(builder, place, LANES * vector))
-                        product = builder.fmul(weight, line, flags=_FUSED)
-                        builder.store(builder.fadd(builder.load(total), product, flags=_FUSED), total)
+                    add(t, chain)
+            if chains > 1:
+                with cgutils.for_range_slice(builder, rest, end, ir.Constant(at.type, 1)) as (t, _):
+                    add(t, 0)
             for vector in range(vectors):
                 result, *others = (builder.load(total) for total in totals[vector::vectors])
                 for other in others:
@@ -104,6 +113,20 @@ def _tap_sums_of(vectors: int) -> Any:
 
 
 _four_vectors, _two_vectors, _one_vector = _tap_sums_of(4), _tap_sums_of(2), _tap_sums_of(1)
+
+
+@intrinsic
+def _copy(typing_context, source, start, target, to, count):
+    """target[to : to + count] = source[start : start + count], of float32."""
+    signature = types.void(source, types.intp, target, types.intp, types.intp)
+
+    def codegen(context, builder, signature, arguments):
+        source, target = (data(context, builder, signature.args[i], arguments[i]) for i in (0, 2))
+        _, start, _, to, count = arguments
+        cgutils.raw_memcpy(builder, builder.gep(target, [to]), builder.gep(source, [start]), count, 4)
+        return context.get_dummy_value()
+
+    return signature, codegen
 
 
 @compiled
@@ -144,50 +167,70 @@ def masked_lines(rows, chosen, first_bit, weights, values, out, first, last):
 
 
 @compiled
-def masked_taps(rows, chosen, first_bit, weights, values, places, out, first, last):
-    """out[b, o, f] = sum over j of M[o, j] weights[o, j] values[b, places[g, j] + f], first <= b < last.
+def masked_taps(rows, chosen, first_bit, weights, values, places, laid, kept, length, out, first, last):
+    """out[b, o, to + i] = the sum over j of M[o, j] weights[o, j] line[places[g, j] + start + i], first <= b < last.
 
-    M is the mask of row chosen[b], its bits start at `first_bit`, `size` a neuron; g is the neuron's group. `weights`
-    `(o, size + 1)` and `places` `(groups, size + 1)` end in a zero. The last dimension of `out` is a multiple of 16;
-    `values` `(B, n)` reach as far as they are read.
+    (start, to, n) are the runs `kept`, i < n. The line is zeros but for the runs (start, step, to, n) of `laid`:
+    line[to + i] = values[b, start + step i]. M is the mask of row chosen[b], its bits start at `first_bit`, `size` a
+    neuron; g is the neuron's group. `length` is a multiple of 16, beyond all runs that are kept.
     """
-    neurons, size = weights.shape[0], weights.shape[1] - 1
+    neurons, size = weights.shape
     of_group = neurons // len(places)
-    length = out.shape[2]
-    taps = np.empty(size + _CHAINS, dtype=np.uint32)
-    flat = weights.reshape(-1)
+    together = min(neurons, _NEURONS)
+    taps = np.empty(_TAPS + size, dtype=np.uint32)
+    ends = np.zeros(together + 1, dtype=np.int64)
+    sums = np.empty((together, length), dtype=np.float32)
+    flat, results = weights.reshape(-1), sums.reshape(-1)
+    reach = places.max() + length
+    for run in range(len(laid)):
+        reach = max(reach, laid[run, 2] + laid[run, 3])
+    line = np.zeros(reach, dtype=np.float32)
     for image in range(first, last):
         row = rows[chosen[image]]
-        line = values[image]
-        result = out[image].reshape(-1)
-        for neuron in range(neurons):
-            start = np.uint64(first_bit + neuron * size)  # unsigned: no index is looked at for a minus sign
-            stop = start + np.uint64(size)
-            count = np.uint64(0)
-            at = start
-            while at < stop:
-                shift = at & np.uint64(63)
-                word = row[at >> np.uint64(6)] >> shift
-                taken = min(np.uint64(64) - shift, stop - at)
-                if taken < np.uint64(64):
-                    word &= (np.uint64(1) << taken) - np.uint64(1)
-                base = at - start
-                while word:
-                    taps[count] = base + np.uint64(trailing_zeros(word))
-                    count += np.uint64(1)
-                    word &= word - np.uint64(1)
-                at += taken
-            while count % np.uint64(_CHAINS):  # of weight zero
-                taps[count] = size
-                count += np.uint64(1)
-            kept, weight, to = np.intp(count), neuron * (size + 1), neuron * length
-            own = places[neuron // of_group]
+        source = values[image]
+        for run in range(len(laid)):
+            start, step, to, n = laid[run, 0], laid[run, 1], laid[run, 2], laid[run, 3]
+            if step == 1:
+                _copy(source, start, line, to, n)
+            else:
+                for i in range(n):
+                    line[np.uint64(to + i)] = source[np.uint64(start + step * i)]
+        neuron = 0
+        while neuron < neurons:
+            listed, count = 0, np.uint64(0)  # unsigned: no index is looked at for a minus sign
+            while listed < together and neuron + listed < neurons and count <= np.uint64(_TAPS):
+                origin = np.uint64(first_bit + (neuron + listed) * size)
+                stop = origin + np.uint64(size)
+                at = origin
+                while at < stop:
+                    shift = at & np.uint64(63)
+                    word = row[at >> np.uint64(6)] >> shift
+                    taken = min(np.uint64(64) - shift, stop - at)
+                    if taken < np.uint64(64):
+                        word &= (np.uint64(1) << taken) - np.uint64(1)
+                    base = at - origin
+                    while word:
+                        taps[count] = base + np.uint64(trailing_zeros(word))
+                        count += np.uint64(1)
+                        word &= word - np.uint64(1)
+                    at += taken
+                listed += 1
+                ends[listed] = count
             f = 0
-            while f + 64 <= length:
-                _four_vectors(taps, kept, flat, weight, own, line, f, result, to + f)
-                f += 64
-            if f + 32 <= length:
-                _two_vectors(taps, kept, flat, weight, own, line, f, result, to + f)
-                f += 32
-            if f < length:
-                _one_vector(taps, kept, flat, weight, own, line, f, result, to + f)
+            while f < length:  # what these places read stays in the nearest cache from one neuron to the next
+                left = length - f
+                for i in range(listed):
+                    own, weight = places[(neuron + i) // of_group], (neuron + i) * size
+                    begin, end, to = ends[i], ends[i + 1], i * length + f
+                    if left >= 64:
+                        _four_vectors(taps, begin, end, flat, weight, own, line, f, results, to)
+                    elif left >= 32:
+                        _two_vectors(taps, begin, end, flat, weight, own, line, f, results, to)
+                    else:
+                        _one_vector(taps, begin, end, flat, weight, own, line, f, results, to)
+                f += 64 if left >= 64 else 32 if left >= 32 else 16
+            for i in range(listed):
+                target, sum_ = out[image, neuron + i], sums[i]
+                for run in range(len(kept)):
+                    _copy(sum_, kept[run, 0], target, kept[run, 1], kept[run, 2])
+            neuron += listed

@@ -69,7 +69,7 @@ def _load_digits() -> DataSet:
         from sklearn.datasets import load_digits  # half a second: only where it is used
     except ImportError:
         raise DataNotFoundError(
-            "digits not found: expected scikit-learn, which embeds it, found no such package (pip install scikit-learn)"
+            'digits not found: expected scikit-learn, which embeds it, found none (pip install "maskstore[models]")'
         ) from None
     images, labels = load_digits(return_X_y=True)
     images, labels = images.astype(np.uint8), labels.astype(np.int64)

@@ -1,12 +1,10 @@
 """Calls of a converted module: under a mask that each call brings, in any number of threads."""
 
-import os
 from abc import ABC
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from dataclasses import dataclass, replace
-from threading import RLock
 from typing import Any, Self, cast
 
 import numpy as np
@@ -24,26 +22,12 @@ from supsup_models.networks.convert.each import EachStatistic, EachWeight, NotMi
 from supsup_models.networks.convert.layers import MaskedParameter
 from supsup_models.networks.convert.noise import noise_images
 from supsup_models.networks.convert.own import Own
+from supsup_models.networks.convert.train_block import train_block, trains
 from supsup_models.networks.own_masks import OwnMasks
 
-# Newest first. Context variables, so that neither another thread nor another task of an event loop sees them.
+# Newest first. A context variable, so that neither another thread nor another task of an event loop sees it.
 _APPLIED: ContextVar[tuple["BoundModel", ...]] = ContextVar("applied", default=())
-_IN_TRAINING: ContextVar[tuple["ModuleWithMasks", ...]] = ContextVar("in_training", default=())
 _NO_CLASS = -1e4  # a logit whose probability is zero, and finite in float16
-_DROPOUT = RLock()
-"""Held while dropout is drawn from a seed: torch has one generator for all threads."""
-
-
-def _renew_lock() -> None:
-    """In the child of a fork: a thread that held the lock is not there."""
-    global _DROPOUT
-    _DROPOUT = RLock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_renew_lock)
-
-
 _TRIED = (2, 3)
 """Numbers of images that are tried before a batch is run in which each image has its own mask."""
 
@@ -199,15 +183,15 @@ class ModuleWithMasks(MaskedModel, ABC):
         """The logits of each image under its own mask; NotMixedError if the module does more than `each.py` knows."""
         layers = self.layer_weights(self.weights)
         weights = [EachWeight.of(layer, own, index) for index, layer in enumerate(layers)]
-        of_rows = [self._own_statistics() if each is None else self._task_statistics(each) for each in extras]
         values: Mapping[str, Tensor] | None = self._own_statistics()
-        if of_rows:
-            chosen = torch.from_numpy(own.chosen)
-            if any(row is None for row in of_rows):
+        if extras:
+            of_rows = [values if each is None else each for each in extras]
+            if any(row is None or calls.is_batch(row) for row in of_rows):
                 raise NotMixedError  # those of the batch
-            rows = cast(list[Mapping[str, Tensor]], of_rows)
-            stacked = {name: torch.stack([row[name] for row in rows])[chosen] for name in self._statistics}
-            values = {name: EachStatistic.of(each) for name, each in stacked.items()}
+            given = cast(list[Mapping[str, Any]], of_rows)
+            rows = statistics.stacked(given, self._starts(), values=not self._trains())
+            chosen = torch.from_numpy(own.chosen)
+            values = {name: EachStatistic.of(each[chosen]) for name, each in rows.items()}
         elif values is None and self._statistics:
             raise NotMixedError
         logits: Tensor = self._call(weights, values, (images,), {})
@@ -264,7 +248,7 @@ class ModuleWithMasks(MaskedModel, ABC):
         copy = CallCopy(
             self.module,
             self._assigned,
-            train=self in _IN_TRAINING.get(),
+            train=trains(self),
             skipped=self._never_train,
             differentiated=torch.is_grad_enabled() and any(weight.requires_grad for weight in weights),
         )
@@ -321,7 +305,7 @@ class ModuleWithMasks(MaskedModel, ABC):
         return self.initial_statistics() if self._trains() else self._starts()
 
     def _trains(self) -> bool:
-        return self.module.training or self in _IN_TRAINING.get()
+        return self.module.training or trains(self)
 
     def _shaped_arguments(
         self, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -350,15 +334,8 @@ class ModuleWithMasks(MaskedModel, ABC):
         A block holds for its own thread. Blocks of several threads wait for each other, because torch has one generator
         for all threads.
         """
-        step = whole_number("step", step)
-        devices = [self.device] if self.device.type == "cuda" else []
-        with _DROPOUT, torch.random.fork_rng(devices=devices):
-            torch.manual_seed((self.seed * 0x9E3779B1 + step) % (1 << 63))
-            token = _IN_TRAINING.set((self, *_IN_TRAINING.get()))
-            try:
-                yield
-            finally:
-                _IN_TRAINING.reset(token)
+        with train_block(self, self.seed, whole_number("step", step), self.device):
+            yield
 
     def train(self, mode: bool = True) -> Self:
         """As torch's, but skipped modules stay in evaluation mode: they are the same for every task."""

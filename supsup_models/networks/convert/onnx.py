@@ -59,7 +59,7 @@ def export_onnx(
     missing = [name for name in ("onnx", "onnxscript") if find_spec(name) is None]
     if missing:
         raise ExportError(
-            f"ONNX export: expected onnx and onnxscript, found no {missing[0]}; pip install onnx onnxscript gets them"
+            f'ONNX export: expected onnx and onnxscript, found no {missing[0]}; pip install "maskstore[onnx]" gets them'
         )
     module = model.export(mask, extras).eval()
     inputs = tuple(example) if isinstance(example, tuple | list) else (example,)

@@ -5,7 +5,7 @@ with) and its result carries them. A forward pass uses a task's statistics or, w
 at hand.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -62,6 +62,29 @@ def checked(extras: Mapping[str, Any], expected: Mapping[str, Tensor], *, values
     names or shapes, ArgumentTypeError for what are no numbers. With `values`, StatisticsError for means and variances
     that are not finite and variances below zero: a network answers NaN under them.
     """
+    result = {name: value.detach().to(expected[name]) for name, value in _fitting(extras, expected).items()}
+    if values:
+        _check_values(result)
+    return result
+
+
+def stacked(rows: Sequence[Mapping[str, Any]], expected: Mapping[str, Tensor], *, values: bool) -> dict[str, Tensor]:
+    """The statistics of several tasks together, `(tasks, channels)` each; errors are those of `checked`."""
+    fitting = [_fitting(row, expected) for row in rows]
+    found = [torch.cat([each.reshape(-1) for each in fit.values()]) for fit in fitting if fit]
+    if not found:
+        return {}
+    like = next(iter(expected.values()))
+    parts = torch.stack(found).detach().to(like).split([each.numel() for each in expected.values()], dim=1)
+    result = dict(zip(expected, parts, strict=True))
+    if values and not _are_usable(result):
+        for row in rows:
+            checked(row, expected, values=True)
+    return result
+
+
+def _fitting(extras: Mapping[str, Any], expected: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Extras as tensors of the shapes that are expected, in their order."""
     expect("extras", extras, Mapping, "a dict of arrays by name")
     if extras.keys() != expected.keys():
         wrong = sorted(extras.keys() ^ expected.keys())
@@ -71,24 +94,25 @@ def checked(extras: Mapping[str, Any], expected: Mapping[str, Tensor], *, values
         )
     result = {}
     for name, like in expected.items():
-        tensor = number_tensor(name, extras[name])
+        result[name] = tensor = number_tensor(name, extras[name])
         if tensor.shape != like.shape:
             raise ShapeError(f"extras {name!r}: expected shape {tuple(like.shape)}, found {tuple(tensor.shape)}")
-        result[name] = tensor.detach().to(like)
-    if values:
-        _check_values(result)
     return result
 
 
-def _check_values(found: Mapping[str, Tensor]) -> None:
-    variances = [value.reshape(-1) for name, value in found.items() if name.endswith("var")]
+def _are_usable(found: Mapping[str, Tensor]) -> bool:
+    """Whether all statistics are finite, and no variance is below zero: one look at a device."""
     with torch.no_grad():
-        if found:  # all together first, with one look at a device
-            bad = ~torch.cat([value.reshape(-1) for value in found.values()]).isfinite().all()
-            if variances:
-                bad |= (torch.cat(variances) < 0).any()
-            if not bad:
-                return
+        bad = ~torch.cat([value.reshape(-1) for value in found.values()]).isfinite().all()
+        variances = [value.reshape(-1) for name, value in found.items() if name.endswith("var")]
+        if variances:
+            bad |= (torch.cat(variances) < 0).any()
+        return not bad
+
+
+def _check_values(found: Mapping[str, Tensor]) -> None:
+    if not found or _are_usable(found):
+        return
     for name, value in found.items():
         wrong = ~value.isfinite() | (value < 0) & name.endswith("var")
         what = "a variance of at least 0" if name.endswith("var") else "a finite mean"

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from supsup_models.networks import MaskedModel, MaskedNetwork
-from supsup_models.training.recipes import Optimiser, RMSProp
+from supsup_models.training.optimisers import Optimiser, RMSProp
 from supsup_models.training.steps.base import Step
 
 ALONE = Lock()

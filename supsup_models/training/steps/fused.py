@@ -16,7 +16,7 @@ from torch import Tensor
 from maskstore.kernels import compiles
 from supsup_models.errors import NetworkError
 from supsup_models.networks import MaskedNetwork, perceptron_backward, perceptron_forward
-from supsup_models.training.recipes import RMSProp
+from supsup_models.training.optimisers import RMSProp
 from supsup_models.training.steps import rmsprop_kernel
 from supsup_models.training.steps.base import Step
 

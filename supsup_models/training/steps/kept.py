@@ -22,7 +22,8 @@ from torch import Tensor
 
 from supsup_models.errors import NetworkError
 from supsup_models.networks import MaskedModel
-from supsup_models.training.recipes import Adam, Recipe
+from supsup_models.training.optimisers import Adam
+from supsup_models.training.recipes import Recipe
 from supsup_models.training.steps.autograd import ALONE
 from supsup_models.training.steps.base import Step
 

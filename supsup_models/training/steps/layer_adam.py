@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from maskstore.kernels import compiles
-from supsup_models.training.recipes import Adam
+from supsup_models.training.optimisers import Adam
 from supsup_models.training.steps import sparse_kernel
 
 

@@ -8,7 +8,8 @@ from torch import Tensor
 from supsup_models._names import check
 from supsup_models.errors import NetworkError
 from supsup_models.networks import MaskedModel, MaskedNetwork
-from supsup_models.training.recipes import Recipe, RMSProp
+from supsup_models.training.optimisers import RMSProp
+from supsup_models.training.recipes import Recipe
 from supsup_models.training.steps.autograd import AutogradStep
 from supsup_models.training.steps.base import Step, Stepping
 from supsup_models.training.steps.definition import DefinedStep

@@ -42,7 +42,8 @@ from supsup_models.networks import (
     perceptron_backward,
     perceptron_forward,
 )
-from supsup_models.training.recipes import Adam, Recipe, Sparse
+from supsup_models.training.optimisers import Adam
+from supsup_models.training.recipes import Recipe, Sparse
 from supsup_models.training.steps import sparse_kernel
 from supsup_models.training.steps.base import Step
 from supsup_models.training.steps.kept_layers import KeptLayers, ShownImages

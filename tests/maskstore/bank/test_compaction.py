@@ -173,7 +173,7 @@ def test_a_small_bank_never_grows(tmp_path, monkeypatch, seed, forgetful):
     masks = _small_bank(tmp_path / "a.bank", seed)
     before = compact(tmp_path / "a.bank", level="fast").bytes_after
     if forgetful:
-        monkeypatch.setattr(module, "_cost", lambda row: len(row.data))
+        monkeypatch.setattr(module, "cost_of", lambda row: len(row.data))
     done = compact(tmp_path / "a.bank", level="max")
     assert done.bytes_after <= before
     assert not (forgetful and done.recoded)

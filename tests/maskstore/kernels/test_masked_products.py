@@ -51,6 +51,29 @@ def test_taps_equal_their_twin(seed, images, groups, of_group, size, length, den
     np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-5 * np.sqrt(size))
 
 
+@given(seed=st.integers(0, 2**32), runs=st.integers(0, 6), strides=st.integers(1, 3), length=st.integers(1, 150))
+def test_taps_of_runs_equal_their_twin(seed, runs, strides, length):
+    rng, *arrays = batch(seed, 3, 2, 6, 40, 1, 0.5)
+    values = rng.standard_normal((3, 200)).astype(np.float32)
+    places = rng.integers(0, 100, (2, 40))
+    laid = np.array([(rng.integers(0, 20), strides, 40 * run, rng.integers(1, 41)) for run in range(runs)])
+    cuts = np.sort(rng.integers(0, length + 1, (2, 2)), axis=1)  # the second before the first
+    first = int(cuts[1, 1] - cuts[1, 0])
+    kept = np.array([(cuts[0, 0], first, cuts[0, 1] - cuts[0, 0]), (cuts[1, 0], 0, first)])
+    how = laid.reshape(-1, 4).astype(np.int64), kept
+    found, wanted = (way.masked_taps(*arrays, values, places, length, *how) for way in (dispatch, reference))
+    assert found.shape == wanted.shape
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-4)
+
+
+def test_many_neurons_with_many_taps_equal_their_twin():
+    rng, *arrays = batch(0, 2, 2, 70, 700, 1, 0.9)  # more than go over the places together
+    values = rng.standard_normal((2, 900)).astype(np.float32)
+    places = rng.integers(0, 700, (2, 700))
+    found, wanted = (way.masked_taps(*arrays, values, places, 130) for way in (dispatch, reference))
+    np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-3)
+
+
 @pytest.mark.parametrize("cores", [1, 2, 5])
 def test_an_image_gets_the_same_bits_whatever_is_beside_it(cores, monkeypatch):
     monkeypatch.setattr(threads, "CORES", cores)

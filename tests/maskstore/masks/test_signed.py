@@ -3,7 +3,6 @@ import pickle
 
 import numpy as np
 import pytest
-import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -11,6 +10,8 @@ from maskstore import Mask, MaskSpec, SignedMask
 from maskstore.errors import LayerNotFoundError, MaskValueError, SpecError
 from maskstore.masks import bits, kept_bits, rows_of, spread_bits
 from tests.helpers.masks import masks, signed_masks, specs
+
+torch = pytest.importorskip("torch")
 
 VALUES = {"a": [[0, 1, -1], [0, 0, 1]], "b": [-1, 0]}
 

@@ -20,6 +20,7 @@ from supsup_models.report import make_report, read_run, render
 from supsup_models.report.sections.setup import reproducing
 from supsup_models.runs import recover_run
 from supsup_models.runs.record import RunConfig, RunRecord, bank_path
+from tests.helpers import figures
 from tests.helpers.commands import error_of, in_fresh_process
 from tests.helpers.runs import made_run, record
 
@@ -41,17 +42,7 @@ def test_json_says_what_was_drawn(trained: Path, tmp_path: Path, capsys: pytest.
         "inferred_accuracy": found["inferred_accuracy"],
         "given_accuracy": found["given_accuracy"],
         "task_accuracy": found["task_accuracy"],
-        "figures": [
-            "accuracy",
-            "training",
-            "storage",
-            "growth",
-            "pareto",
-            "confusion",
-            "sureness",
-            "overlap",
-            "density",
-        ],
+        "figures": figures.names(without=("recovery",)),
         "missing": ["recovery"],
         "no_images": None,
     }

@@ -22,20 +22,9 @@ from supsup_models.report.markup import element, printable
 from supsup_models.report.recovery import Recovered, RecoveredTask
 from supsup_models.report.sections.confusion import _share
 from supsup_models.runs.record import RunRecord
+from tests.helpers import figures
 from tests.helpers.runs import HOSTILE, hostile_run, made_run, record
 
-FIGURES = (
-    "accuracy",
-    "training",
-    "storage",
-    "growth",
-    "pareto",
-    "confusion",
-    "sureness",
-    "overlap",
-    "recovery",
-    "density",
-)
 DATA = re.compile("data:(text/csv|image/svg\\+xml);base64,([A-Za-z0-9+/=]+)")
 
 
@@ -107,19 +96,7 @@ def test_a_trained_run_has_its_figures_in_numbers_too(trained: Path, tmp_path: P
     for layer in found.layers:
         assert wording.count(layer.payload_bytes) in text
     drawn = [found["id"] for tag, found in read.elements if tag == "svg" and "role" in found]
-    assert drawn == [
-        "accuracy",
-        "training-loss",
-        "training-accuracy",
-        "storage",
-        "growth",
-        "pareto",
-        "confusion",
-        "sureness-margins",
-        "sureness-calibration",
-        "overlap",
-        "density",
-    ]
+    assert drawn == figures.pictures(without=("recovery",))
     assert read.values("download") == [f"{name}.{suffix}" for name in drawn for suffix in ("csv", "svg")]
     assert "No recovery was given to this page." in text
 
@@ -160,7 +137,7 @@ def test_a_run_before_its_first_task(tmp_path: Path) -> None:
     record().write(tmp_path)
     page = render(read_run(tmp_path))
     assert page.drawn == ()
-    assert page.missing == FIGURES
+    assert page.missing == tuple(figures.names())
     text = "".join(check_page(page.html).text)
     assert "unfinished" in text
     assert "0 of 10 tasks" in text

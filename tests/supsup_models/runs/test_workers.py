@@ -235,7 +235,7 @@ def test_without_ray_the_command_says_what_to_install(
     monkeypatch.setitem(sys.modules, "ray", None)
     words = ["train", "--stream", "permuted-digits", "--tasks", "1", "--cluster", "local", "--out", str(tmp_path)]
     assert run_command(words) == 1
-    assert 'found it not installed (in the checkout: pip install ".[cluster]")' in error_of(capsys)
+    assert 'found it not installed (pip install "maskstore[cluster]")' in error_of(capsys)
     with pytest.raises(errors.MissingPackageError):
         RayExecutor().share(1)
     capsys.readouterr()

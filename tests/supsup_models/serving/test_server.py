@@ -1,5 +1,7 @@
 """A server answers as the library does, for many requests at once, with masks that come and go."""
 
+import asyncio
+import json
 import random
 import re
 import time
@@ -15,7 +17,7 @@ from maskstore import MaskBank
 from maskstore.interop import write_shards
 from supsup_models import infer_images, load_run, open_stream, run_config, train_run
 from supsup_models.errors import ArgumentError, ImageValueError, RequestError
-from supsup_models.serving import Client, Engine, Limits, serve_http
+from supsup_models.serving import Client, Engine, Limits, create_app, serve_http
 from tests.helpers.servers import IMAGES, expected, mask_bank, network
 
 ROOT = Path(__file__).parents[3]
@@ -175,6 +177,56 @@ def test_a_mask_that_only_inference_knows_is_seen_when_it_is_replaced(tmp_path):
         assert engine._matrix[0]["task-1"] == writer["task-1"]
 
 
+def test_after_a_change_of_the_bank_only_what_is_new_is_looked_up(tmp_path, monkeypatch):
+    model, path = network(), mask_bank(tmp_path / "m.bank", 12)
+    looked: list[str] = []
+    with Engine(path, limits=Limits(refresh_seconds=0.02)) as engine, MaskBank.open(path, "a") as writer:
+        stamp = engine.served.stamp
+        monkeypatch.setattr(engine.served, "stamp", lambda name: looked.append(name) or stamp(name))
+        engine.predict(IMAGES[:12], NAMES).result()
+        engine.predict(IMAGES[:1]).result()
+        assert sorted(looked) == sorted(2 * NAMES)
+        looked.clear()
+        writer.put("task-new", model.mask_of(model.initial_scores(5)))
+        end = time.monotonic() + 20
+        while "task-new" not in engine.residents.names and time.monotonic() < end:
+            time.sleep(0.02)
+        engine.predict(IMAGES[:12], NAMES).result()
+        engine.predict(IMAGES[:1]).result()
+        assert looked == ["task-new"]
+
+
+def test_a_long_listing_lets_others_take_their_turns(bank):
+    parts: list[tuple[int, bytes]] = []
+    turns = 0
+
+    async def send(message) -> None:
+        parts.append((turns, message.get("body", b"")))
+
+    async def others() -> None:
+        nonlocal turns
+        while True:
+            turns += 1
+            await asyncio.sleep(0)
+
+    async def ask(engine: Engine) -> None:
+        beside = asyncio.ensure_future(others())
+        asgi = {"spec_version": "2.4", "version": "3.0"}
+        scope = {"type": "http", "asgi": asgi, "method": "GET", "path": "/tasks", "headers": [], "query_string": b""}
+        await create_app(engine)(scope, asyncio.Event().wait, send)
+        beside.cancel()
+
+    with Engine(bank, limits=Limits(refresh_seconds=1000)) as engine:
+        engine.pin("task-3").result()
+        engine.residents.names = (*NAMES, *(f"many-{number}" for number in range(20_000)))
+        asyncio.run(ask(engine))
+        listed = json.loads(b"".join(body for _, body in parts))
+    assert [each["task"] for each in listed["tasks"]] == list(engine.residents.names)
+    assert [each["task"] for each in listed["tasks"] if each["pinned"] and each["resident"]] == ["task-3"]
+    assert max(len(body) for _, body in parts) < 1 << 16
+    assert len({turn for turn, _ in parts}) > 30
+
+
 def test_memory_is_bounded_and_pins_stay(tmp_path):
     model, path = network(), mask_bank(tmp_path / "m.bank", 12)
     mask_bytes = 8 * model.spec.words
@@ -184,7 +236,7 @@ def test_memory_is_bounded_and_pins_stay(tmp_path):
         found = answers_of(engine.predict(IMAGES, tasks).result())
         assert found == expected(path, IMAGES, tasks)
         assert len(engine.residents) == 3
-        assert "task-0" in engine.residents.listing()[0]
+        assert "task-0" in engine.residents
         assert engine.residents.counts.evictions > 0
         engine.pin("task-1").result()
         with pytest.raises(RequestError, match="fewer than 3 pinned"):

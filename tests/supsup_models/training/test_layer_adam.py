@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from supsup_models.training.recipes import Adam
+from supsup_models.training.optimisers import Adam
 from supsup_models.training.steps.layer_adam import LayerAdam
 
 CONFIG = Adam(0.1, betas=(0.9, 0.99))

@@ -24,7 +24,8 @@ from supsup_models.networks.score_masks import keep_largest
 from supsup_models.networks.sparsity import kept_weights
 from supsup_models.runs.config import run_config
 from supsup_models.runs.train import train_run
-from supsup_models.training.recipes import Adam, Sparse
+from supsup_models.training.optimisers import Adam
+from supsup_models.training.recipes import Sparse
 from supsup_models.training.steps.sparse import SparseStep, bit_prices, densities_at
 from supsup_models.training.target_density import coded_bits, find_density
 from tests.helpers.masks import random_mask

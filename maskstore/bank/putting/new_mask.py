@@ -6,13 +6,17 @@ from typing import Any
 
 from maskstore.bank import coding
 from maskstore.bank.blocks import AnyMask, BlockEncoder, gathered, layers_of
+from maskstore.bank.putting.near import NearMasks
 from maskstore.bank.record import SIGNS, Record
+from maskstore.bank.relations import cost_of
 from maskstore.bank.rows import Rows
 from maskstore.bank.signs import check_signs
 from maskstore.codecs import BLOCKED_BITS, AnyCodec, get_codec
 from maskstore.errors import BackboneError, CodecError, SpecError
 from maskstore.masks import Mask, MaskSpec
-from maskstore.priors import Backbone, Prior, Uniform
+from maskstore.priors import Backbone, KeptWeights, Prior, Reference, SeededScores, Uniform
+
+_LIKE_BITS = 1 << 28  # larger masks are not compared with others: they would have to be in memory coded and not
 
 
 class NewMask:
@@ -31,12 +35,15 @@ class NewMask:
         prior: Prior | None,
         meta: Mapping[str, Any] | None,
         extras: Mapping[str, Any] | None,
+        near: NearMasks | None = None,
     ) -> None:
+        """`near`: masks of the bank that it may be coded against, if that takes fewer bytes."""
         self.name, self.masks, self.meta, self.extras = name, masks, meta, extras
         self.prior, self.codec = prior if prior is not None else Uniform(), get_codec(codec)
         if not isinstance(self.prior, Prior):
             raise CodecError(f"prior: expected one such as Uniform(), found {self.prior!r:.60}")
         self._coded: Record | None = None
+        self._near = near
 
     def over(self, backbone: Backbone | None) -> Backbone | None:
         """Take the bank's weights, where the prior has a fingerprint alone; the weights of the bank from now on.
@@ -75,6 +82,13 @@ class NewMask:
 
     def store(self, link: sqlite3.Connection, rows: Rows, spec: MaskSpec, *, overwrite: bool) -> None:
         """Write it, within a transaction; a large mask is coded meanwhile, and never is in memory as a whole."""
+        if (
+            self._near is not None
+            and spec.bits <= _LIKE_BITS
+            and isinstance(self.prior, Uniform | SeededScores | KeptWeights)
+        ):
+            rows.insert(link, self._shorter(link, rows, spec, self._near), overwrite=overwrite)
+            return
         if self._coded is not None:
             rows.insert(link, self._coded, overwrite=overwrite)
             return
@@ -88,3 +102,18 @@ class NewMask:
         others = coding.base_masks(bases, spec)
         encoder = BlockEncoder(spec, layers_of(self.masks, spec), self.codec, self.prior, others)
         rows.insert(link, coding.described(self.name, self.prior, **beside), overwrite=overwrite, encoder=encoder)
+
+    def _shorter(self, link: sqlite3.Connection, rows: Rows, spec: MaskSpec, near: NearMasks) -> Record:
+        """The mask as coded alone, or against one that it is like, whichever takes fewer bytes."""
+        mask, beside = gathered(self.masks, spec), dict[str, Any](meta=self.meta, extras=self.extras)
+        alone = self._coded or coding.encode_record(self.name, mask, self.codec, self.prior, **beside)
+        like = near.like(mask, name=self.name)
+        row = rows.named(link, like) if like else None
+        if row is not None and row.bases is None:
+            prior = Reference(like, given=self.prior)
+            bases = rows.resolve(link, prior)
+            against = coding.encode_record(self.name, mask, self.codec, prior, bases=bases, **beside)
+            if cost_of(against) < cost_of(alone):
+                return against
+        near.add(self.name, mask)
+        return alone
