@@ -12,7 +12,7 @@ from statistics import mean, stdev
 import pytest
 import torch
 
-from hopfield import CoarseCovariance, Covariance, Memory, Teaching, Willshaw, theory
+from hopfield import CoarseCovariance, CodedMemory, Covariance, Memory, Teaching, Willshaw, theory
 from hopfield import patterns as pt
 from hopfield.errors import CapacityWarning
 from hopfield.memories.sparse.tiles import SymmetricBits
@@ -59,6 +59,30 @@ def test_hopfield_sparse_one_bit_couplings(share: float, load: float, full: bool
     )
     if share == 0.05 and load == 0.5:
         assert min(recalled) > 0.95
+
+
+@pytest.mark.parametrize(("share", "most"), [(0.05, 0.55), (0.02, 0.2)])
+def test_hopfield_sparse_coded(share: float, most: float, full: bool) -> None:
+    """The patterns themselves, coded: smaller than couplings, and recalled from much worse cues."""
+    dim, count = (4096, 6000 if share == 0.02 else 4000) if full else (1024, 500)
+    ones = round(share * dim)
+    for seed in range(2):
+        stored = random(dim, ones, count, seed)
+        memory = CodedMemory.of_patterns(stored)
+        asked, generator = stored[:200], torch.Generator().manual_seed(100 + seed)
+        fixed = exact(memory, asked, asked)
+        found = [exact(memory, pt.move_ones(asked, round(part * ones), generator), asked) for part in (0.1, 0.7)]
+        packed, information = count * dim / 8, count * theory.pattern_bits(dim, ones) / 8
+        report(
+            f"coded, d = {dim}, p = {share}, {count} patterns, seed {seed}: fixed points; exact with 10, 70 % of the "
+            "ones moved; bytes / packed, / information",
+            f">= 0.99; >= 0.95; <= {most}, <= 1.5",
+            f"{fixed:.3f}; {found[0]:.3f}, {found[1]:.3f}; {memory.nbytes / packed:.3f}, "
+            f"{memory.nbytes / information:.3f}",
+        )
+        assert fixed >= 0.99
+        assert found[0] >= 0.95
+        assert memory.nbytes <= min(most * packed, 1.5 * information)
 
 
 @pytest.mark.parametrize("dim", [2048, 8192])

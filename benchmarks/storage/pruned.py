@@ -119,7 +119,7 @@ class PrunedMethod:
         elif self.how == "auto":
             group, title = "ours", "ours, whole file, codec auto"
             stored = [StoredMask("pruned", mask, {}, Uniform(), {})]
-            parts, encoding, decoding, _ = measure_bank(mask.spec, {}, stored, level="fast", runs=1)
+            parts, encoding, decoding, _ = measure_bank(mask.spec, {}, stored, level="fast")
         else:
             form = optional.format if optional else FORMATS[self.how]
             title = form.title

@@ -339,7 +339,7 @@ class BankFile:
         """Give the statements of one use of the file their bounds."""
         size = link.stamp[2] + sum(link.stamp[6:7]) if link.stamp else self._bytes
         if here.ended:
-            link.connection.set_progress_handler(statements.watch_for(size), statements.LOOK)
+            link.connection.set_progress_handler(*statements.watch_for(size))
         else:  # the same, without a step into another module
             looks = repeat(False, statements.FREE_LOOKS + int(statements.LOOKS_A_BYTE * size))
             link.connection.set_progress_handler(partial(next, looks), statements.LOOK)

@@ -78,6 +78,7 @@ class RowReader:
 
     def listing(self, link: sqlite3.Connection) -> list[tuple[int, str]]:
         """(id, name) of all masks in insertion order; CorruptError unless they are those in the index on names."""
+        self._check_texts(link)
         rows = link.execute("SELECT id,name,CAST(name AS BLOB) FROM masks NOT INDEXED LIMIT most_rows()").fetchall()
         ids = {id: name for id, name, _ in rows}
         listed = link.execute(f"SELECT id,name FROM masks INDEXED BY {_INDEX} LIMIT most_rows()").fetchall()
@@ -137,6 +138,17 @@ class RowReader:
         ).fetchone()
         if claimed > there:
             raise CorruptError(f"bank's bytes: expected {claimed:.0f} for all its masks, found {there:.0f}")
+
+    def _check_texts(self, link: sqlite3.Connection) -> None:
+        """CorruptError if the rows' texts are longer than the file: pages that rows share let it stand for any size."""
+        length = "total(length(CAST(name AS BLOB)))"
+        rows, listed, most = link.execute(
+            f"SELECT (SELECT {length}+total(length(about)) FROM masks NOT INDEXED),"
+            f"(SELECT {length} FROM masks INDEXED BY {_INDEX}),most_bytes()"
+        ).fetchone()
+        if max(rows, listed) > most:
+            found = f"{max(rows, listed):.0f}"
+            raise CorruptError(f"bank's rows: expected texts of at most {most} bytes as the file has, found {found}")
 
     def snapshots(self, link: sqlite3.Connection) -> list[Record]:
         """The records that no name leads to."""

@@ -24,7 +24,7 @@ from maskstore.files import (
     is_database,
     is_known,
     lock_fault,
-    name_most_rows,
+    name_bounds,
     named_os_error,
     no_fork,
     replacing,
@@ -281,7 +281,7 @@ def _prepared(link: sqlite3.Connection, path: Path) -> sqlite3.Connection:
     """A connection with our settings, once the file is known to be a bank."""
     try:
         bound_statements(link, path)
-        name_most_rows(link, path)
+        name_bounds(link, path)
         # damaged text must become a failed checksum, not a decoding error in the middle of a query
         link.text_factory = partial(str, encoding="utf-8", errors="replace")
         link.execute("PRAGMA trusted_schema=OFF")

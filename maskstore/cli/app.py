@@ -13,6 +13,7 @@ import typer
 from maskstore.bank import MaskBank, account
 from maskstore.bank import compact as compact_bank
 from maskstore.cli import console, exchange
+from maskstore.cli.backbone import BackboneFile, backbone_for
 from maskstore.cli.compile_notice import announcing
 from maskstore.cli.console import AsCsv, AsJson, Immutable, Limit, examples
 from maskstore.codecs import LEVELS, codec_names
@@ -33,6 +34,7 @@ WORDS = {
     "nonzero": "--nonzero",
     "ternarise": "--ternarise",
     "limit": "--limit",
+    "backbone": "--backbone",
 }
 """What errors call by its Python name, as the command line has it."""
 
@@ -115,10 +117,12 @@ def stats(
     as_csv: AsCsv = False,
     limit: Limit = None,
     immutable: Immutable = False,
+    backbone: BackboneFile = None,
 ) -> None:
     """Where every byte of a bank is, and how near that is to the masks' static entropy; --csv has the layers."""
     console.only_one(as_json, as_csv)
-    with MaskBank.open(bank, limit=limit, immutable=immutable) as opened:
+    known = backbone_for(bank, backbone, immutable=immutable)
+    with MaskBank.open(bank, limit=limit, immutable=immutable, backbone=known) as opened:
         found = account(opened)
     if as_json:
         values = asdict(found) | {
@@ -140,11 +144,18 @@ def stats(
         tables.print_account(bank, found)
 
 
-@app.command(epilog=examples("maskstore verify tasks.bank"))
+@app.command(epilog=examples("maskstore verify tasks.bank", "maskstore verify tasks.bank --backbone net.safetensors"))
 @announcing
-def verify(bank: BankPath, as_json: AsJson = False, limit: Limit = None, immutable: Immutable = False) -> None:
+def verify(
+    bank: BankPath,
+    as_json: AsJson = False,
+    limit: Limit = None,
+    immutable: Immutable = False,
+    backbone: BackboneFile = None,
+) -> None:
     """Check every page, checksum and bit; exit code 1 at the first byte that is not as it was written."""
-    with MaskBank.open(bank, limit=limit, immutable=immutable) as opened:
+    known = backbone_for(bank, backbone, immutable=immutable)
+    with MaskBank.open(bank, limit=limit, immutable=immutable, backbone=known) as opened:
         count = opened.verify()
     if as_json:
         console.print_json({"ok": True, "tasks": count})
@@ -188,11 +199,13 @@ def get(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
     limit: Limit = None,
     immutable: Immutable = False,
+    backbone: BackboneFile = None,
 ) -> None:
     """Write a mask to an .npz file of bool arrays."""
     if out.exists() and out.resolve() == bank.resolve():
         raise console.UsageError(f"--out: expected another file than the bank, found {out}")
-    with MaskBank.open(bank, limit=limit, immutable=immutable) as opened:
+    known = backbone_for(bank, backbone, immutable=immutable)
+    with MaskBank.open(bank, limit=limit, immutable=immutable, backbone=known) as opened:
         arrays: dict[str, Any]
         if signed:
             values = opened.signed(task)
@@ -262,6 +275,7 @@ def compact(
     ),
     as_json: AsJson = False,
     limit: Limit = None,
+    backbone: BackboneFile = None,
 ) -> None:
     """Code every mask anew in as few bytes as possible, check each bit, and only then change the bank."""
     console.choice("--level", level, LEVELS)
@@ -273,7 +287,7 @@ def compact(
             told = time.monotonic()
             console.note(f"{bank}: {100 * done // of} % coded and checked")
 
-    found = compact_bank(bank, level=level, limit=limit, on_mask=progress)
+    found = compact_bank(bank, level=level, limit=limit, on_mask=progress, backbone=backbone_for(bank, backbone))
     if as_json:
         console.print_json(asdict(found))
     else:
@@ -292,9 +306,11 @@ def index(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace an existing file.")] = False,
     limit: Limit = None,
     immutable: Immutable = False,
+    backbone: BackboneFile = None,
 ) -> None:
     """Write all masks, decoded, as a file that inference maps: also banks larger than memory are asked then."""
-    with MaskBank.open(bank, limit=limit, immutable=immutable) as opened:
+    known = backbone_for(bank, backbone, immutable=immutable)
+    with MaskBank.open(bank, limit=limit, immutable=immutable, backbone=known) as opened:
         written, count = write_index(opened, out, overwrite=overwrite), len(opened)
     console.note(f"{written}: {count} masks in {written.stat().st_size} bytes")
 

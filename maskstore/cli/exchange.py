@@ -8,6 +8,7 @@ import typer
 
 from maskstore import interop
 from maskstore.cli import console
+from maskstore.cli.backbone import BackboneFile, backbone_for
 from maskstore.cli.compile_notice import announcing
 from maskstore.cli.console import AsJson, Immutable, Limit, examples
 from maskstore.codecs import codec_names
@@ -163,13 +164,15 @@ def export(
     overwrite: Overwrite = False,
     limit: Limit = None,
     immutable: Immutable = False,
+    backbone: BackboneFile = None,
 ) -> None:
     """Export all masks, with names, metadata, codecs and priors; `import` (shards: `merge`) brings back the same."""
+    known = backbone_for(bank, backbone, immutable=immutable)
     if deltas is not None:
         other = layout is None and out.endswith((".npz", ".shard"))
         if layout not in (None, "safetensors") or other or interop.is_url(out):
             raise console.UsageError(f"--deltas: expected a safetensors file to write, found {layout or out}")
-        with interop.open_source(bank, immutable=immutable) as source:
+        with interop.open_source(bank, immutable=immutable, backbone=known) as source:
             interop.write_deltas(source, deltas, Path(out), overwrite=overwrite)
         console.note(f"{out}: {deltas!r} exported as numbers (safetensors)")
         return
@@ -178,7 +181,7 @@ def export(
     if shards is not None:
         if layout not in (None, "shard"):
             raise console.UsageError(f"--shards: expected the format shard, found {layout}")
-        with interop.open_source(bank, limit=limit, immutable=immutable) as source:
+        with interop.open_source(bank, limit=limit, immutable=immutable, backbone=known) as source:
             done = interop.write_shards(source, out, shards=shards, append=append, overwrite=overwrite)
         console.note(f"{out}: {done.masks} masks in {done.shards} new shards (generation {done.generation})")
         return
@@ -189,7 +192,7 @@ def export(
     console.choice("--format", kind, kinds)
     if interop.is_url(out) and kind != "shard":
         raise console.UsageError(f"{out}: expected a path for {kind}, found a URL, which only shards can go to")
-    with interop.open_source(bank, limit=limit, immutable=immutable) as source:
+    with interop.open_source(bank, limit=limit, immutable=immutable, backbone=known) as source:
         if kind == "shard":
             interop.write_shard(source, out, overwrite=overwrite)
         elif kind == "npz":
@@ -247,11 +250,20 @@ def diff(
     as_json: AsJson = False,
     limit: Limit = None,
     immutable: Immutable = False,
+    backbone: BackboneFile = None,
 ) -> None:
     """Compare two banks, or two masks: Hamming distance by layer. Exit code 0 if they are the same, 1 if not."""
     if b is None and tasks is None:
         raise console.UsageError("diff: expected two banks, or one and --tasks T U, found one bank")
-    other, opening = a if b is None else b, partial(interop.open_source, limit=limit, immutable=immutable)
+    other, opening = (
+        a if b is None else b,
+        partial(
+            interop.open_source,
+            limit=limit,
+            immutable=immutable,
+            backbone=backbone_for(a, backbone, immutable=immutable),
+        ),
+    )
     with opening(a) as left, opening(other) as right:
         found = interop.diff_tasks(left, right, *tasks) if tasks is not None else interop.diff_banks(left, right)
     if as_json:

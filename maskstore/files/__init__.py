@@ -19,7 +19,7 @@ from maskstore.files.names import check_known, nearest
 from maskstore.files.npz import read_npy, read_npy_file, read_npz, write_npz
 from maskstore.files.os_errors import lock_fault, named_os_error, named_os_errors
 from maskstore.files.regular import open_regular, read_regular
-from maskstore.files.statements import bound_statements, interrupted, name_most_rows
+from maskstore.files.statements import bound_statements, interrupted, name_bounds
 from maskstore.files.stopping import check_wanted, here, pieces, time_limit, wanted_now, wanted_until
 from maskstore.files.values import (
     Cursor,
@@ -59,7 +59,7 @@ __all__ = [
     "is_network_type",
     "lock_fault",
     "mount_of",
-    "name_most_rows",
+    "name_bounds",
     "named_os_error",
     "named_os_errors",
     "nearest",

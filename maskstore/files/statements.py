@@ -18,27 +18,30 @@ from maskstore.files.stopping import StoppedError, stopped, timed
 
 LOOK = 1 << 16
 """Steps of SQLite's machine between two looks, which take about a millisecond."""
+_TIMED_LOOK = 1 << 10  # where values are as long as the file, a step takes as long as a thousand
 FREE_LOOKS = 1 << 7  # a file may take so many, however small it is,
 LOOKS_A_BYTE = 64 / LOOK  # and in proportion: no use of a file by us needs a tenth of it
 _ROW_BYTES = 24  # no row of ours has fewer
 _FREE_ROWS = 1 << 10
+_FREE_BYTES = 1 << 20  # a writer has some pages in memory
 
 
 def bound_statements(link: sqlite3.Connection, path: Path) -> None:
     """From now on, statements on a connection to `path` end in a bounded number of steps, or with the time limit."""
-    link.set_progress_handler(watch_for(_bytes(path)), LOOK)
+    link.set_progress_handler(*watch_for(_bytes(path)))
 
 
-def watch_for(size: int) -> Callable[[], bool]:
-    """What SQLite calls every `LOOK` steps of work on a file of so many bytes: it goes on until the answer is True."""
+def watch_for(size: int) -> tuple[Callable[[], bool], int]:
+    """What SQLite calls in its work on a file of so many bytes, until the answer is True; and every how many steps."""
     if timed():
-        return lambda: stopped() is not None
+        return lambda: stopped() is not None, _TIMED_LOOK
     # no Python code runs in it, and so no handler of a signal, whose exception SQLite would swallow
-    return partial(next, repeat(False, FREE_LOOKS + int(LOOKS_A_BYTE * size)))
+    return partial(next, repeat(False, FREE_LOOKS + int(LOOKS_A_BYTE * size))), LOOK
 
 
-def name_most_rows(link: sqlite3.Connection, path: Path) -> None:
-    """Let statements on a connection call the function `most_rows()`: more rows than that cannot be in the file."""
+def name_bounds(link: sqlite3.Connection, path: Path) -> None:
+    """Let statements on a connection call `most_bytes()` and `most_rows()`: more cannot be in the file."""
+    link.create_function("most_bytes", 0, lambda: _FREE_BYTES + _bytes(path))
     link.create_function("most_rows", 0, lambda: _FREE_ROWS + _bytes(path) // _ROW_BYTES)
 
 

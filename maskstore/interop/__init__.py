@@ -3,6 +3,7 @@
 Each optional dependency (torch, safetensors, fsspec, numcodecs) is imported inside the functions that need it.
 """
 
+from maskstore.interop.backbones import read_backbone
 from maskstore.interop.deltas import write_deltas
 from maskstore.interop.detect import read_masks
 from maskstore.interop.diff import BankDiff, TaskDiff, diff_banks, diff_tasks
@@ -29,6 +30,7 @@ __all__ = [
     "is_url",
     "merge",
     "open_source",
+    "read_backbone",
     "read_masks",
     "read_shapes",
     "readers",

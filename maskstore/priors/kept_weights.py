@@ -76,11 +76,7 @@ class KeptWeights(Prior):
         if isinstance(self.backbone, Backbone):
             return self
         if backbone is None or backbone.fingerprint != self.backbone:
-            found = (
-                "none; MaskBank.open takes them as backbone=Backbone(weights)"
-                if backbone is None
-                else backbone.fingerprint
-            )
+            found = "none (`backbone=weights` gives them)" if backbone is None else backbone.fingerprint
             raise BackboneError(
                 f"{what}: expected the weights it was coded against, of fingerprint {self.backbone}, found {found}"
             )

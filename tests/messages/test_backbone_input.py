@@ -95,5 +95,5 @@ def test_a_head_of_the_wrong_classes_and_none_are_named():
 def test_a_missing_extra_is_named(monkeypatch):
     monkeypatch.setitem(sys.modules, "huggingface_hub", None)
     monkeypatch.delitem(sys.modules, "supsup_models.report.hub", raising=False)
-    with refused(MissingPackageError, "huggingface_hub", ".[hub]"):
+    with refused(MissingPackageError, "huggingface_hub", "maskstore[hub]"):
         importlib.import_module("supsup_models.report.hub")

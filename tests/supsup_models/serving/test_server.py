@@ -212,7 +212,15 @@ def test_a_long_listing_lets_others_take_their_turns(bank):
     async def ask(engine: Engine) -> None:
         beside = asyncio.ensure_future(others())
         asgi = {"spec_version": "2.4", "version": "3.0"}
-        scope = {"type": "http", "asgi": asgi, "method": "GET", "path": "/tasks", "headers": [], "query_string": b""}
+        scope = {
+            "type": "http",
+            "asgi": asgi,
+            "http_version": "1.1",
+            "method": "GET",
+            "path": "/tasks",
+            "headers": [],
+            "query_string": b"",
+        }
         await create_app(engine)(scope, asyncio.Event().wait, send)
         beside.cancel()
 
