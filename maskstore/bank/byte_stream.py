@@ -195,10 +195,10 @@ def check(link: sqlite3.Connection, used: Iterable[tuple[int, int]]) -> None:
 def _chunks(link: sqlite3.Connection, start: int, end: int) -> list[tuple[int, int]]:
     """(first place, bytes) of the chunks that reach into start ... end - 1, in order."""
     query = (
-        "SELECT start,length(data) FROM chunks WHERE start>=ifnull((SELECT max(start) FROM chunks WHERE start<=?1),?1) "
-        "AND start<?2 ORDER BY start"
+        "SELECT start,length(data) FROM chunks WHERE start>=ifnull((SELECT max(start) FROM chunks WHERE start<=?),?) "
+        "AND start<? ORDER BY start"
     )
-    found = [(first, size or 0) for first, size in link.execute(query, (start, end))]
+    found = [(first, size or 0) for first, size in link.execute(query, (start, start, end))]
     return [(first, size) for first, size in found if first + size > start]
 
 
