@@ -126,9 +126,8 @@ class ShardSet(MaskSource):
         retries: Retries = _ONCE,
         backbone: Backbone | None = None,
     ) -> None:
-        self.location = text_of(location)
+        self.location, self._closed = text_of(location), False
         self.limit, self.backbone = byte_limit(limit), checked_backbone(backbone)
-        self._closed = False
         place = self.location if is_url(self.location) else os.path.abspath(self.location)
         folder = None if cache is None else Path(os.path.abspath(path_of(cache)))
         self._arguments = (place, options, engine, limit, folder, cache_bytes, retries, backbone)
@@ -201,14 +200,13 @@ class ShardSet(MaskSource):
     def checksum(self, name: str) -> bytes:
         """What differs once a mask was replaced, in a set that was written anew; from the manifest, so no request."""
         state, row = self._find(name)
-        return bytes(state.manifest.columns["checksum"][row].tobytes())
+        return state.manifest.columns["checksum"][row].tobytes()
 
     def checksums(self) -> dict[str, bytes]:
         """`checksum` of each name; no request."""
         self._check_open()
-        state = self._state
-        column = state.manifest.columns["checksum"]
-        return {name: bytes(column[row].tobytes()) for name, row in state.rows.items()}
+        rows, column = self._state.rows, self._state.manifest.columns["checksum"]
+        return {name: column[row].tobytes() for name, row in rows.items()}
 
     def task_meta(self, name: str) -> dict[str, Any]:
         """The metadata stored beside a mask; it is in the manifest, so this is no request."""

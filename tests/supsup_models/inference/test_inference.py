@@ -12,10 +12,10 @@ from torch import Tensor
 from maskstore import MaskMatrix, MaskSpec
 from supsup_models import MaskedNetwork, infer_each, infer_task
 from supsup_models.errors import ImageValueError, InferenceError, ShapeError, UnknownNameError
-from supsup_models.inference.infer import METHODS
 from supsup_models.inference.methods.binary import median_split
 from supsup_models.inference.objectives import OBJECTIVES
 from tests.helpers.masks import random_matrix
+from tests.helpers.methods import METHODS
 from tests.helpers.networks import network
 
 CLASSES, INPUTS = 3, 10

@@ -20,7 +20,7 @@ from supsup_models import (
 )
 from supsup_models.errors import ImageValueError, ImageValueWarning
 from supsup_models.inference import classify
-from supsup_models.inference.infer import METHODS
+from tests.helpers.methods import METHODS
 from tests.helpers.networks import network
 
 MODEL = network((12, 16, 9), classes=4)

@@ -9,9 +9,9 @@ from torch import nn
 
 from maskstore import MaskMatrix
 from supsup_models import ConvertedModel, Recipe, TaskInference, conv_4, convert, infer_each, infer_task, vit_tiny
-from supsup_models.inference.infer import METHODS
 from supsup_models.training.optimisers import Adam
 from supsup_models.training.recipes import Sparse
+from tests.helpers.methods import METHODS
 
 RECIPE = Recipe("sparse", Adam(0.02), sparse=Sparse(0.3))
 SHAPE = (1, 8, 8)

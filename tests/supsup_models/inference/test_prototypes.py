@@ -1,6 +1,7 @@
 """Tasks on kept weights, told apart by what the frozen network itself sees in their images."""
 
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 
 import numpy as np
 import pytest
@@ -21,7 +22,7 @@ from supsup_models import (
     open_stream,
     train_task,
 )
-from supsup_models.errors import ArgumentTypeError, InferenceError, NetworkError, ShapeError
+from supsup_models.errors import ArgumentTypeError, ImageValueError, InferenceError, NetworkError, ShapeError
 from supsup_models.networks import PROTOTYPES
 
 STREAM = open_stream("transformed-digits", tasks=3)
@@ -168,6 +169,16 @@ def test_a_run_uses_them_without_being_told(tmp_path):
     loaded = run.loaded
     assert Inference().chosen(loaded.model, loaded.matrix.names, loaded.extras).method == "prototypes"
     assert run.evaluate("GNu", Inference(images=16), limit=12).task_accuracy == 1.0
+
+
+@pytest.mark.filterwarnings("ignore::supsup_models.errors.ImageValueWarning")
+@pytest.mark.parametrize("size", [1e3, 1e18, 1e30, 3e38])
+def test_no_score_of_large_images_is_nan(trained, size):
+    model, matrix, extras = trained
+    images = STREAM[0].test.images(slice(0, 4)) * size
+    with suppress(ImageValueError):  # which says that they are too large
+        scores = infer_each(model, matrix, images.clamp(-3e38, 3e38), extras=extras, method="prototypes").scores
+        assert np.isfinite(scores).all()
 
 
 @pytest.mark.parametrize(

@@ -27,7 +27,7 @@ from supsup_models import (
     serve,
     train_task,
 )
-from supsup_models.inference.infer import METHODS
+from tests.helpers.methods import METHODS
 from tests.helpers.networks import network
 
 MASKS, THREADS, ROUNDS = 8, 8, 4
