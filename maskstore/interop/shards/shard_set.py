@@ -200,7 +200,7 @@ class ShardSet(MaskSource):
     def checksum(self, name: str) -> bytes:
         """What differs once a mask was replaced, in a set that was written anew; from the manifest, so no request."""
         state, row = self._find(name)
-        return state.manifest.columns["checksum"][row].tobytes()
+        return bytes(state.manifest.columns["checksum"][row].tobytes())
 
     def checksums(self) -> dict[str, bytes]:
         """`checksum` of each name; no request."""
