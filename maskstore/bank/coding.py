@@ -28,6 +28,7 @@ from maskstore.codecs import (
     Budget,
     Codec,
     EncodedLayer,
+    Gap,
     codec_from_config,
     codec_to_json,
     encode_mask,
@@ -42,7 +43,8 @@ from maskstore.priors import Prior, prior_from_config, prior_to_json
 _CRC = struct.Struct("<I")
 _CHECKSUM_BYTES = 8
 _REMEMBERED_BYTES = 1 << 24
-_GROUPS, _GROUP_BITS = 16, 1 << 19  # layers that are decoded together: to begin a thread takes as long as many bits
+_GROUPS, _GROUP_BITS = 16, 1 << 19  # layers that are decoded together: to begin a thread takes as long as many bits,
+_QUICK_BYTES = 1 << 17  # or as so many bytes of gaps
 
 
 class TableEntry(NamedTuple):
@@ -224,8 +226,9 @@ def decode_mask(record: Record, spec: MaskSpec, *, unpacked: bool = False, prior
     for entry in entries:
         chunks.append(data[start : start + entry.size])
         start += entry.size
+    quick = codec_of(record.codec).id == Gap.id and len(data) < _QUICK_BYTES
     words: NDArray[np.uint64] | None = None
-    each = _on_all_cores(spec, lambda index: decode(index, entries[index], chunks[index]))
+    each = _in_order(spec, quick, lambda index: decode(index, entries[index], chunks[index]))
     for layer, found in zip(spec, each, strict=True):
         if words is None:  # a hostile file must fail at its first layer, before memory for all of them is taken
             words = found if len(spec) == 1 else np.empty(spec.words, dtype=np.uint64)
@@ -235,19 +238,19 @@ def decode_mask(record: Record, spec: MaskSpec, *, unpacked: bool = False, prior
     return Mask(spec, words)
 
 
-def _on_all_cores(spec: MaskSpec, decode: Callable[[int], NDArray[np.uint64]]) -> Iterator[NDArray[np.uint64]]:
-    """The words of each layer, in order. Those of the first layer come before any other is begun."""
+def _in_order(spec: MaskSpec, quick: bool, decode: Callable[[int], NDArray[np.uint64]]) -> Iterator[NDArray[np.uint64]]:
+    """The words of each layer, in order; on all cores, if it takes longer than for threads to begin. Those of the first
+    layer come before any other is begun."""
     yield decode(0)
     groups: list[list[int]] = []
     share = max(spec.bits // _GROUPS, _GROUP_BITS)
     room = 0
     for index, layer in enumerate(spec.layers[1:], start=1):
         if room <= 0:
-            groups.append([])
-            room = share
+            groups, room = [*groups, []], share
         groups[-1].append(index)
         room -= layer.size
-    if len(groups) < 2:
+    if quick or len(groups) < 2:
         yield from map(decode, range(1, len(spec)))
         return
 
