@@ -132,7 +132,7 @@ images a task, with the same images in the same order. [backbones.md](backbones.
 - *bytes* are those of one task: for masks an eighth of the whole bank, for other methods 2 bytes for each learned
   number, the head included.
 - *bits*: 8 · bytes / masked weights.
-- *task found*: how often exhaustive inference finds the task of one image, and of 16 images together.
+- *task found*: how often inference by prototypes finds the task of one image, and of 16 images together.
 
 ![accuracy against bits, trained network](../benchmarks/results/pareto-backbone.svg)
 
