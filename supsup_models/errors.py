@@ -73,6 +73,10 @@ class NetworkError(ArgumentError):
     """A network was asked for with sizes it cannot have, or a recipe does not fit the network."""
 
 
+class NoFeaturesError(NetworkError):
+    """A network whose own view of images was asked for, and that has none."""
+
+
 class ConversionError(SupSupError, ValueError):
     """A module has nothing to mask, or cannot be masked in the way that was asked for."""
 

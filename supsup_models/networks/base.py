@@ -19,6 +19,7 @@ from supsup_models.errors import (
     MissingMaskError,
     MissingStatisticsError,
     NetworkError,
+    NoFeaturesError,
     ShapeError,
 )
 from supsup_models.networks import seed_state, seeded
@@ -287,7 +288,7 @@ class MaskedModel(nn.Module, ABC):
             images: `(b, inputs)`.
 
         Raises:
-            NetworkError: The network says nothing of the kind; networks that `convert` makes do.
+            NoFeaturesError: The network says nothing of the kind; networks that `convert` makes do.
 
         Examples:
             >>> import torch
@@ -296,7 +297,7 @@ class MaskedModel(nn.Module, ABC):
             >>> convert(plain, weights="keep", image_shape=(64,)).features(torch.ones(2, 64)).shape
             torch.Size([2, 256])
         """
-        raise NetworkError(
+        raise NoFeaturesError(
             f"features: expected a network that `convert` made, found {type(self).__name__}, which has none"
         )
 

@@ -246,7 +246,8 @@ def train_task(
     check_trained(task, trained.scores, float(loss))
     extras = {name: value.float().cpu().numpy() for name, value in model.final_extras(trained.statistics).items()}
     if model.starts_full and extras:
-        extras[PROTOTYPES] = class_prototypes(model, data)
+        prototypes = class_prototypes(model, data)
+        extras |= {} if prototypes is None else {PROTOTYPES: prototypes}
     return TrainedTask(
         model.mask_of(trained.final_scores),
         float(loss),

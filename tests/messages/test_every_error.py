@@ -139,6 +139,9 @@ for _kind, _case in {
     se.StreamLengthError: lambda p: open_stream("split-digits", tasks=99),
     se.UnknownNameError: lambda p: MaskedNetwork("lenet", inputs=4, outputs=3, seed=0),
     se.NetworkError: lambda p: MaskedNetwork("lenet-300-100", inputs=0, outputs=3, seed=0),
+    se.NoFeaturesError: lambda p: MaskedNetwork("lenet-300-100", inputs=64, outputs=10, seed=0).features(
+        torch.zeros(1, 64)
+    ),
     se.ConversionError: lambda p: convert(nn.ReLU()),
     se.SparsityError: lambda p: layer_densities({"fc1": (3, 4)}, "er", density=9.0),
     se.ShapeError: lambda p: p.model()(torch.zeros(2, 5), Mask.from_flat(_ones(p.model()), p.model().spec)),

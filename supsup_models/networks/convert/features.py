@@ -14,7 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from maskstore.philox import Role, random_packed_bits
-from supsup_models.errors import NetworkError
+from supsup_models.errors import NoFeaturesError
 from supsup_models.networks.convert.call_copy import CallCopy
 
 FEATURES = 256
@@ -51,14 +51,14 @@ class LayerOutputs:
         return keep
 
     def projected(self, seed: int) -> Tensor:
-        """The features of each image, `(b, FEATURES)`. NetworkError where no layer gave an output for each image."""
+        """The features of each image, `(b, FEATURES)`. NoFeaturesError where no layer gave an output for each image."""
         total: Tensor | None = None
         for index, pooled in enumerate(self._pooled.values()):
             unit = pooled / pooled.norm(dim=1, keepdim=True).clamp_min(_TINY)
             part = unit @ _signs(seed, index, unit.shape[1]).to(unit)
             total = part if total is None else total + part
         if total is None:
-            raise NetworkError("features: expected masked layers whose outputs belong to one image each, found none")
+            raise NoFeaturesError("features: expected masked layers whose outputs belong to one image each, found none")
         return total.div(FEATURES**0.5)
 
 

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from maskstore.errors import one_line
 from maskstore.priors import Backbone, Prior, SeededScores, Uniform
-from supsup_models.errors import ConversionError, NetworkError
+from supsup_models.errors import ConversionError, NetworkError, NoFeaturesError
 from supsup_models.networks import seeded
 from supsup_models.networks.base import AnyMask, Extras
 from supsup_models.networks.convert import calls, statistics
@@ -161,7 +161,7 @@ class ConvertedModel(ModuleWithMasks):
                     copy.put(name, weight)
             values = self.mixture_statistics(self.weights)
             if values is None and self._statistics:
-                raise NetworkError(
+                raise NoFeaturesError(
                     "features: expected a network that treats each image by itself, found one that normalises with the "
                     f"statistics of a batch ({self._statistics[0]!r})"
                 )

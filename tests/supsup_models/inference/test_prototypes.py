@@ -22,7 +22,7 @@ from supsup_models import (
     open_stream,
     train_task,
 )
-from supsup_models.errors import ArgumentTypeError, ImageValueError, InferenceError, NetworkError, ShapeError
+from supsup_models.errors import ArgumentTypeError, ImageValueError, InferenceError, NoFeaturesError, ShapeError
 from supsup_models.networks import PROTOTYPES
 
 STREAM = open_stream("transformed-digits", tasks=3)
@@ -204,14 +204,34 @@ def test_prototypes_that_are_no_numbers_are_refused(trained):
         infer_each(model, matrix, STREAM[0].test.images(slice(0, 2)), extras=wrong)
 
 
+def test_a_network_that_takes_its_weights_alone_trains_without_prototypes():
+    class Bare(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.layer, self.norm, self.fc = nn.Linear(64, 16), nn.BatchNorm1d(16), nn.Linear(16, 10)
+
+        def forward(self, x):
+            return self.fc(self.norm(nn.functional.linear(x, self.layer.weight)))
+
+    model = convert(Bare().eval(), weights="keep", head="fc", image_shape=(64,), classes=10)
+    one = train_task(model, STREAM[0].train, RECIPES["backbone"], task=0, steps=1)
+    assert PROTOTYPES not in one.extras
+    matrix = MaskMatrix(model.spec)
+    matrix.append("task-0", one.mask)
+    images = STREAM[0].test.images(slice(0, 2))
+    assert infer_each(model, matrix, images, extras={"task-0": one.extras}).tasks.tolist() == [0, 0]
+    with pytest.raises(NoFeaturesError, match="expected masked layers whose outputs belong to one image each"):
+        model.features(images)
+
+
 def test_networks_without_features_say_so():
     plain = MaskedNetwork("lenet-300-100", inputs=64, outputs=10, seed=0)
     matrix = MaskMatrix(plain.spec)
     matrix.append("a", plain.mask_of(plain.initial_scores(task=0)))
-    with pytest.raises(NetworkError, match="features: expected a network that `convert` made, found MaskedNetwork"):
+    with pytest.raises(NoFeaturesError, match="features: expected a network that `convert` made, found MaskedNetwork"):
         plain.features(torch.ones(2, 64))
     with pytest.raises(InferenceError, match="expected prototypes"):
         TaskInference(plain, matrix).infer_each(torch.ones(2, 64), method="prototypes")
     seeded = convert(_net(), image_shape=(1, 8, 8))
-    with pytest.raises(NetworkError, match=r"statistics of a batch \('1.running_mean'\)"):
+    with pytest.raises(NoFeaturesError, match=r"statistics of a batch \('1.running_mean'\)"):
         seeded.features(torch.ones(2, 64))
