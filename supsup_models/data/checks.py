@@ -30,6 +30,10 @@ class TakesImages(Protocol):
     def weights(self) -> Tensor:
         """Its weights, whose dtype and device images get."""
 
+    @property
+    def image_shape(self) -> tuple[int, ...] | None:
+        """The shape of an image, where it takes no flat ones alone."""
+
 
 def image_tensor(images: Any) -> Tensor:
     """Real numbers as a tensor, of whatever shape, dtype and device; ShapeError for anything else.
@@ -53,7 +57,7 @@ def image_tensor(images: Any) -> Tensor:
 
 
 def checked_images(images: Any, model: TakesImages) -> Tensor:
-    """Images as a tensor `(b, inputs)` of the network's dtype on its device.
+    """Images as a tensor `(b, inputs)` of the network's dtype on its device; they may come in the image's own shape.
 
     Raises ShapeError for another shape, none at all or what are no real numbers, ImageValueError for NaN or infinity
     and for uint8: those are pixels that nobody has normalised, and a network does not know how its images were.
@@ -67,6 +71,8 @@ def checked_images(images: Any, model: TakesImages) -> Tensor:
             "images: expected floats, normalised as in training, found uint8 pixels; "
             "(pixels / 255 - mean) / std with the mean and std of the training images makes them"
         )
+    if model.image_shape is not None and tuple(tensor.shape[1:]) == tuple(model.image_shape):
+        tensor = tensor.reshape(len(tensor), model.inputs)
     if tensor.ndim != 2 or tensor.shape[1] != model.inputs or not len(tensor):
         raise ShapeError(f"images: expected shape (b, {model.inputs}) with b >= 1, found {tuple(tensor.shape)}")
     tensor = tensor.to(model.weights).resolve_neg()  # half of a conjugate may be a view that numpy does not take

@@ -225,8 +225,9 @@ def infer_task(
     Args:
         model: The network that the masks were trained in.
         matrix: k masks of the network's layers, one for each task.
-        images: Real numbers of shape `(b, inputs)`, b >= 1, a tensor or an array, normalised as in training. uint8 is
-            refused: the network does not know how its training images were normalised.
+        images: Real numbers of shape `(b, inputs)`, b >= 1, or of the shape of the network's images, a tensor or an
+            array, normalised as in training. uint8 is refused: the network does not know how its training images were
+            normalised.
         method: "one-shot" takes a single gradient at the mean mask. "binary" halves the masks by the median of the
             gradient until one is left. "gradient" descends on the masks' weights. "exhaustive" runs each mask by itself
             and compares the costs. "pairs" runs each mask by itself on all `views` of an image, and looks for the best

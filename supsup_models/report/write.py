@@ -1,7 +1,7 @@
 """`supsup report`: one self-contained page about a run."""
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from os import PathLike
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,9 +27,9 @@ class Report:
     """What was written where, and why it has no figures of inference if it has none."""
 
     path: Path
-    facts: RunFacts
-    page: Page
-    judged: Judged | NoData | None
+    facts: RunFacts = field(repr=False)
+    page: Page = field(repr=False)
+    judged: Judged | NoData | None = field(repr=False)
 
     @property
     def no_images(self) -> str | None:

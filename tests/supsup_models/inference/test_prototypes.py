@@ -204,6 +204,18 @@ def test_prototypes_that_are_no_numbers_are_refused(trained):
         infer_each(model, matrix, STREAM[0].test.images(slice(0, 2)), extras=wrong)
 
 
+def test_images_may_come_in_their_own_shape(trained):
+    model, matrix, extras = trained
+    flat = STREAM[1].test.images(slice(0, 6))
+    for images in (flat.view(-1, 1, 8, 8), flat.view(-1, 1, 8, 8).numpy()):
+        assert (
+            infer_each(model, matrix, images, extras=extras).scores
+            == infer_each(model, matrix, flat, extras=extras).scores
+        ).all()
+    with pytest.raises(ShapeError, match=r"expected shape \(b, 64\)"):
+        infer_each(model, matrix, flat.view(-1, 8, 8), extras=extras)
+
+
 def test_a_network_that_takes_its_weights_alone_trains_without_prototypes():
     class Bare(nn.Module):
         def __init__(self):
