@@ -76,6 +76,9 @@ class Related(Prior):
 class Reference(Related):
     """The mask is like that of another task: trained from the same start on similar data, or from where it ended.
 
+    The other mask must itself be coded without others, so rounds of pruning cannot refer to one another in a chain. To
+    code them all against the best one, put them without a prior and run `maskstore compact`.
+
     Args:
         task: The other task's name. It is empty in what is read from a bank, whose rows point to the mask itself.
         given: What is known beside the other mask: `Uniform()` or `SeededScores(...)`.
