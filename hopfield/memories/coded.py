@@ -153,14 +153,14 @@ class CodedMemory(Memory):
         """`X z`: `(b, d)` -> `(b, k)` float64, on the CPU."""
         out = np.zeros((self._count, len(states)))
         columns = np.ascontiguousarray(states.detach().cpu().numpy().T)
-        gap_loops.overlaps(self._words, self._ones, self.dim, columns, out)
+        gap_loops.add(self._words, self._ones, self.dim, columns, out, False)
         return 2 * torch.from_numpy(out).T - states.cpu().sum(dim=1, dtype=torch.float64, keepdim=True)
 
     def _fields(self, states: Tensor) -> Tensor:
         pull = torch.softmax(self.beta * self._dot(states), dim=1)
         out = np.zeros((self.dim, len(states)))
         columns = np.ascontiguousarray(pull.numpy().T)
-        gap_loops.weighted(self._words, self._ones, self.dim, columns, out)
+        gap_loops.add(self._words, self._ones, self.dim, columns, out, True)
         return (2 * torch.from_numpy(out).T - 1).float().to(states) - math.tanh(self.beta) * states
 
     def _energies(self, states: Tensor) -> Tensor:

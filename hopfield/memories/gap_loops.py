@@ -118,8 +118,12 @@ def read(words, ones, dim, patterns, places):
 
 
 @compiled
-def overlaps(words, ones, dim, states, out):
-    """Add to `out` `(k, b)` float64 the sums of `states` `(d, b)` float32 over the ones of each pattern."""
+def add(words, ones, dim, source, out, to_neurons):
+    """Add rows of `source` to rows of `out`, for each one of each pattern: float64 sums of `b` numbers side by side.
+
+    To patterns, `out` is `(k, b)` and `source` `(d, b)`, a state in each column. To neurons, `out` is `(d, b)` and
+    `source` `(k, b)`, a weight for each pattern.
+    """
     at, neuron, pattern = 0, np.int64(-1), 0
     total, count, low = FIRST
     for _ in range(ones):
@@ -129,23 +133,7 @@ def overlaps(words, ones, dim, states, out):
         if neuron >= dim:
             neuron -= dim
             pattern += 1
-        row, state = out[pattern], states[neuron]
+        target, origin = (neuron, pattern) if to_neurons else (pattern, neuron)
+        row, values = out[target], source[origin]
         for b in range(len(row)):
-            row[b] += state[b]
-
-
-@compiled
-def weighted(words, ones, dim, weights, out):
-    """Add to `out` `(d, b)` float64 the sum of the patterns, each times its row of `weights` `(k, b)` float64."""
-    at, neuron, pattern = 0, np.int64(-1), 0
-    total, count, low = FIRST
-    for _ in range(ones):
-        gap, at = next_gap(words, at, low)
-        total, count, low = adapted(total, count, low, gap)
-        neuron += gap + 1
-        if neuron >= dim:
-            neuron -= dim
-            pattern += 1
-        row, weight = out[neuron], weights[pattern]
-        for b in range(len(row)):
-            row[b] += weight[b]
+            row[b] += values[b]

@@ -121,8 +121,7 @@ def stats(
 ) -> None:
     """Where every byte of a bank is, and how near that is to the masks' static entropy; --csv has the layers."""
     console.only_one(as_json, as_csv)
-    known = backbone_for(bank, backbone, immutable=immutable)
-    with MaskBank.open(bank, limit=limit, immutable=immutable, backbone=known) as opened:
+    with _reading(bank, limit, immutable, backbone) as opened:
         found = account(opened)
     if as_json:
         values = asdict(found) | {
@@ -154,8 +153,7 @@ def verify(
     backbone: BackboneFile = None,
 ) -> None:
     """Check every page, checksum and bit; exit code 1 at the first byte that is not as it was written."""
-    known = backbone_for(bank, backbone, immutable=immutable)
-    with MaskBank.open(bank, limit=limit, immutable=immutable, backbone=known) as opened:
+    with _reading(bank, limit, immutable, backbone) as opened:
         count = opened.verify()
     if as_json:
         console.print_json({"ok": True, "tasks": count})
@@ -204,8 +202,7 @@ def get(
     """Write a mask to an .npz file of bool arrays."""
     if out.exists() and out.resolve() == bank.resolve():
         raise console.UsageError(f"--out: expected another file than the bank, found {out}")
-    known = backbone_for(bank, backbone, immutable=immutable)
-    with MaskBank.open(bank, limit=limit, immutable=immutable, backbone=known) as opened:
+    with _reading(bank, limit, immutable, backbone) as opened:
         arrays: dict[str, Any]
         if signed:
             values = opened.signed(task)
@@ -309,10 +306,15 @@ def index(
     backbone: BackboneFile = None,
 ) -> None:
     """Write all masks, decoded, as a file that inference maps: also banks larger than memory are asked then."""
-    known = backbone_for(bank, backbone, immutable=immutable)
-    with MaskBank.open(bank, limit=limit, immutable=immutable, backbone=known) as opened:
+    with _reading(bank, limit, immutable, backbone) as opened:
         written, count = write_index(opened, out, overwrite=overwrite), len(opened)
     console.note(f"{written}: {count} masks in {written.stat().st_size} bytes")
+
+
+def _reading(bank: Path, limit: int | None, immutable: bool, backbone: Path | None) -> MaskBank:
+    """The bank, open for a command that decodes masks."""
+    known = backbone_for(bank, backbone, immutable=immutable)
+    return MaskBank.open(bank, limit=limit, immutable=immutable, backbone=known)
 
 
 def _json_object(option: str, text: str) -> dict[str, Any]:
