@@ -232,6 +232,9 @@ def connect(path: Path, *, writable: bool, timeout: float, immutable: bool = Fal
             time.sleep(_FOLDING)
             if still_stamp(path) == stamp:
                 raise
+        except errors.BankBusyError as error:
+            if not error.again:
+                raise
     return _connect(path, writable=writable, timeout=timeout, immutable=immutable)
 
 

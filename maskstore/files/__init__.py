@@ -11,6 +11,7 @@ from maskstore.files.connections import (
     is_database,
     is_known,
     no_fork,
+    replaced,
     still_stamp,
 )
 from maskstore.files.file_systems import check_local, is_network_type, mount_of
@@ -75,6 +76,7 @@ __all__ = [
     "read_npy_file",
     "read_npz",
     "read_regular",
+    "replaced",
     "replacing",
     "same_json",
     "seconds",

@@ -95,6 +95,16 @@ def still_stamp(path: Path) -> Stamp:
     return stamp
 
 
+def replaced(path: Path) -> BankBusyError:
+    """For files that went while they were used: the same may be tried again."""
+    busy = BankBusyError(
+        f"{path}: expected the bank and its log to stay while they were used, found that another program "
+        f"replaced one: try again"
+    )
+    busy.again = True
+    return busy
+
+
 class Copy:
     """A copy of a database and its log in a temporary folder, which goes when nobody uses the copy any more."""
 
@@ -168,8 +178,8 @@ class Link:
         self.lock = threading.RLock()
         self.uses = 0
         self.stamp = stamp
-        self.seen: tuple[int, ...] = ()
-        """The inodes of the file, its log and the log's index, for whoever looks whether they stay."""
+        self.bytes = 0
+        """The size of the file and its log, as last looked at."""
         self._process, self._path, self._needs = os.getpid(), path, needs
         with _GATE:
             found = path.stat()
@@ -179,14 +189,22 @@ class Link:
                     f"{path}: expected no transaction to be open when this process was forked, found one: "
                     f"start processes outside of transactions"
                 )
-            self.connection = connect()
+            fellows = [] if stamp else self._fellows()
+            for fellow in fellows:
+                if not fellow.closed and not fellow.unchanged():
+                    fellow.close_all()
             self.guard: sqlite3.Connection | None = None
             try:
+                self.connection = connect()
                 if guard is not None:
                     self.guard = guard()
                     self.guard.execute("SELECT 1 FROM sqlite_schema").fetchone()  # takes its lock, and keeps it
-            except BaseException:
+                self._seen = self._inodes()
+                self._check_fellows(fellows, None)
+            except BaseException as error:
                 self._close_connections()
+                if isinstance(error, Exception):
+                    self._check_fellows(fellows, error)
                 raise
             self.closed = False
             self._settled = needs is not None or time.time() - found.st_mtime > _SETTLED
@@ -195,6 +213,36 @@ class Link:
     def old(self) -> bool:
         """Whether what was read from a file that lies still may be old by now."""
         return not self._settled or not self.still()
+
+    def unchanged(self) -> bool:
+        """Whether the files are still those that were opened.
+
+        SQLite deletes a log when the last connection closes. If this process lost its locks, because the program it
+        runs in opened and closed the file itself, another process can take itself for the last.
+        """
+        return self.still() if self.stamp else self._inodes() == self._seen
+
+    def _inodes(self) -> tuple[int, ...]:
+        """Where the file, its log and the log's index lie."""
+        found, size = [], 0
+        for ending in ("", "-wal", "-shm"):
+            try:
+                each = os.stat(f"{self._path}{ending}")
+                found += [each.st_dev, each.st_ino]
+                size += each.st_size
+            except OSError:
+                found += [0, 0]
+        self.bytes = size
+        return tuple(found)
+
+    def _fellows(self) -> list["Link"]:
+        """The open links of this process to this file, whose connections share what SQLite knows of its log."""
+        return [link for link in _LINKS if link.file == self.file and not link.closed and not link.stamp]
+
+    def _check_fellows(self, fellows: list["Link"], error: BaseException | None) -> None:
+        """BankBusyError if a log was replaced while it was opened: a connection would take the old index for it."""
+        if any(not fellow.closed and not fellow.unchanged() for fellow in fellows):
+            raise replaced(self._path) from error
 
     def still(self) -> bool:
         """Whether nobody wrote to a file that was opened as one that lies still."""
@@ -233,7 +281,8 @@ class Link:
 
     def _close_connections(self) -> None:
         self.closed = True
-        self.connection.close()
+        if hasattr(self, "connection"):
+            self.connection.close()
         if self.guard is not None:
             self.guard.close()
         self._needs = None

@@ -162,6 +162,26 @@ def test_a_writer_whose_locks_its_own_program_dropped_loses_no_mask(bank, end):
     reader.close()
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("mode", ["r", "a"])
+def test_a_bank_opened_again_after_its_log_was_replaced_does_not_take_the_old_index_for_it(bank, mode):
+    """All connections of a process to a file share one index of its log: that of an idle one may be of a deleted log."""
+    _drop_locks(bank.path)
+    _other(bank.path, "t3")
+    _other(bank.path, "t4", "t5", "t6", "t7", mode="killed")
+    with MaskBank.open(bank.path, mode) as again:
+        assert list(again) == [f"t{n}" for n in range(8)]
+        if mode == "a":
+            again.put("t8", random_mask(SPEC, 0.3, 8))
+        assert again.verify() == len(bank) == len(again)
+    bank.put("t9", random_mask(SPEC, 0.3, 9))
+    bank.close()
+    with MaskBank.open(bank.path) as opened:
+        assert opened.verify() == 9 + (mode == "a")
+        for name in opened:
+            assert opened[name] == random_mask(SPEC, 0.3, int(name[1:]))
+
+
 def test_a_transaction_whose_log_was_deleted_ends_with_an_error(bank):
     def change():
         with bank.transaction():
