@@ -165,7 +165,7 @@ def test_a_writer_whose_locks_its_own_program_dropped_loses_no_mask(bank, end):
 @pytest.mark.slow
 @pytest.mark.parametrize("mode", ["r", "a"])
 def test_a_bank_opened_again_after_its_log_was_replaced_does_not_take_the_old_index_for_it(bank, mode):
-    """All connections of a process to a file share one index of its log: that of an idle one may be of a deleted log."""
+    """All connections of a process to a file share one index of its log, and an idle one may have a deleted log."""
     _drop_locks(bank.path)
     _other(bank.path, "t3")
     _other(bank.path, "t4", "t5", "t6", "t7", mode="killed")
