@@ -22,7 +22,7 @@ from maskstore.kernels import compiled
 from maskstore.masks import bits
 from maskstore.priors import Places
 
-_PIECE = 1 << 20  # gaps that are decoded at a time, a tenth of a second's work
+_PIECE = 1 << 16  # gaps that are decoded at a time, a hundredth of a second's work
 _START = 32  # observations that the starting probability counts for
 _MAX_DIGITS = 34
 _LIMIT = 1024  # observations after which a probability forgets as fast as it learns
@@ -93,13 +93,10 @@ def encode(positions, digits, plain, odds, out):
 
 
 @compiled
-def _decode(data, count, size, digits, plain, odds, seen, coder, places, words):
-    """Set the next `count` positions; False for one outside. `coder`: the range coder's state and the last position.
-
-    `places`: which bit each position stands for; empty if each stands for itself.
-    """
+def _decode(data, size, digits, plain, odds, seen, coder, out):
+    """The next positions into `out`; False for one outside. `coder`: the range coder's state and the last position."""
     code, width, at, last = coder[0], coder[1], np.int64(coder[2]), np.int64(coder[3])
-    for _ in range(count):
+    for n in range(out.size):
         gap = np.int64(0)
         above = 0
         for digit in range(digits - 1, -1, -1):
@@ -113,10 +110,24 @@ def _decode(data, count, size, digits, plain, odds, seen, coder, places, words):
         last += gap + 1
         if last >= size:
             return False
-        place = np.int64(places[last]) if places.size else last
-        words[place >> 6] |= np.uint64(1) << np.uint64(place & 63)
+        out[n] = last
     coder[0], coder[1], coder[2], coder[3] = code, width, np.uint64(at), np.uint64(last)
     return True
+
+
+@compiled
+def _set(positions, places, words):
+    """Set the bits at `places[positions]`, or at the positions themselves if there are no places.
+
+    On its own, so that the processor waits for many of them at once.
+    """
+    if places.size:
+        for position in positions:
+            place = np.int64(places[position])
+            words[place >> 6] |= np.uint64(1) << np.uint64(place & 63)
+    else:
+        for position in positions:
+            words[position >> 6] |= np.uint64(1) << np.uint64(position & 63)
 
 
 def decode(
@@ -131,13 +142,16 @@ def decode(
 ) -> bool:
     """Set the bits of `count` decoded positions in zeroed words; whether the bytes are such as `encode` writes.
 
-    `places`: as `_decode` has it; all are below `size`.
+    `places`: which bit each position stands for, below `size`; empty if each stands for itself.
     """
     seen = np.zeros(odds.shape, dtype=np.int64)
     coder = np.array([range_coder.first_code(data), range_coder.WHOLE, 8, (1 << 64) - 1], dtype=np.uint64)  # last: -1
+    positions = np.empty(min(count, _PIECE), dtype=np.int64)
     for first, stop in pieces(count, _PIECE):
-        if not _decode(data, stop - first, size, digits, plain, odds, seen, coder, places, words):
+        found = positions[: stop - first]
+        if not _decode(data, size, digits, plain, odds, seen, coder, found):
             return False
+        _set(found, places, words)
     return bool(range_coder.ended_well(coder[0], coder[1], int(coder[2]), data))
 
 
