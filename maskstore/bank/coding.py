@@ -265,14 +265,9 @@ def decode_on_demand(record: Record, spec: MaskSpec) -> Mask:
 
 
 def charge(
-    record: Record,
-    spec: MaskSpec,
-    budget: Budget,
-    *,
-    unpacked: bool = False,
-    prior: Prior | None = None,
+    record: Record, spec: MaskSpec, budget: Budget, *, unpacked: bool = False, prior: Prior | None = None,
     layers: Sequence[tuple[EncodedLayer, int]] = (),
-) -> None:
+) -> None:  # fmt: skip
     """Count what decoding a record, and the masks that it needs, will cost; LimitError if that is too much.
 
     `layers`: those of the record, if its caller has read them.
@@ -340,10 +335,9 @@ def _coded_layers(record: Record, spec: MaskSpec) -> list[tuple[EncodedLayer, in
     data = record.data[:]
     entries, start = read_table(data, spec, record.what, len(data))
     layers = []
-    for entry in entries:
-        middle, stop = start + entry.side_bytes, start + entry.size
-        layers.append((EncodedLayer(data[start:middle], data[middle:stop]), entry.crc))
-        start = stop
+    for side, payload, crc in entries:
+        layers.append((EncodedLayer(data[start : start + side], data[start + side : start + side + payload]), crc))
+        start += side + payload
     return layers
 
 

@@ -7,12 +7,9 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.autograd import forward_ad
 
 from maskstore import Mask, MaskSpec
-from maskstore.masks import bits
 from maskstore.priors import Prior
 from supsup_models._names import expect, found, whole_number
 from supsup_models.errors import (
@@ -25,6 +22,7 @@ from supsup_models.errors import (
     ShapeError,
 )
 from supsup_models.networks import seed_state, seeded
+from supsup_models.networks.masked_product import masked_product
 from supsup_models.networks.own_masks import OwnMasks
 
 AnyMask = Mask | Mapping[str, Tensor] | None
@@ -39,7 +37,6 @@ TaskExtras = Mapping[str, Mapping[str, Any]]
 # On rotated digits, a small ResNet, 30 steps a task, accuracies of tasks 1 to 3 were 63, 48, 39 % at 0.02; 66, 53, 47 %
 # at 0.1; 85, 86, 83 % at 0.3; 77, 82, 79 % at 0.5; and without transfer 76, 66, 68 %.
 _OWN_SHARE = 0.3
-_MANY = 1 << 20  # weights, whose products take longer than to look for a quicker way
 
 
 class MaskedModel(nn.Module, ABC):
@@ -140,29 +137,7 @@ class MaskedModel(nn.Module, ABC):
             mask = self._packed(mask)
         elif mask.spec != self.spec:
             raise ShapeError(f"mask: expected the layers of {self.spec!r}, found {mask.spec!r}")
-        with torch.inference_mode(False):  # weights that are kept must serve outside of a caller's inference mode
-            result = torch.empty_like(self.weights)
-        if (values := self._numbers()) is not None:
-            from supsup_models.networks.mask_loops import times_bits
-
-            products = result.numpy()
-            for layer in self.spec:
-                times_bits(mask.words[layer.packed], values[layer.flat], products[layer.flat])
-            return result
-        for layer in self.spec:  # one layer's bits at a time, which stay in the cache
-            unpacked = bits.unpack(mask.words[layer.packed], layer.size).view("u1")
-            result[layer.flat].copy_(torch.from_numpy(unpacked)).mul_(self.weights[layer.flat])
-        return result
-
-    def _numbers(self) -> NDArray[np.float32] | None:
-        """The weights as an array, for a loop of our own; None for few, and where torch has to follow what is done."""
-        own = self.weights
-        if own.numel() < _MANY or own.dtype != torch.float32 or own.device.type != "cpu":
-            return None
-        try:
-            return None if forward_ad.unpack_dual(own).tangent is not None else own.numpy()
-        except RuntimeError:  # it needs a gradient, or a transform of torch.func is at work
-            return None
+        return masked_product(self.weights, mask)
 
     def _packed(self, mask: object) -> Mask:
         """A dict of arrays by layer as a mask; ArgumentTypeError for anything else."""
