@@ -1,18 +1,20 @@
 """A run on the Hugging Face Hub: saved, loaded and pushed as other models there are, with a card of its figures."""
 
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, final
 
 from maskstore import MaskBank, __version__
-from maskstore.bank import Maintenance
+from maskstore.bank import Maintenance, side_files
 from maskstore.errors import needing
-from supsup_models._names import expect
+from supsup_models._names import expect, path_of
 from supsup_models.data import TaskStream
+from supsup_models.errors import RunError
 from supsup_models.networks import MaskedModel
 from supsup_models.report.facts import RunFacts, read_run
 from supsup_models.report.wording import bits, percent, plural, size
-from supsup_models.runs import LoadedRun, bank_path, calibration_path, load_run, record_path
+from supsup_models.runs import LoadedRun, RunRecord, bank_path, calibration_path, load_run, record_path
 
 with needing("huggingface_hub", "HubRun"):
     from huggingface_hub import ModelCard, ModelHubMixin, snapshot_download
@@ -54,14 +56,15 @@ class HubRun(ModelHubMixin, library_name="maskstore", tags=["maskstore", "superm
     `from_pretrained("user/name")` loads it; a network that was made by `convert` is given as `model=`, data of one's
     own as `stream=`. `push_to_hub("user/name")` uploads what `save_pretrained` writes. All other arguments are those of
     `huggingface_hub.ModelHubMixin`. The weights of a trained network are not part of it: the record and the bank have
-    their hash, and other weights are refused.
+    their hash, and other weights are refused. A run is saved over an earlier state of itself, over no other files.
 
     Args:
         run: The run, as `load_run` gives it; of a `Run`, its `loaded`.
 
     Raises:
         MissingPackageError: When the name is first used, without `huggingface_hub`.
-        RunError: A folder without a run, or a network or data that are not the run's.
+        RunError: A folder without a run, a network or data that are not the run's, or a folder to save in that holds
+            another run, masks of no run, or a model's `config.json`.
 
     Examples:
         >>> from pathlib import Path
@@ -91,20 +94,28 @@ class HubRun(ModelHubMixin, library_name="maskstore", tags=["maskstore", "superm
         """The card: what the tasks are, their figures, and how to load them. Arguments have no effect."""
         return ModelCard(_card(read_run(self.run.folder, immutable=True), self.run.folder.resolve().name))
 
+    def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
+        """Write the run into a folder; RunError for one that holds another run. Options are those of the mixin."""
+        _check_free(path_of("save_directory", save_directory), self.run.folder)
+        saved: str | None = super().save_pretrained(save_directory, **options)
+        return saved
+
     def _save_pretrained(self, save_directory: Path) -> None:
         folder = self.run.folder
         if save_directory.resolve() == folder.resolve():
             return  # all but the card is there
         target = bank_path(save_directory)
+        for earlier in (target, *side_files(target), calibration_path(save_directory)):
+            earlier.unlink(missing_ok=True)
+        shutil.copyfile(record_path(folder), record_path(save_directory))  # first: it says whose the other files are
         with (
             MaskBank.open(bank_path(folder)) as bank,
             Maintenance(bank).image_file() as image,
             target.open("wb") as out,
         ):
             shutil.copyfileobj(image, out)
-        for path in (record_path(folder), calibration_path(folder)):
-            if path.exists():
-                shutil.copyfile(path, save_directory / path.name)
+        if calibration_path(folder).exists():
+            shutil.copyfile(calibration_path(folder), calibration_path(save_directory))
 
     @classmethod
     def _from_pretrained(
@@ -136,6 +147,31 @@ class HubRun(ModelHubMixin, library_name="maskstore", tags=["maskstore", "superm
                 )
             )
         return cls(load_run(folder, device, model=model, stream=stream, immutable=True))
+
+
+def _check_free(folder: Path, source: Path) -> None:
+    """RunError unless a folder has no files that saving a run would replace, or those of the same run."""
+    if folder.resolve() == source.resolve():
+        return
+    if not record_path(folder).exists():
+        files = bank_path(folder), calibration_path(folder), folder / "config.json"
+        if there := next((file.name for file in files if file.exists()), None):
+            raise RunError(f"{folder}: expected a folder without files of others, found {there}; name a new folder")
+        return
+    there, saved = RunRecord.read(folder), RunRecord.read(source)
+    lost = {task.get("name") for task in there.tasks} - {task.get("name") for task in saved.tasks}
+    if lost or _identity(there) != _identity(saved):
+        what = "tasks that the run lacks" if _identity(there) == _identity(saved) else "another run"
+        raise RunError(f"{folder}: expected no run or the same one, found {what}; name a new folder")
+
+
+def _identity(record: RunRecord) -> RunRecord:
+    """What stays the same of a run while it is trained, and when it gets more tasks."""
+    own, first = record.own, "task-0"
+    if own is not None and own.data is not None:
+        own = replace(own, data={first: own.data.get(first, "")})
+    config, stream = replace(record.config, tasks=0), {**record.stream, "tasks": 0, "classes": 0}
+    return replace(record, config=config, stream=stream, own=own, tasks=(), versions={}, device="")
 
 
 def _card(facts: RunFacts, name: str) -> str:

@@ -15,6 +15,7 @@ from torch import nn
 
 from supsup_models import Run, TaskStream, convert, load_run
 from supsup_models.errors import ArgumentTypeError, RunError
+from tests.helpers.runs import trained_run
 
 hub = pytest.importorskip("huggingface_hub", reason="needs the extra hub")
 
@@ -146,3 +147,32 @@ def test_a_run_over_a_module_wants_the_module_again(tmp_path):
     assert "# `run s  name`" in text
     with pytest.raises(ArgumentTypeError, match=r"expected a LoadedRun, found Run; run\.loaded is one"):
         HubRun(run)
+
+
+def test_a_run_is_saved_over_itself_and_over_nothing_else(trained, tmp_path):
+    run = HubRun(load_run(trained, "cpu"))
+    run.save_pretrained(tmp_path / "shared")
+    saved = {path.name: path.read_bytes() for path in (tmp_path / "shared").iterdir()}
+    (tmp_path / "shared" / "masks.bank-wal").write_bytes(b"of another time")
+    run.save_pretrained(tmp_path / "shared")
+    assert {path.name: path.read_bytes() for path in (tmp_path / "shared").iterdir()} == saved
+
+    other = trained_run(tmp_path / "other", "--seed", "6")
+    before = {path.name: path.read_bytes() for path in other.iterdir()}
+    with pytest.raises(RunError, match="other: expected no run or the same one, found another run; name a new folder"):
+        run.save_pretrained(other)
+    assert {path.name: path.read_bytes() for path in other.iterdir()} == before
+
+    grown = trained_run(tmp_path / "grown", "--tasks", "4")
+    with pytest.raises(RunError, match="found tasks that the run lacks"):
+        run.save_pretrained(grown)
+    HubRun(load_run(grown, "cpu")).save_pretrained(tmp_path / "shared")
+    assert len(HubRun.from_pretrained(tmp_path / "shared").run.matrix.names) == 4
+
+    for name in ("masks.bank", "config.json"):
+        folder = tmp_path / name.partition(".")[0]
+        folder.mkdir()
+        (folder / name).write_bytes(b"somebody's")
+        with pytest.raises(RunError, match=f"expected a folder without files of others, found {name}"):
+            run.save_pretrained(folder)
+        assert (folder / name).read_bytes() == b"somebody's"
