@@ -4,7 +4,8 @@ What is wrong is said once, by the argument's name, before anything is computed.
 """
 
 from collections.abc import Callable, Iterable, Mapping
-from numbers import Real
+from dataclasses import fields
+from numbers import Integral, Real
 from operator import index
 from pathlib import Path
 from typing import Any, TypeVar
@@ -76,6 +77,25 @@ def number(what: str, value: Any) -> float:
     if not isinstance(value, bool) and isinstance(value, Real):
         return float(value)
     raise ArgumentTypeError(f"{what}: expected a number, found {found(value)}")
+
+
+def plain_numbers(settings: Any) -> None:
+    """Make the numbers in the fields of a frozen dataclass plain ints and floats: JSON takes none of numpy."""
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        if isinstance(value, tuple | list):
+            plain: Any = tuple(map(_plain_number, value))
+        elif isinstance(value, Mapping):
+            plain = {key: _plain_number(each) for key, each in value.items()}
+        else:
+            plain = _plain_number(value)
+        object.__setattr__(settings, field.name, plain)
+
+
+def _plain_number(value: Any) -> Any:
+    if isinstance(value, bool | int | float) and type(value) in (bool, int, float):
+        return value
+    return int(value) if isinstance(value, Integral) else float(value) if isinstance(value, Real) else value
 
 
 def expect_call(what: str, value: object) -> None:

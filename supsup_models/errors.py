@@ -106,7 +106,7 @@ class MissingStatisticsError(ArgumentError):
 
 
 class StatisticsError(SupSupError, ValueError):
-    """A task's normalisation statistics hold NaN, infinity or a variance below zero."""
+    """A task's normalisation statistics or own parameters hold NaN or infinity, or a variance is below zero."""
 
 
 class OtherNetworkError(SupSupError, ValueError):

@@ -2,6 +2,7 @@ from .batches import Batches as Batches
 from .batches import batch_order as batch_order
 from .batches import task_seed as task_seed
 from .batches import unlabelled_batches as unlabelled_batches
+from .checks import check_image_shape as check_image_shape
 from .checks import checked_images as checked_images
 from .checks import checked_labels as checked_labels
 from .labelled import labelled_images as labelled_images

@@ -19,7 +19,8 @@ def make_split(images: ArrayLike, labels: ArrayLike, where: str, *, mean: float,
     uint8 images are divided by 255 first; all others are taken as float32, as they are. Then (x - mean) / std. Raises
     `TaskDataError` for wrong shapes or types, NaN or infinite values, negative labels, or no images at all.
     """
-    pixels, values = _check_images(images, where), _check_labels(labels, where)
+    pixels, shape = _check_images(images, where)
+    values = _check_labels(labels, where)
     if len(pixels) != len(values):
         raise TaskDataError(f"{where}: expected as many labels as images, found {len(values)} and {len(pixels)}")
     divisor = std * (255.0 if pixels.dtype == np.uint8 else 1.0)
@@ -30,6 +31,7 @@ def make_split(images: ArrayLike, labels: ArrayLike, where: str, *, mean: float,
         inputs=pixels.shape[1],
         scale=1.0 / divisor,
         shift=-mean / std,
+        image_shape=shape,
     )
 
 
@@ -84,7 +86,8 @@ def collected(dataset: Any, where: str) -> tuple[NDArray[np.generic], NDArray[np
     return np.stack(images), np.stack(labels)
 
 
-def _check_images(images: ArrayLike, where: str) -> NDArray[np.generic]:
+def _check_images(images: ArrayLike, where: str) -> tuple[NDArray[np.generic], tuple[int, ...]]:
+    """The images as rows of bytes or float32, and the shape that one of them came in."""
     array = as_array(images, f"{where} images")
     if array.ndim < 2:
         raise TaskDataError(f"{where} images: expected shape (n, inputs) or (n, height, width), found {array.shape}")
@@ -92,9 +95,9 @@ def _check_images(images: ArrayLike, where: str) -> NDArray[np.generic]:
         raise TaskDataError(f"{where} images: expected at least one image, found shape {array.shape}")
     if array.dtype.kind not in "buif":
         raise TaskDataError(f"{where} images: expected numbers, found {array.dtype}")
-    flat = array.reshape(len(array), -1)
+    flat, shape = array.reshape(len(array), -1), array.shape[1:]
     if array.dtype == np.uint8:
-        return flat.copy()  # later writes to the caller's array do not change the task
+        return flat.copy(), shape  # later writes to the caller's array do not change the task
     with np.errstate(over="ignore"):  # what does not fit float32 becomes infinite, and is refused below
         floats = flat.astype(np.float32, order="C", copy=True)
     bad = ~np.isfinite(floats).all(axis=1)
@@ -102,7 +105,7 @@ def _check_images(images: ArrayLike, where: str) -> NDArray[np.generic]:
         first = int(bad.argmax())
         value = floats[first][~np.isfinite(floats[first])][0]
         raise TaskDataError(f"{where} images: expected finite float32 values, found {value} in image {first}")
-    return floats
+    return floats, shape
 
 
 def _check_labels(labels: ArrayLike, where: str) -> NDArray[np.int64]:

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from supsup_models._names import found
+from supsup_models.data.tasks import LabelledImages, Split
 from supsup_models.errors import ImageValueError, ImageValueWarning, LabelValueError, NetworkError, ShapeError
 
 _MOST_MEAN = 4.0
@@ -102,6 +103,22 @@ def _sum(tensor: Tensor) -> float:
         with np.errstate(all="ignore"):
             return float(np.abs(tensor.detach().numpy()).sum())
     return float(tensor.abs().sum(dtype=torch.promote_types(tensor.dtype, torch.float32)))
+
+
+def check_image_shape(data: LabelledImages, model: TakesImages) -> None:
+    """ShapeError for images that came in a shape of their own, in which pixels lie in another order than the network's.
+
+    Flat images have no such shape. Sizes of 1 change no order.
+    """
+    came, wanted = data.image_shape if isinstance(data, Split) else None, model.image_shape
+    if came is None or wanted is None:
+        return
+    plain, expected = (tuple(size for size in shape if size != 1) for shape in (came, wanted))
+    if len(plain) > 1 and len(expected) > 1 and plain != expected:
+        raise ShapeError(
+            f"images: expected shape (n, {model.inputs}) or (n, {', '.join(map(str, wanted))}), as the network has it, "
+            f"found (n, {', '.join(map(str, came))}); transpose or reshape them first"
+        )
 
 
 def checked_labels(labels: Any, classes: int) -> Tensor:

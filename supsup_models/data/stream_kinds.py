@@ -232,6 +232,13 @@ def _levels(values: np.ndarray) -> Levels:
     return tuple(values.tolist()) if values.ndim else float(values)
 
 
-def _split_of(source: DataSet, pixels: Callable[[], Tensor], labels: Tensor, **indices: Tensor | None) -> Split:
+def _split_of(
+    source: DataSet,
+    pixels: Callable[[], Tensor],
+    labels: Tensor,
+    *,
+    rows: Tensor | None = None,
+    columns: Tensor | None = None,
+) -> Split:
     scale, shift = pixel_levels(source.mean, source.std, source.levels)
-    return Split(labels, pixels, inputs=source.inputs, scale=scale, shift=shift, **indices)
+    return Split(labels, pixels, inputs=source.inputs, scale=scale, shift=shift, rows=rows, columns=columns)

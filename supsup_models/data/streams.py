@@ -7,11 +7,12 @@ import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from numbers import Real
 from pathlib import Path
-from typing import Any, final, overload
+from typing import Any, TypeVar, final, overload
 
 import numpy as np
 from numpy.typing import ArrayLike
 
+from maskstore.files import is_name
 from supsup_models._names import found as found_of
 from supsup_models._names import path_of, seed_of, whole_number
 from supsup_models.data import stream_kinds
@@ -21,6 +22,8 @@ from supsup_models.data.sets import ClassFolders, DataSet, find_imagenet, load_d
 from supsup_models.data.tasks import Task, plain
 from supsup_models.errors import ArgumentTypeError, ClassesWarning, StreamLengthError, TaskDataError
 
+T = TypeVar("T")
+_Four = tuple[ArrayLike, ArrayLike, ArrayLike, ArrayLike]
 _INDEX_DIGITS = 18  # a task's index has fewer
 
 
@@ -38,6 +41,7 @@ class TaskStream(Sequence[Task]):
         classes: the outputs needed by any one task.
         record: what `to_json` says beside those, so that the same data can be found again.
         image_shape: an image's shape, channels first; None stands for one row.
+        names: the tasks' names, which `make_task` gives them; None stands for "task-0", "task-1", ...
 
     Examples:
         >>> import numpy as np
@@ -62,6 +66,7 @@ class TaskStream(Sequence[Task]):
         classes: int,
         record: Mapping[str, object],
         image_shape: tuple[int, ...] | None = None,
+        names: Sequence[str] | None = None,
     ) -> None:
         self.name = name
         self.inputs = inputs
@@ -70,11 +75,12 @@ class TaskStream(Sequence[Task]):
         self._make_task = make_task
         self._tasks = tasks
         self._record = dict(record)
+        self._rows = None if names is None else {each: row for row, each in enumerate(names)}
 
     @classmethod
     def from_arrays(
         cls,
-        arrays: Iterable[tuple[ArrayLike, ArrayLike, ArrayLike, ArrayLike]],
+        arrays: Iterable[_Four] | Mapping[str, _Four],
         *,
         name: str = "arrays",
         classes: int | None = None,
@@ -83,13 +89,28 @@ class TaskStream(Sequence[Task]):
     ) -> "TaskStream":
         """A stream of one task for each (train images, train labels, test images, test labels).
 
-        Images have shape (n, inputs), or (n, ...) and are flattened; labels (n,) are integers in range(classes), where
-        `classes` is one more than the largest label if not given; a `ClassesWarning` says if one of them has no image.
+        A dict of these by name gives the tasks their names; others are called task-0, task-1 and so on. Images have
+        shape (n, inputs), or (n, ...) and are flattened; labels (n,) are integers in range(classes), where `classes` is
+        one more than the largest label if not given; a `ClassesWarning` says if one of them has no image.
         uint8 images are divided by 255, others are taken as float32 as they are; then (x - mean) / std. All is copied.
         Raises `TaskDataError` for anything else.
         """
         if not isinstance(arrays, Iterable):
             raise ArgumentTypeError(f"arrays: expected four arrays for each task, found {found_of(arrays)}")
+        names, fours = _by_name(arrays)
+        return cls._of_arrays(fours, names, name=name, classes=classes, mean=mean, std=std)
+
+    @classmethod
+    def _of_arrays(
+        cls,
+        arrays: Iterable[_Four],
+        names: Sequence[str] | None,
+        *,
+        name: str,
+        classes: int | None,
+        mean: float,
+        std: float,
+    ) -> "TaskStream":
         if classes is not None and not 1 <= (classes := whole_number("classes", classes)) <= MAX_CLASSES:
             raise TaskDataError(f"classes: expected a number in [1, {MAX_CLASSES}], found {classes}")
         levels: tuple[Any, Any] = mean, std
@@ -105,7 +126,10 @@ class TaskStream(Sequence[Task]):
             found = 1 + int(max(train.labels.max(), test.labels.max()))
             if classes is not None and found > classes:
                 raise TaskDataError(f"task {index} labels: expected labels in range({classes}), found {found - 1}")
-            tasks.append(Task(index, tuple(range(found if classes is None else classes)), train, test))
+            own_name = None if names is None else names[index]
+            tasks.append(
+                Task(index, tuple(range(found if classes is None else classes)), train, test, given_name=own_name)
+            )
             shapes |= {tuple(np.shape(four[0])[1:]), tuple(np.shape(four[2])[1:])}
         if classes is None:
             _warn_of_gaps(tasks)
@@ -121,13 +145,14 @@ class TaskStream(Sequence[Task]):
             inputs=widths[0],
             classes=max(task.classes for task in tasks),
             image_shape=(1, *shape) if len(shape) == 2 else shape,
-            record={"data_set": None, "mean": mean, "std": std},
+            record={"data_set": None, "mean": float(mean), "std": float(std)},
+            names=names,
         )
 
     @classmethod
     def from_datasets(
         cls,
-        datasets: Iterable[tuple[Any, Any]],
+        datasets: Iterable[tuple[Any, Any]] | Mapping[str, tuple[Any, Any]],
         *,
         name: str = "datasets",
         classes: int | None = None,
@@ -137,20 +162,22 @@ class TaskStream(Sequence[Task]):
         """A stream of one task for each (train, test) pair of torch datasets with lengths, of (image, label) pairs.
 
         Images are tensors or arrays, channels first, or anything that numpy reads (an image of Pillow is height x width
-        x channels); all of one shape. All are read once and kept, then treated as in `from_arrays`. Raises
-        `TaskDataError` for anything else.
+        x channels); all of one shape. All are read once and kept, then treated as in `from_arrays`: what a data set
+        draws at random is drawn once. A dict of pairs by name gives the tasks their names. Raises `TaskDataError` for
+        anything else.
         """
 
         if not isinstance(datasets, Iterable):
             raise ArgumentTypeError(f"datasets: expected a pair of data sets for each task, found {found_of(datasets)}")
+        names, of_tasks = _by_name(datasets)
 
-        def pairs() -> Iterator[tuple[ArrayLike, ArrayLike, ArrayLike, ArrayLike]]:
-            for index, pair in enumerate(datasets):
+        def pairs() -> Iterator[_Four]:
+            for index, pair in enumerate(of_tasks):
                 _check_count(pair, 2, "a pair of datasets", index)
                 train, test = pair
                 yield *collected(train, f"task {index}, train"), *collected(test, f"task {index}, test")
 
-        return cls.from_arrays(pairs(), name=name, classes=classes, mean=mean, std=std)
+        return cls._of_arrays(pairs(), names, name=name, classes=classes, mean=mean, std=std)
 
     def __len__(self) -> int:
         return self._tasks
@@ -173,6 +200,8 @@ class TaskStream(Sequence[Task]):
         Takes as long as there are names, however many tasks the stream has.
         """
         wanted = set(names)
+        if self._rows is not None:
+            return [self[row] for row in sorted(self._rows[each] for each in wanted & self._rows.keys())]
         digits = (name.removeprefix("task-") for name in wanted)
         indices = sorted({int(each) for each in digits if each.isdecimal() and len(each) <= _INDEX_DIGITS})
         return [self[index] for index in indices if index < len(self) and f"task-{index}" in wanted]
@@ -197,8 +226,18 @@ def _warn_of_gaps(tasks: Sequence[Task]) -> None:
             f"labels: expected images of every class from 0 on, found {len(seen)} labels up to {most - 1} and none "
             f"{missing}; the tasks have {most} classes: number labels from 0, or say `classes={most}`",
             ClassesWarning,
-            stacklevel=3,
+            stacklevel=4,
         )
+
+
+def _by_name(tasks: Iterable[T] | Mapping[str, T]) -> tuple[tuple[str, ...] | None, Iterable[T]]:
+    """The names of tasks, where they come by name, and the tasks; TaskDataError for a name that no mask can have."""
+    if not isinstance(tasks, Mapping):
+        return None, tasks
+    for name in tasks:
+        if not is_name(name):
+            raise TaskDataError(f"tasks: expected names of masks, such as 'task-0', found {name!r:.80}")
+    return tuple(tasks), tasks.values()
 
 
 def _check_count(values: Any, count: int, what: str, index: int) -> None:

@@ -1,7 +1,7 @@
 """What a task of a stream is: labelled images for training and for testing, served in batches."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Protocol, Self, final
 
 import torch
@@ -109,6 +109,8 @@ class Split:
         shift: as `scale`.
         rows: `(n,)` int64, which of the shared images are this task's; None stands for all.
         columns: `(inputs,)` int64, in which order their pixels come; None stands for as stored.
+        image_shape: the shape that an image came in, where it is known and the pixels' order is as in it. A network of
+            images of another shape then refuses the split, since the pixels mean something else to it.
 
     Examples:
         >>> import torch
@@ -127,6 +129,7 @@ class Split:
     shift: Levels = 0.0
     rows: Tensor | None = None
     columns: Tensor | None = None
+    image_shape: tuple[int, ...] | None = None
 
     def __len__(self) -> int:
         return self.labels.shape[0]
@@ -205,11 +208,13 @@ class Task:
     """Labelled images for training."""
     test: TaskImages
     """Labelled images for testing."""
+    given_name: str | None = field(default=None, kw_only=True)
+    """The name that a caller gave it, if one did."""
 
     @property
     def name(self) -> str:
         """The name under which its mask is stored."""
-        return f"task-{self.index}"
+        return f"task-{self.index}" if self.given_name is None else self.given_name
 
     @property
     def classes(self) -> int:

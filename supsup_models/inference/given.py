@@ -21,9 +21,11 @@ def check_masks(model: MaskedModel, matrix: MaskMatrix, extras: TaskExtras) -> N
 
 
 def check_spec(model: MaskedModel, masks: MaskMatrix | MaskSource) -> None:
-    """ShapeError for masks of other layers than the network's."""
+    """ShapeError for masks of other layers than the network's, BackboneError for a source of masks on other weights."""
     if masks.spec != model.spec:
         raise ShapeError(f"masks: expected the layers of {model.spec!r}, found {masks.spec!r}")
+    if isinstance(masks, MaskSource):
+        model.check_bank_meta(masks.meta)
 
 
 def check_extras(extras: Any) -> None:

@@ -14,7 +14,7 @@ from maskstore import MaskMatrix
 from maskstore.bank import MaskSource
 from maskstore.kernels import compiles
 from supsup_models._names import expect, found
-from supsup_models.data import Views, checked_images, checked_labels, labelled_images
+from supsup_models.data import Views, check_image_shape, checked_images, checked_labels, labelled_images
 from supsup_models.errors import ArgumentTypeError, ImageValueError, MethodWarning, ShapeError
 from supsup_models.inference.given import check_extras, check_spec
 from supsup_models.inference.sampling import CHUNK
@@ -270,6 +270,7 @@ def mask_accuracy(model: MaskedModel, mask: AnyMask, data: Any, extras: Extras =
     if extras is not None and not isinstance(extras, Mapping):
         raise ArgumentTypeError(f"extras: expected a dict of arrays, found {found(extras)}")
     data = labelled_images(data)
+    check_image_shape(data, model)
     weights, extras = model.masked_weights(mask), model.needed_extras(extras)
     labels = checked_labels(data.labels, model.classes).numpy()
     right = 0

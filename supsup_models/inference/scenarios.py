@@ -25,7 +25,7 @@ from torch import Tensor
 
 from maskstore import MaskMatrix
 from supsup_models._names import check, expect, expect_call, seed_of, whole_number
-from supsup_models.data import Views, checked_images
+from supsup_models.data import Views, check_image_shape, checked_images
 from supsup_models.errors import InferenceError
 from supsup_models.inference.given import check_masks, check_tasks, check_views
 from supsup_models.inference.infer import METHODS, infer_each, infer_task, usual_method
@@ -288,6 +288,7 @@ def _judge(
     """
     rows, right, right_if_given = list[NDArray[np.int64]](), list[NDArray[np.bool_]](), list[NDArray[np.bool_]]()
     seconds, inferences, views = 0.0, 0, inference.views
+    check_image_shape(task.test, model)
     for chunk in chunks(sample, inference.images):
         images = checked_images(task.test.images(torch.from_numpy(chunk)), model)
         start = perf_counter()

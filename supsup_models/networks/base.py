@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from maskstore import Mask, MaskSpec
-from maskstore.priors import Prior
+from maskstore.priors import Backbone, Prior
 from supsup_models._names import expect, found, whole_number
 from supsup_models.errors import (
     ArgumentTypeError,
@@ -199,6 +199,16 @@ class MaskedModel(nn.Module, ABC):
     @abstractmethod
     def bank_meta(self) -> dict[str, Any]:
         """What a bank of this network's masks says of it: `MaskBank.create(path, model.spec, meta=...)`."""
+
+    def coding_backbone(self) -> Backbone | None:
+        """The weights that masks may be coded against, for whoever reads a bank of them; None where a seed gives them.
+
+        They are handed on as `MaskBank.open(path, backbone=model.coding_backbone())`.
+        """
+        return None
+
+    def check_bank_meta(self, meta: Mapping[str, Any]) -> None:
+        """BackboneError for the meta of a bank whose masks were trained on other kept weights."""
 
     def mean_scores(self, mean: Tensor, scale: Tensor) -> Tensor:
         """Scores that stand for a mean mask in [0, 1], at most `scale` large: flat `(spec.bits,)` each.

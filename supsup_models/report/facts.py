@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from maskstore import MaskBank, MaskSpec
 from maskstore.bank import Account, account
 from maskstore.codecs import Zstd, encode_mask, size_of
-from maskstore.priors import Uniform
+from maskstore.priors import Backbone, Uniform
 from supsup_models.errors import RunError
 from supsup_models.networks import mask_densities
 from supsup_models.report.wording import finite, fraction
@@ -116,11 +116,12 @@ class RunFacts:
         return None if self.account is None else self.account.per_parameter(8 * self.account.total_bytes)
 
 
-def read_run(folder: Path, *, immutable: bool = False) -> RunFacts:
+def read_run(folder: Path, *, immutable: bool = False, backbone: Backbone | None = None) -> RunFacts:
     """Read a run, finished or not; of a folder with runs of several seeds the first, and what the others came to.
 
-    An `immutable` bank is read as it lies there. Raises RunError for a folder without a run or with another network's
-    masks, and maskstore's errors for a bank that cannot be read.
+    An `immutable` bank is read as it lies there. Masks that were coded against kept weights need their `backbone`.
+    Raises RunError for a folder without a run or with another network's masks, and maskstore's errors for a bank that
+    cannot be read.
     """
     several = seed_folders(folder)
     if several:
@@ -131,7 +132,7 @@ def read_run(folder: Path, *, immutable: bool = False) -> RunFacts:
     name = folder.resolve().name
     if not bank_path(folder).exists():
         return RunFacts(name, record, False, None, None, (), np.zeros((0, 0)), ())
-    with MaskBank.open(bank_path(folder), immutable=immutable) as bank:
+    with MaskBank.open(bank_path(folder), immutable=immutable, backbone=backbone) as bank:
         _check_origin(bank, record)
         infos = bank.infos()
         curves = {task.get("name"): Curve.from_json(task.get("curve")) for task in record.tasks}

@@ -1,5 +1,6 @@
 """A run on the Hugging Face Hub: saved, loaded and pushed as other models there are, with a card of its figures."""
 
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -8,6 +9,7 @@ from typing import Any, final
 from maskstore import MaskBank, __version__
 from maskstore.bank import Maintenance, side_files
 from maskstore.errors import needing
+from maskstore.files import read_json
 from supsup_models._names import expect, path_of
 from supsup_models.data import TaskStream
 from supsup_models.errors import RunError
@@ -92,7 +94,8 @@ class HubRun(ModelHubMixin, library_name="maskstore", tags=["maskstore", "superm
 
     def generate_model_card(self, *args: Any, **kwargs: Any) -> ModelCard:
         """The card: what the tasks are, their figures, and how to load them. Arguments have no effect."""
-        return ModelCard(_card(read_run(self.run.folder, immutable=True), self.run.folder.resolve().name))
+        folder, backbone = self.run.folder, self.run.model.coding_backbone()
+        return ModelCard(_card(read_run(folder, immutable=True, backbone=backbone), folder.resolve().name))
 
     def save_pretrained(self, save_directory: str | Path, **options: Any) -> str | None:
         """Write the run into a folder; RunError for one that holds another run. Options are those of the mixin."""
@@ -116,6 +119,20 @@ class HubRun(ModelHubMixin, library_name="maskstore", tags=["maskstore", "superm
             shutil.copyfileobj(image, out)
         if calibration_path(folder).exists():
             shutil.copyfile(calibration_path(folder), calibration_path(save_directory))
+
+    @classmethod
+    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> "HubRun":
+        """The run of a folder or of a repository of the Hub; RunError for a damaged `config.json` beside it."""
+        config = path_of("folder", pretrained_model_name_or_path) / "config.json"
+        if config.is_file():
+            read_json(config, "a model's config", dict, RunError)
+        try:
+            found: HubRun = super().from_pretrained(pretrained_model_name_or_path, **options)
+        except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+            raise RunError(
+                f"{pretrained_model_name_or_path}: expected a config.json of a model, found one that is no JSON"
+            ) from error
+        return found
 
     @classmethod
     def _from_pretrained(
@@ -155,8 +172,8 @@ def _check_free(folder: Path, source: Path) -> None:
         return
     if not record_path(folder).exists():
         files = bank_path(folder), calibration_path(folder), folder / "config.json"
-        if there := next((file.name for file in files if file.exists()), None):
-            raise RunError(f"{folder}: expected a folder without files of others, found {there}; name a new folder")
+        if others := next((file.name for file in files if file.exists()), None):
+            raise RunError(f"{folder}: expected a folder without files of others, found {others}; name a new folder")
         return
     there, saved = RunRecord.read(folder), RunRecord.read(source)
     lost = {task.get("name") for task in there.tasks} - {task.get("name") for task in saved.tasks}
@@ -167,9 +184,9 @@ def _check_free(folder: Path, source: Path) -> None:
 
 def _identity(record: RunRecord) -> RunRecord:
     """What stays the same of a run while it is trained, and when it gets more tasks."""
-    own, first = record.own, "task-0"
+    own = record.own
     if own is not None and own.data is not None:
-        own = replace(own, data={first: own.data.get(first, "")})
+        own = replace(own, data=dict(list(own.data.items())[:1]))
     config, stream = replace(record.config, tasks=0), {**record.stream, "tasks": 0, "classes": 0}
     return replace(record, config=config, stream=stream, own=own, tasks=(), versions={}, device="")
 

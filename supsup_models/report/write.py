@@ -97,7 +97,7 @@ def make_report(
     first = next(iter(seed_folders(folder).values()), folder)  # all but the seeds' own section is of one run
     RunRecord.read(first)  # a folder without a run is named before what is wrong with a place inside it
     check_place(folder, out, overwrite, GENERATOR, "report")
-    facts = read_run(folder, immutable=immutable)
+    facts = read_run(folder, immutable=immutable, backbone=None if run is None else run.model.coding_backbone())
     recovered = read_recovery(recovery) if recovery else None
     compared = read_comparisons(compare, facts, immutable=immutable) if compare else Compared(())
     judged: Judged | NoData | None = None

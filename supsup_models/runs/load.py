@@ -118,7 +118,7 @@ def open_run(
     if model is not None:
         check_model(model)
         check_own_network(record, model)
-    bank = MaskBank.open(bank_path(folder), immutable=immutable)
+    bank = _bank_of(folder, model, immutable)
     try:
         if model is None:
             record.check_spec(bank, network_spec(record))  # before there is memory for a network of these sizes
@@ -180,7 +180,7 @@ def load_run(
         check_own_network(record, model)
     if stream is not None:
         check_own_data(record, stream)
-    with MaskBank.open(bank_path(folder), immutable=immutable) as bank:
+    with _bank_of(folder, model, immutable) as bank:
         if model is None:
             record.check_spec(bank, network_spec(record))  # before there is memory for a network of these sizes
             model = make_network(record, where)
@@ -191,6 +191,12 @@ def load_run(
     if not len(matrix):
         raise RunError(f"{bank_path(folder)}: expected at least one mask, found none")
     return LoadedRun(folder, record, model, matrix, extras, seen, stream)
+
+
+def _bank_of(folder: Path, model: MaskedModel | None, immutable: bool) -> MaskBank:
+    """A run's bank; with kept weights, masks that were coded against them can be read as well."""
+    backbone = None if model is None else model.coding_backbone()
+    return MaskBank.open(bank_path(folder), immutable=immutable, backbone=backbone)
 
 
 def check_stream(stream: object) -> None:

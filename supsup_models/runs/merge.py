@@ -162,7 +162,7 @@ def _finished(
     assert record.shard is not None
     if not bank_path(folder).exists():
         raise RunError(f"{folder}: expected masks in masks.bank, found no such file; no task was finished")
-    with MaskBank.open(bank_path(folder), immutable=immutable) as bank:
+    with MaskBank.open(bank_path(folder), immutable=immutable, backbone=model.coding_backbone()) as bank:
         record.check_bank(bank, model)
         names, found = {task.name for task in stream[record.shard.slice]}, set(bank)
         if missing := sorted(names - found):

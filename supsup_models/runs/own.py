@@ -34,7 +34,8 @@ def network_digest(model: MaskedModel) -> str:
     """SHA-256 of all numbers of a network, and of what its bank says of it. The code of its module has no part."""
     how = asdict(model.conversion) if isinstance(model, ConvertedModel) else {}  # densities are in no number of it
     how = {name: value for name, value in how.items() if name not in ("head", "own") or value}  # as before there were
-    digest = hashlib.sha256(json.dumps([model.bank_meta(), list(model.spec.shapes.items()), how]).encode())
+    meta = {name: value for name, value in model.bank_meta().items() if name != "backbone"}  # the numbers follow below
+    digest = hashlib.sha256(json.dumps([meta, list(model.spec.shapes.items()), how]).encode())
     tensors: dict[str, Tensor] = {**dict(model.named_parameters()), **dict(model.named_buffers())}
     for name in sorted(tensors):
         values = tensors[name].detach().cpu().contiguous()
@@ -130,17 +131,19 @@ def check_same_own(folder: Path, asked: Own | None, started: Own | None) -> None
     asked, started = asked or Own(), started or Own()
     data = {name: digest for name, digest in (asked.data or {}).items() if name in (started.data or {})}
     known = {name: digest for name, digest in (started.data or {}).items() if name in data}
+    gone = (started.data or {}).keys() - (asked.data or {}).keys()
     wrong = [
         name
         for name, differs in (
             ("network", asked.network != started.network or not same_answers(asked.answers, started.answers)),
             ("recipe", asked.recipe != started.recipe),
-            ("data", (asked.data is None) != (started.data is None) or data != known),
+            ("data", (asked.data is None) != (started.data is None) or data != known or bool(gone)),
         )
         if differs
     ]
     if wrong:
-        raise RunError(f"{folder}: expected what this run was started with, found another {' and '.join(wrong)}")
+        found = " and ".join("other data" if name == "data" else f"another {name}" for name in wrong)
+        raise RunError(f"{folder}: expected what this run was started with, found {found}")
 
 
 def _digest(*parts: LabelledImages) -> str:

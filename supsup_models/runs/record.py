@@ -271,11 +271,12 @@ class RunRecord:
         """RunError unless a bank's masks are of the run's network, seed included."""
         self.check_spec(bank, model.spec)
         expected = self.bank_meta(model)
+        # a bank of an earlier version does not say which kept weights its masks are on; the record has their hash
         # what only the bank says counts as well: masks of densities are of other weights than those without
         wrong = [
             f"{name} {bank.meta.get(name)!r} (not {expected.get(name)!r})"
             for name in dict.fromkeys((*expected, *_OPTIONAL))
-            if bank.meta.get(name) != expected.get(name)
+            if bank.meta.get(name) != expected.get(name) and (name != "backbone" or name in bank.meta)
         ]
         if wrong:
             raise RunError(f"{bank.path}: expected the masks of this run's network, found those of {', '.join(wrong)}")
@@ -291,8 +292,13 @@ class RunRecord:
         found = stream.to_json()
         wrong = [name for name in found if name != "tasks" and self.stream.get(name) != found[name]]
         if wrong:
+            differs = f"{wrong[0]} {found[wrong[0]]!r:.40} (not {self.stream.get(wrong[0])!r:.40})"
+            hint = ""
+            if wrong == ["classes"] and found.get("data_set") is None:
+                hint = "; where later tasks have more classes, make the stream with their number from the start: "
+                hint += f"`classes={found['classes']}`"
             raise RunError(
-                f"stream {stream.name}: expected the data that the run was trained on, found another {wrong[0]}"
+                f"stream {stream.name}: expected the data that the run was trained on, found {differs}{hint}"
             )
 
 

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from supsup_models._names import choose, path_of, whole_number
 from supsup_models._progress import Reporter, Reporting
-from supsup_models.data import TaskStream
+from supsup_models.data import TaskStream, check_image_shape
 from supsup_models.errors import NetworkError, RunError
 from supsup_models.inference import Evaluation, Inference
 from supsup_models.networks import MaskedModel, MaskedNetwork, check_model
@@ -103,6 +103,7 @@ class Run:
             UnknownNameError: No such recipe.
             ShardError: The run cannot be cut into these shards.
             NetworkError: A model that takes no images of the stream, or has too few outputs.
+            ShapeError: Images whose channels, rows and columns come in another order than the model's.
         """
         check_model(model)
         check_stream(stream)
@@ -117,6 +118,7 @@ class Run:
                 f"run: expected images of {stream.inputs} values and at least {stream.classes} classes, as the stream "
                 f"has, found a network of {model.inputs} inputs and {model.classes} classes"
             )
+        check_image_shape(stream[0].train, model)
         if batches < 1:
             raise NetworkError(f"training: expected at least 1 batch, found {batches}")
         record = _new_record(model, stream, recipe, batches, transfer)

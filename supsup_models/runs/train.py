@@ -366,7 +366,7 @@ def _open_bank(folder: Path, model: MaskedModel, record: RunRecord) -> MaskBank:
     path = bank_path(folder)
     if not path.exists():
         return MaskBank.create(path, model.spec, meta=record.bank_meta(model))
-    bank = MaskBank.open(path, "a")
+    bank = MaskBank.open(path, "a", backbone=model.coding_backbone())
     try:
         record.check_bank(bank, model)
     except RunError:

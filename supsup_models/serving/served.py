@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,8 +14,7 @@ from maskstore.interop import ShardSet
 from supsup_models.data import PixelScale, Views
 from supsup_models.errors import ShapeError
 from supsup_models.inference import Calibration
-from supsup_models.networks import MaskedModel, MaskedNetwork
-from supsup_models.networks.convert import ConvertedModel
+from supsup_models.networks import MaskedModel, MaskedNetwork, check_model
 from supsup_models.runs import calibration_path, open_run, pixel_scale, read_calibration, record_path
 
 
@@ -53,10 +52,12 @@ class Served:
             views = None if trained is None else Views(trained.image_shape, trained.count)
             path = calibration_path(folder)
             return cls(location, model, bank, pixels=pixel_scale(record), views=views, calibration=path)
-        kept = isinstance(model, ConvertedModel) and model.conversion.weights == "keep"
-        backbone = cast(ConvertedModel, model).backbone() if kept else None
-        source = open_source(location, immutable=immutable, backbone=backbone)
+        if model is not None:
+            check_model(model)
+        source = open_source(location, immutable=immutable, backbone=None if model is None else model.coding_backbone())
         try:
+            if model is not None:
+                model.check_bank_meta(source.meta)
             return cls(location, MaskedNetwork.from_bank(source) if model is None else model, source)
         except BaseException:
             source.close()

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from math import inf
 
-from supsup_models._names import expect, expect_within
+from supsup_models._names import expect, expect_within, plain_numbers
 from supsup_models.errors import NetworkError
 
 
@@ -35,6 +35,7 @@ class RMSProp:
         expect_within(lambda x: 0 < x < inf, "RMSProp: expected learning_rate in (0, inf)", self.learning_rate)
         expect_within(lambda x: 0 <= x < 1, "RMSProp: expected alpha in [0, 1)", self.alpha)
         expect_within(lambda x: 0 <= x < inf, "RMSProp: expected eps in [0, inf)", self.eps)
+        plain_numbers(self)
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class Adam:
         for beta in self.betas:
             expect_within(lambda x: 0 <= x < 1, "Adam: expected betas in [0, 1)", beta)
         expect_within(lambda x: 0 <= x < inf, "Adam: expected eps in [0, inf)", self.eps)
+        plain_numbers(self)
 
 
 Optimiser = RMSProp | Adam

@@ -10,7 +10,7 @@ from math import cos, inf, log2, pi
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
-from supsup_models._names import check, choose, expect, expect_within, found, number, whole_number
+from supsup_models._names import check, choose, expect, expect_within, found, number, plain_numbers, whole_number
 from supsup_models.data import checked_image_shape, checked_view_count
 from supsup_models.errors import ArgumentTypeError, NetworkError
 from supsup_models.networks import layer_densities
@@ -47,6 +47,7 @@ class OneShot:
         for name in ("weight", "margin", "below"):
             expect_within(lambda x: 0 <= x < inf, f"one-shot loss: expected {name} in [0, inf)", getattr(self, name))
         expect_within(lambda x: 0 <= x <= 1, "one-shot loss: expected start in [0, 1]", self.start)
+        plain_numbers(self)
 
 
 @dataclass(frozen=True)
@@ -103,6 +104,7 @@ class Sparse:
         for name in ("floor", "rate_weight", "novelty_weight", "one_shot_weight", "margin"):
             value = getattr(self, name)
             expect_within(lambda x: 0 <= x < inf, f"sparse recipe: expected {name} in [0, inf)", value)
+        plain_numbers(self)
 
     def one_shot(self, *, on_images: bool) -> OneShot:
         """What trains the one-shot score in a network; `on_images` says whether it is a converted one of images."""
@@ -148,11 +150,11 @@ class Kept:
     def __post_init__(self) -> None:
         expect_within(lambda x: 0 <= x < 1, "kept weights: expected dropped in [0, 1)", self.dropped)
         expect("by_layer", self.by_layer, Mapping, "shares by the names of layers, a dict")
-        object.__setattr__(self, "by_layer", dict(self.by_layer))  # which nobody else changes
         for layer, share in self.by_layer.items():
             expect_within(lambda x: 0 <= x <= 1, f"kept weights: expected {layer!r:.80} of by_layer in [0, 1]", share)
         expect_within(lambda x: 0 <= x < inf, "kept weights: expected price in [0, inf)", self.price)
         expect_within(lambda x: 0 < x < inf, "kept weights: expected own_rate in (0, inf)", self.own_rate)
+        plain_numbers(self)  # `by_layer` becomes a dict that nobody else changes
 
     @classmethod
     def for_bits(
@@ -227,9 +229,14 @@ class Recipe:
             expect("sparse", self.sparse, Sparse, "Sparse or None")
         if self.kept is not None:
             expect("kept", self.kept, Kept, "Kept or None")
-            if self.sparse is not None or self.views != 1 or not isinstance(self.optimiser, Adam):
+            beside = {
+                type(self.optimiser).__name__: not isinstance(self.optimiser, Adam),
+                "sparse masks": self.sparse is not None,
+                f"{self.views} views": self.views != 1,
+            }
+            if wrong := [what for what, is_there in beside.items() if is_there]:
                 raise NetworkError(
-                    f"recipe {self.name!r}: expected Adam alone beside kept, found sparse masks or views"
+                    f"recipe {self.name!r}: expected Adam alone beside kept, found {' and '.join(wrong)}"
                 )
         check("schedule", self.schedule, get_args(Schedule))
         what = f"recipe {self.name!r}: expected"
@@ -238,6 +245,7 @@ class Recipe:
         expect_within(lambda x: 0 < x < inf, f"{what} weight_gain in (0, inf)", self.weight_gain)
         checked_view_count(self.views)
         expect_within(lambda x: 0 < x < inf, f"{what} view_share in (0, inf)", self.view_share)
+        plain_numbers(self)
         if self.views > 1 and self.sparse is not None:
             weight = max(self.sparse.one_shot(on_images=on_images).weight for on_images in (False, True))
             if weight:

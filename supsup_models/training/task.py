@@ -14,7 +14,15 @@ from torch import Tensor
 from maskstore import Mask, MaskMatrix, Rounded
 from maskstore.priors import Prior, Uniform
 from supsup_models._names import expect, expect_call, whole_number
-from supsup_models.data import LabelledImages, Views, batch_order, checked_images, checked_labels, labelled_images
+from supsup_models.data import (
+    LabelledImages,
+    Views,
+    batch_order,
+    check_image_shape,
+    checked_images,
+    checked_labels,
+    labelled_images,
+)
 from supsup_models.errors import NetworkError, ShapeError, TrainingStopped
 from supsup_models.networks import PROTOTYPES, MaskedModel, check_model
 from supsup_models.training.prototypes import class_prototypes
@@ -222,6 +230,7 @@ def train_task(
             raise ShapeError(f"transfer: expected masks of {model.spec!r}, found {transfer.spec!r}")
     check_recipe(model, recipe, steps)
     model.check_takes_images()
+    check_image_shape(data, model)
     earlier = transfer if transfer is not None and len(transfer) else None
     scores = model.initial_scores(task) if earlier is None else model.transfer_scores(earlier.mean(), task)
     classes = task_classes(model, data, classes)
@@ -334,6 +343,11 @@ def recipe_views(model: MaskedModel, recipe: Recipe) -> Views | None:
 def check_recipe(model: MaskedModel, recipe: Recipe, steps: int) -> None:
     """NetworkError if the recipe asks for another `weight_gain` than the network has, or for masks of another kind, or
     there is nothing to do."""
+    if model.weights.dtype == torch.float16:
+        raise NetworkError(
+            "training: expected weights of float32 or bfloat16, found torch.float16, in which gradients of masks "
+            "overflow; convert `module.float()`, and its masks fit the network in float16 too"
+        )
     if recipe.weight_gain != model.weight_gain:
         raise NetworkError(
             f"recipe {recipe.name!r}: expected a network of weight_gain {recipe.weight_gain}, found {model.weight_gain}"

@@ -98,7 +98,8 @@ def convert(
 
     Raises:
         ConversionError: for a module with nothing to mask or with parts that a mask cannot follow (`docs/convert.md`),
-            a pattern that matches nothing, weights of several dtypes or on several devices, options that would have no
+            a pattern that matches nothing, weights of several dtypes or on several devices, kept weights or statistics
+            that are NaN or infinite, options that would have no
             effect, or an image shape that the module does not take.
         SparsityError: for densities outside (0, 1].
         NetworkError: for a weight gain that is not positive.
@@ -123,6 +124,7 @@ def convert(
     if recipe is not None:
         weight_gain = _recipes_gain(recipe, mask, weight_gain, density, sparsity, keep)
     _check_options(weights, weight_gain, density, sparsity, image_shape, classes)
+    weight_gain, classes = float(weight_gain), None if classes is None else int(classes)
     if not keep and (head is not None or own):
         what = "head" if head is not None else "own"
         raise ConversionError(f'{what}: expected it with `weights="keep"`, found it with {weights!r}')
@@ -134,6 +136,8 @@ def convert(
     if recipe is not None and (by_layer := recipe.densities(_shapes(masked), trained=keep)) is not None:
         mask, density = "sparse", dict(zip(_shapes(masked), by_layer, strict=True))
     densities = _densities(masked, mask, density, sparsity)
+    if keep:
+        _check_finite(module)
     check_reach(module, [name for parameter in masked for name in parameter.names])
     module = _frozen_copy(module)
     original = _flat_weights(module, masked)
@@ -146,7 +150,7 @@ def convert(
     scaled = densities if mask == "sparse" and densities is not None else dict.fromkeys(_shapes(masked), 1.0)
     gains = [weight_gain / sqrt(scaled[each.name]) for each in masked]
     drawn = original if keep else _seeded_weights(masked, padding, weights, seed, gains).to(original)
-    shape = None if image_shape is None else tuple(image_shape)
+    shape = None if image_shape is None else tuple(map(int, image_shape))
     how = Conversion(mask, weights, seed, weight_gain, densities, shape, classes, head, of_task.changed)
     return ConvertedModel(module, masked, drawn, starts, skipped, how, of_task)
 
@@ -208,6 +212,18 @@ def _check_options(weights: str, weight_gain: Any, density: Any, sparsity: str, 
         whole_number("classes", classes)
         if image_shape is None:
             raise ConversionError(f"classes: expected image_shape with it, found {classes} classes alone")
+
+
+def _check_finite(module: nn.Module) -> None:
+    """ConversionError for parameters or running statistics of a network that are NaN or infinite."""
+    tracked = ((name, each) for name, each in module.named_buffers() if name.rpartition(".")[2] in statistics.TRACKED)
+    for name, tensor in (*module.named_parameters(), *tracked):
+        if tensor.is_floating_point() and not tensor.is_meta and not bool(tensor.isfinite().all()):
+            count = int((~tensor.isfinite()).sum())
+            raise ConversionError(
+                f"{name}: expected finite numbers, found NaN or infinity in {count} of {tensor.numel()}; the network "
+                "was damaged before, as by a training that diverged"
+            )
 
 
 def _frozen_copy(module: nn.Module) -> nn.Module:

@@ -9,7 +9,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
-from maskstore.errors import one_line
+from maskstore.errors import BackboneError, one_line
 from maskstore.priors import Backbone, Prior, SeededScores, Uniform
 from supsup_models.errors import ConversionError, NetworkError, NoFeaturesError
 from supsup_models.networks import seeded
@@ -208,7 +208,25 @@ class ConvertedModel(ModuleWithMasks):
         own |= {"own": list(how.own)} if how.own else {}
         shape = {} if how.image_shape is None else {"image_shape": list(how.image_shape)}
         densities = {} if self.densities is None else {"densities": list(self.densities)}
-        return {**sizes, **shape, **own, **densities, "seed": self.seed, "mask": how.mask, "weights": how.weights}
+        known = self.coding_backbone()
+        kept = {} if known is None else {"backbone": known.fingerprint}
+        made = {"seed": self.seed, "mask": how.mask, "weights": how.weights}
+        return {**sizes, **shape, **own, **densities, **kept, **made}
+
+    def coding_backbone(self) -> Backbone | None:
+        """The kept weights; None where a seed gives them, and for those of float64: no mask is coded against them."""
+        if self.conversion.weights != "keep" or self.weights.dtype == torch.float64 or self.weights.is_meta:
+            return None
+        return self.backbone()
+
+    def check_bank_meta(self, meta: Mapping[str, Any]) -> None:
+        """As of any network; a bank of an earlier version does not say what weights its masks were trained on."""
+        known = self.coding_backbone() if "backbone" in meta else None
+        if known is not None and meta["backbone"] != known.fingerprint:
+            raise BackboneError(
+                f"bank: expected masks on weights of fingerprint {known.fingerprint}, as the network has, found those "
+                f"on {meta['backbone']!s:.40}; give the network that they were trained on"
+            )
 
     # -- pieces ---------------------------------------------------------------------------------------------------
 
@@ -242,5 +260,7 @@ class ConvertedModel(ModuleWithMasks):
                 )
             self.outputs = self.outputs if classes is None else max(1, classes)
         self.classes = self.outputs if classes is None else classes
-        if not 1 <= self.classes <= self.outputs:
+        if self.classes < 1:
+            raise ConversionError(f"classes: expected at least 1, found {self.classes}")
+        if self.classes > self.outputs:
             raise ConversionError(f"classes: expected 1 to {self.outputs}, the network's outputs, found {self.classes}")

@@ -21,7 +21,7 @@ from supsup_models.networks.convert.call_copy import Assigned, CallCopy
 from supsup_models.networks.convert.each import EachStatistic, EachWeight, NotMixedError
 from supsup_models.networks.convert.layers import MaskedParameter
 from supsup_models.networks.convert.noise import noise_images
-from supsup_models.networks.convert.own import Own
+from supsup_models.networks.convert.own import Own, check_finite
 from supsup_models.networks.convert.train_block import train_block, trains
 from supsup_models.networks.own_masks import OwnMasks
 
@@ -289,6 +289,8 @@ class ModuleWithMasks(MaskedModel, ABC):
             return statistics.checked(extras, starts, values=not self._trains())
         most = self.classes or None
         found = self._own.values(extras, self.module, most)
+        if not self._trains():
+            check_finite(found)
         rest = {name: value for name, value in extras.items() if name not in found}
         stored = {name: starts[name] for name in self._stored}
         return starts | statistics.checked(rest, stored, values=not self._trains()) | found

@@ -17,7 +17,7 @@ import torch
 from torch import Tensor, nn
 
 from supsup_models._names import check, expect
-from supsup_models.errors import ConversionError, ShapeError
+from supsup_models.errors import ConversionError, ShapeError, StatisticsError
 from supsup_models.networks.convert import statistics
 from supsup_models.networks.convert.layers import (
     NORMALISATIONS,
@@ -98,6 +98,14 @@ class Own:
             layer.out_features = len(values[self.of_head[0]])
 
 
+def check_finite(values: Mapping[str, Tensor]) -> None:
+    """StatisticsError for parameters of a task that are NaN or infinite: a network answers NaN under them."""
+    if bool(torch.cat([value.detach().reshape(-1) for value in values.values()]).isfinite().all()):
+        return
+    name = next(name for name, value in values.items() if not bool(value.isfinite().all()))
+    raise StatisticsError(f"extras {name!r}: expected finite numbers, found NaN or infinity; train the task again")
+
+
 def _parameter(module: nn.Module, name: str) -> Tensor:
     """A parameter by its name, as `get_parameter`, in a tenth of the time."""
     *path, attribute = name.split(".")
@@ -117,8 +125,11 @@ def head_path(module: nn.Module, head: str | None) -> str | None:
         layer = None
     if type(layer) is not nn.Linear or layer.bias is None or not head:
         found = "nothing there" if layer is None else f"a {type(layer).__name__}"
-        linear = [path for path, part in module.named_modules() if type(part) is nn.Linear and part.bias is not None]
-        hint = f"; {linear[-1]!r} is one" if linear and linear[-1] else ""
+        linear = [(path, part) for path, part in module.named_modules() if type(part) is nn.Linear]
+        hint = f"; {linear[-1][0]!r} is one" if linear and linear[-1][0] and linear[-1][1].bias is not None else ""
+        if type(layer) is nn.Linear and getattr(layer, "bias", 0) is None:
+            found = "one without"
+            hint = "; `layer.bias = nn.Parameter(torch.zeros(layer.out_features))` gives it one that changes nothing"
         raise ConversionError(f"head {head!r:.80}: expected the path of a Linear with a bias, found {found}{hint}")
     return head
 

@@ -50,11 +50,11 @@ class KeptStep(Step):
         self._own = torch.optim.Adam(own, lr=recipe.kept.own_rate) if own else None
         self._own_share = recipe.kept.own_rate / config.learning_rate
         self._mean, self._square = torch.zeros_like(self.scores), torch.zeros_like(self.scores)
-        self._most = round(recipe.kept.dropped * model.spec.bits)
         limits = recipe.kept.by_layer
         for name in limits:
             check("layer of `by_layer`", name, list(model.spec.shapes))
-        self._most_of = [int(limits.get(layer.name, 1.0) * layer.size + 1e-9) for layer in model.spec]
+        self._most = _share_of(recipe.kept.dropped, model.spec.bits)
+        self._most_of = [_share_of(limits.get(layer.name, 1.0), layer.size) for layer in model.spec]
         self._below = [0.0] * len(model.spec)
         self._done = 0
 
@@ -113,6 +113,11 @@ class KeptStep(Step):
         within = [scores[scores < below] for scores, below in zip(lowest, self._below, strict=True)]
         of_all = _threshold(torch.cat(within), self._most)
         self._below = [min(below, of_all) for below in self._below]
+
+
+def _share_of(share: float, weights: int) -> int:
+    """How many weights a share allows at most; a share that is a quotient of whole numbers is not rounded below it."""
+    return int(share * weights + 1e-9)
 
 
 def _threshold(scores: Tensor, most: int) -> float:

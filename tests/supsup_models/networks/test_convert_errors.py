@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from maskstore.errors import SpecError
-from supsup_models import ConvertedModel, convert
+from supsup_models import ConvertedModel, Run, TaskStream, convert, mask_accuracy, train_task
 from supsup_models.errors import (
     ArgumentTypeError,
     ConversionError,
@@ -160,3 +160,28 @@ def test_a_flat_shape_is_named_once() -> None:
     model = convert(nn.Linear(64, 10), image_shape=(64,))
     with pytest.raises(ShapeError, match=r"^images: expected shape \(b, 64\), found \(5, 8, 8\)$"):
         model(torch.zeros(5, 8, 8), model.mask_of(model.initial_scores(0)))
+
+
+@pytest.mark.parametrize("shape", [(8, 8, 3), (8, 24), (24, 8), (3, 4, 16)])
+def test_images_whose_pixels_lie_in_another_order_are_refused(shape, tmp_path):
+    plain = nn.Sequential(nn.Conv2d(3, 4, 3), nn.Flatten(), nn.Linear(144, 2))
+    model = convert(plain, weights="keep", image_shape=(3, 8, 8))
+    pair = np.zeros((6, *shape), dtype="f4"), np.arange(6) % 2
+    stream = TaskStream.from_arrays([(*pair, *pair)])
+    pairs = list(zip(map(torch.from_numpy, pair[0]), pair[1].tolist(), strict=True))
+    of_datasets = TaskStream.from_datasets([(pairs, pairs)])
+    came = ", ".join(map(str, shape))
+    says = rf"expected shape \(n, 192\) or \(n, 3, 8, 8\), as the network has it, found \(n, {came}\)"
+    mask = model.mask_of(model.initial_scores(0))
+    for call in (
+        lambda: train_task(model, pair, "dense", task=0, steps=1),
+        lambda: train_task(model, stream[0].train, "dense", task=0, steps=1),
+        lambda: train_task(model, of_datasets[0].train, "dense", task=0, steps=1),
+        lambda: mask_accuracy(model, mask, pair),
+        lambda: mask_accuracy(model, mask, stream[0].test.to("cpu")),
+        lambda: Run.create(tmp_path / "run", model, stream),
+    ):
+        with pytest.raises(ShapeError, match=says):
+            call()
+    for taken in ((3, 8, 8), (192,), (3, 8, 8, 1)):
+        assert 0 <= mask_accuracy(model, mask, (pair[0].reshape(6, *taken), pair[1])) <= 1

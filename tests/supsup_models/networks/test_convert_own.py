@@ -122,6 +122,14 @@ def test_wrong_heads_are_named():
     net = small()
     with pytest.raises(ConversionError, match=r"found nothing there; 'fc' is one"):
         convert(net, weights="keep", head="head")
+    bare = nn.Sequential(nn.Linear(64, 9), nn.ReLU(), nn.Linear(9, 3, bias=False))
+    with pytest.raises(ConversionError, match=r"with a bias, found one without; `layer\.bias = .*` gives it one"):
+        convert(bare, weights="keep", head="2")
+    with pytest.raises(ConversionError, match=r"found nothing there$"):  # the last one has no bias, others are no heads
+        convert(bare, weights="keep", head="5")
+    for classes in (0, -1):
+        with pytest.raises(ConversionError, match=f"classes: expected at least 1, found {classes}"):
+            convert(net, weights="keep", head="fc", image_shape=(1, 8, 8), classes=classes)
     with pytest.raises(ConversionError, match="found a Sequential"):
         convert(net, weights="keep", head="body")
     with pytest.raises(ConversionError, match='with `weights="keep"`'):

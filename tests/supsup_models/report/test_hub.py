@@ -176,3 +176,14 @@ def test_a_run_is_saved_over_itself_and_over_nothing_else(trained, tmp_path):
         with pytest.raises(RunError, match=f"expected a folder without files of others, found {name}"):
             run.save_pretrained(folder)
         assert (folder / name).read_bytes() == b"somebody's"
+
+
+def test_a_damaged_config_is_named(trained, tmp_path, endpoint):
+    HubRun(load_run(trained, "cpu")).save_pretrained(tmp_path / "shared")
+    for content in (b"{", b"[1]", b"\xff\xfe", b'"name"'):
+        (tmp_path / "shared" / "config.json").write_bytes(content)
+        with pytest.raises(RunError, match=r"config\.json: expected a model's config"):
+            HubRun.from_pretrained(tmp_path / "shared")
+    FakeHub.files["someone/damaged"] = {"config.json": b"{"}
+    with pytest.raises(RunError, match=r"someone/damaged: expected a config\.json of a model"):
+        HubRun.from_pretrained("someone/damaged", cache_dir=tmp_path, token=False)

@@ -12,9 +12,10 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
+from maskstore import KeptWeights, MaskBank
 from supsup_models import ConvertedModel, MaskedNetwork, Recipe, RMSProp, Run, TaskStream, convert, open_stream
 from supsup_models.cli.app import run_command
-from supsup_models.errors import NetworkError, RunError, UnknownNameError
+from supsup_models.errors import NetworkError, RunError, TaskDataError, UnknownNameError
 from supsup_models.networks import MultilayerPerceptron
 from supsup_models.report import make_report
 from supsup_models.runs import RunRecord, bank_path, record_path
@@ -88,8 +89,8 @@ def test_a_run_opens_with_its_network_and_data(own: Run) -> None:
         ({"seed": 2}, {}, "expected the network that the run was made with, found another ConvertedModel"),
         ({"density": 0.4}, {}, "expected the network that the run was made with"),
         ({}, {"seed": 1}, "expected the data that the run was made with, found other labels or images of task-0"),
-        ({}, {"name": "others"}, "expected the data that the run was trained on, found another stream"),
-        ({}, {"mean": 0.5}, "found another mean"),
+        ({}, {"name": "others"}, "expected the data that the run was trained on, found stream 'others' "),
+        ({}, {"mean": 0.5}, "found mean 0.5 "),
     ],
 )
 def test_other_networks_and_data_are_refused(model: Any, stream: Any, phrase: str, own: Run) -> None:
@@ -106,7 +107,7 @@ def test_other_networks_and_data_are_refused(model: Any, stream: Any, phrase: st
     [
         ({"seed": 2}, {}, {}, "found seed 2"),
         ({"density": 0.4}, {}, {}, "found another network"),
-        ({}, {"seed": 1}, {}, "found another data"),
+        ({}, {"seed": 1}, {}, "found other data"),
         ({}, {"tasks": 2}, {}, "found tasks 2"),
         ({}, {}, {"batches": 21}, "found batches 21"),
         ({}, {}, {"transfer": True}, "found transfer True"),
@@ -159,7 +160,7 @@ def test_a_run_that_was_stopped_goes_on(own: Run, tmp_path: Path) -> None:
     assert again.record.tasks[0]["curve"] == own.record.tasks[0]["curve"]
     assert all(again.loaded.matrix[row] == own.loaded.matrix[row] for row in range(3))
     more = Run.create(tmp_path / "run", own_model(), own_stream(4), batches=20)
-    with pytest.raises(RunError, match="another data"):  # the stream's random numbers are others from the start
+    with pytest.raises(RunError, match="found other data"):  # the stream's random numbers are others from the start
         Run.create(tmp_path / "run", own_model(), own_stream(4, seed=5), batches=20).train()
     assert more.train().new_tasks == 1
 
@@ -303,6 +304,48 @@ def test_tasks_on_a_trained_network_are_a_run_like_any(tmp_path: Path) -> None:
     found = parts_run.evaluate("GG")
     assert found.accuracy > 0.8
     assert found.accuracy == pytest.approx(np.mean([task["accuracy"] for task in parts_run.record.tasks]))
+    with MaskBank.open(bank_path(tmp_path / "parts"), "a") as bank:  # masks that only the weights decode
+        for name in list(bank):
+            bank.put(name, bank[name], meta=bank.task_meta(name), extras=bank.extras(name),
+                     prior=KeptWeights(model.backbone()), overwrite=True)  # fmt: skip
+    coded = Run.open(tmp_path / "parts", backbone_model(), stream)
+    assert coded.evaluate("GG").accuracy == found.accuracy
+    assert Run.create(tmp_path / "parts", backbone_model(), stream, batches=30).train().new_tasks == 0
     answers = parts_run.infer(stream[1].test.images(slice(0, 4)).numpy(), one_task=True)
     assert len(answers.answers) == 4
     assert "accuracy" in make_report(parts_run).page.drawn
+
+
+def test_tasks_have_the_names_that_their_caller_gives(tmp_path: Path) -> None:
+    arrays = [
+        (task.train.images(slice(None)), task.train.labels, task.test.images(slice(None)), task.test.labels)
+        for task in own_stream(2)
+    ]
+    stream = TaskStream.from_arrays({"acme": arrays[0], "bolt": arrays[1]})
+    assert [task.name for task in stream] == ["acme", "bolt"]
+    assert [task.index for task in stream.named(["bolt", "task-0", "acme"])] == [0, 1]
+    run = Run.create(tmp_path / "run", backbone_model(), stream, batches=4)
+    run.train()
+    assert run.loaded.matrix.names == ("acme", "bolt")
+    assert Run.open(tmp_path / "run", backbone_model(), stream).evaluate("GG").tasks == 2
+    with pytest.raises(RunError, match="found other data"):
+        Run.create(tmp_path / "run", backbone_model(), TaskStream.from_arrays(arrays), batches=4).train()
+    pair = tuple([(image, int(label)) for image, label in zip(*part, strict=True)] for part in (arrays[0][:2],) * 2)
+    assert TaskStream.from_datasets({"acme": pair})[0].name == "acme"
+    for name in ("", 3, "a\0"):
+        with pytest.raises(TaskDataError, match="expected names of masks"):
+            TaskStream.from_arrays({name: arrays[0]})  # type: ignore[dict-item]
+
+
+def test_more_classes_than_a_run_was_started_with_are_refused(tmp_path: Path) -> None:
+    images, labels = np.zeros((6, 36), "f4"), np.arange(6) % 2
+    first = (images, labels, images, labels)
+    more = (images, np.arange(6) % 3, images, np.arange(6) % 3)
+
+    def run(tasks: list[Any]) -> Run:
+        model = convert(torch.nn.Linear(36, 3), weights="keep", image_shape=(36,))
+        return Run.create(tmp_path / "run", model, TaskStream.from_arrays(tasks), batches=2, recipe="dense")
+
+    run([first]).train()
+    with pytest.raises(RunError, match=r"found classes 3 \(not 2\); .* from the start: `classes=3`"):
+        run([first, more]).train()

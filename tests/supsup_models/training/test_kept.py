@@ -1,6 +1,7 @@
 """Masks on kept weights: nearly all ones, within a budget, with heads and normalisation of the task's own."""
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
@@ -10,8 +11,10 @@ from torch import nn
 from maskstore import KeptWeights, MaskBank
 from supsup_models import (
     RECIPES,
+    Adam,
     Kept,
     Recipe,
+    RMSProp,
     convert,
     layer_densities,
     mask_accuracy,
@@ -19,8 +22,17 @@ from supsup_models import (
     train_many,
     train_task,
 )
-from supsup_models.errors import ArgumentTypeError, LabelValueError, NetworkError, UnknownNameError
+from supsup_models.errors import (
+    ArgumentTypeError,
+    ConversionError,
+    LabelValueError,
+    NetworkError,
+    StatisticsError,
+    UnknownNameError,
+)
 from supsup_models.networks.convert import ConvertedModel
+from supsup_models.training.recipes import Sparse
+from supsup_models.training.steps import make_step
 
 RECIPE = replace(RECIPES["backbone"], batch_size=16)
 
@@ -134,8 +146,13 @@ def test_what_does_not_fit_is_named():
         train_task(model_of(), stripes(3, 0), RECIPE, task=0, steps=2, classes=2)
     with pytest.raises(NetworkError, match="tasks have no heads"):
         train_task(model_of(None), stripes(3, 0), RECIPE, task=0, steps=2, classes=3)
-    with pytest.raises(NetworkError, match="Adam alone"):
+    with pytest.raises(NetworkError, match=r"Adam alone beside kept, found RMSProp$"):
         Recipe("wrong", kept=Kept())
+    with pytest.raises(NetworkError, match=r"found sparse masks$"):
+        Recipe("wrong", Adam(), kept=Kept(), sparse=Sparse(0.1))
+    half = convert(trained_net().half(), weights="keep", head="7", image_shape=(1, 8, 8), classes=5)
+    with pytest.raises(NetworkError, match=r"found torch\.float16, .*; convert `module\.float\(\)`"):
+        train_task(half, stripes(3, 0), RECIPE, task=0, steps=2)
     for wrong in ({"dropped": 1.0}, {"price": -1.0}, {"own_rate": 0.0}):
         with pytest.raises(NetworkError, match="kept weights"):
             Kept(**wrong)
@@ -181,3 +198,40 @@ def test_a_budget_of_a_layer_that_is_not_there_is_refused():
     recipe = replace(RECIPE, kept=Kept(0.01, by_layer={"3.wieght": 0.1}))
     with pytest.raises(UnknownNameError, match=r"3\.weight"):
         train_task(model_of(), stripes(5, 0), recipe, task=0, steps=1)
+
+
+@pytest.mark.parametrize("dropped", [0.0013, 0.00139, 0.0999, 1 / 648])
+def test_the_budget_is_rounded_down(dropped):
+    model = model_of()
+    assert model.spec.bits == 648
+    step = make_step(model, model.initial_scores(0), replace(RECIPE, kept=Kept(dropped)), task=0, steps=1, classes=3)
+    assert step._most == int(dropped * 648 + 1e-9)
+
+
+def test_numbers_of_numpy_are_numbers():
+    kept = Kept(np.float32(0.02), np.float64(0.5), np.float16(0.5), by_layer={"0.weight": np.float32(0)})
+    recipe = Recipe("numpy", Adam(np.float32(0.01), (np.float32(0.5), 0.9)), batch_size=np.int64(4), kept=kept)
+    sparse = Recipe("sparse", RMSProp(np.float32(0.5)), sparse=Sparse(np.float32(0.5)), view_share=np.float16(1))
+    for one in (recipe, sparse, replace(sparse, image_shape=(np.int64(1), 8, 8))):
+        json.dumps(asdict(one))
+    assert (kept.dropped, kept.by_layer, recipe.batch_size) == (float(np.float32(0.02)), {"0.weight": 0.0}, 4)
+    model = convert(trained_net(), weights="keep", image_shape=(np.int64(1), 8, 8), classes=np.int64(5))
+    assert json.loads(json.dumps(model.bank_meta())) == model.bank_meta()
+
+
+@pytest.mark.parametrize("name", ["0.weight", "1.weight", "1.running_var", "3.bias"])
+def test_a_network_of_numbers_that_are_none_is_refused(name):
+    net = trained_net()
+    with torch.no_grad():
+        net.state_dict()[name].view(-1)[1] = float("nan")
+    with pytest.raises(ConversionError, match=f"{name}: expected finite numbers, found NaN or infinity in 1 of"):
+        convert(net, weights="keep", head="7", own="norm", image_shape=(1, 8, 8), classes=5)
+    convert(net)  # whose weights are drawn, and whose statistics are a task's own
+
+
+def test_a_task_whose_head_is_nan_is_named():
+    model = model_of()
+    trained = train_task(model, stripes(3, 0), RECIPE, task=0, steps=2)
+    extras = {**trained.extras, "7.weight": trained.extras["7.weight"] * np.nan}
+    with pytest.raises(StatisticsError, match=r"extras '7\.weight': expected finite numbers"):
+        mask_accuracy(model, trained.mask, stripes(3, 0), extras)
