@@ -30,7 +30,7 @@ from supsup_models.runs.record import bank_path
 
 STREAM = "transformed-mnist+fashion-mnist"
 IMAGES = 200  # of each task, for inference
-BATCHES = {"conv-4": 300, "vit-tiny": 200, "resnet-18-20": 60}
+BATCHES = {"conv-4": 1500, "vit-tiny": 200, "resnet-18-20": 60}
 WAYS = {method: Inference(method) for method in ("one-shot", "short-list", "exhaustive")}
 RUNS = "MASKSTORE_RUNS"
 

@@ -23,7 +23,7 @@ def data() -> Path | None:
 def trained(run: Path, recipe: str, full: bool) -> tuple[int, int]:
     """Train the run; its tasks, and the batches of each."""
     tasks, batches = (100, 1000) if full else (10, 300)
-    config = run_config("permuted-mnist", tasks, batches=batches, recipe=recipe)
+    config = run_config("permuted-mnist", tasks=tasks, batches=batches, recipe=recipe)
     try:
         train_run(config, run, data=data(), device="cpu")
     except DataNotFoundError as error:

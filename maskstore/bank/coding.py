@@ -28,7 +28,6 @@ from maskstore.codecs import (
     Budget,
     Codec,
     EncodedLayer,
-    Gap,
     codec_from_config,
     codec_to_json,
     encode_mask,
@@ -216,19 +215,15 @@ def decode_mask(record: Record, spec: MaskSpec, *, unpacked: bool = False, prior
     `unpacked`: the caller will also unpack it, to a byte for each bit. `prior`: the one that the record's text stands
     for, where that does not say all of it.
     """
-    charge(record, spec, Budget(record.limit), unpacked=unpacked, prior=prior)
     if in_blocks(record.codec):
+        charge(record, spec, Budget(record.limit), unpacked=unpacked, prior=prior)
         return Mask(spec, open_blocks(record, spec, prior=prior).decode_all())
-    data = record.data[:]
-    entries, start = read_table(data, spec, record.what, len(data))
+    layers = _coded_layers(record, spec)
+    charge(record, spec, Budget(record.limit), unpacked=unpacked, layers=layers)
     decode = _layer_decoder(record, spec, base_masks(record.bases, spec), prior)
-    chunks = []
-    for entry in entries:
-        chunks.append(data[start : start + entry.size])
-        start += entry.size
-    quick = codec_of(record.codec).id == Gap.id and len(data) < _QUICK_BYTES
+    quick = codec_of(record.codec).by_ones and len(record.data) < _QUICK_BYTES
     words: NDArray[np.uint64] | None = None
-    each = _in_order(spec, quick, lambda index: decode(index, entries[index], chunks[index]))
+    each = _in_order(spec, quick, lambda index: decode(index, *layers[index]))
     for layer, found in zip(spec, each, strict=True):
         if words is None:  # a hostile file must fail at its first layer, before memory for all of them is taken
             words = found if len(spec) == 1 else np.empty(spec.words, dtype=np.uint64)
@@ -270,19 +265,20 @@ def decode_on_demand(record: Record, spec: MaskSpec) -> Mask:
 
 
 def charge(
-    record: Record, spec: MaskSpec, budget: Budget, *, unpacked: bool = False, prior: Prior | None = None
-) -> None:
-    """Count what decoding a record, and the masks that it needs, will cost; LimitError if that is too much."""
+    record: Record, spec: MaskSpec, budget: Budget, *, unpacked: bool = False, prior: Prior | None = None,
+    layers: Sequence[tuple[EncodedLayer, int]] = (),
+) -> None:  # fmt: skip
+    """Count what decoding a record, and the masks that it needs, will cost; LimitError if that is too much.
+
+    `layers`: those of the record, if its caller has read them.
+    """
     for one in (record, *(base.record for base in record.bases)):
         if in_blocks(one.codec):
             open_blocks(one, spec, (), prior=prior).charge_all(budget, record.what, unpacked=unpacked and one is record)
             continue
-        codec, data = codec_of(one.codec), one.data[:]
-        entries, start = read_table(data, spec, one.what, len(data))
-        for layer, entry in zip(spec, entries, strict=True):
-            coded = _coded(entry, data[start : start + entry.size])
+        codec = codec_of(one.codec)
+        for layer, (coded, _) in zip(spec, (one is record and layers) or _coded_layers(one, spec), strict=True):
             budget.spend(record.what, codec, coded, layer, unpacked=unpacked and one is record)
-            start += entry.size
 
 
 def decode_one(record: Record, spec: MaskSpec, index: int, rows: slice | None = None) -> NDArray[np.bool_]:
@@ -295,13 +291,9 @@ def decode_one(record: Record, spec: MaskSpec, index: int, rows: slice | None = 
         raise SpecError(f"rows: expected a slice such as slice(0, 10) of a layer with rows, found {rows!r:.40}")
     if in_blocks(record.codec):
         return open_blocks(record, spec).decode_rows(index, rows, budget)
-    data = record.data[:]
-    entries, start = read_table(data, spec, record.what, len(data))
-    start += sum(entry.size for entry in entries[:index])
-    entry = entries[index]
-    chunk = data[start : start + entry.size]
-    budget.spend(record.what, codec_of(record.codec), _coded(entry, chunk), layer, unpacked=True)
-    words = _layer_decoder(record, spec, base_masks(record.bases, spec))(index, entry, chunk)
+    coded, crc = _coded_layers(record, spec)[index]
+    budget.spend(record.what, codec_of(record.codec), coded, layer, unpacked=True)
+    words = _layer_decoder(record, spec, base_masks(record.bases, spec))(index, coded, crc)
     whole = bits.unpack(words, layer.size).reshape(layer.shape)
     return whole if rows is None else whole[rows].copy()
 
@@ -338,25 +330,32 @@ def open_blocks(
     return blocks.BlockDecoder(record.data, layout, spec, known, others, record.what)
 
 
-def _coded(entry: TableEntry, chunk: bytes) -> EncodedLayer:
-    return EncodedLayer(chunk[: entry.side_bytes], chunk[entry.side_bytes :])
+def _coded_layers(record: Record, spec: MaskSpec) -> list[tuple[EncodedLayer, int]]:
+    """Each layer's bytes and the checksum of its bits."""
+    data = record.data[:]
+    entries, start = read_table(data, spec, record.what, len(data))
+    layers = []
+    for side, payload, crc in entries:
+        layers.append((EncodedLayer(data[start : start + side], data[start + side : start + side + payload]), crc))
+        start += side + payload
+    return layers
 
 
 def _layer_decoder(
     record: Record, spec: MaskSpec, others: Sequence[Mask], given: Prior | None = None
-) -> Callable[[int, TableEntry, bytes], NDArray[np.uint64]]:
-    """A function of a layer's index, its entry of the offset table and its bytes, that gives its packed words.
+) -> Callable[[int, EncodedLayer, int], NDArray[np.uint64]]:
+    """A function of a layer's index, its bytes and the checksum of its bits, that gives its packed words.
 
     `others` are the record's bases, decoded; `given` is its prior, where its text does not say all of it.
     """
     codec, prior = codec_of(record.codec), given or prior_for(record)
     prior.check_bases(len(others))
 
-    def decode(index: int, entry: TableEntry, chunk: bytes) -> NDArray[np.uint64]:
+    def decode(index: int, coded: EncodedLayer, crc: int) -> NDArray[np.uint64]:
         layer = spec.layers[index]
-        words = codec.decode_layer(_coded(entry, chunk), layer, lambda: prior.contexts(spec, index, others))
-        if _crc(words, layer) != entry.crc:
-            expected = f"expected CRC-32 {entry.crc:08x}"
+        words = codec.decode_layer(coded, layer, lambda: prior.contexts(spec, index, others))
+        if _crc(words, layer) != crc:
+            expected = f"expected CRC-32 {crc:08x}"
             raise CorruptError(f"{record.what}, layer {layer.name!r}: {expected}, found other bits")
         return words
 

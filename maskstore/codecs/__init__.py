@@ -19,7 +19,7 @@ from maskstore.codecs.choice import (
     size_of,
 )
 from maskstore.codecs.costs import FREE_BYTES, RATIO, Budget
-from maskstore.codecs.gap import Gap
+from maskstore.codecs.gap import ContextGap, Gap
 from maskstore.codecs.jobs import in_batches, side_by_side
 from maskstore.codecs.mix import Mix
 from maskstore.codecs.pattern import Pattern
@@ -37,6 +37,7 @@ __all__ = [
     "Budget",
     "Codec",
     "CodecChoice",
+    "ContextGap",
     "EncodedLayer",
     "Gap",
     "Method",

@@ -56,8 +56,8 @@ class Codec(Configured):
 
     weight: ClassVar[int] = 1
     """How many bytes of plain packed bits cost as much memory or time as decoding one byte of them does."""
-    costs_by_side: ClassVar[bool] = False
-    """Whether `cost` looks at the side information."""
+    by_ones: ClassVar[bool] = False
+    """Whether its time grows with the rarer bits alone; `cost` then looks for their number in the side information."""
 
     @abstractmethod
     def encode_layer(self, words: NDArray[np.uint64], layer: LayerSpec, contexts: ContextSource) -> EncodedLayer:

@@ -4,7 +4,7 @@ A prior gives every bit of a layer a small integer context; bits of one context 
 says nothing about the probabilities themselves: a codec measures and stores those.
 """
 
-from maskstore.priors.backbone import Backbone, checked_backbone
+from maskstore.priors.backbone import Backbone, Places, checked_backbone
 from maskstore.priors.base import Contexts, Prior, Uniform
 from maskstore.priors.config import prior_from_config, prior_to_json
 from maskstore.priors.kept_weights import KeptWeights
@@ -15,6 +15,7 @@ __all__ = [
     "Backbone",
     "Contexts",
     "KeptWeights",
+    "Places",
     "Prior",
     "Reference",
     "Related",

@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 from maskstore.errors import ArgumentTypeError, BackboneError, SpecError
 from maskstore.masks import MaskSpec, bits
 
+Places = NDArray[np.uint32] | NDArray[np.uint64]
 LEVELS = 64
 """Bins of the magnitudes of a layer, with equally many weights in each."""
 FINGERPRINT_BYTES = 16
@@ -59,6 +60,7 @@ class Backbone:
         self.fingerprint = digest.hexdigest()
         self._arrays = list(arrays.values())
         self._levels: dict[int, NDArray[np.uint8]] = {}
+        self._places: dict[tuple[int, int, int], Places] = {}
 
     def levels(self, index: int) -> NDArray[np.uint8]:
         """The bin of each weight's magnitude in layer `index`, 0 to 63, in C order; computed when first asked for."""
@@ -67,11 +69,30 @@ class Backbone:
             found = self._levels[index] = _levels(self._arrays[index])
         return found
 
+    def places(self, index: int, start: int, size: int) -> Places:
+        """Of `size` weights from flat index `start` on, their places among these by ascending bin, `(size,)` unsigned.
+
+        Kept once computed, up to 8 bytes for each weight of the network.
+        """
+        found = self._places.get((index, start, size))
+        if found is None:
+            found = by_context(self.levels(index)[start : start + size])
+            if found.size + sum(each.size for each in list(self._places.values())) > 2 * self.spec.bits:
+                self._places.clear()
+            self._places[index, start, size] = found
+        return found
+
     def __reduce__(self) -> tuple[Any, ...]:
         return Backbone, ({layer.name: array for layer, array in zip(self.spec, self._arrays, strict=True)},)
 
     def __repr__(self) -> str:
         return f"Backbone({self.spec.bits} weights, fingerprint {self.fingerprint[:8]}...)"
+
+
+def by_context(ids: NDArray[np.uint8]) -> Places:
+    """The places of `(size,)` uint8 values by ascending value, those of one value ascending, `(size,)` unsigned."""
+    places = np.argsort(ids, kind="stable")
+    return places.astype(np.uint32) if ids.size <= 1 << 32 else places.astype(np.uint64)
 
 
 def checked_backbone(backbone: object) -> Backbone | None:

@@ -1,7 +1,7 @@
 """What a prior is, and the one that knows nothing."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from maskstore._configured import Configured
 from maskstore.errors import CorruptError
 from maskstore.masks import LayerSpec, Mask, MaskSpec
-from maskstore.priors.backbone import Backbone
+from maskstore.priors.backbone import Backbone, Places, by_context
 
 
 @dataclass(frozen=True)
@@ -21,13 +21,18 @@ class Contexts:
     `ids[i] = level * classes + class`, shape `(size,)`, uint8. Neighbouring levels are expected to have similar
     probabilities, so a codec may merge them; classes are only labels. `levels` is a power of two. `directions` has +1
     or -1 for each class (default: all +1): an influence that bits of a row or a column share pushes bits of classes
-    with opposite directions opposite ways.
+    with opposite directions opposite ways. `places`: gives what `by_context` gives, of a prior that keeps it.
     """
 
     ids: NDArray[np.uint8]
     levels: int
     classes: int
     directions: tuple[int, ...] = ()
+    places: Callable[[], Places] | None = None
+
+    def by_context(self) -> Places:
+        """The places of all bits by ascending context, those of one context ascending, `(size,)` unsigned."""
+        return by_context(self.ids) if self.places is None else self.places()
 
 
 class Prior(Configured):

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any, ClassVar
 
 from maskstore.errors import BackboneError, CodecError
@@ -94,8 +95,9 @@ class KeptWeights(Prior):
         if len(own) != len(spec) or own.layers[index] != spec.layers[index]:  # a layer at a time, as layers are coded
             raise BackboneError(f"prior {self.id}: expected weights of {spec!r}, found {own!r}")
         levels = self.backbone.levels(index)
-        here = levels if part is None else levels[part.flat_start : part.flat_start + part.size]
-        return Contexts(here, levels=LEVELS, classes=1)
+        start, size = (0, levels.size) if part is None else (part.flat_start, part.size)
+        places = partial(self.backbone.places, index, start, size)
+        return Contexts(levels[start : start + size], levels=LEVELS, classes=1, places=places)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, KeptWeights) and other.fingerprint == self.fingerprint

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor, nn
 
 from maskstore import Mask, MaskSpec
-from maskstore.masks import bits
 from maskstore.priors import Prior
 from supsup_models._names import expect, found, whole_number
 from supsup_models.errors import (
@@ -23,6 +22,7 @@ from supsup_models.errors import (
     ShapeError,
 )
 from supsup_models.networks import seed_state, seeded
+from supsup_models.networks.masked_product import masked_product
 from supsup_models.networks.own_masks import OwnMasks
 
 AnyMask = Mask | Mapping[str, Tensor] | None
@@ -137,12 +137,7 @@ class MaskedModel(nn.Module, ABC):
             mask = self._packed(mask)
         elif mask.spec != self.spec:
             raise ShapeError(f"mask: expected the layers of {self.spec!r}, found {mask.spec!r}")
-        with torch.inference_mode(False):  # weights that are kept must serve outside of a caller's inference mode
-            result = torch.empty_like(self.weights)
-        for layer in self.spec:  # one layer's bits at a time, which stay in the cache
-            unpacked = bits.unpack(mask.words[layer.packed], layer.size).view("u1")
-            result[layer.flat].copy_(torch.from_numpy(unpacked)).mul_(self.weights[layer.flat])
-        return result
+        return masked_product(self.weights, mask)
 
     def _packed(self, mask: object) -> Mask:
         """A dict of arrays by layer as a mask; ArgumentTypeError for anything else."""

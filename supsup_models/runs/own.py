@@ -78,6 +78,8 @@ def recipe_json(recipe: Recipe) -> dict[str, Any]:
     for name, usual in (("views", 1), ("view_share", Recipe.view_share), ("image_shape", None), ("kept", None)):
         if content[name] == usual:
             del content[name]
+    if recipe.kept is not None and not recipe.kept.by_layer:
+        del content["kept"]["by_layer"]
     if recipe.sparse is not None:
         for name in ("floor", "kept_density", "on_images"):
             if getattr(recipe.sparse, name) == getattr(type(recipe.sparse), name):

@@ -5,7 +5,7 @@
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from math import cos, inf, log2, pi
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -126,6 +126,8 @@ class Kept:
         dropped: the most that a mask drops, as a share of all weights, in [0, 1).
         price: what pulls scores back up, in units of a typical step; not negative.
         own_rate: learning rate of the task's own parameters, above 0.
+        by_layer: the most that a mask drops of a layer, by the layer's name, as a share of its weights, in [0, 1]; 0
+            keeps the layer whole. Layers without one share what `dropped` allows as training asks.
 
     Raises:
         NetworkError: for a value out of its range.
@@ -134,19 +136,33 @@ class Kept:
         >>> from supsup_models import Kept
         >>> round(Kept.for_bits(0.08).dropped, 4)
         0.0099
+        >>> Kept(0.02, by_layer={"conv1": 0.0, "fc": 0.05}).by_layer["fc"]
+        0.05
     """
 
     dropped: float = 0.01
     price: float = 0.05
     own_rate: float = 3e-3
+    by_layer: Mapping[str, float] = field(default_factory=dict, hash=False)
 
     def __post_init__(self) -> None:
         expect_within(lambda x: 0 <= x < 1, "kept weights: expected dropped in [0, 1)", self.dropped)
+        expect("by_layer", self.by_layer, Mapping, "shares by the names of layers, a dict")
+        object.__setattr__(self, "by_layer", dict(self.by_layer))  # which nobody else changes
+        for layer, share in self.by_layer.items():
+            expect_within(lambda x: 0 <= x <= 1, f"kept weights: expected {layer!r:.80} of by_layer in [0, 1]", share)
         expect_within(lambda x: 0 <= x < inf, "kept weights: expected price in [0, inf)", self.price)
         expect_within(lambda x: 0 < x < inf, "kept weights: expected own_rate in (0, inf)", self.own_rate)
 
     @classmethod
-    def for_bits(cls, bits: float, *, price: float = price, own_rate: float = own_rate) -> "Kept":
+    def for_bits(
+        cls,
+        bits: float,
+        *,
+        price: float = price,
+        own_rate: float = own_rate,
+        by_layer: Mapping[str, float] | None = None,
+    ) -> "Kept":
         """The budget for masks of at most so many bits a weight, in (0, 1], before anything is known of the weights.
 
         NetworkError for other bits.
@@ -157,7 +173,7 @@ class Kept:
             middle = (low + high) / 2
             entropy = -middle * log2(middle) - (1 - middle) * log2(1 - middle)
             low, high = (middle, high) if entropy < bits else (low, middle)
-        return cls(low, price, own_rate)
+        return cls(low, price, own_rate, by_layer or {})
 
 
 @dataclass(frozen=True)

@@ -115,7 +115,7 @@ class BlockDecoder:
         for _, number, block in blocks:
             start, stop = (int(place) for place in self.table.places[number : number + 2])
             codec = self.codec_of(number)
-            side = int(self.table.entries[number]["side"]) if codec.costs_by_side else 0
+            side = int(self.table.entries[number]["side"]) if codec.by_ones else 0
             coded = EncodedLayer(self.data[start : start + side], b"")
             budget.spend(what, codec, coded, block, size=stop - start, unpacked=unpacked)
 

@@ -20,8 +20,9 @@ from maskstore.codecs.coders.range_coder import decode_bit, encode_bit
 from maskstore.files import pieces, write_leb128
 from maskstore.kernels import compiled
 from maskstore.masks import bits
+from maskstore.priors import Places
 
-_PIECE = 1 << 20  # gaps that are decoded at a time, a tenth of a second's work
+_PIECE = 1 << 16  # gaps that are decoded at a time, a hundredth of a second's work
 _START = 32  # observations that the starting probability counts for
 _MAX_DIGITS = 34
 _LIMIT = 1024  # observations after which a probability forgets as fast as it learns
@@ -92,10 +93,10 @@ def encode(positions, digits, plain, odds, out):
 
 
 @compiled
-def _decode(data, count, size, digits, plain, odds, seen, coder, words):
-    """Set the next `count` positions; False for one outside. `coder`: the range coder's state and the last position."""
+def _decode(data, size, digits, plain, odds, seen, coder, out):
+    """The next positions into `out`; False for one outside. `coder`: the range coder's state and the last position."""
     code, width, at, last = coder[0], coder[1], np.int64(coder[2]), np.int64(coder[3])
-    for _ in range(count):
+    for n in range(out.size):
         gap = np.int64(0)
         above = 0
         for digit in range(digits - 1, -1, -1):
@@ -109,9 +110,24 @@ def _decode(data, count, size, digits, plain, odds, seen, coder, words):
         last += gap + 1
         if last >= size:
             return False
-        words[last >> 6] |= np.uint64(1) << np.uint64(last & 63)
+        out[n] = last
     coder[0], coder[1], coder[2], coder[3] = code, width, np.uint64(at), np.uint64(last)
     return True
+
+
+@compiled
+def _set(positions, places, words):
+    """Set the bits at `places[positions]`, or at the positions themselves if there are no places.
+
+    On its own, so that the processor waits for many of them at once.
+    """
+    if places.size:
+        for position in positions:
+            place = np.int64(places[position])
+            words[place >> 6] |= np.uint64(1) << np.uint64(place & 63)
+    else:
+        for position in positions:
+            words[position >> 6] |= np.uint64(1) << np.uint64(position & 63)
 
 
 def decode(
@@ -121,14 +137,21 @@ def decode(
     digits: int,
     plain: int,
     odds: NDArray[np.int64],
+    places: Places,
     words: NDArray[np.uint64],
 ) -> bool:
-    """Set `count` decoded positions in zeroed words; whether the bytes are such as `encode` writes."""
+    """Set the bits of `count` decoded positions in zeroed words; whether the bytes are such as `encode` writes.
+
+    `places`: which bit each position stands for, below `size`; empty if each stands for itself.
+    """
     seen = np.zeros(odds.shape, dtype=np.int64)
     coder = np.array([range_coder.first_code(data), range_coder.WHOLE, 8, (1 << 64) - 1], dtype=np.uint64)  # last: -1
+    positions = np.empty(min(count, _PIECE), dtype=np.int64)
     for first, stop in pieces(count, _PIECE):
-        if not _decode(data, stop - first, size, digits, plain, odds, seen, coder, words):
+        found = positions[: stop - first]
+        if not _decode(data, size, digits, plain, odds, seen, coder, found):
             return False
+        _set(found, places, words)
     return bool(range_coder.ended_well(coder[0], coder[1], int(coder[2]), data))
 
 
@@ -190,20 +213,26 @@ def _longest_step(positions):
 
 
 def model(size: int, count: int, digits: int) -> tuple[int, NDArray[np.int64]]:
-    """(plain digits, starting odds) for gaps between `count` ones among `size` bits.
+    """(plain digits, starting odds) for gaps between `count` ones, at least one, among `size` bits.
 
     The lowest digits, below a set one, pass for fair coins while q**(2**j) > 15/16, and are coded as such. The odds,
     `(digits, 2)`, are P(digit = 1) in units of 2**-28.
     """
-    first = power = ((size - count) << 32) // size  # q**(2**j) in units of 2**-32
-    odds = []
-    for _ in range(digits):
-        odds.append([(power << 28) // ((1 << 32) + power)] * 2)
-        power = power * power >> 32
-    power, plain = first, 0
-    while power > 15 << 28 and plain < _MAX_DIGITS:
-        power, plain = power * power >> 32, plain + 1
-    return plain, np.array(odds, dtype=np.int64).reshape(digits, 2)
+    odds = np.empty((digits, 2), dtype=np.int64)
+    return int(_starting_odds(((size - count) << 32) // size, odds)), odds
+
+
+@compiled
+def _starting_odds(power, odds):
+    """Fills in the odds for a probability of a zero in units of 2**-32, and gives the plain digits."""
+    plain = 0
+    for digit in range(max(odds.shape[0], _MAX_DIGITS)):
+        if plain == digit and plain < _MAX_DIGITS and power > 15 << 28:
+            plain += 1
+        if digit < odds.shape[0]:
+            odds[digit] = (power << 28) // ((1 << 32) + power)
+        power = np.int64(np.uint64(power) * np.uint64(power) >> np.uint64(32))
+    return plain
 
 
 def _estimate_bits(where: NDArray[np.int64], size: int, digits: int) -> float:

@@ -11,7 +11,7 @@ hardly matters hardly moves, the price pulls all back up, and only those are dro
 
 No mask drops more than `Kept.dropped` of all weights: of more, the lowest scores are dropped. That is a budget of bits,
 because a mask that drops a share p takes at most H(p) bits a weight, where H is the entropy of a coin. The layers share
-it as the scores come.
+it as the scores come, but for those that have a limit of their own (`Kept.by_layer`).
 
 The parameters of the task's own, such as its head, are trained beside it by Adam.
 """
@@ -20,6 +20,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from supsup_models._names import check
 from supsup_models.errors import NetworkError
 from supsup_models.networks import MaskedModel
 from supsup_models.training.optimisers import Adam
@@ -48,14 +49,19 @@ class KeptStep(Step):
         self._own_share = recipe.kept.own_rate / config.learning_rate
         self._mean, self._square = torch.zeros_like(self.scores), torch.zeros_like(self.scores)
         self._most = round(recipe.kept.dropped * model.spec.bits)
-        self._below = 0.0
+        limits = recipe.kept.by_layer
+        for name in limits:
+            check("layer of `by_layer`", name, list(model.spec.shapes))
+        self._most_of = [int(limits.get(layer.name, 1.0) * layer.size + 1e-9) for layer in model.spec]
+        self._below = [0.0] * len(model.spec)
         self._done = 0
 
     @property
     def final_scores(self) -> Tensor:
         """The scores, moved so that those below zero are dropped."""
         self._find_lowest()
-        return self.scores - self._below
+        layers = zip(self._model.layer_weights(self.scores), self._below, strict=True)
+        return torch.cat([(scores - below).reshape(-1) for scores, below in layers])
 
     def step(self, images: Tensor, labels: Tensor, rate: float) -> Tensor:
         model = self._model
@@ -64,7 +70,7 @@ class KeptStep(Step):
         shape = model.image_shape
         if shape is not None and len(shape) == 3:  # torch trains convolutions in half the time on images laid out so
             images = images.view(len(images), *shape).contiguous(memory_format=torch.channels_last)
-        effective = torch.where(self.scores >= self._below, model.weights, 0.0).requires_grad_()
+        effective = self._effective().requires_grad_()
         with ALONE, torch.enable_grad(), model.training_mode(self._done):
             logits = model.run_with(images, effective, self.statistics)
             loss = F.cross_entropy(logits, labels)
@@ -94,9 +100,22 @@ class KeptStep(Step):
             scores.sub_((mean / whole).div_(root.add_(floor)).sub_(self._kept.price), alpha=rate)
             torch.minimum(scores, start, out=scores)
 
+    def _effective(self) -> Tensor:
+        result = torch.empty_like(self.scores)
+        parts = (self._model.layer_weights(each) for each in (result, self.scores, self._model.weights))
+        for out, scores, weights, below in zip(*parts, self._below, strict=True):
+            out.copy_(weights).masked_fill_(scores < below, 0.0)
+        return result
+
     def _find_lowest(self) -> None:
-        """Below which score a weight is dropped: zero, or less where that would be too many."""
-        self._below = 0.0
-        dropped = self.scores[self.scores < 0]
-        if len(dropped) > self._most:
-            self._below = float(dropped.kthvalue(self._most + 1).values)
+        """Below which score a weight of each layer is dropped: zero, or less where that would be too many."""
+        lowest = [scores[scores < 0] for scores in self._model.layer_weights(self.scores)]
+        self._below = [_threshold(scores, most) for scores, most in zip(lowest, self._most_of, strict=True)]
+        within = [scores[scores < below] for scores, below in zip(lowest, self._below, strict=True)]
+        of_all = _threshold(torch.cat(within), self._most)
+        self._below = [min(below, of_all) for below in self._below]
+
+
+def _threshold(scores: Tensor, most: int) -> float:
+    """Below which value at most so many of some negative scores lie: zero if all do."""
+    return float(scores.kthvalue(most + 1).values) if len(scores) > most else 0.0

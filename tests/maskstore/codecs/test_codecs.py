@@ -14,6 +14,7 @@ from maskstore import Mask, MaskSpec
 from maskstore.codecs import (
     Ans,
     Codec,
+    ContextGap,
     EncodedLayer,
     Gap,
     Mix,
@@ -35,7 +36,7 @@ from maskstore.priors import Contexts, Prior, SeededScores, Uniform, prior_from_
 from tests.helpers.masks import masks, priors, random_mask
 from tests.helpers.references import rans as rans_reference
 
-CODECS: list[Codec] = [Raw(), Zstd(), Zstd(level=1), Gap(), Ans(), Mix(), Pattern()]
+CODECS: list[Codec] = [Raw(), Zstd(), Zstd(level=1), Gap(), ContextGap(), Ans(), Mix(), Pattern()]
 
 
 def decode(codec: Codec, coded: list[EncodedLayer], spec: MaskSpec, prior: Prior) -> Mask:

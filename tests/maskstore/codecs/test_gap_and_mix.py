@@ -10,14 +10,14 @@ from hypothesis import strategies as st
 from numba import njit
 
 from maskstore import Mask, MaskSpec
-from maskstore.codecs import Ans, EncodedLayer, Gap, Mix, Zstd, encode_mask, size_of
+from maskstore.codecs import Ans, ContextGap, EncodedLayer, Gap, Mix, Zstd, encode_mask, size_of
 from maskstore.codecs.coders import gap_loop as gaps
 from maskstore.codecs.coders import mix_model as mixing
 from maskstore.codecs.coders import range_coder as rangecoder
 from maskstore.errors import CorruptError
 from maskstore.masks import bits
 from maskstore.philox import Role, random_packed_bits, random_uniform
-from maskstore.priors import SeededScores, Uniform
+from maskstore.priors import Contexts, SeededScores, Uniform
 from tests.helpers.masks import random_mask
 from tests.helpers.references import mix as mix_reference
 
@@ -75,6 +75,25 @@ def test_gap_equals_its_reference(size, density, seed):
     if where.size and 2 * where.size <= size:
         digits, payload = gap_reference(where, size)
         assert (coded.side[-1], coded.payload) == (digits, payload)
+
+
+@given(st.integers(1, 3000), st.integers(0, 99), st.sampled_from([0.0, 0.02, 0.3, 1.0]))
+def test_context_gap_is_gap_over_the_bits_by_ascending_context(size, seed, density):
+    rng = np.random.default_rng(seed)
+    words, layer = layer_of((size,), rng.random(size) < density)
+    known = Contexts(rng.integers(0, 8, size).astype("u1"), levels=8, classes=1)
+    order = sorted(range(size), key=lambda place: (known.ids[place], place))
+    ordered, _ = layer_of((size,), bits.unpack(words, size)[order])
+    coded = ContextGap().encode_layer(words, layer, lambda: known)
+    assert coded == Gap().encode_layer(ordered, layer, no_contexts)
+    assert np.array_equal(ContextGap().decode_layer(coded, layer, lambda: known), words)
+
+
+def test_context_gap_builds_no_contexts_for_bytes_that_cannot_be_right():
+    _, layer = layer_of((32,), np.zeros(32))
+    for coded in (EncodedLayer(b"\x04\xff", b"\1"), EncodedLayer(b"\x22\x03", b"\1"), EncodedLayer(b"", b"")):
+        with pytest.raises(CorruptError, match="expected"):
+            ContextGap().decode_layer(coded, layer, no_contexts)
 
 
 @pytest.mark.parametrize("density", [0.25, 0.05, 0.005, 1e-4, 0.97])

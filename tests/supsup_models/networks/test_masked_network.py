@@ -7,8 +7,10 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
+from torch.autograd import forward_ad
 
 from maskstore import Mask, MaskBank, MaskSpec, MaskStoreError
+from maskstore.masks import bits
 from supsup_models import ARCHITECTURES, MaskedNetwork, SupSupError, convert
 from supsup_models.errors import (
     ArgumentTypeError,
@@ -19,6 +21,7 @@ from supsup_models.errors import (
     UnknownNameError,
 )
 from supsup_models.networks import MultilayerPerceptron
+from supsup_models.networks.mask_loops import times_bits
 from tests.helpers.masks import random_mask
 from tests.helpers.networks import network
 
@@ -164,3 +167,30 @@ def test_a_bank_of_a_converted_model_is_refused(tmp_path: Path) -> None:
         pytest.raises(NetworkError, match="found 'image_shape' of a converted model"),
     ):
         MaskedNetwork.from_bank(bank)
+
+
+@pytest.mark.parametrize("inputs", [1, 63, 64, 65, 1000])
+def test_the_loop_over_packed_bits_is_the_product(inputs: int) -> None:
+    values = np.random.default_rng(inputs).normal(size=inputs).astype("f4")
+    kept = np.random.default_rng(0).random(inputs) < 0.7
+    out = np.full(inputs, np.nan, dtype="f4")
+    times_bits(bits.pack(kept), values, out)
+    assert np.array_equal(out.view("u4"), (values * kept).view("u4"))  # the signs of zeros as well
+
+
+@pytest.mark.filterwarnings("ignore:.*torch.jit.script.*:DeprecationWarning")  # torch's own, of forward derivatives
+def test_many_weights_are_multiplied_as_few_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = network((6, 8, 3))
+    mask = model.mask_of(model.initial_scores(0))
+    expected = model.masked_weights(mask)
+    monkeypatch.setattr("supsup_models.networks.masked_product._MANY", 0)
+    assert torch.equal(model.masked_weights(mask), expected)
+    weights = model.weights.clone()
+    model.weights = weights.clone().requires_grad_()
+    model.masked_weights(mask).sum().backward()
+    assert torch.equal(model.weights.grad, (expected != 0).float())
+    model.weights = weights
+    with forward_ad.dual_level():
+        model.weights = forward_ad.make_dual(weights, torch.ones_like(weights))
+        tangent = forward_ad.unpack_dual(model.masked_weights(mask)).tangent
+    assert torch.equal(tangent, (expected != 0).float())

@@ -8,8 +8,18 @@ import torch
 from torch import nn
 
 from maskstore import KeptWeights, MaskBank
-from supsup_models import RECIPES, Kept, Recipe, convert, mask_accuracy, train_many, train_task
-from supsup_models.errors import LabelValueError, NetworkError
+from supsup_models import (
+    RECIPES,
+    Kept,
+    Recipe,
+    convert,
+    layer_densities,
+    mask_accuracy,
+    mask_densities,
+    train_many,
+    train_task,
+)
+from supsup_models.errors import ArgumentTypeError, LabelValueError, NetworkError, UnknownNameError
 from supsup_models.networks.convert import ConvertedModel
 
 RECIPE = replace(RECIPES["backbone"], batch_size=16)
@@ -129,3 +139,45 @@ def test_what_does_not_fit_is_named():
     for wrong in ({"dropped": 1.0}, {"price": -1.0}, {"own_rate": 0.0}):
         with pytest.raises(NetworkError, match="kept weights"):
             Kept(**wrong)
+
+
+def test_layers_with_a_limit_of_their_own_drop_no_more():
+    model = model_of()
+    names = list(model.spec.shapes)
+    first, second = names[0], names[1]
+    kept = Kept(0.05, by_layer={first: 0.0, second: 0.02})
+    free, limited = (
+        train_task(model, stripes(5, 0), replace(RECIPE, kept=each), task=0, steps=30).mask
+        for each in (Kept(0.05), kept)
+    )
+    dropped = {name: 1 - share for name, share in mask_densities(limited).items()}
+    assert dropped[first] == 0.0 < 1 - mask_densities(free)[first]
+    assert 0 < dropped[second] <= 0.02 < 1 - mask_densities(free)[second]
+    assert 0 < 1 - limited.density <= 0.05
+
+
+def test_equal_limits_of_all_layers_are_the_budget_of_all():
+    model = model_of()
+    kept = Kept(0.5, by_layer=layer_densities(model.spec.shapes, "uniform", 0.03))
+    mask = train_task(model, stripes(5, 0), replace(RECIPE, kept=kept), task=0, steps=30).mask
+    assert all(share >= 0.97 for share in mask_densities(mask).values())
+    assert mask.density == pytest.approx(0.97, abs=2e-3)
+
+
+@pytest.mark.parametrize(
+    ("by_layer", "error", "says"),
+    [
+        ({"0.weight": 1.5}, NetworkError, r"expected '0.weight' of by_layer in \[0, 1\], found 1.5"),
+        ({"0.weight": "much"}, ArgumentTypeError, "number"),
+        ([0.1], ArgumentTypeError, "by_layer: expected shares by the names of layers"),
+    ],
+)
+def test_wrong_budgets_of_layers_are_refused(by_layer, error, says):
+    with pytest.raises(error, match=says):
+        Kept(0.01, by_layer=by_layer)
+
+
+def test_a_budget_of_a_layer_that_is_not_there_is_refused():
+    recipe = replace(RECIPE, kept=Kept(0.01, by_layer={"3.wieght": 0.1}))
+    with pytest.raises(UnknownNameError, match=r"3\.weight"):
+        train_task(model_of(), stripes(5, 0), recipe, task=0, steps=1)
