@@ -10,6 +10,7 @@ from torch import Tensor
 from supsup_models.networks import MaskedModel, MaskedNetwork
 from supsup_models.training.optimisers import Optimiser, RMSProp
 from supsup_models.training.steps.base import Step
+from supsup_models.training.steps.by_place import ByPlace
 
 ALONE = Lock()
 """Held for a step of a network whose modules change while it trains (training mode, torch's random stream for dropout):
@@ -23,7 +24,7 @@ class AutogradStep(Step):
         self.scores = scores.clone().requires_grad_()
         self.statistics = model.initial_extras(classes)
         own = [self.statistics[name].requires_grad_() for name in model.own_parameters]
-        self._model = model
+        self._model, self._run = model, ByPlace(model, self.statistics)
         self._optimiser = _torch_optimiser([self.scores, *own], optimiser)
         self._done = 0
         self._turn: AbstractContextManager[object] = nullcontext() if isinstance(model, MaskedNetwork) else ALONE
@@ -33,7 +34,7 @@ class AutogradStep(Step):
             group["lr"] = rate
         self._optimiser.zero_grad()
         with self._turn, torch.enable_grad(), self._model.training_mode(self._done):
-            logits = self._model.run_with(images, self._model.effective_weights(self.scores), self.statistics)
+            logits = self._run(images, self._model.effective_weights(self.scores), self.statistics)
             loss = F.cross_entropy(logits, labels)
             loss.backward()
         self._optimiser.step()

@@ -32,6 +32,7 @@ from supsup_models.training.foreign_images import KINDS
 from supsup_models.training.recipes import Recipe
 from supsup_models.training.steps.autograd import ALONE
 from supsup_models.training.steps.base import Step
+from supsup_models.training.steps.by_place import ByPlace
 from supsup_models.training.steps.layer_adam import LayerAdam
 from supsup_models.training.steps.sparse import (
     PRICED,
@@ -61,6 +62,7 @@ class DefinedStep(Step):
         self._outliers = OutliersOfSteps(model, recipe, task, one_shot=self._one_shot.weight)
         self._named = recipe.named_outputs(model.classes)
         self.statistics = model.initial_statistics()
+        self._run = ByPlace(model, self.statistics)
         self.scores = scores.clone()
         for layer in model.layer_weights(self.scores):
             layer.mul_(sqrt(layer[0].numel()) / 2)
@@ -120,13 +122,13 @@ class DefinedStep(Step):
         """Logits of the task's images in training, and of the outliers as at inference."""
         if not self.statistics:  # images do not mix
             with self._model.training_mode(self._done):
-                logits = self._model.run_with(torch.cat([images, others]), effective)
+                logits = self._run(torch.cat([images, others]), effective)
             return logits[: len(images)], logits[len(images) :]
         with self._model.training_mode(self._done):
-            logits = self._model.run_with(images, effective, self.statistics)
+            logits = self._run(images, effective, self.statistics)
         if not (len(others) and self._sparse.novelty_weight):
             return logits, logits[:0]
-        return logits, self._model.run_with(others, effective, self.statistics)
+        return logits, self._run(others, effective, self.statistics)
 
     def _mask(self, densities: tuple[float, ...]) -> Tensor:
         """The largest scores of each layer at these densities, as 0.0 and 1.0, flat."""

@@ -27,6 +27,7 @@ from supsup_models.training.optimisers import Adam
 from supsup_models.training.recipes import Recipe
 from supsup_models.training.steps.autograd import ALONE
 from supsup_models.training.steps.base import Step
+from supsup_models.training.steps.by_place import ByPlace
 
 _REFRESHED = 5  # steps between two looks for the lowest scores
 
@@ -44,6 +45,7 @@ class KeptStep(Step):
         self._start = torch.cat([size.reshape(-1) for size in sizes])
         self.scores = self._start.clone()
         self.statistics = model.initial_extras(classes)
+        self._run = ByPlace(model, self.statistics)
         own = [self.statistics[name].requires_grad_() for name in model.own_parameters]
         self._own = torch.optim.Adam(own, lr=recipe.kept.own_rate) if own else None
         self._own_share = recipe.kept.own_rate / config.learning_rate
@@ -67,12 +69,9 @@ class KeptStep(Step):
         model = self._model
         if self._done % _REFRESHED == 0:
             self._find_lowest()
-        shape = model.image_shape
-        if shape is not None and len(shape) == 3:  # torch trains convolutions in half the time on images laid out so
-            images = images.view(len(images), *shape).contiguous(memory_format=torch.channels_last)
         effective = self._effective().requires_grad_()
         with ALONE, torch.enable_grad(), model.training_mode(self._done):
-            logits = model.run_with(images, effective, self.statistics)
+            logits = self._run(images, effective, self.statistics)
             loss = F.cross_entropy(logits, labels)
             if self._own is not None:
                 self._own.zero_grad()
