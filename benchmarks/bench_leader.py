@@ -6,6 +6,7 @@ tasks. Counted is how often the answer is another than the exact one. Times are 
 that other programs on the machine change them less; the ratio is of medians and of means in one run.
 """
 
+from collections.abc import Iterator
 from time import process_time
 
 import numpy as np
@@ -16,17 +17,29 @@ from maskstore import Mask, MaskMatrix
 from supsup_models import RECIPES, MaskedNetwork, NumberedTask, infer_task, open_stream, train_many
 
 
-def mixed_matrix(trained: list[Mask], count: int, seed: int) -> tuple[MaskMatrix, np.ndarray]:
+def changed_copies(trained: list[Mask], count: int, seed: int) -> tuple[Iterator[Mask], np.ndarray]:
     """So many masks, and the rows of the trained ones among them."""
     rng, spec = np.random.default_rng(seed), trained[0].spec
-    first = spec.layers[0]
     rows = rng.choice(count, len(trained), replace=False)
     own = dict(zip(rows.tolist(), trained, strict=True))
-    matrix, flat = MaskMatrix(spec, room=count), [mask.flat() for mask in trained]
-    for row in range(count):
-        bits = flat[row % len(flat)].copy()
-        bits[: first.size] = bits[: first.size].reshape(first.shape)[:, rng.permutation(first.shape[1])].reshape(-1)
-        matrix.append(f"task-{row}", own.get(row) or Mask.from_flat(bits, spec))
+    flat = [mask.flat() for mask in trained]
+
+    def masks() -> Iterator[Mask]:
+        first = spec.layers[0]
+        for row in range(count):
+            bits = flat[row % len(flat)].copy()
+            bits[: first.size] = bits[: first.size].reshape(first.shape)[:, rng.permutation(first.shape[1])].reshape(-1)
+            yield own.get(row) or Mask.from_flat(bits, spec)
+
+    return masks(), rows
+
+
+def mixed_matrix(trained: list[Mask], count: int, seed: int) -> tuple[MaskMatrix, np.ndarray]:
+    """A matrix of `changed_copies`, and the rows of the trained masks."""
+    matrix = MaskMatrix(trained[0].spec, room=count)
+    masks, rows = changed_copies(trained, count, seed)
+    for row, mask in enumerate(masks):
+        matrix.append(f"task-{row}", mask)
     return matrix, rows
 
 

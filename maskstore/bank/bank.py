@@ -259,6 +259,7 @@ class MaskBank(PutsSigned, PutsMany, ReadBank):
             with self._file.changing() as link:
                 if missing := [task for task in new.prior.tasks if task not in self]:
                     raise self._missing(missing[0])
+                new.check_weights(link, self._rows)
                 new.store(link, self._rows, self.spec, overwrite=overwrite)
         except SourceError as given:  # reading what the caller gave failed, and the bank has no part in it
             raise given.error from None

@@ -53,6 +53,7 @@ class BankFile:
         self._mine = threading.local()  # .link: this thread's Link; it goes when the thread does
         self._links: weakref.WeakSet[Link] = weakref.WeakSet()
         self._file: tuple[int, ...] = ()  # device and inode
+        self._bytes = 0  # of the file and its log, as last looked at
         self._in_transaction = False
         self._lock: Any = None
         try:
@@ -127,7 +128,7 @@ class BankFile:
                 link.execute(f"PRAGMA busy_timeout={_CLOSING_TIMEOUT_MS}")
                 link.execute("PRAGMA wal_checkpoint(TRUNCATE)")
         for each in list(self._links):
-            each.close(fold=each.unchanged())
+            each.close(fold=self._unchanged(each))
 
     def read_head(self) -> dict[str, str]:
         """The bank's head, its checksum checked and left out."""
@@ -319,7 +320,7 @@ class BankFile:
             self._check_owner()
         link: Link | None = getattr(self._mine, "link", None)
         if link is not None and not link.closed:
-            if link.uses or (link.unchanged() and not (link.stamp and link.old())):
+            if link.uses or (self._unchanged(link) and not (link.stamp and link.old())):
                 return link
             if self._in_transaction:
                 raise errors.BankIOError(
@@ -327,7 +328,9 @@ class BankFile:
                 )
             link.close_all()
         self._check_file()
-        link = sqlite.connect(self.path, writable=self.writable, timeout=self._timeout, immutable=self.immutable)
+        link = sqlite.connect(
+            self.path, self._inodes, writable=self.writable, timeout=self._timeout, immutable=self.immutable
+        )
         self._file = self._file or link.file
         self._mine.link = link
         self._links.add(link)
@@ -335,15 +338,36 @@ class BankFile:
 
     def _watch(self, link: Link) -> None:
         """Give the statements of one use of the file their bounds."""
-        size = link.stamp[2] + sum(link.stamp[6:7]) if link.stamp else link.bytes
+        size = link.stamp[2] + sum(link.stamp[6:7]) if link.stamp else self._bytes
         if here.ended:
             link.connection.set_progress_handler(*statements.watch_for(size))
         else:  # the same, without a step into another module
             looks = repeat(False, statements.FREE_LOOKS + int(statements.LOOKS_A_BYTE * size))
             link.connection.set_progress_handler(partial(next, looks), statements.LOOK)
 
+    def _unchanged(self, link: Link) -> bool:
+        """Whether the files are still those that a link opened.
+
+        SQLite deletes a log when the last connection closes. If this process lost its locks, because the program it
+        runs in opened and closed the file itself, another process can take itself for the last.
+        """
+        return link.still() if link.stamp else self._inodes() == link.seen
+
+    def _inodes(self) -> tuple[int, ...]:
+        """Where the file, its log and the log's index lie."""
+        found, size = [], 0
+        for ending in ("", "-wal", "-shm"):
+            try:
+                each = os.stat(f"{self.path}{ending}")
+                found += [each.st_dev, each.st_ino]
+                size += each.st_size
+            except OSError:
+                found += [0, 0]
+        self._bytes = size
+        return tuple(found)
+
     def _check_unchanged(self, link: Link, error: Exception | None) -> None:
-        if link.uses == 1 and not link.closed and not link.unchanged():
+        if link.uses == 1 and not link.closed and not self._unchanged(link):
             raise replaced(self.path) from error
 
     def _close_links(self) -> None:

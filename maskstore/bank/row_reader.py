@@ -14,7 +14,7 @@ from maskstore.bank.record import COLUMNS, Base, Record, StoredRow, checked_row,
 from maskstore.bank.sqlite import check_pages
 from maskstore.bank.templates import Templates, three_texts
 from maskstore.errors import CodecError, CorruptError
-from maskstore.files import is_name
+from maskstore.files import is_name, parse_object
 from maskstore.masks import MaskSpec
 from maskstore.priors import Backbone, Prior
 
@@ -28,6 +28,8 @@ class RowReader:
     def __init__(self, spec: MaskSpec, limit: int | None = None, backbone: Backbone | None = None) -> None:
         self._spec, self._limit, self.backbone = spec, limit, backbone
         self.templates = Templates()
+        self.agreed = ""
+        """The fingerprint of the weights that all masks coded against some were coded against, once that was seen."""
 
     # -- reading ------------------------------------------------------------------------------------------------------
 
@@ -130,6 +132,22 @@ class RowReader:
                 return found, done
             found.append(self._record(link, row, known))
         return found, len(wanted)
+
+    def coded_against(self, link: sqlite3.Connection, *, but: str) -> tuple[str, str]:
+        """A mask of another name that was coded against weights, and their fingerprint; ("", "") if there is none."""
+        query = f"SELECT {COLUMNS} FROM masks NOT INDEXED WHERE name IS NOT NULL ORDER BY id LIMIT most_rows()"
+        for values in link.execute(query):
+            row = checked_row(values)
+            if row.name == but:
+                continue
+            _, _, prior = self._texts(link, row)
+            if '"backbone"' in prior:
+                config = parse_object(prior)
+                given = config.get("given")
+                found = given.get("backbone") if isinstance(given, dict) else config.get("backbone")
+                if isinstance(found, str):
+                    return row.name or "", found
+        return "", ""
 
     def check_room(self, link: sqlite3.Connection) -> None:
         """CorruptError if rows claim more bytes than there are: shared ones let a small file stand for any size."""

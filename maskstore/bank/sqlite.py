@@ -6,7 +6,7 @@
 import os
 import sqlite3
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from pathlib import Path
@@ -214,8 +214,10 @@ def side_files(path: Path) -> list[Path]:
     return [path.with_name(path.name + ending) for ending in ("-wal", "-shm", "-journal")]
 
 
-def connect(path: Path, *, writable: bool, timeout: float, immutable: bool = False) -> Link:
-    """Open an existing bank, as `_connect` does.
+def connect(
+    path: Path, look: Callable[[], tuple[int, ...]], *, writable: bool, timeout: float, immutable: bool = False
+) -> Link:
+    """Open an existing bank, as `_connect` does. `look`: as of `Link`.
 
     A process that opens and closes a bank's file by itself loses its locks on it. Another process may then fold its log
     in while this one opens the file anew, which finds pages of two moments. So what looks damaged is opened again as
@@ -224,7 +226,7 @@ def connect(path: Path, *, writable: bool, timeout: float, immutable: bool = Fal
     for _ in range(_TRIALS):
         stamp = still_stamp(path) if is_known(path) else None
         try:
-            return _connect(path, writable=writable, timeout=timeout, immutable=immutable)
+            return _connect(path, look, writable=writable, timeout=timeout, immutable=immutable)
         except (sqlite3.DatabaseError, errors.CorruptError) as error:
             code = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
             if stamp is None or code not in (sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB):
@@ -235,14 +237,16 @@ def connect(path: Path, *, writable: bool, timeout: float, immutable: bool = Fal
         except errors.BankBusyError as error:
             if not error.again:
                 raise
-    return _connect(path, writable=writable, timeout=timeout, immutable=immutable)
+    return _connect(path, look, writable=writable, timeout=timeout, immutable=immutable)
 
 
 _TRIALS = 20
 _FOLDING = 0.05  # seconds in which a log that is being folded in surely changes the file
 
 
-def _connect(path: Path, *, writable: bool, timeout: float, immutable: bool) -> Link:
+def _connect(
+    path: Path, look: Callable[[], tuple[int, ...]], *, writable: bool, timeout: float, immutable: bool
+) -> Link:
     """Open an existing bank; every file that is not one is refused by name before SQLite acts on its content.
 
     If it is immutable, or where SQLite cannot keep its index of the log beside the bank, such as on read-only media, a
@@ -252,11 +256,11 @@ def _connect(path: Path, *, writable: bool, timeout: float, immutable: bool) -> 
         check_place(path)  # what kind of file it is, its caller knows
         if not os.access(path, os.W_OK) or not os.access(path.parent, os.W_OK):
             raise errors.BankReadOnlyError(f"{path}: expected permission to write there, found none")
-        return Link(path, partial(_shared, path, "rw", timeout), guard=partial(_shared, path, "ro", timeout))
+        return Link(path, partial(_shared, path, "rw", timeout), guard=partial(_shared, path, "ro", timeout), look=look)
     check_header(path)
     if not immutable:
         try:
-            return Link(path, partial(_shared, path, "ro", timeout))
+            return Link(path, partial(_shared, path, "ro", timeout), look=look)
         except sqlite3.OperationalError as error:
             if error.sqlite_errorcode & 0xFF not in _NO_INDEX:
                 raise

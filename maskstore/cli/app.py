@@ -20,7 +20,7 @@ from maskstore.codecs import LEVELS, codec_names
 from maskstore.errors import CodecError, MaskStoreError, UnknownPriorError
 from maskstore.files import check_name, distinct_names, read_npz, write_npz
 from maskstore.index import write_index
-from maskstore.interop import filling
+from maskstore.interop import filling, read_backbone
 from maskstore.masks import Mask
 from maskstore.priors import prior_from_config
 
@@ -226,10 +226,13 @@ def put(
     task: TaskName,
     source: Annotated[Path, typer.Argument(metavar="FILE.npz", help="One array of 0/1 a layer.", show_default=False)],
     meta: Annotated[str, typer.Option(help="JSON object to store beside the mask.")] = "{}",
-    codec: Annotated[str, typer.Option(help="auto, max (slowest, smallest), ans, mix, gap, zstd or raw.")] = "auto",
+    codec: Annotated[
+        str, typer.Option(help=f"One of {', '.join(codec_names())}; max is the slowest and smallest.")
+    ] = "auto",
     prior: Annotated[str, typer.Option(help="JSON object: what is known about the mask.")] = '{"id": "uniform"}',
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace a mask of this name.")] = False,
     create: Annotated[bool, typer.Option("--create", help="Create the bank if there is none.")] = False,
+    backbone: BackboneFile = None,
     limit: Limit = None,
 ) -> None:
     """Store a mask from an .npz file."""
@@ -244,7 +247,12 @@ def put(
     exists = bank.exists()
     if not exists and not create:
         raise console.UsageError(f"{bank}: expected an existing bank, found none (use --create to make one)")
-    with MaskBank.open(bank, "a", limit=limit) if exists else filling(bank, mask.spec, {}) as opened:
+    weights = (
+        None if backbone is None else backbone_for(bank, backbone) if exists else read_backbone(backbone, mask.spec)
+    )
+    with (
+        MaskBank.open(bank, "a", limit=limit, backbone=weights) if exists else filling(bank, mask.spec, {}, weights)
+    ) as opened:
         if set(mask.spec.shapes) == set(opened.spec.shapes):
             mask = Mask.from_dense(mask.dense(), opened.spec)  # an .npz may hold the layers in another order
         opened.put(task, mask, meta=described, codec=codec, prior=known, overwrite=overwrite)

@@ -100,6 +100,7 @@ def import_masks(
     codec: Annotated[
         str | None, typer.Option(help="A codec, or auto; exported banks keep theirs otherwise.", show_default=False)
     ] = None,
+    backbone: BackboneFile = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
 ) -> None:
@@ -129,7 +130,8 @@ def import_masks(
         masks = interop.read_masks(source, options)
     except ImportOptionError as error:
         raise console.UsageError(str(error)) from None
-    count = interop.store(masks, bank, codec=codec, overwrite=overwrite)
+    known = None if backbone is None else interop.read_backbone(backbone, masks.spec)
+    count = interop.store(masks, bank, codec=codec, overwrite=overwrite, backbone=known)
     if as_json:
         names = [task.name for task in masks.tasks]
         console.print_json({"format": masks.layout, "tasks": names, "parameters": masks.spec.bits})

@@ -162,6 +162,7 @@ class Link:
         connect: Connect,
         *,
         guard: Connect | None = None,
+        look: Callable[[], tuple[int, ...]] = tuple,
         stamp: Stamp = (),
         needs: Copy | None = None,
     ) -> None:
@@ -171,15 +172,17 @@ class Link:
             path: The file.
             connect: Makes the connection.
             guard: Makes the guard of a link that writes.
+            look: Tells where the file, its log and the log's index lie: while it says the same, they are those that
+                were opened.
             stamp: For a file that is read as it lies there, its `still_stamp`.
             needs: The copy that is opened in the place of the file.
         """
         self.closed = True  # until it is open
         self.lock = threading.RLock()
         self.uses = 0
-        self.stamp = stamp
-        self.bytes = 0
-        """The size of the file and its log, as last looked at."""
+        self.stamp, self.look = stamp, look
+        self.seen: tuple[int, ...] = ()
+        """What `look` gave when it was opened."""
         self._process, self._path, self._needs = os.getpid(), path, needs
         with _GATE:
             found = path.stat()
@@ -191,7 +194,7 @@ class Link:
                 )
             fellows = [] if stamp else self._fellows()
             for fellow in fellows:
-                if not fellow.closed and not fellow.unchanged():
+                if not fellow.closed and fellow.look() != fellow.seen:
                     fellow.close_all()
             self.guard: sqlite3.Connection | None = None
             try:
@@ -199,7 +202,7 @@ class Link:
                 if guard is not None:
                     self.guard = guard()
                     self.guard.execute("SELECT 1 FROM sqlite_schema").fetchone()  # takes its lock, and keeps it
-                self._seen = self._inodes()
+                self.seen = look()
                 self._check_fellows(fellows, None)
             except BaseException as error:
                 self._close_connections()
@@ -214,34 +217,13 @@ class Link:
         """Whether what was read from a file that lies still may be old by now."""
         return not self._settled or not self.still()
 
-    def unchanged(self) -> bool:
-        """Whether the files are still those that were opened.
-
-        SQLite deletes a log when the last connection closes. If this process lost its locks, because the program it
-        runs in opened and closed the file itself, another process can take itself for the last.
-        """
-        return self.still() if self.stamp else self._inodes() == self._seen
-
-    def _inodes(self) -> tuple[int, ...]:
-        """Where the file, its log and the log's index lie."""
-        found, size = [], 0
-        for ending in ("", "-wal", "-shm"):
-            try:
-                each = os.stat(f"{self._path}{ending}")
-                found += [each.st_dev, each.st_ino]
-                size += each.st_size
-            except OSError:
-                found += [0, 0]
-        self.bytes = size
-        return tuple(found)
-
     def _fellows(self) -> list["Link"]:
         """The open links of this process to this file, whose connections share what SQLite knows of its log."""
         return [link for link in _LINKS if link.file == self.file and not link.closed and not link.stamp]
 
     def _check_fellows(self, fellows: list["Link"], error: BaseException | None) -> None:
         """BankBusyError if a log was replaced while it was opened: a connection would take the old index for it."""
-        if any(not fellow.closed and not fellow.unchanged() for fellow in fellows):
+        if any(not fellow.closed and fellow.look() != fellow.seen for fellow in fellows):
             raise replaced(self._path) from error
 
     def still(self) -> bool:

@@ -5,6 +5,7 @@ import json
 import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import BinaryIO
 
 from maskstore.errors import CorruptError, ForeignFileError, FormatVersionError, MaskStoreError
 from maskstore.files import is_name, parse_object
@@ -12,11 +13,13 @@ from maskstore.kernels import LANES
 from maskstore.masks import MaskSpec
 
 MAGIC = b"MASKINDX"
-VERSION = 1
+VERSION = 2
 START = struct.Struct("<8sIIQ16s")  # magic, version, nothing, bytes of the header, digest of the header
 PAGE = 4096
 MOST_HEADER = 1 << 26
 """The most bytes of a header, so that a forged one does not cost more than some hundreds of megabytes."""
+PIECE = 1 << 26
+"""Bytes that have a digest of their own."""
 _GROUP_BYTES = 1 << 26
 _GROUP_BLOCKS = 64
 
@@ -34,15 +37,15 @@ class Header:
         spec: The layers of every mask.
         names: The masks' names, in row order.
         stamp: What `MaskBank.stamp` was when the index was written.
-        small: Digest of the counts and the tail.
-        groups: Digest of each group of blocks, block after block as in memory.
+        small: Digest of the counts and of the masks after the last block.
+        pieces: Digests of the masks, rows and chunks, a piece of the file at a time.
     """
 
     spec: MaskSpec
     names: Sequence[str]
     stamp: str
     small: str
-    groups: Sequence[str]
+    pieces: Sequence[str]
 
     @property
     def blocks(self) -> int:
@@ -53,7 +56,7 @@ class Header:
         """The start of the file: what says where all else is."""
         layers = [[layer.name, list(layer.shape)] for layer in self.spec]
         fields = {"layers": layers, "names": list(self.names), "stamp": self.stamp, "small": self.small}
-        text = json.dumps({**fields, "groups": list(self.groups)}, separators=(",", ":")).encode()
+        text = json.dumps({**fields, "pieces": list(self.pieces)}, separators=(",", ":")).encode()
         return START.pack(MAGIC, VERSION, 0, len(text), digest_of(text)) + text
 
     @classmethod
@@ -61,17 +64,17 @@ class Header:
         """The header in these bytes of JSON; ValueError, TypeError or KeyError for others."""
         found = parse_object(text.decode())
         layers = {name: tuple(shape) for name, shape in found["layers"]}
-        names, groups = found["names"], found["groups"]
+        names, pieces = found["names"], found["pieces"]
         if (
             not all(is_name(name) for name in names)
             or len(set(names)) != len(names)
             or len(layers) != len(found["layers"])
         ):
             raise ValueError("names that are none, or that come twice")
-        texts = [found["stamp"], found["small"], *groups]
+        texts = [found["stamp"], found["small"], *pieces]
         if not all(isinstance(text, str) for text in texts):
             raise ValueError("digests that are none")
-        return cls(MaskSpec(layers), names, texts[0], texts[1], groups)
+        return cls(MaskSpec(layers), names, texts[0], texts[1], pieces)
 
 
 @dataclass(frozen=True)
@@ -79,7 +82,7 @@ class Places:
     """Where the parts of an index begin, in bytes."""
 
     counts: int
-    tail: int
+    rows: int
     blocks: int
     end: int
 
@@ -87,19 +90,19 @@ class Places:
     def of(cls, spec: MaskSpec, masks: int, header: int) -> "Places":
         """Of so many masks behind `header` bytes."""
         counts = _up(header, PAGE)
-        tail = _up(counts + 4 * spec.bits, 64)
-        blocks = _up(tail + masks % LANES * 8 * spec.words, PAGE)
-        return cls(counts, tail, blocks, blocks + masks // LANES * block_bytes(spec))
+        rows = _up(counts + 4 * spec.bits, PAGE)
+        blocks = _up(rows + masks * 8 * spec.words, PAGE)
+        return cls(counts, rows, blocks, blocks + masks // LANES * LANES * 8 * spec.words)
 
-
-def block_bytes(spec: MaskSpec) -> int:
-    """Bytes of sixteen masks."""
-    return LANES * 8 * spec.words
+    @property
+    def pieces(self) -> range:
+        """Where the pieces start that have a digest each: all from the rows to the end."""
+        return range(self.rows, self.end, PIECE)
 
 
 def group_of(spec: MaskSpec) -> int:
-    """How many blocks are written, and checked, at a time: at most 64 MiB of them, or one."""
-    return max(1, min(_GROUP_BLOCKS, _GROUP_BYTES // (block_bytes(spec) + 1)))
+    """How many blocks are written at a time: at most 64 MiB of them, or one."""
+    return max(1, min(_GROUP_BLOCKS, _GROUP_BYTES // (LANES * 8 * spec.words + 1)))
 
 
 def read_header(start: bytes, rest: bytes, size: int, what: str) -> tuple[Header, Places]:
@@ -108,7 +111,9 @@ def read_header(start: bytes, rest: bytes, size: int, what: str) -> tuple[Header
     if magic != MAGIC:
         raise ForeignFileError(f"{what}: expected an index of masks, found another file")
     if version != VERSION:
-        raise FormatVersionError(f"{what}: expected an index of version {VERSION}, found version {version}")
+        raise FormatVersionError(
+            f"{what}: expected an index of version {VERSION}, found version {version}; `write_index` writes it anew"
+        )
     if nothing or len(rest) != length or digest_of(rest) != digest:
         raise damaged(what, "a header that is not as it was written")
     try:
@@ -116,9 +121,15 @@ def read_header(start: bytes, rest: bytes, size: int, what: str) -> tuple[Header
         places = Places.of(header.spec, len(header.names), START.size + length)
     except (ValueError, TypeError, KeyError, RecursionError, MaskStoreError) as error:
         raise damaged(what, f"a header that makes no sense ({' '.join(str(error).split())[:100]})") from error
-    if places.end != size or len(header.groups) != -(-header.blocks // group_of(header.spec)):
-        raise damaged(what, f"{size} bytes and {len(header.groups)} digests where {places.end} bytes belong")
+    if places.end != size or len(header.pieces) != len(places.pieces):
+        raise damaged(what, f"{size} bytes and {len(header.pieces)} digests where {places.end} bytes belong")
     return header, places
+
+
+def digests_of(file: BinaryIO, places: Places) -> list[str]:
+    """The digests of a file's pieces, which is read from front to back."""
+    file.seek(places.rows)
+    return [digest_of(file.read(min(PIECE, places.end - start))).hex() for start in places.pieces]
 
 
 def damaged(what: str, found: str) -> CorruptError:

@@ -1,6 +1,7 @@
 """Writes the index of a bank, a group of masks in memory at a time."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import numpy as np
 from maskstore.bank import MaskBank
 from maskstore.errors import WriteConflictError
 from maskstore.files import path_of, replacing
-from maskstore.index.layout import Header, Places, digest_of, group_of
+from maskstore.index.layout import Header, Places, digest_of, digests_of, group_of
 from maskstore.kernels import LANES
 from maskstore.masks import Mask, MaskMatrix
 
@@ -23,10 +24,10 @@ def beside(bank: str | Path) -> Path:
 
 
 def write_index(bank: MaskBank, path: str | Path | None = None, *, overwrite: bool = False) -> Path:
-    """Write the masks of a bank as a file that `open_index` maps: a chunk of all masks after the other.
+    """Write the masks of a bank as a file that `open_index` maps: by mask, and by chunk of all masks.
 
-    The file takes a bit for each bit of the masks. A few hundred megabytes of memory are taken at most, if no mask is
-    larger; masks of more than 4 MB are taken sixteen at a time.
+    The file takes two bits for each bit of the masks. A few hundred megabytes of memory are taken at most, if no mask
+    is larger; masks of more than 4 MB are taken sixteen at a time.
 
     Args:
         bank: The bank, which may be open for reading only.
@@ -57,39 +58,41 @@ def write_index(bank: MaskBank, path: str | Path | None = None, *, overwrite: bo
     spec, names, stamp = bank.spec, list(bank), bank.stamp()
     blocks, group = len(names) // LANES, group_of(bank.spec)
     counts = np.zeros(spec.bits, dtype="<i4")
-    groups: list[str] = []
-    blank = Header(spec, names, stamp, _HEX, [_HEX] * -(-blocks // group))
+    blank = Header(spec, names, stamp, _HEX, [])
+    blank = replace(blank, pieces=[_HEX] * len(Places.of(spec, len(names), 0).pieces))
     places = Places.of(spec, len(names), len(blank.to_bytes()))
     with replacing(target, overwrite=overwrite, remedy="`overwrite=True` replaces it") as scratch:
         with scratch.open("wb") as file:
             file.truncate(places.end)
-        tail = np.zeros((0, spec.words), dtype="<u8")
         mapped = None
         if blocks:
             shape = (2 * spec.words, blocks, LANES)
             mapped = np.memmap(scratch, dtype="<u4", mode="r+", offset=places.blocks, shape=shape)
-        first = 0
-        for some in _groups(bank, group * LANES):
-            if list(some.names) != names[LANES * first : LANES * first + len(some)]:
-                raise _changed(bank)
-            counts += some.counts()
-            masks = some.interleaved
-            if mapped is not None and len(masks.blocks):
-                mapped[:, first : first + len(masks.blocks)] = masks.blocks.transpose(1, 0, 2)
-                groups.append(digest_of(np.ascontiguousarray(masks.blocks, dtype="<u4").data.cast("B")).hex())
-            first, tail = first + len(masks.blocks), masks.tail.astype("<u8")
+        first, tail = 0, b""
+        with scratch.open("r+b") as file:
+            file.seek(places.rows)
+            for some in _groups(bank, group * LANES):
+                if list(some.names) != names[LANES * first : LANES * first + len(some)]:
+                    raise _changed(bank)
+                counts += some.counts()
+                masks = some.interleaved
+                if mapped is not None and len(masks.blocks):
+                    mapped[:, first : first + len(masks.blocks)] = masks.blocks.transpose(1, 0, 2)
+                    file.write(some.rows[: LANES * len(masks.blocks)].astype("<u8", copy=False).data)
+                first, tail = first + len(masks.blocks), masks.tail.astype("<u8").tobytes()
+                file.write(tail)
         if first != blocks or bank.stamp() != stamp:
             raise _changed(bank)
         if mapped is not None:
             mapped.flush()
             del mapped
-        small = counts.tobytes() + tail.tobytes()
+        small = digest_of(counts.tobytes() + tail).hex()
         with scratch.open("r+b") as file:
-            file.write(Header(spec, names, stamp, digest_of(small).hex(), groups).to_bytes())
+            pieces = digests_of(file, places)
+            file.seek(0)
+            file.write(Header(spec, names, stamp, small, pieces).to_bytes())
             file.seek(places.counts)
             file.write(counts.tobytes())
-            file.seek(places.tail)
-            file.write(tail.tobytes())
     return target
 
 

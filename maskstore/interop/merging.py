@@ -22,16 +22,19 @@ from maskstore.files import check_local, path_of, replacing, same_json, text_of
 from maskstore.interop.model import ForeignMasks
 from maskstore.interop.open import open_source
 from maskstore.masks import Mask, MaskSpec, SignedMask
+from maskstore.priors import Backbone, checked_backbone
 
 
 @contextmanager
-def filling(path: Path, spec: MaskSpec, meta: Mapping[str, Any]) -> Iterator[MaskBank]:
+def filling(
+    path: Path, spec: MaskSpec, meta: Mapping[str, Any], backbone: Backbone | None = None
+) -> Iterator[MaskBank]:
     """A bank in one transaction: the one at `path`, or a new one that takes that name when the block ends.
 
     After an error an existing bank is as it was, and a new one is not there.
     """
     if path.exists():
-        with MaskBank.open(path, "a") as bank:
+        with MaskBank.open(path, "a", backbone=backbone) as bank:
             if bank.spec != spec:
                 raise SpecError(f"{path}: expected a bank of {spec!r}, found one of {bank.spec!r}")
             with bank.transaction():
@@ -42,7 +45,7 @@ def filling(path: Path, spec: MaskSpec, meta: Mapping[str, Any]) -> Iterator[Mas
         clear_side_files(path)  # now, since the work may be long, and again when it is done
         made = False
         try:
-            with MaskBank.create(scratch, spec, meta=meta) as bank, bank.transaction():
+            with MaskBank.create(scratch, spec, meta=meta, backbone=backbone) as bank, bank.transaction():
                 yield bank
                 made = True
         except (BankFullError, BankIOError) as error:
@@ -53,7 +56,12 @@ def filling(path: Path, spec: MaskSpec, meta: Mapping[str, Any]) -> Iterator[Mas
 
 
 def store(
-    masks: ForeignMasks, path: str | os.PathLike[str], *, codec: str | None = None, overwrite: bool = False
+    masks: ForeignMasks,
+    path: str | os.PathLike[str],
+    *,
+    codec: str | None = None,
+    overwrite: bool = False,
+    backbone: Backbone | None = None,
 ) -> int:
     """Import masks into a bank, all or none.
 
@@ -62,11 +70,13 @@ def store(
         path: The bank, made if there is none.
         codec: The codec of all masks; if not given, the one that a task names, or "auto".
         overwrite: Replace masks of the same name.
+        backbone: The network's weights, for masks whose prior is `KeptWeights`.
 
     Returns:
         The number of masks.
 
     Raises:
+        BackboneError: Such weights are missing, or others.
         SpecError: The bank has other layers.
         TaskExistsError: Lists all names that are taken, unless `overwrite`, and names that come twice.
 
@@ -93,7 +103,7 @@ def store(
                 spec = bank.spec  # the same layers; a file may hold them in another order
     _refuse(taken)
     meta = {"imported": {"layout": masks.layout, **masks.meta}} if masks.layout != "maskstore" else masks.meta
-    with filling(path, spec, meta) as bank:
+    with filling(path, spec, meta, checked_backbone(backbone)) as bank:
         for task in masks.tasks:
             options: dict[str, Any] = {
                 "meta": task.meta,

@@ -2,6 +2,7 @@
 
 from maskstore.masks.bits import popcount
 from maskstore.masks.blocks import FEWEST_DIGITS, MOST_DIGITS, Cut
+from maskstore.masks.copies import Copies
 from maskstore.masks.interleave import Interleaved
 from maskstore.masks.leader import Leader
 from maskstore.masks.mask import Mask
@@ -14,6 +15,7 @@ __all__ = [
     "MAX_LAYER_BITS",
     "MOST_DIGITS",
     "SCALES",
+    "Copies",
     "Cut",
     "Interleaved",
     "LayerSpec",

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from maskstore.kernels import LANES, LINE, layout, load
+from maskstore.masks.copies import Copies
 
 _COPIED = 64  # blocks
 
@@ -26,6 +27,12 @@ class Interleaved:
     after the other, as in an index."""
     tail: NDArray[np.uint64]
     """`(n, words)`, n < 16."""
+    copies: Copies | None = None
+    """The masks of the blocks a second time, of a mapped file whose blocks are turned."""
+
+    def __reduce__(self) -> tuple[type["Interleaved"], tuple[NDArray[np.uint32], NDArray[np.uint64]]]:
+        """Copied and pickled without the file."""
+        return Interleaved, (self.blocks, self.tail)
 
     @classmethod
     def of(cls, rows: NDArray[np.uint64]) -> "Interleaved":
@@ -43,6 +50,8 @@ class Interleaved:
         block, lane = divmod(index, LANES)
         if block == len(self.blocks):
             return self.tail[lane, words].copy()
+        if self.copies is not None:
+            return self.copies.chosen(np.array([index]))[0, words]
         start, stop, _ = words.indices(self.tail.shape[1])
         return layout.words_of(self.blocks[block, 2 * start : 2 * stop, lane])
 
@@ -56,11 +65,19 @@ class Interleaved:
             yield self
             return
         for first in range(0, len(self.blocks), _COPIED):
-            yield Interleaved(np.ascontiguousarray(self.blocks[first : first + _COPIED]), self.tail[:0])
+            if self.copies is not None:
+                yield Interleaved.of(self.copies.part(first, _COPIED))
+            else:
+                yield Interleaved(np.ascontiguousarray(self.blocks[first : first + _COPIED]), self.tail[:0])
         yield Interleaved(np.zeros((0, *self.blocks.shape[1:]), dtype=np.uint32), self.tail)
 
     def chosen_rows(self, chosen: NDArray[np.int64]) -> NDArray[np.uint64]:
         """The words of some masks, `(len(chosen), words)`, a copy."""
+        if self.copies is not None:
+            rows, inside = np.empty((len(chosen), self.tail.shape[1]), dtype=np.uint64), chosen < len(self.copies.rows)
+            rows[inside] = self.copies.chosen(chosen[inside])
+            rows[~inside] = self.tail[chosen[~inside] - len(self.copies.rows)]
+            return rows
         return load().chosen_rows(self.blocks, self.tail, chosen)
 
 
@@ -94,7 +111,7 @@ class GrowingRows:
         result = cls(masks.tail.shape[1])
         result._tail = masks.tail.copy()
         result._blocks = masks.blocks
-        result.arrived = Interleaved(masks.blocks, result._tail)
+        result.arrived = Interleaved(masks.blocks, result._tail, masks.copies)
         return result
 
     def __reduce__(self) -> tuple[Callable[[Interleaved], "GrowingRows"], tuple[Interleaved]]:
@@ -110,7 +127,7 @@ class GrowingRows:
             self._tail = longer
         self._tail[left] = row
         if left + 1 < LANES:
-            self.arrived = Interleaved(self._blocks[:full], self._tail[: left + 1])
+            self.arrived = Interleaved(self._blocks[:full], self._tail[: left + 1], self.arrived.copies)
             return
         if full == len(self._blocks):
             grown = _zeros((full + max(1, full // 2), 2 * self._words, LANES))
@@ -124,6 +141,8 @@ class GrowingRows:
 
 def chosen_rows(masks: Interleaved, chosen: Sequence[int]) -> Interleaved:
     """Some of the masks, in this order, copied."""
+    if masks.copies is not None:
+        return Interleaved.of(masks.chosen_rows(np.array(chosen, dtype=np.int64)))
     blocks = load().chosen_blocks(masks.blocks, masks.tail, chosen[: len(chosen) // LANES * LANES])
     tail = [masks.row(index) for index in chosen[len(chosen) // LANES * LANES :]]
     return Interleaved(blocks, np.array(tail, dtype=np.uint64).reshape(len(tail), masks.tail.shape[1]))

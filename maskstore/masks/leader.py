@@ -38,6 +38,13 @@ in the sample without its best mask, times n / q, where q is the quantile `error
 degrees: an upper limit with probability 1 - `error` for normal sums. If x* does not stand out, nothing is given up and
 all masks are read. `pytest benchmarks/ -k leader` counts how often answers differ from the exact ones.
 
+**Masks in a file.** The system keeps in memory what of a mapped file was read lately, if it fits. Which chunks have
+the largest |g| differs between two calls: the tenths of sixteen images are together two thirds of all chunks. So both
+levels take their chunks from the fifth where |g| is usually large, which is the same for all calls: the first level
+those of the fifth where |g| is largest, the second all of the fifth. Where many masks are left then, a third level adds
+the tenth of the other chunks with the largest |g|. The bound holds for any chunks that do not depend on the masks. To
+the end, each mask is read in one piece, since else a page is read for each of its chunks.
+
 Source: Hoeffding, "Probability inequalities for sums of bounded random variables", 1963; Boucheron, Lugosi and Massart,
 "Concentration inequalities", 2013, chapter 2. To give up what cannot be the best any more: Even-Dar, Mannor and
 Mansour, "Action elimination", JMLR 7, 2006.
@@ -59,11 +66,16 @@ FEWEST = 128
 """Below so many masks all bits are read: there is not enough to gain."""
 READ_WHOLE = 400_000_000
 """Bits of all masks that are read in less time than a search takes."""
-_LEVELS = (10, 5)  # the first tenth of the chunks, then a fifth
+_PARTS = 10  # each level adds such a part of the chunks
+_STAYS = 5  # such a part of a file is what both first levels choose from
 _LISTED = 64  # of so many masks one is read to the second level at first
 _FINALISTS = 2  # of those, to the end
 _ALONE = 16  # more than one mask in so many: to read all side by side is faster than each alone
 _TO_THE_END = 5  # the same for all bits
+_WHOLE = 8  # masks of a file that are read to the end first
+_PAGES = 20  # of a file, one mask in so many is read in one piece as fast as a level of all masks elsewhere in it
+IN_ONE_PIECE = 64
+"""So many masks of a file are read in one piece each, even if not all of their bits are wanted."""
 _SAMPLES = ((4096, 64), (0, 32))  # from so many masks on, so many are the sample: whole blocks
 _MARGIN = 0.15
 
@@ -98,6 +110,9 @@ class Leader:
 
 class Chunks(Protocol):
     """Masks that can be read in parts."""
+
+    by_page: bool
+    """Whether they are read from a file by the page, in which each mask also lies in one piece."""
 
     def __len__(self) -> int:
         """How many masks there are."""
@@ -150,13 +165,14 @@ class _Level:
 
 
 class _Race:
-    """Masks that have been read to different levels: 0, 1, and 2 for those whose product is known."""
+    """Masks that have been read to different levels: 0, 1, ..., and `known` for those whose product is known."""
 
     def __init__(
         self, chunks: Chunks, g: NDArray[np.float32], facts: NDArray[np.float64], levels: list[_Level], total: int
     ) -> None:
         self._chunks, self._g, self._levels, self._total = chunks, g, levels, total
         self._mean, self._size = float(facts[4].sum()), float(facts[0].sum())
+        self.known = len(levels)
         self.y = chunks.dot_chunks(levels[0].places, levels[0].h)
         self.level = np.zeros(len(self.y), dtype=np.int64)
         self.x = np.zeros(len(self.y), dtype=np.float32)
@@ -170,7 +186,8 @@ class _Race:
         first = layout.LANES * np.linspace(0, blocks - 1, wanted).astype(np.int64)
         sample = (first[:, None] + np.arange(layout.LANES)).reshape(-1)
         y = [self.y[sample]]
-        y.append(y[0] + self._chunks.dot_chunks(levels[1].places, levels[1].h, sample))
+        for level in levels[1:]:
+            y.append(y[-1] + self._chunks.dot_chunks(level.places, level.h, sample))
         self.finish(sample)
         others = sample != sample[self.x[sample].argmax()]  # the best of the sample may be the one that stands out
         ratios, residuals = [1.0, float(self.y.var()) / levels[0].variance if levels[0].variance > 0 else 1.0], []
@@ -179,34 +196,45 @@ class _Race:
             if level.variance > 0:
                 ratios.append(float((away**2).mean()) / level.variance)
             residuals.append(float(((self.x[sample][others] - self._mean - slope * away) ** 2).mean()))
-        self._spread = [float(self.y.var()), max(ratios) * levels[1].variance]
+        self._spread = [float(self.y.var()), *(max(ratios) * level.variance for level in levels[1:])]
         self._residual = [_upper_ratio(int(others.sum()), error) * residual for residual in residuals]
 
     @property
     def expected(self) -> NDArray[np.float64]:
         """The products, those that are not known by the slope."""
-        level = np.minimum(self.level, 1)
+        level = np.minimum(self.level, self.known - 1)
         means = np.array([one.mean for one in self._levels])
-        return np.where(self.level == 2, self.x, self._mean + self._slope[level] * (self.y - means[level]))
+        return np.where(self.level == self.known, self.x, self._mean + self._slope[level] * (self.y - means[level]))
 
-    def look_further(self, masks: NDArray[np.int64]) -> None:
-        """Read some masks of level 0 to level 1."""
-        level = self._levels[1]
+    def look_further(self, level: int, masks: NDArray[np.int64]) -> None:
+        """Read some masks of a level to the next one."""
+        more = self._levels[level + 1]
         together = len(masks) * _ALONE > len(self.y)
-        found = self._chunks.dot_chunks(level.places, level.h, None if together else masks)
+        found = self._chunks.dot_chunks(more.places, more.h, None if together else masks)
         self.y[masks] += found[masks] if together else found
-        self.level[masks] = 1
-        self.read += (len(self.y) if together else len(masks)) * len(level.places)
+        self.level[masks] = level + 1
+        self.read += (len(self.y) if together else len(masks)) * len(more.places)
 
     def finish(self, masks: NDArray[np.int64]) -> None:
         """Read some masks to the end."""
         self.x[masks] = self._chunks.products(self._g, masks)
-        self.level[masks] = 2
+        self.level[masks] = self.known
         self.read += len(masks) * self._total
+
+    def finish_best(self, level: int, number: int) -> None:
+        """Read to the end, of the masks of a level, so many that look best."""
+        self.finish(self.best(level, number))
+
+    def best(self, level: int, number: int) -> NDArray[np.int64]:
+        """Of the masks of a level, so many that look best."""
+        masks = np.flatnonzero(self.level == level)
+        if number >= len(masks):
+            return masks
+        return masks[np.argpartition(self.y[masks], len(masks) - number)[len(masks) - number :]]
 
     def left(self, error: float) -> NDArray[np.int64]:
         """The masks that may not be given up."""
-        best = float(self.x[self.level == 2].max())
+        best = float(self.x[self.level == self.known].max())
         lean, chance = np.zeros(len(self.y)), np.zeros(len(self.y))
         expected = self.expected
         for number, level in enumerate(self._levels):
@@ -216,7 +244,7 @@ class _Race:
             chance[at] = _tail(best - expected[at], self._residual[number])
         order = np.argsort(np.maximum(lean, chance))
         total = np.cumsum(chance[order]) + np.maximum.accumulate(lean[order])
-        unknown = self.level[order] < 2
+        unknown = self.level[order] < self.known
         return order[(total > error) & unknown]
 
 
@@ -233,51 +261,72 @@ def _upper_ratio(n: int, error: float) -> float:
 
 
 def find_leader(
-    chunks: Chunks, chunk_map: ChunkMap, mean: NDArray[np.float32], g: NDArray[np.float32], error: float
+    chunks: Chunks,
+    chunk_map: ChunkMap,
+    mean: NDArray[np.float32],
+    g: NDArray[np.float32],
+    error: float,
+    usual: NDArray[np.float32] | None = None,
 ) -> Leader:
-    """The leader among masks of mean `mean`, see the module."""
+    """The leader among masks of mean `mean`, see the module; `usual` is what `MaskMatrix.leader` says."""
     count, total = len(chunks), len(chunk_map.starts)
-    if not error or count < FEWEST or total < _LEVELS[0] or count * total * layout.CHUNK < READ_WHOLE:
+    if not error or count < FEWEST or total < _PARTS or count * total * layout.CHUNK < READ_WHOLE:
         return _of_all(chunks.products(g), 1.0)
     facts = kernels.load().chunk_facts(g, mean, chunk_map.starts, chunk_map.sizes)
-    race = _Race(chunks, g, facts, _levels(chunk_map, facts, g), total)
+    anywhere = np.ones(total, dtype=np.bool_)
+    allowed = [anywhere, anywhere]
+    if chunks.by_page:
+        often = facts[0]
+        if usual is not None:
+            often = kernels.load().chunk_facts(usual, mean, chunk_map.starts, chunk_map.sizes)[0]
+        stays = np.zeros(total, dtype=np.bool_)
+        stays[np.argpartition(-often, total // _STAYS)[: total // _STAYS]] = True
+        allowed = [stays, stays, anywhere]
+    levels = _levels(chunk_map, facts, g, allowed)
+    race, last = _Race(chunks, g, facts, levels, total), len(levels) - 1
     race.take_sample(error)
-    race.look_further(_best(race, 0, max(_FINALISTS, count // _LISTED)))
-    race.finish(_best(race, 1, _FINALISTS))
+    if chunks.by_page:
+        race.finish_best(0, _WHOLE)
+    else:
+        race.look_further(0, race.best(0, max(_FINALISTS, count // _LISTED)))
+        race.finish_best(1, _FINALISTS)
     while len(left := race.left(error)):
-        first, second = (left[race.level[left] == level] for level in (0, 1))
-        if len(second) * _TO_THE_END > count:
+        of_level = [left[race.level[left] == level] for level in range(last + 1)]
+        if len(of_level[last]) * _TO_THE_END > count:
             every = np.arange(total)
             products = chunks.dot_chunks(every, chunk_map.values(g, every)).astype(np.float32)
             return _of_all(products, 1.0 + race.read / (count * total))
-        race.finish(second)
-        race.look_further(first)
-        race.finish(_best(race, 1, _FINALISTS))
-    known = race.level == 2
+        for level in range(last, -1, -1):
+            whole = 0 if not chunks.by_page else max(IN_ONE_PIECE, count // _PAGES if level else 0)
+            if level == last or len(of_level[level]) <= whole:
+                race.finish(of_level[level])
+            else:
+                race.look_further(level, of_level[level])
+        for level in range(1, last + 1):
+            race.finish_best(level, _FINALISTS)
+    known = race.level == race.known
     row = int(np.flatnonzero(known)[np.argmax(race.x[known])])
     return Leader(row, race.expected.astype(np.float32), known, race.read / (count * total))
-
-
-def _best(race: _Race, level: int, number: int) -> NDArray[np.int64]:
-    """Of the masks of a level, so many that look best."""
-    masks = np.flatnonzero(race.level == level)
-    if number >= len(masks):
-        return masks
-    return masks[np.argpartition(race.y[masks], len(masks) - number)[len(masks) - number :]]
 
 
 def _of_all(products: NDArray[np.float32], share: float) -> Leader:
     return Leader(int(np.argmax(products)), products, np.ones(len(products), dtype=np.bool_), share)
 
 
-def _levels(chunk_map: ChunkMap, facts: NDArray[np.float64], g: NDArray[np.float32]) -> list[_Level]:
+def _levels(
+    chunk_map: ChunkMap, facts: NDArray[np.float64], g: NDArray[np.float32], allowed: list[NDArray[np.bool_]]
+) -> list[_Level]:
+    """A level for each choice of chunks that it may add."""
     count = facts.shape[1]
-    ends = [0, *(count // part for part in _LEVELS)]
-    order = np.argpartition(-facts[0], ends[1:])
+    ends = [0, *(count * (place + 1) // _PARTS for place in range(len(allowed)))]
+    order, sizes = np.zeros(0, dtype=np.int64), facts[0].copy()
     levels = []
-    for first, last in pairwise(ends):
-        places = np.sort(order[first:last])  # memory is read from front to back
-        some = chunk_map.values(g, places)
-        sums = (float(one[order[:last]].sum()) for one in facts[[1, 5, 2, 3]])
-        levels.append(_Level(places, np.sign(some) * np.sqrt(np.abs(some)), *sums))
+    for some, (first, last) in zip(allowed, pairwise(ends), strict=True):
+        open_ones = np.where(some, sizes, -1.0)
+        places = np.sort(np.argpartition(-open_ones, last - first)[: last - first])  # read from front to back
+        order = np.concatenate([order, places])
+        sizes[places] = -1.0
+        values = chunk_map.values(g, places)
+        sums = (float(one[order].sum()) for one in facts[[1, 5, 2, 3]])
+        levels.append(_Level(places, np.sign(values) * np.sqrt(np.abs(values)), *sums))
     return levels

@@ -12,11 +12,12 @@ from maskstore import kernels
 from maskstore.errors import SpecError, TaskExistsError, TaskNotFoundError
 from maskstore.kernels import Kernel
 from maskstore.masks.bits import as_floats
+from maskstore.masks.copies import Copies
 from maskstore.masks.interleave import GrowingRows, Interleaved, chosen_rows
 from maskstore.masks.leader import Leader
 from maskstore.masks.mask import Mask
 from maskstore.masks.names import RowNames
-from maskstore.masks.parts import LeaderSearch, dot_by_tiles
+from maskstore.masks.parts import LeaderSearch, dot_by_tiles, weighted_sum
 from maskstore.masks.spec import MaskSpec
 
 
@@ -84,6 +85,7 @@ class MaskMatrix:
         tail: NDArray[np.uint64],
         names: Sequence[str] | None = None,
         counts: NDArray[np.int32] | None = None,
+        copies: Copies | None = None,
     ) -> "MaskMatrix":
         """A matrix over packed masks that lie in memory already, such as a mapped file; nothing is copied.
 
@@ -94,6 +96,7 @@ class MaskMatrix:
             tail: Rows of the masks after the last block, `(n, spec.words)` uint64, n < 16.
             names: The masks' names, all different; "0", "1", ... if not given.
             counts: In how many masks each bit is set, `(spec.bits,)`, where it is known.
+            copies: The masks of the blocks once more, as rows, where the turned blocks lie in a file.
 
         Raises:
             SpecError: For arrays of another shape, dtype or order, and for another number of names.
@@ -109,6 +112,7 @@ class MaskMatrix:
             True
         """
         fits = blocks.ndim == 3 and blocks.shape[1:] == (2 * spec.words, kernels.LANES)
+        fits = fits and (copies is None or copies.rows.shape == (kernels.LANES * len(blocks), spec.words))
         fits = fits and tail.shape[1:] == (spec.words,) and len(tail) < kernels.LANES
         ordered = fits and any(one.flags.c_contiguous for one in (blocks, blocks.transpose(1, 0, 2)))
         if not ordered or blocks.dtype != np.uint32 or tail.dtype != np.uint64:
@@ -117,7 +121,7 @@ class MaskMatrix:
                 f"found {blocks.shape} {blocks.dtype} and {tail.shape} {tail.dtype}"
             )
         result = cls(spec)
-        result._rows = GrowingRows.of(Interleaved(blocks, tail))
+        result._rows = GrowingRows.of(Interleaved(blocks, tail, copies))
         result._names = RowNames(map(str, range(len(result))) if names is None else names)
         if len(result._names) != len(result):
             raise SpecError(f"mask matrix: expected {len(result)} names, found {len(result._names)}")
@@ -136,6 +140,11 @@ class MaskMatrix:
     def interleaved(self) -> Interleaved:
         """All masks as they lie in memory; not to be written to."""
         return self._rows.arrived
+
+    @property
+    def mapped(self) -> bool:
+        """Whether the masks lie in a mapped file, of which the system keeps in memory what fits."""
+        return self.interleaved.copies is not None
 
     @property
     def rows(self) -> NDArray[np.uint64]:
@@ -227,13 +236,15 @@ class MaskMatrix:
             raise SpecError(f"{where}: expected a flat array of shape ({self.spec.bits},), found {flat.shape}")
         return flat
 
-    def leader(self, g: ArrayLike, *, error: float = 1e-4) -> Leader:
+    def leader(self, g: ArrayLike, *, error: float = 1e-4, usual: ArrayLike | None = None) -> Leader:
         """The mask whose inner product with an array is the largest; of many masks without reading all bits.
 
         Args:
             g: A value for each bit, flat, `(spec.bits,)`, taken as float32.
             error: The most that the chance of another row than the exact one may be, by the bound that
                 `maskstore.masks.leader` states; 0 computes all products exactly, as `dot` does.
+            usual: How large values of g are on average over many calls, `(spec.bits,)`. Of masks in a file the places
+                where these are large are read first, so that many calls read the same part of the file.
 
         Returns:
             The row, and the products, of which most are estimates.
@@ -258,7 +269,8 @@ class MaskMatrix:
             raise SpecError("leader: expected at least one mask, found an empty matrix")
         if self._search is None:
             self._search = LeaderSearch(self.spec, self._layers)
-        return self._search.find(self.interleaved, *self._sum_of_rows(), flat, error)
+        often = None if usual is None else self._flat(usual, "leader")
+        return self._search.find(self.interleaved, *self._sum_of_rows(), flat, error, often)
 
     def dot_many(self, G: ArrayLike) -> NDArray[np.float32]:
         """Inner products of every mask with many arrays at once.
@@ -352,16 +364,7 @@ class MaskMatrix:
         weights, masks = np.ascontiguousarray(as_floats(alpha, "weighted_sum")), self.interleaved
         if weights.shape != (len(masks),):
             raise SpecError(f"weighted_sum: expected {len(masks)} weights, found shape {weights.shape}")
-        return self._weighted(masks, weights, kernel)
-
-    def _weighted(
-        self, masks: Interleaved, weights: NDArray[np.float32], kernel: Kernel = Kernel.NUMBA
-    ) -> NDArray[np.float32]:
-        total, first = np.zeros(64 * self.spec.words, dtype=np.float32), 0
-        for part in masks.parts():
-            total += kernels.load(kernel).weighted_sum(part.blocks, part.tail, weights[first : first + len(part)])
-            first += len(part)
-        return self._without_padding(total)
+        return weighted_sum(masks, self.spec, weights, kernel)
 
     def counts(self) -> NDArray[np.int32]:
         """In how many masks each bit is set, flat `(spec.bits,)`, int32, read-only; computed once, then kept up."""
@@ -386,15 +389,10 @@ class MaskMatrix:
         else:
             # float32 sums of ones are exact below 2**24 rows, which would be terabytes of masks
             ones = np.ones(len(masks), dtype=np.float32)
-            total = self._weighted(masks, ones).astype(np.int32)
+            total = weighted_sum(masks, self.spec, ones).astype(np.int32)
         total.flags.writeable = False
         self._counted = found = len(masks), total
         return found
 
     def __repr__(self) -> str:
         return f"MaskMatrix({len(self)} masks x {self.spec.bits} bits, {self.nbytes} bytes)"
-
-    def _without_padding(self, padded: NDArray[np.float32]) -> NDArray[np.float32]:
-        if self.spec.bits == self.spec.words * 64:
-            return padded
-        return np.concatenate([padded[layer.word_start * 64 :][: layer.size] for layer in self.spec])

@@ -12,7 +12,7 @@ from maskstore.errors import CodecError, CorruptError, FormatVersionError, SpecE
 from maskstore.files import Cursor, byte_limit, parse_object, write_leb128
 from maskstore.masks import Mask, MaskSpec, SignedMask
 from maskstore.messages.expected import Expected
-from maskstore.priors import Prior, Uniform, prior_to_json
+from maskstore.priors import Backbone, Prior, Uniform, checked_backbone, prior_to_json
 
 _MAGIC = b"MSKM"
 _VERSION = 1
@@ -26,8 +26,9 @@ def encode_mask(
 
     Args:
         mask: A `Mask`, a `SignedMask`, or arrays of 0 and 1 by layer name.
-        prior: What the receiver knows as well: `Uniform()`, `SeededScores(...)` or `Expected(...)`. Nothing, if not
-            given. Of a signed mask it is also the prior of the signs, if it is `SeededScores`.
+        prior: What the receiver knows as well: `Uniform()`, `SeededScores(...)`, `KeptWeights(...)` or
+            `Expected(...)`. Nothing, if not given. Of a signed mask it is also the prior of the signs, unless it is
+            `Expected`.
         codec: A codec, or its name, as in `MaskBank.put`.
 
     Returns:
@@ -50,7 +51,8 @@ def encode_mask(
     known = prior if prior is not None else Uniform()
     if not isinstance(known, Prior) or known.needs[-1]:
         raise CodecError(
-            f"prior of a message: expected Uniform(), SeededScores(...) or Expected(...), found {known!r:.60}"
+            f"prior of a message: expected Uniform(), SeededScores(...), KeptWeights(...) or Expected(...), "
+            f"found {known!r:.60}"
         )
     extras = b""
     if isinstance(mask, SignedMask):
@@ -67,7 +69,14 @@ def encode_mask(
     return whole + _checksum(whole)
 
 
-def decode_mask(data: bytes, spec: MaskSpec, *, prior: Expected | None = None, limit: int | None = None) -> Mask:
+def decode_mask(
+    data: bytes,
+    spec: MaskSpec,
+    *,
+    prior: Expected | None = None,
+    limit: int | None = None,
+    backbone: Backbone | None = None,
+) -> Mask:
     """The mask of a message; of a signed one, which weights it keeps.
 
     The bytes may be anybody's: what they do not hold as `encode_mask` wrote it is an error, and decoding takes memory
@@ -78,8 +87,10 @@ def decode_mask(data: bytes, spec: MaskSpec, *, prior: Expected | None = None, l
         spec: The layers of the mask.
         prior: What the sender was given, if that is `Expected`. Other priors are in the message.
         limit: The most bytes that may be decoded, as in `MaskBank.open`.
+        backbone: The network's weights, for a mask that was coded under `KeptWeights`.
 
     Raises:
+        BackboneError: The weights are not those it was coded against, or not given.
         CorruptError: The bytes are no message, or are not as they were written.
         FormatVersionError: A newer version wrote them.
         SpecError: The message is of other layers.
@@ -91,12 +102,17 @@ def decode_mask(data: bytes, spec: MaskSpec, *, prior: Expected | None = None, l
         >>> decode_mask(encode_mask({"fc1": [[1, 0], [1, 1]]}), MaskSpec({"fc1": (2, 2)}))
         Mask(1 layers, 4 bits, density 0.750)
     """
-    record, known = _read(data, spec, prior, limit)
+    record, known = _read(data, spec, prior, limit, checked_backbone(backbone))
     return decode_record(record, spec, prior=known)
 
 
 def decode_signed_mask(
-    data: bytes, spec: MaskSpec, *, prior: Expected | None = None, limit: int | None = None
+    data: bytes,
+    spec: MaskSpec,
+    *,
+    prior: Expected | None = None,
+    limit: int | None = None,
+    backbone: Backbone | None = None,
 ) -> SignedMask:
     """The signed mask of a message, with its signs and scales; everything else is as in `decode_mask`.
 
@@ -105,6 +121,7 @@ def decode_signed_mask(
         spec: The layers of the mask.
         prior: As in `decode_mask`.
         limit: As in `decode_mask`.
+        backbone: As in `decode_mask`.
 
     Raises:
         TaskNotFoundError: The mask has no signs. What else is raised is as in `decode_mask`.
@@ -115,11 +132,13 @@ def decode_signed_mask(
         >>> decode_signed_mask(encode_mask(signed), signed.spec) == signed
         True
     """
-    record, known = _read(data, spec, prior, limit)
+    record, known = _read(data, spec, prior, limit, checked_backbone(backbone))
     return decode_signed(record, spec, prior=known)
 
 
-def _read(data: bytes, spec: MaskSpec, prior: Prior | None, limit: int | None) -> tuple[Record, Prior]:
+def _read(
+    data: bytes, spec: MaskSpec, prior: Prior | None, limit: int | None, backbone: Backbone | None
+) -> tuple[Record, Prior]:
     """The row that a message stands for, its checksum checked, and its prior."""
     if not isinstance(spec, MaskSpec):
         raise SpecError(f"message: expected a spec such as MaskSpec.of(masks), found {type(spec).__name__}")
@@ -142,8 +161,11 @@ def _read(data: bytes, spec: MaskSpec, prior: Prior | None, limit: int | None) -
         raise SpecError(f"message: expected a mask of {spec!r}, found one of other layers")
     codec, text = (cursor.text(cursor.leb128()) for _ in range(2))
     extras = cursor.take(cursor.leb128())
-    record = Record(0, "of a message", "{}", codec, text, extras=extras, data=cursor.take(cursor.left), limit=limit)
-    return record, _prior(text, spec, prior)
+    record = Record(
+        0, "of a message", "{}", codec, text,
+        extras=extras, data=cursor.take(cursor.left), limit=limit, backbone=backbone,
+    )  # fmt: skip
+    return record, _prior(text, spec, prior).over(backbone, "message")
 
 
 def _digested(prior: Expected) -> str:

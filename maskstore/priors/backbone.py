@@ -8,6 +8,7 @@ same on every machine. `docs/format.md`, "Backbones", is normative.
 import hashlib
 import struct
 from collections.abc import Mapping
+from threading import Lock
 from typing import Any
 
 import numpy as np
@@ -23,7 +24,10 @@ FINGERPRINT_BYTES = 16
 
 
 class Backbone:
-    """The frozen weights of a network, by the names of the masked layers.
+    """The frozen weights of a network, by the names of the masked layers, as they are now.
+
+    It copies what it needs: 4 bytes for each weight, and 1 once their bins were asked for. Later changes of the weights
+    do not change it.
 
     Args:
         weights: Arrays or tensors of float32, float16 or bfloat16 by layer name, such as those of a state dict.
@@ -34,6 +38,7 @@ class Backbone:
         fingerprint: 32 hexadecimal digits that stand for all values: BLAKE2b.
 
     Raises:
+        ArgumentTypeError: Weights that are no dict, or a spec that is none.
         BackboneError: Values that are no floats of at most 32 bits, or not finite.
         SpecError: A layer of the spec is missing or has another shape.
 
@@ -45,6 +50,12 @@ class Backbone:
     """
 
     def __init__(self, weights: Mapping[str, Any], spec: MaskSpec | None = None) -> None:
+        if not isinstance(weights, Mapping):
+            raise ArgumentTypeError(
+                f"backbone: expected arrays by layer name, such as `net.state_dict()`, found {type(weights).__name__}"
+            )
+        if spec is not None and not isinstance(spec, MaskSpec):
+            raise ArgumentTypeError(f"spec of a backbone: expected a MaskSpec or None, found {type(spec).__name__}")
         names = list(weights) if spec is None else [layer.name for layer in spec]
         if missing := [name for name in names if name not in weights]:
             raise SpecError(f"backbone: expected weights of layer {missing[0]!r:.80}, found none")
@@ -58,16 +69,19 @@ class Backbone:
             digest.update(struct.pack(f"<I{len(text)}sI{array.ndim}Q", len(text), text, array.ndim, *array.shape))
             digest.update(array.tobytes())
         self.fingerprint = digest.hexdigest()
-        self._arrays = list(arrays.values())
+        self._arrays = dict(enumerate(arrays.values()))  # of the layers whose bins nobody asked for yet
         self._levels: dict[int, NDArray[np.uint8]] = {}
+        self._lock = Lock()
         self._places: dict[tuple[int, int, int], Places] = {}
 
     def levels(self, index: int) -> NDArray[np.uint8]:
         """The bin of each weight's magnitude in layer `index`, 0 to 63, in C order; computed when first asked for."""
-        found = self._levels.get(index)
-        if found is None:
-            found = self._levels[index] = _levels(self._arrays[index])
-        return found
+        if index not in self._levels:
+            with self._lock:
+                if index not in self._levels:
+                    self._levels[index] = _levels(self._arrays[index])
+                    del self._arrays[index]
+        return self._levels[index]
 
     def places(self, index: int, start: int, size: int) -> Places:
         """Of `size` weights from flat index `start` on, their places among these by ascending bin, `(size,)` unsigned.
@@ -83,10 +97,18 @@ class Backbone:
         return found
 
     def __reduce__(self) -> tuple[Any, ...]:
-        return Backbone, ({layer.name: array for layer, array in zip(self.spec, self._arrays, strict=True)},)
+        return _again, (self.spec, self.fingerprint, [self.levels(index) for index in range(len(self.spec))])
 
     def __repr__(self) -> str:
         return f"Backbone({self.spec.bits} weights, fingerprint {self.fingerprint[:8]}...)"
+
+
+def _again(spec: MaskSpec, fingerprint: str, levels: list[NDArray[np.uint8]]) -> Backbone:
+    """What `__reduce__` took apart."""
+    made = Backbone.__new__(Backbone)
+    made.spec, made.fingerprint = spec, fingerprint
+    made._arrays, made._levels, made._places, made._lock = {}, dict(enumerate(levels)), {}, Lock()
+    return made
 
 
 def by_context(ids: NDArray[np.uint8]) -> Places:
@@ -106,7 +128,7 @@ def _single(value: Any, name: str) -> NDArray[np.float32]:
     array = bits.as_numpy(value, f"backbone {name!r:.80}")
     if array.dtype.kind != "f" or array.dtype.itemsize > 4:
         raise BackboneError(f"backbone {name!r:.80}: expected float32, float16 or bfloat16, found {array.dtype}")
-    single = np.ascontiguousarray(array, dtype="<f4").reshape(array.shape)
+    single = np.array(array, dtype="<f4", order="C")  # a copy, which nobody else changes
     if not np.isfinite(single).all():
         raise BackboneError(f"backbone {name!r:.80}: expected finite weights, found NaN or infinity")
     return single

@@ -180,13 +180,14 @@ class PackedMasks:
             total += g[..., flat] @ tile.T
         return total
 
-    def leader(self, g: Tensor, *, error: float = 1e-4) -> "Leading":
+    def leader(self, g: Tensor, *, error: float = 1e-4, usual: Tensor | None = None) -> "Leading":
         """The mask whose inner product with a flat tensor is the largest, by `MaskMatrix.leader` on the CPU.
 
         Args:
             g: Flat `(spec.bits,)`.
             error: The most that the chance of another row than the exact one may be. Backends that hold a copy on a
                 device compute all products.
+            usual: How large values of g are on average, flat; see `MaskMatrix.leader`.
 
         Returns:
             The row, and the products, of which most may be estimates.
@@ -213,7 +214,9 @@ class PackedMasks:
                 raise SpecError("leader: expected at least one mask, found none")
             products = self.dot(g)
             return Leading(int(products.argmax()), products, 1.0)
-        found = self._matrix.leader(self._taken(g, "leader", "a flat tensor", self.spec.bits).numpy(), error=error)
+        flat = self._taken(g, "leader", "a flat tensor", self.spec.bits).numpy()
+        often = None if usual is None else self._taken(usual, "leader", "a flat tensor", self.spec.bits).numpy()
+        found = self._matrix.leader(flat, error=error, usual=often)
         return Leading(found.row, torch.from_numpy(found.products), found.share)
 
     def weighted_sum(self, alpha: Tensor) -> Tensor:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeVar
 from weakref import ReferenceType, ref
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -34,6 +35,8 @@ except ModuleNotFoundError:  # the folder is optional: autograd gives the same d
     _COMPILED = False
 else:
     _COMPILED = True
+
+_NOISE = 32  # images
 
 Network = TypeVar("Network", bound=MaskedModel, covariant=True)
 
@@ -65,6 +68,8 @@ class Kept:
     product: _Product | None = None
     statistics: tuple[ReferenceType[Tensor], Extras] | None = None
     """What normalisation layers use under the superposed weights, and which these were."""
+    usual: tuple[ReferenceType[Tensor], Objective, Tensor] | None = None
+    """How large derivatives usually are under the superposed weights, which these were, and of what cost."""
 
     def __reduce__(self) -> tuple[type["Kept"], tuple[()]]:
         return Kept, ()  # made again in the process that a pickle is sent to
@@ -117,6 +122,22 @@ class Superposition(Generic[Network]):
         if kept is None or kept[0]() is not weights:
             self.kept.statistics = kept = ref(weights), self.model.mixture_statistics(weights)
         return kept[1]
+
+    def usual(self, objective: Objective) -> Tensor:
+        """How large each derivative is on average over seeded images of noise, flat `(spec.bits,)`.
+
+        Which neurons have large derivatives depends on the network more than on the images, so noise tells as well as
+        images which weights matter (`maskstore.masks.leader`, "Masks in a file").
+        """
+        weights, kept = self.weights(), self.kept.usual
+        if kept is None or kept[0]() is not weights or kept[1] != objective:
+            values = np.random.default_rng(0).standard_normal((_NOISE, 1, self.model.inputs), dtype=np.float32)
+            total = torch.zeros_like(self.model.weights)
+            for image in torch.from_numpy(values).to(total):
+                sizes = mask_derivatives(self.model, weights, image, objective, self.statistics()).abs()
+                total += sizes / sizes.sum().clamp(min=1e-30)
+            self.kept.usual = kept = ref(weights), objective, total
+        return kept[2]
 
 
 def superposed_weights(model: MaskedModel, masks: PackedMasks) -> Tensor:

@@ -42,8 +42,7 @@ class OwnMasks:
     @classmethod
     def of_matrix(cls, matrix: MaskMatrix, rows: Sequence[int], chosen: ArrayLike) -> "OwnMasks":
         """Some rows of a matrix, and the number of the mask of each image among them."""
-        masks = matrix.interleaved
-        found = kernels.load().chosen_rows(masks.blocks, masks.tail, np.asarray(rows, dtype=np.int64))
+        found = matrix.interleaved.chosen_rows(np.asarray(rows, dtype=np.int64))
         return cls(matrix.spec, found, np.asarray(chosen, dtype=np.int64))
 
     def mask(self, row: int) -> Mask:

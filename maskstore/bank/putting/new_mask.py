@@ -55,10 +55,23 @@ class NewMask:
         known = self.prior.known
         if backbone is not None and known is not None and known.fingerprint != backbone.fingerprint:
             raise BackboneError(
-                f"{what}: expected the weights of the bank's other masks, of fingerprint {backbone.fingerprint}, "
+                f"{what}: expected the weights that the bank is open with, of fingerprint {backbone.fingerprint}, "
                 f"found {known.fingerprint}"
             )
         return backbone or known
+
+    def check_weights(self, link: sqlite3.Connection, rows: Rows) -> None:
+        """BackboneError if another mask of the bank was coded against other weights: nobody could read both."""
+        known = self.prior.known
+        if known is None or rows.agreed == known.fingerprint:
+            return
+        name, found = rows.coded_against(link, but=self.name)
+        if found not in ("", known.fingerprint):
+            raise BackboneError(
+                f"mask {self.name!r:.80}: expected the weights of the bank's mask {name!r:.80}, "
+                f"of fingerprint {found}, found {known.fingerprint}"
+            )
+        rows.agreed = found
 
     def code(self, spec: MaskSpec) -> None:
         """Code what needs neither another mask nor much memory; SpecError for a mask of another spec."""

@@ -43,15 +43,15 @@ class Kept(Prior):
             found = self._last[1]
         if part is None:
             return found
-        return replace(found, ids=found.ids[part.flat])
+        return replace(found, ids=found.ids[part.flat], places=None)
 
     def _of_layer(self, index: int) -> Contexts:
         found = self._prior.contexts(self._mask.spec, index)
         layer = self._mask.spec.layers[index]
         words = self._mask.words[layer.packed]
         if found.levels * found.classes == 1:  # all alike
-            return replace(found, ids=found.ids[: popcount(words)])
-        return replace(found, ids=found.ids[bits.unpack(words, layer.size)])
+            return replace(found, ids=found.ids[: popcount(words)], places=None)
+        return replace(found, ids=found.ids[bits.unpack(words, layer.size)], places=None)
 
 
 def kept_spec(mask: Mask) -> MaskSpec:

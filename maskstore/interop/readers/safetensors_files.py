@@ -85,6 +85,8 @@ def load_safetensors(path: Path, limit: int | None = None) -> tuple[dict[str, Sa
         size = int.from_bytes(file.read(8), "little")
         left = path.stat().st_size - 8 - size
         if left < 0:
+            if size >> 32:  # bytes of a table, which nobody writes
+                raise ForeignFileError(f"{path}: expected a safetensors file, found one of another kind")
             raise ForeignFileError(f"{path}: expected a safetensors table of {size} bytes, found a shorter file")
         check_table(str(path), size, limit)
         check_claim(str(path), left, left, limit)

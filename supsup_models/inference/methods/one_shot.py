@@ -53,10 +53,11 @@ def preferences(
 def leaders(mixed: Superposition[MaskedModel], batches: Sequence[Tensor], objective: Objective, error: float) -> Tensor:
     """Preferences `(batches, k)`, of which only those of the best masks of each batch are exact."""
     weights, statistics, masks = mixed.weights(), mixed.statistics(), mixed.masks
+    usual = mixed.usual(objective) if mixed.matrix.mapped else None
     found = []
     for images in batches:
         wanted = preference(mask_derivatives(mixed.model, weights, images, objective, statistics))
-        found.append(masks.leader(wanted, error=error).products)
+        found.append(masks.leader(wanted, error=error, usual=usual).products)
     return torch.stack(found)
 
 

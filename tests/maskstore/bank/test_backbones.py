@@ -1,9 +1,11 @@
 """Masks coded against the weights of a network: fewer bytes with them, a named error without them or with others."""
 
 import pickle
+import threading
 
 import numpy as np
 import pytest
+import torch
 
 from maskstore import Backbone, KeptWeights, Mask, MaskBank, MaskSpec, Reference, RunningMean, compact
 from maskstore.errors import ArgumentTypeError, BackboneError, CodecError, SpecError
@@ -114,3 +116,75 @@ def test_wrong_weights_are_named():
 def test_what_is_no_backbone_is_named(tmp_path):
     with pytest.raises(ArgumentTypeError, match="backbone: expected a Backbone"):
         MaskBank.create(tmp_path / "a.bank", SPEC, backbone=WEIGHTS)
+
+
+def test_a_backbone_stays_what_it_was_when_the_weights_are_trained_on(tmp_path):
+    rng = np.random.default_rng(0)
+    weights = {"fc": rng.normal(size=(60, 70)).astype("f4")}
+    was = {"fc": weights["fc"].copy()}
+    for share in ("an array", "a tensor"):
+        given = {"fc": torch.from_numpy(was["fc"].copy())} if share == "a tensor" else {"fc": was["fc"].copy()}
+        backbone = Backbone(given)
+        given["fc"] += 1.0
+        mask = {"fc": abs(was["fc"]) > 0.1}
+        with MaskBank.create(tmp_path / share, backbone.spec) as bank:
+            for codec in ("auto", "ans", "context-gap"):
+                bank.put(codec, mask, prior=KeptWeights(backbone), codec=codec)
+        with MaskBank.open(tmp_path / share, backbone=Backbone(was)) as bank:
+            assert all(bank[codec] == Mask.from_dense(mask) for codec in bank)
+        again = pickle.loads(pickle.dumps(backbone))
+        assert again.fingerprint == Backbone(was).fingerprint == backbone.fingerprint
+        with MaskBank.open(tmp_path / share, backbone=again) as bank:
+            assert all(bank[codec] == Mask.from_dense(mask) for codec in bank)
+
+
+def test_threads_may_ask_a_backbone_for_the_same_bins():
+    weights = {f"fc{n}": np.random.default_rng(n).normal(size=(100, 100)).astype("f4") for n in range(4)}
+    backbone, found = Backbone(weights), []
+    threads = [
+        threading.Thread(target=lambda: found.append([backbone.levels(n).tobytes() for n in range(4)]))
+        for _ in range(8)
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert found == [[Backbone(weights).levels(n).tobytes() for n in range(4)]] * 8
+
+
+@pytest.mark.parametrize("given", [None, 3, [np.ones(3, dtype="f4")]])
+def test_what_is_no_dict_of_weights_is_named(given):
+    with pytest.raises(ArgumentTypeError, match="backbone: expected arrays by layer name"):
+        Backbone(given)
+    with pytest.raises(ArgumentTypeError, match="spec of a backbone: expected a MaskSpec"):
+        Backbone({"a": np.ones(3, dtype="f4")}, {"a": (3,)})
+
+
+@pytest.mark.parametrize("related", [False, True])
+def test_masks_of_two_networks_never_share_a_bank(tmp_path, related):
+    rng = np.random.default_rng(0)
+    first, second = (Backbone({"fc": rng.normal(size=(60, 70)).astype("f4")}) for _ in range(2))
+    mask, path = {"fc": rng.random((60, 70)) < 0.9}, tmp_path / "a.bank"
+    with MaskBank.create(path, first.spec) as bank:
+        bank.put("plain", mask)
+        bank.put("old", mask, prior=KeptWeights(first))
+        if related:
+            bank.put("near", mask, prior=Reference("plain", given=KeptWeights(first)))
+            bank.delete("old")
+    for session in ({}, {"backbone": second}):
+        with MaskBank.open(path, "a", **session) as bank:
+            with pytest.raises(BackboneError, match=f"of fingerprint {first.fingerprint}, found {second.fingerprint}"):
+                bank.put("new", mask, prior=KeptWeights(second))
+            assert "new" not in bank
+            bank.put("other", mask, overwrite=True)  # what knows no weights
+    with MaskBank.open(path, "a", backbone=first) as bank:
+        bank.put("new", mask, prior=KeptWeights(first))
+        bank.verify()
+        for name in list(bank):
+            if name not in ("plain", "other"):
+                bank.delete(name)
+    with MaskBank.open(path, "a") as bank:  # nothing is coded against the first any more
+        bank.put("new", mask, prior=KeptWeights(second))
+        bank.put("new", mask, prior=KeptWeights(second), overwrite=True)
+    with MaskBank.open(path, "a") as bank:  # the only one is replaced
+        bank.put("new", mask, prior=KeptWeights(first), overwrite=True)

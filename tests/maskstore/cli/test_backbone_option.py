@@ -74,3 +74,38 @@ def test_other_files_are_refused(folder, capsys, name):
 def test_all_tensors_are_taken_without_a_spec(folder):
     assert read_backbone(folder / "net.safetensors").spec.bits == 64 * 48 + 64
     assert read_backbone(folder / "net.safetensors", SPEC).fingerprint == Backbone(STATE, SPEC).fingerprint
+
+
+@pytest.mark.parametrize("out", ["out.safetensors", "out.npz"])
+def test_what_was_exported_is_imported_with_the_weights(folder, out, capsys):
+    net = folder / "net.safetensors"
+    assert maskstore("export", folder / "a.bank", folder / out, "--backbone", net) == 0
+    assert maskstore("import", folder / out, folder / "b.bank") == 1
+    assert "--backbone weights gives them" in capsys.readouterr().err
+    assert not (folder / "b.bank").exists()
+    assert maskstore("import", folder / out, folder / "b.bank", "--backbone", net) == 0
+    known = read_backbone(net, SPEC)
+    with MaskBank.open(folder / "a.bank", backbone=known) as a, MaskBank.open(folder / "b.bank", backbone=known) as b:
+        assert [b[name] for name in b] == [a[name] for name in a]
+        assert b.info("x").prior == a.info("x").prior
+
+
+@pytest.mark.parametrize("bank", ["a.bank", "new.bank"])
+def test_put_codes_against_the_weights_of_a_file(folder, bank, capsys):
+    kept = np.abs(STATE["fc.weight"]) > 0.1
+    np.savez(folder / "mask.npz", **{"fc.weight": kept})
+    known = read_backbone(folder / "net.safetensors", SPEC)
+    prior = json.dumps({"id": "kept-weights", "backbone": known.fingerprint})
+    words = ("put", folder / bank, "z", folder / "mask.npz", "--prior", prior, "--create")
+    assert maskstore(*words) == 1
+    assert "--backbone weights gives them" in capsys.readouterr().err
+    assert maskstore(*words, "--backbone", folder / "other.safetensors") == 1
+    assert maskstore(*words, "--backbone", folder / "net.safetensors") == 0
+    with MaskBank.open(folder / bank, backbone=known) as opened:
+        assert (opened["z"]["fc.weight"] == kept).all()
+
+
+def test_a_file_of_another_kind_is_named(folder, capsys):
+    np.savez(folder / "s.npz", **STATE)
+    assert maskstore("verify", folder / "a.bank", "--backbone", folder / "s.npz") == 1
+    assert "expected a safetensors file, found one of another kind" in capsys.readouterr().err

@@ -12,7 +12,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from maskstore import (
+    Backbone,
     Expected,
+    KeptWeights,
     Mask,
     MaskBank,
     MaskSpec,
@@ -25,6 +27,8 @@ from maskstore import (
     encode_mask,
 )
 from maskstore.errors import (
+    ArgumentTypeError,
+    BackboneError,
     CodecError,
     CorruptError,
     FormatVersionError,
@@ -264,3 +268,20 @@ def test_large_masks_are_in_blocks():
     assert b'"blocks"' in sent[:40]
     assert decode_mask(sent, spec, prior=known) == Mask.from_dense(drawn)
     assert len(sent) < 0.75 * len(encode_mask(drawn))
+
+
+def test_a_mask_on_kept_weights_is_read_with_the_weights_alone():
+    weights = {layer.name: np.random.default_rng(1).normal(size=layer.shape).astype("f4") for layer in SPEC}
+    backbone, other = Backbone(weights), Backbone({name: 2 * each for name, each in weights.items()})
+    kept = {name: abs(each) > 0.2 for name, each in weights.items()}
+    sent = encode_mask(kept, prior=KeptWeights(backbone))
+    assert len(sent) < len(encode_mask(kept))
+    assert decode_mask(sent, SPEC, backbone=backbone) == Mask.from_dense(kept)
+    signed = SignedMask.from_dense({name: each.astype("i1") for name, each in kept.items()})
+    sent_signed = encode_mask(signed, prior=KeptWeights(backbone))
+    assert decode_signed_mask(sent_signed, SPEC, backbone=backbone) == signed
+    for wrong, found in ((None, "none"), (other, other.fingerprint)):
+        with pytest.raises(BackboneError, match=f"expected the weights it was coded against.*found {found}"):
+            decode_mask(sent, SPEC, backbone=wrong)
+    with pytest.raises(ArgumentTypeError, match="backbone: expected a Backbone"):
+        decode_mask(sent, SPEC, backbone=weights)

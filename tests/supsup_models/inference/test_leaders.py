@@ -4,12 +4,12 @@ import numpy as np
 import pytest
 import torch
 
-from maskstore import Mask, MaskMatrix
+from maskstore import Mask, MaskBank, MaskMatrix, open_index, write_index
 from maskstore.masks import leader
-from supsup_models import MaskedNetwork, infer_each, infer_task
+from supsup_models import MaskedNetwork, TaskInference, infer_each, infer_task
 from supsup_models.errors import ArgumentTypeError, InferenceError
 from supsup_models.inference.objectives import make_objective
-from supsup_models.inference.superposition import mask_derivatives
+from supsup_models.inference.superposition import Superposition, mask_derivatives
 from tests.helpers.masks import random_matrix
 from tests.helpers.networks import network
 
@@ -49,6 +49,26 @@ def test_a_batch_finds_its_task(setting) -> None:
     for image in images.split(1):
         exact, found = (infer_task(model, matrix, image.repeat(4, 1), method="one-shot", error=e) for e in (0, 1e-4))
         assert found.task == exact.task == found.scores.argmax()
+
+
+def test_an_index_gives_the_same_tasks(setting, tmp_path) -> None:
+    model, matrix, images, rows = setting
+    with MaskBank.create(tmp_path / "tasks.bank", model.spec) as bank:
+        with bank.transaction():
+            for name, mask in zip(matrix.names, matrix, strict=True):
+                bank.put(name, mask)
+        mapped = open_index(write_index(bank))
+    inference, cost = TaskInference(model, mapped), make_objective("H", classes=3, outputs=12)
+    found = inference.infer_each(images, method="one-shot", error=1e-4)
+    assert found.tasks.tolist() == rows.tolist()
+    np.testing.assert_array_equal(inference.infer_each(images, method="one-shot", error=1e-4).scores, found.scores)
+    exact = infer_each(model, matrix, images, method="one-shot")
+    np.testing.assert_allclose(
+        inference.infer_each(images, method="one-shot").scores, exact.scores, rtol=1e-3, atol=1e-6
+    )
+    mixed = Superposition(model, mapped)
+    assert mixed.usual(cost) is mixed.usual(cost)
+    assert mixed.usual(cost) is not mixed.usual(make_objective("G", classes=3, outputs=12))
 
 
 def test_few_masks_are_all_read(setting) -> None:
