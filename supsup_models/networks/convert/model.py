@@ -220,8 +220,11 @@ class ConvertedModel(ModuleWithMasks):
         return self.backbone()
 
     def check_bank_meta(self, meta: Mapping[str, Any]) -> None:
-        """As of any network; a bank of an earlier version does not say what weights its masks were trained on."""
-        known = self.coding_backbone() if "backbone" in meta else None
+        """As of any network; a bank of an earlier version does not say what weights its masks were trained on.
+
+        Weights in half precision are not compared: they may be those of the bank, rounded.
+        """
+        known = self.coding_backbone() if "backbone" in meta and self.weights.dtype == torch.float32 else None
         if known is not None and meta["backbone"] != known.fingerprint:
             raise BackboneError(
                 f"bank: expected masks on weights of fingerprint {known.fingerprint}, as the network has, found those "

@@ -88,6 +88,7 @@ def test_masks_of_other_weights_are_refused(stored, name, tmp_path):
     with MaskBank.create(tmp_path / "earlier.bank", model.spec, meta=earlier) as bank:
         bank.put("task-0", matrix[0], extras=extras["task-0"])
     Engine(tmp_path / "earlier.bank", model=model).close()
+    Engine(tmp_path / "uniform.bank", model=_model().half()).close()  # the same weights, rounded
 
 
 def test_a_network_without_masks_is_refused(stored):
