@@ -256,7 +256,7 @@ def test_a_bank_that_cannot_be_opened_after_it_was_made_is_not_left(tmp_path, mo
     assert os.listdir(tmp_path) == []
 
 
-def _full(path, look, **rest):
+def _full(path, *rest, **options):
     error = sqlite3.OperationalError("database or disk is full")
     error.sqlite_errorcode, error.sqlite_errorname = sqlite3.SQLITE_FULL, "SQLITE_FULL"
     raise error
