@@ -293,8 +293,10 @@ class ShardedInference:
             by_layer = model.layer_weights(model.weights)
             weights = {layer.name: values.numpy() for layer, values in zip(model.spec, by_layer, strict=True)}
         sent = pickle.dumps(model) if self._layered and not packed else None
+        located = any(not isinstance(source, MaskMatrix | MaskSource) for source in sources)
+        known = model.coding_backbone() if located else None
         return [
-            Plan(model.spec, start, tuple(_pieces(of_sources, start, stop)), weights, sent, threads)
+            Plan(model.spec, start, tuple(_pieces(of_sources, start, stop)), weights, sent, threads, known)
             for start, stop in zip(cuts, [*cuts[1:], len(names)], strict=True)
         ]
 

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from maskstore import MaskMatrix, MaskSource, MaskSpec, open_source
 from maskstore.kernels import LANES, threads
+from maskstore.priors import Backbone
 
 UNIT = 1024  # rows that the kernels treat alike
 Floats = NDArray[np.float32]
@@ -70,6 +71,7 @@ class Plan:
         model: The network, pickled, where the processor cannot take those derivatives from the packed bits. It is read
             when they are first asked for, since that imports torch.
         threads: How many threads a process of a worker uses; None for as many as there are cores.
+        backbone: The kept weights that masks of a location may be coded against.
     """
 
     spec: MaskSpec
@@ -78,6 +80,7 @@ class Plan:
     weights: dict[str, Floats]
     model: bytes | None = None
     threads: int | None = None
+    backbone: Backbone | None = None
 
 
 class Part:
@@ -182,16 +185,17 @@ def _none(images: int) -> Best:
 def _matrix_of(plan: Plan) -> MaskMatrix:
     """The masks of a plan as one matrix; packed rows stay in their file."""
     if len(plan.pieces) == 1:
-        return _read(plan.pieces[0], plan.spec)
+        return _read(plan.pieces[0], plan)
     result = MaskMatrix(plan.spec, room=sum(len(piece.names or ()) for piece in plan.pieces))
     for piece in plan.pieces:
-        found = _read(piece, plan.spec)
+        found = _read(piece, plan)
         for row in range(len(found)):
             result.append(str(len(result)), found[row])
     return result
 
 
-def _read(piece: Piece, spec: MaskSpec) -> MaskMatrix:
+def _read(piece: Piece, plan: Plan) -> MaskMatrix:
+    spec = plan.spec
     if piece.names is None:
         tail = np.empty((0, spec.words), dtype=np.uint64) if piece.tail is None else piece.tail
         if piece.start < piece.stop:  # private pages that nobody writes to: all processes share those of the file
@@ -203,5 +207,5 @@ def _read(piece: Piece, spec: MaskSpec) -> MaskMatrix:
         return piece.source
     if isinstance(piece.source, MaskSource):
         return piece.source.matrix(piece.names)
-    with open_source(os.fspath(piece.source)) as source:
+    with open_source(os.fspath(piece.source), backbone=plan.backbone) as source:
         return source.matrix(piece.names)

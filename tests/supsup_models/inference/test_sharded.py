@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from maskstore import MaskBank, MaskMatrix, MaskSpec
+from maskstore import KeptWeights, MaskBank, MaskMatrix, MaskSpec
 from maskstore.interop import write_shards
 from maskstore.kernels import has_lookup
 from supsup_models import MaskedNetwork, TaskInference, convert
@@ -255,3 +255,18 @@ def test_the_best_few_and_their_merge():
         found = merged(parts, 7)
         assert np.array_equal(found.rows, expected)
         assert np.array_equal(found.scores, np.take_along_axis(scores, expected, axis=1))
+
+
+def test_a_location_of_masks_on_kept_weights_is_read_with_the_networks(tmp_path):
+    torch.manual_seed(0)
+    net = torch.nn.Sequential(torch.nn.Linear(6, 20), torch.nn.ReLU(), torch.nn.Linear(20, 4))
+    kept = convert(net, weights="keep", image_shape=(6,), classes=3)
+    prior, path = KeptWeights(kept.backbone()), tmp_path / "a.bank"
+    with MaskBank.create(path, kept.spec, meta=kept.bank_meta()) as bank:
+        for row, name in enumerate("abcd"):
+            bank.put(name, random_matrix(kept.spec, 4)[row], prior=prior)
+    with MaskBank.open(path, backbone=kept.backbone()) as bank:
+        right = TaskInference(kept, bank.matrix()).infer(torch.ones(2, 6), method="one-shot", objective="H")
+    with ShardedInference(kept, path, LocalWorkers(2)) as inference:
+        found = inference.infer(torch.ones(2, 6), method="one-shot", objective="H")
+    assert found.task == right.task
