@@ -68,7 +68,7 @@ def test_other_weights_and_none_are_named_by_their_fingerprints(tmp_path):
 @pytest.mark.parametrize(
     ("error", "phrases", "data", "options"),
     [
-        (ShapeError, ("(b, 16)", "25"), (images(12, 5, 5), LABELS), {}),
+        (ShapeError, ("(n, 1, 4, 4)", "(n, 5, 5)"), (images(12, 5, 5), LABELS), {}),
         (ShapeError, ("(b, 16)", "25"), (images(12, 25), LABELS), {}),
         (TaskDataError, ("12", "11"), (images(12, 1, 4, 4), LABELS[:11]), {}),
         (TaskDataError, ("(1, 4, 5)",), Uneven(), {}),
