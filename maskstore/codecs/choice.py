@@ -46,9 +46,10 @@ _NO_BITS = Plan(0.0, partial(EncodedLayer, b"", b""))
 class CodecChoice:
     """Chooses the codec that codes a mask in the fewest bytes, without coding it by each. Not a codec itself.
 
-    Level "fast" estimates `raw`, `ans` and `gap` from counts, and codes with the best; `context-gap` may take 5 % more
-    `ans`. `pattern` is estimated, and `zstd` coded too, where a sample says that it could win. Level "max" also codes
-    with `mix`, which takes a hundred times as long, and gives nothing for speed. A bank takes a choice wherever it
+    Level "fast" estimates `raw`, `ans` and `gap` from counts, and codes with the best. Under a prior that keeps the
+    order of its contexts it estimates `context-gap` too, which may take 5 % more than the best, because it decodes
+    faster. `pattern` is estimated, and `zstd` coded too, where a sample says that it could win. Level "max" also codes
+    with `mix`, which takes a hundred times as long, and gives no bytes for speed. A bank takes a choice wherever it
     takes a codec; "auto" stands for level "fast", "max" for "max".
 
     Args:
